@@ -1,0 +1,25 @@
+"""Delays that grow with each failure and never fall into step with other hosts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential delays in seconds, from `initial_s` to `cap_s`, each ± `jitter` (a fraction)."""
+
+    initial_s: float = 0.5
+    cap_s: float = 30.0
+    multiplier: float = 2.0
+    jitter: float = 0.25
+    uniform: Callable[[float, float], float] = random.uniform
+
+    def delay_s(self, failures: int) -> float:
+        """Return how long to wait after this many failures in a row (1 or more)."""
+        # Past the cap the exponent no longer matters; bounding it keeps the power finite.
+        exponent = min(max(failures, 1) - 1, 64)
+        base = min(self.cap_s, self.initial_s * self.multiplier**exponent)
+        return base * self.uniform(1 - self.jitter, 1 + self.jitter)

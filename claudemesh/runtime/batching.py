@@ -1,0 +1,97 @@
+"""Group commit: whatever came in during the last commit goes into the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
+from claudemesh.runtime.services import TaskOwner
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Overloaded(Exception):
+    """More is waiting than the batcher takes; nothing of this item was done."""
+
+
+class Batcher(Generic[T, R]):
+    """Share one commit among the items that wait for it.
+
+    No timer: a lone item is committed at once. Items keep their order. When a batch fails
+    as a whole it is retried one by one, so that only the culprit sees its error; a storage
+    that is unavailable fails the batch, because every item would meet the same fate.
+    At most `max_pending` items wait; one more raises `Overloaded`.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        max_batch: int = 256,
+        max_pending: int = 8192,
+    ) -> None:
+        self._commit = commit
+        self._max_batch = max_batch
+        self._max_pending = max_pending
+        self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._tasks = TaskOwner()
+        self._running = False
+        self._closed = False
+
+    @property
+    def depth(self) -> int:
+        """How many items wait for a commit that has not begun."""
+        return len(self._pending)
+
+    def submit(self, item: T) -> asyncio.Future[R]:
+        """Queue an item; the future brings its result once it is committed.
+
+        Cancelling the future does not take the item back: it may be in a commit already.
+        """
+        if self._closed or len(self._pending) >= self._max_pending:
+            raise Overloaded
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._pending.append((item, future))
+        if not self._running:
+            self._running = True
+            self._tasks.start(self._drain(), "batcher")
+        return future
+
+    async def close(self) -> None:
+        """Take nothing more, and return when all that waits is committed."""
+        self._closed = True
+        await self._tasks.join()
+
+    async def _drain(self) -> None:
+        try:
+            while self._pending:
+                count = min(len(self._pending), self._max_batch)
+                await self._commit_batch([self._pending.popleft() for _ in range(count)])
+        finally:
+            self._running = False
+
+    async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._commit([item for item, _ in batch])
+        except (StorageUnavailable, StorageBroken) as error:
+            self._fail(batch, error)
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch, error)
+                return
+            for entry in batch:
+                await self._commit_batch([entry])
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+    @staticmethod
+    def _fail(batch: list[tuple[T, asyncio.Future[R]]], error: Exception) -> None:
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)

@@ -1,0 +1,48 @@
+"""Wall and monotonic time, apart so that nobody mixes them up, and ISO 8601 for people."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+# BOOTTIME goes on while a laptop sleeps; CLOCK_MONOTONIC on Linux does not.
+_MONOTONIC_ID = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Clock(Protocol):
+    """Time as an argument, so that a test can move it."""
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds; may jump either way."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds since boot, suspended time included where the system tells it."""
+        return time.clock_gettime(_MONOTONIC_ID)
+
+
+def iso_ms(ms: int) -> str:
+    """Return Unix milliseconds as `2026-01-02T03:04:05.678Z`."""
+    moment = datetime.fromtimestamp(ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def parse_iso(text: str) -> int:
+    """Return the Unix milliseconds of an ISO 8601 time; without a zone it is UTC. `ValueError` otherwise."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)

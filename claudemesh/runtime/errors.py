@@ -1,0 +1,27 @@
+"""What storage can go wrong with, whichever engine it is. Foreign errors stop at the border."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The base of all of these; the engine's own error is the `__cause__`."""
+
+
+class StorageUnavailable(StorageError):
+    """The database did not do it now, or nobody knows whether it did: ask again with the same id."""
+
+
+class StorageFull(StorageUnavailable):
+    """No space left: nothing was written. It works again once there is space."""
+
+
+class StorageBroken(StorageError):
+    """The disk refused to make a commit durable: this process must not write to the file any more."""
+
+
+class StorageCorrupt(StorageError):
+    """The file is not a healthy database of ours."""
+
+
+class SchemaTooNew(StorageError):
+    """The file was written by a newer version of this program."""

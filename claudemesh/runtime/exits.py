@@ -1,0 +1,22 @@
+"""Exit codes (sysexits) and the one exception that carries them (daemon.md, Starting, stopping, failing)."""
+
+from __future__ import annotations
+
+OK = 0
+USAGE = 64
+UNAVAILABLE = 69
+INTERNAL = 70
+CANNOT_CREATE = 73
+TEMPORARY = 75
+PERMISSION = 77
+CONFIGURATION = 78
+
+
+class ExitWith(Exception):
+    """End the process with `code`; `message` is one sentence that says what to do."""
+
+    def __init__(self, code: int, error: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.error = error
+        self.message = message

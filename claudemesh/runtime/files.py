@@ -1,0 +1,141 @@
+"""Files that must be whole, private, or held by one process only: one helper for all of them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from claudemesh.runtime.failpoints import failpoint
+
+_OTHERS = 0o077
+_WRITABLE_BY_OTHERS = 0o022
+
+
+class UnsafeFile(Exception):
+    """A file or directory that others could read or change; the message names the chmod that mends it."""
+
+
+def make_private_dir(path: Path) -> None:
+    """Make a directory 0700, parents too, and refuse one that is a link, foreign, or writable by others."""
+    if not path.parent.exists():
+        make_private_dir(path.parent)
+    try:
+        path.mkdir(mode=0o700)
+        sync_dir(path.parent)
+    except FileExistsError:
+        pass
+    check_private_dir(path)
+
+
+def check_private_dir(path: Path) -> None:
+    """Raise `UnsafeFile` unless the directory is ours, no link, and closed to others."""
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
+        raise UnsafeFile(f"{path} is not a directory: move it away, then try again")
+    if found.st_uid != os.geteuid():
+        raise UnsafeFile(f"{path} belongs to another user: set CLAUDEMESH_HOME to a directory of your own")
+    if found.st_mode & _WRITABLE_BY_OTHERS:
+        raise UnsafeFile(f"others can write to {path}: run chmod 700 {path}")
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file so that a crash leaves the old one or the new one, whole.
+
+    Order: temporary file beside it, fsync, rename, fsync of the directory.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        try:
+            os.fchmod(descriptor, mode)
+            _write_all(descriptor, data)
+            failpoint("file_written")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        failpoint("file_synced")
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    failpoint("file_renamed")
+    sync_dir(path.parent)
+
+
+def read_private(path: Path, limit: int = 4 << 20) -> bytes:
+    """Read a secret file. `UnsafeFile` when it is a link, foreign, or readable by others."""
+    return _read(path, _OTHERS, limit)
+
+
+def read_own(path: Path, limit: int = 16 << 20) -> bytes:
+    """Read a file that others may see but not change."""
+    return _read(path, _WRITABLE_BY_OTHERS, limit)
+
+
+def sync_dir(path: Path) -> None:
+    """Make names that were added to or taken from a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _read(path: Path, forbidden: int, limit: int) -> bytes:
+    try:
+        # O_NONBLOCK: a FIFO in the file's place must not hang us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if path.is_symlink():
+            raise UnsafeFile(f"{path} is a symbolic link: replace it with the file itself") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise UnsafeFile(f"{path} is not a regular file: move it away")
+        if found.st_uid != os.geteuid():
+            raise UnsafeFile(f"{path} belongs to another user: run chown {os.geteuid()} {path}")
+        if found.st_mode & forbidden:
+            raise UnsafeFile(
+                f"others can {'read' if forbidden & 0o044 else 'write'} {path}: run chmod 600 {path}"
+            )
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnsafeFile(f"{path} is larger than {limit} bytes: it is not a file of ours")
+    return data
+
+
+class FileLock:
+    """An OS lock on a file: held by one process, gone when that process is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock, or return False at once when another process holds it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; the file stays, so that nobody locks a file that is already unlinked."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,204 @@
+"""HTTP over uvicorn inside our own process: sockets we bind ourselves, no signal handling of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+import uvicorn
+
+from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
+from claudemesh.runtime.services import TaskOwner
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
+_BACKLOG = 1024
+_KEEP_ALIVE_S = 60
+_GRACE_S = 10
+
+
+class BodyTooLarge(Exception):
+    """The body passes the limit; nothing of it was kept."""
+
+
+class ClientGone(Exception):
+    """The client went away before its body was complete."""
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the process owns its signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class HttpServer:
+    """Serve an ASGI app on a bound socket, from `start` to `stop`.
+
+    With `ws` it speaks WebSocket too: no compression, messages up to `ws_max_size` bytes,
+    pings every 20 s and gone after 20 s without an answer (protocol.md, WebSocket).
+    """
+
+    def __init__(
+        self, app: App, listener: socket.socket, *, ws: bool = False, ws_max_size: int = 1 << 20
+    ) -> None:
+        self._listener = listener
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="websockets-sansio" if ws else "none",
+            ws_max_size=ws_max_size,
+            ws_per_message_deflate=False,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        self._server = _QuietServer(config)
+        self._tasks = TaskOwner()
+
+    async def start(self) -> None:
+        """Return once connections are accepted."""
+        task = self._tasks.start(self._server.serve(sockets=[self._listener]), "http_server")
+        while not self._server.started:
+            if task.done():
+                task.result()
+                raise RuntimeError("the HTTP server ended while it was starting")
+            await asyncio.sleep(0.001)
+
+    async def stop(self) -> None:
+        """Accept nothing more, let requests under way finish (10 s), and return."""
+        self._server.should_exit = True
+        await self._tasks.join()
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Bind a listening TCP socket; port 0 takes a free one. `ExitWith` 73 says what is in the way."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ExitWith(
+            CANNOT_CREATE, "cannot_listen", f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Bind a unix socket (0600), replacing one that nobody answers on. `ExitWith` 73 otherwise.
+
+    The caller holds the daemon's lock, so a dead socket found here is nobody's. A file that is
+    not a socket is never removed.
+    """
+    if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+        raise ExitWith(
+            CANNOT_CREATE,
+            "socket_path_too_long",
+            f"{path} is longer than the {_SOCKET_PATH_LIMIT} bytes a socket path may have: "
+            "set CLAUDEMESH_HOME to a shorter directory",
+        )
+    _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ExitWith(
+            CANNOT_CREATE, "cannot_listen", f"cannot listen on {path}: {os.strerror(error.errno or 0)}"
+        ) from error
+    finally:
+        os.umask(previous)
+    listener.setblocking(False)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ExitWith(CANNOT_CREATE, "not_a_socket", f"{path} is not a socket: move it away, then try again")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise ExitWith(CANNOT_CREATE, "cannot_listen", f"{path} does not answer: {error}") from error
+    raise ExitWith(CANNOT_CREATE, "already_running", f"somebody else answers on {path}")
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read a request's whole body. `BodyTooLarge` as soon as it passes `limit` bytes."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and message["type"] == "http.request":
+        if len(body) > limit:
+            raise BodyTooLarge
+        return body
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False) or message["type"] != "http.request":
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if size > limit:
+            raise BodyTooLarge
+        message = await receive()
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        parts.append(part)
+    if size > limit:
+        raise BodyTooLarge
+    return b"".join(parts)
+
+
+_JSON_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+async def send_json(
+    send: Send, status: int, body: Mapping[str, Any], headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """Answer with JSON that nothing on the way keeps."""
+    raw = orjson.dumps(body)
+    length = (b"content-length", str(len(raw)).encode())
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*_JSON_HEADERS, length, *(headers or [])],
+        }
+    )
+    await send({"type": "http.response.body", "body": raw})

@@ -1,0 +1,90 @@
+"""Log events, not sentences: JSON lines with a stable event name and fields.
+
+A field never holds a body, a key or a token; callers see to that, and `_HIDDEN` is the net below.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_HIDDEN = frozenset({"token", "authorization", "body", "message", "meta", "privkey", "seed", "passphrase"})
+_MAX_BYTES = 100_000_000
+_BACKUPS = 14
+
+
+class EventLogger:
+    """Thin words over a standard logger: the first argument names the event, fields follow."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(f"claudemesh.{name}")
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Log what only a developer asks about."""
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log something that happened as it should."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log something that an operator may have to look at."""
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
+        """Log a failure, with its traceback when there is one."""
+        self._log(logging.ERROR, event, fields, exc_info)
+
+    def _log(
+        self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None
+    ) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=error)
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger of one part, below `claudemesh`."""
+    return EventLogger(name)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ts, level, event, logger, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; values that JSON does not know become their text."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        for key, value in getattr(record, "fields", {}).items():
+            line[key] = "[hidden]" if key in _HIDDEN else value
+        if record.exc_info and record.exc_info[1] is not None:
+            line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return orjson.dumps(line, default=str).decode()
+
+
+def setup_logging(level: str = "info", path: Path | None = None) -> None:
+    """Send our events as JSON lines to stderr, or to a rotated file when `path` is given.
+
+    A log that cannot be written never stops the program: logging swallows its own errors.
+    """
+    logging.raiseExceptions = False
+    handler: logging.Handler
+    if path is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("claudemesh").setLevel(level.upper())

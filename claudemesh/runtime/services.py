@@ -1,0 +1,54 @@
+"""Every task has an owner that stops it, waits for it, and hears of its crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("services")
+
+
+class TaskOwner:
+    """Starts tasks, keeps them from being collected, and ends them with itself.
+
+    `on_crash` hears of an exception that nobody awaits; without one it is logged.
+    """
+
+    def __init__(self, on_crash: Callable[[str, BaseException], None] | None = None) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_crash = on_crash
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run a coroutine as a task of this owner."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def join(self) -> None:
+        """Return when every task has ended by itself."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def stop(self) -> None:
+        """Cancel what still runs and wait until it is gone."""
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            return
+        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=error)
+        if self._on_crash is not None:
+            self._on_crash(task.get_name(), error)

@@ -1,0 +1,180 @@
+"""One SQLite file, one connection, one thread: WAL, synchronous=FULL, short transactions.
+
+aiosqlite owns the connection and its thread. A transaction runs there as one function, because
+a hop between threads for every statement would cost more than the statements themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import aiosqlite
+
+from claudemesh.runtime.errors import (
+    StorageBroken,
+    StorageCorrupt,
+    StorageFull,
+    StorageUnavailable,
+)
+from claudemesh.runtime.migrations import Migration, apply_migrations
+
+R = TypeVar("R")
+
+_BUSY_TIMEOUT_S = 5.0
+_WAL_AUTOCHECKPOINT_PAGES = 4000
+# Checking reads every page: up to 256 MiB that is under a second, a larger file is checked as it is read.
+_CHECKED_PAGES = 65_536
+_IOERR_SHMSIZE = sqlite3.SQLITE_IOERR | (19 << 8)
+_FULL = 2  # PRAGMA synchronous: 2 is FULL
+_PRIMARY_CODE = 0xFF
+
+
+class Database:
+    """A SQLite file that this process alone uses. `StorageBroken` after the disk has failed it once."""
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path, version: int) -> None:
+        self._connection = connection
+        self.path = path
+        self.schema_version = version
+        self._broken: StorageBroken | None = None
+
+    @classmethod
+    async def open(cls, path: Path, migrations: Sequence[Migration]) -> Database:
+        """Open or create the file (0600), check that it is durable and healthy, and migrate it.
+
+        Raises `StorageCorrupt`, `SchemaTooNew`, or `StorageUnavailable` with what to do.
+        """
+        _create_private(path)
+        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        try:
+            version = await _on_thread(connection, lambda raw: _prepare(raw, migrations))
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, path, version)
+
+    async def close(self) -> None:
+        """Close the file after everything that was queued before."""
+        await self._connection.close()
+
+    async def run(self, function: Callable[[sqlite3.Connection], R]) -> R:
+        """Run a function on the connection's thread, outside of a transaction: for reading."""
+        return await self._guarded(function)
+
+    async def transaction(self, function: Callable[[sqlite3.Connection], R]) -> R:
+        """Run a function inside `BEGIN IMMEDIATE … COMMIT`; on return its work is on the disk.
+
+        Any exception rolls back and is raised again. Cancelling the caller does not undo it:
+        whoever is cancelled does not know the outcome.
+        """
+        return await self._guarded(lambda raw: _transact(raw, function))
+
+    async def _guarded(self, function: Callable[[sqlite3.Connection], R]) -> R:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            return await _on_thread(self._connection, function)
+        except StorageBroken as error:
+            self._broken = error
+            raise
+
+
+async def _on_thread(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], R]) -> R:
+    def translated() -> R:
+        with translate_errors():
+            return function(connection._conn)
+
+    # The library's own way to run something on the connection's thread; it has no public name.
+    result: R = await connection._execute(translated)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _transact(raw: sqlite3.Connection, function: Callable[[sqlite3.Connection], R]) -> R:
+    raw.execute("BEGIN IMMEDIATE")
+    try:
+        result = function(raw)
+        raw.execute("COMMIT")
+    except BaseException:
+        # SQLite has rolled back by itself when the disk was full.
+        if raw.in_transaction:
+            raw.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _create_private(path: Path) -> None:
+    """Make the file 0600 before SQLite sees it, so that -wal and -shm inherit the mode."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageUnavailable(f"cannot open {path}: {error.strerror}") from error
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
+    mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    raw.execute("PRAGMA synchronous = FULL")
+    if sys.platform == "darwin":
+        raw.execute("PRAGMA fullfsync = ON")
+    raw.execute("PRAGMA foreign_keys = ON")
+    raw.execute(f"PRAGMA wal_autocheckpoint = {_WAL_AUTOCHECKPOINT_PAGES}")
+    if mode != "wal" or raw.execute("PRAGMA synchronous").fetchone()[0] != _FULL:
+        raise StorageUnavailable(
+            "the file system cannot hold a write-ahead log: keep the data on a local disk"
+        )
+    pages = raw.execute("PRAGMA page_count").fetchone()[0]
+    if pages <= _CHECKED_PAGES:
+        verdict = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StorageCorrupt(f"the database is damaged: {verdict}")
+    return apply_migrations(raw, migrations)
+
+
+@contextmanager
+def translate_errors() -> Generator[None]:
+    """Turn sqlite3's errors into ours; integrity errors and our own pass unchanged."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _translated(error) from error
+
+
+def _translated(error: sqlite3.DatabaseError) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & _PRIMARY_CODE if code is not None else None
+    text = str(error)
+    if primary == sqlite3.SQLITE_FULL or code == _IOERR_SHMSIZE:
+        return StorageFull("the disk is full: free some space, it goes on by itself")
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StorageCorrupt(f"the database is damaged: {text}")
+    if primary == sqlite3.SQLITE_IOERR:
+        # After a failed fsync the kernel may have dropped the pages: a retry could claim what is not there.
+        return StorageBroken(f"the disk failed ({text}): check it, then start again")
+    if primary in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    ):
+        return StorageUnavailable(f"the database did not answer: {text}")
+    return error

@@ -1,0 +1,28 @@
+"""What every test needs: `async def` tests run on a uvloop event loop, each with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+import uvloop
+
+ASYNC_TEST_LIMIT_S = 60
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a coroutine test function to its end; a test that hangs fails instead of blocking the run."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = pyfuncitem._fixtureinfo.argnames
+    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in wanted}
+
+    async def bounded() -> None:
+        await asyncio.wait_for(pyfuncitem.obj(**arguments), ASYNC_TEST_LIMIT_S)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
+    return True
