@@ -1,0 +1,213 @@
+"""JSON in, strictly; JSON out, canonically (protocol.md, Request fingerprint; RFC 8785).
+
+Both directions have a fast way, orjson, taken only where it is provably the same as the exact way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from typing import Any, Final
+
+import orjson
+import rfc8785
+
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+
+MAX_DEPTH: Final = 64
+
+# The closing quote of every key is found by it; so is a quote inside a string, if a colon follows.
+_MAYBE_KEY: Final = re.compile(rb'"[ \t\n\r]*:')
+# A whole string, and the colon that makes it a key. Possessive, and content with a string that never
+# ends: so it is linear whatever comes.
+_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"[ \t\n\r]*+(:?)|\\?\Z)', re.DOTALL)
+_BRACKET: Final = re.compile(rb"[\[\]{}]")
+# From here on an integer may not fit 64 bits, and orjson would make a float of it.
+_LONG_DIGITS: Final = re.compile(rb"[0-9]{19}")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+
+_PLAIN: Final = frozenset((str, int, bool, type(None)))
+_SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+# Within these bounds both notations write a fraction alike: shortest digits, no exponent.
+_FLOAT_MIN: Final = 1e-4
+_FLOAT_MAX: Final = 1e15
+
+
+def parse_json(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the one value that a JSON text stands for, or refuse it.
+
+    `ProtocolError`: invalid_json (not UTF-8, a byte order mark, NaN, a lone surrogate, …), json_too_deep,
+    duplicate_field; meta_not_canonical when what JSON can spell but JCS cannot is within `meta`.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        # It says why, and lets pass what only orjson refuses: an integer beyond the largest float.
+        return parse_json_exactly(raw, max_depth=max_depth)
+    depth, keys, floats = _survey(value)
+    if depth > max_depth:
+        raise _too_deep(max_depth)
+    if keys != len(_MAYBE_KEY.findall(raw)) and keys != _STRING.findall(raw).count(b":"):
+        return parse_json_exactly(raw, max_depth=max_depth)  # it has a duplicate
+    if floats and _LONG_DIGITS.search(raw) is not None:
+        return parse_json_exactly(raw, max_depth=max_depth)
+    return value
+
+
+def parse_json_exactly(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Do what `parse_json` does, without orjson: the reference, and the way for integers beyond 64 bits."""
+    if _nesting(raw, max_depth) > max_depth:
+        raise _too_deep(max_depth)
+    try:
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(str(error)) from error
+    _check_representable(value)
+    return value
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the RFC 8785 form. `ProtocolError` meta_not_canonical for what it cannot represent."""
+    if _is_simple(value):
+        try:
+            return orjson.dumps(value, option=_SORTED)
+        except orjson.JSONEncodeError:
+            pass  # the exact way finds out why
+    return canonical_json_exactly(value)
+
+
+def canonical_json_exactly(value: object) -> bytes:
+    """Do what `canonical_json` does, by the reference implementation alone."""
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(
+            "meta_not_canonical",
+            "meta must hold JSON values that RFC 8785 can represent: finite numbers, integers within "
+            "±(2^53−1), no lone surrogates.",
+            field="meta",
+        ) from error
+
+
+def canonical_meta(meta: object) -> bytes:
+    """Return a meta as it is fingerprinted: empty when there is none. `InvalidField` invalid_meta."""
+    if meta is None:
+        return b""
+    if not isinstance(meta, dict):
+        raise InvalidField("invalid_meta", "meta", "meta must be a JSON object.")
+    return canonical_json(meta) if meta else b""
+
+
+def _survey(value: object) -> tuple[int, int, bool]:
+    """Return how deep a value nests, how many keys it has, and whether it holds a float; level by level."""
+    depth, keys, floats = 0, 0, type(value) is float
+    level: list[Any] = [value] if type(value) is dict or type(value) is list else []
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for container in level:
+            if type(container) is dict:
+                keys += len(container)
+                members = container.values()
+            else:
+                members = container
+            for member in members:
+                kind = type(member)
+                if kind is dict or kind is list:
+                    below.append(member)
+                elif kind is float:
+                    floats = True
+        level = below
+    return depth, keys, floats
+
+
+def _is_simple(value: object) -> bool:
+    """Tell whether orjson writes a value as RFC 8785 does, but for integers that it refuses by itself.
+
+    Keys must be ASCII: only there do UTF-8 and UTF-16 agree on the order without looking closer.
+    """
+    pending = [value]
+    while pending:
+        member = pending.pop()
+        kind = type(member)
+        if kind in _PLAIN:
+            continue
+        if isinstance(member, float):
+            if kind is not float or member.is_integer() or not _FLOAT_MIN <= abs(member) < _FLOAT_MAX:
+                return False
+        elif kind is dict:
+            for key, inner in member.items():  # type: ignore[attr-defined]
+                if type(key) is not str or not key.isascii():
+                    return False
+                if type(inner) not in _PLAIN:
+                    pending.append(inner)
+        elif kind is list:
+            pending.extend(member)  # type: ignore[arg-type]
+        else:
+            return False
+    return True
+
+
+def _nesting(raw: bytes, limit: int) -> int:
+    """Return how deep the brackets outside of strings nest; counting ends once `limit` is passed."""
+    if raw.count(b"[") + raw.count(b"{") <= limit:
+        return 0
+    depth = deepest = 0
+    for match in _BRACKET.finditer(_STRING.sub(b"", raw)):
+        depth += 1 if match[0] in b"[{" else -1
+        deepest = max(deepest, depth)
+        if deepest > limit:
+            break
+    return deepest
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        name = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise InvalidField("duplicate_field", _shown(name), "An object may name a field only once.")
+    return members
+
+
+def _check_representable(value: object) -> None:
+    """Refuse what Python's parser lets pass and JSON's rules do not; the error names the top field."""
+    members = value.items() if isinstance(value, dict) else (("", value),)
+    for name, member in members:
+        if _SURROGATE.search(name) is not None or _has_unrepresentable(member):
+            # protocol.md, Request fingerprint: within meta this has a code of its own.
+            code = "meta_not_canonical" if name == "meta" else "invalid_json"
+            raise InvalidField(
+                code, _shown(name), "Numbers must be finite, and text may hold no lone surrogate."
+            )
+
+
+def _has_unrepresentable(value: object) -> bool:
+    pending = [value]
+    while pending:
+        member = pending.pop()
+        if isinstance(member, str):
+            if _SURROGATE.search(member) is not None:
+                return True
+        elif isinstance(member, float):
+            if not math.isfinite(member):
+                return True
+        elif isinstance(member, dict):
+            pending.extend(member)
+            pending.extend(member.values())
+        elif isinstance(member, list):
+            pending.extend(member)
+    return False
+
+
+def _shown(path: str) -> str:
+    return path[:200].encode("utf-8", "replace").decode()
+
+
+def _too_deep(max_depth: int) -> ProtocolError:
+    return ProtocolError("json_too_deep", f"JSON may nest {max_depth} deep at most: send it flatter.")
+
+
+def _invalid(reason: str) -> ProtocolError:
+    return ProtocolError("invalid_json", f"This is not valid JSON in UTF-8: {_shown(reason)}.")

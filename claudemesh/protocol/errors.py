@@ -1,0 +1,137 @@
+"""Error codes and close codes: one shape of error everywhere (protocol.md, Errors over HTTP, Close codes)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+
+CLOSE_REASON_BYTES = 123
+
+_DEFAULT_STATUS = 400
+_STATUS: Mapping[str, int] = MappingProxyType(
+    {
+        "unauthenticated": 401,
+        "bad_signature": 403,
+        "forbidden": 403,
+        "not_a_member": 403,
+        "not_authorized": 403,
+        "refused_by_hook": 403,
+        "destination_not_found": 404,
+        "mesh_not_found": 404,
+        "not_found": 404,
+        "topic_not_found": 404,
+        "method_not_allowed": 405,
+        "idempotency_key_reused": 409,
+        "key_taken": 409,
+        "name_taken": 409,
+        "slug_taken": 409,
+        "invite_exhausted": 410,
+        "invite_expired": 410,
+        "invite_revoked": 410,
+        "payload_too_large": 413,
+        "unsupported_media_type": 415,
+        "fingerprint_drift": 422,
+        "daemon_busy": 429,
+        "rate_limited": 429,
+        "too_many_streams": 429,
+        "internal_error": 500,
+        "broker_busy": 503,
+        "broker_draining": 503,
+        "broker_unavailable": 503,
+        "storage_full": 503,
+        "storage_unavailable": 503,
+        "insufficient_storage": 507,
+    }
+)
+
+
+class ProtocolError(Exception):
+    """A refusal with a stable code, one sentence that says what to do, and the fields of its case."""
+
+    def __init__(self, code: str, message: str, **fields: object) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.fields: dict[str, object] = fields
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+    @property
+    def status(self) -> int:
+        """The HTTP status (and `send_result` status) that goes with the code."""
+        return _STATUS.get(self.code, _DEFAULT_STATUS)
+
+    def as_body(self) -> dict[str, object]:
+        """Return the JSON object that travels: error, message, and the fields of the case."""
+        return {"error": self.code, "message": self.message, **self.fields}
+
+
+class InvalidField(ProtocolError):
+    """One field of an input is not what it must be; `field` is its path, such as `seal.nonce`."""
+
+    def __init__(self, code: str, field: str, message: str) -> None:
+        super().__init__(code, message, field=field)
+        self.field = field
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket was closed (protocol.md, Close codes)."""
+
+    PROTOCOL_ERROR = 4000
+    UNAUTHENTICATED = 4001
+    REVOKED = 4002
+    REPLACED = 4003
+    ALREADY_CONNECTED = 4004
+    SLOW_CONSUMER = 4005
+    DRAINING = 4006
+    FEATURE_UNAVAILABLE = 4010
+    FEATURE_PARAM_INVALID = 4011
+    FEATURE_PARAM_BELOW_FLOOR = 4012
+
+
+CLOSE_KINDS: dict[CloseCode, str] = {
+    CloseCode.PROTOCOL_ERROR: "protocol_error",
+    CloseCode.UNAUTHENTICATED: "unauthenticated",
+    CloseCode.REVOKED: "revoked",
+    CloseCode.REPLACED: "replaced_by_newer_connection",
+    CloseCode.ALREADY_CONNECTED: "member_already_connected",
+    CloseCode.SLOW_CONSUMER: "slow_consumer",
+    CloseCode.DRAINING: "broker_draining",
+    CloseCode.FEATURE_UNAVAILABLE: "feature_unavailable",
+    CloseCode.FEATURE_PARAM_INVALID: "feature_param_invalid",
+    CloseCode.FEATURE_PARAM_BELOW_FLOOR: "feature_param_below_floor",
+}
+
+
+def close_reason(code: CloseCode, *, feature: str = "", detail: str = "") -> str:
+    """Return the reason as JSON in at most 123 bytes; `detail`, then `feature`, are cut to fit."""
+    kept = {"feature": _printable(feature), "detail": _printable(detail)}
+    while len(text := _reason_text(code, kept)) and len(text.encode()) > CLOSE_REASON_BYTES:
+        name = "detail" if kept["detail"] else "feature"
+        kept[name] = kept[name][:-1]
+    return text
+
+
+def parse_close_reason(text: str) -> dict[str, str]:
+    """Return kind, feature and detail as far as they are there; anything else gives an empty dict."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(value, dict):
+        return {}
+    known = ("kind", "feature", "detail")
+    return {name: value[name] for name in known if isinstance(value.get(name), str)}
+
+
+def _reason_text(code: CloseCode, kept: Mapping[str, str]) -> str:
+    body = {"kind": CLOSE_KINDS[code], **{name: text for name, text in kept.items() if text}}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def _printable(text: str) -> str:
+    # No more than could ever fit, so that cutting is bounded; lone surrogates have no UTF-8 form.
+    return text[:CLOSE_REASON_BYTES].encode("utf-8", "replace").decode()

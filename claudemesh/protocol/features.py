@@ -1,0 +1,235 @@
+"""Feature bits: what a broker offers and whether a daemon can work with it (protocol.md, Features)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal, TypeAlias
+
+from claudemesh.protocol.errors import CLOSE_KINDS, CloseCode, InvalidField
+from claudemesh.protocol.frames import FeatureResponse
+
+DEDUPE: Final = "client_message_id_dedupe"
+CONNECTION_POLICY: Final = "concurrent_connection_policy"
+ROTATED_EVENT: Final = "member_keypair_rotated_event"
+KEY_EPOCH: Final = "key_epoch"
+MAX_PAYLOAD: Final = "max_payload"
+
+REQUIRED: Final = (DEDUPE, CONNECTION_POLICY)
+OPTIONAL: Final = (ROTATED_EVENT, KEY_EPOCH, MAX_PAYLOAD)
+VERSIONS: Final[Mapping[str, int]] = {
+    DEDUPE: 2,
+    CONNECTION_POLICY: 1,
+    ROTATED_EVENT: 1,
+    KEY_EPOCH: 1,
+    MAX_PAYLOAD: 1,
+}
+
+DEFAULT_INLINE_BYTES: Final = 262144
+DEFAULT_BLOB_BYTES: Final = 26214400
+DEFAULT_POLICY: Final = "prefer_newest"
+MIN_RETENTION_DAYS: Final = 7
+MIN_PAYLOAD_BYTES: Final = 1024
+# Beyond this a number is a mistake, and arithmetic on it would be one too.
+MAX_PARAMETER: Final = 2**31 - 1
+
+DedupeMode: TypeAlias = Literal["retention_scoped", "permanent"]
+Policy: TypeAlias = Literal["prefer_newest", "prefer_oldest", "allow_concurrent"]
+MODES: Final = ("retention_scoped", "permanent")
+POLICIES: Final = ("prefer_newest", "prefer_oldest", "allow_concurrent")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What was agreed on. None: not offered, or (retention) without end. Days and bytes as named."""
+
+    dedupe_mode: DedupeMode
+    dedupe_retention_days: int | None
+    tombstone_days: int | None
+    inline_bytes: int
+    blob_bytes: int
+    default_policy: Policy
+    key_epochs: int | None
+    rotated_event: bool
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object for broker_features.json."""
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_dict(cls, value: object) -> Features:
+        """Check what was kept in broker_features.json. `InvalidField` invalid_features."""
+        if not isinstance(value, dict):
+            raise _invalid("features")
+        for field in fields(cls):
+            if not _KEPT[field.name](value.get(field.name)):
+                raise _invalid(field.name)
+        if (value["dedupe_mode"] == "permanent") != (value["dedupe_retention_days"] is None):
+            raise _invalid("dedupe_retention_days")
+        kept = {field.name: value[field.name] for field in fields(cls)}
+        return cls(**{**kept, "warnings": tuple(value["warnings"])})
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFailure:
+    """Why a daemon cannot work with a broker: it closes with this code and exits 78."""
+
+    close_code: CloseCode
+    feature: str
+    detail: str
+
+    @property
+    def kind(self) -> str:
+        """The close reason's kind."""
+        return CLOSE_KINDS[self.close_code]
+
+
+def negotiate(
+    require: Sequence[str], optional: Sequence[str], response: FeatureResponse
+) -> Features | FeatureFailure:
+    """Judge a broker's offer. What is required must be usable; what is optional falls back and warns."""
+    for name in require:
+        if name in response.missing_required or name not in response.supported:
+            return FeatureFailure(CloseCode.FEATURE_UNAVAILABLE, name, "the broker does not offer it")
+    offer = _Offer(frozenset(require), response.supported)
+    for name in dict.fromkeys((*require, *optional)):
+        failure = offer.judge(name)
+        if failure is not None:
+            return failure
+    return offer.features()
+
+
+def broker_offer(
+    *, mode: str, retention_days: int | None, inline_bytes: int, blob_bytes: int, policy: str
+) -> dict[str, Any]:
+    """Return the `supported` of a broker's feature_negotiation_response."""
+    dedupe: dict[str, object] = {"mode": mode, "request_fingerprint": True}
+    if mode == "retention_scoped":
+        dedupe["dedupe_retention_days"] = retention_days
+    params: dict[str, dict[str, object]] = {
+        DEDUPE: dedupe,
+        CONNECTION_POLICY: {"default_policy": policy},
+        MAX_PAYLOAD: {"inline_bytes": inline_bytes, "blob_bytes": blob_bytes},
+    }
+    return {name: {"params": {"version": VERSIONS[name], **params[name]}} for name in params}
+
+
+class _Unusable(Exception):
+    """A required parameter is wrong."""
+
+    def __init__(self, close_code: CloseCode, detail: str) -> None:
+        super().__init__(detail)
+        self.close_code = close_code
+        self.detail = detail
+
+
+class _Offer:
+    """One broker's offer while it is judged, feature by feature."""
+
+    def __init__(self, required: frozenset[str], supported: Mapping[str, Any]) -> None:
+        self._required = required
+        self._supported = supported
+        self._warnings: list[str] = []
+        self._agreed: dict[str, Any] = {
+            "dedupe_mode": "permanent",
+            "dedupe_retention_days": None,
+            "tombstone_days": None,
+            "inline_bytes": DEFAULT_INLINE_BYTES,
+            "blob_bytes": DEFAULT_BLOB_BYTES,
+            "default_policy": DEFAULT_POLICY,
+            "key_epochs": None,
+            "rotated_event": False,
+        }
+
+    def judge(self, name: str) -> FeatureFailure | None:
+        """Take a feature's parameters over; a failure only where it is required."""
+        if name not in self._supported:
+            return None
+        try:
+            self._agreed |= self._usable(name)
+        except _Unusable as error:
+            if name in self._required:
+                return FeatureFailure(error.close_code, name, error.detail)
+            self._warnings.append(f"{name}: {error.detail}")
+        return None
+
+    def features(self) -> Features:
+        """Return what was agreed on."""
+        return Features(**self._agreed, warnings=tuple(self._warnings))
+
+    def _usable(self, name: str) -> dict[str, Any]:
+        offered = self._supported[name]
+        params = offered.get("params") if isinstance(offered, dict) else None
+        if not isinstance(params, dict):
+            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, "it has no parameters")
+        if name not in VERSIONS:  # required by configuration; what its parameters mean is not known here
+            return {}
+        version = params.get("version")
+        if type(version) is not int or version != VERSIONS[name]:
+            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"version must be {VERSIONS[name]}")
+        if name == DEDUPE:
+            return self._dedupe(params)
+        if name == CONNECTION_POLICY:
+            return self._policy(params)
+        if name == KEY_EPOCH:
+            return {"key_epochs": _at_least(params, "max_concurrent_epochs", 1)}
+        if name == MAX_PAYLOAD:
+            return {key: _at_least(params, key, MIN_PAYLOAD_BYTES) for key in ("inline_bytes", "blob_bytes")}
+        return {"rotated_event": True}
+
+    def _dedupe(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        mode, days = params.get("mode"), None
+        if mode not in MODES:
+            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"mode must be one of {', '.join(MODES)}")
+        if mode == "retention_scoped":
+            days = _at_least(params, "dedupe_retention_days", MIN_RETENTION_DAYS)
+        if params.get("request_fingerprint") is not True:
+            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, "request_fingerprint must be true")
+        tombstone_days = params.get("tombstone_history_pruned_window_days")
+        if tombstone_days is not None and not _whole(tombstone_days, 0):
+            self._warnings.append(f"{DEDUPE}: tombstone_history_pruned_window_days is not a number of days")
+            tombstone_days = None
+        return {"dedupe_mode": mode, "dedupe_retention_days": days, "tombstone_days": tombstone_days}
+
+    def _policy(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        policy = params.get("default_policy")
+        if policy not in POLICIES:
+            self._warnings.append(f"{CONNECTION_POLICY}: default_policy is not one of {', '.join(POLICIES)}")
+            policy = DEFAULT_POLICY
+        return {"default_policy": policy}
+
+
+def _at_least(params: Mapping[str, Any], name: str, floor: int) -> int:
+    value = params.get(name)
+    # A bool is an int to Python, and NaN is below no floor: so the exact type first.
+    if type(value) is not int or value > MAX_PARAMETER:
+        raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"{name} must be a whole number")
+    if value < floor:
+        raise _Unusable(CloseCode.FEATURE_PARAM_BELOW_FLOOR, f"{name} must be at least {floor}")
+    return value
+
+
+def _whole(value: object, floor: int) -> bool:
+    return type(value) is int and floor <= value <= MAX_PARAMETER
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_KEPT: Final[Mapping[str, Any]] = {
+    "dedupe_mode": lambda value: value in MODES,
+    "dedupe_retention_days": lambda value: value is None or _whole(value, MIN_RETENTION_DAYS),
+    "tombstone_days": lambda value: value is None or _whole(value, 0),
+    "inline_bytes": lambda value: _whole(value, MIN_PAYLOAD_BYTES),
+    "blob_bytes": lambda value: _whole(value, MIN_PAYLOAD_BYTES),
+    "default_policy": lambda value: value in POLICIES,
+    "key_epochs": lambda value: value is None or _whole(value, 1),
+    "rotated_event": lambda value: isinstance(value, bool),
+    "warnings": _texts,
+}
+
+
+def _invalid(field: str) -> InvalidField:
+    return InvalidField("invalid_features", field, f"The kept {field} is damaged: negotiate again.")

@@ -1,0 +1,140 @@
+"""Fields of a frame, checked one by one; whatever is wrong is `InvalidField` invalid_frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
+
+from claudemesh.protocol.base64 import from_base64
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.ids import has_control
+
+FrameId: TypeAlias = int | str
+Json: TypeAlias = dict[str, Any]
+
+MAX_TEXT_CHARACTERS: Final = 64
+MAX_LIST: Final = 64
+MAX_INTEGER: Final = 2**63 - 1
+
+INVALID_FRAME: Final = "invalid_frame"
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_T = TypeVar("_T")
+
+
+def frame_id(value: Json) -> FrameId:
+    """Return the id that a request and its answer share."""
+    found = value.get("id")
+    if type(found) is int:
+        usable = 0 <= found <= MAX_INTEGER
+    else:
+        usable = isinstance(found, str) and 0 < len(found) <= MAX_TEXT_CHARACTERS and not has_control(found)
+    if not usable:
+        refuse("id", f"be a whole number, or a text of 1 to {MAX_TEXT_CHARACTERS} characters")
+    return cast("FrameId", found)
+
+
+def optional_frame_id(value: Json) -> FrameId | None:
+    """Return the id of what need not have one."""
+    return None if value.get("id") is None else frame_id(value)
+
+
+def integer(value: Json, name: str) -> int:
+    """Return a whole number from 0 to 2^63-1."""
+    found = value.get(name)
+    if type(found) is not int or not 0 <= found <= MAX_INTEGER:
+        refuse(name, "be a whole number, not negative, of 63 bits at most")
+    return found
+
+
+def matching(value: Json, name: str, pattern: re.Pattern[str], field: str = "") -> str:
+    """Return a text of the given form."""
+    found = value.get(name)
+    if not isinstance(found, str) or pattern.fullmatch(found) is None:
+        refuse(field or name, "have the form that the protocol gives it")
+    return found
+
+
+def text(value: Json, name: str, limit: int = MAX_TEXT_CHARACTERS, field: str = "") -> str:
+    """Return a text of 1 to `limit` characters without control characters."""
+    found = value.get(name)
+    if not isinstance(found, str) or not 0 < len(found) <= limit or has_control(found):
+        refuse(field or name, f"be a text of 1 to {limit} characters, none of them a control character")
+    return found
+
+
+def object_of(value: Json, name: str) -> Json:
+    """Return a JSON object."""
+    found = value.get(name)
+    if not isinstance(found, dict):
+        refuse(name, "be a JSON object")
+    return found
+
+
+def optional_object(value: Json, name: str) -> Json:
+    """Return a JSON object, empty when there is none."""
+    return object_of(value, name) if name in value else {}
+
+
+def boolean(value: Json, name: str) -> bool:
+    """Return true or false."""
+    found = value.get(name)
+    if not isinstance(found, bool):
+        refuse(name, "be true or false")
+    return found
+
+
+def binary(value: Json, name: str, length: int) -> bytes:
+    """Return exactly `length` bytes."""
+    raw = from_base64(value.get(name))
+    if raw is None or len(raw) != length:
+        refuse(name, f"be {length} bytes in base64")
+    return raw
+
+
+def each(value: Json, name: str, check: Callable[[object, str], _T]) -> tuple[_T, ...]:
+    """Return a list of at most 64, each of its items checked."""
+    found = value.get(name)
+    if not isinstance(found, list) or len(found) > MAX_LIST:
+        refuse(name, f"be a list of at most {MAX_LIST}")
+    return tuple(check(item, name) for item in found)
+
+
+def feature_name(value: object, field: str) -> str:
+    """Return the name of a feature."""
+    if not isinstance(value, str) or NAME.fullmatch(value) is None:
+        refuse(field, "hold names of features")
+    return value
+
+
+def version(value: object, field: str) -> int:
+    """Return a version number, from 1."""
+    if type(value) is not int or not 0 < value <= MAX_INTEGER:
+        refuse(field, "hold versions, whole numbers from 1")
+    return value
+
+
+def integers(value: Json, name: str, limit: int) -> tuple[int, ...]:
+    """Return a list of at most `limit` whole numbers."""
+    found = value.get(name)
+    if not isinstance(found, list) or len(found) > limit:
+        refuse(name, f"be a list of at most {limit}")
+    for number in found:
+        if type(number) is not int or not 0 <= number <= MAX_INTEGER:
+            refuse(name, "hold whole numbers")
+    return tuple(found)
+
+
+def offer(value: Json, name: str) -> Json:
+    """Return an object of at most 64 features by name; what is offered for each is judged elsewhere."""
+    found = object_of(value, name)
+    if len(found) > MAX_LIST:
+        refuse(name, f"hold at most {MAX_LIST} features")
+    for feature in found:
+        feature_name(feature, name)
+    return found
+
+
+def refuse(field: str, what: str) -> NoReturn:
+    """Say which field is wrong, and what it must be."""
+    raise InvalidField(INVALID_FRAME, field, f"{field} must {what}.")

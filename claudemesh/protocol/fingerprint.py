@@ -1,0 +1,68 @@
+"""The request fingerprint: equal if and only if it is the same send (protocol.md, Request fingerprint)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from claudemesh.protocol.canonical import canonical_meta
+from claudemesh.protocol.errors import ProtocolError
+
+ENVELOPE_VERSION = 1
+FINGERPRINT_BYTES = 32
+
+_PREFIX_BYTES = 8
+_SEPARATORS = 6
+
+
+def fingerprint_preimage(
+    *,
+    kind: str,
+    ref: str,
+    reply_to_id: str | None,
+    priority: str,
+    meta: object,
+    body: bytes,
+    version: int = ENVELOPE_VERSION,
+) -> bytes:
+    """Return the bytes that are hashed. `ProtocolError`: meta_not_canonical, invalid_meta, invalid_field."""
+    text = f"{version}\0{kind}\0{ref}\0{reply_to_id or ''}\0{priority}\0"
+    try:
+        head = text.encode()
+    except UnicodeEncodeError as error:
+        raise _ambiguous() from error
+    # JCS escapes zero bytes and hex has none: the head alone could forge a boundary.
+    if head.count(0) != _SEPARATORS - 1:
+        raise _ambiguous()
+    return b"%b%b\0%b" % (head, canonical_meta(meta), sha256(body).hexdigest().encode())
+
+
+def request_fingerprint(
+    *,
+    kind: str,
+    ref: str,
+    reply_to_id: str | None,
+    priority: str,
+    meta: object,
+    body: bytes,
+    version: int = ENVELOPE_VERSION,
+) -> bytes:
+    """Return the 32 bytes that name a send. Errors as for the preimage."""
+    preimage = fingerprint_preimage(
+        kind=kind,
+        ref=ref,
+        reply_to_id=reply_to_id,
+        priority=priority,
+        meta=meta,
+        body=body,
+        version=version,
+    )
+    return sha256(preimage).digest()
+
+
+def fingerprint_prefix(fingerprint: bytes) -> str:
+    """Return the 16 hex characters of a fingerprint that people and `409` answers are shown."""
+    return fingerprint[:_PREFIX_BYTES].hex()
+
+
+def _ambiguous() -> ProtocolError:
+    return ProtocolError("invalid_field", "No field but the body may hold a control character.")

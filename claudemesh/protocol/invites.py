@@ -1,0 +1,168 @@
+"""Invite links: everything a joiner needs, signed by the inviter, secret-free (lifecycle.md, Joining)."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import orjson
+
+from claudemesh.protocol.base64 import from_base64, to_base64
+from claudemesh.protocol.canonical import canonical_json, parse_json
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import check_key, check_slug, check_ulid, check_uuid
+from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
+from claudemesh.protocol.signing import sign_request, verify_request
+
+LINK_PREFIX: Final = "claudemesh://join/"
+MAX_LINK_CHARACTERS: Final = 4096
+MAX_USES: Final = 1_000_000
+MAX_TIME_MS: Final = 2**48 - 1
+Role: TypeAlias = Literal["owner", "admin", "member"]
+ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
+
+_CODE = "invalid_invite"
+_PURPOSE = "invite"
+_URL: Final = re.compile(r"wss?://[!-~]{1,250}")
+_PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Leave to join one mesh `uses` times, until `expires_at_ms`, with one role."""
+
+    broker_url: str
+    mesh_id: str
+    slug: str
+    invite_id: str
+    role: Role
+    expires_at_ms: int
+    uses: int
+    inviter_pubkey: str
+    signature: bytes
+
+    def to_link(self) -> str:
+        """Return the link that is passed on."""
+        raw = orjson.dumps({**asdict(self), "signature": to_base64(self.signature)})
+        return LINK_PREFIX + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    def verify(self) -> bool:
+        """Tell whether the inviter signed exactly this; whether it may invite is the broker's to say."""
+        return verify_request(
+            self.inviter_pubkey,
+            purpose=_PURPOSE,
+            mesh_id=self.mesh_id,
+            payload=_signed_part(self),
+            signature=self.signature,
+        )
+
+
+def sign_invite(
+    identity: Identity,
+    *,
+    broker_url: str,
+    mesh_id: str,
+    slug: str,
+    invite_id: str,
+    role: str,
+    expires_at_ms: int,
+    uses: int,
+) -> Invite:
+    """Make an invite in the name of `identity`. `InvalidField` for what no link may hold."""
+    fields = {
+        "broker_url": broker_url,
+        "mesh_id": mesh_id,
+        "slug": slug,
+        "invite_id": invite_id,
+        "role": role,
+        "expires_at_ms": expires_at_ms,
+        "uses": uses,
+        "inviter_pubkey": identity.ed25519_pubkey,
+    }
+    unsigned = _checked(fields, b"")
+    signature = sign_request(identity, purpose=_PURPOSE, mesh_id=mesh_id, payload=_signed_part(unsigned))
+    return replace(unsigned, signature=signature)
+
+
+def verify_invite(invite: Invite) -> bool:
+    """Tell whether the inviter signed exactly this."""
+    return invite.verify()
+
+
+def parse_link(text: str) -> Invite:
+    """Read a link; white space around it is forgiven. `ProtocolError` invalid_invite, whatever the text is.
+
+    The signature is not verified here: `Invite.verify`.
+    """
+    link = text.strip()
+    payload = link.removeprefix(LINK_PREFIX)
+    if len(link) > MAX_LINK_CHARACTERS or payload == link or _PAYLOAD.fullmatch(payload) is None:
+        raise _invalid("it must begin with claudemesh://join/ and be copied whole")
+    try:
+        value = parse_json(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return _from_json(value)
+    except (ValueError, ProtocolError) as error:
+        what = error.message if isinstance(error, ProtocolError) else "it was not copied whole"
+        raise _invalid(what) from error
+
+
+def _from_json(value: Any) -> Invite:
+    if not isinstance(value, dict):
+        raise InvalidField(_CODE, "invite", "it holds no invite")
+    signature = from_base64(value.get("signature"))
+    if signature is None or len(signature) != SIGNATURE_BYTES:
+        raise InvalidField(_CODE, "signature", "its signature is damaged")
+    return _checked(value, signature)
+
+
+def _checked(value: dict[str, Any], signature: bytes) -> Invite:
+    return Invite(
+        broker_url=_check_url(value.get("broker_url")),
+        mesh_id=check_uuid(value.get("mesh_id"), "mesh_id"),
+        slug=check_slug(value.get("slug")),
+        invite_id=check_ulid(value.get("invite_id"), "invite_id"),
+        role=_check_role(value.get("role")),
+        expires_at_ms=_check_number(value.get("expires_at_ms"), "expires_at_ms", MAX_TIME_MS),
+        uses=_check_number(value.get("uses"), "uses", MAX_USES),
+        inviter_pubkey=check_key(value.get("inviter_pubkey"), "inviter_pubkey"),
+        signature=signature,
+    )
+
+
+def _check_url(value: object) -> str:
+    """Return a broker's URL: ws or wss, a host, neither a user nor a query."""
+    if not isinstance(value, str) or _URL.fullmatch(value) is None:
+        raise InvalidField(_CODE, "broker_url", "broker_url must be a ws:// or wss:// URL")
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidField(_CODE, "broker_url", "broker_url must name a host and nothing secret")
+    return value
+
+
+def _check_role(value: object) -> Role:
+    if not isinstance(value, str) or value not in ROLES:
+        raise InvalidField(_CODE, "role", f"role must be one of {', '.join(ROLES)}")
+    return value
+
+
+def _check_number(value: object, field: str, limit: int) -> int:
+    if type(value) is not int or not 0 < value <= limit:
+        raise InvalidField(_CODE, field, f"{field} must be a whole number from 1 to {limit}")
+    return value
+
+
+def _signed_part(invite: Invite) -> bytes:
+    fields = asdict(invite)
+    del fields["signature"]
+    return canonical_json(fields)
+
+
+def _invalid(what: str) -> ProtocolError:
+    return ProtocolError(_CODE, f"This is not a usable invite: {what.rstrip('.')}. Ask for it again.")

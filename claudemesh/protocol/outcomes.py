@@ -1,0 +1,87 @@
+"""What becomes of a send after the broker's word: over, dead, or again (protocol.md, send_result)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from claudemesh.protocol.fields import MAX_INTEGER
+from claudemesh.protocol.frames import SendResult
+from claudemesh.protocol.ids import is_ulid
+
+# The page's permanent codes and no others: whatever else a broker says, asking again is free.
+PERMANENT_ERRORS: Final = frozenset(
+    (
+        "invalid_envelope",
+        "not_a_member",
+        "destination_not_found",
+        "topic_not_found",
+        "payload_too_large",
+        "fingerprint_drift",
+        "idempotency_key_reused",
+    )
+)
+PERMANENT_STATUSES: Final = frozenset((400, 403, 404, 413, 422))
+# A broker may ask for patience, not for a standstill: an hour at most.
+MAX_RETRY_AFTER_MS: Final = 3_600_000
+
+_SUCCESS: Final = frozenset((200, 201))
+_CONFLICT: Final = 409
+_MESSAGE_CHARACTERS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Accepted, now or before (`duplicate`)."""
+
+    broker_message_id: str
+    history_id: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Never to be accepted as it is; an operator decides."""
+
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not known, or not now. `retry_after_ms` is how long the broker asked to wait, None if it did not."""
+
+    error: str
+    retry_after_ms: int | None
+
+
+Outcome: TypeAlias = Done | Dead | Retry
+
+
+def classify(result: SendResult) -> Outcome:
+    """Return what a result means for the row. Anything that is not clearly final is a retry."""
+    fields = result.fields
+    if result.status in _SUCCESS:
+        return _done(result)
+    error = _text(fields.get("error")) or f"status_{result.status}"
+    if result.status == _CONFLICT:
+        return Dead(error, _text(fields.get("message")) or "The id belongs to another send.")
+    if result.status in PERMANENT_STATUSES and error in PERMANENT_ERRORS:
+        return Dead(error, _text(fields.get("message")) or "The broker refused it.")
+    wait_ms = fields.get("retry_after_ms")
+    if type(wait_ms) is not int or wait_ms < 0:
+        return Retry(error, None)
+    return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS))
+
+
+def _done(result: SendResult) -> Outcome:
+    message_id, history_id = result.fields.get("broker_message_id"), result.fields.get("history_id")
+    if not isinstance(message_id, str) or not is_ulid(message_id):
+        return Retry("malformed_result", None)
+    if type(history_id) is not int or not 0 <= history_id <= MAX_INTEGER:
+        return Retry("malformed_result", None)
+    return Done(message_id, history_id, result.fields.get("duplicate") is True)
+
+
+def _text(value: object) -> str:
+    return value[:_MESSAGE_CHARACTERS] if isinstance(value, str) else ""

@@ -1,0 +1,85 @@
+"""Every signed statement and its domain string (protocol.md, Envelope and WebSocket; lifecycle.md, Joining).
+
+A statement is its domain and its text fields, joined by zero bytes; no field may hold one, so no two
+statements read the same. Bytes travel as the text that the wire shows (a nonce in base64), and only
+the last field may be raw.
+"""
+
+from __future__ import annotations
+
+from claudemesh.protocol.base64 import to_base64
+from claudemesh.protocol.keys import Identity, verify_detached
+
+_ENVELOPE = "claudemesh-envelope-v1"
+_HELLO = "claudemesh-hello-v1"
+_JOIN = "claudemesh-join-v1"
+_REQUEST = "claudemesh-request-v1"
+
+
+def sign_envelope(identity: Identity, mesh_id: str, signed_part: bytes) -> bytes:
+    """Sign an envelope's `signed_part` for one mesh."""
+    return identity.sign(_statement(_ENVELOPE, mesh_id, identity.ed25519_pubkey, tail=signed_part))
+
+
+def verify_envelope(pubkey: str, mesh_id: str, signed_part: bytes, signature: bytes) -> bool:
+    """Tell whether the holder of `pubkey` sent this envelope to this mesh."""
+    return _verify(pubkey, signature, _ENVELOPE, mesh_id, pubkey, tail=signed_part)
+
+
+def sign_hello(identity: Identity, *, audience: str, mesh_id: str, nonce: bytes, instance_id: str) -> bytes:
+    """Answer a broker's challenge; `audience` is its host:port as dialled."""
+    fields = (audience, mesh_id, identity.ed25519_pubkey, to_base64(nonce), instance_id)
+    return identity.sign(_statement(_HELLO, *fields))
+
+
+def verify_hello(
+    pubkey: str, *, audience: str, mesh_id: str, nonce: bytes, instance_id: str, signature: bytes
+) -> bool:
+    """Tell whether the holder of `pubkey` answered this challenge, for this broker and mesh."""
+    return _verify(pubkey, signature, _HELLO, audience, mesh_id, pubkey, to_base64(nonce), instance_id)
+
+
+def sign_join(identity: Identity, *, audience: str, mesh_id: str, invite_id: str, name: str) -> bytes:
+    """Prove possession of the key that joins, for one broker, invite and name; covers the x25519 key too."""
+    fields = (audience, mesh_id, invite_id, name, identity.ed25519_pubkey, identity.x25519_pubkey)
+    return identity.sign(_statement(_JOIN, *fields))
+
+
+def verify_join(
+    pubkey: str,
+    x25519_pubkey: str,
+    *,
+    audience: str,
+    mesh_id: str,
+    invite_id: str,
+    name: str,
+    signature: bytes,
+) -> bool:
+    """Tell whether the holder of `pubkey` asked to join with exactly these keys, invite and name."""
+    return _verify(pubkey, signature, _JOIN, audience, mesh_id, invite_id, name, pubkey, x25519_pubkey)
+
+
+def sign_request(identity: Identity, *, purpose: str, mesh_id: str, payload: bytes) -> bytes:
+    """Sign another statement; `purpose` keeps the kinds of them apart."""
+    return identity.sign(_statement(_REQUEST, purpose, mesh_id, identity.ed25519_pubkey, tail=payload))
+
+
+def verify_request(pubkey: str, *, purpose: str, mesh_id: str, payload: bytes, signature: bytes) -> bool:
+    """Tell whether the holder of `pubkey` signed this payload for this purpose and mesh."""
+    return _verify(pubkey, signature, _REQUEST, purpose, mesh_id, pubkey, tail=payload)
+
+
+def _verify(pubkey: str, signature: bytes, *fields: str, tail: bytes | None = None) -> bool:
+    try:
+        statement = _statement(*fields, tail=tail)
+    except ValueError:
+        return False
+    return verify_detached(statement, signature, pubkey)
+
+
+def _statement(*fields: str, tail: bytes | None = None) -> bytes:
+    """Join the fields. `ValueError` for one that holds a zero byte or has no UTF-8 form."""
+    text = "\0".join(fields)
+    if text.count("\0") != len(fields) - 1:
+        raise ValueError("a signed field may not hold a zero byte")
+    return text.encode() if tail is None else b"%b\0%b" % (text.encode(), tail)

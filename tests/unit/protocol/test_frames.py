@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.protocol import frames
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import decode_frame, encode_frame
+from tests.support.envelopes import ALICE, MEMBER_ID, MESH_ID, ULID_TEXT, build
+
+ENVELOPE = build().to_dict()
+SENDER = frames.Sender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
+HELLO = frames.Hello(
+    mesh_id=MESH_ID,
+    pubkey=ALICE.ed25519_pubkey,
+    key_id=ALICE.key_id,
+    name="alice",
+    host_fingerprint="ab" * 32,
+    daemon_version="1.2.3",
+    instance_id=ULID_TEXT,
+    ephemeral=False,
+    audience="127.0.0.1:7900",
+    signature=b"\1" * 64,
+)
+FRAMES: list[frames.Frame] = [
+    frames.Challenge(b"\2" * 32, 1_700_000_000_000, "1.2.3", (1,)),
+    HELLO,
+    frames.HelloAck(MEMBER_ID, ULID_TEXT, {"slug": "prod"}, 1_700_000_000_000, ULID_TEXT),
+    frames.FeatureRequest(("client_message_id_dedupe",), ("key_epoch",)),
+    frames.FeatureResponse({"key_epoch": {"params": {"version": 1}}}, ("max_payload",)),
+    frames.Send("row-1", ENVELOPE),
+    frames.SendResult(7, 201, {"broker_message_id": ULID_TEXT, "history_id": 5, "duplicate": False}),
+    frames.Deliver(4, ULID_TEXT, 9, SENDER, 1_700_000_000_000, ENVELOPE),
+    frames.DeliverAck((1, 2, 3)),
+    frames.Call("c1", "topic_list", {}),
+    frames.Reply("c1", ok={"items": []}),
+    frames.Reply("c1", ok=None),
+    frames.Reply("c1", error={"code": "topic_not_found", "message": "There is none."}),
+    frames.Event("peer_join", {"name": "bob"}),
+    frames.ErrorFrame("unknown_type", "No such type."),
+    frames.ErrorFrame("unknown_type", "No such type.", 5),
+    frames.UnknownFrame("from_the_future"),
+    frames.UnknownFrame("from_the_future", "x1"),
+]
+BY_TYPE: dict[str, dict[str, Any]] = {
+    value["type"]: value
+    for value in (json.loads(encode_frame(frame)) for frame in FRAMES)
+    if "error" not in value
+}
+
+
+def refused(raw: str | bytes) -> ProtocolError:
+    with pytest.raises(ProtocolError) as caught:
+        decode_frame(raw)
+    assert caught.value.code == "invalid_frame"
+    assert caught.value.message
+    return caught.value
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: type(frame).__name__)
+def test_frame_survives_the_wire(frame: frames.Frame) -> None:
+    """encode and decode are inverse, for text and for bytes."""
+    text = encode_frame(frame)
+    assert isinstance(text, str)
+    assert decode_frame(text) == frame
+    assert decode_frame(text.encode()) == frame
+
+
+def test_every_type_of_the_page_is_known() -> None:
+    """protocol.md, WebSocket."""
+    page = """challenge hello hello_ack feature_negotiation_request feature_negotiation_response send
+    send_result deliver deliver_ack call reply event error"""
+    assert set(frames.FRAME_TYPES) == set(page.split())
+    assert BY_TYPE.keys() >= frames.FRAME_TYPES
+
+
+@pytest.mark.parametrize("kind", sorted(frames.FRAME_TYPES))
+def test_unknown_fields_are_ignored(kind: str) -> None:
+    """A newer peer may say more."""
+    value = BY_TYPE[kind]
+    expected = decode_frame(json.dumps(value))
+    more = decode_frame(json.dumps({**value, "from_the_future": {"a": [1]}}))
+    if isinstance(more, frames.SendResult):  # its further fields are kept: they depend on the status
+        assert more.fields["from_the_future"] == {"a": [1]}
+    else:
+        assert more == expected
+
+
+NO_TEXT: list[object] = [None, 5, True, [], {}, "", "a\n", "x" * 65]
+NO_NUMBER: list[object] = [None, "5", True, 1.0, 1.5, -1, 2**63, 2**70, [], {}]
+NO_OBJECT: list[object] = [None, [], "x", 5, True]
+NO_KEY: list[object] = [*NO_TEXT, "0" * 63, "A" * 64]
+NO_UUID: list[object] = [*NO_TEXT, MESH_ID.upper(), ULID_TEXT]
+NO_ID: list[object] = [None, True, 1.5, -1, 2**63, "", "x" * 65, "a\0", [], {}]
+NO_NAMES: list[object] = [None, "x", {}, [5], [None], ["A"], ["a b"], ["x" * 65], ["a"] * 65]
+BROKEN: dict[str, dict[str, list[object]]] = {
+    "challenge": {
+        "nonce": [*NO_TEXT, "A" * 40, "A" * 44, "A" * 42 + "B="],
+        "server_time": NO_NUMBER,
+        "broker_version": NO_TEXT,
+        "protocol": [None, 1, [True], ["1"], [0], [1.0], [1] * 65],
+    },
+    "hello": {
+        "mesh_id": NO_UUID,
+        "pubkey": NO_KEY,
+        "key_id": [*NO_TEXT, ULID_TEXT, "k_x"],
+        "name": [*NO_TEXT, "a b", "@alice"],
+        "host_fingerprint": [None, 5, "x", "ab" * 31],
+        "daemon_version": NO_TEXT,
+        "instance_id": NO_TEXT,
+        "ephemeral": [None, 0, 1, "false"],
+        "audience": [*NO_TEXT[:-1], "a b", "x" * 256],
+        "signature": [*NO_TEXT, "A" * 84, "A" * 88],
+    },
+    "hello_ack": {
+        "member_id": NO_UUID,
+        "connection_id": NO_TEXT,
+        "mesh": NO_OBJECT,
+        "server_time": NO_NUMBER,
+        "epoch": NO_TEXT,
+    },
+    "feature_negotiation_request": {"require": NO_NAMES, "optional": NO_NAMES},
+    "feature_negotiation_response": {
+        "supported": [*NO_OBJECT, {"A": {}}, {"": {}}, {"x" * 65: {}}, {f"f{n}": {} for n in range(65)}],
+        "missing_required": NO_NAMES,
+    },
+    "send": {"id": NO_ID, "envelope": NO_OBJECT},
+    "send_result": {"id": NO_ID, "status": [None, "201", True, 201.0, 99, 600]},
+    "deliver": {
+        "delivery_id": NO_NUMBER,
+        "broker_message_id": [*NO_TEXT, ULID_TEXT.lower()],
+        "history_id": NO_NUMBER,
+        "sender": NO_OBJECT,
+        "accepted_at": NO_NUMBER,
+        "envelope": NO_OBJECT,
+    },
+    "deliver_ack": {"delivery_ids": [None, 5, {}, [None], [True], [1.0], [-1], [2**63], [1] * 4097]},
+    "call": {"id": NO_ID, "method": [*NO_TEXT, "Topic", "a.b"], "params": NO_OBJECT},
+    "reply": {"id": NO_ID},
+    "event": {"event": [*NO_TEXT, "Peer"], "data": NO_OBJECT},
+    "error": {"code": NO_TEXT, "message": [None, 5, "", "x" * 4097, "\x1b[2J"], "id": NO_ID[1:]},
+    "from_the_future": {"id": NO_ID[1:]},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [(kind, field, value) for kind in BROKEN for field in BROKEN[kind] for value in BROKEN[kind][field]],
+)
+def test_one_wrong_field_is_named(kind: str, field: str, value: object) -> None:
+    """Known fields are validated, and bounded."""
+    error = refused(json.dumps({**BY_TYPE[kind], field: value}))
+    assert error.fields["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"),
+    [
+        (kind, field)
+        for kind in sorted(frames.FRAME_TYPES)
+        for field in BROKEN[kind]
+        if (kind, field) not in {("call", "params"), ("event", "data"), ("error", "id")}
+    ],
+)
+def test_missing_field_is_named(kind: str, field: str) -> None:
+    """What a frame needs is there."""
+    value = {name: kept for name, kept in BY_TYPE[kind].items() if name != field}
+    assert refused(json.dumps(value)).fields["field"] == field
+
+
+@pytest.mark.parametrize("field", ["member_id", "name", "pubkey"])
+def test_wrong_sender_is_named_by_its_path(field: str) -> None:
+    """Nested fields have paths."""
+    value = BY_TYPE["deliver"]
+    changed = {**value, "sender": {**value["sender"], field: "?"}}
+    assert refused(json.dumps(changed)).fields["field"] == f"sender.{field}"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"ok": 1, "error": {"code": "a", "message": "b"}},
+        {"error": None},
+        {"error": {"code": "A", "message": "b"}},
+        {"error": {"code": "a"}},
+        {"error": {"code": "a", "message": 5}},
+    ],
+)
+def test_reply_is_either_ok_or_an_error(answer: dict[str, object]) -> None:
+    """{id, ok} or {id, error: {code, message}}."""
+    refused(json.dumps({"type": "reply", "id": 1, **answer}))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        "[]",
+        "null",
+        '"send"',
+        "{}",
+        '{"type":null}',
+        '{"type":5}',
+        '{"type":["send"]}',
+        '{"type":""}',
+        '{"type":"SEND"}',
+        '{"type":"' + "x" * 65 + '"}',
+        '{"type":"send","type":"call"}',
+        '{"type":"event","event":"a","data":NaN}',
+        '{"type":"event","event":"\\ud800"}',
+        "\ud800",
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"[" * 100_000,
+        '{"type":"event","event":"a","data":' + '{"a":' * 64 + "1" + "}" * 64 + "}",
+        encode_frame(FRAMES[0]) + encode_frame(FRAMES[0]),
+    ],
+)
+def test_what_is_no_frame_is_refused(raw: str | bytes) -> None:
+    """One JSON object per text; never another exception."""
+    refused(raw)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(BY_TYPE)), st.data())
+def test_any_values_make_a_frame_or_a_refusal(kind: str, data: st.DataObject) -> None:
+    """Nothing but ProtocolError, whatever a peer puts where."""
+    value = dict(BY_TYPE[kind])
+    for name in data.draw(st.lists(st.sampled_from(sorted(value)), max_size=3)):
+        value[name] = data.draw(JSON)
+    try:
+        frame = decode_frame(json.dumps(value))
+    except ProtocolError as error:
+        assert error.code == "invalid_frame"
+    else:
+        encode_frame(frame)
+
+
+@given(st.binary(max_size=60) | st.text('{}[]":,\\typesendid0123.eE- ', max_size=40))
+def test_any_bytes_make_a_frame_or_a_refusal(raw: str | bytes) -> None:
+    """Nothing but ProtocolError, whatever the bytes are."""
+    try:
+        decode_frame(raw)
+    except ProtocolError as error:
+        assert error.code == "invalid_frame"
+
+
+@given(st.sampled_from([encode_frame(frame).encode() for frame in FRAMES]), st.data())
+def test_a_damaged_frame_is_a_frame_or_a_refusal(raw: bytes, data: st.DataObject) -> None:
+    """Valid frames with bytes changed reach further into the parsers than noise does."""
+    damaged = bytearray(raw)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode_frame(bytes(damaged))
+    except ProtocolError as error:
+        assert error.code == "invalid_frame"

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link, sign_invite, verify_invite
+from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
+
+FIELDS: dict[str, Any] = {
+    "broker_url": "wss://mesh.example.org:7900",
+    "mesh_id": MESH_ID,
+    "slug": "prod",
+    "invite_id": ULID_TEXT,
+    "role": "member",
+    "expires_at_ms": 1_800_000_000_000,
+    "uses": 3,
+}
+INVITE = sign_invite(ALICE, **FIELDS)
+
+
+def link_of(value: object) -> str:
+    return LINK_PREFIX + base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def as_json(invite: Invite = INVITE) -> dict[str, Any]:
+    payload = invite.to_link().removeprefix(LINK_PREFIX)
+    value: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return value
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        parse_link(text)
+    assert caught.value.code == "invalid_invite"
+    return caught.value.message
+
+
+def test_link_reads_back_and_verifies() -> None:
+    """claudemesh://join/<base64url JSON>."""
+    link = INVITE.to_link()
+    assert link.startswith("claudemesh://join/")
+    assert "=" not in link
+    assert parse_link(link) == INVITE
+    assert parse_link(f"  {link}\n") == INVITE
+    assert parse_link(link).verify()
+    assert verify_invite(parse_link(link))
+
+
+def test_link_holds_no_secret() -> None:
+    """An invite carries nothing that outlives it."""
+    assert set(as_json()) == {*FIELDS, "inviter_pubkey", "signature"}
+    assert as_json()["inviter_pubkey"] == ALICE.ed25519_pubkey
+
+
+OTHER: dict[str, Any] = {
+    "broker_url": "wss://evil.example.org:7900",
+    "mesh_id": MESH_ID[:-1] + "2",
+    "slug": "prod2",
+    "invite_id": "0" * 26,
+    "role": "owner",
+    "expires_at_ms": 1_900_000_000_000,
+    "uses": 4,
+    "inviter_pubkey": BOB.ed25519_pubkey,
+    "signature": b"\0" * 64,
+}
+
+
+@pytest.mark.parametrize("field", sorted(OTHER))
+def test_signature_covers_all_of_it(field: str) -> None:
+    """The broker cannot forge an invite, and neither can a joiner change one."""
+    assert set(OTHER) == set(as_json())
+    assert not replace(INVITE, **{field: OTHER[field]}).verify()
+
+
+BROKEN: dict[str, list[object]] = {
+    "broker_url": [
+        None,
+        5,
+        "",
+        "http://h:1",
+        "ws://",
+        "ws://:80",
+        "ws://h:0",
+        "ws://h:99999",
+        "ws://h:x",
+        "ws://u:p@h",
+        "ws://h/?q=1",
+        "ws://h/#f",
+        "ws://h h",
+        "ws://[::1",
+        "ws://" + "h" * 300,
+        "ws://h\n",
+    ],
+    "mesh_id": [None, 5, "", MESH_ID.upper()],
+    "slug": [None, 5, "", "A", "a" * 64],
+    "invite_id": [None, 5, "", ULID_TEXT.lower()],
+    "role": [None, 5, "", "root", ["member"]],
+    "expires_at_ms": [None, "5", True, 0, -1, 1.5, 2**48],
+    "uses": [None, "5", True, 0, -1, 1.5, 1_000_001],
+    "inviter_pubkey": [None, 5, "", "A" * 64],
+    "signature": [None, 5, "", "AAAA", "A" * 88],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field in BROKEN for value in BROKEN[field]])
+def test_wrong_field_is_refused(field: str, value: object) -> None:
+    """Everything in a link is checked before anything is dialled."""
+    assert field.split("_")[0] in refused(link_of({**as_json(), field: value}))
+
+
+@pytest.mark.parametrize("field", sorted(BROKEN))
+def test_missing_field_is_refused(field: str) -> None:
+    """A link is whole."""
+    refused(link_of({name: value for name, value in as_json().items() if name != field}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "claudemesh://join/",
+        "claudemesh://join/!!!",
+        "https://example.org",
+        INVITE.to_link().removeprefix(LINK_PREFIX),
+        INVITE.to_link()[:-7],
+        INVITE.to_link() + "?x",
+        INVITE.to_link() + "\ud800",
+        "claudemesh://join/" + "A" * 5000,
+        "claudemesh://join/A",
+        link_of([]),
+        link_of("x"),
+        link_of({}),
+    ],
+)
+def test_what_is_no_link_is_refused(text: str) -> None:
+    """Half a link was pasted, or something else altogether."""
+    assert "Ask for it again" in refused(text)
+
+
+@given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_any_text_is_an_invite_or_refused(text: str) -> None:
+    """Never another exception."""
+    refused(LINK_PREFIX + text)
+
+
+@pytest.mark.parametrize("role", ["owner", "admin", "member"])
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:7900", "ws://[::1]:7900", "wss://mesh.example.org/path"])
+def test_every_role_and_address_can_be_invited_to(role: str, url: str) -> None:
+    """Whether the inviter may is the broker's to say."""
+    invite = sign_invite(ALICE, **{**FIELDS, "role": role, "broker_url": url})
+    assert parse_link(invite.to_link()).verify()
+
+
+@pytest.mark.parametrize(("field", "value"), [("uses", 0), ("role", "root"), ("broker_url", "http://h")])
+def test_nothing_wrong_is_ever_signed(field: str, value: object) -> None:
+    """What sign_invite makes, parse_link reads."""
+    with pytest.raises(InvalidField):
+        sign_invite(ALICE, **{**FIELDS, field: value})

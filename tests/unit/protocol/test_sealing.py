@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.sealing import BoxKeys, decode_content, encode_content, open_box, seal_box
+from tests.support.envelopes import ALICE, BOB, NONCE
+
+SHARED = BoxKeys(ALICE.x25519_privkey).shared(BOB.x25519_pubkey)
+
+
+def test_both_ends_share_one_key() -> None:
+    """crypto_box: either's private key with the other's public key."""
+    assert BoxKeys(BOB.x25519_privkey).shared(ALICE.x25519_pubkey) == SHARED
+
+
+@given(st.binary(max_size=100))
+def test_what_was_sealed_opens(plaintext: bytes) -> None:
+    """16 bytes longer, and the same again."""
+    sealed = seal_box(plaintext, NONCE, SHARED)
+    assert len(sealed) == len(plaintext) + 16
+    assert open_box(sealed, NONCE, SHARED) == plaintext
+
+
+@given(st.integers(min_value=0, max_value=20 * 8 - 1))
+def test_a_single_bit_changed_does_not_open(bit: int) -> None:
+    """Authenticated encryption."""
+    sealed = bytearray(seal_box(b"four", NONCE, SHARED))
+    sealed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(ProtocolError, match="cannot_open"):
+        open_box(bytes(sealed), NONCE, SHARED)
+
+
+@pytest.mark.parametrize(
+    ("sealed", "nonce", "shared"),
+    [
+        (b"", NONCE, SHARED),
+        (b"x" * 15, NONCE, SHARED),
+        (seal_box(b"m", NONCE, SHARED), NONCE[::-1], SHARED),
+        (seal_box(b"m", NONCE, SHARED), NONCE, bytes(32)),
+        (seal_box(b"m", NONCE, SHARED), NONCE[:5], SHARED),
+        (seal_box(b"m", NONCE, SHARED), NONCE, b"short"),
+    ],
+)
+def test_what_does_not_belong_together_does_not_open(sealed: bytes, nonce: bytes, shared: bytes) -> None:
+    """One error, whatever is wrong."""
+    with pytest.raises(ProtocolError, match="cannot_open"):
+        open_box(sealed, nonce, shared)
+
+
+@pytest.mark.parametrize("point", ["0" * 64, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "", "x", "A" * 64])
+def test_unusable_keys_are_refused(point: str) -> None:
+    """A point of low order would give everybody the same key."""
+    with pytest.raises(ProtocolError, match="invalid_key"):
+        BoxKeys(ALICE.x25519_privkey).shared(point)
+
+
+def test_shared_keys_are_bounded() -> None:
+    """At the limit the peer first asked for makes room, and is computed again when needed."""
+    keys = BoxKeys(ALICE.x25519_privkey, limit=2)
+    peers = [ALICE.x25519_pubkey, BOB.x25519_pubkey, "09" + "00" * 31]
+    first = [keys.shared(peer) for peer in peers]
+    assert len(keys._shared) == 2
+    assert [keys.shared(peer) for peer in peers] == first
+
+
+META: st.SearchStrategy[Any] = st.none() | st.dictionaries(
+    st.text(st.characters(codec="utf-8"), max_size=8), st.integers(-(2**53), 2**53), min_size=1, max_size=3
+)
+
+
+@given(st.text(st.characters(codec="utf-8")), META)
+def test_content_survives(message: str, meta: dict[str, Any] | None) -> None:
+    """{"message": …, "meta": …}."""
+    assert decode_content(encode_content(message, meta)) == (message, meta)
+
+
+def test_empty_meta_is_none() -> None:
+    """Absent, null and {} are the same."""
+    assert decode_content(encode_content("m", {})) == ("m", None)
+    assert decode_content(b'{"message":"m"}') == ("m", None)
+    assert decode_content(b'{"message":"m","meta":{}}') == ("m", None)
+
+
+def test_room_is_left_in_the_content() -> None:
+    """from_session, to_session, attachments: not known here, not refused."""
+    assert decode_content(b'{"message":"m","from_session":"s","attachments":[]}') == ("m", None)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"message":5}',
+        b'{"message":"m","meta":[]}',
+        b'{"message":"m","message":"n"}',
+    ],
+)
+def test_content_of_another_shape_is_refused(raw: bytes) -> None:
+    """A sender's mistake is no reader's crash."""
+    with pytest.raises(ProtocolError, match="invalid_content"):
+        decode_content(raw)
+
+
+@pytest.mark.parametrize("content", [("\ud800", None), ("m", {"k": object()}), ("m", {1: 2})])
+def test_what_json_cannot_hold_is_not_sealed(content: tuple[str, Any]) -> None:
+    """Refused before it is sealed, not after it is opened."""
+    with pytest.raises(ProtocolError, match="invalid_content"):
+        encode_content(*content)
