@@ -1,0 +1,272 @@
+"""Accepting sends: B0 and B1 decided here, B2 and B3 handed to the store (broker.md, Accepting a send).
+
+Whatever came in during one commit shares the next. B1's verdict is reached when the frame
+arrives, because it depends on nothing but the frame; it counts only after B0 found no row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from claudemesh.broker import answers
+from claudemesh.broker.answers import Answer
+from claudemesh.broker.delivery import Push, deliver_tail
+from claudemesh.broker.hub import Hub
+from claudemesh.broker.limiter.base import Limiter
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.store.base import (
+    Accepted,
+    AcceptOutcome,
+    Existing,
+    NewSend,
+    Refused,
+    SendKey,
+    Store,
+)
+from claudemesh.protocol import (
+    PRIORITY_RANK,
+    Envelope,
+    InvalidField,
+    ProtocolError,
+    fingerprint_prefix,
+)
+from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.accept")
+
+_FINGERPRINT_HEX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends, as the connection's handshake established it; nothing of it comes from a frame."""
+
+    mesh_id: str
+    member_id: str
+    name: str
+    pubkey: str
+    rate_limit_per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One send on its way through the phases. `verdict` is B1's: what to write, or why not."""
+
+    sender: Sender
+    key: SendKey
+    claimed: bytes | None
+    verdict: NewSend | ProtocolError
+
+
+def prepare(
+    sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
+) -> Submission | ProtocolError:
+    """Decide B1 for an envelope. An error alone means that it has no usable id to look up."""
+    client_message_id = raw.get("client_message_id")
+    if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
+        return InvalidField(
+            "invalid_envelope", "client_message_id", "client_message_id must be 1 to 255 characters of ! to ~"
+        )
+    key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
+    verdict: NewSend | ProtocolError
+    try:
+        verdict = _judge(Envelope.parse(raw), key, inline_bytes, broker_message_id)
+    except ProtocolError as error:
+        verdict = error
+    return Submission(sender, key, _claimed(raw.get("request_fingerprint")), verdict)
+
+
+def _judge(envelope: Envelope, key: SendKey, inline_bytes: int, broker_message_id: str) -> NewSend:
+    if len(envelope.body) > inline_bytes:
+        raise ProtocolError(
+            "payload_too_large",
+            f"the sealed body has {len(envelope.body)} bytes, this broker takes {inline_bytes}",
+        )
+    computed = envelope.expected_fingerprint()
+    if computed != envelope.request_fingerprint:
+        raise ProtocolError(
+            "fingerprint_drift",
+            "the envelope's fingerprint is not that of its content: update claudemesh on the sender",
+            broker_fingerprint_prefix=fingerprint_prefix(computed),
+        )
+    return NewSend(
+        key=key,
+        broker_message_id=broker_message_id,
+        request_fingerprint=computed,
+        destination_kind=envelope.destination_kind,
+        destination_ref=envelope.destination_ref,
+        priority=PRIORITY_RANK[envelope.priority],
+        mentions=envelope.mentions,
+        envelope=envelope.encode(),
+    )
+
+
+def _claimed(value: object) -> bytes | None:
+    if not isinstance(value, str) or len(value) != _FINGERPRINT_HEX:
+        return None
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return None
+
+
+class Acceptor:
+    """Takes sends from every connection, commits them in batches, and pushes what was accepted."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        limiter: Limiter,
+        hub: Hub,
+        clock: Clock,
+        metrics: BrokerMetrics,
+        mint: Callable[[], str],
+        inline_bytes: int,
+    ) -> None:
+        self._store = store
+        self._limiter = limiter
+        self._hub = hub
+        self._clock = clock
+        self._metrics = metrics
+        self._mint = mint
+        self._inline_bytes = inline_bytes
+        self._batcher: Batcher[Submission, Answer] = Batcher(self._commit)
+        self._last: asyncio.Future[Answer] | None = None
+
+    def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[Answer], None]) -> None:
+        """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
+        started = self._clock.monotonic()
+        prepared = prepare(sender, raw, inline_bytes=self._inline_bytes, broker_message_id=self._mint())
+        if isinstance(prepared, ProtocolError):
+            self._answer(answers.of_error(prepared), started, reply)
+            return
+        try:
+            future = self._batcher.submit(prepared)
+        except Overloaded as error:
+            self._answer(answers.of_error(error), started, reply)
+            return
+        self._last = future
+        future.add_done_callback(partial(self._settled, started, reply))
+
+    async def barrier(self) -> None:
+        """Return when the fate of everything submitted before is known."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    async def close(self) -> None:
+        """Take nothing more (503) and return when all that was taken is answered."""
+        await self._batcher.close()
+
+    def _settled(
+        self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
+    ) -> None:
+        failpoint("a10")
+        error = future.exception()
+        if error is None:
+            self._answer(future.result(), started, reply)
+            return
+        self._metrics.store_errors.labels("accept").inc()
+        log.error("accept_failed", error=repr(error))
+        self._answer(answers.of_error(error), started, reply)
+
+    def _answer(self, answer: Answer, started: float, reply: Callable[[Answer], None]) -> None:
+        self._metrics.answered(answer.status, self._clock.monotonic() - started)
+        reply(answer)
+
+    async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
+        """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
+        self._metrics.accept_batch.observe(len(batch))
+        now_ms = self._clock.wall_ms()
+        found = await self._store.lookup({submission.key for submission in batch})
+        failpoint("a1")
+        decided: list[Answer | None] = []
+        for submission in batch:
+            row = found.get(submission.key)
+            if row is not None:
+                decided.append(answers.existing(submission.key.client_message_id, submission.claimed, row))
+            else:
+                decided.append(await self._admit(submission))
+        failpoint("a2")
+        pairs = zip(batch, decided, strict=True)
+        fresh = [
+            (submission, submission.verdict)
+            for submission, answer in pairs
+            if answer is None and isinstance(submission.verdict, NewSend)
+        ]
+        outcomes = await self._store.accept([send for _, send in fresh], now_ms) if fresh else []
+        written = zip(fresh, outcomes, strict=True)
+        done = iter([self._outcome(pair[0], pair[1], outcome) for pair, outcome in written])
+        self._publish_soon([(*pair, outcome) for pair, outcome in zip(fresh, outcomes, strict=True)])
+        return [answer if answer is not None else next(done) for answer in decided]
+
+    async def _admit(self, submission: Submission) -> Answer | None:
+        """Return why a send must not be written (B1, limiter), or None."""
+        if isinstance(submission.verdict, ProtocolError):
+            if submission.verdict.code == "fingerprint_drift":
+                self._metrics.fingerprint_drift.inc()
+            return answers.of_error(submission.verdict)
+        sender = submission.sender
+        decision = await self._limiter.consume(
+            sender.mesh_id,
+            sender.member_id,
+            submission.key.client_message_id,
+            limit=sender.rate_limit_per_minute,
+        )
+        if decision.allowed:
+            self._metrics.limiter_allowed.inc()
+            return None
+        self._metrics.limiter_refused.inc()
+        return answers.rate_limited(decision.retry_after_ms)
+
+    def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
+        client_message_id = submission.key.client_message_id
+        match outcome:
+            case Accepted(history_id=history_id):
+                return answers.accepted(client_message_id, send.broker_message_id, history_id)
+            case Existing(row=row):
+                return answers.existing(client_message_id, submission.claimed, row)
+            case Refused(error=error):
+                self._metrics.consumed_then_refused.inc()
+                return answers.refused(error)
+            case _:
+                self._metrics.store_errors.labels("accept").inc()
+                log.error("accept_failed", error=outcome.reason)
+                return answers.of_error(RuntimeError(outcome.reason))
+
+    def _publish_soon(self, results: Sequence[tuple[Submission, NewSend, AcceptOutcome]]) -> None:
+        # In a step of its own: whatever goes wrong in a push must not make a committed send look failed.
+        accepted = [
+            (submission, send, outcome)
+            for submission, send, outcome in results
+            if isinstance(outcome, Accepted)
+        ]
+        if accepted:
+            asyncio.get_running_loop().call_soon(self._publish, accepted)
+
+    def _publish(self, results: Sequence[tuple[Submission, NewSend, Accepted]]) -> None:
+        for submission, send, outcome in results:
+            sender = submission.sender
+            here = self._hub.online(sender.mesh_id)
+            present = [row for row in outcome.deliveries if row.recipient_member_id in here]
+            if not present:
+                continue
+            tail = deliver_tail(
+                broker_message_id=send.broker_message_id,
+                history_id=outcome.history_id,
+                sender_member_id=sender.member_id,
+                sender_name=sender.name,
+                sender_pubkey=sender.pubkey,
+                accepted_at=outcome.accepted_at,
+                envelope=send.envelope,
+            )
+            for row in present:
+                push = Push(row.delivery_id, send.priority, tail)
+                self._hub.push(sender.mesh_id, row.recipient_member_id, push)

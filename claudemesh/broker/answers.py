@@ -1,0 +1,105 @@
+"""What a send is answered with: the one place where outcomes and errors become `send_result`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from claudemesh.broker.store.base import DedupeRow
+from claudemesh.protocol import ProtocolError, fingerprint_prefix
+from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.errors import StorageError, StorageFull
+
+_REFUSALS = {
+    "not_a_member": "you are not an active member of this mesh any more",
+    "destination_not_found": "nobody is there: check the recipient's key or the topic's name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A send's outcome as protocol.md, send_result, lists it."""
+
+    status: int
+    fields: Mapping[str, object]
+
+    def frame(self, request_id: int | str) -> str:
+        """Return the `send_result` frame for a request."""
+        body = {"type": "send_result", "id": request_id, "status": self.status, **self.fields}
+        return orjson.dumps(body).decode()
+
+
+def accepted(client_message_id: str, broker_message_id: str, history_id: int) -> Answer:
+    """Return the answer to a first insert."""
+    return Answer(
+        201,
+        {
+            "broker_message_id": broker_message_id,
+            "client_message_id": client_message_id,
+            "history_id": history_id,
+            "duplicate": False,
+        },
+    )
+
+
+def existing(client_message_id: str, claimed: bytes | None, row: DedupeRow) -> Answer:
+    """Return the answer for an id that is taken: the same send again (200), or another one (409)."""
+    if claimed != row.request_fingerprint:
+        return Answer(
+            409,
+            {
+                "error": "idempotency_key_reused",
+                "conflict": "request_fingerprint_mismatch",
+                "broker_fingerprint_prefix": fingerprint_prefix(row.request_fingerprint),
+                "message": "this client_message_id names another send: use a new one",
+            },
+        )
+    return Answer(
+        200,
+        {
+            "broker_message_id": row.broker_message_id,
+            "client_message_id": client_message_id,
+            "history_id": row.history_id,
+            "duplicate": True,
+            "history_available": row.history_available,
+            "first_seen_at": row.first_seen_at,
+            "destination_kind": row.destination_kind,
+            "destination_ref": row.destination_ref,
+        },
+    )
+
+
+def rate_limited(retry_after_ms: int) -> Answer:
+    """Return the answer to a send that the limiter did not let through; it is not counted."""
+    return Answer(
+        429,
+        {
+            "error": "rate_limited",
+            "message": "the mesh is over its limit: wait, then send the same again",
+            "retry_after_ms": retry_after_ms,
+        },
+    )
+
+
+def refused(error: str) -> Answer:
+    """Return the answer to what the transaction (B2) refused."""
+    return of_error(ProtocolError(error, _REFUSALS.get(error, "the broker refused this send")))
+
+
+def of_error(error: BaseException) -> Answer:
+    """Return the answer for an exception; only `ProtocolError` is permanent."""
+    if isinstance(error, ProtocolError):
+        return Answer(error.status, error.as_body())
+    if isinstance(error, Overloaded):
+        return _transient(503, "broker_busy", "the broker takes no more right now: send the same again")
+    if isinstance(error, StorageFull):
+        return _transient(503, "storage_full", "the broker's disk is full: it goes on once there is space")
+    if isinstance(error, StorageError):
+        return _transient(503, "storage_unavailable", "the outcome is unknown: send the same again")
+    return _transient(500, "internal_error", "the broker failed on this send: send the same again")
+
+
+def _transient(status: int, error: str, message: str) -> Answer:
+    return Answer(status, {"error": error, "message": message})

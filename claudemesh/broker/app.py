@@ -1,0 +1,235 @@
+"""One broker: parts made in order, started in order, stopped in the opposite one (broker.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from claudemesh.broker.accept import Acceptor
+from claudemesh.broker.audit import Audit
+from claudemesh.broker.context import Context
+from claudemesh.broker.hub import Hub
+from claudemesh.broker.limiter.memory import MemoryLimiter
+from claudemesh.broker.listen import Listener
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.presence import Presence
+from claudemesh.broker.routes import build_app
+from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.store.base import Ack, Store
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.protocol import UlidFactory
+from claudemesh.runtime.batching import Batcher
+from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.errors import SchemaTooNew, StorageError
+from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
+from claudemesh.runtime.http import HttpServer, bind_tcp
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("broker")
+
+_TOKEN_BYTES = 32
+_MIN_TOKEN_CHARACTERS = 16
+_FRAME_SLACK = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    url: str
+    context: Context
+    stack: AsyncExitStack
+
+
+class Broker:
+    """An embedded broker: one data dir, one process, from `start` to `stop`.
+
+    `start` raises `ExitWith`, which says what to do, when the data dir is in use or unsafe, the
+    database is not healthy, or the address is taken.
+    """
+
+    def __init__(self, settings: BrokerSettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self._stopped = asyncio.Event()
+        self._running: _Running | None = None
+
+    @property
+    def url(self) -> str:
+        """The address to dial, `ws://host:port`; only while it runs."""
+        return self._alive().url
+
+    @property
+    def admin_token(self) -> str:
+        """The bearer token of the admin API; only while it runs."""
+        return self._alive().context.admin_token.decode()
+
+    @property
+    def context(self) -> Context:
+        """The parts that routes and connections work with; only while it runs."""
+        return self._alive().context
+
+    async def start(self) -> None:
+        """Return once connections are accepted and `broker.json` tells where."""
+        async with AsyncExitStack() as stack:
+            _take_data_dir(self.settings.data_dir, stack)
+            store = await _open_store(self.settings.data_dir, stack)
+            context = await self._assemble(store)
+            stack.push_async_callback(context.audit.close)
+            stack.push_async_callback(context.presence.stop)
+            await context.presence.start()
+            url = await self._serve(context, stack)
+            self._running = _Running(url, context, stack.pop_all())
+        log.info("broker_started", url=url, data_dir=str(self.settings.data_dir))
+
+    async def stop(self, drain: bool = True) -> None:
+        """Stop. With `drain` what is in flight is finished first and connections close with 4006."""
+        running, self._running = self._running, None
+        if running is None:
+            return
+        running.context.state.draining = True
+        if drain:
+            await running.context.acceptor.close()
+            await running.context.acks.close()
+        await running.stack.aclose()
+        self._stopped.set()
+        log.info("broker_stopped")
+
+    async def run(self) -> None:
+        """Serve until somebody calls `stop`."""
+        if self._running is None:
+            await self.start()
+        await self._stopped.wait()
+
+    def _alive(self) -> _Running:
+        if self._running is None:
+            raise RuntimeError("the broker is not running")
+        return self._running
+
+    async def _assemble(self, store: Store) -> Context:
+        settings, clock = self.settings, self.clock
+        metrics = BrokerMetrics()
+        mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
+        hub = Hub(settings.limits.connections_per_member)
+
+        async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
+            metrics.acknowledged.inc(await store.acknowledge(acks))
+            return [None] * len(acks)
+
+        return Context(
+            settings=settings,
+            clock=clock,
+            store=store,
+            hub=hub,
+            acceptor=Acceptor(
+                store=store,
+                limiter=MemoryLimiter(clock),
+                hub=hub,
+                clock=clock,
+                metrics=metrics,
+                mint=mint,
+                inline_bytes=settings.inline_bytes,
+            ),
+            acks=Batcher(acknowledge),
+            presence=Presence(
+                store=store,
+                clock=clock,
+                metrics=metrics,
+                limits=settings.limits,
+                broker_id=_kept_id(settings.data_dir, mint()),
+            ),
+            audit=Audit(store, clock, metrics),
+            metrics=metrics,
+            mint=mint,
+            epoch=await store.epoch(),
+            admin_token=_admin_token(settings),
+        )
+
+    async def _serve(self, context: Context, stack: AsyncExitStack) -> str:
+        host, port = self.settings.address
+        socket = bind_tcp(host, port)
+        stack.callback(socket.close)
+        listener = Listener(context)
+        server = HttpServer(
+            build_app(context, listener),
+            socket,
+            ws=True,
+            ws_max_size=self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK,
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        stack.push_async_callback(listener.close_all)
+        tasks = TaskOwner()
+        tasks.start(listener.watch(), "slow_consumers")
+        stack.push_async_callback(tasks.stop)
+        shown = f"[{host}]" if ":" in host else host
+        url = f"ws://{shown}:{socket.getsockname()[1]}"
+        path = self.settings.data_dir / "broker.json"
+        write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
+        stack.callback(path.unlink, missing_ok=True)
+        return url
+
+
+def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
+    try:
+        make_private_dir(data_dir)
+        data_dir.chmod(0o700)
+    except UnsafeFile as error:
+        raise ExitWith(CONFIGURATION, "unsafe_data_dir", str(error)) from error
+    except OSError as error:
+        raise ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {error}") from error
+    lock = FileLock(data_dir / "lock")
+    if not lock.acquire():
+        raise ExitWith(
+            TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
+        )
+    stack.callback(lock.release)
+
+
+async def _open_store(data_dir: Path, stack: AsyncExitStack) -> Store:
+    store = SqliteStore(data_dir / "broker.db")
+    try:
+        await store.open()
+    except SchemaTooNew as error:
+        raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
+    except StorageError as error:
+        raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+def _admin_token(settings: BrokerSettings) -> bytes:
+    """Return the token: from the settings, else from the data dir, where a missing one is made (0600)."""
+    if settings.admin_token is not None:
+        token = settings.admin_token.encode()
+    else:
+        token = _kept(settings.data_dir / "admin_token", secrets.token_urlsafe(_TOKEN_BYTES))
+    if len(token) < _MIN_TOKEN_CHARACTERS or not token.isascii():
+        raise ExitWith(
+            CONFIGURATION,
+            "weak_admin_token",
+            f"the admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters: make a longer one",
+        )
+    return token
+
+
+def _kept_id(data_dir: Path, fresh: str) -> str:
+    """Return this broker's name among brokers: the same after every start, so that old leases are found."""
+    return _kept(data_dir / "broker_id", fresh).decode("ascii", "replace")
+
+
+def _kept(path: Path, fresh: str) -> bytes:
+    try:
+        return read_private(path).strip()
+    except FileNotFoundError:
+        write_atomic(path, fresh.encode())
+        return fresh.encode()
+    except UnsafeFile as error:
+        raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error

@@ -1,0 +1,1 @@
+"""Methods that a member may call on its connection: name -> function."""

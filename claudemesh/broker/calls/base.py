@@ -1,0 +1,46 @@
+"""What a call gets and gives, and how its parameters are read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from claudemesh.broker.context import Context
+from claudemesh.protocol import InvalidField, ProtocolError, has_control
+
+Params: TypeAlias = Mapping[str, object]
+Answer: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, from the connection and never from the parameters."""
+
+    context: Context
+    mesh_id: str
+    member_id: str
+
+
+Method: TypeAlias = Callable[[Caller, Params], Awaitable[Answer]]
+
+
+def only(params: Params, *names: str) -> None:
+    """Refuse parameters that the method does not know."""
+    unknown = sorted(set(params) - set(names))
+    if unknown:
+        raise ProtocolError("unknown_field", f"remove the unknown parameter {unknown[0][:64]!r}")
+
+
+def short_text(params: Params, name: str, limit: int) -> str | None:
+    """Return an optional text of at most `limit` characters without control characters."""
+    value = params.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > limit or has_control(value):
+        raise InvalidField(
+            "invalid_params",
+            name,
+            f"{name} must be text of at most {limit} characters, no control characters",
+        )
+    return value

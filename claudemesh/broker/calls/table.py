@@ -1,0 +1,33 @@
+"""The method table, and the one place where a call's failure becomes its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from claudemesh.broker.answers import of_error
+from claudemesh.broker.calls import peers, status, topics
+from claudemesh.broker.calls.base import Answer, Caller, Method, Params
+from claudemesh.protocol import ProtocolError
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.calls")
+
+METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS
+
+
+async def answer(
+    caller: Caller, method: str, params: Params
+) -> tuple[Answer | None, Mapping[str, str] | None]:
+    """Run a call; return (`ok`, None) or (None, `error`). Nothing is raised."""
+    try:
+        function = METHODS.get(method)
+        if function is None:
+            raise ProtocolError("unknown_method", "this broker does not know that method")
+        return await function(caller, params), None
+    except ProtocolError as error:
+        return None, {"code": error.code, "message": error.message}
+    except Exception as error:
+        # The same words as for a send: an outcome nobody knows is never called a failure.
+        fields = of_error(error).fields
+        log.error("call_failed", method=method, error=repr(error), exc_info=error)
+        return None, {"code": str(fields["error"]), "message": str(fields["message"])}

@@ -1,0 +1,88 @@
+"""Who is it? The pure part of a handshake: audiences, the signed transcript, the offer of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.store.base import Member, Mesh
+from claudemesh.protocol import CloseCode, Hello, broker_offer, verify_hello
+
+_HTTP_PORTS = (80, 443)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is closed: a code, and words for its log."""
+
+    code: CloseCode
+    detail: str
+
+
+# The same words for an unknown mesh and an unknown key: a stranger learns neither.
+NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key")
+
+
+def audiences(host_header: str, public_audience: str | None) -> frozenset[str]:
+    """Return the `host:port` values that a hello may name.
+
+    With a public URL only that one. Otherwise the address the request was made to; a Host without
+    a port was dialled on a default one, and behind a TLS proxy only the dialler knows which.
+    """
+    if public_audience is not None:
+        return frozenset((public_audience,))
+    host = host_header.strip().lower()
+    if not host:
+        return frozenset()
+    _, colon, port = host.rpartition(":")
+    if colon and port.isdigit():
+        return frozenset((host,))
+    return frozenset(f"{host}:{known}" for known in _HTTP_PORTS)
+
+
+def check_hello(hello: Hello, nonce: bytes, expected: frozenset[str]) -> Refusal | None:
+    """Return why a hello proves nothing, or None: it was signed for this broker and this challenge."""
+    if hello.audience.lower() not in expected:
+        return Refusal(CloseCode.UNAUTHENTICATED, "hello is for another broker address")
+    proven = verify_hello(
+        hello.pubkey,
+        audience=hello.audience,
+        mesh_id=hello.mesh_id,
+        nonce=nonce,
+        instance_id=hello.instance_id,
+        signature=hello.signature,
+    )
+    return None if proven else Refusal(CloseCode.UNAUTHENTICATED, "signature does not match")
+
+
+def check_member(hello: Hello, member: Member) -> Refusal | None:
+    """Return why the key's holder may not come in, or None. A rotated-out key is nobody's."""
+    if member.ed25519_pubkey != hello.pubkey:
+        return NOT_A_MEMBER
+    if member.status == "revoked":
+        return Refusal(CloseCode.REVOKED, "this member was revoked")
+    if member.status != "active":
+        return Refusal(CloseCode.UNAUTHENTICATED, "this member has left the mesh")
+    return None
+
+
+def mesh_summary(mesh: Mesh) -> dict[str, object]:
+    """Return what `hello_ack` tells about the mesh."""
+    return {
+        "id": mesh.id,
+        "slug": mesh.slug,
+        "clone_concurrency_policy": mesh.clone_concurrency_policy,
+        "message_retention_days": mesh.message_retention_days,
+    }
+
+
+def offer(mesh: Mesh, settings: BrokerSettings) -> dict[str, Any]:
+    """Return the features that this broker supports for a mesh, with their parameters."""
+    return broker_offer(
+        mode=mesh.dedupe_retention_mode,
+        retention_days=mesh.dedupe_retention_days,
+        inline_bytes=settings.inline_bytes,
+        blob_bytes=settings.blob_bytes,
+        policy=mesh.clone_concurrency_policy,
+    )

@@ -1,0 +1,198 @@
+"""Joining: invites that carry their own proof, and members that come by them (lifecycle.md, Joining)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from claudemesh.broker.context import Context
+from claudemesh.broker.settings import audience_of
+from claudemesh.broker.store.base import InviteRow, Joined, Member, Mesh, Role
+from claudemesh.broker.web import JsonAnswer, guarded, read_object, signature_of, text_of
+from claudemesh.protocol import (
+    InvalidField,
+    Invite,
+    ProtocolError,
+    check_key,
+    check_member_name,
+    parse_link,
+    uuid_from_ulid,
+    verify_join,
+    verify_key_binding,
+)
+from claudemesh.protocol.ids import KEY_ID
+from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.runtime.exits import ExitWith
+
+_RANK = {"member": 0, "admin": 1, "owner": 2}
+_REFUSALS = {
+    "invite_expired": "the invite has expired: ask for a new one",
+    "invite_exhausted": "the invite has been used up: ask for a new one",
+    "invite_revoked": "the invite was revoked: ask for a new one",
+    "not_authorized": "the inviter may not invite to this mesh",
+    "name_taken": "another member has this name: choose one with --name",
+    "key_taken": "this key is a member already, by another name or invite",
+}
+
+
+def refusal(error: str) -> ProtocolError:
+    """Return the error for a join that wrote nothing."""
+    return ProtocolError(error, _REFUSALS.get(error, "the broker refused this join"))
+
+
+class Joining:
+    """The routes by which invites and members come in. Both authenticate by signature alone."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.join = guarded(self._join)
+        self.register_invite = guarded(self._register_invite)
+
+    async def _register_invite(self, request: Request) -> Response:
+        body = await read_object(request, self._context.settings.limits.body_bytes, "invite")
+        invite = _verified_invite(body)
+        mesh = await self._mesh_of(invite)
+        await self._check_inviter(mesh, invite)
+        if invite.expires_at_ms <= self._context.clock.wall_ms():
+            raise refusal("invite_expired")
+        created = await self._context.store.invite_register(_row_of(invite))
+        return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
+
+    async def _join(self, request: Request) -> Response:
+        try:
+            return await self._joined(request)
+        except ProtocolError as error:
+            self._context.metrics.joins.labels(error.code).inc()
+            raise
+
+    async def _joined(self, request: Request) -> Response:
+        body = await read_object(
+            request,
+            self._context.settings.limits.body_bytes,
+            *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
+            *("key_id", "ephemeral", "proof"),
+        )
+        invite = _verified_invite(body)
+        ephemeral = body.get("ephemeral", False)
+        if not isinstance(ephemeral, bool):
+            raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
+        proof = signature_of(body.get("proof"), "proof")
+        context = self._context
+        member = member_of(
+            body,
+            mesh_id=invite.mesh_id,
+            role=invite.role,
+            ephemeral=ephemeral,
+            context=context,
+        )
+        _check_proof(invite, member, proof)
+        mesh = await self._mesh_of(invite)
+        await self._check_inviter(mesh, invite)
+        outcome = await context.store.join(_row_of(invite), member, context.clock.wall_ms())
+        if not isinstance(outcome, Joined):
+            raise refusal(outcome.error)
+        return self._welcome(mesh, outcome)
+
+    def _welcome(self, mesh: Mesh, joined: Joined) -> Response:
+        member = joined.member
+        context = self._context
+        context.metrics.joins.labels("joined" if joined.created else "again").inc()
+        if joined.created:
+            context.audit.record(mesh.id, "member_joined", member.id, role=member.role)
+            data = {
+                "name": member.name,
+                "member_id": member.id,
+                "pubkey": member.ed25519_pubkey,
+                "role": member.role,
+            }
+            context.hub.tell(mesh.id, "member_added", data)
+        answer = {
+            "mesh_id": mesh.id,
+            "slug": mesh.slug,
+            "member_id": member.id,
+            "name": member.name,
+            "role": member.role,
+        }
+        return JsonAnswer(201 if joined.created else 200, answer)
+
+    async def _mesh_of(self, invite: Invite) -> Mesh:
+        mesh = await self._context.store.mesh_get(invite.mesh_id)
+        if mesh is None or mesh.slug != invite.slug:
+            raise ProtocolError("mesh_not_found", "this broker has no such mesh: check the invite's broker")
+        return mesh
+
+    async def _check_inviter(self, mesh: Mesh, invite: Invite) -> None:
+        inviter = await self._context.store.member_by_key(mesh.id, invite.inviter_pubkey)
+        if inviter is None or inviter.status != "active" or inviter.role == "member":
+            raise refusal("not_authorized")
+        if _RANK[invite.role] > _RANK[inviter.role]:
+            raise refusal("not_authorized")
+
+
+def member_of(
+    body: Mapping[str, object], *, mesh_id: str, role: Role, ephemeral: bool, context: Context
+) -> Member:
+    """Make a member of a body's name and keys; the x25519 key must be signed by the ed25519 key."""
+    name = check_member_name(body.get("name"))
+    pubkey = check_key(body.get("ed25519_pubkey"), "ed25519_pubkey")
+    x25519_pubkey = check_key(body.get("x25519_pubkey"), "x25519_pubkey")
+    binding = signature_of(body.get("x25519_signature"), "x25519_signature")
+    if not verify_key_binding(pubkey, x25519_pubkey, binding):
+        raise ProtocolError("bad_signature", "x25519_signature is not by ed25519_pubkey over x25519_pubkey")
+    return Member(
+        id=uuid_from_ulid(context.mint()),
+        mesh_id=mesh_id,
+        name=name,
+        role=role,
+        status="active",
+        ed25519_pubkey=pubkey,
+        x25519_pubkey=x25519_pubkey,
+        x25519_signature=binding,
+        key_id=_key_id(body.get("key_id")),
+        ephemeral=ephemeral,
+        created_at=context.clock.wall_ms(),
+    )
+
+
+def _key_id(value: object) -> str:
+    if not isinstance(value, str) or KEY_ID.fullmatch(value) is None:
+        raise InvalidField("invalid_key_id", "key_id", "key_id must be k_ and a ULID")
+    return value
+
+
+def _verified_invite(body: Mapping[str, object]) -> Invite:
+    invite = parse_link(text_of(body.get("invite"), "invite", MAX_LINK_CHARACTERS))
+    if not invite.verify():
+        raise ProtocolError("bad_signature", "the invite was changed after it was signed: ask for a new one")
+    return invite
+
+
+def _check_proof(invite: Invite, member: Member, proof: bytes) -> None:
+    try:
+        audience = audience_of(invite.broker_url)
+    except ExitWith as error:
+        raise ProtocolError("invalid_invite", "the invite names no broker: ask for a new one") from error
+    proven = verify_join(
+        member.ed25519_pubkey,
+        member.x25519_pubkey,
+        audience=audience,
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=member.name,
+        signature=proof,
+    )
+    if not proven:
+        raise ProtocolError("bad_signature", "proof is not by ed25519_pubkey over this join")
+
+
+def _row_of(invite: Invite) -> InviteRow:
+    return InviteRow(
+        id=invite.invite_id,
+        mesh_id=invite.mesh_id,
+        role=invite.role,
+        created_by=invite.inviter_pubkey,
+        expires_at=invite.expires_at_ms,
+        max_uses=invite.uses,
+    )

@@ -1,0 +1,1 @@
+"""How much a mesh may send."""

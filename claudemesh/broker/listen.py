@@ -1,0 +1,87 @@
+"""The WebSocket's front door: what is refused before the upgrade, and who is inside."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+
+from claudemesh.broker.connection import Connection
+from claudemesh.broker.context import Context
+from claudemesh.protocol import CloseCode
+from claudemesh.runtime.http import Receive, Scope, Send
+
+SUBPROTOCOL = "claudemesh.v1"
+PATH = "/v1/ws"
+_CHECKS_PER_STALL = 4
+
+
+class Listener:
+    """Takes WebSocket requests: at most `connections` in all and `handshakes` not yet authenticated.
+
+    One more is answered 503 before the upgrade, and costs nothing after it.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._inside: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket request from upgrade to close."""
+        await receive()
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _refuse(send, *refusal)
+            return
+        connection = Connection(self._context, _host(scope), receive, send)
+        self._inside.add(connection)
+        self._empty.clear()
+        try:
+            await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+            await connection.run()
+        finally:
+            self._inside.discard(connection)
+            if not self._inside:
+                self._empty.set()
+
+    async def watch(self) -> None:
+        """Close those that do not drain their socket, for as long as this runs."""
+        while True:
+            await asyncio.sleep(self._context.settings.limits.stall_s / _CHECKS_PER_STALL)
+            now = self._context.clock.monotonic()
+            for connection in list(self._inside):
+                connection.check_progress(now)
+
+    async def close_all(self) -> None:
+        """Close every connection with 4006 once what waits for it has left; return when all are gone."""
+        for connection in list(self._inside):
+            connection.close(CloseCode.DRAINING, "reconnect")
+        await self._empty.wait()
+
+    def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
+        context, limits = self._context, self._context.settings.limits
+        if scope["path"] != PATH:
+            return 404, "not_found", f"the WebSocket is at {PATH}"
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            return 403, "origin_not_allowed", "web pages may not connect to a broker"
+        if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            return 400, "subprotocol_required", f"ask for the subprotocol {SUBPROTOCOL}"
+        if context.state.draining:
+            return 503, "broker_draining", "this broker is going away: connect again"
+        if len(self._inside) >= limits.connections or context.state.handshakes >= limits.handshakes:
+            return 503, "too_many_connections", "this broker is full: connect again later"
+        return None
+
+
+def _host(scope: Scope) -> str:
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return hosts[0] if len(hosts) == 1 else ""
+
+
+async def _refuse(send: Send, status: int, error: str, message: str) -> None:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    body = orjson.dumps({"error": error, "message": message})
+    await send({"type": "websocket.http.response.body", "body": body})

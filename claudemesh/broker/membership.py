@@ -1,0 +1,60 @@
+"""Who a connection belongs to, once its hello was believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from claudemesh.broker.accept import Sender
+from claudemesh.broker.calls.base import Caller
+from claudemesh.broker.context import Context
+from claudemesh.broker.delivery import Delivery
+from claudemesh.broker.outgoing import Outgoing
+from claudemesh.broker.store.base import Member, Mesh
+from claudemesh.protocol import Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Everything that a connection is authorised by; nothing of it comes from a later frame."""
+
+    mesh: Mesh
+    member: Member
+    instance_id: str
+    host: bytes | None
+    connection_id: str
+    sender: Sender
+    caller: Caller
+    delivery: Delivery
+
+    @classmethod
+    def of(
+        cls, context: Context, outgoing: Outgoing, *, mesh: Mesh, member: Member, hello: Hello
+    ) -> Membership:
+        """Make the membership of a new connection, deliveries not yet begun."""
+        delivery = Delivery(
+            store=context.store,
+            acks=context.acks,
+            outgoing=outgoing,
+            metrics=context.metrics,
+            limits=context.settings.limits,
+            mesh_id=mesh.id,
+            member_id=member.id,
+        )
+        return cls(
+            mesh=mesh,
+            member=member,
+            instance_id=hello.instance_id,
+            host=bytes.fromhex(hello.host_fingerprint) or None,
+            connection_id=context.mint(),
+            sender=Sender(mesh.id, member.id, member.name, member.ed25519_pubkey, mesh.rate_limit_per_minute),
+            caller=Caller(context, mesh.id, member.id),
+            delivery=delivery,
+        )
+
+    def card(self) -> dict[str, object]:
+        """Return what others are told about the member's coming and going."""
+        return {
+            "name": self.member.name,
+            "member_id": self.member.id,
+            "pubkey": self.member.ed25519_pubkey,
+        }

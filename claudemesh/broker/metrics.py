@@ -1,0 +1,43 @@
+"""What a broker counts: `cm_broker_*`, no label that could hold a member, an id or a name."""
+
+from __future__ import annotations
+
+from claudemesh.runtime.metrics import Metrics
+
+_LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class BrokerMetrics:
+    """Every counter, gauge and histogram of one broker (broker.md, Operation)."""
+
+    def __init__(self) -> None:
+        made = Metrics("cm_broker")
+        self.render = made.render
+        accepts = made.counter("accepts", "Sends answered, by status", ("status",))
+        self.accepts = {status: accepts.labels(str(status)) for status in (200, 201, 409, 429, 503)}
+        self.accepts_other = accepts.labels("refused")
+        self.accept_seconds = made.histogram("accept_seconds", "From the frame to its answer", _LATENCY_S)
+        self.accept_batch = made.histogram("accept_batch_size", "Sends that shared a commit", _BATCH)
+        self.deliveries = made.counter("deliveries", "Deliver frames handed to connections")
+        self.acknowledged = made.counter("deliveries_acknowledged", "Delivery rows removed by acks")
+        self.unacknowledged = made.gauge("deliveries_unacknowledged", "Sent on open connections, no ack yet")
+        self.connections = made.gauge("connections", "Open connections that are authenticated")
+        self.handshakes = made.counter("handshakes", "Handshakes, by how they ended", ("outcome",))
+        self.closes = made.counter("closes", "Connections that the broker closed, by kind", ("kind",))
+        limiter = made.counter("rate_limit_decisions", "Limiter decisions", ("decision",))
+        self.limiter_allowed = limiter.labels("allowed")
+        self.limiter_refused = limiter.labels("refused")
+        self.consumed_then_refused = made.counter(
+            "rate_limit_consumed_then_b2_rejected", "Counted by the limiter, then refused in the transaction"
+        )
+        self.fingerprint_drift = made.counter(
+            "dedupe_fingerprint_mismatch", "Sends whose fingerprint is not the one they claim"
+        )
+        self.store_errors = made.counter("store_errors", "Store operations that failed", ("operation",))
+        self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count one answered send."""
+        self.accepts.get(status, self.accepts_other).inc()
+        self.accept_seconds.observe(seconds)

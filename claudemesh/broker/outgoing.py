@@ -1,0 +1,80 @@
+"""What waits to leave on one connection: bounded in frames and in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+# Deliveries are added only below this, so that a window of large messages never sits in memory.
+_ROOM_BYTES = 1 << 20
+
+
+class Outgoing:
+    """Frames on their way to one socket, in order.
+
+    When full, `put` takes nothing and returns False; the caller closes the connection with 4005.
+    `on_room` is called when `has_room` or `is_crowded` has changed for the better.
+    """
+
+    def __init__(self, max_frames: int, max_bytes: int, on_room: Callable[[], None]) -> None:
+        self._frames: deque[str] = deque()
+        self._bytes = 0
+        self._max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._on_room = on_room
+        self._wake = asyncio.Event()
+        self._finished = False
+        self.writing = False
+        self.taken = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more deliveries may be added: well below the bounds of `put`."""
+        return self._bytes < _ROOM_BYTES and not self.is_crowded
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits that nothing should be read that would add to it."""
+        return len(self._frames) * 2 >= self._max_frames
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is being written."""
+        return not self._frames and not self.writing
+
+    def put(self, frame: str) -> bool:
+        """Add a frame, or return False when that would pass a bound. After `finish` frames are dropped."""
+        if self._finished:
+            return True
+        if len(self._frames) >= self._max_frames or self._bytes + len(frame) > self._max_bytes:
+            return False
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._wake.set()
+        return True
+
+    def finish(self, *, discard: bool) -> None:
+        """Take nothing more; `discard` also drops what waits."""
+        self._finished = True
+        if discard:
+            self._frames.clear()
+            self._bytes = 0
+        self._wake.set()
+
+    async def next(self) -> str | None:
+        """Return the next frame, or None once finished and empty. For one writer only."""
+        self.writing = False
+        while not self._frames:
+            if self._finished:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        before = (self.has_room, self.is_crowded)
+        frame = self._frames.popleft()
+        self._bytes -= len(frame)
+        self.writing = True
+        self.taken += 1
+        if before != (self.has_room, self.is_crowded):
+            self._on_room()
+        return frame

@@ -1,0 +1,143 @@
+"""Who is here: the clone policy as a decision, and leases kept in the store in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.settings import Limits
+from claudemesh.broker.store.base import PresenceRow, Store
+from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("broker.presence")
+
+_RENEWALS_PER_LEASE = 3
+
+
+class Verdict(Enum):
+    """What becomes of a connection whose member is connected already."""
+
+    ADMIT = "admitted"
+    REPLACE = "older_replaced"
+    REFUSE = "newer_refused"
+
+
+def judge(policy: str, *, others: int, limit: int) -> Verdict:
+    """Decide by the mesh's `clone_concurrency_policy`, given how many other instances are connected.
+
+    Under allow_concurrent the one beyond `limit` is refused. An unknown policy counts as prefer_newest.
+    """
+    if others == 0:
+        return Verdict.ADMIT
+    if policy == "prefer_oldest":
+        return Verdict.REFUSE
+    if policy == "allow_concurrent":
+        return Verdict.ADMIT if others < limit else Verdict.REFUSE
+    return Verdict.REPLACE
+
+
+def is_clone_suspected(known_host: bytes | None, told_host: bytes | None) -> bool:
+    """Return whether a member shows up on another host than the one it was last seen on."""
+    return known_host is not None and told_host is not None and known_host != told_host
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A connection came: its lease, and the host it named."""
+
+    row: PresenceRow
+    host: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A connection went."""
+
+    connection_id: str
+    mesh_id: str
+    member_id: str
+
+
+class Presence:
+    """Keeps leases and last-seen times in the store, behind the connections' backs and in order.
+
+    At most 8192 changes wait; more are dropped and counted, and the lease's end mends the picture.
+    """
+
+    def __init__(
+        self, *, store: Store, clock: Clock, metrics: BrokerMetrics, limits: Limits, broker_id: str
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+        self._broker_id = broker_id
+        self._batcher: Batcher[Arrival | Departure, None] = Batcher(self._commit)
+        self._tasks = TaskOwner()
+
+    async def start(self) -> None:
+        """Forget what an earlier run of this broker left behind, and begin renewing."""
+        await self._store.presence_clear(self._broker_id)
+        self._tasks.start(self._renew(), "presence_renew")
+
+    async def stop(self) -> None:
+        """Write what waits and end."""
+        await self._tasks.stop()
+        await self._batcher.close()
+
+    def arrived(self, connection_id: str, mesh_id: str, member_id: str, host: bytes | None) -> None:
+        """Note a connection that was admitted."""
+        now_ms = self._clock.wall_ms()
+        row = PresenceRow(
+            connection_id, member_id, mesh_id, self._broker_id, now_ms, self._lease_until(now_ms)
+        )
+        self._submit(Arrival(row, host))
+
+    def departed(self, connection_id: str, mesh_id: str, member_id: str) -> None:
+        """Note that a connection is gone."""
+        self._submit(Departure(connection_id, mesh_id, member_id))
+
+    def _lease_until(self, now_ms: int) -> int:
+        return now_ms + round(self._limits.lease_s * 1000)
+
+    def _submit(self, change: Arrival | Departure) -> None:
+        try:
+            self._batcher.submit(change).add_done_callback(self._written)
+        except Overloaded:
+            self._metrics.store_errors.labels("presence").inc()
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._metrics.store_errors.labels("presence").inc()
+            log.warning("presence_not_written", error=repr(error))
+
+    async def _commit(self, changes: Sequence[Arrival | Departure]) -> Sequence[None]:
+        gone = {change.connection_id for change in changes if isinstance(change, Departure)}
+        for change in changes:
+            if isinstance(change, Arrival):
+                row = change.row
+                if row.connection_id not in gone:
+                    await self._store.presence_open(row)
+                await self._store.member_seen(row.mesh_id, row.member_id, row.connected_at, change.host)
+            else:
+                await self._store.member_seen(change.mesh_id, change.member_id, self._clock.wall_ms(), None)
+        if gone:
+            await self._store.presence_close(gone)
+        return [None] * len(changes)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.lease_s / _RENEWALS_PER_LEASE)
+            try:
+                await self._store.presence_renew(self._broker_id, self._lease_until(self._clock.wall_ms()))
+            except StorageError as error:
+                self._metrics.store_errors.labels("presence").inc()
+                log.warning("presence_not_renewed", error=repr(error))

@@ -1,0 +1,46 @@
+"""Which path leads where. The WebSocket is a bare ASGI app ahead of the HTTP routes."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from claudemesh.broker.admin import Admin
+from claudemesh.broker.context import Context
+from claudemesh.broker.health import Health
+from claudemesh.broker.join import Joining
+from claudemesh.broker.listen import Listener
+from claudemesh.broker.web import Endpoint, not_found, wrong_method
+from claudemesh.runtime.http import App, Receive, Scope, Send
+
+
+def build_app(context: Context, listener: Listener) -> App:
+    """Make the ASGI app of a broker."""
+    joining, admin, health = Joining(context), Admin(context), Health(context)
+    table: dict[str, dict[str, Endpoint]] = {
+        "/v1/join": {"POST": joining.join},
+        "/v1/invites": {"POST": joining.register_invite},
+        "/v1/admin/meshes": {"GET": admin.list_meshes, "POST": admin.create_mesh},
+        "/healthz": {"GET": health.healthz},
+        "/readyz": {"GET": health.readyz},
+        "/metrics": {"GET": health.metrics},
+    }
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await listener(scope, receive, send)
+            return
+        response = await _answer(table, Request(scope, receive))
+        await response(scope, receive, send)
+
+    return app
+
+
+async def _answer(table: dict[str, dict[str, Endpoint]], request: Request) -> Response:
+    methods = table.get(request.scope["path"])
+    if methods is None:
+        return not_found()
+    endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
+    if endpoint is None:
+        return wrong_method(", ".join(sorted(methods)))
+    return await endpoint(request)

@@ -1,0 +1,170 @@
+"""How a broker is set up: flag, then environment, then `broker.toml`, then default (broker.md)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from claudemesh.protocol import DEFAULT_INLINE_BYTES
+from claudemesh.protocol.features import DEFAULT_BLOB_BYTES, MAX_PARAMETER, MIN_PAYLOAD_BYTES
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+
+ENV_PREFIX = "CLAUDEMESH_BROKER_"
+DEFAULT_LISTEN = "127.0.0.1:7900"
+_MAX_PORT = 65_535
+_DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound of a broker. Seconds end in `_s`; what happens at a bound stands beside it."""
+
+    handshake_s: float = 5.0  # then the connection is closed with 4000
+    hello_bytes: int = 8192  # a longer frame before hello_ack closes with 1009
+    connections: int = 10_000  # one more is answered 503 before the upgrade
+    handshakes: int = 512  # connections that are not authenticated yet; likewise 503
+    connections_per_member: int = 16  # under allow_concurrent; one more is closed with 4004
+    pending_sends: int = 1024  # per connection; then the broker stops reading from it
+    pending_acks: int = 4096  # delivery ids per connection; then the broker stops reading from it
+    window: int = 256  # unacknowledged deliveries per connection; the rest waits in the store
+    outgoing_frames: int = 8192  # per connection; one more closes it with 4005
+    outgoing_bytes: int = 16 << 20  # likewise
+    stall_s: float = 30.0  # a socket that takes nothing for so long is closed with 4005
+    close_grace_s: float = 5.0  # a close frame that cannot leave for so long is not waited for
+    body_bytes: int = 65_536  # of an HTTP request; 413
+    status_ids: int = 256  # client_message_ids in one send_status call
+    lease_s: float = 60.0  # presence; renewed three times as often
+    retry_s: float = 1.0  # between attempts to read from a store that does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """A broker's settings. `listen` is `host:port`, port 0 takes a free one."""
+
+    listen: str = DEFAULT_LISTEN
+    data_dir: Path = field(default_factory=lambda: default_data_dir(os.environ))
+    public_url: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
+    inline_bytes: int = DEFAULT_INLINE_BYTES
+    blob_bytes: int = DEFAULT_BLOB_BYTES
+    log_level: str = "info"
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port of `listen`."""
+        return split_listen(self.listen)
+
+    @property
+    def public_audience(self) -> str | None:
+        """Return the `host:port` that a hello must name, or None: the address that was dialled."""
+        return None if self.public_url is None else audience_of(self.public_url)
+
+
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
+    home = environment.get("CLAUDEMESH_HOME")
+    return (Path(home) if home else Path.home() / ".claudemesh") / "broker"
+
+
+def load_settings(
+    flags: Mapping[str, object], environment: Mapping[str, str], toml_path: Path | None = None
+) -> BrokerSettings:
+    """Merge flag > environment > `broker.toml` > default. `ExitWith` 78 names what is wrong and where.
+
+    `flags` holds only what was given (None counts as not given). Without `toml_path`,
+    `broker.toml` in the data dir is read if it is there.
+    """
+    known = {item.name for item in fields(BrokerSettings)} - {"limits"}
+    from_env = {
+        name: environment[ENV_PREFIX + name.upper()]
+        for name in known
+        if ENV_PREFIX + name.upper() in environment
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    data_dir = given.get("data_dir") or from_env.get("data_dir") or default_data_dir(environment)
+    source = toml_path or Path(str(data_dir)) / "broker.toml"
+    merged = (
+        {"data_dir": data_dir} | _read_toml(source, known, required=toml_path is not None) | from_env | given
+    )
+    return _checked(merged)
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 host stands in brackets. `ExitWith` 78 when it is not that."""
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+        raise _refused("listen", "must be host:port, for example 127.0.0.1:7900")
+    return host, int(port)
+
+
+def audience_of(url: str) -> str:
+    """Return `host:port` of a URL, the port filled in from its scheme. `ExitWith` 78 when it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if port is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
+        raise _refused("public_url", "must be a URL such as wss://mesh.example.org")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{port}"
+
+
+def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} does not exist") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExitWith(CONFIGURATION, "invalid_configuration", f"cannot read {path}: {error}") from error
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} is not TOML: {error}") from error
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise ExitWith(
+            CONFIGURATION, "invalid_configuration", f"{path}: remove the unknown setting {unknown[0]!r}"
+        )
+    return found
+
+
+def _checked(merged: Mapping[str, object]) -> BrokerSettings:
+    values: dict[str, object] = {}
+    for name, value in merged.items():
+        if name in ("inline_bytes", "blob_bytes"):
+            values[name] = _whole_number(name, value)
+        elif name == "data_dir":
+            values[name] = Path(str(value)).expanduser().absolute()
+        elif isinstance(value, str):
+            values[name] = value
+        else:
+            raise _refused(name, "must be a string")
+    settings = BrokerSettings(**values)  # type: ignore[arg-type]
+    split_listen(settings.listen)
+    if settings.public_url is not None:
+        audience_of(settings.public_url)
+    if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
+        raise _refused("log_level", "must be debug, info, warning or error")
+    return settings
+
+
+def _whole_number(name: str, value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if type(value) is not int or not MIN_PAYLOAD_BYTES <= value <= MAX_PARAMETER:
+        raise _refused(name, f"must be a whole number of bytes, at least {MIN_PAYLOAD_BYTES}")
+    return value
+
+
+def _refused(name: str, what: str) -> ExitWith:
+    flag = "--" + name.replace("_", "-")
+    return ExitWith(CONFIGURATION, "invalid_configuration", f"{flag} ({ENV_PREFIX}{name.upper()}) {what}")

@@ -1,0 +1,273 @@
+"""What a broker asks of its database: the `Store` protocol, its rows and its errors.
+
+Two engines implement it and one contract suite holds both to it. Everything here is
+plain data; ids are strings as they travel (UUIDs, ULIDs, hex keys), times are Unix
+milliseconds, hashes and signatures are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+Role: TypeAlias = Literal["owner", "admin", "member"]
+MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
+DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
+TopicMode: TypeAlias = Literal["topic", "queue"]
+
+DEFAULT_TOPIC = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A mesh and its policies (broker.md, Storage)."""
+
+    id: str
+    slug: str
+    created_at: int
+    clone_concurrency_policy: str = "prefer_newest"
+    dedupe_retention_mode: str = "retention_scoped"
+    dedupe_retention_days: int = 365
+    message_retention_days: int = 90
+    rate_limit_per_minute: int = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as the broker keeps it; `earlier_pubkeys` are its rotated-out keys."""
+
+    id: str
+    mesh_id: str
+    name: str
+    role: Role
+    status: MemberStatus
+    ed25519_pubkey: str
+    x25519_pubkey: str
+    x25519_signature: bytes
+    key_id: str
+    ephemeral: bool
+    created_at: int
+    summary: str | None = None
+    presence_status: str | None = None
+    visible: bool = True
+    last_seen_at: int | None = None
+    last_seen_host_fingerprint: bytes | None = None
+    earlier_pubkeys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InviteRow:
+    """An invite as registered; `used_count` never passes `max_uses`."""
+
+    id: str
+    mesh_id: str
+    role: Role
+    created_by: str
+    expires_at: int
+    max_uses: int
+    used_count: int = 0
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The join went through; `created` is False when the same key had joined before by the same name."""
+
+    member: Member
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """The join wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
+    not_authorized (the inviter is not an active owner or admin), name_taken, key_taken."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """A topic or queue as one member sees it."""
+
+    topic: str
+    mode: TopicMode
+    created_at: int
+    subscribed: bool
+    subscribers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendKey:
+    """The dedupe key: an id belongs to the member that uses it."""
+
+    mesh_id: str
+    sender_member_id: str
+    client_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A send that passed B1: ready to be claimed and written. `envelope` is the frozen JSON."""
+
+    key: SendKey
+    broker_message_id: str
+    request_fingerprint: bytes
+    destination_kind: DestinationKind
+    destination_ref: str
+    priority: int
+    mentions: tuple[str, ...]
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DedupeRow:
+    """What a committed accept left behind for its id."""
+
+    broker_message_id: str
+    history_id: int
+    request_fingerprint: bytes
+    destination_kind: DestinationKind
+    destination_ref: str
+    first_seen_at: int
+    history_available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery row written by an accept: who is owed the message, under which id."""
+
+    delivery_id: int
+    recipient_member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """First insert: all five side effects are committed."""
+
+    history_id: int
+    accepted_at: int
+    deliveries: tuple[NewDelivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The id was taken before; the caller compares fingerprints (equal: duplicate; else conflict)."""
+
+    row: DedupeRow
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """B2 said no; nothing was written. `error`: not_a_member, destination_not_found."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This message alone could not be written (its neighbours were); the outcome is transient."""
+
+    reason: str
+
+
+AcceptOutcome: TypeAlias = Accepted | Existing | Refused | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """An undelivered row with everything a `deliver` frame needs."""
+
+    delivery_id: int
+    broker_message_id: str
+    history_id: int
+    sender_member_id: str
+    sender_name: str
+    sender_pubkey: str
+    accepted_at: int
+    priority: int
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A recipient says that these deliveries are durable in its inbox; only its own rows count."""
+
+    mesh_id: str
+    member_id: str
+    delivery_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceRow:
+    """One connection's lease; it counts as online until `lease_until`."""
+
+    connection_id: str
+    member_id: str
+    mesh_id: str
+    broker_id: str
+    connected_at: int
+    lease_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """An append-only record of something an operator may ask about later."""
+
+    mesh_id: str
+    kind: str
+    member_id: str | None
+    created_at: int
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
+
+    # Lifecycle
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def ping(self) -> None: ...
+    async def epoch(self) -> str: ...
+
+    # Meshes, members, invites
+    async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...
+    async def mesh_get(self, mesh_id: str) -> Mesh | None: ...
+    async def mesh_list(self) -> Sequence[Mesh]: ...
+    async def member_by_key(self, mesh_id: str, pubkey: str) -> Member | None: ...
+    async def member_list(self, mesh_id: str) -> Sequence[Member]: ...
+    async def member_set_profile(
+        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+    ) -> None: ...
+    async def member_set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool: ...
+    async def member_seen(self, mesh_id: str, member_id: str, now_ms: int, host: bytes | None) -> None: ...
+    async def invite_register(self, invite: InviteRow) -> bool: ...
+    async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool: ...
+    async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]: ...
+    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused: ...
+
+    # Topics
+    async def topic_create(
+        self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int
+    ) -> bool: ...
+    async def topic_subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool: ...
+    async def topic_unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool: ...
+    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]: ...
+
+    # Accepting and delivering
+    async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]: ...
+    async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]: ...
+    async def deliveries_due(
+        self, mesh_id: str, member_id: str, *, exclude: Collection[int], limit: int
+    ) -> Sequence[DueDelivery]: ...
+    async def acknowledge(self, acks: Sequence[Ack]) -> int: ...
+    async def deliveries_pending(self) -> int: ...
+
+    # Presence and audit
+    async def presence_open(self, row: PresenceRow) -> None: ...
+    async def presence_renew(self, broker_id: str, lease_until: int) -> None: ...
+    async def presence_close(self, connection_ids: Collection[str]) -> None: ...
+    async def presence_clear(self, broker_id: str) -> None: ...
+    async def presence_online(self, mesh_id: str, now_ms: int) -> frozenset[str]: ...
+    async def audit_write(self, events: Sequence[AuditEvent]) -> None: ...
+    async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]: ...

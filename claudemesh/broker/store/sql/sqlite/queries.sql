@@ -1,0 +1,185 @@
+-- mesh_insert: a new mesh.
+INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+                  message_retention_days, rate_limit_per_minute, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slug) DO NOTHING;
+
+-- mesh_get: one mesh.
+SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+       message_retention_days, rate_limit_per_minute
+FROM mesh WHERE id = ?;
+
+-- mesh_list: every mesh, by slug.
+SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+       message_retention_days, rate_limit_per_minute
+FROM mesh ORDER BY slug;
+
+-- member_insert: a new member.
+INSERT INTO member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
+                    ephemeral, summary, presence_status, visible, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- member_key_insert: a member's current key.
+INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
+VALUES (?, ?, ?, ?, ?, 'current', ?);
+
+-- member_by_key: the member that a key belongs to, present or past.
+SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
+WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
+
+-- member_current_by_key: the member whose current key this is.
+SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
+WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
+
+-- member_by_name: a name is unique in its mesh without regard to case.
+SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
+
+-- member_list: everybody who ever was a member, by name.
+SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
+
+-- earlier_keys: rotated-out keys of a mesh, oldest first.
+SELECT member_id, ed25519_pubkey FROM member_key WHERE mesh_id = ? AND state = 'rotated_out' ORDER BY created_at;
+
+-- member_set_profile: change what is given.
+UPDATE member SET summary = coalesce(?, summary), presence_status = coalesce(?, presence_status),
+                  visible = coalesce(?, visible)
+WHERE mesh_id = ? AND id = ?;
+
+-- member_set_status: active, revoked or left.
+UPDATE member SET status = ? WHERE mesh_id = ? AND id = ?;
+
+-- member_seen: when and on which host a member was here last.
+UPDATE member SET last_seen_at = ?, last_seen_host_fingerprint = coalesce(?, last_seen_host_fingerprint)
+WHERE mesh_id = ? AND id = ?;
+
+-- invite_register: the first content stays.
+INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
+VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
+
+-- invite_get: one invite.
+SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
+WHERE mesh_id = ? AND id = ?;
+
+-- invite_revoke: once revoked it stays so.
+UPDATE invite SET revoked_at = coalesce(revoked_at, ?) WHERE mesh_id = ? AND id = ?;
+
+-- invite_take: one use, as long as there is one.
+UPDATE invite SET used_count = used_count + 1
+WHERE id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?;
+
+-- invite_list: every invite of a mesh.
+SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
+WHERE mesh_id = ? ORDER BY id;
+
+-- topic_insert: a new topic or queue.
+INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- topic_exists: whether there is one of this name.
+SELECT 1 FROM topic WHERE mesh_id = ? AND name = ?;
+
+-- topic_subscribe: once is enough.
+INSERT INTO topic_subscription (mesh_id, topic, member_id, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- topic_unsubscribe: away.
+DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ? AND member_id = ?;
+
+-- topic_list: the topics of a mesh as one member sees them.
+SELECT t.name, t.mode, t.created_at,
+       EXISTS (SELECT 1 FROM topic_subscription AS s
+               WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2),
+       (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name)
+FROM topic AS t WHERE t.mesh_id = ?1 ORDER BY t.name;
+
+-- dedupe_find: rows for a set of keys, given as a JSON array of [mesh, sender, id].
+SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,
+       d.request_fingerprint, d.destination_kind, d.destination_ref, d.first_seen_at, d.history_available
+FROM json_each(?) AS w JOIN client_message_dedupe AS d
+  ON d.mesh_id = w.value ->> 0 AND d.sender_member_id = w.value ->> 1 AND d.client_message_id = w.value ->> 2;
+
+-- sequence: the last id given out by a table.
+SELECT seq FROM sqlite_sequence WHERE name = ?;
+
+-- sender_active: whether a member may send, and its mesh's retention.
+SELECT m.dedupe_retention_mode, m.dedupe_retention_days FROM member AS s JOIN mesh AS m ON m.id = s.mesh_id
+WHERE s.mesh_id = ? AND s.id = ? AND s.status = 'active';
+
+-- dm_recipient: the active member behind a key, present or rotated out.
+SELECT m.id FROM member_key AS k JOIN member AS m ON m.id = k.member_id
+WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state <> 'revoked' AND m.status = 'active';
+
+-- topic_mode: what kind a topic is.
+SELECT mode FROM topic WHERE mesh_id = ? AND name = ?;
+
+-- topic_recipients: active subscribers.
+SELECT s.member_id FROM topic_subscription AS s JOIN member AS m ON m.id = s.member_id
+WHERE s.mesh_id = ? AND s.topic = ? AND m.status = 'active' ORDER BY s.member_id;
+
+-- accept_dedupe: the claim.
+INSERT INTO client_message_dedupe (mesh_id, client_message_id, broker_message_id, history_id, request_fingerprint,
+  destination_kind, destination_ref, sender_member_id, first_seen_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- accept_queue_body: the body of a dm or queue send.
+INSERT INTO message_queue (id, mesh_id, client_message_id, destination_kind, destination_ref, sender_member_id,
+  envelope, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- accept_topic_body: the body of a topic send.
+INSERT INTO topic_message (id, mesh_id, client_message_id, topic, sender_member_id, envelope, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- accept_history: the message's place in the mesh's history.
+INSERT INTO message_history (history_id, broker_message_id, mesh_id, destination_kind, destination_ref,
+  sender_member_id, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- accept_delivery: what a recipient is owed.
+INSERT INTO delivery_queue (delivery_id, broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- accept_mention: who is mentioned, if a member.
+INSERT INTO mention_index (broker_message_id, mesh_id, mentioned_member_id, created_at)
+SELECT ?1, ?2, k.member_id, ?4 FROM member_key AS k WHERE k.mesh_id = ?2 AND k.ed25519_pubkey = ?3
+ON CONFLICT DO NOTHING;
+
+-- deliveries_due: what a member is owed, most urgent first, then oldest, but for the ids in a JSON array.
+SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
+       d.enqueued_at, d.priority, coalesce(q.envelope, t.envelope)
+FROM delivery_queue AS d
+JOIN message_history AS h ON h.broker_message_id = d.broker_message_id
+JOIN member AS s ON s.id = h.sender_member_id
+LEFT JOIN message_queue AS q ON q.id = d.broker_message_id
+LEFT JOIN topic_message AS t ON t.id = d.broker_message_id
+WHERE d.recipient_member_id = ?2 AND d.mesh_id = ?1
+  AND d.delivery_id NOT IN (SELECT value FROM json_each(?3))
+ORDER BY d.priority, d.delivery_id LIMIT ?4;
+
+-- acknowledge: a recipient's own rows only.
+DELETE FROM delivery_queue WHERE delivery_id = ? AND recipient_member_id = ? AND mesh_id = ?;
+
+-- deliveries_pending: how much is owed in all.
+SELECT count(*) FROM delivery_queue;
+
+-- presence_open: a connection's lease.
+INSERT OR REPLACE INTO presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until)
+VALUES (?, ?, ?, ?, ?, ?);
+
+-- presence_renew: every lease of a broker.
+UPDATE presence SET lease_until = ? WHERE broker_id = ?;
+
+-- presence_close: connections that ended.
+DELETE FROM presence WHERE connection_id = ?;
+
+-- presence_clear: what a broker left behind.
+DELETE FROM presence WHERE broker_id = ?;
+
+-- presence_online: who holds a lease.
+SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
+
+-- audit_write: append.
+INSERT INTO audit_event (mesh_id, kind, member_id, data, created_at) VALUES (?, ?, ?, ?, ?);
+
+-- audit_list: the newest first.
+SELECT mesh_id, kind, member_id, created_at, data FROM audit_event WHERE mesh_id = ? ORDER BY id DESC LIMIT ?;
+
+-- epoch: which incarnation of the data this is.
+SELECT epoch FROM epoch;

@@ -1,0 +1,392 @@
+"""The embedded store: one SQLite file, one connection, whole transactions (broker.md, Storage)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.broker.store.accepting import accept_batch, find_dedupe, queries
+from claudemesh.broker.store.base import (
+    DEFAULT_TOPIC,
+    Accepted,
+    AcceptOutcome,
+    Ack,
+    AuditEvent,
+    DedupeRow,
+    DueDelivery,
+    Failed,
+    InviteRow,
+    Joined,
+    JoinRefused,
+    Member,
+    MemberStatus,
+    Mesh,
+    NewSend,
+    PresenceRow,
+    SendKey,
+    TopicMode,
+    TopicRow,
+)
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.migrations import load_migrations
+from claudemesh.runtime.sqlite import Database
+
+_Q = queries()
+
+
+class SqliteStore:
+    """The `Store` of an embedded broker."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: Database | None = None
+
+    @property
+    def _db(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("the store is not open")
+        return self._database
+
+    # Lifecycle
+
+    async def open(self) -> None:
+        """Open or create the file and bring it up to date."""
+        migrations = load_migrations("claudemesh.broker.store.sql.sqlite.migrations")
+        self._database = await Database.open(self._path, migrations)
+
+    async def close(self) -> None:
+        """Close the file."""
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._db.run(lambda raw: raw.execute("SELECT 1").fetchone())
+
+    async def epoch(self) -> str:
+        """Return which incarnation of the data this is."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["epoch"]).fetchone())
+        return str(row[0])
+
+    # Meshes, members, invites
+
+    async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
+        """Make a mesh with its owner and the topic `all`; False, and nothing, when the slug is taken."""
+
+        def work(raw: sqlite3.Connection) -> bool:
+            values = (
+                mesh.id,
+                mesh.slug,
+                mesh.clone_concurrency_policy,
+                mesh.dedupe_retention_mode,
+                mesh.dedupe_retention_days,
+                mesh.message_retention_days,
+                mesh.rate_limit_per_minute,
+                mesh.created_at,
+            )
+            if raw.execute(_Q["mesh_insert"], values).rowcount == 0:
+                return False
+            topic = (mesh.id, DEFAULT_TOPIC, "topic", owner.id, mesh.created_at)
+            raw.execute(_Q["topic_insert"], topic)
+            _insert_member(raw, owner)
+            return True
+
+        return await self._db.transaction(work)
+
+    async def mesh_get(self, mesh_id: str) -> Mesh | None:
+        """Return a mesh."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["mesh_get"], (mesh_id,)).fetchone())
+        return None if row is None else Mesh(*row)
+
+    async def mesh_list(self) -> Sequence[Mesh]:
+        """Return every mesh, by slug."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["mesh_list"]).fetchall())
+        return [Mesh(*row) for row in rows]
+
+    async def member_by_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        """Return the member whose current key this is."""
+
+        def work(raw: sqlite3.Connection) -> Member | None:
+            found = _members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, pubkey)), mesh_id)
+            return found[0] if found else None
+
+        return await self._db.run(work)
+
+    async def member_list(self, mesh_id: str) -> Sequence[Member]:
+        """Return everybody who ever was a member, by name."""
+        return await self._db.run(
+            lambda raw: _members(raw, raw.execute(_Q["member_list"], (mesh_id,)), mesh_id)
+        )
+
+    async def member_set_profile(
+        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+    ) -> None:
+        """Change what is given."""
+        values = (summary, status, visible, mesh_id, member_id)
+        await self._db.transaction(lambda raw: raw.execute(_Q["member_set_profile"], values))
+
+    async def member_set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
+        """Set a member's status; False when there is no such member."""
+        values = (status, mesh_id, member_id)
+        return await self._db.transaction(
+            lambda raw: raw.execute(_Q["member_set_status"], values).rowcount > 0
+        )
+
+    async def member_seen(self, mesh_id: str, member_id: str, now_ms: int, host: bytes | None) -> None:
+        """Note when, and on which host, a member was here."""
+        values = (now_ms, host, mesh_id, member_id)
+        await self._db.transaction(lambda raw: raw.execute(_Q["member_seen"], values))
+
+    async def invite_register(self, invite: InviteRow) -> bool:
+        """Keep an invite; False when it was known, whose content then stays."""
+        return await self._db.transaction(lambda raw: _register(raw, invite))
+
+    async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
+        """Revoke an invite for good; False when it is not known."""
+        values = (now_ms, mesh_id, invite_id)
+        return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)
+
+    async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]:
+        """Return every invite of a mesh."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["invite_list"], (mesh_id,)).fetchall())
+        return [InviteRow(*row) for row in rows]
+
+    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+        """Take one use of an invite and write the member, in one transaction."""
+
+        def work(raw: sqlite3.Connection) -> Joined | JoinRefused:
+            outcome = _join(raw, invite, member, now_ms)
+            if isinstance(outcome, JoinRefused):
+                raise _Rejected(outcome)
+            return outcome
+
+        try:
+            return await self._db.transaction(work)
+        except _Rejected as rejected:
+            return rejected.outcome
+
+    # Topics
+
+    async def topic_create(
+        self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int
+    ) -> bool:
+        """Make a topic; False when there is one of this name."""
+        values = (mesh_id, topic, mode, member_id, now_ms)
+        return await self._db.transaction(lambda raw: raw.execute(_Q["topic_insert"], values).rowcount > 0)
+
+    async def topic_subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool:
+        """Subscribe a member, once; False when there is no such topic."""
+
+        def work(raw: sqlite3.Connection) -> bool:
+            if raw.execute(_Q["topic_exists"], (mesh_id, topic)).fetchone() is None:
+                return False
+            raw.execute(_Q["topic_subscribe"], (mesh_id, topic, member_id, now_ms))
+            return True
+
+        return await self._db.transaction(work)
+
+    async def topic_unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool:
+        """Unsubscribe a member; False when it was not subscribed."""
+        values = (mesh_id, topic, member_id)
+        return await self._db.transaction(
+            lambda raw: raw.execute(_Q["topic_unsubscribe"], values).rowcount > 0
+        )
+
+    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]:
+        """Return the mesh's topics as a member sees them."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["topic_list"], (mesh_id, member_id)).fetchall())
+        return [TopicRow(name, mode, made, bool(mine), count) for name, mode, made, mine, count in rows]
+
+    # Accepting and delivering
+
+    async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]:
+        """Return the rows that exist for these keys (B0)."""
+        return await self._db.run(lambda raw: find_dedupe(raw, keys))
+
+    async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+        """Carry a batch through B2 and B3, one commit; when it fails as a whole, one by one."""
+        try:
+            return await self._accept(sends, now_ms)
+        except StorageError:
+            raise
+        except sqlite3.Error as error:
+            if len(sends) == 1:
+                return [Failed(f"{type(error).__name__}: {error}")]
+        outcomes: list[AcceptOutcome] = []
+        for send in sends:
+            outcomes += await self.accept([send], now_ms)
+        return outcomes
+
+    async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+        def work(raw: sqlite3.Connection) -> Sequence[AcceptOutcome]:
+            outcomes = accept_batch(raw, sends, now_ms)
+            failpoint("a8")
+            return outcomes
+
+        outcomes = await self._db.transaction(work)
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+            failpoint("a9")
+        return outcomes
+
+    async def deliveries_due(
+        self, mesh_id: str, member_id: str, *, exclude: Collection[int], limit: int
+    ) -> Sequence[DueDelivery]:
+        """Return what a member is owed, most urgent first, then oldest, but for `exclude`."""
+        values = (mesh_id, member_id, orjson.dumps(sorted(exclude)).decode(), limit)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["deliveries_due"], values).fetchall())
+        return [DueDelivery(*row) for row in rows]
+
+    async def acknowledge(self, acks: Sequence[Ack]) -> int:
+        """Delete acknowledged rows of their own recipients; returns how many there were."""
+        rows = [(number, ack.member_id, ack.mesh_id) for ack in acks for number in ack.delivery_ids]
+        return await self._db.transaction(
+            lambda raw: raw.executemany(_Q["acknowledge"], rows).rowcount if rows else 0
+        )
+
+    async def deliveries_pending(self) -> int:
+        """Return how many deliveries are owed in all."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["deliveries_pending"]).fetchone())
+        return int(row[0])
+
+    # Presence and audit
+
+    async def presence_open(self, row: PresenceRow) -> None:
+        """Write a connection's lease."""
+        values = (
+            row.connection_id,
+            row.member_id,
+            row.mesh_id,
+            row.broker_id,
+            row.connected_at,
+            row.lease_until,
+        )
+        await self._db.transaction(lambda raw: raw.execute(_Q["presence_open"], values))
+
+    async def presence_renew(self, broker_id: str, lease_until: int) -> None:
+        """Extend every lease of a broker."""
+        values = (lease_until, broker_id)
+        await self._db.transaction(lambda raw: raw.execute(_Q["presence_renew"], values))
+
+    async def presence_close(self, connection_ids: Collection[str]) -> None:
+        """Remove the leases of connections that ended."""
+        rows = [(connection_id,) for connection_id in connection_ids]
+        await self._db.transaction(lambda raw: raw.executemany(_Q["presence_close"], rows))
+
+    async def presence_clear(self, broker_id: str) -> None:
+        """Remove what a broker left behind."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["presence_clear"], (broker_id,)))
+
+    async def presence_online(self, mesh_id: str, now_ms: int) -> frozenset[str]:
+        """Return the members that hold a lease."""
+        rows = await self._db.run(
+            lambda raw: raw.execute(_Q["presence_online"], (mesh_id, now_ms)).fetchall()
+        )
+        return frozenset(row[0] for row in rows)
+
+    async def audit_write(self, events: Sequence[AuditEvent]) -> None:
+        """Append events."""
+        rows = [
+            (event.mesh_id, event.kind, event.member_id, orjson.dumps(event.data).decode(), event.created_at)
+            for event in events
+        ]
+        await self._db.transaction(lambda raw: raw.executemany(_Q["audit_write"], rows))
+
+    async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]:
+        """Return a mesh's newest events, newest first."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["audit_list"], (mesh_id, limit)).fetchall())
+        return [AuditEvent(row[0], row[1], row[2], row[3], orjson.loads(row[4])) for row in rows]
+
+
+class _Rejected(Exception):
+    """Rolls a join back and carries why."""
+
+    def __init__(self, outcome: JoinRefused) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
+
+
+def _join(raw: sqlite3.Connection, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+    mesh_id = invite.mesh_id
+    inviters = _members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by)), mesh_id)
+    if not inviters or not _may_invite(inviters[0], invite):
+        return JoinRefused("not_authorized")
+    _register(raw, invite)
+    kept = InviteRow(*raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone())
+    again = _members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)), mesh_id)
+    if again:
+        same = again[0].name == member.name and again[0].status == "active"
+        return Joined(again[0], created=False) if same else JoinRefused("key_taken")
+    if kept.revoked_at is not None:
+        return JoinRefused("invite_revoked")
+    if kept.expires_at <= now_ms:
+        return JoinRefused("invite_expired")
+    if raw.execute(_Q["member_by_name"], (mesh_id, member.name)).fetchone() is not None:
+        return JoinRefused("name_taken")
+    if raw.execute(_Q["invite_take"], (invite.id, now_ms)).rowcount == 0:
+        return JoinRefused("invite_exhausted")
+    _insert_member(raw, member)
+    return Joined(member, created=True)
+
+
+def _may_invite(inviter: Member, invite: InviteRow) -> bool:
+    if inviter.status != "active" or inviter.role == "member":
+        return False
+    return inviter.role == "owner" or invite.role != "owner"
+
+
+def _register(raw: sqlite3.Connection, invite: InviteRow) -> bool:
+    values = (
+        invite.id,
+        invite.mesh_id,
+        invite.role,
+        invite.created_by,
+        invite.expires_at,
+        invite.max_uses,
+        invite.revoked_at,
+    )
+    return raw.execute(_Q["invite_register"], values).rowcount > 0
+
+
+def _insert_member(raw: sqlite3.Connection, member: Member) -> None:
+    values = (
+        member.id,
+        member.mesh_id,
+        member.name,
+        member.role,
+        member.status,
+        member.ed25519_pubkey,
+        member.x25519_pubkey,
+        member.x25519_signature,
+        member.key_id,
+        member.ephemeral,
+        member.summary,
+        member.presence_status,
+        member.visible,
+        member.created_at,
+    )
+    raw.execute(_Q["member_insert"], values)
+    key = (member.key_id, member.mesh_id, member.id, member.ed25519_pubkey, member.x25519_pubkey)
+    raw.execute(_Q["member_key_insert"], (*key, member.created_at))
+    raw.execute(_Q["topic_subscribe"], (member.mesh_id, DEFAULT_TOPIC, member.id, member.created_at))
+
+
+def _members(raw: sqlite3.Connection, cursor: sqlite3.Cursor, mesh_id: str) -> list[Member]:
+    names = [column[0] for column in cursor.description]
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in cursor]
+    earlier: dict[str, list[str]] = {}
+    if rows:
+        for member_id, pubkey in raw.execute(_Q["earlier_keys"], (mesh_id,)):
+            earlier.setdefault(member_id, []).append(pubkey)
+    return [
+        Member(
+            **{**row, "ephemeral": bool(row["ephemeral"]), "visible": bool(row["visible"])},
+            earlier_pubkeys=tuple(earlier.get(row["id"], ())),
+        )
+        for row in rows
+    ]

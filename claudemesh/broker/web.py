@@ -1,0 +1,135 @@
+"""HTTP of the broker: bodies read within bounds, errors in one shape, never a traceback."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any, TypeAlias
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from claudemesh.protocol import InvalidField, ProtocolError, has_control, parse_json
+from claudemesh.protocol.base64 import from_base64
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.http import BodyTooLarge, ClientGone, read_body
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.http")
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_TOKEN_CHARACTERS = 512
+_SIGNATURE_BYTES = 64
+_SIGNATURE_CHARACTERS = 88
+
+
+class JsonAnswer(Response):
+    """A JSON answer that nothing on the way keeps."""
+
+    media_type = "application/json"
+
+    def __init__(self, status: int, content: Mapping[str, Any]) -> None:
+        super().__init__(orjson.dumps(content), status_code=status, headers=_HEADERS)
+
+
+def guarded(endpoint: Endpoint) -> Endpoint:
+    """Turn whatever an endpoint raises into its answer: the one place where that happens."""
+
+    @wraps(endpoint)
+    async def answered(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ProtocolError as error:
+            return JsonAnswer(error.status, error.as_body())
+        except BodyTooLarge:
+            return _failure(413, "payload_too_large", "the body is larger than this broker takes")
+        except ClientGone:
+            return _failure(400, "incomplete_body", "the body ended early: send it again")
+        except StorageError as error:
+            log.error("store_failed", path=request.url.path, error=repr(error))
+            return _failure(503, "storage_unavailable", "the broker's database did not answer: try again")
+        except Exception as error:
+            log.error("request_failed", path=request.url.path, exc_info=error)
+            return _failure(500, "internal_error", "the broker failed: its log says why")
+
+    return answered
+
+
+def not_found() -> Response:
+    """Answer for a path that is not served."""
+    return _failure(404, "not_found", "there is no such route on a broker")
+
+
+def wrong_method(allowed: str) -> Response:
+    """Answer for a method that a path does not have."""
+    answer = _failure(405, "method_not_allowed", f"use {allowed}")
+    answer.headers["allow"] = allowed
+    return answer
+
+
+async def read_object(request: Request, limit: int, *known: str) -> Mapping[str, object]:
+    """Read a JSON object that has no field but the known ones."""
+    raw = await read_body(request.receive, limit)
+    value = parse_json(raw)
+    if not isinstance(value, dict):
+        raise ProtocolError("invalid_json", "the body must be a JSON object")
+    only(value, *known)
+    return value
+
+
+def only(value: Mapping[str, object], *known: str) -> None:
+    """Refuse fields that are not known."""
+    unknown = sorted(set(value) - set(known))
+    if unknown:
+        raise InvalidField("unknown_field", printable(unknown[0]), "remove the field that is not known here")
+
+
+def printable(text: str) -> str:
+    """Return a caller's text cut and cleaned, fit for an answer."""
+    return "".join(char if char.isprintable() else "?" for char in text[:64])
+
+
+def signature_of(value: object, field: str) -> bytes:
+    """Decode a base64 ed25519 signature. `InvalidField` when it is not one."""
+    if isinstance(value, str) and len(value) <= _SIGNATURE_CHARACTERS:
+        decoded = from_base64(value)
+        if decoded is not None and len(decoded) == _SIGNATURE_BYTES:
+            return decoded
+    raise InvalidField("invalid_signature", field, f"{field} must be 64 bytes in base64")
+
+
+def text_of(value: object, field: str, limit: int) -> str:
+    """Return a text of 1 to `limit` characters without control characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= limit or has_control(value):
+        raise InvalidField(
+            f"invalid_{field}",
+            field,
+            f"{field} must be text of 1 to {limit} characters, no control characters",
+        )
+    return value
+
+
+def require_admin(request: Request, token: bytes) -> None:
+    """Raise unless the request carries the admin token; compared in constant time."""
+    given = request.headers.getlist("authorization")
+    if len(given) != 1 or len(given[0]) > _TOKEN_CHARACTERS:
+        raise _not_admin()
+    scheme, _, secret = given[0].partition(" ")
+    matches = hmac.compare_digest(secret.strip().encode("latin-1", "replace"), token)
+    if scheme.lower() != "bearer" or not matches:
+        log.warning("admin_token_refused", path=request.url.path)
+        raise _not_admin()
+
+
+def _not_admin() -> ProtocolError:
+    return ProtocolError(
+        "unauthenticated", "this needs the broker's admin token: it is in admin_token in its data dir"
+    )
+
+
+def _failure(status: int, error: str, message: str) -> Response:
+    return JsonAnswer(status, {"error": error, "message": message})

@@ -1,0 +1,115 @@
+"""One identity, two connections: each policy, its close codes and its audit (broker.md, Several brokers)."""
+
+from __future__ import annotations
+
+from claudemesh.broker.app import Broker
+from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.wspeer import Peer, dial, new_id
+
+HOST_A, HOST_B = "aa" * 32, "bb" * 32
+
+
+async def audited(broker: Broker, mesh_id: str, kind: str, count: int) -> list[dict[str, object]]:
+    """Wait until so many events of a kind are written; return their data."""
+    while True:
+        events = [
+            dict(event.data)
+            for event in await broker.context.store.audit_list(mesh_id, 100)
+            if event.kind == kind
+        ]
+        if len(events) >= count:
+            return events
+
+
+async def test_prefer_newest_closes_the_older() -> None:
+    """4003 for the older connection; the newer one gets what is owed."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker, clone_concurrency_policy="prefer_newest")
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as sending, bob.connect() as older:
+            await sending.request(ada.envelope(bob))
+            first = await older.deliveries(1)
+            async with bob.connect() as newer:
+                code, reason = await older.closed()
+                assert await newer.deliveries(1) == first
+        events = await audited(broker, ada.mesh_id, "member_concurrent_connection", 1)
+    assert (code, reason["kind"]) == (4003, "replaced_by_newer_connection")
+    assert events[0]["outcome"] == "older_replaced"
+
+
+async def test_a_replacement_is_no_coming_or_going() -> None:
+    """The member stays online: the others hear neither leave nor join."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link, bob.connect() as older:
+            await link.event("peer_join")
+            async with bob.connect():
+                await older.closed()
+                await link.settle()
+                assert link.waiting("event") == []
+
+
+async def test_prefer_oldest_refuses_the_newer() -> None:
+    """4004 for the newer connection, before hello_ack; the older one goes on."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker, clone_concurrency_policy="prefer_oldest")
+        async with ada.connect() as older:
+            async with dial(ada.broker_url) as newer:
+                await newer.say(ada.hello(await newer.next("challenge")))
+                code, reason = await newer.closed()
+                assert newer.waiting("hello_ack") == []
+            assert (await older.request(ada.envelope("all")))["status"] == 201
+        events = await audited(broker, ada.mesh_id, "member_concurrent_connection", 1)
+    assert (code, reason["kind"]) == (4004, "member_already_connected")
+    assert events[0]["outcome"] == "newer_refused"
+
+
+async def test_allow_concurrent_delivers_to_both_and_the_first_ack_wins() -> None:
+    """Each connection gets every delivery; once one has acknowledged, nothing is owed."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker, clone_concurrency_policy="allow_concurrent")
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as sending, bob.connect() as one, bob.connect() as two:
+            await sending.request(ada.envelope(bob))
+            first, second = await one.deliveries(1), await two.deliveries(1)
+            await one.acknowledge(first)
+            await two.acknowledge(second)
+            while await broker.context.store.deliveries_pending():
+                await two.settle()
+        events = await audited(broker, ada.mesh_id, "member_concurrent_connection", 1)
+    assert first == second
+    assert events[0]["outcome"] == "admitted"
+
+
+async def test_the_same_instance_may_come_back_under_every_policy() -> None:
+    """A daemon that reconnects before the broker noticed the cut is no clone: no refusal, no audit."""
+    for policy in ("prefer_newest", "prefer_oldest", "allow_concurrent"):
+        async with running_broker() as broker:
+            ada = await create_mesh(broker, clone_concurrency_policy=policy)
+            same = {"instance_id": new_id()}
+            async with ada.connect(hello=same), ada.connect(hello=same) as again:
+                assert (await again.request(ada.envelope("all")))["status"] == 201
+            assert "member_concurrent_connection" not in [
+                event.kind for event in await broker.context.store.audit_list(ada.mesh_id, 100)
+            ]
+
+
+async def seen_on(broker: Broker, peer: Peer, host: str) -> None:
+    """Connect from a host and wait until the broker has written it down."""
+    async with peer.connect(hello={"host_fingerprint": host}):
+        while True:
+            member = await broker.context.store.member_by_key(peer.mesh_id, peer.pubkey)
+            if member is not None and member.last_seen_host_fingerprint == bytes.fromhex(host):
+                return
+
+
+async def test_another_host_is_reported_as_a_suspected_clone() -> None:
+    """A changed host fingerprint is audited; the connection itself is let in."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        await seen_on(broker, ada, HOST_A)
+        await seen_on(broker, ada, HOST_A)
+        await seen_on(broker, ada, HOST_B)
+        events = await audited(broker, ada.mesh_id, "member_clone_suspected", 1)
+    assert len(events) == 1

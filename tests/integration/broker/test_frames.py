@@ -1,0 +1,173 @@
+"""Frames that nobody should send: answered with an error, or closed with a code that is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+
+import orjson
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.wspeer import Frame, Link, Peer, dial
+
+DOCUMENTED = {1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4005, 4006}
+
+
+async def test_an_unknown_type_is_answered_and_ignored() -> None:
+    """A newer daemon's frame does not end the connection."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.say({"type": "from_the_future", "id": 9, "cargo": [1]})
+            error = await link.next("error")
+            assert (error["code"], error["id"]) == ("unknown_type", 9)
+            assert (await link.request(ada.envelope("all")))["status"] == 201
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "send"},
+        {"type": "send", "id": 1},
+        {"type": "send", "id": True, "envelope": {}},
+        {"type": "send", "id": [], "envelope": {}},
+        {"type": "send", "id": 1, "envelope": "x"},
+        {"type": "deliver_ack", "delivery_ids": "all"},
+        {"type": "deliver_ack", "delivery_ids": [1.5]},
+        {"type": "deliver_ack", "delivery_ids": [2**70]},
+        {"type": "deliver_ack", "delivery_ids": [True]},
+        {"type": "call", "id": 1, "method": 3},
+        {"type": "call", "id": 1, "method": "peers", "params": []},
+        {"type": 7},
+        {},
+        [],
+        "text",
+    ],
+)
+async def test_a_malformed_frame_is_answered_with_an_error(frame: object) -> None:
+    """A frame of a known type with a wrong field changes nothing and ends nothing."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.websocket.send(json.dumps(frame))
+            error = await link.next("error")
+            assert error["code"] == "invalid_frame"
+            assert error["message"]
+            assert (await link.request(ada.envelope("all")))["status"] == 201
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00", "nonsense", '{"type": "send"', "NaN"])
+async def test_what_is_not_json_ends_the_connection(text: str) -> None:
+    """4000: a peer that loses its framing cannot be trusted with the rest."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.websocket.send(text)
+            assert (await link.closed())[0] == 4000
+
+
+async def test_frames_of_the_other_side_are_a_protocol_error() -> None:
+    """A daemon does not deliver, and does not answer sends."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.say({"type": "send_result", "id": 1, "status": 201})
+            assert (await link.closed())[0] == 4000
+
+
+async def test_text_that_is_not_utf8_ends_the_connection() -> None:
+    """1007, as the WebSocket standard has it."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.websocket.send(b"\xff\xfe\xfd", text=True)
+            with pytest.raises(ConnectionClosed) as caught:
+                await link.next("never")
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1007
+
+
+async def test_mutated_traffic_never_breaks_the_broker(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever comes is answered or closed with a documented code; nothing is logged as a crash."""
+    caplog.set_level(logging.ERROR)
+    chance = random.Random(20260)
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        for _ in range(60):
+            await one_round(chance, ada, bob)
+        async with ada.connect() as link:
+            assert (await link.request(ada.envelope(bob)))["status"] == 201
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def one_round(chance: random.Random, ada: Peer, bob: Peer) -> None:
+    """Send some damaged frames on a fresh connection, before or after its handshake."""
+    try:
+        if chance.random() < 0.3:
+            async with dial(ada.broker_url) as link:
+                hello = ada.hello(await link.next("challenge"))
+                await link.websocket.send(damaged(chance, hello))
+                await finish(link)
+        else:
+            async with ada.connect() as link:
+                for frame in traffic(ada, bob):
+                    await link.websocket.send(damaged(chance, frame))
+                await finish(link)
+    except ConnectionClosed as closed:
+        assert closed.rcvd is not None, "the broker closed without a word"
+        assert closed.rcvd.code in DOCUMENTED
+
+
+async def finish(link: Link) -> None:
+    """Wait until the broker has answered or closed."""
+    await link.say({"type": "anybody_there", "id": "end"})
+    websocket: ClientConnection = link.websocket
+    while True:
+        frame = orjson.loads(await asyncio.wait_for(websocket.recv(), 10))
+        assert frame["type"] in ("send_result", "reply", "error", "event", "deliver", "hello_ack")
+        if frame["type"] == "send_result":
+            assert frame["status"] not in (500, 503)
+        if frame.get("id") == "end":
+            return
+
+
+def traffic(ada: Peer, bob: Peer) -> list[Frame]:
+    return [
+        {"type": "send", "id": 1, "envelope": ada.envelope(bob)},
+        {"type": "send", "id": 2, "envelope": ada.envelope("all")},
+        {"type": "deliver_ack", "delivery_ids": [1, 2, 3]},
+        {"type": "call", "id": 3, "method": "topic_create", "params": {"topic": "ops"}},
+        {"type": "call", "id": 4, "method": "send_status", "params": {"client_message_ids": ["x"]}},
+        {"type": "call", "id": 5, "method": "profile", "params": {"summary": "x", "visible": True}},
+    ]
+
+
+STRANGE = (None, True, -1, 0, 2**63, 1e308, "", "\u0000", "\u202e", "x" * 300, [], {}, [[]], {"a": {"b": []}})
+
+
+def damaged(chance: random.Random, frame: Frame) -> str:
+    """Return a frame's text after one to three changes: of a value, of a field, of a byte."""
+    value = orjson.loads(orjson.dumps(frame))
+    for _ in range(chance.randrange(3)):
+        inside = value
+        for _ in range(chance.randrange(3)):
+            inner = [item for item in inside.values() if isinstance(item, dict) and item]
+            inside = chance.choice(inner) if inner else inside
+        key = chance.choice(list(inside))
+        if chance.random() < 0.2:
+            del inside[key]
+        else:
+            inside[key] = chance.choice(STRANGE)
+        if not value:
+            break
+    text = orjson.dumps(value).decode()
+    if chance.random() < 0.3:
+        at = chance.randrange(len(text))
+        text = text[:at] + chance.choice('{}[]",:\\x7') + text[at + chance.randrange(2) :]
+    return text

@@ -1,0 +1,78 @@
+"""Flag > environment > file > default, and what is said about a value that will not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from claudemesh.broker.settings import BrokerSettings, audience_of, load_settings, split_listen
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+
+
+def test_each_source_overrides_the_next(tmp_path: Path) -> None:
+    """A flag beats the environment, that beats broker.toml, that beats the default."""
+    (tmp_path / "broker.toml").write_text(
+        'listen = "127.0.0.1:1"\npublic_url = "ws://file:1"\ninline_bytes = 2048\n'
+    )
+    environment = {
+        "CLAUDEMESH_BROKER_DATA_DIR": str(tmp_path),
+        "CLAUDEMESH_BROKER_LISTEN": "127.0.0.1:2",
+        "CLAUDEMESH_BROKER_PUBLIC_URL": "ws://env:1",
+    }
+    found = load_settings({"listen": "127.0.0.1:3", "public_url": None}, environment)
+    assert (found.listen, found.public_url, found.inline_bytes) == ("127.0.0.1:3", "ws://env:1", 2048)
+    assert (found.data_dir, found.log_level) == (tmp_path, "info")
+
+
+def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
+    """Without a flag the data dir is `broker` below CLAUDEMESH_HOME."""
+    assert load_settings({}, {"CLAUDEMESH_HOME": str(tmp_path)}).data_dir == tmp_path / "broker"
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"listen": "7900"}, "--listen"),
+        ({"listen": "127.0.0.1:70000"}, "--listen"),
+        ({"listen": "127.0.0.1:٣"}, "--listen"),
+        ({"public_url": "mesh.example.org"}, "--public-url"),
+        ({"public_url": "ws://host:99999"}, "--public-url"),
+        ({"inline_bytes": "12"}, "--inline-bytes"),
+        ({"inline_bytes": True}, "--inline-bytes"),
+        ({"log_level": "loud"}, "--log-level"),
+        ({"listen": 7}, "--listen"),
+    ],
+)
+def test_a_bad_value_is_named(flags: dict[str, object], named: str, tmp_path: Path) -> None:
+    """Exit 78, and the message says which setting it is."""
+    with pytest.raises(ExitWith) as caught:
+        load_settings({"data_dir": str(tmp_path), **flags}, {})
+    assert caught.value.code == CONFIGURATION
+    assert named in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["not toml", 'colour = "red"', "listen = 3"])
+def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
+    """A file that is not TOML, or says what nobody knows, is not half believed."""
+    (tmp_path / "broker.toml").write_text(text)
+    with pytest.raises(ExitWith):
+        load_settings({"data_dir": str(tmp_path)}, {})
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    """The file in the data dir is optional; one that was asked for is not."""
+    with pytest.raises(ExitWith):
+        load_settings({}, {"CLAUDEMESH_HOME": str(tmp_path)}, tmp_path / "missing.toml")
+
+
+def test_addresses_are_split_and_completed() -> None:
+    """IPv6 stands in brackets; a URL's port comes from its scheme when it has none."""
+    assert split_listen("[::1]:80") == ("::1", 80)
+    assert audience_of("wss://Mesh.Example.org") == "mesh.example.org:443"
+    assert audience_of("ws://[::1]:7900") == "[::1]:7900"
+
+
+def test_the_token_is_not_in_the_settings_text() -> None:
+    """A secret does not show up where settings are printed."""
+    assert "hush" not in repr(BrokerSettings(data_dir=Path("/nowhere"), admin_token="hush"))
