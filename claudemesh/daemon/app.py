@@ -1,0 +1,326 @@
+"""The daemon's process: what is opened in which order, who runs, and how it ends (daemon.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.daemon.api import build_api
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.core import Core
+from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.host import host_fingerprint
+from claudemesh.daemon.identity.keyring import load_identity, load_membership
+from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.opening import Opener
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.link import Link, LinkHandlers, Opened
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.accept import Outbox
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.requeue import Requeue
+from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.daemon.outbox.states import Status
+from claudemesh.daemon.outbox.store import OutboxStore, Settlement
+from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.frames import Event
+from claudemesh.protocol.ids import UlidFactory
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
+from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, INTERNAL, OK, ExitWith
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, write_atomic
+from claudemesh.runtime.http import HttpServer, bind_unix
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("daemon")
+
+DRAIN_GRACE_S = 10.0
+_MAX_BODY = 4 << 20
+_MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
+
+
+class Daemon:
+    """One daemon for one mesh: `await start()`, then `await run()` until it ends."""
+
+    def __init__(self, paths: DaemonPaths, settings: DaemonSettings, clock: Clock | None = None) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._stack = AsyncExitStack()
+        self._ended: asyncio.Future[ExitWith | None] | None = None
+        self._tasks = TaskOwner(on_crash=self._crashed)
+        self.core: Core
+
+    async def start(self) -> None:
+        """Open everything and answer on the socket. `ExitWith` says why it cannot; the broker may be away."""
+        self._ended = asyncio.get_running_loop().create_future()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def run(self) -> int:
+        """Serve until a signal, `stop_soon`, or a reason to end; returns the exit code."""
+        assert self._ended is not None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop_soon)
+        ending = await self._ended
+        await self.stop()
+        if ending is None:
+            return OK
+        log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
+        raise ending
+
+    def stop_soon(self) -> None:
+        """End orderly: accept nothing more, let what is in flight be answered, exit 0."""
+        self._end(None)
+
+    async def stop(self) -> None:
+        """Close everything in order; what was accepted is on the disk."""
+        await self._server.stop()
+        await self._gate.close()
+        await self._drain.finish(DRAIN_GRACE_S)
+        await self._link.close()
+        await self._tasks.stop()
+        await self._receiver.close()
+        await self._stack.aclose()
+        log.info("daemon_stopped")
+
+    async def _start(self) -> None:
+        paths = self._paths
+        self._take_lock()
+        membership = load_membership(paths.membership)
+        identity = load_identity(paths.keypair)
+        directory = self._load_directory()
+        clock, settings = self._clock, self._settings
+        new_id = UlidFactory(clock.wall_ms, secrets.token_bytes).new
+        self._bus = Bus()
+        self._stack.callback(self._bus.close)
+        self._outbox_store = await self._open_outbox()
+        self._inbox = await self._open_inbox()
+        backoff = Backoff(
+            settings.initial_backoff_ms / 1000,
+            settings.max_backoff_ms / 1000,
+            settings.backoff_multiplier,
+            settings.backoff_jitter_pct / 100,
+        )
+        self._directory = directory
+        self._metrics = DaemonMetrics()
+        sealer = Sealer(identity, membership.mesh_id, directory, secrets.token_bytes)
+        self._gate = Outbox(self._outbox_store, sealer, directory, clock, new_id, lambda: self._drain.wake())
+        self._link = Link(
+            membership,
+            identity,
+            clock,
+            backoff,
+            LinkHandlers(
+                self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
+            ),
+            instance_id=new_id(),
+            host_fingerprint=host_fingerprint(),
+        )
+        self._sync = DirectorySync(directory, self._link.call, self._tasks)
+        self._drain = Drain(self._outbox_store, self._link, clock, backoff, self._settled)
+        opener = Opener(identity, membership.mesh_id, membership.slug, new_id, _MAX_BODY)
+        self._receiver = Receiver(
+            self._inbox,
+            opener,
+            directory,
+            self._sync.now,
+            self._link,
+            self._bus,
+            clock,
+            self._metrics.received,
+        )
+        operator = Requeue(
+            self._outbox_store, self._gate, sealer, directory, clock, new_id, self._look_up_sends
+        )
+        self._housekeeping = Housekeeping(self._outbox_store, self._inbox, clock, settings, self._expired)
+        await self._outbox_store.recover(clock.wall_ms(), round(settings.max_backoff_ms * 1.25))
+        self.core = Core(
+            membership=membership,
+            identity=identity,
+            clock=clock,
+            settings=settings,
+            directory=directory,
+            bus=self._bus,
+            outbox_store=self._outbox_store,
+            inbox=self._inbox,
+            gate=self._gate,
+            drain=self._drain,
+            receiver=self._receiver,
+            link=self._link,
+            operator=operator,
+            metrics=self._metrics,
+            degraded=self._degraded,
+            pid=os.getpid(),
+        )
+        await self._serve()
+
+    async def _serve(self) -> None:
+        listener = bind_unix(self._paths.sock)
+        self._stack.callback(lambda: self._paths.sock.unlink(missing_ok=True))
+        self._server = HttpServer(build_api(self.core), listener)
+        await self._server.start()
+        write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
+        self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
+        schema = f"{self._outbox_store.schema_version}\n".encode()
+        write_atomic(self._paths.schema_version, schema, 0o644)
+        self._tasks.start(self._drain.run(), "drain")
+        self._tasks.start(self._run_link(), "link")
+        self._tasks.start(self._housekeeping.run(), "housekeeping")
+        log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
+
+    def _take_lock(self) -> None:
+        try:
+            make_private_dir(self._paths.home)
+            make_private_dir(self._paths.root)
+        except (UnsafeFile, OSError) as error:
+            raise ExitWith(CANNOT_CREATE, "unsafe_directory", str(error)) from error
+        lock = FileLock(self._paths.lock)
+        if not lock.acquire():
+            holder = _read_pid(self._paths.pid)
+            raise ExitWith(
+                CANNOT_CREATE,
+                "already_running",
+                f"A daemon for mesh {self._paths.slug} runs already{holder}: "
+                "`claudemesh daemon status` shows it, `claudemesh daemon down` stops it.",
+            )
+        self._stack.callback(lock.release)
+
+    def _load_directory(self) -> Directory:
+        directory = Directory(self._paths.peers)
+        try:
+            directory.load()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExitWith(
+                CONFIGURATION,
+                "malformed_file",
+                f"{self._paths.peers} is damaged: it holds the pinned keys, so restore it from a backup, or "
+                "move it away to trust the broker's list anew.",
+            ) from error
+        return directory
+
+    async def _open_outbox(self) -> OutboxStore:
+        try:
+            store = await OutboxStore.open(self._paths.outbox_db)
+        except StorageCorrupt as error:
+            raise ExitWith(
+                CONFIGURATION,
+                "outbox_corrupt",
+                f"{self._paths.outbox_db}: {error}. It may hold unsent messages, so nothing was changed: "
+                "restore it from a backup, or run `claudemesh daemon recover`.",
+            ) from error
+        except StorageError as error:
+            raise _cannot_open(self._paths.outbox_db, error) from error
+        self._stack.push_async_callback(store.close)
+        return store
+
+    async def _open_inbox(self) -> InboxStore:
+        try:
+            store = await InboxStore.open(self._paths.inbox_db, self._clock)
+        except StorageError as error:
+            raise _cannot_open(self._paths.inbox_db, error) from error
+        self._stack.push_async_callback(store.close)
+        return store
+
+    async def _run_link(self) -> None:
+        try:
+            await self._link.run()
+        except ExitWith as ending:
+            self._end(ending)
+
+    # What comes over the link. None of these waits.
+
+    def _link_opened(self, opened: Opened) -> None:
+        features = opened.features
+        self._gate.inline_bytes = features.inline_bytes
+        try:
+            self._housekeeping.broker_reached(features, opened.hello.server_time)
+        except ExitWith as ending:
+            self._end(ending)
+            return
+        log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
+        self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
+        write_atomic(self._paths.broker_features, orjson.dumps(features.to_dict()))
+        self._sync.soon()
+        self._drain.wake()
+
+    def _link_down(self, reason: str) -> None:
+        self._housekeeping.broker_lost()
+        self._metrics.link_down(reason)
+        self._directory.all_offline()
+        self._drain.on_link_down()
+        self._bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
+
+    def _on_result(self, result: Any) -> None:
+        self._drain.on_result(result)
+
+    def _on_deliver(self, connection: int, delivery: Any) -> None:
+        self._receiver.handle(connection, delivery)
+
+    def _on_event(self, event: Event) -> None:
+        member_id = str(event.data.get("member_id"))
+        if event.event in ("peer_join", "peer_leave"):
+            self._directory.set_online(member_id, event.event == "peer_join")
+            self._bus.publish([BusEvent(event.event, event.data)])
+        # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
+        if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
+            self._sync.soon()
+
+    async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
+        answer = await self._link.call("send_status", {"client_message_ids": ids})
+        items: dict[str, Any] = answer["items"]
+        return items
+
+    def _settled(self, settlement: Settlement) -> None:
+        self._gate.settled(settlement.row.client_message_id)
+        self._metrics.settled(settlement.status)
+        if settlement.status is Status.DEAD:
+            data = {
+                "id": settlement.row.id,
+                "client_message_id": settlement.row.client_message_id,
+                "reason": settlement.error,
+            }
+            self._bus.publish([BusEvent("outbox_dead", data)])
+
+    def _expired(self, row_ids: Sequence[str]) -> None:
+        for row_id in row_ids:
+            self._bus.publish([BusEvent("outbox_dead", {"id": row_id, "reason": "max_age_exceeded"})])
+
+    def _degraded(self) -> list[str]:
+        return [] if self._receiver.storing else ["inbox_unavailable"]
+
+    def _crashed(self, task: str, error: BaseException) -> None:
+        self._end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))
+
+    def _end(self, ending: ExitWith | None) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(ending)
+
+
+def _cannot_open(path: Path, error: StorageError) -> ExitWith:
+    code = "schema_too_new" if isinstance(error, SchemaTooNew) else "cannot_open"
+    return ExitWith(CANNOT_CREATE, code, f"{path}: {error}.")
+
+
+def _read_pid(path: Path) -> str:
+    try:
+        return f" (pid {int(path.read_text())})"
+    except (OSError, ValueError):
+        return ""

@@ -1,0 +1,97 @@
+"""Events to whoever listens now. A listener that falls behind is cut off and holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+STREAM_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """One event; `id` is the inbox seq of a message and None of anything else."""
+
+    event: str
+    data: Mapping[str, Any]
+    id: str | None = None
+
+
+class Stream:
+    """One listener's events, at most `STREAM_LIMIT` waiting; past that it is `lagged` and ends."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._events: deque[BusEvent] = deque()
+        self._ready = asyncio.Event()
+        self.lagged = False
+        self.closed = False
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.closed = True
+        self._bus.leave(self)
+        self._ready.set()
+
+    def push(self, event: BusEvent) -> None:
+        """Queue an event, or cut this listener off."""
+        if len(self._events) >= STREAM_LIMIT:
+            self.lagged = True
+            self.close()
+            return
+        self._events.append(event)
+        self._ready.set()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> BusEvent:
+        """Return the next event; ends when the stream was closed or has fallen behind."""
+        while not self._events or self.lagged:
+            if self.closed:
+                raise StopAsyncIteration
+            self._ready.clear()
+            await self._ready.wait()
+        return self._events.popleft()
+
+
+class Bus:
+    """Publishes to every stream that is open."""
+
+    def __init__(self) -> None:
+        self._streams: set[Stream] = set()
+
+    def subscribe(self) -> Stream:
+        """Open a stream of everything published from now on."""
+        stream = Stream(self)
+        self._streams.add(stream)
+        return stream
+
+    def leave(self, stream: Stream) -> None:
+        """Forget a stream."""
+        self._streams.discard(stream)
+
+    def publish(self, events: Iterable[BusEvent]) -> None:
+        """Hand events to every stream, in this order."""
+        if not self._streams:
+            return
+        for event in events:
+            for stream in tuple(self._streams):
+                stream.push(event)
+
+    def close(self) -> None:
+        """End every stream."""
+        for stream in tuple(self._streams):
+            stream.close()

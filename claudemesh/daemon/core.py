@@ -1,0 +1,112 @@
+"""What a running daemon can do, for the API: one object, no HTTP in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import claudemesh
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.link import Link
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.accept import Outbox
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.requeue import Requeue
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.keys import Identity
+from claudemesh.runtime.clock import Clock
+
+
+class Core:
+    """The parts of a running daemon, and the few questions that need several of them."""
+
+    def __init__(
+        self,
+        *,
+        membership: Membership,
+        identity: Identity,
+        clock: Clock,
+        settings: DaemonSettings,
+        directory: Directory,
+        bus: Bus,
+        outbox_store: OutboxStore,
+        inbox: InboxStore,
+        gate: Outbox,
+        drain: Drain,
+        receiver: Receiver,
+        link: Link,
+        operator: Requeue,
+        metrics: DaemonMetrics,
+        degraded: Callable[[], list[str]],
+        pid: int,
+    ) -> None:
+        self.membership = membership
+        self.identity = identity
+        self.clock = clock
+        self.settings = settings
+        self.directory = directory
+        self.bus = bus
+        self.outbox = outbox_store
+        self.inbox = inbox
+        self.link = link
+        self.metrics = metrics
+        self.started_at = clock.monotonic()
+        self._gate = gate
+        self._drain = drain
+        self._receiver = receiver
+        self._operator = operator
+        self._degraded = degraded
+        self._pid = pid
+
+    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Accept a send (daemon.md, POST /v1/send)."""
+        return await self._gate.submit(request, wait_ms=wait_ms)
+
+    async def requeue(
+        self, key: str, *, new_client_message_id: str | None = None, patch: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Send a stuck row's message again, under a new id."""
+        return await self._operator.requeue(key, new_client_message_id=new_client_message_id, patch=patch)
+
+    async def drop(self, key: str, by: str) -> Answer:
+        """Retire a stuck row."""
+        return await self._operator.drop(key, by)
+
+    async def render_metrics(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return self.metrics.render(
+            connected=self.link.connected,
+            lag_ms=self.link.lag_ms,
+            depth=await self.outbox.counts(),
+            invalid_inbound=self._receiver.invalid,
+        )
+
+    async def health(self) -> dict[str, Any]:
+        """Return what `/v1/health` shows."""
+        counts = await self.outbox.counts()
+        return {
+            "connected": self.link.connected,
+            "lag_ms": self.link.lag_ms,
+            "queue_depth": counts["pending"],
+            "inflight": counts["inflight"],
+            "dead": counts["dead"],
+            "mesh": self.membership.slug,
+            "name": self.membership.name,
+            "member_id": self.membership.member_id,
+            "member_pubkey": self.identity.ed25519_pubkey,
+            "uptime_s": int(self.clock.monotonic() - self.started_at),
+            "schema_version": self.outbox.schema_version,
+            "daemon_version": claudemesh.__version__,
+            "broker_version": self.link.broker_version,
+            "broker_url": self.membership.broker_url,
+            "last_error": self.link.last_error,
+            "degraded": self._degraded(),
+            "pid": self._pid,
+        }

@@ -1,0 +1,102 @@
+"""A delivery is believed only after its sender's signature: verify, then open (protocol.md, Envelope)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+
+from claudemesh.daemon.identity.directory import Peer
+from claudemesh.daemon.inbox.store import InboxRow
+from claudemesh.protocol.canonical import canonical_meta
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.sealing import BoxKeys, decode_content, open_box
+from claudemesh.protocol.signing import verify_envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A delivery that is dropped, counted and never shown."""
+
+    reason: str
+
+
+class Opener:
+    """Verifies deliveries for one member and opens what was sealed to it."""
+
+    def __init__(
+        self, identity: Identity, mesh_id: str, slug: str, new_id: Callable[[], str], limit: int
+    ) -> None:
+        self._identity = identity
+        self._mesh_id = mesh_id
+        self._slug = slug
+        self._new_id = new_id
+        self._limit = limit
+        self._boxes = BoxKeys(identity.x25519_privkey)
+
+    def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
+        """Return the row of a genuine message, or why it is none."""
+        try:
+            envelope = Envelope.parse(delivery.envelope)
+        except ProtocolError as error:
+            return Invalid(error.code)
+        reason = self._forged(envelope, sender)
+        if reason is not None:
+            return Invalid(reason)
+        sealed = None
+        try:
+            body, meta = self._content(envelope, sender)
+        except ProtocolError as error:
+            if error.code != "cannot_open":
+                return Invalid(error.code)
+            # The signature holds, so it is genuine: keep it until the key is here.
+            body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
+        return InboxRow(
+            id=self._new_id(),
+            client_message_id=envelope.client_message_id,
+            sender_member_id=sender.member_id,
+            broker_message_id=delivery.broker_message_id,
+            history_id=delivery.history_id,
+            mesh=self._slug,
+            kind=envelope.destination_kind,
+            topic=None if envelope.destination_kind == "dm" else envelope.destination_ref,
+            sender_pubkey=sender.pubkey,
+            sender_name=sender.name,
+            body=body,
+            meta=meta,
+            priority=envelope.priority,
+            received_at=now_ms,
+            reply_to_id=envelope.reply_to_id,
+            sealed=sealed,
+        )
+
+    def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
+        if len(envelope.body) > self._limit:
+            return "payload_too_large"
+        if envelope.destination_kind == "dm" and envelope.destination_ref != self._identity.ed25519_pubkey:
+            return "not_for_this_member"
+        if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
+            return "fingerprint_drift"
+        if not verify_envelope(sender.pubkey, self._mesh_id, envelope.signed_part(), envelope.signature):
+            return "bad_signature"
+        if (envelope.seal.alg == "box") != (envelope.destination_kind == "dm"):
+            return "wrong_seal"
+        return None
+
+    def _content(self, envelope: Envelope, sender: Peer) -> tuple[str | None, str | None]:
+        if envelope.seal.alg == "box":
+            if envelope.seal.recipient_key_id != self._identity.key_id:
+                raise ProtocolError("cannot_open", "It is sealed to a key that is not here.")
+            shared = self._boxes.shared(sender.x25519_pubkey)
+            content = open_box(envelope.body, envelope.seal.nonce, shared)
+        elif envelope.seal.alg == "none":
+            content = envelope.body
+        else:
+            raise ProtocolError("cannot_open", "The topic's key is not here.")
+        message, meta = decode_content(content)
+        return message, canonical_meta(meta).decode() or None

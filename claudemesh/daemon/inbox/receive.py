@@ -1,0 +1,141 @@
+"""Deliveries come in, become rows together, and are acknowledged after their commit (daemon.md, Inbox)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.opening import Invalid, Opener
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Deliver
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.batching import Batcher
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import StorageUnavailable
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("receive")
+
+# Twice the broker's window: past it the broker breaks the protocol, and the link is closed.
+MAX_WAITING = 512
+
+
+class Acknowledger(Protocol):
+    """What receiving needs of the link."""
+
+    async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
+        """Tell the broker that these are durable here; lost acks come back as repeated deliveries."""
+        ...
+
+
+class Receiver:
+    """Verifies, stores and acknowledges deliveries, in batches that share a commit."""
+
+    def __init__(
+        self,
+        store: InboxStore,
+        opener: Opener,
+        directory: Directory,
+        refresh: Callable[[], Awaitable[None]],
+        acknowledger: Acknowledger,
+        bus: Bus,
+        clock: Clock,
+        on_received: Callable[[str, int], None],
+    ) -> None:
+        self._store = store
+        self._opener = opener
+        self._directory = directory
+        self._refresh = refresh
+        self._acknowledger = acknowledger
+        self._bus = bus
+        self._clock = clock
+        self._on_received = on_received
+        self._backoff = Backoff(initial_s=0.2, cap_s=5)
+        self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
+            self._take, max_batch=256, max_pending=MAX_WAITING
+        )
+        self.invalid = 0
+        self.storing = True
+
+    def handle(self, connection: int, delivery: Deliver) -> None:
+        """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
+        self._batcher.submit((connection, delivery)).add_done_callback(_log_failure)
+
+    async def close(self) -> None:
+        """Return when all that came in is stored and acknowledged."""
+        await self._batcher.close()
+
+    async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
+        known = await self._know_senders(batch)
+        now_ms = self._clock.wall_ms()
+        rows = [row for _, delivery in known if (row := self._open(delivery, now_ms)) is not None]
+        seqs = await self._store_patiently(rows)
+        self._publish(rows, seqs)
+        by_connection: dict[int, list[int]] = {}
+        for connection, delivery in known:
+            by_connection.setdefault(connection, []).append(delivery.delivery_id)
+        for connection, delivery_ids in by_connection.items():
+            await self._acknowledger.acknowledge(connection, delivery_ids)
+        failpoint("r3")
+        return [None] * len(batch)
+
+    async def _know_senders(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[tuple[int, Deliver]]:
+        """A sender that joined a moment ago may not be in the directory yet: ask once for all of them.
+
+        When the broker cannot be asked, such deliveries are left unacknowledged and come again.
+        """
+
+        def is_known(entry: tuple[int, Deliver]) -> bool:
+            return self._directory.by_id(entry[1].sender.member_id) is not None
+
+        if all(map(is_known, batch)):
+            return batch
+        try:
+            await self._refresh()
+        except ProtocolError as error:
+            log.warning("directory_refresh_failed", error=error.code)
+            return list(filter(is_known, batch))
+        return batch
+
+    def _open(self, delivery: Deliver, now_ms: int) -> InboxRow | None:
+        sender = self._directory.by_id(delivery.sender.member_id)
+        opened = Invalid("unknown_sender") if sender is None else self._opener.open(delivery, sender, now_ms)
+        if isinstance(opened, Invalid):
+            self.invalid += 1
+            log.warning("invalid_inbound", reason=opened.reason, broker_message_id=delivery.broker_message_id)
+            return None
+        return opened
+
+    async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
+        """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""
+        failures = 0
+        while rows:
+            try:
+                seqs = await self._store.insert(rows)
+            except StorageUnavailable as error:
+                failures += 1
+                self.storing = False
+                log.warning("inbox_unavailable", error=str(error))
+                await asyncio.sleep(self._backoff.delay_s(failures))
+            else:
+                self.storing = True
+                return seqs
+        return []
+
+    def _publish(self, rows: Sequence[InboxRow], seqs: Sequence[int | None]) -> None:
+        fresh = [(row, seq) for row, seq in zip(rows, seqs, strict=True) if seq is not None]
+        for row, _ in fresh:
+            self._on_received(row.kind, 1)
+        if len(fresh) < len(rows):
+            self._on_received("duplicate", len(rows) - len(fresh))
+        self._bus.publish([BusEvent("message", item(row, seq), str(seq)) for row, seq in fresh])
+
+
+def _log_failure(future: asyncio.Future[None]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("receive_failed", error=repr(error), exc_info=error)

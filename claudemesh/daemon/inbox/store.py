@@ -1,0 +1,205 @@
+"""inbox.db: each message once, durable before it is acknowledged (daemon.md, Inbox).
+
+Crash story: the row is committed before the acknowledgement leaves; a delivery that is repeated
+meets the unique key and is acknowledged again, without a second event.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.errors import StorageCorrupt
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.files import sync_dir
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.migrations import load_migrations
+from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sqlite import Database
+
+log = get_logger("inbox")
+
+_Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A verified message. `body` is None while its key has not arrived; `sealed` is its envelope then."""
+
+    id: str
+    client_message_id: str
+    sender_member_id: str
+    broker_message_id: str
+    history_id: int
+    mesh: str
+    kind: str
+    topic: str | None
+    sender_pubkey: str
+    sender_name: str
+    body: str | None
+    meta: str | None
+    priority: str
+    received_at: int
+    reply_to_id: str | None
+    sealed: bytes | None = None
+
+
+class InboxStore:
+    """The inbox on disk."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock) -> InboxStore:
+        """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
+        still at the broker or were read, and a daemon that cannot receive helps nobody."""
+        migrations = load_migrations("claudemesh.daemon.sql.inbox")
+        try:
+            return cls(await Database.open(path, migrations))
+        except StorageCorrupt as error:
+            moved = _move_aside(path, clock.wall_ms())
+            log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
+            return cls(await Database.open(path, migrations))
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._db.close()
+
+    async def insert(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
+        """Write messages in one transaction; returns each one's seq, or None when it was there before."""
+
+        def work(raw: sqlite3.Connection) -> list[int | None]:
+            seqs = [_insert(raw, row) for row in rows]
+            failpoint("r1")
+            return seqs
+
+        seqs = await self._db.transaction(work)
+        failpoint("r2")
+        return seqs
+
+    async def page(
+        self,
+        *,
+        since_ms: int | None = None,
+        after: int | None = None,
+        topic: str | None = None,
+        sender: str | None = None,
+        unread: bool = False,
+        limit: int = 100,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return messages after a cursor, ascending, and the next page's cursor or None."""
+        arguments = (after or 0, since_ms, topic, sender, int(unread), limit + 1)
+        rows = await self._db.run(lambda raw: _items(raw.execute(_Q["page"], arguments)))
+        more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
+        return rows[:limit], more
+
+    async def replay(self, after_seq: int, limit: int) -> list[dict[str, Any]]:
+        """Return up to `limit` messages after a seq, for a stream that resumes."""
+        items, _ = await self.page(after=after_seq, limit=limit)
+        return items
+
+    async def last_seq(self) -> int:
+        """Return the newest message's seq, 0 when there is none."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["latest"]).fetchone())
+        return row[0] or 0
+
+    async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
+        """Note that messages were `shown` or `acked`; the first time counts. Returns how many are known."""
+        query = _Q["mark_acked" if as_ == "acked" else "mark_shown"]
+
+        def work(raw: sqlite3.Connection) -> int:
+            return raw.executemany(query, [(now_ms, message_id) for message_id in ids]).rowcount
+
+        return await self._db.transaction(work)
+
+    async def prune(self, before_ms: int, now_ms: int, forget_before_ms: int, limit: int) -> int:
+        """Remove old messages but remember their ids for as long as they may be delivered again."""
+
+        def work(raw: sqlite3.Connection) -> int:
+            raw.execute(_Q["prune_remember"], (before_ms, now_ms, limit))
+            removed = raw.execute(_Q["prune"], (before_ms, limit)).rowcount
+            raw.execute(_Q["forget_seen"], (forget_before_ms,))
+            return removed
+
+        return await self._db.transaction(work)
+
+
+def item(row: InboxRow, seq: int) -> dict[str, Any]:
+    """A message as the API and the events show it."""
+    return {
+        "seq": seq,
+        "id": row.id,
+        "client_message_id": row.client_message_id,
+        "sender_member_id": row.sender_member_id,
+        "broker_message_id": row.broker_message_id,
+        "history_id": row.history_id,
+        "mesh": row.mesh,
+        "kind": row.kind,
+        "topic": row.topic,
+        "sender_pubkey": row.sender_pubkey,
+        "sender_name": row.sender_name,
+        "body": row.body,
+        "meta": None if row.meta is None else orjson.loads(row.meta),
+        "priority": row.priority,
+        "received_at": iso_ms(row.received_at),
+        "reply_to_id": row.reply_to_id,
+        "shown_at": None,
+        "acked_at": None,
+    }
+
+
+def _insert(raw: sqlite3.Connection, row: InboxRow) -> int | None:
+    values = (
+        row.id,
+        row.client_message_id,
+        row.sender_member_id,
+        row.broker_message_id,
+        row.history_id,
+        row.mesh,
+        row.kind,
+        row.topic,
+        row.sender_pubkey,
+        row.sender_name,
+        row.body,
+        row.meta,
+        row.priority,
+        row.received_at,
+        row.reply_to_id,
+    )
+    inserted = raw.execute(_Q["insert"], values).fetchone()
+    if inserted is None:
+        return None
+    if row.sealed is not None:
+        raw.execute(_Q["insert_sealed"], (row.id, row.sealed))
+    seq: int = inserted[0]
+    return seq
+
+
+def _items(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description]
+    items = []
+    for values in cursor:
+        row = dict(zip(names, values, strict=True))
+        row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
+        for name in ("received_at", "shown_at", "acked_at"):
+            row[name] = None if row[name] is None else iso_ms(row[name])
+        items.append(row)
+    return items
+
+
+def _move_aside(path: Path, now_ms: int) -> Path:
+    moved = path.with_name(f"{path.name}.corrupt-{now_ms}")
+    path.rename(moved)
+    for suffix in ("-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(moved.with_name(moved.name + suffix))
+    sync_dir(path.parent)
+    return moved

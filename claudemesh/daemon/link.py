@@ -1,0 +1,383 @@
+"""The one WebSocket to the broker: handshake, traffic, and how it ends (protocol.md, WebSocket)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+import claudemesh
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.protocol.errors import CloseCode, ProtocolError, close_reason
+from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
+from claudemesh.protocol.frames import (
+    Call,
+    Challenge,
+    Deliver,
+    DeliverAck,
+    ErrorFrame,
+    Event,
+    FeatureRequest,
+    FeatureResponse,
+    Frame,
+    Hello,
+    HelloAck,
+    Reply,
+    SendResult,
+    UnknownFrame,
+    decode_frame,
+    encode_frame,
+)
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.session import Session, SessionViolation
+from claudemesh.protocol.signing import sign_hello
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("link")
+
+SUBPROTOCOL = "claudemesh.v1"
+_HANDSHAKE_S = 10.0
+_STEADY_S = 10.0
+_MAX_FRAME = (4 << 20) * 4 // 3 + (16 << 10)
+_MAX_CALLS = 256
+_DRAINING_JITTER_S = 1.0
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A link that is ready for traffic."""
+
+    connection: int
+    hello: HelloAck
+    features: Features
+    broker_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHandlers:
+    """Who hears of what comes over the link; none of them blocks."""
+
+    on_open: Callable[[Opened], None]
+    on_down: Callable[[str], None]
+    on_result: Callable[[SendResult], None]
+    on_deliver: Callable[[int, Deliver], None]
+    on_event: Callable[[Event], None]
+
+
+_EXITS: Mapping[int, tuple[int, str, str]] = {
+    CloseCode.UNAUTHENTICATED: (
+        PERMISSION,
+        "unauthenticated",
+        "The broker does not know this member's key: join the mesh again with a new invite.",
+    ),
+    CloseCode.REVOKED: (
+        PERMISSION,
+        "revoked",
+        "This member was revoked: ask an owner of the mesh for a new invite.",
+    ),
+    CloseCode.REPLACED: (
+        TEMPORARY,
+        "replaced_by_newer_connection",
+        "Another daemon connected with this host's identity: see that only one of the two runs.",
+    ),
+    CloseCode.ALREADY_CONNECTED: (
+        TEMPORARY,
+        "member_already_connected",
+        "Another daemon is connected with this host's identity: stop it first.",
+    ),
+}
+
+
+def exit_after_close(code: int) -> ExitWith | None:
+    """Return the exit that a close code demands, or None when the daemon reconnects."""
+    found = _EXITS.get(code)
+    return None if found is None else ExitWith(*found)
+
+
+def audience_of(broker_url: str) -> str:
+    """Return host:port as dialled, which the hello is signed for."""
+    parts = urlsplit(broker_url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{parts.port or (443 if parts.scheme == 'wss' else 80)}"
+
+
+class Link:
+    """Connects, reconnects, and carries frames; `run` ends only by cancellation or with `ExitWith`."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        identity: Identity,
+        clock: Clock,
+        backoff: Backoff,
+        handlers: LinkHandlers,
+        *,
+        instance_id: str,
+        host_fingerprint: str,
+        require: Sequence[str] = REQUIRED,
+        optional: Sequence[str] = OPTIONAL,
+    ) -> None:
+        self._membership = membership
+        self._identity = identity
+        self._clock = clock
+        self._backoff = backoff
+        self._handlers = handlers
+        self._instance_id = instance_id
+        self._host_fingerprint = host_fingerprint
+        self._require = tuple(require)
+        self._optional = tuple(optional)
+        self._socket: ClientConnection | None = None
+        self._connection = 0
+        self._calls: dict[str, asyncio.Future[Any]] = {}
+        self._next_call = 0
+        self.broker_version: str | None = None
+        self.last_error: str | None = None
+        self.reconnects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether frames can leave now."""
+        return self._socket is not None
+
+    @property
+    def lag_ms(self) -> int | None:
+        """The last ping's round trip in milliseconds, None while there is none."""
+        socket = self._socket
+        return None if socket is None or not socket.latency else round(socket.latency * 1000)
+
+    async def run(self) -> None:
+        """Keep the link up; raises `ExitWith` when the broker's word ends this daemon."""
+        failures = 0
+        while True:
+            started = self._clock.monotonic()
+            code, reason = await self._attempt()
+            ending = exit_after_close(code)
+            if ending is not None:
+                raise ending
+            self.last_error = reason
+            if self._clock.monotonic() - started > _STEADY_S:
+                failures = 0
+            failures += 1
+            delay_s = self._backoff.delay_s(failures)
+            if code == CloseCode.DRAINING:
+                delay_s = random.uniform(0, _DRAINING_JITTER_S)
+            log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))
+            await asyncio.sleep(delay_s)
+            self.reconnects += 1
+
+    async def send_envelope(self, request_id: str, envelope: bytes) -> None:
+        """Send a frozen envelope as it is; `ConnectionError` when there is no link."""
+        # Row ids are ULIDs and the envelope is JSON already: nothing here needs escaping.
+        await self._send_raw(b'{"type":"send","id":"%b","envelope":%b}' % (request_id.encode(), envelope))
+
+    async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
+        """Acknowledge deliveries on the connection they came by; on another they mean nothing."""
+        if connection != self._connection:
+            return
+        try:
+            await self._send_raw(encode_frame(DeliverAck(tuple(delivery_ids))).encode())
+        except ConnectionError:
+            log.debug("ack_not_sent", count=len(delivery_ids))
+
+    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = 10.0) -> Any:
+        """Ask the broker and return its `ok`. `ProtocolError`: the broker's, or broker_unavailable."""
+        if len(self._calls) >= _MAX_CALLS:
+            raise ProtocolError("daemon_busy", "Too many requests wait for the broker: try again shortly.")
+        self._next_call += 1
+        call_id = f"c{self._next_call}"
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = future
+        try:
+            await self._send_raw(encode_frame(Call(call_id, method, dict(params))).encode())
+            return await asyncio.wait_for(future, timeout_s)
+        except (ConnectionError, TimeoutError) as error:
+            raise broker_unavailable() from error
+        finally:
+            self._calls.pop(call_id, None)
+
+    async def close(self) -> None:
+        """Say goodbye, so that the broker need not wait for a ping."""
+        if self._socket is not None:
+            await self._socket.close(1000, "")
+
+    async def _send_raw(self, frame: bytes) -> None:
+        socket = self._socket
+        if socket is None:
+            raise ConnectionError("no link")
+        try:
+            await socket.send(frame, text=True)
+        except ConnectionClosed as error:
+            raise ConnectionError("the link closed") from error
+
+    async def _attempt(self) -> tuple[int, str]:
+        """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
+        url = self._membership.broker_url.rstrip("/") + "/v1/ws"
+        try:
+            async with connect(
+                url,
+                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+                compression=None,
+                max_size=_MAX_FRAME,
+                ping_interval=20,
+                ping_timeout=20,
+                open_timeout=_HANDSHAKE_S,
+                close_timeout=2,
+                proxy=None,
+                max_queue=64,
+            ) as socket:
+                return await self._serve(socket)
+        except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
+            return 0, f"cannot reach {self._membership.broker_url}: {str(error) or type(error).__name__}"
+
+    async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
+        session = Session("daemon")
+        try:
+            async with asyncio.timeout(_HANDSHAKE_S):
+                opened = await self._handshake(socket, session)
+            self._socket = socket
+            self.broker_version = opened.broker_version
+            self.last_error = None
+            self._handlers.on_open(opened)
+            await self._read(socket, session)
+        except ConnectionClosed as error:
+            received = error.rcvd
+            return (received.code, received.reason) if received else (0, "the connection was lost")
+        except (ProtocolError, Overloaded) as error:
+            detail = error.message if isinstance(error, ProtocolError) else "more deliveries than the window"
+            await socket.close(
+                CloseCode.PROTOCOL_ERROR, close_reason(CloseCode.PROTOCOL_ERROR, detail=detail)
+            )
+            return 0, f"the broker broke the protocol: {detail}"
+        finally:
+            self._down(socket)
+        return 0, "the broker closed the connection"
+
+    def _down(self, socket: ClientConnection) -> None:
+        if self._socket is not socket:
+            return
+        self._socket = None
+        calls, self._calls = self._calls, {}
+        for future in calls.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the link closed"))
+        code = socket.close_code
+        self._handlers.on_down(str(code) if code else "lost")
+
+    async def _handshake(self, socket: ClientConnection, session: Session) -> Opened:
+        challenge = await self._expect(socket, session, Challenge)
+        await self._say(socket, session, self._hello(challenge))
+        hello_ack = await self._expect(socket, session, HelloAck)
+        await self._say(socket, session, FeatureRequest(self._require, self._optional))
+        response = await self._expect(socket, session, FeatureResponse)
+        features = negotiate(self._require, self._optional, response)
+        if isinstance(features, FeatureFailure):
+            await self._give_up(socket, features)
+        assert isinstance(features, Features)
+        for warning in features.warnings:
+            log.warning("feature_parameter_ignored", detail=warning)
+        log.info(
+            "features_negotiated",
+            dedupe_mode=features.dedupe_mode,
+            dedupe_retention_days=features.dedupe_retention_days,
+            inline_bytes=features.inline_bytes,
+        )
+        log.debug("features_offered", supported=response.supported)
+        self._connection += 1
+        return Opened(self._connection, hello_ack, features, challenge.broker_version)
+
+    def _hello(self, challenge: Challenge) -> Hello:
+        membership, audience = self._membership, audience_of(self._membership.broker_url)
+        signature = sign_hello(
+            self._identity,
+            audience=audience,
+            mesh_id=membership.mesh_id,
+            nonce=challenge.nonce,
+            instance_id=self._instance_id,
+        )
+        return Hello(
+            mesh_id=membership.mesh_id,
+            pubkey=self._identity.ed25519_pubkey,
+            key_id=self._identity.key_id,
+            name=membership.name,
+            host_fingerprint=self._host_fingerprint,
+            daemon_version=claudemesh.__version__,
+            instance_id=self._instance_id,
+            ephemeral=False,
+            audience=audience,
+            signature=signature,
+        )
+
+    async def _give_up(self, socket: ClientConnection, failure: FeatureFailure) -> None:
+        log.warning(
+            "feature_negotiation_failed", kind=failure.kind, feature=failure.feature, detail=failure.detail
+        )
+        reason = close_reason(failure.close_code, feature=failure.feature, detail=failure.detail)
+        await socket.close(failure.close_code, reason)
+        raise ExitWith(
+            CONFIGURATION,
+            failure.kind,
+            f"The broker's feature {failure.feature} cannot be used: {failure.detail}. Upgrade the broker.",
+        )
+
+    async def _expect(self, socket: ClientConnection, session: Session, kind: type[F]) -> F:
+        frame = decode_frame(await socket.recv())
+        if isinstance(frame, ErrorFrame):
+            raise ProtocolError(frame.code, frame.message)
+        session.receive(frame)
+        if not isinstance(frame, kind):
+            raise SessionViolation(f"expected {kind.__name__}, got {type(frame).__name__}")
+        return frame
+
+    async def _say(self, socket: ClientConnection, session: Session, frame: Frame) -> None:
+        session.send(frame)
+        await socket.send(encode_frame(frame))
+
+    async def _read(self, socket: ClientConnection, session: Session) -> None:
+        handlers, connection = self._handlers, self._connection
+        async for text in socket:
+            frame = decode_frame(text)
+            if isinstance(frame, SendResult):
+                handlers.on_result(frame)
+            elif isinstance(frame, Deliver):
+                handlers.on_deliver(connection, frame)
+            elif isinstance(frame, Reply):
+                self._answer(frame)
+            elif isinstance(frame, Event):
+                handlers.on_event(frame)
+            elif isinstance(frame, ErrorFrame):
+                log.warning("broker_error", code=frame.code, detail=frame.message)
+            elif isinstance(frame, UnknownFrame):
+                refusal = ErrorFrame("unknown_type", "This daemon does not know this frame type.", frame.id)
+                await socket.send(encode_frame(refusal))
+            else:
+                session.receive(frame)
+
+    def _answer(self, reply: Reply) -> None:
+        future = self._calls.get(str(reply.id))
+        if future is None or future.done():
+            return
+        if reply.error is not None:
+            future.set_exception(ProtocolError(reply.error["code"], reply.error["message"]))
+        else:
+            future.set_result(reply.ok)
+
+
+def broker_unavailable() -> ProtocolError:
+    """The error of everything that needs the broker now."""
+    return ProtocolError(
+        "broker_unavailable", "The daemon is not connected to its broker: try again when it is."
+    )

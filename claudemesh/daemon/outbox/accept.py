@@ -1,0 +1,175 @@
+"""Accepting a send: everything that could fail is decided first, then one transaction shared with others.
+
+Crash story: before the commit the id is not consumed and the caller heard nothing; after it the row is
+on the disk, and a retry finds it (daemon.md, POST /v1/send).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.sealer import Resolved, Sealer
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_done, answer_known
+from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Submission
+from claudemesh.protocol.envelope import PRIORITY_RANK
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.features import DEFAULT_INLINE_BYTES
+from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
+
+MAX_WAIT_MS = 30_000
+
+_BUSY = Answer(
+    429, {"error": "daemon_busy", "message": "Too many sends wait for the disk: try again shortly."}
+)
+
+
+class Outbox:
+    """The door of the outbox: look up, insert, answer."""
+
+    def __init__(
+        self,
+        store: OutboxStore,
+        sealer: Sealer,
+        directory: Directory,
+        clock: Clock,
+        new_id: Callable[[], str],
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._directory = directory
+        self._clock = clock
+        self._new_id = new_id
+        self._wake = wake
+        self._batcher: Batcher[Submission, Answer] = Batcher(store.submit)
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self.inline_bytes = DEFAULT_INLINE_BYTES
+
+    def wake(self) -> None:
+        """Tell the drain that a row was written by other means."""
+        self._wake()
+
+    async def close(self) -> None:
+        """Take nothing more; return when what was taken is committed."""
+        await self._batcher.close()
+
+    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Accept a send durably, or answer what is known of its id; wait for the broker's word if asked."""
+        submission = self.prepare(request)
+        settled = self._listen(submission.client_message_id) if wait_ms else None
+        try:
+            answer = await self._batcher.submit(submission)
+        except Overloaded:
+            return _BUSY
+        except StorageUnavailable as error:
+            return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
+        except StorageBroken as error:
+            return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
+        if answer.status == 202:
+            self._wake()
+            if settled is not None and wait_ms:
+                return await self._outcome(submission.client_message_id, answer, settled, wait_ms)
+        return answer
+
+    def settled(self, client_message_id: str) -> None:
+        """The drain says that this row is done or dead, on disk."""
+        for future in self._waiting.pop(client_message_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def prepare(self, request: SendRequest, *, client_message_id: str | None = None) -> Submission:
+        """Turn a request into what the transaction needs; a refusal is only used when the id is new."""
+        message_id = client_message_id or request.client_message_id or self._new_id()
+        try:
+            to = self._sealer.resolve(request.target)
+        except ProtocolError as error:
+            return self._unresolved(request, message_id, error)
+        fingerprint = self._sealer.fingerprint(request, to.kind, to.ref)
+
+        def same_as(row: KnownRow, payload: bytes) -> bool:
+            return self._same_under_earlier_key(request, to, row, payload)
+
+        try:
+            row = self._new_row(request, to, message_id)
+        except ProtocolError as error:
+            return Submission(message_id, fingerprint, None, _refusal(error, message_id), same_as)
+        return Submission(message_id, fingerprint, row, None, same_as)
+
+    def _new_row(self, request: SendRequest, to: Resolved, message_id: str) -> NewRow:
+        if to.peer is not None and to.peer.status != "active":
+            raise ProtocolError("destination_not_found", f"{to.peer.name} has left this mesh.")
+        envelope = self._sealer.seal(request, to, message_id)
+        if len(envelope.body) > self.inline_bytes:
+            raise ProtocolError(
+                "payload_too_large",
+                f"The sealed message has {len(envelope.body)} bytes; the broker takes {self.inline_bytes}.",
+                limit=self.inline_bytes,
+            )
+        return NewRow(
+            self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], self._clock.wall_ms()
+        )
+
+    def _unresolved(self, request: SendRequest, message_id: str, error: ProtocolError) -> Submission:
+        """Nobody of this name is known (any more): a row of this id is compared under its own recipient."""
+
+        def same_as(row: KnownRow, payload: bytes) -> bool:
+            ref = _payload_ref(payload)
+            if ref is None or self._directory.by_key(ref) is not None:
+                return False
+            return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
+
+        fingerprint = self._sealer.fingerprint(request, "dm", request.target.ref or "")
+        return Submission(message_id, fingerprint, None, _refusal(error, message_id), same_as)
+
+    def _same_under_earlier_key(
+        self, request: SendRequest, to: Resolved, row: KnownRow, payload: bytes
+    ) -> bool:
+        ref = _payload_ref(payload)
+        if to.peer is None or ref is None or ref not in to.peer.earlier_keys:
+            return False
+        return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
+
+    def _listen(self, client_message_id: str | None) -> asyncio.Future[None] | None:
+        if client_message_id is None:
+            return None
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(client_message_id, []).append(future)
+        return future
+
+    async def _outcome(
+        self, client_message_id: str, answer: Answer, settled: asyncio.Future[None], wait_ms: int
+    ) -> Answer:
+        await asyncio.wait([settled], timeout=wait_ms / 1000)
+        self._forget(client_message_id, settled)
+        found = await self._store.find(client_message_id)
+        if found is None:
+            return answer
+        row, _ = found
+        return (
+            answer_done(row, duplicate=False) if row.status is Status.DONE else answer_known(row, match=True)
+        )
+
+    def _forget(self, client_message_id: str, future: asyncio.Future[None]) -> None:
+        waiting = self._waiting.get(client_message_id, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiting.pop(client_message_id, None)
+
+
+def _refusal(error: ProtocolError, client_message_id: str) -> Answer:
+    return Answer(error.status, {**error.as_body(), "client_message_id": client_message_id})
+
+
+def _payload_ref(payload: bytes) -> str | None:
+    if not payload:
+        return None
+    ref: str = orjson.loads(payload)["destination_ref"]
+    return ref

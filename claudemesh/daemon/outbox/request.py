@@ -1,0 +1,142 @@
+"""What a local program asks for when it sends: parsed once, at the edge, frozen inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from claudemesh.protocol.canonical import canonical_meta
+from claudemesh.protocol.envelope import PRIORITY_RANK, Priority
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.ids import (
+    check_client_message_id,
+    check_member_name,
+    check_topic,
+    check_ulid,
+)
+
+Kind: TypeAlias = Literal["dm", "topic", "queue"]
+
+_KEY = re.compile(r"[0-9a-f]{64}\Z")
+_COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"})
+SEND_FIELDS = _COMMON | {"to"}
+POST_FIELDS = _COMMON | {"topic"}
+MAX_MENTIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a send is for: a member by `name` or by key (`ref`), or a topic or queue by `ref`."""
+
+    kind: Kind
+    ref: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    """A send as the caller asked for it, valid in itself; whether its target exists is asked later."""
+
+    target: Target
+    message: str
+    priority: Priority = "next"
+    meta: Mapping[str, Any] | None = None
+    canonical_meta: bytes = b""
+    reply_to_id: str | None = None
+    mentions: tuple[Target, ...] = ()
+    client_message_id: str | None = None
+
+
+def parse_send(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
+    """Check the body of `POST /v1/send`; `header_key` is the Idempotency-Key and wins over the body's id.
+
+    Raises `InvalidField` with the field and one sentence that says what is allowed.
+    """
+    _refuse_unknown(body, SEND_FIELDS)
+    return _parse(body, parse_target(_required(body, "to")), header_key)
+
+
+def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
+    """Check the body of `POST /v1/topic/post`, as `parse_send` does."""
+    _refuse_unknown(body, POST_FIELDS)
+    topic = _required(body, "topic")
+    return _parse(body, Target("topic", ref=check_topic(topic.removeprefix("#"), "topic")), header_key)
+
+
+def parse_target(to: str) -> Target:
+    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`."""
+    if to.startswith("#"):
+        return Target("topic", ref=check_topic(to[1:], "to"))
+    if to.startswith("queue:"):
+        return Target("queue", ref=check_topic(to[6:], "to"))
+    return _parse_member(to, "to")
+
+
+def _parse_member(text: str, field: str) -> Target:
+    if _KEY.match(text):
+        return Target("dm", ref=text)
+    return Target("dm", name=check_member_name(text.removeprefix("@"), field))
+
+
+def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> SendRequest:
+    meta = body.get("meta")
+    reply_to_id = body.get("reply_to_id")
+    own_id = body.get("client_message_id")
+    if header_key is not None:
+        own_id = header_key
+    return SendRequest(
+        target=target,
+        message=_required(body, "message", allow_empty=True),
+        priority=_priority(body.get("priority")),
+        meta=meta or None,
+        canonical_meta=canonical_meta(meta),
+        reply_to_id=None if reply_to_id is None else check_ulid(reply_to_id, "reply_to_id"),
+        mentions=_mentions(body.get("mentions")),
+        client_message_id=None if own_id is None else check_client_message_id(own_id),
+    )
+
+
+def _refuse_unknown(body: Mapping[str, Any], known: frozenset[str]) -> None:
+    if body.keys() <= known:
+        return
+    unknown = min(body.keys() - known)
+    allowed = ", ".join(sorted(known))
+    raise InvalidField(
+        "unknown_field", unknown[:64], f"There is no such field here; the fields are {allowed}."
+    )
+
+
+def _required(body: Mapping[str, Any], field: str, *, allow_empty: bool = False) -> str:
+    if field not in body:
+        raise InvalidField("missing_field", field, f"Give {field}.")
+    value = body[field]
+    if not isinstance(value, str) or not (value or allow_empty):
+        raise InvalidField(
+            "invalid_field", field, f"{field} must be a string{'' if allow_empty else ', not empty'}."
+        )
+    return value
+
+
+def _priority(value: object) -> Priority:
+    if value is None:
+        return "next"
+    if not isinstance(value, str) or value not in PRIORITY_RANK:
+        raise InvalidField("invalid_field", "priority", "priority must be one of now, next, low.")
+    return value
+
+
+def _mentions(value: object) -> tuple[Target, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_MENTIONS:
+        raise InvalidField(
+            "invalid_field", "mentions", f"mentions must be a list of at most {MAX_MENTIONS} members."
+        )
+    targets = []
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            raise InvalidField("invalid_field", f"mentions[{index}]", "A mention is a member's name or key.")
+        targets.append(_parse_member(item, f"mentions[{index}]"))
+    return tuple(targets)

@@ -1,0 +1,115 @@
+"""From a request to the frozen envelope: whom it is for, sealed and signed once (protocol.md, Envelope)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.outbox.request import SendRequest, Target
+from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.fingerprint import request_fingerprint
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.sealing import BoxKeys, encode_content, seal_box
+
+NONCE_BYTES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A destination as the fingerprint names it; `peer` is the member of a dm."""
+
+    kind: str
+    ref: str
+    peer: Peer | None = None
+
+
+class Sealer:
+    """Resolves, fingerprints, seals and signs, with this host's keys and directory."""
+
+    def __init__(
+        self, identity: Identity, mesh_id: str, directory: Directory, entropy: Callable[[int], bytes]
+    ) -> None:
+        self._identity = identity
+        self._mesh_id = mesh_id
+        self._directory = directory
+        self._entropy = entropy
+        self._boxes = BoxKeys(identity.x25519_privkey)
+
+    def resolve(self, target: Target) -> Resolved:
+        """Find whom a target means. `ProtocolError` destination_not_found, with near matches, when nobody."""
+        if target.kind != "dm":
+            assert target.ref is not None
+            return Resolved(target.kind, target.ref)
+        if target.name is not None:
+            peer = self._directory.by_name(target.name)
+        else:
+            peer = self._directory.by_key(target.ref or "")
+        if peer is None:
+            raise self.not_found(target)
+        return Resolved("dm", peer.pubkey, peer)
+
+    def not_found(self, target: Target) -> ProtocolError:
+        """Say that a member is not in the directory, and who is meant perhaps."""
+        near = self._directory.near(target.name) if target.name else []
+        hint = f" Did you mean {', '.join(near)}?" if near else " `claudemesh peers` lists them."
+        shown = target.name or target.ref
+        return ProtocolError(
+            "destination_not_found", f"No member {shown!r} is known in this mesh.{hint}", near=near
+        )
+
+    def fingerprint(self, request: SendRequest, kind: str, ref: str) -> bytes:
+        """The fingerprint of a caller's plaintext request; it never leaves this host."""
+        return request_fingerprint(
+            kind=kind,
+            ref=ref,
+            reply_to_id=request.reply_to_id,
+            priority=request.priority,
+            meta=request.meta,
+            body=request.message.encode(),
+        )
+
+    def seal(self, request: SendRequest, to: Resolved, client_message_id: str) -> Envelope:
+        """Seal the message to its recipient and freeze the envelope: every retry is the same bytes."""
+        content = encode_content(request.message, dict(request.meta) if request.meta else None)
+        key_id = self._identity.key_id
+        if to.peer is not None:
+            nonce = self._entropy(NONCE_BYTES)
+            body = seal_box(content, nonce, self._boxes.shared(to.peer.x25519_pubkey))
+            seal = Seal("box", nonce, key_id, to.peer.key_id, None)
+        else:
+            # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
+            body = content
+            seal = Seal("none", b"", key_id, None, None)
+        return build_envelope(
+            identity=self._identity,
+            mesh_id=self._mesh_id,
+            client_message_id=client_message_id,
+            destination_kind=to.kind,
+            destination_ref=to.ref,
+            reply_to_id=request.reply_to_id,
+            priority=request.priority,
+            mentions=tuple(self.resolve(target).ref for target in request.mentions),
+            body=body,
+            seal=seal,
+        )
+
+    def reissue(self, envelope: Envelope, client_message_id: str) -> Envelope:
+        """The same sealed message under a new id, signed anew."""
+        return build_envelope(
+            identity=self._identity,
+            mesh_id=self._mesh_id,
+            client_message_id=client_message_id,
+            destination_kind=envelope.destination_kind,
+            destination_ref=envelope.destination_ref,
+            reply_to_id=envelope.reply_to_id,
+            priority=envelope.priority,
+            mentions=envelope.mentions,
+            body=envelope.body,
+            seal=envelope.seal,
+        )
+
+    def shared_with(self, x25519_pubkey: str) -> bytes:
+        """The box key shared with a peer, for opening what either of the two has sealed."""
+        return self._boxes.shared(x25519_pubkey)

@@ -1,0 +1,86 @@
+"""Where a daemon keeps its files (daemon.md, Files)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """Return `$CLAUDEMESH_HOME`, or `~/.claudemesh`."""
+    chosen = environ.get("CLAUDEMESH_HOME")
+    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".claudemesh"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonPaths:
+    """The files of the daemon for one mesh, below `<home>/daemon/<slug>/`."""
+
+    home: Path
+    slug: str
+
+    @property
+    def root(self) -> Path:
+        """The daemon's own directory."""
+        return self.home / "daemon" / self.slug
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running daemon; it decides who runs."""
+        return self.root / "lock"
+
+    @property
+    def pid(self) -> Path:
+        """The running daemon's process id, for people."""
+        return self.root / "pid"
+
+    @property
+    def sock(self) -> Path:
+        """The local API."""
+        return self.root / "sock"
+
+    @property
+    def membership(self) -> Path:
+        """Which mesh, which broker, which member."""
+        return self.root / "membership.json"
+
+    @property
+    def keypair(self) -> Path:
+        """The member's private keys."""
+        return self.root / "keypair.json"
+
+    @property
+    def peers(self) -> Path:
+        """The directory as last seen, and the pinned keys."""
+        return self.root / "peers.json"
+
+    @property
+    def broker_features(self) -> Path:
+        """What the broker offered last time."""
+        return self.root / "broker_features.json"
+
+    @property
+    def config(self) -> Path:
+        """The user's settings."""
+        return self.root / "config.toml"
+
+    @property
+    def outbox_db(self) -> Path:
+        """Sends, from acceptance to the broker's word."""
+        return self.root / "outbox.db"
+
+    @property
+    def inbox_db(self) -> Path:
+        """Received messages."""
+        return self.root / "inbox.db"
+
+    @property
+    def schema_version(self) -> Path:
+        """A mirror of the databases' own versions."""
+        return self.root / "schema_version"
+
+    @property
+    def log(self) -> Path:
+        """JSON lines of a detached daemon."""
+        return self.root / "daemon.log"

@@ -1,0 +1,35 @@
+-- insert: a received message, once per sender and client_message_id.
+INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
+                   sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
+ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
+RETURNING seq;
+
+-- insert_sealed: the envelope of a body that cannot be opened yet.
+INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
+
+-- page: messages after a cursor, oldest first, each filter optional.
+SELECT * FROM inbox
+WHERE seq > ?1 AND (?2 IS NULL OR received_at >= ?2) AND (?3 IS NULL OR topic = ?3)
+  AND (?4 IS NULL OR sender_name = ?4 COLLATE NOCASE OR sender_pubkey = ?4) AND (?5 = 0 OR acked_at IS NULL)
+ORDER BY seq LIMIT ?6;
+
+-- latest: the newest messages' first seq, to begin a page that ends with the newest.
+SELECT max(seq) FROM inbox;
+
+-- mark_shown: a reader says that it has shown this message.
+UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
+
+-- mark_acked: a reader says that it is done with this message.
+UPDATE inbox SET acked_at = coalesce(acked_at, ?1), shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
+
+-- prune_remember: keep the ids of messages that are about to be pruned.
+INSERT OR IGNORE INTO inbox_seen (sender_member_id, client_message_id, seen_at)
+SELECT sender_member_id, client_message_id, ?2 FROM inbox WHERE received_at < ?1 ORDER BY received_at, seq LIMIT ?3;
+
+-- prune: remove messages past their retention.
+DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox WHERE received_at < ?1 ORDER BY received_at, seq LIMIT ?2);
+
+-- forget_seen: ids that the broker cannot deliver again.
+DELETE FROM inbox_seen WHERE seen_at < ?;

@@ -1,0 +1,72 @@
+-- find_many: rows for a set of client_message_ids, given as a JSON array.
+SELECT o.id, o.client_message_id, o.status, o.request_fingerprint, o.last_error, o.broker_message_id,
+       o.history_id, o.payload
+FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.value;
+
+-- insert: a new send, pending.
+INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, next_attempt_at, status, priority)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?);
+
+-- due: pending rows that may go out now, most urgent first, then oldest.
+SELECT id, client_message_id, payload, attempts FROM outbox
+WHERE status = 'pending' AND next_attempt_at <= ?
+ORDER BY priority, rowid LIMIT ?;
+
+-- claim: pending to inflight.
+UPDATE outbox SET status = 'inflight' WHERE id = ? AND status = 'pending';
+
+-- settle_done: inflight to done, with the broker's ids.
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+WHERE id = ? AND status = 'inflight';
+
+-- settle_dead: inflight to dead, with the reason.
+UPDATE outbox SET status = 'dead', last_error = ?, attempts = attempts + 1 WHERE id = ? AND status = 'inflight';
+
+-- settle_retry: inflight back to pending, to be tried again later.
+UPDATE outbox SET status = 'pending', last_error = ?, next_attempt_at = ?, attempts = attempts + 1
+WHERE id = ? AND status = 'inflight';
+
+-- next_due: when the next pending row may go out.
+SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending';
+
+-- recover_inflight: what was in flight when the process died is unknown, so it is tried again.
+UPDATE outbox SET status = 'pending', attempts = attempts + 1, next_attempt_at = ?, last_error = 'interrupted'
+WHERE status = 'inflight';
+
+-- clamp_attempts: a clock that jumped must not strand a row beyond the longest backoff.
+UPDATE outbox SET next_attempt_at = ? WHERE status = 'pending' AND next_attempt_at > ?;
+
+-- too_old: pending rows accepted before a moment.
+SELECT id, attempts FROM outbox WHERE status = 'pending' AND enqueued_at < ? LIMIT ?;
+
+-- expire: pending to dead, too old.
+UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pending';
+
+-- get: one row by its id or its client_message_id.
+SELECT * FROM outbox WHERE id = ?1 OR client_message_id = ?1 LIMIT 1;
+
+-- page: rows of one status (or any) after a cursor, oldest first.
+SELECT rowid AS cursor, * FROM outbox WHERE rowid > ?1 AND (?2 IS NULL OR status = ?2) ORDER BY rowid LIMIT ?3;
+
+-- page_pending: the same for pending rows, found by their index.
+SELECT rowid AS cursor, * FROM outbox WHERE status = 'pending' AND rowid > ? ORDER BY rowid LIMIT ?;
+
+-- page_dead: the same for dead rows, found by their index.
+SELECT rowid AS cursor, * FROM outbox WHERE status = 'dead' AND rowid > ? ORDER BY rowid LIMIT ?;
+
+-- counts: how many rows still matter, by status.
+SELECT 'pending', count(*) FROM outbox WHERE status = 'pending'
+UNION ALL SELECT 'inflight', count(*) FROM outbox WHERE status = 'inflight'
+UNION ALL SELECT 'dead', count(*) FROM outbox WHERE status = 'dead';
+
+-- abort: dead or pending to aborted, perhaps with a successor.
+UPDATE outbox SET status = 'aborted', aborted_at = ?, aborted_by = ?, superseded_by = ?
+WHERE id = ? AND status IN ('dead', 'pending');
+
+-- found_at_broker: a dead row that the broker turned out to have becomes done.
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+WHERE id = ? AND status IN ('dead', 'inflight');
+
+-- drop_payloads: done rows keep their payload for three days only.
+UPDATE outbox SET payload = x'' WHERE rowid IN (
+  SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND delivered_at < ? ORDER BY delivered_at LIMIT ?);

@@ -1,0 +1,79 @@
+"""Builders for daemon tests: identities, a directory of peers, sealed deliveries."""
+
+from __future__ import annotations
+
+import base64
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.request import SendRequest, parse_send
+from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
+from claudemesh.protocol.keys import Identity, new_identity
+
+MESH_ID = "01899e2d-0000-7000-8000-000000000001"
+NOW = 1_780_000_000_000
+
+_random = random.Random(7)
+new_ulid = UlidFactory(lambda: NOW, _random.randbytes).new
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A member with its keys."""
+
+    name: str
+    member_id: str
+    identity: Identity
+
+    def entry(self, **changes: object) -> dict[str, object]:
+        """The member as the broker lists it."""
+        return {
+            "name": self.name,
+            "pubkey": self.identity.ed25519_pubkey,
+            "x25519_pubkey": self.identity.x25519_pubkey,
+            "x25519_signature": base64.b64encode(self.identity.x25519_signature).decode(),
+            "key_id": self.identity.key_id,
+            "member_id": self.member_id,
+            "role": "member",
+            "status": "active",
+            "online": True,
+            "presence_status": None,
+            "summary": None,
+            "visible": True,
+            "last_seen_at": None,
+            "earlier_keys": [],
+            **changes,
+        }
+
+
+def person(name: str) -> Person:
+    """A new member."""
+    return Person(name, uuid_from_ulid(new_ulid()), new_identity(_random.randbytes, f"k_{new_ulid()}"))
+
+
+def directory_of(folder: Path, *people: Person) -> Directory:
+    """A directory that knows these members."""
+    directory = Directory(folder / "peers.json")
+    directory.apply([one.entry() for one in people])
+    return directory
+
+
+def sealer_of(one: Person, directory: Directory) -> Sealer:
+    """What this member seals with."""
+    return Sealer(one.identity, MESH_ID, directory, _random.randbytes)
+
+
+def delivery(
+    sender: Person, directory: Directory, request: SendRequest | None = None, delivery_id: int = 1
+) -> Deliver:
+    """A message of `sender` as the broker delivers it; by default a dm to bob."""
+    request = request or parse_send({"to": "bob", "message": "hello"})
+    sealer = sealer_of(sender, directory)
+    message_id = request.client_message_id or new_ulid()
+    envelope = sealer.seal(request, sealer.resolve(request.target), message_id)
+    from_ = Sender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
+    return Deliver(delivery_id, new_ulid(), 1, from_, NOW, envelope.to_dict())

@@ -1,0 +1,217 @@
+"""outbox.db: group commit, idempotency, legal steps only, and answers on a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from claudemesh.daemon.outbox.states import TRANSITIONS, Answer, Status
+from claudemesh.daemon.outbox.store import Claimed, NewRow, OutboxStore, Settlement, Submission
+
+NOW = 1_780_000_000_000
+PAYLOAD = b'{"destination_kind":"topic","destination_ref":"all","priority":"next","reply_to_id":null}'
+NOBODY = Answer(404, {"error": "destination_not_found"})
+
+
+@asynccontextmanager
+async def opened() -> AsyncGenerator[OutboxStore]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = await OutboxStore.open(Path(folder) / "outbox.db")
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+def submission(message_id: str, fingerprint: int = 1, priority: int = 1, now_ms: int = NOW) -> Submission:
+    row = NewRow(f"row-{message_id}", PAYLOAD, priority, now_ms)
+    return Submission(message_id, bytes([fingerprint]) * 32, row)
+
+
+async def statuses(store: OutboxStore) -> dict[str, str]:
+    items, _ = await store.page(None, 500, None)
+    return {item["client_message_id"]: item["status"] for item in items}
+
+
+async def test_the_same_id_twice_in_one_batch_makes_one_row() -> None:
+    """Two concurrent posts of one id: one row, 202 and 202, or 202 and 409."""
+    async with opened() as store:
+        answers = await store.submit([submission("a"), submission("a"), submission("a", fingerprint=2)])
+        assert [answer.status for answer in answers] == [202, 202, 409]
+        assert await statuses(store) == {"a": "pending"}
+
+
+async def test_a_refusal_is_only_for_unknown_ids_and_consumes_none() -> None:
+    """Look-up comes before anything that could fail."""
+    async with opened() as store:
+        await store.submit([submission("a")])
+        refused = [Submission(name, bytes([1]) * 32, None, NOBODY) for name in ("a", "b")]
+        assert [answer.status for answer in await store.submit(refused)] == [202, 404]
+        assert await statuses(store) == {"a": "pending"}
+
+
+async def test_a_full_disk_still_answers_known_ids() -> None:
+    """507 for new ids, the row's answer for known ones, and nothing half-written."""
+    async with opened() as store:
+        await store.submit([submission("a")])
+        await store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
+        large = Submission("b", bytes(32), NewRow("row-b", b"x" * 100_000, 1, NOW))
+        answers = await store.submit([submission("a"), large, submission("a", fingerprint=9)])
+        assert [answer.status for answer in answers] == [202, 507, 409]
+        await store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
+        assert [answer.status for answer in await store.submit([large])] == [202]
+
+
+async def test_due_rows_go_by_priority_then_age() -> None:
+    """`now` before `next` before `low`; within one, the order of acceptance."""
+    async with opened() as store:
+        order = [("low1", 2), ("next1", 1), ("now1", 0), ("next2", 1), ("now2", 0)]
+        await store.submit([submission(name, priority=priority) for name, priority in order])
+        claimed = await store.step([], NOW, 4)
+        assert [row.client_message_id for row in claimed] == ["now1", "now2", "next1", "next2"]
+        assert (await statuses(store))["low1"] == "pending"
+
+
+async def test_recovery_makes_inflight_pending_and_clamps_waits() -> None:
+    """At start: inflight to pending with attempts + 1, and no row stranded by a clock that jumped."""
+    async with opened() as store:
+        await store.submit([submission("a"), submission("b")])
+        [row] = await store.step([], NOW, 1)
+        far = Settlement(row, Status.PENDING, "rate_limited", NOW + 10**10)
+        await store.step([far], NOW, 1)
+        assert await store.recover(NOW, 37_500) == 1
+        items = {item["client_message_id"]: item for item in (await store.page(None, 10, None))[0]}
+        assert items["a"]["next_attempt_at"] == NOW + 37_500
+        assert (items["b"]["status"], items["b"]["attempts"]) == ("pending", 1)
+
+
+async def test_old_rows_die_and_say_whether_they_may_have_been_accepted() -> None:
+    """Pending to dead by age; a row that was sent before may have been accepted."""
+    async with opened() as store:
+        await store.submit([submission("never"), submission("once")])
+        rows = await store.step([], NOW, 2)
+        await store.step([Settlement(row, Status.PENDING, "x", NOW) for row in rows[1:]], NOW, 0)
+        await store.step([Settlement(rows[0], Status.DEAD, "x")], NOW, 0)
+        assert await store.expire(NOW, 10) == []
+        assert await store.expire(NOW + 1, 10) == ["row-once"]
+        row = await store.get("once")
+        assert row is not None
+        assert "may have accepted" in row["last_error"]
+
+
+async def test_payloads_of_done_rows_are_dropped_but_the_id_is_kept() -> None:
+    """A pruned row keeps id, fingerprint, status and the broker's ids."""
+    async with opened() as store:
+        await store.submit([submission("a")])
+        [row] = await store.step([], NOW, 1)
+        ulid = "01HQXW5Z3Y8C6T0V9R4N2M7K1P"
+        await store.step([Settlement(row, Status.DONE, broker_message_id=ulid, history_id=3)], NOW, 0)
+        assert await store.drop_payloads(NOW + 1, 10) == 1
+        [answer] = await store.submit([submission("a")])
+        assert (answer.status, answer.body["broker_message_id"]) == (200, ulid)
+
+
+async def test_replacing_a_row_is_one_transaction_and_refuses_one_that_left_meanwhile() -> None:
+    """Requeue: aborted with a successor, or nothing at all."""
+    async with opened() as store:
+        await store.submit([submission("a")])
+        status, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
+        assert (status, answer and answer.status) == (Status.PENDING, 202)
+        row = await store.get("a")
+        assert row is not None
+        assert (row["status"], row["chain"][0]["client_message_id"]) == ("aborted", "b")
+        await store.step([], NOW, 1)
+        status, answer = await store.replace("b", submission("c"), attempts=0, by="operator", now_ms=NOW)
+        assert (status, answer) == (Status.INFLIGHT, None)
+        assert "c" not in await statuses(store)
+
+
+async def test_a_successor_whose_id_is_taken_changes_nothing() -> None:
+    """The new id of a requeue must be new."""
+    async with opened() as store:
+        await store.submit([submission("a"), submission("b", fingerprint=2)])
+        _, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
+        assert answer is not None
+        assert answer.status == 409
+        assert await statuses(store) == {"a": "pending", "b": "pending"}
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "claim", "done", "dead", "retry", "recover", "replace", "drop", "expire"]),
+        st.integers(0, 3),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(STEPS)
+def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, int]]) -> None:
+    """Whatever happens in whatever order, each row's status moves by the table, and no row goes away."""
+
+    async def scenario() -> None:
+        async with opened() as store:
+            inflight: dict[str, Claimed] = {}
+            before: dict[str, str] = {}
+            for number, (step, which) in enumerate(steps):
+                await _apply(store, step, f"m{which}", number, inflight)
+                after = await statuses(store)
+                assert before.keys() <= after.keys()
+                for message_id, status in before.items():
+                    moved = Status(after[message_id])
+                    legal = _reachable(Status(status))
+                    assert moved == Status(status) or moved in legal, (step, status, moved)
+                before = after
+
+    asyncio.run(scenario())
+
+
+def _reachable(status: Status) -> set[Status]:
+    """One operation may make two steps in one transaction: settled, and claimed again."""
+    one = TRANSITIONS[status]
+    return set(one) | {further for step in one for further in TRANSITIONS[step]}
+
+
+async def _apply(
+    store: OutboxStore, step: str, message_id: str, number: int, inflight: dict[str, Claimed]
+) -> None:
+    if step == "submit":
+        await store.submit([submission(message_id)])
+    elif step == "claim":
+        inflight.update({row.client_message_id: row for row in await store.step([], NOW, 2)})
+    elif step in ("done", "dead", "retry"):
+        status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[step]
+        row = inflight.pop(message_id, Claimed("none", "none", b"", 0))
+        await store.step([Settlement(row, status, "x", NOW)], NOW, 0)  # type: ignore[arg-type]
+    elif step == "recover":
+        inflight.clear()
+        await store.recover(NOW, 1000)
+    elif step == "expire":
+        await store.expire(NOW + 1, 1)
+    else:
+        successor = submission(f"n{number}") if step == "replace" else None
+        row_now = await store.raw(message_id)
+        attempts = row_now["attempts"] if row_now else 0
+        await store.replace(message_id, successor, attempts=attempts, by="test", now_ms=NOW)
+
+
+@pytest.mark.parametrize("status", ["pending", "dead", "done", None])
+async def test_a_page_by_status_uses_an_index_and_pages_by_cursor(status: str | None) -> None:
+    """Lists are ascending; the cursor continues where the page ended."""
+    async with opened() as store:
+        await store.submit([submission(f"m{number}") for number in range(5)])
+        claimed = await store.step([], NOW, 5)
+        if status in ("dead", "done", "pending"):
+            await store.step([Settlement(row, Status(status), "x", NOW) for row in claimed], NOW, 0)  # type: ignore[arg-type]
+        first, cursor = await store.page(status, 3, None)
+        rest, end = await store.page(status, 3, cursor)
+        assert [item["client_message_id"] for item in first + rest] == [f"m{n}" for n in range(5)]
+        assert end is None

@@ -1,0 +1,178 @@
+"""Receiving: believed after verification, durable before the ack, one event per message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.opening import Opener
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Deliver
+from tests.support.clock import ManualClock
+from tests.support.daemon import MESH_ID, delivery, directory_of, new_ulid, person
+
+ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
+
+
+class Host:
+    """Bob's receiving half, with the acknowledgements it gives."""
+
+    def __init__(self, store: InboxStore, directory: Directory) -> None:
+        self.store = store
+        self.directory = directory
+        self.acked: list[int] = []
+        self.bus = Bus()
+        self.refreshes = 0
+        self.newcomers: list[dict[str, object]] = []
+        self.broker_away = False
+        opener = Opener(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20)
+        self.receiver = Receiver(
+            store, opener, directory, self._refresh, self, self.bus, ManualClock(), lambda kind, count: None
+        )
+
+    async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
+        self.acked += delivery_ids
+
+    async def _refresh(self) -> None:
+        self.refreshes += 1
+        if self.broker_away:
+            raise ProtocolError("broker_unavailable", "away")
+        self.directory.apply(self.newcomers)
+
+    async def take(self, *deliveries: Deliver) -> list[dict[str, Any]]:
+        """Hand these in together, wait until all is stored, and return the whole inbox."""
+        for one in deliveries:
+            self.receiver.handle(1, one)
+        await self.receiver._batcher._tasks.join()
+        items, _ = await self.store.page(limit=500)
+        return items
+
+
+@asynccontextmanager
+async def host(tmp_path: Path) -> AsyncGenerator[Host]:
+    store = await InboxStore.open(tmp_path / "inbox.db", ManualClock())
+    try:
+        yield Host(store, directory_of(tmp_path, ALICE, BOB))
+    finally:
+        await store.close()
+
+
+async def test_a_genuine_dm_is_opened_stored_and_acknowledged(tmp_path: Path) -> None:
+    """Verified, opened, inserted, committed, acknowledged."""
+    async with host(tmp_path) as bob:
+        request = parse_send({"to": "bob", "message": "hi", "meta": {"b": 1, "a": [True]}, "priority": "now"})
+        [item] = await bob.take(delivery(ALICE, bob.directory, request))
+        assert (item["body"], item["meta"], item["priority"]) == ("hi", {"a": [True], "b": 1}, "now")
+        assert (item["kind"], item["sender_name"], item["topic"]) == ("dm", "alice", None)
+        assert bob.acked == [1]
+
+
+async def test_a_repeated_delivery_is_acknowledged_again_without_a_second_event(tmp_path: Path) -> None:
+    """Only a new row raises events."""
+    async with host(tmp_path) as bob:
+        first = delivery(ALICE, bob.directory)
+        with bob.bus.subscribe() as stream:
+            await bob.take(first, replace(first, delivery_id=2))
+            items = await bob.take(replace(first, delivery_id=3))
+            bob.bus.close()
+            assert len([event async for event in stream]) == 1
+        assert len(items) == 1
+        assert bob.acked == [1, 2, 3]
+
+
+async def test_a_topic_post_says_its_topic(tmp_path: Path) -> None:
+    """Topic bodies travel unsealed until topic keys exist."""
+    async with host(tmp_path) as bob:
+        request = parse_post({"topic": "news", "message": "hi"})
+        [item] = await bob.take(delivery(ALICE, bob.directory, request))
+        assert (item["kind"], item["topic"], item["body"]) == ("topic", "news", "hi")
+
+
+def _changed(**changes: Any) -> Callable[[Deliver], Deliver]:
+    return lambda good: replace(good, envelope={**good.envelope, **changes})
+
+
+FORGERIES: dict[str, Callable[[Deliver], Deliver]] = {
+    "another id": _changed(client_message_id="again"),
+    "another priority": _changed(priority="now"),
+    "another body": _changed(body="AAAA"),
+    "a reply to something": _changed(reply_to_id="01HQXW5Z3Y8C6T0V9R4N2M7K1P"),
+    "other mentions": _changed(mentions=[BOB.identity.ed25519_pubkey]),
+    "another recipient": _changed(destination_ref=CAROL.identity.ed25519_pubkey),
+    "a topic": _changed(destination_kind="topic", destination_ref="all"),
+    "another sender": lambda good: replace(
+        good, sender=replace(good.sender, member_id=BOB.member_id, name="bob")
+    ),
+    "not an envelope": lambda good: replace(good, envelope={"v": 1}),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_a_forged_delivery_is_dropped_counted_and_never_shown(tmp_path: Path, forgery: str) -> None:
+    """Neither the broker nor another member can change a sender, a destination, an id or a text."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        assert await bob.take(FORGERIES[forgery](good)) == []
+        assert bob.receiver.invalid == 1
+        assert bob.acked == [1]
+
+
+async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:
+    """Its keys come from the directory before its first message is judged."""
+    async with host(tmp_path) as bob:
+        bob.newcomers = [CAROL.entry()]
+        full = directory_of(tmp_path / "x", ALICE, BOB, CAROL)
+        [item] = await bob.take(delivery(CAROL, full))
+        assert (item["sender_name"], bob.refreshes) == ("carol", 1)
+
+
+async def test_a_sender_that_cannot_be_looked_up_now_is_left_unacknowledged(tmp_path: Path) -> None:
+    """The message comes again; it is neither shown unverified nor dropped."""
+    async with host(tmp_path) as bob:
+        bob.broker_away = True
+        full = directory_of(tmp_path / "x", ALICE, BOB, CAROL)
+        items = await bob.take(delivery(CAROL, full), delivery(ALICE, full, delivery_id=2))
+        assert [item["sender_name"] for item in items] == ["alice"]
+        assert bob.acked == [2]
+
+
+async def test_a_body_sealed_to_a_key_that_is_not_here_is_kept_sealed(tmp_path: Path) -> None:
+    """Genuine but not yet readable: stored, acknowledged, never dropped."""
+    async with host(tmp_path) as bob:
+        elsewhere = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
+        full = directory_of(tmp_path / "x", ALICE, elsewhere)
+        [item] = await bob.take(delivery(ALICE, full))
+        assert item["body"] is None
+        assert bob.acked == [1]
+        sealed = await bob.store._db.run(lambda raw: raw.execute("SELECT id FROM inbox_sealed").fetchall())
+        assert sealed == [(item["id"],)]
+
+
+async def test_a_message_pruned_from_the_inbox_is_not_shown_again(tmp_path: Path) -> None:
+    """Its id is remembered for as long as the broker may deliver it again."""
+    async with host(tmp_path) as bob:
+        old = delivery(ALICE, bob.directory)
+        [item] = await bob.take(old)
+        far = 1 << 50
+        assert await bob.store.prune(far, far, 0, 10) == 1
+        assert await bob.take(replace(old, delivery_id=2)) == []
+        assert bob.acked == [1, 2]
+        assert item["id"]
+
+
+async def test_a_damaged_inbox_is_moved_aside_and_a_new_one_begun(tmp_path: Path) -> None:
+    """Receiving goes on; the old file is kept."""
+    (tmp_path / "inbox.db").write_bytes(b"this is not a database" * 500)
+    async with host(tmp_path) as bob:
+        assert len(await bob.take(delivery(ALICE, bob.directory))) == 1
+    assert len(list(tmp_path.glob("inbox.db.corrupt-*"))) == 1
