@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import orjson
+
 from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.delivery import Push, deliver_tail
@@ -20,6 +22,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import (
     Accepted,
     AcceptOutcome,
+    DedupeRow,
     Existing,
     NewSend,
     Refused,
@@ -77,13 +80,15 @@ def prepare(
     key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
     verdict: NewSend | ProtocolError
     try:
-        verdict = _judge(Envelope.parse(raw), key, inline_bytes, broker_message_id)
+        verdict = _judge(Envelope.parse(raw), raw, key, inline_bytes, broker_message_id)
     except ProtocolError as error:
         verdict = error
     return Submission(sender, key, _claimed(raw.get("request_fingerprint")), verdict)
 
 
-def _judge(envelope: Envelope, key: SendKey, inline_bytes: int, broker_message_id: str) -> NewSend:
+def _judge(
+    envelope: Envelope, raw: Mapping[str, object], key: SendKey, inline_bytes: int, broker_message_id: str
+) -> NewSend:
     if len(envelope.body) > inline_bytes:
         raise ProtocolError(
             "payload_too_large",
@@ -104,7 +109,8 @@ def _judge(envelope: Envelope, key: SendKey, inline_bytes: int, broker_message_i
         destination_ref=envelope.destination_ref,
         priority=PRIORITY_RANK[envelope.priority],
         mentions=envelope.mentions,
-        envelope=envelope.encode(),
+        # As it came: it parsed, so it has exactly the known fields, each in its one spelling.
+        envelope=orjson.dumps(raw),
     )
 
 
@@ -184,31 +190,31 @@ class Acceptor:
     async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
         """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
         self._metrics.accept_batch.observe(len(batch))
-        now_ms = self._clock.wall_ms()
         found = await self._store.lookup({submission.key for submission in batch})
         failpoint("a1")
-        decided: list[Answer | None] = []
-        for submission in batch:
-            row = found.get(submission.key)
-            if row is not None:
-                decided.append(answers.existing(submission.key.client_message_id, submission.claimed, row))
-            else:
-                decided.append(await self._admit(submission))
+        decided = [await self._decide(submission, found.get(submission.key)) for submission in batch]
         failpoint("a2")
-        pairs = zip(batch, decided, strict=True)
-        fresh = [
-            (submission, submission.verdict)
-            for submission, answer in pairs
-            if answer is None and isinstance(submission.verdict, NewSend)
-        ]
-        outcomes = await self._store.accept([send for _, send in fresh], now_ms) if fresh else []
-        written = zip(fresh, outcomes, strict=True)
-        done = iter([self._outcome(pair[0], pair[1], outcome) for pair, outcome in written])
-        self._publish_soon([(*pair, outcome) for pair, outcome in zip(fresh, outcomes, strict=True)])
-        return [answer if answer is not None else next(done) for answer in decided]
+        sends = [send for send in decided if isinstance(send, NewSend)]
+        outcomes = iter(await self._store.accept(sends, self._clock.wall_ms()) if sends else ())
+        results: list[Answer] = []
+        pushes: list[tuple[Sender, NewSend, Accepted]] = []
+        for submission, decision in zip(batch, decided, strict=True):
+            if isinstance(decision, Answer):
+                results.append(decision)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, Accepted) and outcome.deliveries:
+                pushes.append((submission.sender, decision, outcome))
+            results.append(self._outcome(submission, decision, outcome))
+        if pushes:
+            # In a step of its own: what goes wrong in a push must not make a committed send look failed.
+            asyncio.get_running_loop().call_soon(self._publish, pushes)
+        return results
 
-    async def _admit(self, submission: Submission) -> Answer | None:
-        """Return why a send must not be written (B1, limiter), or None."""
+    async def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
+        """Return what to write, or the answer: from B0's row, B1's verdict, or the limiter, in this order."""
+        if row is not None:
+            return answers.existing(submission.key.client_message_id, submission.claimed, row)
         if isinstance(submission.verdict, ProtocolError):
             if submission.verdict.code == "fingerprint_drift":
                 self._metrics.fingerprint_drift.inc()
@@ -222,7 +228,7 @@ class Acceptor:
         )
         if decision.allowed:
             self._metrics.limiter_allowed.inc()
-            return None
+            return submission.verdict
         self._metrics.limiter_refused.inc()
         return answers.rate_limited(decision.retry_after_ms)
 
@@ -241,19 +247,8 @@ class Acceptor:
                 log.error("accept_failed", error=outcome.reason)
                 return answers.of_error(RuntimeError(outcome.reason))
 
-    def _publish_soon(self, results: Sequence[tuple[Submission, NewSend, AcceptOutcome]]) -> None:
-        # In a step of its own: whatever goes wrong in a push must not make a committed send look failed.
-        accepted = [
-            (submission, send, outcome)
-            for submission, send, outcome in results
-            if isinstance(outcome, Accepted)
-        ]
-        if accepted:
-            asyncio.get_running_loop().call_soon(self._publish, accepted)
-
-    def _publish(self, results: Sequence[tuple[Submission, NewSend, Accepted]]) -> None:
-        for submission, send, outcome in results:
-            sender = submission.sender
+    def _publish(self, pushes: Sequence[tuple[Sender, NewSend, Accepted]]) -> None:
+        for sender, send, outcome in pushes:
             here = self._hub.online(sender.mesh_id)
             present = [row for row in outcome.deliveries if row.recipient_member_id in here]
             if not present:

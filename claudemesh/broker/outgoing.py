@@ -14,7 +14,7 @@ class Outgoing:
     """Frames on their way to one socket, in order.
 
     When full, `put` takes nothing and returns False; the caller closes the connection with 4005.
-    `on_room` is called when `has_room` or `is_crowded` has changed for the better.
+    `on_room` is called when there is room again after there was none.
     """
 
     def __init__(self, max_frames: int, max_bytes: int, on_room: Callable[[], None]) -> None:
@@ -25,6 +25,7 @@ class Outgoing:
         self._on_room = on_room
         self._wake = asyncio.Event()
         self._finished = False
+        self._was_full = False
         self.writing = False
         self.taken = 0
 
@@ -51,6 +52,8 @@ class Outgoing:
             return False
         self._frames.append(frame)
         self._bytes += len(frame)
+        if not self.has_room:
+            self._was_full = True
         self._wake.set()
         return True
 
@@ -70,11 +73,11 @@ class Outgoing:
                 return None
             self._wake.clear()
             await self._wake.wait()
-        before = (self.has_room, self.is_crowded)
         frame = self._frames.popleft()
         self._bytes -= len(frame)
         self.writing = True
         self.taken += 1
-        if before != (self.has_room, self.is_crowded):
+        if self._was_full and self.has_room:
+            self._was_full = False
             self._on_room()
         return frame

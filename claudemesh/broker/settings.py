@@ -7,16 +7,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from claudemesh.protocol import DEFAULT_INLINE_BYTES
+from claudemesh.protocol import DEFAULT_INLINE_BYTES, signing
 from claudemesh.protocol.features import DEFAULT_BLOB_BYTES, MAX_PARAMETER, MIN_PAYLOAD_BYTES
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
 _MAX_PORT = 65_535
-_DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +104,9 @@ def split_listen(listen: str) -> tuple[str, int]:
 def audience_of(url: str) -> str:
     """Return `host:port` of a URL, the port filled in from its scheme. `ExitWith` 78 when it has none."""
     try:
-        parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        return signing.audience_of(url)
     except ValueError:
-        parts, port = urlsplit(""), None
-    if port is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
-        raise _refused("public_url", "must be a URL such as wss://mesh.example.org")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{port}"
+        raise _refused("public_url", "must be a URL such as wss://mesh.example.org") from None
 
 
 def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, object]:

@@ -54,6 +54,13 @@ class Stream:
         self._events.append(event)
         self._ready.set()
 
+    async def next(self, timeout_s: float) -> BusEvent | None:
+        """Return the next event, or None when none came in time; `StopAsyncIteration` at the end."""
+        try:
+            return await asyncio.wait_for(anext(self), timeout_s)
+        except TimeoutError:
+            return None
+
     def __aiter__(self) -> Stream:
         return self
 

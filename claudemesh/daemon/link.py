@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
@@ -37,7 +36,7 @@ from claudemesh.protocol.frames import (
 )
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.session import Session, SessionViolation
-from claudemesh.protocol.signing import sign_hello
+from claudemesh.protocol.signing import audience_of, sign_hello
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
@@ -105,14 +104,6 @@ def exit_after_close(code: int) -> ExitWith | None:
     """Return the exit that a close code demands, or None when the daemon reconnects."""
     found = _EXITS.get(code)
     return None if found is None else ExitWith(*found)
-
-
-def audience_of(broker_url: str) -> str:
-    """Return host:port as dialled, which the hello is signed for."""
-    parts = urlsplit(broker_url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{parts.port or (443 if parts.scheme == 'wss' else 80)}"
 
 
 class Link:

@@ -307,12 +307,12 @@ class Link:
             return received.code, orjson.loads(received.reason) if is_ours else {}
 
     async def _await(self, wanted: Callable[[Frame], bool]) -> Frame:
-        for frame in self.seen:
-            if wanted(frame):
-                self.seen.remove(frame)
-                return frame
+        for earlier in self.seen:
+            if wanted(earlier):
+                self.seen.remove(earlier)
+                return earlier
         while True:
-            frame = orjson.loads(await self.websocket.recv())
+            frame: Frame = orjson.loads(await self.websocket.recv())
             if wanted(frame):
                 return frame
             self.seen.append(frame)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from claudemesh.broker.settings import Limits
+from claudemesh.runtime import failpoints
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.wspeer import Frame, Peer, new_id
 
@@ -307,3 +308,22 @@ async def test_send_status_tells_what_became_of_ones_own_ids_only() -> None:
     }
     assert items["unknown"]["known"] is False
     assert theirs["ok"]["items"]["deploy-42"]["known"] is False
+
+
+async def test_every_step_between_two_durable_ones_can_be_stopped_at() -> None:
+    """The crash tests stop the process at these points, in this order."""
+    passed: list[str] = []
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as sending, bob.connect() as receiving:
+            await receiving.settle()
+            failpoints.install(passed.append)
+            try:
+                await sending.request(ada.envelope(bob))
+                await receiving.acknowledge(await receiving.deliveries(1))
+                await receiving.settle()
+            finally:
+                failpoints.install(None)
+    own = [name for name in passed if name in ("a1", "a2", "a9", "a10", "p1", "p2")]
+    assert own == ["a1", "a2", "a9", "p1", "a10", "p2"]

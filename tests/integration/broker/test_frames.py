@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+from typing import Any
 
 import orjson
 import pytest
@@ -148,7 +149,22 @@ def traffic(ada: Peer, bob: Peer) -> list[Frame]:
     ]
 
 
-STRANGE = (None, True, -1, 0, 2**63, 1e308, "", "\u0000", "\u202e", "x" * 300, [], {}, [[]], {"a": {"b": []}})
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    2**63,
+    1e308,
+    "",
+    "\u0000",
+    "\u202e",
+    "x" * 300,
+    [],
+    {},
+    [[]],
+    {"a": {"b": []}},
+)
 
 
 def damaged(chance: random.Random, frame: Frame) -> str:

@@ -153,7 +153,7 @@ async def test_a_store_that_fails_makes_a_send_transient() -> None:
             raise StorageUnavailable("a test said so")
 
         async with ada.connect() as link:
-            broker.context.store.accept = failing  # type: ignore[method-assign]
+            broker.context.store.accept = failing  # type: ignore[method-assign,assignment]
             envelope = ada.envelope("all")
             lost = await link.request(envelope)
             broker.context.store.accept = real  # type: ignore[method-assign]

@@ -72,7 +72,7 @@ def test_urgent_deliveries_overtake_those_that_wait() -> None:
     assert take_all(flow) == [1]
     for number, priority in ((2, LOW), (3, NORMAL), (4, URGENT), (5, URGENT)):
         flow.offer(push(number, priority))
-    order = []
+    order: list[int] = []
     for _ in range(4):
         flow.acknowledge([*order[-1:], 1])
         order += take_all(flow)

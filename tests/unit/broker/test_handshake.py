@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_right_hello_proves_itself() -> None:
         ("signature", bytes(64)),
     ],
 )
-def test_each_signed_field_matters(field: str, value: object) -> None:
+def test_each_signed_field_matters(field: str, value: Any) -> None:
     """A hello with one field changed proves nothing, even if its audience is one of ours."""
     changed = replace(hello(), **{field: value})
     refusal = check_hello(changed, NONCE, frozenset({"mesh:7900", "other:7900"}))

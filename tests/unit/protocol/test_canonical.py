@@ -182,6 +182,32 @@ def test_every_float_is_written_as_the_reference_writes_it(number: float) -> Non
     assert canonical_json({"n": [number, -number]}) == rfc8785.dumps({"n": [number, -number]})
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1.0, b"1"),
+        (-0.0, b"0"),
+        (100.0, b"100"),
+        (0.5, b"0.5"),
+        (0.0001, b"0.0001"),
+        (0.00001, b"0.00001"),
+        (0.0000015, b"0.0000015"),
+        (0.000001, b"0.000001"),
+        (1e-7, b"1e-7"),
+        (1e15, b"1000000000000000"),
+        (1000000000000000.5, b"1000000000000000.5"),
+        (1e16, b"10000000000000000"),
+        (1e20, b"100000000000000000000"),
+        (1e21, b"1e+21"),
+        (5e-324, b"5e-324"),
+    ],
+)
+def test_numbers_are_written_as_ecmascript_does(number: float, text: bytes) -> None:
+    """RFC 8785, 3.2.2.3: each alone, so that each decides by which way it goes."""
+    assert canonical_json(number) == text
+    assert canonical_json({"n": number}) == b'{"n":' + text + b"}"
+
+
 def nested(levels: int) -> object:
     value: object = 1
     for _ in range(levels):

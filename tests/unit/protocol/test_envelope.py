@@ -268,7 +268,7 @@ def test_every_part_of_the_seal_is_signed() -> None:
         {"recipient_key_id": "k_" + "0" * 26},
     ):
         envelope = build()
-        assert not genuine(replace(envelope, seal=replace(envelope.seal, **change)))  # type: ignore[arg-type]
+        assert not genuine(replace(envelope, seal=replace(envelope.seal, **change)))
     epoch = replace(SECRETBOX_TOPIC, seal=replace(SECRETBOX_TOPIC.seal, epoch=4))
     assert genuine(SECRETBOX_TOPIC)
     assert not genuine(epoch)

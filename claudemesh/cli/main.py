@@ -1,0 +1,130 @@
+"""The tree of commands, and the one place where an exception becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.runtime.exits import INTERNAL, OK, TEMPORARY, USAGE, ExitWith
+
+# name -> (module, function, one line); a module is imported only when its command is asked for.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "send": ("send", "send", "Send a message to a member or topic."),
+    "inbox": ("inbox", "inbox", "Show received messages."),
+    "topic": ("topic", "topic", "Create, post to, subscribe to and list topics."),
+    "peers": ("peers", "peers", "List the members of the mesh."),
+    "events": ("peers", "events", "Follow what happens, one JSON line each."),
+    "mesh": ("mesh", "mesh", "Make a new mesh."),
+    "invite": ("mesh", "invite", "Invite another host."),
+    "join": ("mesh", "join", "Join a mesh by an invite."),
+    "daemon": ("daemon", "daemon", "Run this host's daemon and look after it."),
+    "up": ("daemon", "up", "Start the daemon (daemon up)."),
+    "down": ("daemon", "down", "Stop the daemon (daemon down)."),
+    "status": ("daemon", "status", "Show how the daemon is (daemon status)."),
+    "broker": ("broker", "broker", "Run a broker."),
+    "version": ("version", "version", "Show versions."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used; its help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        found = COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        module = importlib.import_module(f"claudemesh.cli.{found[0]}")
+        command: click.Command = getattr(module, found[1])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A durable, sealed messaging mesh for AI sessions, servers and CI jobs.
+
+    \b
+    First steps:
+      claudemesh daemon up -d --with-broker      a mesh on this machine
+      claudemesh send '#all' 'hello'             send
+      claudemesh inbox                           read
+
+    \b
+    Exit codes: 0 done, 64 wrong use, 69 nobody answers, 70 internal, 73 cannot create,
+    75 try again later, 77 not permitted, 78 wrong configuration.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; never a traceback."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result: Any = cli.main(argv, prog_name="claudemesh", standalone_mode=False)
+    except click.ClickException as error:
+        return _tell(argv, "usage", error.format_message(), USAGE, getattr(error, "ctx", None))
+    except ExitWith as error:
+        return _tell(argv, error.error, error.message, error.code)
+    except click.exceptions.Abort:
+        return TEMPORARY
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more while it shuts down.
+        sys.stdout = sys.stderr
+        return OK
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        return _unforeseen(argv, error)
+    return result if isinstance(result, int) else OK
+
+
+def _unforeseen(argv: Sequence[str], error: Exception) -> int:
+    # Imported here: none of these is needed by a command that succeeds.
+    from claudemesh.client.errors import ClientError
+    from claudemesh.protocol.errors import ProtocolError
+    from claudemesh.runtime.files import UnsafeFile
+
+    if isinstance(error, ClientError):
+        body = error.as_body()
+        return _tell(argv, error.code, error.message, error.exit_code, body=body)
+    if isinstance(error, ProtocolError):
+        return _tell(argv, error.code, error.message, USAGE, body=error.as_body())
+    if isinstance(error, UnsafeFile):
+        return _tell(argv, "unsafe_file", str(error), 77)
+    if isinstance(error, OSError):
+        return _tell(argv, "os_error", str(error), INTERNAL)
+    return _tell(argv, "internal_error", f"{type(error).__name__}: {error}", INTERNAL)
+
+
+def _tell(
+    argv: Sequence[str],
+    code: str,
+    message: str,
+    exit_code: int,
+    ctx: click.Context | None = None,
+    body: Any = None,
+) -> int:
+    if "--json" in argv:
+        output.print_json(body or {"error": code, "message": message})
+    else:
+        output.error(message)
+        if ctx is not None:
+            output.note(f"Try `{ctx.command_path} --help`.")
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

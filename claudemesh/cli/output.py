@@ -1,0 +1,75 @@
+"""What people and programs read: tables on a terminal, tabs in a pipe, JSON when asked for.
+
+Results go to stdout, everything else to stderr. Text of other hosts never reaches the terminal raw.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+
+
+def safe(value: object) -> str:
+    """Return text with control and direction characters spelt out: no terminal obeys another host."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if value is None else str(value))
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON line."""
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """Print one line of result."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Tell the person something that is not the result."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def error(message: str) -> None:
+    """Say what went wrong, in the words that the error has."""
+    note(f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under their columns on a terminal, tab-separated and without a head in a pipe."""
+    shown = [[safe(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in shown:
+            say("\t".join(row))
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *shown, strict=True)]
+    say(_colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
+    for row in shown:
+        say(_line(row, widths))
+
+
+def fields(values: Mapping[str, object]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, values))
+    for name, value in values.items():
+        say(f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _colour(text: str, code: str, stream: Any) -> str:
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"{code}{text}{_PLAIN}"

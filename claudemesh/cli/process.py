@@ -1,0 +1,96 @@
+"""A process that becomes a daemon, alone or with a broker inside: the one place that knows both."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+import uvloop
+
+from claudemesh.cli.mesh import own_name
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.home import home
+from claudemesh.client.membership import create_mesh
+from claudemesh.daemon.app import Daemon
+from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import load_settings
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.files import read_private
+from claudemesh.runtime.logs import get_logger, setup_logging
+
+log = get_logger("daemon")
+
+_EMBEDDED = "127.0.0.1:7900"
+_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|::1)\Z")
+
+
+def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
+    """Run until stopped; returns the exit code. `ExitWith` is logged, then raised for the terminal."""
+    os.umask(0o077)
+    log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
+    setup_logging("info", Path(log_file) if log_file else None)
+    try:
+        return uvloop.run(_run(slug, with_broker, name))
+    except ExitWith as ending:
+        log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
+        raise
+    finally:
+        # Python would wait for a second signal while it shuts down.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.stderr.flush()
+
+
+async def _run(slug: str, with_broker: bool, name: str | None) -> int:
+    async with AsyncExitStack() as stack:
+        if with_broker:
+            await _start_broker(slug, name, stack)
+        paths = DaemonPaths(home(), slug)
+        settings = load_settings(paths.config)
+        setup_level(settings.log_level)
+        daemon = Daemon(paths, settings)
+        await daemon.start()
+        return await daemon.run()
+
+
+def setup_level(level: str) -> None:
+    """Use the level that the settings ask for."""
+    import logging
+
+    logging.getLogger("claudemesh").setLevel(level.upper())
+
+
+async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> None:
+    """Run the embedded broker in this process, where the membership expects it."""
+    import asyncio
+
+    from claudemesh.broker.app import Broker
+    from claudemesh.broker.settings import load_settings as load_broker_settings
+
+    membership = home() / "daemon" / slug / "membership.json"
+    listen = _listen_of(membership) if membership.exists() else _EMBEDDED
+    data_dir = home() / "broker"
+    broker = Broker(load_broker_settings({"listen": listen, "data_dir": data_dir}, {}))
+    await broker.start()
+    stack.push_async_callback(broker.stop)
+    if not membership.exists():
+        client = BrokerClient(broker.url)
+        await asyncio.to_thread(create_mesh, client, broker.admin_token, slug, name or own_name())
+        log.info("mesh_created", mesh=slug)
+
+
+def _listen_of(membership: Path) -> str:
+    url = orjson.loads(read_private(membership))["broker_url"]
+    parts = urlsplit(url)
+    if parts.scheme != "ws" or not _LOOPBACK.match(parts.hostname or ""):
+        raise ExitWith(
+            CONFIGURATION,
+            "broker_elsewhere",
+            f"This mesh's broker is {url}, not one on this machine: start the daemon without --with-broker.",
+        )
+    return f"127.0.0.1:{parts.port or 80}"

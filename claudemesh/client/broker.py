@@ -1,0 +1,86 @@
+"""A broker's HTTP routes: making meshes, registering invites, joining."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from claudemesh.client.errors import ApiError, ClientError
+
+_TIMEOUT_S = 15.0
+
+
+class BrokerClient:
+    """The broker at a ws:// or wss:// URL. Methods raise `ApiError`, or `ClientError` broker_unreachable."""
+
+    def __init__(self, url: str, *, insecure: bool = False) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path.rstrip("/"):
+            raise ClientError(
+                "invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST."
+            )
+        if parts.scheme == "ws" and not insecure and not _is_loopback(parts.hostname):
+            raise ClientError(
+                "insecure_broker_url",
+                f"{url} is not encrypted: use wss://, or --insecure in a network that you trust.",
+            )
+        self.url = url.rstrip("/")
+        self._tls = parts.scheme == "wss"
+        self._host = parts.hostname
+        self._port = parts.port or (443 if self._tls else 80)
+
+    def create_mesh(self, token: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a mesh with its first member."""
+        return self._post("/v1/admin/meshes", body, {"Authorization": f"Bearer {token}"})
+
+    def register_invite(self, link: str) -> dict[str, Any]:
+        """Let the broker know of an invite, so that it can be listed and revoked."""
+        return self._post("/v1/invites", {"invite": link}, {})
+
+    def join(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Become a member."""
+        return self._post("/v1/join", body, {})
+
+    def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=_TIMEOUT_S)
+        with closing(connection):
+            try:
+                connection.request(
+                    "POST", path, orjson.dumps(body), {"Content-Type": "application/json", **headers}
+                )
+                response = connection.getresponse()
+                raw = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise ClientError(
+                    "broker_unreachable",
+                    f"Nobody answers at {self.url} ({error}): check the address, or start it with "
+                    "`claudemesh broker up`.",
+                ) from error
+        answer = _object(raw)
+        if response.status >= 400 or answer is None:
+            raise ApiError(response.status, answer or {"message": f"{self.url} is not a claudemesh broker."})
+        return answer
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

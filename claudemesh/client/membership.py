@@ -1,0 +1,142 @@
+"""Becoming a member: keys first, then the broker, then membership.json (lifecycle.md, Joining).
+
+Crash story: a crash after the keys leaves a folder without membership.json; the next try uses the
+same keys, and the broker answers a join that it had committed before with the same member.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.errors import ClientError, WrongHome
+from claudemesh.client.home import home
+from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
+from claudemesh.protocol.invites import Invite, parse_link, sign_invite
+from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.runtime.files import make_private_dir, read_private, write_atomic
+
+new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
+
+
+def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[str, Any]:
+    """Make a mesh on a broker, with this host as its first member; returns the membership."""
+    check_slug(slug)
+    check_member_name(name)
+    folder = _folder(slug)
+    identity = _identity(folder)
+    made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **_public(identity)}})
+    return _keep(folder, made, slug=slug, broker_url=broker.url, name=name, role="owner", inviter=None)
+
+
+def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
+    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine."""
+    check_member_name(name)
+    invite = parse_link(link)
+    broker = BrokerClient(invite.broker_url, insecure=insecure)
+    folder = _folder(invite.slug)
+    identity = _identity(folder)
+    proof = sign_join(
+        identity,
+        audience=audience_of(invite.broker_url),
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=name,
+    )
+    body = {
+        "invite": link,
+        "name": name,
+        **_public(identity),
+        "ephemeral": False,
+        "proof": base64.b64encode(proof).decode(),
+    }
+    joined = broker.join(body)
+    return _keep(
+        folder,
+        joined,
+        slug=invite.slug,
+        broker_url=invite.broker_url,
+        name=name,
+        role=joined["role"],
+        inviter=invite.inviter_pubkey,
+    )
+
+
+def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
+    """Sign an invite with this host's key; returns it and its link."""
+    folder = home() / "daemon" / slug
+    membership = orjson.loads(read_private(folder / "membership.json"))
+    invite = sign_invite(
+        Identity.from_json(orjson.loads(read_private(folder / "keypair.json"))),
+        broker_url=membership["broker_url"],
+        mesh_id=membership["mesh_id"],
+        slug=slug,
+        invite_id=new_ulid(),
+        role=role,
+        expires_at_ms=time.time_ns() // 1_000_000 + expires_in_s * 1000,
+        uses=uses,
+    )
+    return invite, invite.to_link()
+
+
+def _folder(slug: str) -> Path:
+    folder = home() / "daemon" / slug
+    if (folder / "membership.json").exists():
+        raise WrongHome(
+            "already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it."
+        )
+    make_private_dir(folder)
+    return folder
+
+
+def _identity(folder: Path) -> Identity:
+    path = folder / "keypair.json"
+    if path.exists():
+        return Identity.from_json(orjson.loads(read_private(path)))
+    identity = new_identity(secrets.token_bytes, f"k_{new_ulid()}")
+    write_atomic(path, orjson.dumps({"schema_version": 1, **identity.to_json()}))
+    return identity
+
+
+def _public(identity: Identity) -> dict[str, str]:
+    return {
+        "ed25519_pubkey": identity.ed25519_pubkey,
+        "x25519_pubkey": identity.x25519_pubkey,
+        "x25519_signature": base64.b64encode(identity.x25519_signature).decode(),
+        "key_id": identity.key_id,
+    }
+
+
+def _keep(
+    folder: Path,
+    answer: Mapping[str, Any],
+    *,
+    slug: str,
+    broker_url: str,
+    name: str,
+    role: str,
+    inviter: str | None,
+) -> dict[str, Any]:
+    try:
+        membership = {
+            "schema_version": 1,
+            "mesh_id": answer["mesh_id"],
+            "slug": slug,
+            "broker_url": broker_url,
+            "member_id": answer["member_id"],
+            "name": name,
+            "role": role,
+            "inviter_pubkey": inviter,
+        }
+    except KeyError as error:
+        raise ClientError("bad_answer", f"{broker_url} gave an answer without {error}.") from error
+    write_atomic(folder / "membership.json", orjson.dumps(membership))
+    return membership

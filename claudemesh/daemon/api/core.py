@@ -1,0 +1,72 @@
+"""What the API needs of a running daemon, and nothing more: `daemon/core.py` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.runtime.clock import Clock
+
+
+class LinkLike(Protocol):
+    """The link to the broker, as far as the API asks it something."""
+
+    @property
+    def broker_version(self) -> str | None:
+        """The broker's version as last heard, None before that."""
+        ...
+
+    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = ...) -> Any:
+        """Ask the broker and return its `ok`. `ProtocolError`: the broker's, or broker_unavailable."""
+        ...
+
+
+class CoreLike(Protocol):
+    """A running daemon. Everything that changes something goes through its methods."""
+
+    @property
+    def membership(self) -> Membership: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def settings(self) -> DaemonSettings: ...
+    @property
+    def directory(self) -> Directory: ...
+    @property
+    def bus(self) -> Bus: ...
+    @property
+    def outbox(self) -> OutboxStore: ...
+    @property
+    def inbox(self) -> InboxStore: ...
+    @property
+    def link(self) -> LinkLike: ...
+
+    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Accept a send durably, or answer what is known of its id."""
+        ...
+
+    async def requeue(
+        self, key: str, *, new_client_message_id: str | None = None, patch: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """Send a stuck row's message again, under a new id."""
+        ...
+
+    async def drop(self, key: str, by: str) -> Answer:
+        """Retire a stuck row."""
+        ...
+
+    async def health(self) -> Mapping[str, Any]:
+        """Return what `/v1/health` shows."""
+        ...
+
+    async def render_metrics(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        ...

@@ -1,0 +1,217 @@
+"""GET /v1/events: server-sent events, resumable by the inbox's seq (daemon.md, Events).
+
+Nothing is missed and nothing comes twice: what is stored is read until there is no more, then the bus is
+joined, then the store is read once more up to what the bus will bring; a message that both bring has a seq
+that was sent already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import orjson
+
+from claudemesh.daemon.api.core import CoreLike
+from claudemesh.daemon.api.errors import CLOSE, Refusal, method_not_allowed, reply_to
+from claudemesh.daemon.api.query import parse_query, sequence
+from claudemesh.daemon.api.routes import HeaderField, Operation
+from claudemesh.daemon.api.wire import (
+    SECURITY_HEADERS,
+    WRITE_DEADLINE_S,
+    hang_up,
+    plain,
+    respond,
+    send_within,
+)
+from claudemesh.daemon.bus import BusEvent, Stream
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("api.events")
+
+MAX_STREAMS: Final = 32
+COMMENT_EVERY_S: Final = 15.0
+_REPLAYED_AT_A_TIME: Final = 100
+
+_SINCE = sequence("since")
+_LAST_EVENT_ID: Final = b"last-event-id"
+_TOO_MANY = Refusal(
+    429, "too_many_streams", f"{MAX_STREAMS} event streams are open: close one, or share it.", headers=CLOSE
+)
+_HEADERS = [(b"content-type", b"text/event-stream"), *SECURITY_HEADERS, *CLOSE]
+
+
+class EventStreams:
+    """Serves up to 32 streams; one more is answered with 429.
+
+    A client that does not take an event within `write_deadline_s`, or lets more events wait than the bus
+    holds for it, is cut off; the others do not notice.
+    """
+
+    def __init__(
+        self,
+        core: CoreLike,
+        *,
+        comment_every_s: float = COMMENT_EVERY_S,
+        write_deadline_s: float = WRITE_DEADLINE_S,
+    ) -> None:
+        self._core = core
+        self._comment_every_s = comment_every_s
+        self._write_deadline_s = write_deadline_s
+        self._tasks = TaskOwner()
+        self.open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the client goes, falls behind, or the daemon stops."""
+        try:
+            since = _start(scope)
+            if self.open >= MAX_STREAMS:
+                raise _TOO_MANY
+        except Exception as error:
+            await respond(send, reply_to(error))
+            return
+        self.open += 1
+        reader = _Reader(send, self._write_deadline_s)
+        watch = self._tasks.start(reader.watch(receive), "event_stream_watch")
+        try:
+            await self._stream(reader, since)
+        except StorageError as error:
+            log.error("event_replay_failed", error=str(error))
+            reader.hang_up()
+            await asyncio.wait([watch], timeout=self._write_deadline_s)
+        finally:
+            self.open -= 1
+            watch.cancel()
+
+    async def _stream(self, reader: _Reader, since: int | None) -> None:
+        await reader.begin()
+        if since is not None:
+            since = await self._replay(reader, since)
+        with self._core.bus.subscribe() as stream:
+            reader.follows(stream)
+            if since is not None:
+                since = await self._replay(reader, since)
+            await reader.write(b": live\n\n")
+            await self._go_live(reader, stream, since or 0)
+            if stream.lagged:
+                log.info("event_stream_lagged")
+                await reader.write(b": fell behind, resume with Last-Event-ID\n\n")
+        await reader.end()
+
+    async def _replay(self, reader: _Reader, since: int) -> int:
+        """Send what is stored after `since`; returns the last seq sent."""
+        while not reader.gone:
+            items = await self._core.inbox.replay(since, _REPLAYED_AT_A_TIME)
+            for item in items:
+                since = item["seq"]
+                await reader.write(encode_event(BusEvent("message", item, str(since))))
+            if len(items) < _REPLAYED_AT_A_TIME:
+                break
+        return since
+
+    async def _go_live(self, reader: _Reader, stream: Stream, last: int) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._comment_every_s):
+                    event = await anext(stream)
+            except TimeoutError:
+                await reader.write(b": still here\n\n")
+                continue
+            except StopAsyncIteration:
+                return
+            if event.id is not None:
+                if int(event.id) <= last:
+                    continue
+                last = int(event.id)
+            await reader.write(encode_event(event))
+
+
+class _Reader:
+    """One client of the stream."""
+
+    def __init__(self, send: Send, write_deadline_s: float) -> None:
+        self._send = send
+        self._write_deadline_s = write_deadline_s
+        self._stream: Stream | None = None
+        self.gone = False
+
+    async def watch(self, receive: Receive) -> None:
+        """End the stream when the client has gone."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self._stream is not None:
+            self._stream.close()
+
+    def follows(self, stream: Stream) -> None:
+        """This stream ends with the client."""
+        self._stream = stream
+        if self.gone:
+            stream.close()
+
+    async def begin(self) -> None:
+        """Send the head of the answer."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a chunk; a client that makes no room for it in time is cut off, and counts as gone."""
+        message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        await send_within(self._send, message, self._write_deadline_s)
+
+    async def end(self) -> None:
+        """End the answer properly."""
+        message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send_within(self._send, message, self._write_deadline_s)
+
+    def hang_up(self) -> None:
+        """End it improperly, so that the client knows that something is missing."""
+        hang_up(self._send)
+
+
+def encode_event(event: BusEvent) -> bytes:
+    """Return an event as the stream spells it. JSON holds no raw line break, so one data line does."""
+    head = f"event: {event.event}\n" if event.id is None else f"id: {event.id}\nevent: {event.event}\n"
+    return head.encode() + b"data: " + orjson.dumps(event.data, default=plain) + b"\n\n"
+
+
+def _start(scope: Scope) -> int | None:
+    """Return the seq to resume after; the header wins, because a browser repeats the query it began with."""
+    if scope["method"] != "GET":
+        raise method_not_allowed(["GET"])
+    since: int | None = parse_query(scope["query_string"], [_SINCE])["since"]
+    values = [value for name, value in scope["headers"] if name == _LAST_EVENT_ID]
+    if not values:
+        return since
+    try:
+        header: int = _SINCE.read(values[-1].decode("latin-1"))
+    except ValueError:
+        raise InvalidField(
+            "invalid_header", "Last-Event-ID", "Last-Event-ID must be the id of an event."
+        ) from None
+    return header
+
+
+def _build(core: CoreLike) -> App:
+    return EventStreams(core)
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/events",
+        "Follow what happens, as server-sent events",
+        {200: None},
+        build=_build,
+        query=(_SINCE,),
+        headers=(
+            HeaderField(
+                "Last-Event-ID", {"type": "string"}, "The last id seen: what came after it is sent first."
+            ),
+        ),
+        content_type="text/event-stream",
+    ),
+)

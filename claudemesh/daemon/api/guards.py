@@ -1,0 +1,224 @@
+"""Who may ask at all: judged from the head of a request, before a byte of its body (daemon.md, Local API).
+
+A page in a browser can reach the loopback, so Host, Origin, Referer and Sec-Fetch-Site are judged on every
+connection; the unix socket itself relies on its mode, TCP on a bearer besides.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from claudemesh.daemon.api.errors import CLOSE, Refusal, refused
+from claudemesh.daemon.api.wire import MAX_BODY, respond, too_large
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("api.guards")
+
+MAX_IN_FLIGHT: Final = 64
+# Streams stay open for days and have a limit of their own.
+_UNCOUNTED: Final = frozenset({"/v1/events"})
+
+RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
+
+_WATCHED: Final = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"referer",
+        b"sec-fetch-site",
+        b"authorization",
+        b"content-type",
+        b"content-encoding",
+        b"content-length",
+        b"transfer-encoding",
+    }
+)
+_BROWSER: Final = (b"origin", b"referer", b"sec-fetch-site")
+_OWN_PAGES: Final = frozenset({b"none", b"same-origin"})
+_HOST: Final = re.compile(rb"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{0,5})?|", re.IGNORECASE)
+_JSON_TYPE: Final = re.compile(
+    rb'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
+)
+_BEARER: Final = re.compile(rb"bearer +([!-~]{1,512})", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_BODILESS: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs between doors: origins that may ask, and the bearer that TCP demands (None: no bearer)."""
+
+    allowed_origins: frozenset[bytes] = frozenset()
+    token: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a request is refused; `security` says that somebody should look at it."""
+
+    error: ProtocolError
+    security: bool = False
+
+
+def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules) -> Verdict | None:
+    """Return why a request is refused, or None when it may pass. Nothing of it has been read but its head."""
+    seen: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _WATCHED:
+            if name in seen:
+                return _twice(name)
+            seen[name] = value
+    if _HOST.fullmatch(seen.get(b"host", b"")) is None:
+        return _strange_host()
+    if not seen.keys().isdisjoint(_BROWSER) and not _is_own_page(seen, rules.allowed_origins):
+        return _strange_origin()
+    if method == "OPTIONS":
+        return _preflight()
+    if query and _names_token(query):
+        return _token_in_query()
+    if rules.token is not None and not _has_bearer(seen.get(b"authorization", b""), rules.token):
+        return _no_bearer()
+    return _judge_body(method, seen)
+
+
+def _judge_body(method: str, seen: dict[bytes, bytes]) -> Verdict | None:
+    length = seen.get(b"content-length", b"0")
+    chunked = b"transfer-encoding" in seen
+    if _LENGTH.fullmatch(length) is None:
+        return Verdict(
+            Refusal(400, "invalid_content_length", "Content-Length must be a whole number.", headers=CLOSE)
+        )
+    size = int(length)
+    if method in _BODILESS and not size and not chunked:
+        return None
+    ending = CLOSE if chunked or size > MAX_BODY else ()
+    content_type = seen.get(b"content-type")
+    if content_type is None:
+        wrong_type = size > 0 or chunked
+    else:
+        wrong_type = content_type != b"application/json" and _JSON_TYPE.fullmatch(content_type) is None
+    if wrong_type:
+        return _unsupported("Send the body as Content-Type: application/json.", ending)
+    if seen.get(b"content-encoding", b"identity").lower() != b"identity":
+        return _unsupported("Send the body as it is, without Content-Encoding.", ending)
+    return Verdict(too_large(size)) if size > MAX_BODY else None
+
+
+def _is_own_page(seen: dict[bytes, bytes], allowed: frozenset[bytes]) -> bool:
+    origin = seen.get(b"origin")
+    if origin is not None:
+        return origin in allowed
+    referer = seen.get(b"referer")
+    if referer is not None and _origin_of(referer) not in allowed:
+        return False
+    return referer is not None or seen.get(b"sec-fetch-site", b"none") in _OWN_PAGES
+
+
+def _origin_of(referer: bytes) -> bytes:
+    try:
+        parts = urlsplit(referer)
+    except ValueError:
+        return b""
+    return parts.scheme + b"://" + parts.netloc
+
+
+def _names_token(query: bytes) -> bool:
+    """Tell whether any parameter is called token, however it is spelt."""
+    names = (part.split(b"=", 1)[0] for part in re.split(rb"[&;]", query))
+    return any(unquote_to_bytes(name).strip().lower() == b"token" for name in names)
+
+
+def _has_bearer(authorization: bytes, token: bytes) -> bool:
+    match = _BEARER.fullmatch(authorization)
+    # Something is compared whatever came, so that time does not tell a missing token from a wrong one.
+    return hmac.compare_digest(match[1] if match else b"", token) and match is not None
+
+
+def _twice(name: bytes) -> Verdict:
+    if name == b"host":
+        return _strange_host()
+    text = f"Give the header {name.decode()} once."
+    return Verdict(Refusal(400, "duplicate_header", text, headers=CLOSE, header=name.decode()))
+
+
+def _strange_host() -> Verdict:
+    text = "Ask for localhost, 127.0.0.1 or [::1]: this API answers under no other name."
+    return Verdict(Refusal(403, "host_not_allowed", text, headers=CLOSE), security=True)
+
+
+def _strange_origin() -> Verdict:
+    text = "Web pages may not use this API; add the page's origin to [ipc] allowed_origins if it is yours."
+    return Verdict(Refusal(403, "origin_not_allowed", text, headers=CLOSE), security=True)
+
+
+def _preflight() -> Verdict:
+    return Verdict(
+        Refusal(403, "preflight_refused", "This API takes no cross-origin requests.", headers=CLOSE)
+    )
+
+
+def _token_in_query() -> Verdict:
+    text = "Never put a token into a URL: send it as Authorization: Bearer, and rotate this one."
+    return Verdict(Refusal(400, "token_in_query", text, headers=CLOSE), security=True)
+
+
+def _no_bearer() -> Verdict:
+    headers = (*CLOSE, (b"www-authenticate", b"Bearer"))
+    text = "Send Authorization: Bearer with the content of the file local_token."
+    return Verdict(Refusal(401, "unauthenticated", text, headers=headers), security=True)
+
+
+def _unsupported(text: str, ending: Sequence[tuple[bytes, bytes]]) -> Verdict:
+    return Verdict(Refusal(415, "unsupported_media_type", text, headers=tuple(ending)))
+
+
+_BUSY = Refusal(
+    429,
+    "daemon_busy",
+    f"{MAX_IN_FLIGHT} requests are being answered already: try again shortly.",
+    headers=(*CLOSE, (b"retry-after", b"1")),
+)
+
+
+class Guards:
+    """Plain ASGI middleware: refuses what `judge` refuses, and lets 64 requests in at a time."""
+
+    def __init__(self, app: App, rules: Rules, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+        self._app = app
+        self._rules = rules
+        self._max_in_flight = max_in_flight
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the refusal, or pass the request on as it came."""
+        if scope["type"] != "http":
+            return
+        verdict = judge(scope["method"], scope["headers"], scope["query_string"], self._rules)
+        if verdict is not None:
+            _note(verdict, scope)
+            await respond(send, refused(verdict.error))
+        elif scope["path"] in _UNCOUNTED:
+            await self._app(scope, receive, send)
+        elif self.in_flight >= self._max_in_flight:
+            await respond(send, refused(_BUSY))
+        else:
+            self.in_flight += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self.in_flight -= 1
+
+
+def _note(verdict: Verdict, scope: Scope) -> None:
+    if verdict.security:
+        # The path only: a query may hold the very secret that this is about.
+        log.warning(
+            "security_event", reason=verdict.error.code, method=scope["method"], path=scope["path"][:200]
+        )

@@ -1,0 +1,120 @@
+"""Topics, asked of the broker: all of this is idempotent and needs the link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from claudemesh.daemon.api.core import CoreLike
+from claudemesh.daemon.api.errors import Reply
+from claudemesh.daemon.api.paging import Item, listed, page
+from claudemesh.daemon.api.query import name_cursor, page_limit
+from claudemesh.daemon.api.routes import Operation, Request
+from claudemesh.daemon.api.schemas import (
+    TopicBody,
+    TopicCreateBody,
+    TopicCreated,
+    TopicPage,
+    TopicSubscribed,
+)
+from claudemesh.protocol.ids import check_topic
+from claudemesh.runtime.clock import iso_ms
+
+
+async def create(core: CoreLike, request: Request) -> Reply:
+    """Make a topic; 201 when it is new, 200 when it was there."""
+    body: TopicCreateBody = request.body
+    mode = {} if body.mode is None else {"mode": body.mode}
+    answer = await core.link.call("topic_create", {"topic": _name(body.topic), **mode})
+    created = bool(answer["created"])
+    return Reply(
+        201 if created else 200, {"topic": answer["topic"], "mode": answer["mode"], "created": created}
+    )
+
+
+async def subscribe(core: CoreLike, request: Request) -> Reply:
+    """Receive what is posted to a topic from now on."""
+    return await _set_subscribed(core, request, subscribed=True)
+
+
+async def unsubscribe(core: CoreLike, request: Request) -> Reply:
+    """Receive nothing more of a topic."""
+    return await _set_subscribed(core, request, subscribed=False)
+
+
+async def list_topics(core: CoreLike, request: Request) -> Reply:
+    """The mesh's topics, by name."""
+    answer = await core.link.call("topic_list", {})
+    items = sorted((_item(topic) for topic in answer["items"]), key=_cursor)
+    return await page(request, listed(items, _cursor), _cursor, request.query["limit"])
+
+
+async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool) -> Reply:
+    body: TopicBody = request.body
+    topic = _name(body.topic)
+    await core.link.call("topic_subscribe" if subscribed else "topic_unsubscribe", {"topic": topic})
+    return Reply(200, {"topic": topic, "subscribed": subscribed})
+
+
+def _name(text: str) -> str:
+    return check_topic(text.removeprefix("#"))
+
+
+def _item(topic: Mapping[str, Any]) -> dict[str, Any]:
+    created_at = topic.get("created_at")
+    return {
+        "topic": topic["topic"],
+        "mode": topic["mode"],
+        "subscribed": bool(topic.get("subscribed")),
+        "subscribers": topic.get("subscribers", 0),
+        # protocol.md, Envelope: bodies of topics travel unsealed until topics have keys, and this says so.
+        "sealed": False,
+        "created_at": iso_ms(created_at) if isinstance(created_at, int) else None,
+    }
+
+
+def _cursor(item: Item) -> str:
+    name: str = item["topic"]
+    return name
+
+
+_ERRORS = (403, 404, 409, 503)
+
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/topic/create",
+        "Make a topic or a queue",
+        {200: TopicCreated, 201: TopicCreated},
+        create,
+        body=TopicCreateBody,
+        errors=_ERRORS,
+    ),
+    Operation(
+        "POST",
+        "/v1/topic/subscribe",
+        "Receive what is posted to a topic",
+        {200: TopicSubscribed},
+        subscribe,
+        body=TopicBody,
+        errors=_ERRORS,
+    ),
+    Operation(
+        "POST",
+        "/v1/topic/unsubscribe",
+        "Receive nothing more of a topic",
+        {200: TopicSubscribed},
+        unsubscribe,
+        body=TopicBody,
+        errors=_ERRORS,
+    ),
+    Operation(
+        "GET",
+        "/v1/topic/list",
+        "List the mesh's topics",
+        {200: TopicPage},
+        list_topics,
+        query=(page_limit(), name_cursor()),
+        errors=_ERRORS,
+    ),
+)

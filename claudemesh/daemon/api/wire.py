@@ -1,0 +1,111 @@
+"""Bytes to and from the client, each with a bound on size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from claudemesh.daemon.api.errors import CLOSE, INTERNAL, JSON, Refusal, Reply, log
+from claudemesh.runtime.http import BodyTooLarge, Message, Receive, Send, read_body
+
+MAX_BODY: Final = 1 << 20
+MAX_RESPONSE: Final = 10 << 20
+BODY_DEADLINE_S: Final = 10.0
+WRITE_DEADLINE_S: Final = 10.0
+# Unread bytes of a refused body that the server may read and forget, so that the client sees the answer.
+_DISCARDED: Final = 8 << 20
+_PIECE: Final = 256 << 10
+
+SECURITY_HEADERS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+_JSON_HEADERS: Final = ((b"content-type", JSON), *SECURITY_HEADERS)
+
+
+async def body_of(receive: Receive) -> bytes:
+    """Read a request's whole body. `Refusal` 413 past 1 MiB, 408 past 10 s; `ClientGone`."""
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            return await read_body(receive, MAX_BODY)
+    except BodyTooLarge:
+        raise too_large(None) from None
+    except TimeoutError:
+        raise Refusal(
+            408, "request_timeout", f"Send the whole body within {BODY_DEADLINE_S:.0f} s.", headers=CLOSE
+        ) from None
+
+
+def too_large(length: int | None) -> Refusal:
+    """The error of a body past 1 MiB; one of unknown or great length ends the connection too."""
+    ends = length is None or length > _DISCARDED
+    return Refusal(
+        413,
+        "payload_too_large",
+        f"A body may have {MAX_BODY} bytes: send less, or share it as a file.",
+        headers=CLOSE if ends else (),
+        limit=MAX_BODY,
+    )
+
+
+async def respond(send: Send, reply: Reply) -> None:
+    """Send a reply. A client that does not take a piece of it within 10 s is cut off."""
+    raw, reply = _encode(reply)
+    content_type = _JSON_HEADERS if reply.content_type is JSON else _typed(reply.content_type)
+    length = (b"content-length", b"%d" % len(raw))
+    await send(
+        {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": [*content_type, length, *reply.headers],
+        }
+    )
+    if len(raw) <= _PIECE:
+        await send({"type": "http.response.body", "body": raw})
+        return
+    for start in range(0, len(raw), _PIECE):
+        more = start + _PIECE < len(raw)
+        piece = {"type": "http.response.body", "body": raw[start : start + _PIECE], "more_body": more}
+        await send_within(send, piece, WRITE_DEADLINE_S)
+
+
+async def send_within(send: Send, message: Message, deadline_s: float) -> None:
+    """Send one ASGI message; when the client has not made room for it in time, the connection is cut."""
+    timer = asyncio.get_running_loop().call_later(deadline_s, hang_up, send)
+    try:
+        await send(message)
+    finally:
+        timer.cancel()
+
+
+def hang_up(send: Send) -> None:
+    """Cut the connection, unsent bytes included.
+
+    ASGI has no message for it: closing waits until the client has read, which this one does not.
+    So the server's own object is asked, and without one nothing happens.
+    """
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:
+        log.info("client_too_slow")
+        transport.abort()
+
+
+def _encode(reply: Reply) -> tuple[bytes, Reply]:
+    if isinstance(reply.body, bytes):
+        return reply.body, reply
+    try:
+        return orjson.dumps(reply.body, default=plain), reply
+    except TypeError as error:
+        log.error("reply_not_json", error=str(error), exc_info=error)
+        return orjson.dumps(INTERNAL.body), INTERNAL
+
+
+def plain(value: object) -> Any:
+    """Give orjson a dict for a read-only mapping."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _typed(content_type: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"content-type", content_type), *SECURITY_HEADERS)

@@ -1,0 +1,125 @@
+"""SIGKILL between any two durable steps: after the restart the contract holds (README, What is promised)."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import random
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.support.audit import assert_contract, wait_received
+from tests.support.processes import Broker, Daemon, Mesh, mesh, until
+
+SENDS = 6
+POSTS = 2
+SEND_PATH = ["d1", "d2", "d3", "d4", "d5", "d6", "d7"]
+RECEIVE_PATH = ["r1", "r2", "r3"]
+ACCEPT_PATH = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10", "p1", "p2"]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def running() -> Generator[Mesh]:
+    """One mesh for all of these; each test restarts the process that it kills."""
+    with mesh("alice", "bob", "carol") as made:
+        alice = made.daemons["alice"]
+        assert alice.request("POST", "/v1/topic/create", {"topic": "news"})[0] in (200, 201)
+        for name in ("bob", "carol"):
+            assert made.daemons[name].request("POST", "/v1/topic/subscribe", {"topic": "news"})[0] == 200
+        yield made
+
+
+class Victim:
+    """A process that dies at each of its failpoints in turn, and is restarted by whoever notices."""
+
+    def __init__(self, process: Broker | Daemon, strikes: list[str]) -> None:
+        self.process = process
+        self._strikes = strikes
+        process.stop()
+        process.start(self._strikes[0])
+        process.ready()
+
+    def revive(self) -> bool:
+        """Restart it if it has died; returns whether every strike is past."""
+        if self._strikes and not self.process.running:
+            self.process.wait_killed()
+            del self._strikes[0]
+            self.process.start(self._strikes[0] if self._strikes else "")
+            until(self._answers, "the victim answers again, or has died again")
+        return not self._strikes
+
+    def _answers(self) -> bool:
+        if not self.process.running:
+            return True
+        if isinstance(self.process, Daemon):
+            return self.process.request("GET", "/v1/health")[0] == 200
+        return self.process.is_ready()
+
+
+def send_surely(daemon: Daemon, victim: Victim, path: str, body: dict[str, Any]) -> str:
+    """Send until it is answered, as a careful program does: the same id, the same text, again."""
+    message_id = f"crash-{next(_numbers)}"
+
+    def answered() -> bool:
+        victim.revive()
+        try:
+            status, answer = daemon.request("POST", path, {**body, "client_message_id": message_id})
+        except (OSError, http.client.HTTPException):
+            return False
+        assert status in (200, 202), answer
+        return True
+
+    until(answered, "the send is answered")
+    return message_id
+
+
+def strike(running: Mesh, process: Broker | Daemon, *failpoints: str) -> None:
+    """Send dms and topic posts while a process dies at its failpoints, then hold all to the contract."""
+    alice, bob, carol = (running.daemons[name] for name in ("alice", "bob", "carol"))
+    victim = Victim(process, list(failpoints))
+    dms = [
+        send_surely(alice, victim, "/v1/send", {"to": "bob", "message": f"dm {number}"})
+        for number in range(SENDS)
+    ]
+    posts = [
+        send_surely(alice, victim, "/v1/topic/post", {"topic": "news", "message": f"post {number}"})
+        for number in range(POSTS)
+    ]
+    until(victim.revive, "every failpoint has struck")
+    process.ready()
+    alice.ready()
+    assert_contract(running, alice, [bob], dms + posts)
+    wait_received(carol, posts)
+    received = [item["client_message_id"] for item in carol.inbox()]
+    assert [received.count(message_id) for message_id in posts] == [1] * POSTS
+
+
+@pytest.mark.parametrize("point", SEND_PATH)
+def test_a_daemon_killed_on_the_send_path_loses_and_doubles_nothing(running: Mesh, point: str) -> None:
+    """Every acknowledged send ends `done` with one message, wherever the sender's daemon dies."""
+    strike(running, running.daemons["alice"], f"{point}=kill@2")
+
+
+@pytest.mark.parametrize("point", RECEIVE_PATH)
+def test_a_daemon_killed_on_the_receive_path_has_each_message_once(running: Mesh, point: str) -> None:
+    """No ack before the row is durable; no second row after a repeated delivery."""
+    strike(running, running.daemons["bob"], f"{point}=kill@2")
+
+
+@pytest.mark.parametrize("point", ACCEPT_PATH)
+def test_a_broker_killed_during_accept_has_all_five_side_effects_or_none(running: Mesh, point: str) -> None:
+    """One broker id per send; no dedupe row without its message, history and deliveries."""
+    strike(running, running.broker, f"{point}=kill@2")
+
+
+def test_a_daemon_killed_twice_on_the_send_path_still_converges(running: Mesh) -> None:
+    """Also when recovery itself is interrupted: pairs of failpoints, chosen by a printed seed."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    chosen = random.Random(seed).sample([(a, b) for a in SEND_PATH[2:] for b in ("d4", "d5", "d6")], 3)
+    for first, second in chosen:
+        strike(running, running.daemons["alice"], f"{first}=kill@2", f"{second}=kill@1")

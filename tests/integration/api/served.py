@@ -1,0 +1,270 @@
+"""The real API on a real unix socket over real stores, in this test's own loop; the broker is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from claudemesh.daemon.api import build_api
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.core import Core
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.inbox.opening import Opener
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.link import Link, LinkHandlers
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.accept import Outbox
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.requeue import Requeue
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.ids import UlidFactory
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import SystemClock
+from claudemesh.runtime.http import App, HttpServer, bind_tcp, bind_unix
+from tests.support.daemon import MESH_ID, NOW, directory_of, person, sealer_of
+
+READ_LIMIT_S = 10.0
+
+_clock = SystemClock()
+new_id = UlidFactory(_clock.wall_ms, os.urandom).new
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer as it came over the wire."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The code; fails when the answer has not the one shape of errors."""
+        value = self.json
+        assert self.headers["content-type"] == "application/json"
+        assert value["message"].endswith("."), value
+        assert "Traceback" not in value["message"]
+        return str(value["error"])
+
+
+class BrokerAnswers:
+    """Stands where the link does, for what the API asks of the broker: fixed answers, calls noted."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = answers
+        self.calls: list[tuple[str, Mapping[str, Any]]] = []
+        self.connected = True
+        self.lag_ms = 1
+        self.broker_version = "9.9.9"
+        self.last_error = None
+
+    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = 10.0) -> Any:
+        self.calls.append((method, params))
+        answer = self._answers[method]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Served:
+    """A daemon's API that answers; `core` is what is behind it."""
+
+    core: Core
+    sock: Path
+    app: App
+    port: int = 0
+    _last_seq: int = field(default=0)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(self.sock), limit=1 << 24)
+
+    async def raw(self, data: bytes, *, eof: bool = False) -> bytes:
+        """Send bytes as they are; return what comes back until the server closes or falls silent."""
+        reader, writer = await self.connect()
+        received = b""
+        try:
+            writer.write(data)
+            if eof:
+                writer.write_eof()
+            while chunk := await asyncio.wait_for(reader.read(1 << 16), READ_LIMIT_S):
+                received += chunk
+                if _is_whole(received):
+                    break
+        except (ConnectionError, BrokenPipeError):
+            pass
+        finally:
+            writer.close()
+        return received
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """One request; a body that is no bytes is sent as JSON."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        given = {"Host": "localhost", **({"Content-Type": "application/json"} if raw else {})}
+        given |= {"Content-Length": str(len(raw))} if raw or method == "POST" else {}
+        given |= headers or {}
+        head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+        return parse(await self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + raw))
+
+    async def send(self, body: Any, headers: Mapping[str, str] | None = None) -> Response:
+        return await self.ask("POST", "/v1/send", body, headers)
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Every row of the outbox."""
+        rows, _ = await self.core.outbox.page(None, 500, None)
+        return rows
+
+    async def receive(self, *bodies: str, **changes: Any) -> list[InboxRow]:
+        """Store messages as received, and publish them, as the receiver does."""
+        from claudemesh.daemon.bus import BusEvent
+        from claudemesh.daemon.inbox.store import item
+
+        rows = [replace(inbox_row(body), **changes) for body in bodies]
+        seqs = await self.core.inbox.insert(rows)
+        self.core.bus.publish(
+            [BusEvent("message", item(row, seq), str(seq)) for row, seq in zip(rows, seqs, strict=True) if seq]
+        )
+        return rows
+
+
+def _is_whole(received: bytes) -> bool:
+    head, found, body = received.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(body) >= int(line.split(b":")[1])
+    return False
+
+
+def parse(raw: bytes) -> Response:
+    """Read one answer with a Content-Length."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return Response(int(first.split()[1]), headers, body)
+
+
+def inbox_row(body: str) -> InboxRow:
+    """A message of somebody's."""
+    return InboxRow(
+        id=new_id(),
+        client_message_id=new_id(),
+        sender_member_id="01899e2d-0000-7000-8000-0000000000aa",
+        broker_message_id=new_id(),
+        history_id=1,
+        mesh="demo",
+        kind="dm",
+        topic=None,
+        sender_pubkey="ab" * 32,
+        sender_name="bob",
+        body=body,
+        meta=None,
+        priority="next",
+        received_at=NOW,
+        reply_to_id=None,
+    )
+
+
+def _nothing(*_: Any) -> None:
+    return None
+
+
+def _real_link(membership: Membership, identity: Any) -> Link:
+    """A link that nobody runs: it is offline for good."""
+    handlers = LinkHandlers(_nothing, _nothing, _nothing, _nothing, _nothing)
+    return Link(
+        membership, identity, _clock, Backoff(1, 2), handlers, instance_id=new_id(), host_fingerprint="h"
+    )
+
+
+async def _no_refresh() -> None:
+    return None
+
+
+def _core(folder: Path, outbox: OutboxStore, inbox: InboxStore, link: Any, settings: DaemonSettings) -> Core:
+    alice, bob = person("alice"), person("bob")
+    directory = directory_of(folder, alice, bob)
+    sealer = sealer_of(alice, directory)
+    membership = Membership(
+        MESH_ID, "demo", "ws://127.0.0.1:1", alice.member_id, "alice", "owner", None
+    )
+    link = link or _real_link(membership, alice.identity)
+    bus, metrics, backoff = Bus(), DaemonMetrics(), Backoff(1, 2)
+    gate = Outbox(outbox, sealer, directory, _clock, new_id, lambda: None)
+    opener = Opener(alice.identity, MESH_ID, "demo", new_id, 1 << 20)
+    receiver = Receiver(inbox, opener, directory, _no_refresh, link, bus, _clock, metrics.received)
+
+    async def unknown_at_broker(ids: list[str]) -> dict[str, Any]:
+        return {}
+
+    operator = Requeue(outbox, gate, sealer, directory, _clock, new_id, unknown_at_broker)
+    return Core(
+        membership=membership,
+        identity=alice.identity,
+        clock=_clock,
+        settings=settings,
+        directory=directory,
+        bus=bus,
+        outbox_store=outbox,
+        inbox=inbox,
+        gate=gate,
+        drain=Drain(outbox, link, _clock, backoff, _nothing),
+        receiver=receiver,
+        link=link,
+        operator=operator,
+        metrics=metrics,
+        degraded=list,
+        pid=os.getpid(),
+    )
+
+
+@asynccontextmanager
+async def served(
+    folder: Path,
+    *,
+    link: Any = None,
+    settings: DaemonSettings | None = None,
+    token: bytes | None = None,
+    tcp: bool = False,
+    wrap: Any = None,
+) -> AsyncGenerator[Served]:
+    """Serve the API over fresh stores in `folder`; `wrap` may replace the app that is served."""
+    outbox = await OutboxStore.open(folder / "outbox.db")
+    inbox = await InboxStore.open(folder / "inbox.db", _clock)
+    core = _core(folder, outbox, inbox, link, settings or DaemonSettings())
+    app = wrap(core) if wrap is not None else build_api(core, token=token)
+    listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "sock")
+    port = listener.getsockname()[1] if tcp else 0
+    server = HttpServer(app, listener)
+    await server.start()
+    try:
+        yield Served(core, folder / "sock", app, port)
+    finally:
+        core.bus.close()
+        await server.stop()
+        await core._gate.close()
+        await outbox.close()
+        await inbox.close()
+
+
+def shuffled(items: list[Any], seed: int) -> list[Any]:
+    """The items in an order that the seed alone decides."""
+    mixed = list(items)
+    random.Random(seed).shuffle(mixed)
+    return mixed

@@ -1,0 +1,74 @@
+"""The contract, read off the databases of a mesh after everything has come to rest."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import Daemon, Mesh, until
+
+
+def rows(path: Path, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    """Read from a database, also while its process runs."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return connection.execute(query, arguments).fetchall()
+    finally:
+        connection.close()
+
+
+def broker_rows(mesh: Mesh, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    """Read from the broker's database."""
+    return rows(mesh.broker.data / "broker.db", query, *arguments)
+
+
+def wait_done(sender: Daemon, ids: list[str]) -> None:
+    """Wait until every send is `done`."""
+
+    def all_done() -> bool:
+        outbox = sender.outbox()
+        return all(outbox[message_id]["status"] == "done" for message_id in ids)
+
+    until(all_done, f"{len(ids)} sends of {sender.name} are done")
+
+
+def wait_received(receiver: Daemon, ids: list[str]) -> None:
+    """Wait until every message is in the inbox."""
+    until(
+        lambda: set(ids) <= {item["client_message_id"] for item in receiver.inbox()},
+        f"{len(ids)} messages are in {receiver.name}'s inbox",
+    )
+
+
+def assert_contract(mesh: Mesh, sender: Daemon, receivers: list[Daemon], ids: list[str]) -> None:
+    """Nothing acknowledged missing, one broker id per send, one inbox row, all five side effects or none."""
+    wait_done(sender, ids)
+    for receiver in receivers:
+        wait_received(receiver, ids)
+        received = [item["client_message_id"] for item in receiver.inbox()]
+        assert [received.count(message_id) for message_id in ids] == [1] * len(ids)
+    outbox = sender.outbox()
+    accepted = dict(
+        broker_rows(mesh, "SELECT client_message_id, broker_message_id FROM client_message_dedupe")
+    )
+    for message_id in ids:
+        assert outbox[message_id]["broker_message_id"] == accepted[message_id]
+    assert_no_orphans(mesh)
+    until(lambda: not broker_rows(mesh, "SELECT 1 FROM delivery_queue"), "every delivery is acknowledged")
+
+
+def assert_no_orphans(mesh: Mesh) -> None:
+    """A dedupe row exists iff the accept committed: each has its body and history, and they have it."""
+    bodies = "SELECT id FROM message_queue UNION ALL SELECT id FROM topic_message"
+    dedupe = "SELECT broker_message_id FROM client_message_dedupe"
+    history = "SELECT broker_message_id FROM message_history"
+    counts = {}
+    for name, query in (("dedupe", dedupe), ("bodies", bodies), ("history", history)):
+        found = [row[0] for row in broker_rows(mesh, query)]
+        assert len(found) == len(set(found)), name
+        counts[name] = set(found)
+    assert counts["dedupe"] == counts["bodies"] == counts["history"]
+    for table in ("delivery_queue", "mention_index"):
+        orphans = broker_rows(mesh, f"SELECT count(*) FROM {table} WHERE broker_message_id NOT IN ({dedupe})")
+        assert orphans == [(0,)]

@@ -1,0 +1,264 @@
+"""A mesh of real processes in a temporary folder: a broker, daemons, kills, restarts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+WAIT_S = 30.0
+POLL_S = 0.01
+
+
+def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
+    """Poll a condition of another process until it is truthy; fails the test with `what` otherwise."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while True:
+        with suppress(OSError, http.client.HTTPException):
+            if result := condition():
+                return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        pause.wait(POLL_S)
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=WAIT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Process:
+    """One claudemesh process, with or without armed failpoints."""
+
+    def __init__(self, arguments: list[str], home: Path, log: Path) -> None:
+        self.arguments = arguments
+        self.home = home
+        self.log = log
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self, failpoints: str = "") -> None:
+        """Start the process; it is not ready yet."""
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
+            "CLAUDEMESH_HOME": str(self.home),
+            "CLAUDEMESH_FAILPOINTS": failpoints,
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.armed", *self.arguments],
+                cwd=REPOSITORY,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None
+        return self._popen.pid
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        assert self._popen is not None
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and return the exit code."""
+        assert self._popen is not None
+        self._popen.terminate()
+        return self._popen.wait(WAIT_S)
+
+    def wait_killed(self) -> None:
+        """Wait until a failpoint has killed it."""
+        assert self._popen is not None
+        assert self._popen.wait(WAIT_S) == -signal.SIGKILL, self.log.read_text()[-3000:]
+
+
+class Broker(Process):
+    """An embedded broker on a port of its own, the same after every restart."""
+
+    def __init__(self, root: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.data = root / "broker"
+        arguments = ["broker", "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", str(self.data)]
+        super().__init__(arguments, root / "broker-home", root / "broker.log")
+        self.url = f"ws://127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        with closing(connection):
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+
+    def ready(self) -> None:
+        """Wait until it answers."""
+
+        def answers() -> bool:
+            assert self.running, self.log.read_text()[-3000:]
+            return self.is_ready()
+
+        until(answers, "the broker is ready")
+
+
+class Daemon(Process):
+    """One member's daemon."""
+
+    def __init__(self, root: Path, name: str, slug: str) -> None:
+        home = root / name
+        super().__init__(["daemon", "up"], home, root / f"{name}.log")
+        self.name = name
+        self.root = home / "daemon" / slug
+        self.sock = self.root / "sock"
+
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """One request to the local API: status and JSON."""
+        connection = _SocketConnection(self.sock)
+        with closing(connection):
+            raw = None if body is None else json.dumps(body)
+            all_headers = {"Content-Type": "application/json", **(headers or {})} if raw else headers or {}
+            connection.request(method, path, raw, all_headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def send(self, to: str, message: str, **fields: Any) -> tuple[int, Any]:
+        """POST /v1/send."""
+        return self.request("POST", "/v1/send", {"to": to, "message": message, **fields})
+
+    def post(self, topic: str, message: str, **fields: Any) -> tuple[int, Any]:
+        """POST /v1/topic/post."""
+        return self.request("POST", "/v1/topic/post", {"topic": topic, "message": message, **fields})
+
+    def inbox(self) -> list[dict[str, Any]]:
+        """Every message received, oldest first."""
+        items: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            _, page = self.request("GET", f"/v1/inbox?limit=500{after}")
+            items += page["items"]
+            if page["next"] is None:
+                return items
+            after = f"&after={page['next']}"
+
+    def outbox(self) -> dict[str, dict[str, Any]]:
+        """Every row by its client_message_id."""
+        items: dict[str, dict[str, Any]] = {}
+        after = ""
+        while True:
+            _, page = self.request("GET", f"/v1/outbox?limit=500{after}")
+            items |= {item["client_message_id"]: item for item in page["items"]}
+            if page["next"] is None:
+                return items
+            after = f"&after={page['next']}"
+
+    def ready(self, *, connected: bool = True) -> None:
+        """Wait until the API answers and, if wanted, the link is up."""
+
+        def answers() -> bool:
+            assert self.running, self.log.read_text()[-3000:]
+            status, health = self.request("GET", "/v1/health")
+            return status == 200 and (health["connected"] or not connected)
+
+        until(answers, f"{self.name} is ready")
+
+
+class Mesh:
+    """A broker and daemons; `alice` made the mesh, the others joined."""
+
+    slug = "demo"
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.broker = Broker(root)
+        self.daemons: dict[str, Daemon] = {}
+
+    def cli(self, daemon: Daemon, *arguments: str) -> str:
+        """Run a command of the CLI as that host; returns its standard output."""
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
+            "CLAUDEMESH_HOME": str(daemon.home),
+            "PYTHONPATH": str(REPOSITORY),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "claudemesh", *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+        )
+        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done.stdout
+
+    def add(self, name: str) -> Daemon:
+        """A new member: the first makes the mesh, later ones join by invite. Not started yet."""
+        daemon = Daemon(self.root, name, self.slug)
+        if not self.daemons:
+            token = str(self.broker.data / "admin_token")
+            create = ["mesh", "create", self.slug, "--broker", self.broker.url, "--name", name]
+            self.cli(daemon, *create, "--admin-token-file", token)
+        else:
+            owner = next(iter(self.daemons.values()))
+            invite = json.loads(self.cli(owner, "invite", "create", "--json"))["invite"]
+            self.cli(daemon, "join", invite, "--name", name)
+        self.daemons[name] = daemon
+        return daemon
+
+    def stop(self) -> None:
+        """Kill what still runs."""
+        for process in (*self.daemons.values(), self.broker):
+            if process.running:
+                process.kill()
+
+
+@contextmanager
+def mesh(*names: str, start: bool = True) -> Generator[Mesh]:
+    """A mesh with these members, all of them started and connected unless told otherwise."""
+    # A short folder: a socket path has at most 107 bytes.
+    root = Path(tempfile.mkdtemp(prefix="cm-"))
+    made = Mesh(root)
+    try:
+        made.broker.start()
+        made.broker.ready()
+        for name in names:
+            made.add(name)
+        if start:
+            for daemon in made.daemons.values():
+                daemon.start()
+            for daemon in made.daemons.values():
+                daemon.ready()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""A proxy between daemons and broker that sees frames: drop, double, delay or cut on a named one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from claudemesh.runtime.services import TaskOwner
+
+FORWARD, DROP, DOUBLE, CUT, CUT_AFTER = "forward", "drop", "double", "cut", "cut_after"
+
+
+@dataclass
+class Rules:
+    """What happens to the n-th frame of a type (from 1); everything else is forwarded."""
+
+    actions: dict[tuple[str, int], str] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    struck: list[tuple[str, int]] = field(default_factory=list)
+
+    def judge(self, text: str) -> str:
+        """Count a frame and say what to do with it."""
+        kind = json.loads(text)["type"]
+        number = self.seen[kind] = self.seen.get(kind, 0) + 1
+        action = self.actions.get((kind, number), FORWARD)
+        if action != FORWARD:
+            self.struck.append((kind, number))
+        return action
+
+
+class _Cut(Exception):
+    """The connection ends here, without a goodbye."""
+
+
+async def _pump(receive: Callable, send: Callable, rules: Rules) -> None:  # type: ignore[type-arg]
+    while True:
+        text = await receive()
+        action = rules.judge(text)
+        if action == CUT:
+            raise _Cut
+        if action != DROP:
+            await send(text)
+        if action == DOUBLE:
+            await send(text)
+        if action == CUT_AFTER:
+            raise _Cut
+
+
+async def _serve_one(client: ServerConnection, broker_port: int, rules: Rules) -> None:
+    # The broker must see the address that the daemon dialled: the hello is signed for it.
+    own_port = client.local_address[1]
+    options = {"compression": None, "max_size": None, "proxy": None, "ping_interval": None}
+    async with connect(
+        f"ws://127.0.0.1:{own_port}/v1/ws",
+        host="127.0.0.1",
+        port=broker_port,
+        subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
+        **options,  # type: ignore[arg-type]
+    ) as broker:
+        tasks = TaskOwner()
+        pumps = [
+            tasks.start(_pump(client.recv, broker.send, rules), "up"),
+            tasks.start(_pump(broker.recv, client.send, rules), "down"),
+        ]
+        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        await tasks.stop()
+        for task in done:
+            error = task.exception()
+            if isinstance(error, _Cut):
+                client.transport.abort()
+                broker.transport.abort()
+            elif isinstance(error, ConnectionClosed) and error.rcvd is not None:
+                await client.close(error.rcvd.code, error.rcvd.reason)
+
+
+@contextmanager
+def proxy(broker_port: int, rules: Rules) -> Generator[int]:
+    """Run a proxy in a thread of its own; yields its port."""
+    ready: threading.Event = threading.Event()
+    state: dict[str, object] = {}
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        state["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
+        loop = asyncio.get_running_loop()
+        options = {"compression": None, "max_size": None, "ping_interval": None}
+        async with serve(
+            lambda client: _serve_one(client, broker_port, rules),
+            "127.0.0.1",
+            0,
+            subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
+            **options,  # type: ignore[arg-type]
+        ) as server:
+            state["port"] = server.sockets[0].getsockname()[1]
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield state["port"]  # type: ignore[misc]
+    finally:
+        state["stop"]()  # type: ignore[operator]
+        thread.join(10)
