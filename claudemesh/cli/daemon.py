@@ -166,7 +166,7 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 @json_option
 def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
     """Send a dead or pending row's message again, under a new id. The old row stays, aborted."""
-    body: dict[str, Any] = {"client_message_id": new_client_id}
+    body: dict[str, Any] = {"new_client_message_id": new_client_id}
     if patch_payload is not None:
         try:
             body["patch"] = orjson.loads(patch_payload.read())

@@ -126,7 +126,6 @@ class Daemon:
         self._link = Link(
             membership,
             identity,
-            clock,
             backoff,
             LinkHandlers(
                 self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event

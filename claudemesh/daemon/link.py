@@ -39,7 +39,6 @@ from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.signing import audience_of, sign_hello
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
-from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
 from claudemesh.runtime.logs import get_logger
 
@@ -47,7 +46,6 @@ log = get_logger("link")
 
 SUBPROTOCOL = "claudemesh.v1"
 _HANDSHAKE_S = 10.0
-_STEADY_S = 10.0
 _MAX_FRAME = (4 << 20) * 4 // 3 + (16 << 10)
 _MAX_CALLS = 256
 _DRAINING_JITTER_S = 1.0
@@ -113,7 +111,6 @@ class Link:
         self,
         membership: Membership,
         identity: Identity,
-        clock: Clock,
         backoff: Backoff,
         handlers: LinkHandlers,
         *,
@@ -124,7 +121,6 @@ class Link:
     ) -> None:
         self._membership = membership
         self._identity = identity
-        self._clock = clock
         self._backoff = backoff
         self._handlers = handlers
         self._instance_id = instance_id
@@ -154,15 +150,14 @@ class Link:
         """Keep the link up; raises `ExitWith` when the broker's word ends this daemon."""
         failures = 0
         while True:
-            started = self._clock.monotonic()
+            opened_before = self._connection
             code, reason = await self._attempt()
             ending = exit_after_close(code)
             if ending is not None:
                 raise ending
             self.last_error = reason
-            if self._clock.monotonic() - started > _STEADY_S:
-                failures = 0
-            failures += 1
+            # A broker that was there a moment ago is asked again soon; one that is away, ever more slowly.
+            failures = 1 if self._connection > opened_before else failures + 1
             delay_s = self._backoff.delay_s(failures)
             if code == CloseCode.DRAINING:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)

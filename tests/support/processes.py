@@ -232,6 +232,8 @@ class Mesh:
             owner = next(iter(self.daemons.values()))
             invite = json.loads(self.cli(owner, "invite", "create", "--json"))["invite"]
             self.cli(daemon, "join", invite, "--name", name)
+        # The longest wait between two attempts to connect: tests restart brokers all the time.
+        (daemon.root / "config.toml").write_text("[reconnect]\nmax_backoff_ms = 500\n")
         self.daemons[name] = daemon
         return daemon
 

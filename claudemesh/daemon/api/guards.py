@@ -95,6 +95,9 @@ def _judge_body(method: str, seen: dict[bytes, bytes]) -> Verdict | None:
         return Verdict(
             Refusal(400, "invalid_content_length", "Content-Length must be a whole number.", headers=CLOSE)
         )
+    if chunked and (b"content-length" in seen or seen[b"transfer-encoding"].lower() != b"chunked"):
+        text = "Send the body with a Content-Length, or as Transfer-Encoding: chunked, not both."
+        return Verdict(Refusal(400, "invalid_transfer_encoding", text, headers=CLOSE))
     size = int(length)
     if method in _BODILESS and not size and not chunked:
         return None
@@ -179,6 +182,9 @@ def _unsupported(text: str, ending: Sequence[tuple[bytes, bytes]]) -> Verdict:
     return Verdict(Refusal(415, "unsupported_media_type", text, headers=tuple(ending)))
 
 
+_VERSIONS: Final = ("1.1", "1.0")
+_OTHER_VERSION = Verdict(Refusal(505, "http_version_not_supported", "Speak HTTP/1.1.", headers=CLOSE))
+
 _BUSY = Refusal(
     429,
     "daemon_busy",
@@ -201,6 +207,8 @@ class Guards:
         if scope["type"] != "http":
             return
         verdict = judge(scope["method"], scope["headers"], scope["query_string"], self._rules)
+        if scope["http_version"] not in _VERSIONS:
+            verdict = _OTHER_VERSION
         if verdict is not None:
             _note(verdict, scope)
             await respond(send, refused(verdict.error))

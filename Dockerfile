@@ -1,0 +1,20 @@
+# The same file as everywhere, as a broker: ./build/pyz first, then docker build .
+FROM python:3.11-slim
+
+RUN useradd --uid 7900 --user-group --create-home claudemesh \
+    && install -d -o claudemesh -g claudemesh -m 0700 /data
+
+COPY dist/claudemesh.pyz /usr/local/bin/claudemesh.pyz
+
+USER claudemesh
+ENV CLAUDEMESH_CACHE=/home/claudemesh/.cache/claudemesh
+# Unpacks now, so that the first start of each container is quick.
+RUN claudemesh.pyz version
+
+VOLUME /data
+EXPOSE 7900
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7900/readyz', timeout=2)"]
+ENTRYPOINT ["claudemesh.pyz"]
+CMD ["broker", "up", "--listen", "0.0.0.0:7900", "--data-dir", "/data"]
