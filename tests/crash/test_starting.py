@@ -68,7 +68,7 @@ def test_a_stale_socket_and_a_stale_pid_are_replaced(alice: Daemon) -> None:
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_what_is_no_socket_is_never_removed(alice: Daemon, kind: str) -> None:
     """A foreign file in the socket's place stops the start, exit 73."""
-    precious = alice.root / "precious"
+    precious = alice.home / "precious"
     precious.write_text("keep")
     if kind == "file":
         alice.sock.write_text("keep")

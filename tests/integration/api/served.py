@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.api import build_api
-from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
-from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
 from claudemesh.daemon.link import Link, LinkHandlers
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.accept import Outbox
@@ -55,7 +54,7 @@ class Response:
         """The code; fails when the answer has not the one shape of errors."""
         value = self.json
         assert self.headers["content-type"] == "application/json"
-        assert value["message"].endswith("."), value
+        assert value["message"][-1] in ".?", value
         assert "Traceback" not in value["message"]
         return str(value["error"])
 
@@ -92,14 +91,12 @@ class Served:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(self.sock), limit=1 << 24)
 
-    async def raw(self, data: bytes, *, eof: bool = False) -> bytes:
+    async def raw(self, data: bytes) -> bytes:
         """Send bytes as they are; return what comes back until the server closes or falls silent."""
         reader, writer = await self.connect()
         received = b""
         try:
             writer.write(data)
-            if eof:
-                writer.write_eof()
             while chunk := await asyncio.wait_for(reader.read(1 << 16), READ_LIMIT_S):
                 received += chunk
                 if _is_whole(received):
@@ -131,9 +128,6 @@ class Served:
 
     async def receive(self, *bodies: str, **changes: Any) -> list[InboxRow]:
         """Store messages as received, and publish them, as the receiver does."""
-        from claudemesh.daemon.bus import BusEvent
-        from claudemesh.daemon.inbox.store import item
-
         rows = [replace(inbox_row(body), **changes) for body in bodies]
         seqs = await self.core.inbox.insert(rows)
         self.core.bus.publish(
@@ -263,8 +257,73 @@ async def served(
         await inbox.close()
 
 
-def shuffled(items: list[Any], seed: int) -> list[Any]:
-    """The items in an order that the seed alone decides."""
-    mixed = list(items)
-    random.Random(seed).shuffle(mixed)
-    return mixed
+class EventReader:
+    """A client of GET /v1/events."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+        self.head = b""
+
+    @classmethod
+    async def open(cls, daemon: Served, query: str = "", last_event_id: str | None = None) -> EventReader:
+        """Ask for the stream; return when it is live."""
+        stream = await cls.ask(daemon, query, last_event_id)
+        stream.head = await asyncio.wait_for(stream._reader.readuntil(b"\r\n\r\n"), READ_LIMIT_S)
+        return stream
+
+    @classmethod
+    async def ask(cls, daemon: Served, query: str = "", last_event_id: str | None = None) -> EventReader:
+        """Ask for the stream, and read nothing yet."""
+        reader, writer = await daemon.connect()
+        extra = "" if last_event_id is None else f"Last-Event-ID: {last_event_id}\r\n"
+        writer.write(f"GET /v1/events{query} HTTP/1.1\r\nHost: localhost\r\n{extra}\r\n".encode())
+        return cls(reader, writer)
+
+    async def next(self) -> tuple[str | None, str, Any]:
+        """The next event (id, name, data), or comment (None, "", text). Ends with `EOFError`."""
+        fields: dict[str, str] = {}
+        for line in (await self._block()).splitlines():
+            name, _, value = line.partition(": ")
+            fields[name or ""] = value
+        if "event" not in fields:
+            return None, "", fields.get("", "")
+        return fields.get("id"), fields["event"], json.loads(fields["data"])
+
+    async def until_live(self) -> list[str]:
+        """Read up to the word that the stream is live; returns the bodies that were replayed."""
+        bodies = []
+        while True:
+            _, name, data = await self.next()
+            if (name, data) == ("", "live"):
+                return bodies
+            if name:
+                bodies.append(data["body"])
+
+    async def bodies(self, count: int) -> list[str]:
+        """Read that many messages."""
+        bodies = []
+        while len(bodies) < count:
+            _, name, data = await self.next()
+            if name == "message":
+                bodies.append(data["body"])
+        return bodies
+
+    async def ended(self) -> bool:
+        """Read on until the server ends it; comments and events are passed over."""
+        try:
+            while True:
+                await self.next()
+        except (EOFError, ConnectionError):
+            return True
+
+    def close(self) -> None:
+        self.writer.close()
+
+    async def _block(self) -> str:
+        # One chunk of HTTP is one event or comment.
+        size = await asyncio.wait_for(self._reader.readline(), READ_LIMIT_S)
+        if size.strip() in (b"", b"0"):
+            raise EOFError
+        chunk = await asyncio.wait_for(self._reader.readexactly(int(size, 16) + 2), READ_LIMIT_S)
+        return chunk.decode().strip()

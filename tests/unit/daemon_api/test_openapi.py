@@ -1,0 +1,109 @@
+"""openapi.json says what the routes do: it is made of their table, and these tests hold the two together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from starlette.routing import Route
+
+from claudemesh.daemon.api.app import OPERATIONS, build_api
+from claudemesh.daemon.api.openapi import document
+
+DOCUMENT = document(OPERATIONS)
+
+
+def _described() -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
+
+
+def test_every_operation_is_described_once() -> None:
+    """One entry a method and path, and an id of its own for each."""
+    assert len(_described()) == len(OPERATIONS)
+    ids = [operation["operationId"] for item in DOCUMENT["paths"].values() for operation in item.values()]
+    assert len(set(ids)) == len(ids)
+
+
+class _Core:
+    """Enough to build the app; no request is made."""
+
+    class settings:  # noqa: N801
+        allowed_origins = ()
+
+
+def test_the_router_serves_exactly_what_is_described() -> None:
+    """The app's own tables, looked into: no route without a description, no description without a route."""
+    dispatch: Any = build_api(_Core())._app  # type: ignore[arg-type, attr-defined]
+    served = set()
+    for route in dispatch._router.routes:
+        assert isinstance(route, Route)
+        served |= {(method, route.path) for method in route.endpoint._operations}
+    for path in dispatch._bare:
+        served |= {(method, found) for method, found in _described() if found == path}
+    assert served == _described()
+
+
+def test_the_routes_are_those_of_the_page() -> None:
+    """daemon.md, Local API, but files (their own issue) and prune."""
+    assert {f"{method} {path}" for method, path in _described()} == {
+        "POST /v1/send",
+        "POST /v1/topic/post",
+        "POST /v1/topic/create",
+        "POST /v1/topic/subscribe",
+        "POST /v1/topic/unsubscribe",
+        "GET /v1/topic/list",
+        "GET /v1/inbox",
+        "POST /v1/inbox/ack",
+        "GET /v1/outbox",
+        "GET /v1/outbox/{id}",
+        "POST /v1/outbox/{id}/requeue",
+        "POST /v1/outbox/{id}/drop",
+        "GET /v1/peers",
+        "POST /v1/profile",
+        "GET /v1/events",
+        "GET /v1/health",
+        "GET /v1/version",
+        "GET /v1/compat",
+        "GET /v1/metrics",
+        "POST /v1/heartbeat",
+        "GET /v1/openapi.json",
+    }
+
+
+def _schemas(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "schema" in value:
+            yield value["schema"]
+        for inner in value.values():
+            yield from _schemas(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _schemas(inner)
+
+
+def test_every_schema_is_valid_and_every_reference_resolves() -> None:
+    """A client generator gets through it."""
+    schemas = [*_schemas(DOCUMENT["paths"]), *DOCUMENT["components"]["schemas"].values()]
+    for schema in schemas:
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+    known = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+    assert set(re.findall(r"#/components/schemas/\w+", str(DOCUMENT))) <= known
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+def test_an_operation_describes_its_parameters_body_and_answers(operation: Any) -> None:
+    """What the endpoint reads is what is written down."""
+    entry = DOCUMENT["paths"][operation.path][operation.method.lower()]
+    by_place = {place: {p["name"] for p in entry["parameters"] if p["in"] == place} for place in ("query", "path")}
+    assert by_place["query"] == {parameter.name for parameter in operation.query}
+    assert by_place["path"] == set(re.findall(r"{(\w+)}", operation.path))
+    assert ("requestBody" in entry) == (operation.body is not None)
+    assert {str(status) for status in operation.answers} <= set(entry["responses"])
+
+
+def test_no_machine_path_is_in_it() -> None:
+    """The description is the same on every host."""
+    assert str(Path.home()) not in str(DOCUMENT)
