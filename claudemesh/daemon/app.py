@@ -93,7 +93,6 @@ class Daemon:
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
         await self._server.stop()
-        await self._gate.close()
         await self._drain.finish(DRAIN_GRACE_S)
         await self._link.close()
         await self._tasks.stop()
@@ -122,7 +121,6 @@ class Daemon:
         self._directory = directory
         self._metrics = DaemonMetrics()
         sealer = Sealer(identity, membership.mesh_id, directory, secrets.token_bytes)
-        self._gate = Outbox(self._outbox_store, sealer, directory, clock, new_id, lambda: self._drain.wake())
         self._link = Link(
             membership,
             identity,
@@ -135,6 +133,7 @@ class Daemon:
         )
         self._sync = DirectorySync(directory, self._link.call, self._tasks)
         self._drain = Drain(self._outbox_store, self._link, clock, backoff, self._settled)
+        self._gate = Outbox(self._outbox_store, sealer, directory, clock, new_id, self._drain.submit)
         opener = Opener(identity, membership.mesh_id, membership.slug, new_id, _MAX_BODY)
         self._receiver = Receiver(
             self._inbox,
@@ -147,7 +146,14 @@ class Daemon:
             self._metrics.received,
         )
         operator = Requeue(
-            self._outbox_store, self._gate, sealer, directory, clock, new_id, self._look_up_sends
+            self._outbox_store,
+            self._gate,
+            sealer,
+            directory,
+            clock,
+            new_id,
+            self._look_up_sends,
+            self._drain.wake,
         )
         self._housekeeping = Housekeeping(self._outbox_store, self._inbox, clock, settings, self._expired)
         await self._outbox_store.recover(clock.wall_ms(), round(settings.max_backoff_ms * 1.25))

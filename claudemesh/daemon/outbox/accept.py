@@ -19,7 +19,7 @@ from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Submission
 from claudemesh.protocol.envelope import PRIORITY_RANK
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import DEFAULT_INLINE_BYTES
-from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
 
@@ -40,43 +40,41 @@ class Outbox:
         directory: Directory,
         clock: Clock,
         new_id: Callable[[], str],
-        wake: Callable[[], None],
+        enqueue: Callable[[Submission], asyncio.Future[Answer]],
     ) -> None:
         self._store = store
         self._sealer = sealer
         self._directory = directory
         self._clock = clock
         self._new_id = new_id
-        self._wake = wake
-        self._batcher: Batcher[Submission, Answer] = Batcher(store.submit)
+        self._enqueue = enqueue
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self.inline_bytes = DEFAULT_INLINE_BYTES
-
-    def wake(self) -> None:
-        """Tell the drain that a row was written by other means."""
-        self._wake()
-
-    async def close(self) -> None:
-        """Take nothing more; return when what was taken is committed."""
-        await self._batcher.close()
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably, or answer what is known of its id; wait for the broker's word if asked."""
         submission = self.prepare(request)
-        settled = self._listen(submission.client_message_id) if wait_ms else None
+        if not wait_ms:
+            return await self._accept(submission)
+        settled = self._listen(submission.client_message_id)
         try:
-            answer = await self._batcher.submit(submission)
+            answer = await self._accept(submission)
+            if answer.status == 202:
+                await asyncio.wait([settled], timeout=wait_ms / 1000)
+                return await self._outcome(submission.client_message_id, answer)
+            return answer
+        finally:
+            self._forget(submission.client_message_id, settled)
+
+    async def _accept(self, submission: Submission) -> Answer:
+        try:
+            return await self._enqueue(submission)
         except Overloaded:
             return _BUSY
         except StorageUnavailable as error:
             return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
-        if answer.status == 202:
-            self._wake()
-            if settled is not None and wait_ms:
-                return await self._outcome(submission.client_message_id, answer, settled, wait_ms)
-        return answer
 
     def settled(self, client_message_id: str) -> None:
         """The drain says that this row is done or dead, on disk."""
@@ -136,21 +134,16 @@ class Outbox:
             return False
         return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
 
-    def _listen(self, client_message_id: str | None) -> asyncio.Future[None] | None:
-        if client_message_id is None:
-            return None
+    def _listen(self, client_message_id: str) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client_message_id, []).append(future)
         return future
 
-    async def _outcome(
-        self, client_message_id: str, answer: Answer, settled: asyncio.Future[None], wait_ms: int
-    ) -> Answer:
-        await asyncio.wait([settled], timeout=wait_ms / 1000)
-        self._forget(client_message_id, settled)
+    async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
+        """What a retry would be told now, only that a send which has just been done is no duplicate."""
         found = await self._store.find(client_message_id)
         if found is None:
-            return answer
+            return accepted
         row, _ = found
         return (
             answer_done(row, duplicate=False) if row.status is Status.DONE else answer_known(row, match=True)

@@ -1,30 +1,40 @@
-"""Pending rows go out, pipelined; results come back and are written in batches (daemon.md, Drain).
+"""The outbox's one loop: sends come in, envelopes go out, results are written (daemon.md, Outbox, Drain).
 
-Crash story: a row is `inflight` on disk before its envelope leaves, and `done` on disk before anybody
-hears of it. Whatever is in flight when the process or the link dies has an unknown outcome, is pending
-again, and the broker's dedupe makes sending it twice free.
+Each turn is one transaction shared by all who wait: what came in during the last commit is in the next.
+A send that meets an open link is inserted and claimed by the same commit, so it costs one commit before
+it is acknowledged and on its way.
+
+Crash story: a row is on disk before its caller hears of it, `inflight` on disk before its envelope
+leaves, and `done` on disk before anybody hears of that. Whatever is in flight when the process or the
+link dies has an unknown outcome, is pending again, and the broker's dedupe makes sending it twice free.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
-from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import Claimed, OutboxStore, Settlement
+from claudemesh.daemon.outbox.states import Answer, Status
+from claudemesh.daemon.outbox.store import Claimed, OutboxStore, Settlement, Submission
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, classify
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageUnavailable
+from claudemesh.runtime.errors import StorageBroken, StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("drain")
 
 WINDOW = 256
-_STORAGE_RETRY_S = 1.0
+MAX_BATCH = 256
+MAX_WAITING = 8192
+_STORAGE_RETRY_MS = 1000
+
+_Waiting: TypeAlias = tuple[Submission, "asyncio.Future[Answer]"]
 
 
 class Carrier(Protocol):
@@ -41,7 +51,7 @@ class Carrier(Protocol):
 
 
 class Drain:
-    """Keeps up to `WINDOW` rows in flight while the link is up."""
+    """Takes sends, keeps up to `WINDOW` rows in flight while the link is up, writes what became of them."""
 
     def __init__(
         self,
@@ -56,10 +66,12 @@ class Drain:
         self._clock = clock
         self._backoff = backoff
         self._on_settled = on_settled
+        self._waiting: deque[_Waiting] = deque()
         self._inflight: dict[str, Claimed] = {}
         self._results: list[Settlement] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
+        self._next_due: int | None = None
         self._stopping = False
 
     @property
@@ -67,8 +79,20 @@ class Drain:
         """How many rows wait for the broker's word."""
         return len(self._inflight)
 
+    def submit(self, submission: Submission) -> asyncio.Future[Answer]:
+        """Queue a send for the next turn; `Overloaded` when 8192 wait already.
+
+        Cancelling the future does not take the send back: it may be in a commit already.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((submission, future))
+        self._wake.set()
+        return future
+
     def wake(self) -> None:
-        """Something may be due: a new row, a result, a link that is up."""
+        """Something may be due: a row written by other means, a link that is up."""
         self._wake.set()
 
     def on_result(self, result: SendResult) -> None:
@@ -91,18 +115,12 @@ class Drain:
         """Work until cancelled."""
         while True:
             self._wake.clear()
-            try:
-                claimed = await self._step()
-            except StorageUnavailable as error:
-                log.warning("outbox_unavailable", error=str(error))
-                await asyncio.sleep(_STORAGE_RETRY_S)
-                self._wake.set()
-                continue
-            await self._send(claimed)
-            if not self._inflight and not self._results:
+            count = min(len(self._waiting), MAX_BATCH)
+            await self._turn([self._waiting.popleft() for _ in range(count)])
+            if not (self._inflight or self._results or self._waiting):
                 self._idle.set()
-            if not self._wake.is_set():
-                await self._wait()
+            if not self._wake.is_set() and not self._waiting:
+                await self._rest()
 
     async def finish(self, timeout_s: float) -> None:
         """Claim nothing more and let what is in flight be answered and written, for so long at most."""
@@ -119,25 +137,61 @@ class Drain:
             return 0
         return WINDOW - len(self._inflight)
 
-    async def _step(self) -> list[Claimed]:
-        free = self._free()
+    async def _turn(self, batch: list[_Waiting]) -> None:
         results, self._results = self._results, []
-        if not results and free <= 0:
-            return []
+        free = self._free()
+        if not (batch or results or free):
+            self._next_due = None
+            return
+        submissions = [submission for submission, _ in batch]
         try:
-            claimed = await self._store.step(results, self._clock.wall_ms(), free)
-        except BaseException:
-            self._results[:0] = results
+            turn = await self._store.turn(submissions, results, self._clock.wall_ms(), free)
+        except StorageUnavailable as error:
+            self._put_off(results)
+            await self._answer_anyway(batch, error)
+            return
+        except StorageBroken as error:
+            _fail(batch, error)
             raise
+        except Exception as error:
+            log.error("turn_failed", error=repr(error), exc_info=error)
+            self._put_off(results)
+            await self._one_by_one(batch, error)
+            return
+        _answer(batch, turn.answers)
         for settlement in results:
             self._report(settlement)
         if results:
             failpoint("d7")
-        return list(claimed)
+        self._next_due = turn.next_due
+        if turn.claimed:
+            await self._send(turn.claimed)
 
-    async def _send(self, claimed: list[Claimed]) -> None:
-        if claimed:
-            failpoint("d4")
+    def _put_off(self, results: list[Settlement]) -> None:
+        """Keep results that could not be written; the broker's word is not lost, only later on disk."""
+        self._results[:0] = results
+        self._next_due = self._clock.wall_ms() + _STORAGE_RETRY_MS
+
+    async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
+        """One bad send must not sink its neighbours: only the culprit hears of its error."""
+        if len(batch) == 1:
+            _fail(batch, error)
+            return
+        for entry in batch:
+            await self._turn([entry])
+
+    async def _answer_anyway(self, batch: list[_Waiting], error: StorageUnavailable) -> None:
+        log.warning("outbox_unavailable", error=str(error))
+        if not isinstance(error, StorageFull):
+            _fail(batch, error)
+            return
+        try:
+            _answer(batch, await self._store.answer_without_space([entry[0] for entry in batch]))
+        except (StorageUnavailable, StorageBroken) as failure:
+            _fail(batch, failure)
+
+    async def _send(self, claimed: Sequence[Claimed]) -> None:
+        failpoint("d4")
         for row in claimed:
             self._inflight[row.id] = row
         for row in claimed:
@@ -147,19 +201,16 @@ class Drain:
                 # The link reports its end itself when it had carried rows; these it may not know of.
                 self.on_link_down()
                 return
-        if claimed:
-            failpoint("d5")
+        failpoint("d5")
 
-    async def _wait(self) -> None:
-        timeout = None
-        if self._free() > 0:
-            due = await self._store.next_due()
-            if due is not None:
-                timeout = max(0.0, (due - self._clock.wall_ms()) / 1000)
-        if self._wake.is_set():
+    async def _rest(self) -> None:
+        """Wait for something to do, or until the next row is due."""
+        if self._next_due is None:
+            await self._wake.wait()
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            timeout_s = max(0.0, (self._next_due - self._clock.wall_ms()) / 1000)
+            await asyncio.wait_for(self._wake.wait(), timeout_s)
         except TimeoutError:
             return
 
@@ -185,3 +236,15 @@ class Drain:
         if wait_ms is None:
             wait_ms = int(self._backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, outcome.error, self._clock.wall_ms() + wait_ms)
+
+
+def _answer(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
+    for (_, future), answer in zip(batch, answers, strict=True):
+        if not future.done():
+            future.set_result(answer)
+
+
+def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)

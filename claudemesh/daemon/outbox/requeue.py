@@ -38,6 +38,7 @@ class Requeue:
         clock: Clock,
         new_id: Callable[[], str],
         look_up: StatusLookup,
+        wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -46,6 +47,7 @@ class Requeue:
         self._clock = clock
         self._new_id = new_id
         self._look_up = look_up
+        self._wake = wake
 
     async def requeue(
         self, key: str, *, new_client_message_id: str | None, patch: Mapping[str, Any] | None
@@ -89,7 +91,7 @@ class Requeue:
             return _illegal(status, "requeued")
         if answer.status != 202 or submission.row is None:
             return answer
-        self._outbox.wake()
+        self._wake()
         return Answer(
             200,
             {

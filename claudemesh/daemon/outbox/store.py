@@ -15,7 +15,6 @@ from typing import Any, Literal
 import orjson
 
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
-from claudemesh.runtime.errors import StorageFull
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -73,6 +72,15 @@ class Settlement:
     history_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one transaction brought. `next_due` is when the next waiting row may go out, if any waits."""
+
+    answers: Sequence[Answer]
+    claimed: Sequence[Claimed]
+    next_due: int | None
+
+
 class OutboxStore:
     """The outbox on disk."""
 
@@ -93,21 +101,21 @@ class OutboxStore:
         """The file's own version."""
         return self._db.schema_version
 
-    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
-        """Look each id up and insert the new ones, all in one transaction, answered in order.
+    async def turn(
+        self, submissions: Sequence[Submission], settlements: Sequence[Settlement], now_ms: int, limit: int
+    ) -> Turn:
+        """Write results, look up and insert sends, and claim up to `limit` rows that are due: one commit.
 
-        With a full disk the known ids are still answered, and the new ones get 507.
+        Sends are answered in order. `StorageFull` and the like mean that none of it happened.
         """
-        try:
-            answers = await self._db.transaction(lambda raw: _submit(raw, submissions))
+        turn = await self._db.transaction(lambda raw: _turn(raw, submissions, settlements, now_ms, limit))
+        if submissions:
             failpoint("d3")
-            return answers
-        except StorageFull:
-            return await self._db.run(lambda raw: _answer_without_space(raw, submissions))
+        return turn
 
-    async def step(self, settlements: Sequence[Settlement], now_ms: int, limit: int) -> Sequence[Claimed]:
-        """Write results and claim up to `limit` rows that are due, in one transaction."""
-        return await self._db.transaction(lambda raw: _step(raw, settlements, now_ms, limit))
+    async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
+        """Answer known ids as always and new ones with 507: the disk is full, reading still works."""
+        return await self._db.run(lambda raw: _answer_without_space(raw, submissions))
 
     async def recover(self, now_ms: int, longest_wait_ms: int) -> int:
         """At start: what was in flight becomes pending, and no row waits longer than the longest backoff."""
@@ -119,12 +127,6 @@ class OutboxStore:
             return count
 
         return await self._db.transaction(work)
-
-    async def next_due(self) -> int | None:
-        """Return when the next pending row may go out, or None when none waits."""
-        row = await self._db.run(lambda raw: raw.execute(_Q["next_due"]).fetchone())
-        due: int | None = row[0]
-        return due
 
     async def expire(self, before_ms: int, limit: int) -> Sequence[str]:
         """Give up pending rows accepted before a moment; each says whether it may have been accepted."""
@@ -304,26 +306,38 @@ def _find(raw: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[KnownR
     return found
 
 
-def _step(
-    raw: sqlite3.Connection, settlements: Sequence[Settlement], now_ms: int, limit: int
-) -> list[Claimed]:
+def _turn(
+    raw: sqlite3.Connection,
+    submissions: Sequence[Submission],
+    settlements: Sequence[Settlement],
+    now_ms: int,
+    limit: int,
+) -> Turn:
+    if settlements:
+        _settle(raw, settlements, now_ms)
+    answers = _submit(raw, submissions) if submissions else []
+    claimed = _claim(raw, now_ms, limit) if limit > 0 else []
+    # With room left everything that is due is claimed, and what waits for later is little.
+    next_due = raw.execute(_Q["next_due"]).fetchone()[0] if len(claimed) < limit else None
+    return Turn(answers, claimed, next_due)
+
+
+def _settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now_ms: int) -> None:
     done = [
         (s.broker_message_id, s.history_id, now_ms, s.row.id) for s in settlements if s.status is Status.DONE
     ]
     dead = [(s.error, s.row.id) for s in settlements if s.status is Status.DEAD]
     retry = [(s.error, s.next_attempt_at, s.row.id) for s in settlements if s.status is Status.PENDING]
-    if done:
-        raw.executemany(_Q["settle_done"], done)
-    if dead:
-        raw.executemany(_Q["settle_dead"], dead)
-    if retry:
-        raw.executemany(_Q["settle_retry"], retry)
-    if settlements:
-        failpoint("d6")
-    if limit <= 0:
-        return []
+    for name, rows in (("settle_done", done), ("settle_dead", dead), ("settle_retry", retry)):
+        if rows:
+            raw.executemany(_Q[name], rows)
+    failpoint("d6")
+
+
+def _claim(raw: sqlite3.Connection, now_ms: int, limit: int) -> list[Claimed]:
     claimed = [Claimed(*row) for row in raw.execute(_Q["due"], (now_ms, limit))]
-    raw.executemany(_Q["claim"], [(row.id,) for row in claimed])
+    if claimed:
+        raw.executemany(_Q["claim"], [(row.id,) for row in claimed])
     return claimed
 
 

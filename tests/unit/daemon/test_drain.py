@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.outbox.drain import WINDOW, Drain
+from claudemesh.daemon.outbox.drain import MAX_WAITING, WINDOW, Drain
+from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Settlement, Submission
 from claudemesh.protocol.frames import SendResult
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.services import TaskOwner
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
@@ -66,8 +68,9 @@ class Bench:
     async def put(self, count: int, priority: int = 1) -> list[str]:
         ids = [new_ulid() for _ in range(count)]
         rows = [NewRow(row_id, PAYLOAD, priority, self.clock.wall_ms()) for row_id in ids]
-        await self.store.submit([Submission(row.id, bytes(32), row) for row in rows])
-        self.drain.wake()
+        submissions = [Submission(row.id, bytes(32), row) for row in rows]
+        answers = await asyncio.gather(*(self.drain.submit(submission) for submission in submissions))
+        assert {answer.status for answer in answers} == {202}
         return ids
 
     def answer(self, row_id: str, status: int, **fields: Any) -> None:
@@ -219,3 +222,46 @@ async def test_finish_lets_answers_land_and_claims_nothing_more(tmp_path: Path) 
         assert row is not None
         assert late_row is not None
         assert (row["status"], late_row["status"]) == ("done", "pending")
+
+
+async def test_a_full_disk_refuses_new_sends_answers_known_ones_and_heals(tmp_path: Path) -> None:
+    """507 and nothing kept; retries are answered; once there is space it goes on by itself."""
+    async with running(tmp_path) as bench:
+        [known] = await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        await bench.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
+        row = NewRow(new_ulid(), b"x" * 100_000, 1, bench.clock.wall_ms())
+        new = Submission(row.id, bytes(32), row)
+        retry = Submission(known, bytes(32), row)
+        answers = await asyncio.gather(bench.drain.submit(new), bench.drain.submit(retry))
+        assert [answer.status for answer in answers] == [507, 202]
+        await bench.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
+        assert (await bench.drain.submit(new)).status == 202
+
+
+async def test_one_bad_send_does_not_sink_its_neighbours(tmp_path: Path) -> None:
+    """Only the culprit hears of its error."""
+    async with running(tmp_path) as bench:
+        [first] = await bench.put(1)
+        clash = Submission("another id", bytes(32), NewRow(first, PAYLOAD, 1, bench.clock.wall_ms()))
+        fine = NewRow(new_ulid(), PAYLOAD, 1, bench.clock.wall_ms())
+        outcomes = await asyncio.gather(
+            bench.drain.submit(clash),
+            bench.drain.submit(Submission(fine.id, bytes(32), fine)),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[0], Exception)
+        assert isinstance(outcomes[1], Answer)
+        assert outcomes[1].status == 202
+
+
+async def test_more_than_the_bound_is_refused_at_once(tmp_path: Path) -> None:
+    """The queue of sends is bounded."""
+    store = await OutboxStore.open(tmp_path / "outbox.db")
+    bench = Bench(store)
+    row = NewRow(new_ulid(), PAYLOAD, 1, 0)
+    waiting = [bench.drain.submit(Submission(row.id, bytes(32), row)) for _ in range(MAX_WAITING)]
+    with pytest.raises(Overloaded):
+        bench.drain.submit(Submission(row.id, bytes(32), row))
+    assert len(waiting) == MAX_WAITING
+    await store.close()

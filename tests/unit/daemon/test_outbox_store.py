@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from claudemesh.daemon.outbox.states import TRANSITIONS, Answer, Status
 from claudemesh.daemon.outbox.store import Claimed, NewRow, OutboxStore, Settlement, Submission
+from claudemesh.runtime.errors import StorageFull
 
 NOW = 1_780_000_000_000
 PAYLOAD = b'{"destination_kind":"topic","destination_ref":"all","priority":"next","reply_to_id":null}'
@@ -35,6 +36,16 @@ def submission(message_id: str, fingerprint: int = 1, priority: int = 1, now_ms:
     return Submission(message_id, bytes([fingerprint]) * 32, row)
 
 
+async def submit(store: OutboxStore, *submissions: Submission) -> list[Answer]:
+    """Insert without claiming."""
+    return list((await store.turn(submissions, [], NOW, 0)).answers)
+
+
+async def step(store: OutboxStore, settlements: list[Settlement], limit: int) -> list[Claimed]:
+    """Write results and claim."""
+    return list((await store.turn([], settlements, NOW, limit)).claimed)
+
+
 async def statuses(store: OutboxStore) -> dict[str, str]:
     items, _ = await store.page(None, 500, None)
     return {item["client_message_id"]: item["status"] for item in items}
@@ -43,7 +54,7 @@ async def statuses(store: OutboxStore) -> dict[str, str]:
 async def test_the_same_id_twice_in_one_batch_makes_one_row() -> None:
     """Two concurrent posts of one id: one row, 202 and 202, or 202 and 409."""
     async with opened() as store:
-        answers = await store.submit([submission("a"), submission("a"), submission("a", fingerprint=2)])
+        answers = await submit(store, submission("a"), submission("a"), submission("a", fingerprint=2))
         assert [answer.status for answer in answers] == [202, 202, 409]
         assert await statuses(store) == {"a": "pending"}
 
@@ -51,30 +62,33 @@ async def test_the_same_id_twice_in_one_batch_makes_one_row() -> None:
 async def test_a_refusal_is_only_for_unknown_ids_and_consumes_none() -> None:
     """Look-up comes before anything that could fail."""
     async with opened() as store:
-        await store.submit([submission("a")])
+        await submit(store, submission("a"))
         refused = [Submission(name, bytes([1]) * 32, None, NOBODY) for name in ("a", "b")]
-        assert [answer.status for answer in await store.submit(refused)] == [202, 404]
+        assert [answer.status for answer in await submit(store, *refused)] == [202, 404]
         assert await statuses(store) == {"a": "pending"}
 
 
 async def test_a_full_disk_still_answers_known_ids() -> None:
     """507 for new ids, the row's answer for known ones, and nothing half-written."""
     async with opened() as store:
-        await store.submit([submission("a")])
+        await submit(store, submission("a"))
         await store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
         large = Submission("b", bytes(32), NewRow("row-b", b"x" * 100_000, 1, NOW))
-        answers = await store.submit([submission("a"), large, submission("a", fingerprint=9)])
+        batch = [submission("a"), large, submission("a", fingerprint=9)]
+        with pytest.raises(StorageFull):
+            await submit(store, *batch)
+        answers = await store.answer_without_space(batch)
         assert [answer.status for answer in answers] == [202, 507, 409]
         await store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
-        assert [answer.status for answer in await store.submit([large])] == [202]
+        assert [answer.status for answer in await submit(store, large)] == [202]
 
 
 async def test_due_rows_go_by_priority_then_age() -> None:
     """`now` before `next` before `low`; within one, the order of acceptance."""
     async with opened() as store:
         order = [("low1", 2), ("next1", 1), ("now1", 0), ("next2", 1), ("now2", 0)]
-        await store.submit([submission(name, priority=priority) for name, priority in order])
-        claimed = await store.step([], NOW, 4)
+        await submit(store, *[submission(name, priority=priority) for name, priority in order])
+        claimed = await step(store, [], 4)
         assert [row.client_message_id for row in claimed] == ["now1", "now2", "next1", "next2"]
         assert (await statuses(store))["low1"] == "pending"
 
@@ -82,10 +96,10 @@ async def test_due_rows_go_by_priority_then_age() -> None:
 async def test_recovery_makes_inflight_pending_and_clamps_waits() -> None:
     """At start: inflight to pending with attempts + 1, and no row stranded by a clock that jumped."""
     async with opened() as store:
-        await store.submit([submission("a"), submission("b")])
-        [row] = await store.step([], NOW, 1)
+        await submit(store, submission("a"), submission("b"))
+        [row] = await step(store, [], 1)
         far = Settlement(row, Status.PENDING, "rate_limited", NOW + 10**10)
-        await store.step([far], NOW, 1)
+        await step(store, [far], 1)
         assert await store.recover(NOW, 37_500) == 1
         items = {item["client_message_id"]: item for item in (await store.page(None, 10, None))[0]}
         assert items["a"]["next_attempt_at"] == NOW + 37_500
@@ -95,10 +109,10 @@ async def test_recovery_makes_inflight_pending_and_clamps_waits() -> None:
 async def test_old_rows_die_and_say_whether_they_may_have_been_accepted() -> None:
     """Pending to dead by age; a row that was sent before may have been accepted."""
     async with opened() as store:
-        await store.submit([submission("never"), submission("once")])
-        rows = await store.step([], NOW, 2)
-        await store.step([Settlement(row, Status.PENDING, "x", NOW) for row in rows[1:]], NOW, 0)
-        await store.step([Settlement(rows[0], Status.DEAD, "x")], NOW, 0)
+        await submit(store, submission("never"), submission("once"))
+        rows = await step(store, [], 2)
+        await step(store, [Settlement(row, Status.PENDING, "x", NOW) for row in rows[1:]], 0)
+        await step(store, [Settlement(rows[0], Status.DEAD, "x")], 0)
         assert await store.expire(NOW, 10) == []
         assert await store.expire(NOW + 1, 10) == ["row-once"]
         row = await store.get("once")
@@ -109,25 +123,25 @@ async def test_old_rows_die_and_say_whether_they_may_have_been_accepted() -> Non
 async def test_payloads_of_done_rows_are_dropped_but_the_id_is_kept() -> None:
     """A pruned row keeps id, fingerprint, status and the broker's ids."""
     async with opened() as store:
-        await store.submit([submission("a")])
-        [row] = await store.step([], NOW, 1)
+        await submit(store, submission("a"))
+        [row] = await step(store, [], 1)
         ulid = "01HQXW5Z3Y8C6T0V9R4N2M7K1P"
-        await store.step([Settlement(row, Status.DONE, broker_message_id=ulid, history_id=3)], NOW, 0)
+        await step(store, [Settlement(row, Status.DONE, broker_message_id=ulid, history_id=3)], 0)
         assert await store.drop_payloads(NOW + 1, 10) == 1
-        [answer] = await store.submit([submission("a")])
+        [answer] = await submit(store, submission("a"))
         assert (answer.status, answer.body["broker_message_id"]) == (200, ulid)
 
 
 async def test_replacing_a_row_is_one_transaction_and_refuses_one_that_left_meanwhile() -> None:
     """Requeue: aborted with a successor, or nothing at all."""
     async with opened() as store:
-        await store.submit([submission("a")])
+        await submit(store, submission("a"))
         status, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
         assert (status, answer and answer.status) == (Status.PENDING, 202)
         row = await store.get("a")
         assert row is not None
         assert (row["status"], row["chain"][0]["client_message_id"]) == ("aborted", "b")
-        await store.step([], NOW, 1)
+        await step(store, [], 1)
         status, answer = await store.replace("b", submission("c"), attempts=0, by="operator", now_ms=NOW)
         assert (status, answer) == (Status.INFLIGHT, None)
         assert "c" not in await statuses(store)
@@ -136,7 +150,7 @@ async def test_replacing_a_row_is_one_transaction_and_refuses_one_that_left_mean
 async def test_a_successor_whose_id_is_taken_changes_nothing() -> None:
     """The new id of a requeue must be new."""
     async with opened() as store:
-        await store.submit([submission("a"), submission("b", fingerprint=2)])
+        await submit(store, submission("a"), submission("b", fingerprint=2))
         _, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
         assert answer is not None
         assert answer.status == 409
@@ -181,23 +195,23 @@ def _reachable(status: Status) -> set[Status]:
 
 
 async def _apply(
-    store: OutboxStore, step: str, message_id: str, number: int, inflight: dict[str, Claimed]
+    store: OutboxStore, action: str, message_id: str, number: int, inflight: dict[str, Claimed]
 ) -> None:
-    if step == "submit":
-        await store.submit([submission(message_id)])
-    elif step == "claim":
-        inflight.update({row.client_message_id: row for row in await store.step([], NOW, 2)})
-    elif step in ("done", "dead", "retry"):
-        status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[step]
+    if action == "submit":
+        await submit(store, submission(message_id))
+    elif action == "claim":
+        inflight.update({row.client_message_id: row for row in await step(store, [], 2)})
+    elif action in ("done", "dead", "retry"):
+        status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[action]
         row = inflight.pop(message_id, Claimed("none", "none", b"", 0))
-        await store.step([Settlement(row, status, "x", NOW)], NOW, 0)  # type: ignore[arg-type]
-    elif step == "recover":
+        await step(store, [Settlement(row, status, "x", NOW)], 0)  # type: ignore[arg-type]
+    elif action == "recover":
         inflight.clear()
         await store.recover(NOW, 1000)
-    elif step == "expire":
+    elif action == "expire":
         await store.expire(NOW + 1, 1)
     else:
-        successor = submission(f"n{number}") if step == "replace" else None
+        successor = submission(f"n{number}") if action == "replace" else None
         row_now = await store.raw(message_id)
         attempts = row_now["attempts"] if row_now else 0
         await store.replace(message_id, successor, attempts=attempts, by="test", now_ms=NOW)
@@ -207,10 +221,10 @@ async def _apply(
 async def test_a_page_by_status_uses_an_index_and_pages_by_cursor(status: str | None) -> None:
     """Lists are ascending; the cursor continues where the page ended."""
     async with opened() as store:
-        await store.submit([submission(f"m{number}") for number in range(5)])
-        claimed = await store.step([], NOW, 5)
+        await submit(store, *[submission(f"m{number}") for number in range(5)])
+        claimed = await step(store, [], 5)
         if status in ("dead", "done", "pending"):
-            await store.step([Settlement(row, Status(status), "x", NOW) for row in claimed], NOW, 0)  # type: ignore[arg-type]
+            await step(store, [Settlement(row, Status(status), "x", NOW) for row in claimed], 0)  # type: ignore[arg-type]
         first, cursor = await store.page(status, 3, None)
         rest, end = await store.page(status, 3, cursor)
         assert [item["client_message_id"] for item in first + rest] == [f"m{n}" for n in range(5)]

@@ -1,0 +1,74 @@
+"""Delivering: order, windows, and acknowledgements that only count for their own recipient."""
+
+from __future__ import annotations
+
+import pytest
+
+from claudemesh.broker.store.base import Accepted, Ack, PresenceRow
+from tests.support.stores import ENGINES, NOW, new_ulid, world
+
+pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
+
+
+async def test_what_is_owed_comes_by_priority_then_oldest_first(engine: str) -> None:
+    """`now`, `next`, `low`; within one, the order of acceptance."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        sends = [w.dm(w.owner, bob, priority=priority) for priority in (2, 1, 0, 1, 0)]
+        await w.store.accept(sends, NOW)
+        order = [2, 4, 1, 3, 0]
+        assert await w.owed(bob) == [sends[index].broker_message_id for index in order]
+        assert await w.owed(bob, 2) == [sends[index].broker_message_id for index in order[:2]]
+
+
+async def test_what_is_on_its_way_is_left_out(engine: str) -> None:
+    """`exclude` holds what a connection has not acknowledged yet."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        await w.store.accept([w.dm(w.owner, bob) for _ in range(3)], NOW)
+        rows = await w.store.deliveries_due(w.mesh.id, bob.id, exclude=(), limit=10)
+        rest = await w.store.deliveries_due(
+            w.mesh.id, bob.id, exclude=[row.delivery_id for row in rows[:2]], limit=10
+        )
+        assert list(rest) == list(rows[2:])
+
+
+async def test_an_ack_for_somebody_elses_row_is_ignored(engine: str) -> None:
+    """Only the recipient's own; a second ack of the same row does nothing."""
+    async with world(engine) as w:
+        bob, eve = await w.join("bob"), await w.join("eve")
+        [outcome] = await w.store.accept([w.dm(w.owner, bob)], NOW)
+        assert isinstance(outcome, Accepted)
+        ids = tuple(row.delivery_id for row in outcome.deliveries)
+        assert await w.store.acknowledge([Ack(w.mesh.id, eve.id, ids)]) == 0
+        assert len(await w.owed(bob)) == 1
+        assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == 1
+        assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == 0
+        assert await w.owed(bob) == []
+
+
+async def test_a_dm_reaches_nobody_in_another_mesh(engine: str) -> None:
+    """The mesh is the unit of isolation, in every query."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        await w.store.accept([w.dm(w.owner, bob)], NOW)
+        other = "01899e2d-0000-7000-8000-00000000ffff"
+        assert await w.store.deliveries_due(other, bob.id, exclude=(), limit=10) == []
+        assert await w.store.member_by_key(other, bob.ed25519_pubkey) is None
+
+
+async def test_presence_is_a_lease(engine: str) -> None:
+    """Online until the lease ends; renewed, closed, or cleared with its broker."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        row = PresenceRow(new_ulid(), bob.id, w.mesh.id, "broker-1", NOW, NOW + 60_000)
+        await w.store.presence_open(row)
+        assert await w.store.presence_online(w.mesh.id, NOW) == {bob.id}
+        assert await w.store.presence_online(w.mesh.id, NOW + 60_000) == frozenset()
+        await w.store.presence_renew("broker-1", NOW + 120_000)
+        assert await w.store.presence_online(w.mesh.id, NOW + 60_000) == {bob.id}
+        await w.store.presence_close([row.connection_id])
+        assert await w.store.presence_online(w.mesh.id, NOW) == frozenset()
+        await w.store.presence_open(row)
+        await w.store.presence_clear("broker-1")
+        assert await w.store.presence_online(w.mesh.id, NOW) == frozenset()

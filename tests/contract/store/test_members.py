@@ -1,0 +1,143 @@
+"""Meshes, members and invites: one use is taken with the member row, or not at all (lifecycle.md)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from claudemesh.broker.store.base import AuditEvent, Joined, JoinRefused, Mesh
+from tests.support.stores import DAY, ENGINES, NOW, member, new_ulid, world
+
+pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
+
+
+async def test_a_mesh_begins_with_its_owner_and_the_topic_all(engine: str) -> None:
+    """All in one transaction; a slug that is taken changes nothing."""
+    async with world(engine) as w:
+        assert [one.name for one in await w.store.member_list(w.mesh.id)] == ["alice"]
+        [topic] = await w.store.topic_list(w.mesh.id, w.owner.id)
+        assert (topic.topic, topic.mode, topic.subscribed, topic.subscribers) == ("all", "topic", True, 1)
+        twin = Mesh(id="01899e2d-0000-7000-8000-00000000aaaa", slug="demo", created_at=NOW)
+        assert not await w.store.mesh_create(twin, member(twin.id, "mallory", role="owner"))
+        assert [mesh.id for mesh in await w.store.mesh_list()] == [w.mesh.id]
+        assert await w.store.mesh_get(w.mesh.id) == w.mesh
+
+
+async def test_fifty_that_race_for_one_use_have_one_winner(engine: str) -> None:
+    """The use is taken atomically with the member row."""
+    async with world(engine) as w:
+        invite = w.invite()
+        newcomers = [member(w.mesh.id, f"m{number}") for number in range(50)]
+        outcomes = await asyncio.gather(*(w.store.join(invite, one, NOW) for one in newcomers))
+        assert sum(isinstance(outcome, Joined) for outcome in outcomes) == 1
+        assert outcomes.count(JoinRefused("invite_exhausted")) == 49
+        assert len(await w.store.member_list(w.mesh.id)) == 2
+        [row] = await w.store.invite_list(w.mesh.id)
+        assert row.used_count == 1
+
+
+async def test_joining_again_with_the_same_key_and_name_takes_no_use(engine: str) -> None:
+    """A lost answer is asked for again."""
+    async with world(engine) as w:
+        invite, bob = w.invite(), member(w.mesh.id, "bob")
+        assert await w.store.join(invite, bob, NOW) == Joined(bob, created=True)
+        again = await w.store.join(invite, member(w.mesh.id, "bob", ed25519_pubkey=bob.ed25519_pubkey), NOW)
+        assert again == Joined(bob, created=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"expires_at": NOW}, "invite_expired"),
+        ({"created_by": "0" * 64}, "not_authorized"),
+        ({"max_uses": 0}, "invite_exhausted"),
+    ],
+)
+async def test_a_bad_invite_writes_no_member(engine: str, changes: dict[str, object], error: str) -> None:
+    """Expired, exhausted, or by somebody who may not invite."""
+    async with world(engine) as w:
+        outcome = await w.store.join(w.invite(**changes), member(w.mesh.id, "bob"), NOW)
+        assert outcome == JoinRefused(error)
+        assert len(await w.store.member_list(w.mesh.id)) == 1
+
+
+async def test_a_revoked_invite_stays_revoked(engine: str) -> None:
+    """Also when its signed content is registered again."""
+    async with world(engine) as w:
+        invite = w.invite(max_uses=5)
+        assert await w.store.invite_register(invite)
+        assert await w.store.invite_revoke(w.mesh.id, invite.id, NOW)
+        assert not await w.store.invite_register(invite)
+        assert await w.store.join(invite, member(w.mesh.id, "bob"), NOW) == JoinRefused("invite_revoked")
+        assert not await w.store.invite_revoke(w.mesh.id, new_ulid(), NOW)
+
+
+async def test_only_owners_and_admins_invite_and_only_owners_invite_owners(engine: str) -> None:
+    """The inviter's role and status decide at the moment of joining."""
+    async with world(engine) as w:
+        admin = member(w.mesh.id, "admin", role="admin")
+        assert isinstance(await w.store.join(w.invite(role="admin"), admin, NOW), Joined)
+        bob = await w.join("bob")
+        newcomer = member(w.mesh.id, "new")
+        by_bob = w.invite(created_by=bob.ed25519_pubkey)
+        assert await w.store.join(by_bob, newcomer, NOW) == JoinRefused("not_authorized")
+        too_high = w.invite(created_by=admin.ed25519_pubkey, role="owner")
+        assert await w.store.join(too_high, newcomer, NOW) == JoinRefused("not_authorized")
+        by_admin = w.invite(created_by=admin.ed25519_pubkey, expires_at=NOW + DAY)
+        assert isinstance(await w.store.join(by_admin, newcomer, NOW), Joined)
+        await w.store.member_set_status(w.mesh.id, admin.id, "revoked")
+        late = w.invite(created_by=admin.ed25519_pubkey)
+        assert await w.store.join(late, member(w.mesh.id, "late"), NOW) == JoinRefused("not_authorized")
+
+
+async def test_names_are_unique_without_regard_to_case_and_keys_exactly(engine: str) -> None:
+    """A name stays taken after its member has left."""
+    async with world(engine) as w:
+        bob = await w.join("Bob")
+        assert await w.store.join(w.invite(), member(w.mesh.id, "bOB"), NOW) == JoinRefused("name_taken")
+        await w.store.member_set_status(w.mesh.id, bob.id, "left")
+        assert await w.store.join(w.invite(), member(w.mesh.id, "bob"), NOW) == JoinRefused("name_taken")
+        twin = member(w.mesh.id, "robert", ed25519_pubkey=bob.ed25519_pubkey)
+        assert await w.store.join(w.invite(), twin, NOW) == JoinRefused("key_taken")
+
+
+async def test_a_profile_changes_what_is_given(engine: str) -> None:
+    """The rest stays."""
+    async with world(engine) as w:
+        set_profile = w.store.member_set_profile
+        await set_profile(w.mesh.id, w.owner.id, summary="builds", status="busy", visible=None)
+        await set_profile(w.mesh.id, w.owner.id, summary=None, status=None, visible=False)
+        found = await w.store.member_by_key(w.mesh.id, w.owner.ed25519_pubkey)
+        assert found is not None
+        assert (found.summary, found.presence_status, found.visible) == ("builds", "busy", False)
+
+
+async def test_subscribing_is_idempotent_and_needs_a_topic(engine: str) -> None:
+    """Create and subscribe once or twice: the same."""
+    async with world(engine) as w:
+        store, mesh_id, owner_id = w.store, w.mesh.id, w.owner.id
+        assert not await store.topic_subscribe(mesh_id, "news", owner_id, NOW)
+        assert await store.topic_create(mesh_id, "news", "topic", owner_id, NOW)
+        assert not await store.topic_create(mesh_id, "news", "queue", owner_id, NOW)
+        assert await store.topic_subscribe(mesh_id, "news", owner_id, NOW)
+        assert await store.topic_subscribe(mesh_id, "news", owner_id, NOW)
+        assert await store.topic_unsubscribe(mesh_id, "news", owner_id)
+        assert not await store.topic_unsubscribe(mesh_id, "news", owner_id)
+        rows = {row.topic: row for row in await store.topic_list(mesh_id, owner_id)}
+        assert (rows["news"].mode, rows["news"].subscribed, rows["news"].subscribers) == ("topic", False, 0)
+
+
+async def test_audit_events_are_kept_in_order(engine: str) -> None:
+    """Append-only, newest first when listed."""
+    async with world(engine) as w:
+        events = [AuditEvent(w.mesh.id, f"kind_{n}", w.owner.id, NOW + n, {"n": n}) for n in range(3)]
+        await w.store.audit_write(events)
+        assert list(await w.store.audit_list(w.mesh.id, 2)) == [events[2], events[1]]
+
+
+async def test_the_epoch_is_the_same_until_the_data_is_another(engine: str) -> None:
+    """Two databases never share one."""
+    async with world(engine) as one, world(engine) as other:
+        assert await one.store.epoch() == await one.store.epoch()
+        assert await one.store.epoch() != await other.store.epoch()

@@ -1,0 +1,68 @@
+"""Migrations of every SQLite file: twice is harmless, two at once are harmless, ahead is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from claudemesh.runtime.errors import SchemaTooNew
+from claudemesh.runtime.migrations import Migration, load_migrations
+from claudemesh.runtime.sqlite import Database
+
+PACKAGES = [
+    "claudemesh.broker.store.sql.sqlite.migrations",
+    "claudemesh.daemon.sql.outbox",
+    "claudemesh.daemon.sql.inbox",
+]
+
+_OPEN = """
+import asyncio, sys
+from pathlib import Path
+from claudemesh.runtime.migrations import load_migrations
+from claudemesh.runtime.sqlite import Database
+async def main():
+    await (await Database.open(Path(sys.argv[1]), load_migrations(sys.argv[2]))).close()
+asyncio.run(main())
+"""
+
+
+async def schema(database: Database) -> list[tuple[str, str]]:
+    """Everything that the file's schema says, in order."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    return await database.run(lambda raw: raw.execute(query).fetchall())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_migrating_again_changes_nothing(tmp_path: Path, package: str) -> None:
+    """The version decides."""
+    migrations = load_migrations(package)
+    database = await Database.open(tmp_path / "x.db", migrations)
+    first = await schema(database)
+    await database.close()
+    database = await Database.open(tmp_path / "x.db", migrations)
+    assert await schema(database) == first
+    assert database.schema_version == len(migrations)
+    await database.close()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_two_processes_may_migrate_at_once(tmp_path: Path, package: str) -> None:
+    """The second finds the work done."""
+    arguments = [sys.executable, "-c", _OPEN, str(tmp_path / "x.db"), package]
+    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+async def test_a_schema_ahead_of_the_program_is_refused(tmp_path: Path, package: str) -> None:
+    """An older program does not touch a newer file."""
+    migrations = list(load_migrations(package))
+    newer = [*migrations, Migration(len(migrations) + 1, "CREATE TABLE later (a INTEGER);")]
+    await (await Database.open(tmp_path / "x.db", newer)).close()
+    with pytest.raises(SchemaTooNew):
+        await Database.open(tmp_path / "x.db", migrations)
