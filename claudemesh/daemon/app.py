@@ -131,9 +131,17 @@ class Daemon:
             instance_id=new_id(),
             host_fingerprint=host_fingerprint(),
         )
-        self._sync = DirectorySync(directory, self._link.call, self._tasks)
+        self._sync = DirectorySync(directory, self._link.call, self._tasks, clock)
         self._drain = Drain(self._outbox_store, self._link, clock, backoff, self._settled)
-        self._gate = Outbox(self._outbox_store, sealer, directory, clock, new_id, self._drain.submit)
+        self._gate = Outbox(
+            self._outbox_store,
+            sealer,
+            directory,
+            clock,
+            new_id,
+            self._drain.submit,
+            self._sync.after_miss,
+        )
         opener = Opener(identity, membership.mesh_id, membership.slug, new_id, _MAX_BODY)
         self._receiver = Receiver(
             self._inbox,

@@ -7,7 +7,7 @@ from typing import Any
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Reply
 from claudemesh.daemon.api.paging import Item, listed, page
-from claudemesh.daemon.api.query import name_cursor, page_limit
+from claudemesh.daemon.api.query import MAX_PAGE, name_cursor, page_limit
 from claudemesh.daemon.api.routes import Operation, Request
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
 from claudemesh.daemon.identity.directory import Peer
@@ -61,7 +61,7 @@ OPERATIONS = (
         "List the mesh's members",
         {200: PeerPage},
         list_peers,
-        query=(page_limit(), name_cursor()),
+        query=(page_limit(MAX_PAGE), name_cursor()),
     ),
     Operation(
         "POST",

@@ -99,9 +99,9 @@ def whole_number(name: str, low: int, high: int, default: int | None = None) -> 
     return Parameter(name, schema, f"a whole number from {low} to {high}", read, default)
 
 
-def page_limit() -> Parameter:
+def page_limit(default: int = DEFAULT_PAGE) -> Parameter:
     """How many items a page may have."""
-    return whole_number("limit", 1, MAX_PAGE, DEFAULT_PAGE)
+    return whole_number("limit", 1, MAX_PAGE, default)
 
 
 def number_cursor() -> Parameter:

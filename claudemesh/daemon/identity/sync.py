@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("directory")
+
+_FIRST_LIST_S = 2.0
+_MISS_EVERY_S = 1.0
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
@@ -18,18 +23,43 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 class DirectorySync:
     """Asks the broker for the mesh's members, and saves what changed."""
 
-    def __init__(self, directory: Directory, ask: Ask, tasks: TaskOwner) -> None:
+    def __init__(self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock) -> None:
         self._directory = directory
         self._ask = ask
         self._tasks = tasks
+        self._clock = clock
         self._wanted = False
         self._running = False
+        self._asked_at = -_MISS_EVERY_S
+        self._synced = asyncio.Event()
 
     async def now(self) -> None:
         """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
+        self._asked_at = self._clock.monotonic()
         answer = await self._ask("peers", {})
         if self._directory.apply(answer["items"]):
             self._directory.save()
+        self._synced.set()
+
+    async def after_miss(self) -> bool:
+        """Somebody is not in the directory: look once more, and return whether that brought news.
+
+        Right after the first start the list may still be on its way: that is waited for, 2 s at most.
+        Misses ask the broker at most once a second, however many there are.
+        """
+        if not self._synced.is_set():
+            try:
+                await asyncio.wait_for(self._synced.wait(), _FIRST_LIST_S)
+            except TimeoutError:
+                return False
+            return True
+        if self._clock.monotonic() - self._asked_at < _MISS_EVERY_S:
+            return False
+        try:
+            await self.now()
+        except ProtocolError:
+            return False
+        return True
 
     def soon(self) -> None:
         """Ask in the background; changes that come meanwhile are covered by one more question."""

@@ -7,7 +7,7 @@ on the disk, and a retry finds it (daemon.md, POST /v1/send).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
 
@@ -41,6 +41,7 @@ class Outbox:
         clock: Clock,
         new_id: Callable[[], str],
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
+        look_again: Callable[[], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -48,6 +49,7 @@ class Outbox:
         self._clock = clock
         self._new_id = new_id
         self._enqueue = enqueue
+        self._look_again = look_again
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self.inline_bytes = DEFAULT_INLINE_BYTES
 
@@ -55,10 +57,10 @@ class Outbox:
         """Accept a send durably, or answer what is known of its id; wait for the broker's word if asked."""
         submission = self.prepare(request)
         if not wait_ms:
-            return await self._accept(submission)
+            return await self._accept(request, submission)
         settled = self._listen(submission.client_message_id)
         try:
-            answer = await self._accept(submission)
+            answer = await self._accept(request, submission)
             if answer.status == 202:
                 await asyncio.wait([settled], timeout=wait_ms / 1000)
                 return await self._outcome(submission.client_message_id, answer)
@@ -66,7 +68,15 @@ class Outbox:
         finally:
             self._forget(submission.client_message_id, settled)
 
-    async def _accept(self, submission: Submission) -> Answer:
+    async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
+        answer = await self._write(submission)
+        # The outbox does not know the id, and nobody knows the name: perhaps it joined a moment ago.
+        if submission.unknown_member and answer is submission.refusal and await self._look_again():
+            again = self.prepare(request, client_message_id=submission.client_message_id)
+            return await self._write(again)
+        return answer
+
+    async def _write(self, submission: Submission) -> Answer:
         try:
             return await self._enqueue(submission)
         except Overloaded:
@@ -124,7 +134,8 @@ class Outbox:
             return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
 
         fingerprint = self._sealer.fingerprint(request, "dm", request.target.ref or "")
-        return Submission(message_id, fingerprint, None, _refusal(error, message_id), same_as)
+        refusal = _refusal(error, message_id)
+        return Submission(message_id, fingerprint, None, refusal, same_as, unknown_member=True)
 
     def _same_under_earlier_key(
         self, request: SendRequest, to: Resolved, row: KnownRow, payload: bytes

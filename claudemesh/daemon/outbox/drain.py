@@ -165,6 +165,8 @@ class Drain:
             failpoint("d7")
         self._next_due = turn.next_due
         if turn.claimed:
+            # The callers' answers leave first: they have waited for the commit, the broker has not.
+            await asyncio.sleep(0)
             await self._send(turn.claimed)
 
     def _put_off(self, results: list[Settlement]) -> None:

@@ -48,6 +48,7 @@ class Submission:
     row: NewRow | None
     refusal: Answer | None = None
     same_as: Callable[[KnownRow, bytes], bool] | None = None
+    unknown_member: bool = False
 
 
 @dataclass(frozen=True, slots=True)
