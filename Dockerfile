@@ -1,12 +1,14 @@
 # The same file as everywhere, as a broker: ./build/pyz first, then docker build .
-FROM python:3.11-slim
+# The base's Python is the one that the file was built for: --build-arg PYTHON=3.13 if it was that one.
+ARG PYTHON=3.11
+FROM python:${PYTHON}-slim
 
 RUN useradd --uid 7900 --user-group --create-home claudemesh \
     && install -d -o claudemesh -g claudemesh -m 0700 /data
 
 COPY dist/claudemesh.pyz /usr/local/bin/claudemesh.pyz
 
-USER claudemesh
+USER 7900:7900
 ENV CLAUDEMESH_CACHE=/home/claudemesh/.cache/claudemesh
 # Unpacks now, so that the first start of each container is quick.
 RUN claudemesh.pyz version

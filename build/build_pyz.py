@@ -1,4 +1,4 @@
-"""Build the zipapp: pinned wheels, our package, shiv, then the archive written anew, reproducibly."""
+"""Build the zipapp: pinned wheels and our package, shiv, then the archive anew: the same bytes each time."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from launcher import running_on
+
 ROOT = Path(__file__).resolve().parents[1]
-_EPOCH_ZIP = (2026, 1, 1, 0, 0, 0)
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", re.MULTILINE)
+_OURS = {".py", ".sql", ".json", ".lua", ".typed"}
+# What pip notes about this one installation; the launcher needs none of it, and paths stand in it.
+_INSTALLER_NOTES = {"direct_url.json", "INSTALLER", "REQUESTED", "RECORD"}
+_VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
 
 def main() -> int:
     """Build, unless the inputs are those of the file that is there."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="./build/pyz", description=__doc__)
     parser.add_argument("--output", type=Path, help="where to write it; shiv.toml decides by default")
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
     options = parser.parse_args()
@@ -34,149 +38,195 @@ def main() -> int:
     digest = inputs_digest(config)
     stamp = output.with_suffix(".inputs")
     if not options.force and output.exists() and stamp.exists() and stamp.read_text() == digest:
-        print(f"{_shown(output)} is up to date", file=sys.stderr)
+        say(f"{_shown(output)} is up to date")
         return 0
-    output.parent.mkdir(parents=True, exist_ok=True)
+    say(f"building {_shown(output)} for {running_on()}")
+    started = time.monotonic()
     os.umask(0o022)
-    with tempfile.TemporaryDirectory(prefix="claudemesh-build-") as folder:
-        print("building the pyz", file=sys.stderr)
-        site = Path(folder) / "site"
-        stage(config, site)
-        made = Path(folder) / "made.pyz"
-        run_shiv(config, site, made)
-        final = output.with_suffix(".tmp")
-        rewrite(config, made, final, digest)
-        write_sbom(config, output)
-        final.replace(output)
-    checksum = hashlib.sha256(output.read_bytes()).hexdigest()
-    Path(f"{output}.sha256").write_text(f"{checksum}  {output.name}\n")
-    stamp.write_text(digest)
-    print(f"{_shown(output)}  {output.stat().st_size / 1e6:.1f} MB  sha256 {checksum}", file=sys.stderr)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=output.parent) as folder:
+        made = build(config, Path(folder))
+        checksum = hashlib.sha256(made.read_bytes()).hexdigest()
+        sbom = bill_of_materials(Path(folder) / "site", checksum)
+        # The stamp goes first and comes last: a build that was cut off is done again.
+        stamp.unlink(missing_ok=True)
+        made.replace(output)
+    _replace(output.with_name("claudemesh.sbom.json"), sbom)
+    _replace(output.with_name(f"{output.name}.sha256"), f"{checksum}  {output.name}\n")
+    _replace(stamp, digest)
+    took = time.monotonic() - started
+    say(f"{_shown(output)}: {output.stat().st_size / 1e6:.1f} MB in {took:.1f} s, sha256 {checksum}")
     return 0
 
 
 def inputs_digest(config: dict[str, Any]) -> str:
-    """Return a hash over everything that the archive is made from."""
-    paths = sorted(path for path in (ROOT / "claudemesh").rglob("*") if _is_ours(path))
-    paths += [ROOT / name for name in ("shiv.toml", "pyproject.toml", config["requirements"])]
-    paths += [ROOT / config["launcher"], Path(__file__)]
-    digest = hashlib.sha256(build_target().encode())
+    """Return a hash over everything that the archive is made from, the kind of Python included."""
+    paths = [*_own_files(), Path(__file__), ROOT / "build" / "requirements-dev.txt"]
+    paths += [ROOT / name for name in ("shiv.toml", "LICENSE", config["requirements"], config["launcher"])]
+    digest = hashlib.sha256(running_on().encode())
     for path in paths:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def build_target() -> str:
-    """Return what the archive's native wheels are for: `3.11 linux x86_64`."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]} {sys.platform} {platform.machine()}"
+def build(config: dict[str, Any], folder: Path) -> Path:
+    """Build in a folder and return the finished archive; the staged modules stay in `site` beside it."""
+    site, made, final = folder / "site", folder / "shiv.pyz", folder / "final.pyz"
+    stage(config, site)
+    run_shiv(config, site, made)
+    rewrite(config, made, final)
+    return final
 
 
 def stage(config: dict[str, Any], site: Path) -> None:
     """Put the pinned wheels and our package into a folder, without anything that differs between builds."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    subprocess.run(
-        [*pip, "--target", str(site), "--no-deps", "--require-hashes", "--only-binary", ":all:"]
-        + ["-r", str(ROOT / config["requirements"])],
-        check=True,
+    _python(
+        *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *("--target", str(site), "--no-compile", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
+        *("--requirement", str(ROOT / config["requirements"])),
     )
-    for path in (ROOT / "claudemesh").rglob("*"):
-        if _is_ours(path):
-            target = site / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+    for path in _own_files():
+        target = site / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     shutil.rmtree(site / "bin", ignore_errors=True)
     for path in sorted(site.rglob("*"), reverse=True):
-        if path.name in ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD"):
+        if path.name in _INSTALLER_NOTES:
             path.unlink()
         elif path.name == "__pycache__":
             shutil.rmtree(path)
+        elif path.suffix == ".pth" or path.is_symlink():
+            raise SystemExit(
+                f"build/pyz: error: {path.name} cannot be packed: the launcher reads no such file"
+            )
 
 
 def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
     """Let shiv make its archive."""
-    epoch = str(config["source_date_epoch"])
-    subprocess.run(
-        [sys.executable, "-m", "shiv.cli", "--site-packages", str(site), "--reproducible"]
-        + ["-e", config["entry_point"], "-p", config["interpreter"], "-o", str(made)],
-        check=True,
-        env={**os.environ, "SOURCE_DATE_EPOCH": epoch, "SHIV_ROOT": str(made.parent / "root")},
-        stdout=subprocess.DEVNULL,
+    options = ["--reproducible"] if config["reproducible"] else []
+    options += ["--compile-pyc"] if config["compile_pyc"] else []
+    _python(
+        *("-m", "shiv.cli", "--site-packages", str(site), *options),
+        *("-e", config["entry_point"], "-p", config["interpreter"], "-o", str(made)),
+        SOURCE_DATE_EPOCH=str(config["source_date_epoch"]),
     )
 
 
-def rewrite(config: dict[str, Any], made: Path, final: Path, digest: str) -> None:
+def rewrite(config: dict[str, Any], made: Path, final: Path) -> None:
     """Write the archive anew: sorted, fixed times and modes, our launcher ahead of shiv's bootstrap."""
-    launcher = (ROOT / config["launcher"]).read_text().replace("@TARGET@", build_target())
-    extra = {"__main__.py": launcher.encode()}
-    extra["claudemesh_fast.py"] = (ROOT / config["fast_path"]).read_bytes()
-    with zipfile.ZipFile(made) as source, final.open("wb") as file:
+    with zipfile.ZipFile(made) as source:
+        entries = {name: source.read(name) for name in source.namelist() if not name.endswith("/")}
+    own = {
+        "__main__.py": _launcher(config, json.loads(entries["environment.json"])["build_id"]),
+        "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),
+        "LICENSE": (ROOT / "LICENSE").read_bytes(),
+    }
+    when = time.gmtime(config["source_date_epoch"])[:6]
+    with final.open("wb") as file:
         file.write(f"#!{config['interpreter']}\n".encode())
         with zipfile.ZipFile(file, "w") as archive:
-            entries = {
-                name: source.read(name)
-                for name in source.namelist()
-                if not name.endswith("/") and name not in extra
-            }
-            entries["environment.json"] = _environment(entries["environment.json"], digest)
-            for name, data in sorted({**entries, **extra}.items()):
-                info = zipfile.ZipInfo(name, _EPOCH_ZIP)
-                # The launcher is read at each start, and unpacking it would cost more than reading it.
-                stored = name in extra or name.startswith("_bootstrap/")
+            for name, data in sorted({**entries, **own}.items()):
+                info = zipfile.ZipInfo(name, when)
+                # Read at every start, from the archive: reading is cheaper than inflating.
+                stored = name in own or name.startswith("_bootstrap/")
                 info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-                info.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16
+                info.create_system = 3
+                info.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
                 archive.writestr(info, data)
     final.chmod(0o755)
 
 
-def _environment(raw: bytes, digest: str) -> bytes:
-    """shiv names the unpacked folder by build_id: ours follows from the inputs, so old code is never run."""
-    environment = json.loads(raw)
-    environment["build_id"] = digest[:32]
-    environment["built_at"] = "2026-01-01 00:00:00"
-    return json.dumps(environment, sort_keys=True).encode()
-
-
-def write_sbom(config: dict[str, Any], output: Path) -> None:
-    """Write which libraries are inside, as CycloneDX, beside the archive."""
-    pins = _PIN.findall((ROOT / config["requirements"]).read_text())
-    components = []
-    for name, version in sorted(pins):
-        component: dict[str, Any] = {
-            "type": "library",
-            "name": name,
-            "version": version,
-            "purl": f"pkg:pypi/{name}@{version}",
-        }
-        licence = _licence(name)
-        if licence:
-            component["licenses"] = [{"license": {"name": licence}}]
-        components.append(component)
+def bill_of_materials(site: Path, checksum: str) -> str:
+    """Return which libraries the archive of this checksum holds, as CycloneDX JSON."""
+    found = importlib.metadata.distributions(path=[str(site)])
+    components = [_component(one) for one in found]
+    product = {
+        "type": "application",
+        "name": "claudemesh",
+        "version": own_version(),
+        "licenses": [{"license": {"id": "Apache-2.0"}}],
+        "hashes": [{"alg": "SHA-256", "content": checksum}],
+    }
     sbom = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": {"type": "application", "name": "claudemesh"}},
-        "components": components,
+        "metadata": {"component": product},
+        "components": sorted(components, key=lambda component: str(component["name"])),
     }
-    text = json.dumps(sbom, indent=1, sort_keys=True) + "\n"
-    output.with_name("claudemesh.sbom.json").write_text(text)
+    return json.dumps(sbom, indent=1, sort_keys=True) + "\n"
 
 
-def _licence(name: str) -> str | None:
-    try:
-        metadata = importlib.metadata.metadata(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for line in metadata.get_all("Classifier") or []:
-        if line.startswith("License :: OSI Approved :: "):
-            return str(line.rpartition(" :: ")[2])
-    expression = metadata.get("License-Expression")
-    return None if expression is None else str(expression)
+def own_version() -> str:
+    """Return the version that stands in the package."""
+    found = _VERSION.search((ROOT / "claudemesh" / "__init__.py").read_text())
+    if found is None:
+        raise SystemExit("build/pyz: error: claudemesh/__init__.py has no __version__")
+    return found[1]
 
 
-def _is_ours(path: Path) -> bool:
-    return path.is_file() and "__pycache__" not in path.parts
+def _component(distribution: importlib.metadata.Distribution) -> dict[str, Any]:
+    name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+    return {
+        "type": "library",
+        "name": name,
+        "version": distribution.version,
+        "purl": f"pkg:pypi/{name}@{distribution.version}",
+        "licenses": [{"license": {"name": _licence(distribution)}}],
+    }
+
+
+def _licence(distribution: importlib.metadata.Distribution) -> str:
+    metadata = distribution.metadata.json
+    classifiers = metadata.get("classifier", [])
+    named = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License :: OSI")]
+    stated = metadata.get("license_expression") or " / ".join(named) or metadata.get("license", "unknown")
+    return str(stated).partition("\n")[0]
+
+
+def _launcher(config: dict[str, Any], build_id: str) -> bytes:
+    filled = {
+        "@TARGET@": running_on(),
+        # Named by its content: an older build's modules are never run by mistake.
+        "@TREE@": f"claudemesh-{own_version()}-{build_id[:16]}",
+        "@ENTRY_POINT@": config["entry_point"],
+    }
+    text: str = (ROOT / config["launcher"]).read_text()
+    for mark, value in filled.items():
+        text = text.replace(mark, value)
+    return text.encode()
+
+
+def _own_files() -> list[Path]:
+    return sorted(
+        path for path in (ROOT / "claudemesh").rglob("*") if path.suffix in _OURS and path.is_file()
+    )
+
+
+def _python(*arguments: str, **environment: str) -> None:
+    """Run a module of this Python, away from the user's own settings for Python and shiv."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SHIV_", "PYTHON"))}
+    done = subprocess.run(
+        [sys.executable, "-I", *arguments],
+        env={**kept, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\nbuild/pyz: error: {' '.join(arguments[:3])} failed")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _shown(path: Path) -> Path:

@@ -1,98 +1,260 @@
-"""The zipapp's first code: checks where it runs, serves what is in a hurry, then lets shiv unpack and run.
+"""The archive's first code: checks where it runs, serves what is in a hurry, unpacks once, starts the rest.
 
-Standard library only, and little of it: every start of every command passes here.
+Standard library only, and little of it: every start of every command passes here. `os.path` instead of
+pathlib, and modules imported where they are needed, because each would cost more than all of this does.
+The build fills in what stands between @ signs.
 """
+
+from __future__ import annotations
 
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 TARGET = "@TARGET@"
+TREE = "@TREE@"
+ENTRY_POINT = "@ENTRY_POINT@"
+
+CANNOT_CREATE = 73
+CONFIGURATION = 78
+UNUSED_S = 30 * 86_400
+_MARKER = ".complete"
+_DAY_S = 86_400
+# The lock on the tree that this process runs from: held until it ends.
+_held: list[int] = []
 
 
-def stop(message):
-    """End with one sentence; 78 is a wrong configuration."""
-    sys.stderr.write("claudemesh: error: " + message + "\n")
-    sys.exit(78)
+def running_on() -> str:
+    """Return what native wheels depend on, as `cpython 3.11 linux x86_64`."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
+    return f"{sys.implementation.name} {version} {sys.platform} {os.uname().machine}"
 
 
-def check_target():
-    """The wheels inside are native: for one Python version on one kind of machine."""
-    here = "%d.%d %s %s" % (*sys.version_info[:2], sys.platform, os.uname().machine)
+def refuse(message: str, code: int = CONFIGURATION) -> NoReturn:
+    """End with one sentence on stderr."""
+    sys.stderr.write(f"claudemesh: error: {message}\n")
+    sys.exit(code)
+
+
+def check_target() -> None:
+    """Refuse a Python that the wheels inside were not made for."""
+    here = running_on()
     if here != TARGET:
-        stop(
-            "this file was built for Python %s and this is %s: run it with that Python, or build it here."
-            % (TARGET, here)
+        refuse(
+            f"this file is for {TARGET}, and this is {here}: start it with that Python, "
+            "or build it with this one (CLAUDEMESH_PYTHON=… ./build/pyz)."
         )
 
 
-def harden():
-    """Nothing from the current folder or from PYTHONPATH may take a module's place."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    own = sys.path[0]
-    sys.path[1:] = [path for path in sys.path[1:] if path and path not in given]
-    sys.path[0] = own
-    for name in list(os.environ):
-        if name.startswith("SHIV_"):
-            del os.environ[name]
+def drop_python_path() -> None:
+    """Let nothing from PYTHONPATH, the current folder included, take one of our modules' places."""
+    given = os.environ.get("PYTHONPATH")
+    if not given or os.environ.get("CLAUDEMESH_KEEP_PYTHONPATH"):
+        return
+    dropped = {os.path.abspath(path) for path in given.split(os.pathsep)}
+    dropped.discard(os.path.dirname(os.__file__))
+    sys.path[1:] = [path for path in sys.path[1:] if os.path.abspath(path) not in dropped]
 
 
-def cache_folder():
-    """Return where the archive is unpacked: per user, 0700, made here if need be."""
+def cache_folder() -> str:
+    """Return where to unpack: $CLAUDEMESH_CACHE, else `claudemesh` in the user's cache folder."""
     chosen = os.environ.get("CLAUDEMESH_CACHE")
-    if not chosen:
-        base = os.environ.get("XDG_CACHE_HOME")
-        if not base:
-            home = os.environ.get("HOME")
-            if not home:
-                stop("there is no HOME to unpack into: set CLAUDEMESH_CACHE to a folder of your own.")
-            base = os.path.join(home, ".cache")
-        chosen = os.path.join(base, "claudemesh")
-    return os.path.abspath(chosen)
+    if chosen:
+        return os.path.abspath(chosen)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        home = os.environ.get("HOME")
+        if not home:
+            refuse("there is no HOME to unpack into: set CLAUDEMESH_CACHE to a folder of your own.")
+        base = os.path.join(os.path.abspath(home), ".cache")
+    return os.path.join(base, "claudemesh")
 
 
-def check_folder(path):
-    """Refuse a folder that somebody else could put code into."""
+def check_private(path: str, mend: str) -> None:
+    """Refuse a folder that somebody else could put code into; `mend` is the command against open modes."""
     found = os.lstat(path)
-    if (found.st_mode & 0o170000) != 0o040000:
-        stop("%s is not a folder: move it away, or set CLAUDEMESH_CACHE." % path)
+    if found.st_mode & 0o170000 != 0o040000:
+        refuse(f"{path} is not a folder, or a symbolic link to one: remove it, or set CLAUDEMESH_CACHE.")
     if found.st_uid != os.geteuid():
-        stop("%s belongs to another user: set CLAUDEMESH_CACHE to a folder of your own." % path)
+        refuse(f"{path} belongs to another user: set CLAUDEMESH_CACHE to a folder of your own.")
     if found.st_mode & 0o022:
-        stop("others can write to %s: run chmod 700 %s" % (path, path))
+        import shlex
+
+        refuse(f"others can write to {path}, and code is run from there: {mend} {shlex.quote(path)}")
 
 
-def prepare_cache():
-    """Make and check the cache; True when this build is not unpacked there yet."""
+def check_parent(path: str) -> None:
+    """Refuse a folder that somebody else could move away between the check and its use."""
+    parent = os.path.dirname(path)
+    mode = os.stat(parent).st_mode
+    if mode & 0o002 and not mode & 0o1000:
+        refuse(f"everybody can write to {parent}: set CLAUDEMESH_CACHE to a folder elsewhere.")
+
+
+def unpacked() -> str:
+    """Return the folder of this build's modules; unpacks it at the first start."""
     folder = cache_folder()
+    tree = os.path.join(folder, TREE)
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        check_folder(folder)
-        entries = os.listdir(folder)
+        if not os.path.lexists(folder):
+            before = os.umask(0o077)
+            os.makedirs(folder, exist_ok=True)
+            os.umask(before)
+        check_private(folder, "chmod 700")
+        check_parent(folder)
+        if os.path.lexists(tree):
+            check_private(tree, "rm -r")
+        if not hold(tree):
+            unpack(folder, tree)
     except OSError as error:
-        stop("cannot use %s (%s): set CLAUDEMESH_CACHE to a folder of your own." % (folder, error.strerror))
-    for entry in entries:
-        if not entry.startswith("."):
-            check_folder(os.path.join(folder, entry))
-    os.environ["SHIV_ROOT"] = folder
-    return not entries
+        refuse(
+            f"cannot unpack into {folder} ({error.strerror or error}): "
+            "mend that, or set CLAUDEMESH_CACHE to a folder of your own.",
+            CANNOT_CREATE,
+        )
+    return os.path.join(tree, "site-packages")
 
 
-def main():
-    """Run."""
+def hold(tree: str) -> bool:
+    """Whether the tree is complete; if so it is kept from removal for as long as this process runs."""
+    import fcntl
+    import time
+
+    try:
+        marker = os.open(os.path.join(tree, _MARKER), os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(marker, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Just being removed: wait for that, and unpack again.
+        os.close(marker)
+        return False
+    except OSError:
+        # A file system without locks: then only the 30 days keep a tree from removal.
+        pass
+    found = os.fstat(marker)
+    if not found.st_nlink:
+        os.close(marker)
+        return False
+    _held.append(marker)
+    if time.time() - found.st_mtime > _DAY_S:
+        mark_used(marker)
+    return True
+
+
+def mark_used(marker: int) -> None:
+    """Set the time of last use; on a read-only file system it stays as it is."""
+    try:
+        os.utime(marker)
+    except OSError:
+        return
+
+
+def unpack(folder: str, tree: str) -> None:
+    """Let shiv unpack, one process at a time; what a killed or powerless one has left is replaced.
+
+    The marker is written last, after the disk has the rest: a tree with a marker is whole.
+    """
+    import fcntl
+    import shutil
+
+    lock = os.open(os.path.join(folder, ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    before = os.umask(0o077)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if hold(tree):
+            return
+        if sys.stderr.isatty():
+            sys.stderr.write(f"claudemesh: unpacking into {folder} (first start)\n")
+        for leftover in (tree, f"{tree}.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        extract(tree)
+        os.sync()
+        os.close(os.open(os.path.join(tree, _MARKER), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        hold(tree)
+        remove_unused(folder)
+    finally:
+        os.umask(before)
+        os.close(lock)
+
+
+def extract(tree: str) -> None:
+    """Unpack this archive's modules, and compile them when shiv.toml says so."""
+    import json
+    import pathlib
+    import zipfile
+
+    from _bootstrap import extract_site_packages  # type: ignore[import-not-found]
+
+    with zipfile.ZipFile(sys.argv[0]) as archive:
+        compiled = json.loads(archive.read("environment.json"))["compile_pyc"]
+        # One worker: others would be started from this very file.
+        extract_site_packages(archive, pathlib.Path(tree), compile_pyc=compiled, compile_workers=1)
+
+
+def remove_unused(folder: str) -> None:
+    """Remove this program's trees that nothing runs from and nobody has used for 30 days; best effort."""
+    for name in os.listdir(folder):
+        if name.startswith("claudemesh-") and name != TREE:
+            try:
+                remove_if_unused(os.path.join(folder, name))
+            except OSError:
+                continue
+
+
+def remove_if_unused(tree: str) -> None:
+    """Remove one tree, unless it is young or in use (`OSError`)."""
+    import fcntl
+    import shutil
+    import time
+
+    marker = os.path.join(tree, _MARKER)
+    complete = os.path.exists(marker)
+    if time.time() - os.lstat(marker if complete else tree).st_mtime < UNUSED_S:
+        return
+    lock = os.open(marker if complete else tree, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if complete:
+            os.unlink(marker)
+        shutil.rmtree(tree)
+    finally:
+        os.close(lock)
+
+
+def run_from(site: str) -> int:
+    """Run the program from its folder, ahead of any other site-packages; the archive is not needed again.
+
+    So a daemon does not notice when its file is replaced by a newer one.
+    """
+    import importlib
+
+    found = (at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))
+    sys.path.insert(next(found, len(sys.path)), site)
+    del sys.path[0]
+    module, _, function = ENTRY_POINT.partition(":")
+    code: int = getattr(importlib.import_module(module), function)()
+    return code
+
+
+def main() -> int:
+    """Run; returns the exit code."""
     check_target()
-    harden()
-    import claudemesh_fast
+    drop_python_path()
+    import claudemesh_fast  # type: ignore[import-not-found]
 
-    code = claudemesh_fast.run(sys.argv[1:])
+    arguments = sys.argv[1:]
+    code: int | None = claudemesh_fast.run(arguments)
     if code is not None:
-        sys.exit(code)
-    if prepare_cache() and sys.stderr.isatty():
-        sys.stderr.write("claudemesh: unpacking, at the first start only\n")
-    # What is unpacked, and what the commands write, is for this user alone.
-    os.umask(0o077)
-    import _bootstrap
-
-    _bootstrap.bootstrap()
+        return code
+    # What was tried already has its id among the arguments now, so that nothing is sent twice.
+    sys.argv[1:] = arguments
+    return run_from(unpacked())
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

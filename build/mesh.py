@@ -1,11 +1,13 @@
-"""The scripted local mesh: everything is done by dist/claudemesh.pyz, as a user would do it."""
+"""The scripted local mesh: everything is done by dist/claudemesh.pyz alone, as a user would do it."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -13,18 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PYZ = ROOT / "dist" / "claudemesh.pyz"
 PEERS = ("alice", "bob")
+SLUG = "demo"
+FIRST_PORT = 7910
 _WAIT_S = 30.0
 _POLL_S = 0.05
-# <home>/daemon/demo/sock must fit into the 107 bytes of a socket's path.
+# <folder>/alice/daemon/demo/sock must fit into a socket's path: 103 bytes on macOS, 107 on Linux.
 _LONGEST_FOLDER = 80
+# What the environment of the caller must not change here.
+_OURS = ("CLAUDEMESH_", "PYTHON")
+_KEPT = ("CLAUDEMESH_CACHE",)
 
 
 class Failed(Exception):
@@ -37,133 +44,161 @@ class LocalMesh:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.broker_data = folder / "broker"
+        self._started: subprocess.Popen[bytes] | None = None
 
     def home(self, name: str) -> Path:
-        """Where a peer lives; each is a host of its own."""
+        """Return where a peer lives; each is a host of its own."""
         return self.folder / name
 
+    def has_joined(self, name: str) -> bool:
+        """Whether a peer is a member already."""
+        return (self.home(name) / "daemon" / SLUG / "membership.json").exists()
+
     def run(self, name: str, *arguments: str, check: bool = True) -> str:
-        """Run a command as a peer and return what it printed."""
+        """Run a command as a peer and return what it printed; `Failed` when it fails and `check` is set."""
         done = subprocess.run(
-            [sys.executable, str(PYZ), *arguments],
-            env=self._environment(name),
-            capture_output=True,
-            text=True,
-            timeout=120,
+            [*program(), *arguments], env=self._environment(name), capture_output=True, text=True, timeout=120
         )
         if check and done.returncode != 0:
-            raise Failed(f"claudemesh {' '.join(arguments)}: {done.stdout}{done.stderr}".strip())
+            raise Failed(f"claudemesh {shlex.join(arguments)}: {done.stdout}{done.stderr}".strip())
         return done.stdout
 
     def json(self, name: str, *arguments: str) -> Any:
         """Run a command as a peer and return its JSON."""
         return json.loads(self.run(name, *arguments, "--json"))
 
-    def url(self) -> str | None:
-        """Where the broker answers, or None."""
+    def broker(self) -> dict[str, Any] | None:
+        """Return the running broker's url and pid, or None when none answers."""
         try:
-            url: str = json.loads((self.broker_data / "broker.json").read_text())["url"]
-            with urllib.request.urlopen(f"{url.replace('ws://', 'http://')}/readyz", timeout=2):
-                return url
-        except (OSError, ValueError, urllib.error.URLError):
+            found: dict[str, Any] = json.loads((self.broker_data / "broker.json").read_text())
+            with urllib.request.urlopen(f"http{found['url'].removeprefix('ws')}/readyz", timeout=2):
+                return found
+        except (OSError, ValueError, KeyError):
             return None
 
-    def start_broker(self, port: int) -> str:
+    def start_broker(self) -> str:
         """Start the broker and return its URL."""
-        log = (self.folder / "broker.log").open("ab")
-        process = subprocess.Popen(
-            [sys.executable, str(PYZ), "broker", "up", "--listen", f"127.0.0.1:{port}"]
-            + ["--data-dir", str(self.broker_data)],
-            env=self._environment("broker-home"),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + _WAIT_S
-        while (url := self.url()) is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = (self.folder / "broker.log").read_text()[-500:]
-                raise Failed(f"the broker did not start: {tail}")
-            time.sleep(_POLL_S)
-        return url
+        log = self.folder / "broker.log"
+        address = f"127.0.0.1:{self._port()}"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*program(), "broker", "up", "--listen", address, "--data-dir", str(self.broker_data)],
+                env=self._environment("broker-home"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+        def url() -> str | None:
+            if process.poll() is not None:
+                raise Failed(f"the broker at {address} ended: {log.read_text()[-500:].strip()}")
+            found = self.broker()
+            return None if found is None else str(found["url"])
+
+        self._started = process
+        try:
+            return str(until(url, f"the broker at {address} is ready"))
+        except Failed:
+            process.kill()
+            raise
 
     def join(self, url: str) -> None:
-        """Make the mesh with its first peer and let the second join."""
+        """Make the mesh with its first peer and let the second join, unless they are members."""
         first, second = PEERS
-        if not (self.home(first) / "daemon" / "demo" / "membership.json").exists():
+        if not self.has_joined(first):
             token = str(self.broker_data / "admin_token")
-            made = ("mesh", "create", "demo", "--broker", url, "--name", first)
-            self.run(first, *made, "--admin-token-file", token)
-        if not (self.home(second) / "daemon" / "demo" / "membership.json").exists():
+            create = ("mesh", "create", SLUG, "--broker", url, "--name", first)
+            self.run(first, *create, "--admin-token-file", token)
+        if not self.has_joined(second):
             link = self.json(first, "invite", "create")["invite"]
             self.run(second, "join", link, "--name", second)
 
-    def wait_connected(self, name: str) -> None:
-        """Return once a peer is connected and knows the others."""
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            if self.json(name, "status")["connected"] and len(self.json(name, "peers")["items"]) == len(
-                PEERS
-            ):
-                return
-            if time.monotonic() > deadline:
-                raise Failed(f"{name} is not connected: {self.run(name, 'status', check=False)}")
-            time.sleep(_POLL_S)
+    def is_connected(self, name: str) -> bool:
+        """Whether a peer's daemon is connected and knows all the others."""
+        connected: bool = self.json(name, "status")["connected"]
+        return connected and len(self.json(name, "peers")["items"]) == len(PEERS)
 
     def received(self, name: str, wanted: set[str]) -> list[dict[str, Any]]:
-        """Return a peer's messages of these ids, once all are there."""
-        deadline = time.monotonic() + _WAIT_S
-        while True:
+        """Return the rows of a peer's inbox for these client_message_ids, once none is missing."""
+
+        def rows() -> list[dict[str, Any]] | None:
             items = self.json(name, "inbox", "--limit", "500")["items"]
             found = [item for item in items if item["client_message_id"] in wanted]
-            if {item["client_message_id"] for item in found} == wanted:
-                return found
-            if time.monotonic() > deadline:
-                raise Failed(
-                    f"{name} did not receive {wanted - {item['client_message_id'] for item in found}}"
-                )
-            time.sleep(_POLL_S)
+            return found if {item["client_message_id"] for item in found} == wanted else None
+
+        found: list[dict[str, Any]] = until(rows, f"{name} has received {sorted(wanted)}")
+        return found
 
     def stop(self) -> None:
         """Stop everything that runs."""
         for name in PEERS:
-            if (self.home(name) / "daemon" / "demo" / "membership.json").exists():
+            if self.has_joined(name):
                 self.run(name, "daemon", "down", check=False)
-        path = self.broker_data / "broker.json"
-        if self.url() is None or not path.exists():
-            return
-        os.kill(json.loads(path.read_text())["pid"], signal.SIGTERM)
-        deadline = time.monotonic() + _WAIT_S
-        while path.exists() and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+        found = self.broker()
+        if found is not None:
+            os.kill(found["pid"], signal.SIGTERM)
+            until(lambda: not (self.broker_data / "broker.json").exists(), "the broker has stopped")
+        if self._started is not None:
+            self._started.wait(_WAIT_S)
+
+    def _port(self) -> int:
+        """The port that the members know, or a free one for a new mesh."""
+        if self.has_joined(PEERS[0]):
+            membership = self.home(PEERS[0]) / "daemon" / SLUG / "membership.json"
+            return int(json.loads(membership.read_text())["broker_url"].rpartition(":")[2])
+        return next(port for port in range(FIRST_PORT, 65_536) if is_free(port))
 
     def _environment(self, name: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-        cache = os.environ.get("CLAUDEMESH_CACHE")
-        return {
-            **kept,
-            "CLAUDEMESH_HOME": str(self.home(name)),
-            **({"CLAUDEMESH_CACHE": cache} if cache else {}),
-        }
+        kept = {key: value for key, value in os.environ.items() if key in _KEPT or not key.startswith(_OURS)}
+        return {**kept, "CLAUDEMESH_HOME": str(self.home(name))}
 
 
-def start(mesh: LocalMesh, *, port: int = 0) -> None:
-    """Start what does not run yet and show messages arriving."""
+def program() -> list[str]:
+    """Return how the pyz is called: by the Python below .venv, which has none of our libraries."""
+    base: str = getattr(sys, "_base_executable", sys.executable)
+    return [base, "-I", str(PYZ)]
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Wait for something to become true and return it; `Failed` when it takes too long."""
+    deadline = time.monotonic() + _WAIT_S
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {_WAIT_S:.0f} s: {what}")
+        time.sleep(_POLL_S)
+    return result
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def start(mesh: LocalMesh) -> None:
+    """Start what does not run yet."""
     mesh.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    url = mesh.url()
-    if url is None:
+    found = mesh.broker()
+    if found is None:
         say("starting the broker")
-        url = mesh.start_broker(port or last_port(mesh))
+    url = mesh.start_broker() if found is None else str(found["url"])
     mesh.join(url)
     for name in PEERS:
-        say(f"starting {name}'s daemon")
-        mesh.run(name, "daemon", "up", "-d")
+        say(f"{name}'s daemon: {mesh.json(name, 'daemon', 'up', '-d')['status']}")
     for name in PEERS:
-        mesh.wait_connected(name)
+        until(functools.partial(mesh.is_connected, name), f"{name} is connected")
     mesh.run("alice", "topic", "create", "news")
     mesh.run("bob", "topic", "subscribe", "news")
-    say("alice sends a message to bob, and posts to the topic `news`")
+
+
+def show_messages(mesh: LocalMesh) -> set[str]:
+    """Send a message and a post, show them arriving, and return their ids."""
+    say("alice writes to bob, and posts to the topic `news`")
     sent = {
         mesh.json("alice", "send", "bob", "hello bob, sealed for you alone")["client_message_id"],
         mesh.json("alice", "topic", "post", "news", "hello everybody")["client_message_id"],
@@ -172,73 +207,92 @@ def start(mesh: LocalMesh, *, port: int = 0) -> None:
     for item in mesh.received("bob", sent):
         where = f" #{item['topic']}" if item["topic"] else ""
         print(f"  {item['received_at']}  {item['sender_name']}{where}  {item['body']}", flush=True)
-
-
-def last_port(mesh: LocalMesh) -> int:
-    """The port that the mesh's members know, or a free one for a new mesh."""
-    try:
-        path = mesh.home("alice") / "daemon" / "demo" / "membership.json"
-        return int(json.loads(path.read_text())["broker_url"].rpartition(":")[2])
-    except (OSError, ValueError, KeyError):
-        return free_port()
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return sent
 
 
 def smoke() -> None:
-    """Run it all in a folder of its own and check that each message arrives exactly once."""
-    folder = Path(tempfile.mkdtemp(prefix="claudemesh-"))
+    """Run it all in a folder of its own; `Failed` unless each message arrives exactly once."""
+    folder = Path(tempfile.mkdtemp(prefix="cm-", dir=short_temporary_folder()))
     mesh = LocalMesh(folder)
     try:
         start(mesh)
-        sent = {
-            mesh.json("bob", "send", "alice", f"number {n}", "--id", f"n{n}")["client_message_id"]
-            for n in range(5)
-        }
-        mesh.json("bob", "send", "alice", "number 0", "--id", "n0")
-        found = [item["client_message_id"] for item in mesh.received("alice", sent)]
-        if sorted(found) != sorted(sent):
-            raise Failed(f"alice received {sorted(found)}, sent were {sorted(sent)}")
+        to_bob = show_messages(mesh)
+        say("bob answers, twice under the same id; his daemon is killed, and is written to meanwhile")
+        mesh.run("bob", "send", "alice", "hello back", "--id", "answer")
+        mesh.run("bob", "send", "alice", "hello back", "--id", "answer")
+        os.kill(mesh.json("bob", "status")["pid"], signal.SIGKILL)
+        to_bob |= {mesh.json("alice", "send", "bob", f"number {n}")["client_message_id"] for n in range(3)}
+        mesh.run("bob", "daemon", "up", "-d")
+        check_once(mesh, "bob", to_bob)
+        check_once(mesh, "alice", {"answer"})
         say("each message arrived exactly once")
     finally:
-        mesh.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            mesh.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_once(mesh: LocalMesh, name: str, sent: set[str]) -> None:
+    """Raise `Failed` unless a peer's inbox holds each of these once."""
+    found = sorted(item["client_message_id"] for item in mesh.received(name, sent))
+    if found != sorted(sent):
+        raise Failed(f"{name} received {found}, sent were {sorted(sent)}")
+
+
+def status(mesh: LocalMesh) -> bool:
+    """Show how everything is; returns whether all of it runs."""
+    found = mesh.broker()
+    print(f"broker   {'not running' if found is None else found['url']}", flush=True)
+    running = found is not None
+    for name in PEERS:
+        joined = mesh.has_joined(name)
+        shown = mesh.run(name, "status", check=False).strip() if joined else ""
+        print(f"\n{name}\n{shown or 'not running'}", flush=True)
+        running = running and bool(shown)
+    return running
 
 
 def explain(mesh: LocalMesh) -> None:
     """Say where things are and what to try next."""
-    shown = PYZ.relative_to(ROOT)
+    homes = {name: shlex.quote(str(mesh.home(name))) for name in PEERS}
+    command = shlex.quote(str(PYZ.relative_to(ROOT)))
     print(
         f"""
-The mesh runs. It lives in {mesh.folder}
-  broker  {mesh.url()}
-  alice   CLAUDEMESH_HOME={mesh.home("alice")}
-  bob     CLAUDEMESH_HOME={mesh.home("bob")}
+The mesh lives in {mesh.folder}: each peer has a home there, as if it were a host of its own.
 
-Try:
-  export CLAUDEMESH_HOME={mesh.home("bob")}
-  {shown} send alice 'hello back'
-  {shown} status
-  {shown} inbox -f
-  {shown} send '#news' 'anybody there?'
+Try, as bob:
+  export CLAUDEMESH_HOME={homes["bob"]}
+  {command} send alice 'hello back'
+  {command} send '#news' 'anybody there?'
+  {command} inbox -f
+  {command} status
+and in another terminal, as alice:
+  export CLAUDEMESH_HOME={homes["alice"]}
+  {command} inbox
 
-End it with ./build/mesh down"""
+./build/mesh status shows how it is; ./build/mesh down ends it."""
     )
 
 
 def default_folder() -> Path:
-    """`.mesh` in the checkout, or a short folder where a socket's path would grow too long."""
+    """Return `.mesh` in the checkout, or a short folder where a socket's path would grow too long."""
     folder = ROOT / ".mesh"
     if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
         return folder
     mark = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"claudemesh-{os.getuid()}-{mark}"
+    short = short_temporary_folder() / f"claudemesh-{os.getuid()}-{mark}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    found = short.lstat()
+    if short.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise Failed(f"{short} is not a folder of this user alone: remove it, or set TMPDIR")
+    return short
+
+
+def short_temporary_folder() -> Path:
+    """Return $TMPDIR, or /tmp when that is too long for a socket below it."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(os.fsencode(folder)) <= _LONGEST_FOLDER - 32 else Path("/tmp")  # noqa: S108
 
 
 def say(text: str) -> None:
@@ -246,32 +300,39 @@ def say(text: str) -> None:
     print(f"── {text}", flush=True)
 
 
+def act(action: str, mesh: LocalMesh) -> int:
+    """Start, show or stop the mesh that stays."""
+    if action == "down":
+        mesh.stop()
+        say(f"the mesh is down; its data stays in {mesh.folder}")
+        return 0
+    if action == "status":
+        return 0 if status(mesh) else 1
+    if mesh.folder.exists() and mesh.broker() and all(mesh.has_joined(name) for name in PEERS):
+        say("the mesh runs already")
+        start(mesh)
+        status(mesh)
+    else:
+        start(mesh)
+        show_messages(mesh)
+    explain(mesh)
+    return 0
+
+
 def main() -> int:
     """Do what was asked for."""
     parser = argparse.ArgumentParser(prog="./build/mesh", description="A mesh on this machine.")
     parser.add_argument("action", nargs="?", choices=["up", "down", "status"], default="up")
-    parser.add_argument("--smoke", action="store_true", help="run, check and clean up")
+    parser.add_argument("--smoke", action="store_true", help="run and check it elsewhere, then clean up")
     options = parser.parse_args()
-    mesh = LocalMesh(default_folder())
     try:
-        if options.action == "down":
-            mesh.stop()
-            say("the mesh is down; its data stays in " + str(mesh.folder))
-            return 0
-        if options.action == "status":
-            for name in PEERS:
-                print(mesh.run(name, "status", check=False), flush=True)
-            return 0
-        subprocess.run([str(ROOT / "build" / "pyz")], check=True)
         if options.smoke:
             smoke()
-        else:
-            start(mesh)
-            explain(mesh)
-    except (Failed, subprocess.SubprocessError) as error:
+            return 0
+        return act(options.action, LocalMesh(default_folder()))
+    except (Failed, OSError, subprocess.SubprocessError) as error:
         print(f"build/mesh: error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ def main() -> int:
     """Run one command: what is in a hurry first, everything else by the full command line."""
     from claudemesh.cli import fast
 
-    code = fast.run(sys.argv[1:])
+    arguments = sys.argv[1:]
+    code = fast.run(arguments)
     if code is not None:
         return code
     from claudemesh.cli.main import main as full
 
-    return full()
+    # What was tried already has its id among the arguments now, so that nothing is sent twice.
+    return full(arguments)
 
 
 if __name__ == "__main__":

@@ -236,9 +236,12 @@ def _detach(slug: str, with_broker: bool, name: str | None, as_json: bool) -> in
 
 
 def _program() -> list[str]:
-    """How this very program is started again: the pyz, or the module."""
+    """How this very program is started again: the archive, whatever its name, or the module."""
+    # Imported here: only this path needs it.
+    import zipfile
+
     own = Path(sys.argv[0])
-    if own.suffix == ".pyz":
+    if zipfile.is_zipfile(own):
         return [sys.executable, str(own.resolve())]
     return [sys.executable, "-m", "claudemesh"]
 

@@ -1,0 +1,114 @@
+"""What a command imports is what its caller waits for: held by names, not by time."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ALLOWED = {"claudemesh", "click", "orjson"}
+HEAVY = {"asyncio", "sqlite3", "multiprocessing", "concurrent.futures", "uvloop", "nacl", "msgspec", "rich"}
+_REPORT = """
+import json, sys
+from claudemesh.__main__ import main
+sys.argv[1:] = json.loads(sys.argv[1])
+code = main()
+print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
+"""
+_ANSWERS = {
+    "/v1/send": {"status": "queued", "client_message_id": "one"},
+    "/v1/inbox": {"items": [], "next": None},
+}
+
+
+class _Answering(http.server.BaseHTTPRequestHandler):
+    """A daemon as far as a command can tell."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.dumps(_ANSWERS[self.path.partition("?")[0]], separators=(",", ":")).encode()
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(202)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def home() -> Generator[Path]:
+    """A home with one mesh whose daemon answers."""
+    with tempfile.TemporaryDirectory(prefix="cm-") as folder:
+        mesh = Path(folder) / "daemon" / "demo"
+        mesh.mkdir(parents=True)
+        (mesh / "membership.json").write_text("{}")
+        with socketserver.ThreadingUnixStreamServer(str(mesh / "sock"), _Answering) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            yield Path(folder)
+            server.shutdown()
+            thread.join()
+
+
+def imported(home: Path, *arguments: str) -> set[str]:
+    """The modules that a command has imported when it is done."""
+    done = subprocess.run(
+        [sys.executable, "-c", _REPORT, json.dumps(arguments)],
+        cwd=ROOT,
+        env={**os.environ, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0, done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["send", "bob", "-"], ["send", "bob", "hello", "--meta", "{}"], ["inbox"], ["version"]],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_a_command_imports_only_what_it_needs(home: Path, arguments: list[str]) -> None:
+    """click, orjson and http.client, nothing else."""
+    modules = imported(home, *arguments)
+    foreign = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names - ALLOWED
+    # Modules that the interpreter's own site-packages load at every start.
+    at_start = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert {name for name in foreign if not name.startswith("_")} - set(at_start.stdout.split()) == set()
+    assert modules & HEAVY == set()
+    layers = ("claudemesh.daemon", "claudemesh.broker", "claudemesh.protocol")
+    assert [name for name in modules if name.startswith(layers) and name != "claudemesh.protocol"] == []
+
+
+def test_a_plain_send_imports_no_library_at_all(home: Path) -> None:
+    """Scripts call it in a loop: it is served ahead of click, orjson and http.client."""
+    modules = imported(home, "send", "bob", "hello")
+    assert modules & {"click", "orjson", "http.client", "socket"} == set()
+    assert {name for name in modules if name.startswith("claudemesh.")} <= {
+        "claudemesh.__main__",
+        "claudemesh.cli",
+        "claudemesh.cli.fast",
+    }

@@ -1,0 +1,182 @@
+"""Rules of the house that a reader would otherwise have to remember."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "claudemesh"
+MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+# Which Python runs the statements of which file.
+QUERIES = {
+    "daemon/sql/outbox.sql": "daemon/outbox",
+    "daemon/sql/inbox.sql": "daemon/inbox",
+    "broker/store/sql/sqlite/queries.sql": "broker/store",
+}
+_HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
+# In pieces, so that this file is not what it looks for.
+_REGISTRIES = ["pythonhosted" + ".org", "pypi" + ".org/simple", "registry." + "npmjs", "deb." + "debian.org"]
+
+
+def calls(path: Path) -> set[str]:
+    """The last part of every name that is called in a module."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            function = node.func
+            names.add(function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""))
+    return names
+
+
+def test_tasks_are_made_in_one_module_only() -> None:
+    """Every task has an owner: create_task stands in runtime/services.py alone."""
+    makers = {"create_task", "ensure_future", "TaskGroup", "run_coroutine_threadsafe"}
+    found = {name: calls(path) & makers for name, path in MODULES.items()}
+    assert {name: made for name, made in found.items() if made} == {
+        "claudemesh/runtime/services.py": {"create_task"}
+    }
+
+
+def test_every_queue_has_a_bound() -> None:
+    """A queue without a limit fails."""
+    unbounded = [
+        (name, node.lineno)
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"}
+        and not node.args
+        and not node.keywords
+    ]
+    assert unbounded == []
+
+
+def test_nothing_dangerous_is_called() -> None:
+    """No eval, pickle, yaml, shell or guessable temporary file (security requirement 15)."""
+    imported = {
+        (name, alias.name)
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    assert {pair for pair in imported if pair[1] in {"pickle", "marshal", "shelve", "yaml"}} == set()
+    banned = {"eval", "exec", "mktemp", "popen"}
+    assert {name: made for name, path in MODULES.items() if (made := calls(path) & banned)} == {}
+
+
+def test_build_is_no_package() -> None:
+    """`build` holds scripts; as a package it would shadow the packaging tool of that name."""
+    assert not (ROOT / "build" / "__init__.py").exists()
+
+
+def test_build_is_not_hidden_from_git() -> None:
+    """The usual ignore rules would hide build/."""
+    done = subprocess.run(["git", "check-ignore", "build/env", "build/mesh"], cwd=ROOT, capture_output=True)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize("script", ["build/mesh", "build/pyz", "build/test", ".ci/run"])
+def test_scripts_can_be_run(script: str) -> None:
+    """A stranger calls them by their path."""
+    path = ROOT / script
+    assert path.stat().st_mode & 0o111 == 0o111
+    assert path.read_text().startswith("#!/usr/bin/env bash\n")
+
+
+def test_ci_runs_the_test_command() -> None:
+    """What CI runs is what everybody runs."""
+    assert "./build/test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("sql", sorted(QUERIES))
+def test_every_query_is_used_and_every_used_query_exists(sql: str) -> None:
+    """A statement nobody runs is dead; a name without a statement is a crash."""
+    defined = set(_HEADER.findall((PACKAGE / sql).read_text()))
+    named, subscripts = set(), set()
+    for path in (PACKAGE / QUERIES[sql]).glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.add(node.value)
+            if (
+                isinstance(node, ast.Subscript)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "_Q"
+                and isinstance(node.slice, ast.Constant)
+            ):
+                subscripts.add(node.slice.value)
+    assert defined
+    assert defined - named == set()
+    assert subscripts - defined == set()
+
+
+def test_every_query_file_is_checked() -> None:
+    """A new file of queries joins the table above."""
+    files = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.sql")}
+    assert {name for name in files if not re.search(r"/\d{4}_", name)} == set(QUERIES)
+
+
+def test_sql_is_not_put_together_from_strings() -> None:
+    """SQL stands in .sql files: no f-string or sum makes a statement."""
+    statement = re.compile(r"\s*(SELECT .* FROM|INSERT INTO|UPDATE .* SET|DELETE FROM)\b", re.DOTALL)
+    found = [
+        (name, node.lineno)
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.JoinedStr)
+        and isinstance(node.values[0], ast.Constant)
+        and statement.match(str(node.values[0].value))
+    ]
+    assert found == []
+
+
+def tracked() -> list[Path]:
+    """Every file that git knows or would take."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / line for line in listed.stdout.splitlines()]
+    return [path for path in paths if path.is_file()]
+
+
+def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
+    """Where packages come from is the machine's business, and so is where the checkout lies."""
+    foreign = [*_REGISTRIES, f"{ROOT}/", "--index-url", "--extra-index-url", "--find-links"]
+    found = [
+        (path.relative_to(ROOT).as_posix(), word)
+        for path in tracked()
+        if path != Path(__file__)
+        for word in foreign
+        if word in path.read_text(errors="replace")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_requirements_are_pinned_with_hashes(name: str) -> None:
+    """Each requirement is one version, and each of its files is known by its hash."""
+    text = (ROOT / "build" / name).read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    pinned = re.compile(r"[a-z0-9.-]+(\[[a-z,]+\])?==[^ ]+( ;[^-]*)?( +--hash=sha256:[0-9a-f]{64})+ *")
+    assert [line for line in lines if not pinned.fullmatch(line)] == []
+    assert len(lines) > 10
+
+
+def test_what_is_built_is_what_is_tested() -> None:
+    """Every runtime pin stands in the development pins with the same version."""
+    pin = re.compile(r"^([a-z0-9.-]+)==(\S+)", re.MULTILINE)
+    run, dev = (
+        dict(pin.findall((ROOT / "build" / name).read_text()))
+        for name in ("requirements.txt", "requirements-dev.txt")
+    )
+    assert run.items() <= dev.items()

@@ -1,0 +1,44 @@
+"""Modules and functions stay small enough to be read at once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODULE_LINES = 400
+BODY_LINES = 60
+SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").glob("*.py")])
+
+
+def bodies(source: str) -> Iterator[tuple[str, int]]:
+    """Each function's name and lines, its docstring not counted."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body:
+                yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def test_no_module_is_longer_than_400_lines() -> None:
+    """What grows past it is two rooms."""
+    lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path: count for path, count in lines.items() if count > MODULE_LINES} == {}
+
+
+def test_no_function_body_is_longer_than_60_lines() -> None:
+    """What grows past it is two functions."""
+    long = [
+        (str(path.relative_to(ROOT)), name, count)
+        for path in SOURCES
+        for name, count in bodies(path.read_text())
+        if count > BODY_LINES
+    ]
+    assert long == []
+
+
+def test_a_long_body_is_counted_without_its_docstring() -> None:
+    """The counter itself."""
+    source = 'def f():\n    """Say.\n\n    More.\n    """\n' + "    pass\n" * 61
+    assert list(bodies(source)) == [("f", 61)]

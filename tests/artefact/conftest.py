@@ -1,0 +1,30 @@
+"""The archive of this checkout, built if need be; a home that is new in each test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.pyz import PYZ, build
+
+
+@pytest.fixture(scope="session")
+def pyz() -> Path:
+    """dist/claudemesh.pyz, up to date."""
+    build()
+    return PYZ
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty home."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cache(home: Path) -> Path:
+    """Where the archive unpacks for that home, not there yet."""
+    return home / ".cache" / "claudemesh"

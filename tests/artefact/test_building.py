@@ -1,0 +1,133 @@
+"""The archive is reproducible, and says what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.pyz import PYZ, REPOSITORY, build
+
+_PIP_CACHE = subprocess.run(
+    [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=False
+).stdout.strip()
+
+
+def copy_of_the_checkout(target: Path) -> Path:
+    """What the build reads, in another folder."""
+    kept = shutil.ignore_patterns("__pycache__")
+    for name in ("claudemesh", "build"):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=kept)
+    for name in ("shiv.toml", "LICENSE", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, target / name)
+    return target
+
+
+@pytest.mark.slow
+def test_a_build_elsewhere_under_other_settings_is_the_same_file(pyz: Path, tmp_path: Path) -> None:
+    """Same inputs, same sha256: whatever the folder, umask, user's settings and time."""
+    tree = copy_of_the_checkout(tmp_path / "a folder with spaces")
+    for path in tree.rglob("*.py"):
+        path.chmod(0o600)
+    (tree / "claudemesh" / "notes.swp").write_text("not part of the package")
+    settings = {
+        "HOME": str(tmp_path),
+        "PIP_CACHE_DIR": _PIP_CACHE,
+        "TZ": "Pacific/Auckland",
+        "LC_ALL": "C",
+        "SOURCE_DATE_EPOCH": "1",
+        "SHIV_ROOT": str(tmp_path / "shiv"),
+        "PYTHONHASHSEED": "7",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    build(tree, environment=settings, umask=0o077)
+    other = tree / "dist" / "claudemesh.pyz"
+    assert other.read_bytes() == pyz.read_bytes()
+    assert other.stat().st_mode & 0o777 == 0o755
+    for name in ("claudemesh.sbom.json", "claudemesh.pyz.sha256"):
+        assert (other.parent / name).read_bytes() == (pyz.parent / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_changed_source_is_built_anew_and_unpacked_elsewhere(pyz: Path, tmp_path: Path) -> None:
+    """The unpacked folder is named by its content: no start runs the modules of another build."""
+    tree = copy_of_the_checkout(tmp_path)
+    with (tree / "claudemesh" / "__init__.py").open("a") as file:
+        file.write("\nchanged = True\n")
+    build(tree)
+    before, after = (named_tree(path) for path in (pyz, tree / "dist" / "claudemesh.pyz"))
+    assert before != after
+
+
+def named_tree(pyz: Path) -> str:
+    """The folder that an archive unpacks to."""
+    with zipfile.ZipFile(pyz) as archive:
+        found = re.search(r'^TREE = "([^"]+)"', archive.read("__main__.py").decode(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_a_build_without_a_change_does_nothing(pyz: Path) -> None:
+    """A second call costs a glance at the inputs."""
+    before = pyz.stat()
+    assert "is up to date" in build()
+    assert pyz.stat().st_mtime_ns == before.st_mtime_ns
+    assert pyz.stat().st_ino == before.st_ino
+
+
+def test_archive_holds_nothing_of_the_machine_it_was_built_on(pyz: Path) -> None:
+    """Fixed times and modes, no byte-code, no notes of the installer, no path of the checkout."""
+    with zipfile.ZipFile(pyz) as archive:
+        entries = archive.infolist()
+        names = [entry.filename for entry in entries]
+        assert names == sorted(names)
+        assert {entry.date_time for entry in entries} == {(2026, 1, 1, 0, 0, 0)}
+        assert {entry.external_attr >> 16 for entry in entries} <= {0o100644, 0o100755}
+        notes = ("direct_url.json", "RECORD", "INSTALLER", "REQUESTED", ".pyc", ".pth", ".swp")
+        assert [name for name in names if name.endswith(notes) or "/bin/" in name] == []
+        place = str(REPOSITORY).encode()
+        assert [name for name in names if place in archive.read(name)] == []
+    assert place not in pyz.read_bytes()
+
+
+def test_archive_holds_the_whole_package(pyz: Path) -> None:
+    """Every source, statement and marker of the package, and the licence."""
+    kinds = {".py", ".sql", ".typed"}
+    own = {
+        path.relative_to(REPOSITORY).as_posix()
+        for path in (REPOSITORY / "claudemesh").rglob("*")
+        if path.suffix in kinds and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(pyz) as archive:
+        names = set(archive.namelist())
+    assert own - {name.removeprefix("site-packages/") for name in names} == set()
+    assert {"__main__.py", "claudemesh_fast.py", "LICENSE", "environment.json"} <= names
+
+
+def test_checksum_stands_beside_the_archive(pyz: Path) -> None:
+    """In the form that `sha256sum -c` reads."""
+    checksum = hashlib.sha256(pyz.read_bytes()).hexdigest()
+    assert Path(f"{pyz}.sha256").read_text() == f"{checksum}  claudemesh.pyz\n"
+
+
+def test_bill_of_materials_names_every_library_with_its_licence(pyz: Path) -> None:
+    """CycloneDX, of this very file (ASVS 15.1.2)."""
+    sbom = json.loads((pyz.parent / "claudemesh.sbom.json").read_text())
+    pins = dict(
+        re.findall(
+            r"^([a-z0-9.-]+)==([^ ]+)", (REPOSITORY / "build/requirements.txt").read_text(), re.MULTILINE
+        )
+    )
+    assert sbom["bomFormat"] == "CycloneDX"
+    assert {part["name"]: part["version"] for part in sbom["components"]} == pins
+    licences = [part["licenses"][0]["license"]["name"] for part in sbom["components"]]
+    assert [name for name in licences if not name or name == "unknown"] == []
+    product = sbom["metadata"]["component"]
+    assert product["hashes"][0]["content"] == hashlib.sha256(PYZ.read_bytes()).hexdigest()

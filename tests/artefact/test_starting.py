@@ -1,0 +1,336 @@
+"""The archive starts anywhere, and runs nobody else's code."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import claudemesh
+from tests.support.processes import until
+from tests.support.pyz import BARE_PYTHON, bare_environment, module_files, start, trees
+
+_DAY_S = 86_400
+
+
+def version(pyz: Path, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """`version --json` in an empty folder."""
+    empty = home.parent / "empty"
+    empty.mkdir(exist_ok=True)
+    return start(pyz, "version", "--json", cwd=empty, environment=bare_environment(home, **more))
+
+
+def assert_works(done: subprocess.CompletedProcess[str]) -> None:
+    """It said its version, and nothing else."""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["version"] == claudemesh.__version__
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """One sentence that helps, exit code 78, no traceback."""
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert done.stderr.startswith("claudemesh: error: ")
+    assert done.stderr.count("\n") == 1
+    assert [word for word in words if word not in done.stderr] == []
+
+
+def test_starts_in_an_empty_folder_with_an_empty_home(pyz: Path, home: Path) -> None:
+    """Nothing else is installed but Python; the folder stays as it was."""
+    assert_works(version(pyz, home))
+    assert list((home.parent / "empty").iterdir()) == []
+    assert [path.name for path in home.iterdir()] == [".cache"]
+
+
+def test_starts_by_its_shebang(pyz: Path, home: Path) -> None:
+    """The file can be run as it is, copied under another name, through a link."""
+    (home / "bin").mkdir()
+    (home / "bin" / "python3").symlink_to(BARE_PYTHON)
+    copy = shutil.copy(pyz, home / "claudemesh")
+    (home / "link").symlink_to(copy)
+    environment = bare_environment(home, PATH=f"{home / 'bin'}:{os.defpath}")
+    for name in ("claudemesh", "link"):
+        done = subprocess.run(
+            [str(home / name), "version", "--json"], env=environment, capture_output=True, text=True
+        )
+        assert_works(done)
+    assert len(trees(home / ".cache" / "claudemesh")) == 1
+
+
+def test_only_the_first_start_unpacks(pyz: Path, home: Path, cache: Path) -> None:
+    """Later ones read what is there."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    before = tree.stat().st_ino, (tree / "site-packages").stat().st_mtime_ns
+    assert_works(version(pyz, home))
+    assert before == (tree.stat().st_ino, (tree / "site-packages").stat().st_mtime_ns)
+
+
+def test_cache_is_for_this_user_alone_whatever_the_umask(pyz: Path, home: Path, cache: Path) -> None:
+    """0700 folders, and nothing in them that others can write to."""
+    done = start(pyz, "version", cwd=home, environment=bare_environment(home), umask=0)
+    assert done.returncode == 0
+    for folder in (cache.parent, cache, *trees(cache)):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    assert [path for path in cache.rglob("*") if path.stat().st_mode & 0o022] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"CLAUDEMESH_CACHE": "{}/chosen"}, "chosen"),
+        ({"XDG_CACHE_HOME": "{}/xdg"}, "xdg/claudemesh"),
+        ({"XDG_CACHE_HOME": "relative"}, "home/.cache/claudemesh"),
+        ({}, "home/.cache/claudemesh"),
+    ],
+)
+def test_cache_is_where_the_user_says(pyz: Path, home: Path, variables: dict[str, str], place: str) -> None:
+    """$CLAUDEMESH_CACHE, else the user's cache folder."""
+    filled = {name: value.format(home.parent) for name, value in variables.items()}
+    assert_works(version(pyz, home, **filled))
+    assert len(trees(home.parent / place)) == 1
+
+
+def test_a_cache_that_others_can_write_to_is_refused(pyz: Path, home: Path, cache: Path) -> None:
+    """Somebody may have put code there; the answer names the command that mends it, and it does."""
+    for mode in (0o770, 0o707):
+        cache.mkdir(parents=True, exist_ok=True)
+        cache.chmod(mode)
+        assert_refused(version(pyz, home), str(cache), f"chmod 700 {cache}")
+    assert trees(cache) == []
+    cache.chmod(0o700)
+    assert_works(version(pyz, home))
+
+
+def test_a_tree_that_others_can_write_to_is_refused(pyz: Path, home: Path, cache: Path) -> None:
+    """Its modules are not to be trusted any more: it has to go."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    tree.chmod(0o720)
+    assert_refused(version(pyz, home), f"rm -r {tree}")
+    shutil.rmtree(tree)
+    assert_works(version(pyz, home))
+
+
+def test_a_symbolic_link_is_refused(pyz: Path, home: Path, cache: Path) -> None:
+    """In the place of the cache or of the unpacked tree."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    moved = tree.rename(home / "elsewhere")
+    tree.symlink_to(moved)
+    assert_refused(version(pyz, home), str(tree), "symbolic link")
+    shutil.rmtree(cache)
+    (home / "target").mkdir(mode=0o700)
+    cache.symlink_to(home / "target")
+    assert_refused(version(pyz, home), str(cache), "symbolic link")
+
+
+def test_a_folder_of_another_user_is_refused(pyz: Path, home: Path) -> None:
+    """What belongs to somebody else may be changed by them."""
+    foreign = Path("/usr")
+    if os.geteuid() == 0:
+        foreign = home / "foreign"
+        foreign.mkdir(mode=0o700)
+        os.chown(foreign, 12_345, 12_345)
+    assert_refused(version(pyz, home, CLAUDEMESH_CACHE=str(foreign)), str(foreign), "another user")
+
+
+def test_a_parent_that_everybody_can_write_to_is_refused(pyz: Path, home: Path) -> None:
+    """They could put another folder in its place; with the sticky bit they cannot."""
+    shared = home / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    assert_refused(version(pyz, home, CLAUDEMESH_CACHE=str(shared / "cache")), str(shared))
+    shared.chmod(0o1777)
+    assert_works(version(pyz, home, CLAUDEMESH_CACHE=str(shared / "cache")))
+
+
+def test_without_a_home_it_says_what_to_set(pyz: Path, home: Path) -> None:
+    """No guess at a shared folder."""
+    environment = bare_environment(home)
+    del environment["HOME"]
+    done = start(pyz, "version", cwd=home, environment=environment)
+    assert_refused(done, "HOME", "CLAUDEMESH_CACHE")
+
+
+def test_a_place_that_cannot_be_written_is_named(pyz: Path, home: Path) -> None:
+    """Exit code 73, cannot create."""
+    (home / "file").write_text("")
+    done = version(pyz, home, CLAUDEMESH_CACHE=str(home / "file" / "cache"))
+    assert done.returncode == 73
+    assert str(home / "file" / "cache") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_another_python_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
+    """The wheels inside are native."""
+    other = home / "other.pyz"
+    with zipfile.ZipFile(pyz) as archive:
+        launcher = archive.read("__main__.py").decode()
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert f'TARGET = "cpython {here} ' in launcher
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("__main__.py", launcher.replace(f'"cpython {here} ', '"cpython 3.99 '))
+    assert_refused(version(other, home), "cpython 3.99", f"cpython {here}", "CLAUDEMESH_PYTHON")
+
+
+def test_five_first_starts_at_once_do_no_harm(pyz: Path, home: Path, cache: Path) -> None:
+    """One unpacks, the others wait for it."""
+    with ThreadPoolExecutor(5) as pool:
+        for done in pool.map(lambda _: version(pyz, home), range(5)):
+            assert_works(done)
+    [tree] = trees(cache)
+    assert_whole(pyz, tree)
+
+
+def assert_whole(pyz: Path, tree: Path) -> None:
+    """Every file of the archive is there, of its size."""
+    site = tree / "site-packages"
+    assert {name: (site / name).stat().st_size for name in module_files(pyz)} == module_files(pyz)
+
+
+def test_a_start_killed_while_unpacking_is_healed_by_the_next(pyz: Path, home: Path, cache: Path) -> None:
+    """What it left is replaced."""
+    # On a busy machine it may have finished before the signal arrives: then once more.
+    while not cache.exists() or list(cache.rglob(".complete")):
+        shutil.rmtree(cache, ignore_errors=True)
+        killed = subprocess.Popen(
+            [BARE_PYTHON, str(pyz), "version"], env=bare_environment(home), stdout=subprocess.DEVNULL
+        )
+        until(lambda: cache.exists() and len(list(cache.rglob("*.py"))) > 20, "it is unpacking")
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    assert list(cache.rglob("*.py"))
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    assert_whole(pyz, tree)
+
+
+def test_a_tree_torn_by_a_power_loss_is_replaced(pyz: Path, home: Path, cache: Path) -> None:
+    """Its last file is missing, so its others are not believed either."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    (tree / ".complete").unlink()
+    (tree / "site-packages" / "claudemesh" / "__init__.py").write_text("")
+    assert_works(version(pyz, home))
+    assert_whole(pyz, tree)
+
+
+def poison(folder: Path) -> None:
+    """Modules that end the program when they are imported, under names that it uses."""
+    # compileall stands for the standard library; a machine's own start-up hooks may import more common ones.
+    names = ("claudemesh", "claudemesh_fast", "_bootstrap", "click", "orjson", "compileall")
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / f"{name}.py").write_text("import os\nos._exit(99)\n")
+
+
+def test_modules_in_the_current_folder_shadow_none_of_ours(pyz: Path, home: Path) -> None:
+    """Neither at the first start nor later, neither by an empty entry of PYTHONPATH nor by its name."""
+    poison(home.parent / "empty")
+    for path in ("", ":", ".", str(home.parent / "empty")):
+        assert_works(version(pyz, home, PYTHONPATH=path))
+
+
+def test_python_path_is_kept_when_asked_for(pyz: Path, home: Path) -> None:
+    """For who debugs: then what stands there does come first."""
+    assert_works(version(pyz, home))
+    poison(home / "poison")
+    asked = {"PYTHONPATH": str(home / "poison"), "CLAUDEMESH_KEEP_PYTHONPATH": "1"}
+    assert version(pyz, home, **asked).returncode == 99
+
+
+def test_inherited_settings_of_shiv_change_nothing(pyz: Path, home: Path, cache: Path) -> None:
+    """They could send it to other code."""
+    poison(home / "poison")
+    settings = {
+        "SHIV_ROOT": str(home / "poison"),
+        "SHIV_ENTRY_POINT": "os:abort",
+        "SHIV_MODULE": "os:abort",
+        "SHIV_CONSOLE_SCRIPT": "poison",
+        "SHIV_INTERPRETER": "1",
+        "SHIV_PREPEND_PYTHONPATH": str(home / "poison"),
+    }
+    for _ in range(2):
+        assert_works(version(pyz, home, **settings))
+    assert len(trees(cache)) == 1
+
+
+def test_trees_unused_for_30_days_are_removed_unless_something_runs_from_them(
+    pyz: Path, home: Path, cache: Path
+) -> None:
+    """A daemon of an older version imports from its tree for as long as it runs."""
+    long_ago = time.time() - 31 * _DAY_S
+    for name in ("claudemesh-unused", "claudemesh-running", "claudemesh-torn", "claudemesh-young", "other"):
+        (cache / name).mkdir(parents=True)
+        marker = cache / name / ".complete"
+        if name != "claudemesh-torn":
+            marker.write_text("")
+            os.utime(marker, None if name == "claudemesh-young" else (long_ago, long_ago))
+        os.utime(cache / name, (long_ago, long_ago))
+    cache.chmod(0o700)
+    with (cache / "claudemesh-running" / ".complete").open() as running:
+        fcntl.flock(running, fcntl.LOCK_SH)
+        assert_works(version(pyz, home))
+    kept = {path.name for path in trees(cache)}
+    assert {"claudemesh-running", "claudemesh-young", "other"} <= kept
+    assert kept & {"claudemesh-unused", "claudemesh-torn"} == set()
+
+
+def test_a_running_process_holds_its_tree_and_marks_it_as_used(pyz: Path, home: Path, cache: Path) -> None:
+    """What the rule above relies on."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    marker = tree / ".complete"
+    os.utime(marker, (0, 0))
+    # It waits for its standard input, and so it runs.
+    waiting = subprocess.Popen(
+        [BARE_PYTHON, str(pyz), "send", "nobody", "-"],
+        env=bare_environment(home),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def is_held() -> bool:
+        with marker.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    until(is_held, "the tree is held")
+    until(lambda: marker.stat().st_mtime > time.time() - _DAY_S, "the tree is marked as used")
+    waiting.communicate(b"text")
+    assert not is_held()
+
+
+def test_unpacking_is_announced_on_a_terminal_only(pyz: Path, home: Path) -> None:
+    """Scripts read stderr too; people wait for a second and want to know why."""
+    ours, theirs = pty.openpty()
+    command = [BARE_PYTHON, str(pyz), "version"]
+    for expected in (b"first start", b""):
+        subprocess.run(
+            command, env=bare_environment(home), stdout=subprocess.DEVNULL, stderr=theirs, check=True
+        )
+        os.set_blocking(ours, False)
+        try:
+            said = os.read(ours, 4096)
+        except BlockingIOError:
+            said = b""
+        assert expected in said
+        assert bool(said) == bool(expected)
+    os.close(ours)
+    os.close(theirs)
