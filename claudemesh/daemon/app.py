@@ -19,7 +19,7 @@ from claudemesh.daemon.core import Core
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.host import host_fingerprint
-from claudemesh.daemon.identity.keyring import load_identity, load_membership
+from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
@@ -36,6 +36,7 @@ from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
@@ -92,6 +93,8 @@ class Daemon:
 
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
+        # Event streams end with the bus; the server would wait for them as for any request.
+        self._bus.close()
         await self._server.stop()
         await self._drain.finish(DRAIN_GRACE_S)
         await self._link.close()
@@ -101,76 +104,85 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        paths = self._paths
         self._take_lock()
-        membership = load_membership(paths.membership)
-        identity = load_identity(paths.keypair)
-        directory = self._load_directory()
-        clock, settings = self._clock, self._settings
-        new_id = UlidFactory(clock.wall_ms, secrets.token_bytes).new
-        self._bus = Bus()
-        self._stack.callback(self._bus.close)
+        membership = load_membership(self._paths.membership)
+        identity = load_identity(self._paths.keypair)
+        self._directory = self._load_directory()
         self._outbox_store = await self._open_outbox()
         self._inbox = await self._open_inbox()
-        backoff = Backoff(
+        self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
+        self._bus = Bus()
+        self._stack.callback(self._bus.close)
+        self._metrics = DaemonMetrics()
+        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
+        self._connect(membership, identity)
+        self._assemble_sending(sealer)
+        self._assemble_receiving(membership, identity)
+        await self._outbox_store.recover(self._clock.wall_ms(), round(self._settings.max_backoff_ms * 1.25))
+        self.core = self._make_core(membership, identity, sealer)
+        await self._serve()
+
+    def _connect(self, membership: Membership, identity: Identity) -> None:
+        settings = self._settings
+        self._backoff = Backoff(
             settings.initial_backoff_ms / 1000,
             settings.max_backoff_ms / 1000,
             settings.backoff_multiplier,
             settings.backoff_jitter_pct / 100,
         )
-        self._directory = directory
-        self._metrics = DaemonMetrics()
-        sealer = Sealer(identity, membership.mesh_id, directory, secrets.token_bytes)
+        handlers = LinkHandlers(
+            self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
+        )
         self._link = Link(
             membership,
             identity,
-            backoff,
-            LinkHandlers(
-                self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
-            ),
-            instance_id=new_id(),
+            self._backoff,
+            handlers,
+            instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
         )
-        self._sync = DirectorySync(directory, self._link.call, self._tasks, clock)
-        self._drain = Drain(self._outbox_store, self._link, clock, backoff, self._settled)
+        self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+
+    def _assemble_sending(self, sealer: Sealer) -> None:
+        store, clock = self._outbox_store, self._clock
+        self._drain = Drain(store, self._link, clock, self._backoff, self._settled)
         self._gate = Outbox(
-            self._outbox_store,
-            sealer,
-            directory,
-            clock,
-            new_id,
-            self._drain.submit,
-            self._sync.after_miss,
+            store, sealer, self._directory, clock, self._new_id, self._drain.submit, self._sync.after_miss
         )
-        opener = Opener(identity, membership.mesh_id, membership.slug, new_id, _MAX_BODY)
+
+    def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
+        opener = Opener(identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY)
         self._receiver = Receiver(
             self._inbox,
             opener,
-            directory,
+            self._directory,
             self._sync.now,
             self._link,
             self._bus,
-            clock,
+            self._clock,
             self._metrics.received,
         )
+        self._housekeeping = Housekeeping(
+            self._outbox_store, self._inbox, self._clock, self._settings, self._expired
+        )
+
+    def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
         operator = Requeue(
             self._outbox_store,
             self._gate,
             sealer,
-            directory,
-            clock,
-            new_id,
+            self._directory,
+            self._clock,
+            self._new_id,
             self._look_up_sends,
             self._drain.wake,
         )
-        self._housekeeping = Housekeeping(self._outbox_store, self._inbox, clock, settings, self._expired)
-        await self._outbox_store.recover(clock.wall_ms(), round(settings.max_backoff_ms * 1.25))
-        self.core = Core(
+        return Core(
             membership=membership,
             identity=identity,
-            clock=clock,
-            settings=settings,
-            directory=directory,
+            clock=self._clock,
+            settings=self._settings,
+            directory=self._directory,
             bus=self._bus,
             outbox_store=self._outbox_store,
             inbox=self._inbox,
@@ -183,7 +195,6 @@ class Daemon:
             degraded=self._degraded,
             pid=os.getpid(),
         )
-        await self._serve()
 
     async def _serve(self) -> None:
         listener = bind_unix(self._paths.sock)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import orjson
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
 from claudemesh.runtime.services import TaskOwner
@@ -27,6 +28,8 @@ _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 
 _BACKLOG = 1024
 _KEEP_ALIVE_S = 60
 _GRACE_S = 10
+_HEAD_LIMIT = 64 << 10
+_HEAD_DEADLINE_S = 10.0
 
 
 class BodyTooLarge(Exception):
@@ -45,6 +48,55 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
+class _BoundedHeads(HttpToolsProtocol):
+    """uvicorn's HTTP, where a head has at most 64 KiB (and what one read brought besides) and 10 s to come.
+
+    Past either the connection ends: httptools would wait, and grow, for ever. What follows a chunked
+    body as trailers is dropped, because uvicorn would file it under the headers.
+    """
+
+    _head_bytes = 0
+    _in_head = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._in_head:
+            self._head_bytes = 0
+            self._disarm()
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > _HEAD_LIMIT and not self.transport.is_closing():
+            self.send_400_response("Request head too large.")
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
 class HttpServer:
     """Serve an ASGI app on a bound socket, from `start` to `stop`.
 
@@ -58,7 +110,7 @@ class HttpServer:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=_BoundedHeads,
             ws="websockets-sansio" if ws else "none",
             ws_max_size=ws_max_size,
             ws_per_message_deflate=False,

@@ -32,6 +32,7 @@ class DirectorySync:
         self._running = False
         self._asked_at = -_MISS_EVERY_S
         self._synced = asyncio.Event()
+        self._first_list_by = clock.monotonic() + _FIRST_LIST_S
 
     async def now(self) -> None:
         """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
@@ -44,12 +45,13 @@ class DirectorySync:
     async def after_miss(self) -> bool:
         """Somebody is not in the directory: look once more, and return whether that brought news.
 
-        Right after the first start the list may still be on its way: that is waited for, 2 s at most.
+        For 2 s after the first start, and after the first link, the list may still be on its way: that
+        is waited for. A broker that stays away costs nobody a wait.
         Misses ask the broker at most once a second, however many there are.
         """
         if not self._synced.is_set():
             try:
-                await asyncio.wait_for(self._synced.wait(), _FIRST_LIST_S)
+                await asyncio.wait_for(self._synced.wait(), self._first_list_by - self._clock.monotonic())
             except TimeoutError:
                 return False
             return True
@@ -63,6 +65,8 @@ class DirectorySync:
 
     def soon(self) -> None:
         """Ask in the background; changes that come meanwhile are covered by one more question."""
+        if not self._synced.is_set():
+            self._first_list_by = self._clock.monotonic() + _FIRST_LIST_S
         self._wanted = True
         if not self._running:
             self._running = True

@@ -83,9 +83,10 @@ def _parse_member(text: str, field: str) -> Target:
 def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> SendRequest:
     meta = body.get("meta")
     reply_to_id = body.get("reply_to_id")
-    own_id = body.get("client_message_id")
-    if header_key is not None:
-        own_id = header_key
+    body_id = body.get("client_message_id")
+    if body_id is not None:
+        check_client_message_id(body_id)
+    own_id = body_id if header_key is None else check_client_message_id(header_key)
     return SendRequest(
         target=target,
         message=_required(body, "message", allow_empty=True),
@@ -94,7 +95,7 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
         canonical_meta=canonical_meta(meta),
         reply_to_id=None if reply_to_id is None else check_ulid(reply_to_id, "reply_to_id"),
         mentions=_mentions(body.get("mentions")),
-        client_message_id=None if own_id is None else check_client_message_id(own_id),
+        client_message_id=own_id,
     )
 
 

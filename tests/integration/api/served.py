@@ -1,35 +1,28 @@
-"""The real API on a real unix socket over real stores, in this test's own loop; the broker is away."""
+"""A real daemon's API on a real socket, in the test's own loop; its broker is away."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.api import build_api
-from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.app import Daemon
+from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.identity.keyring import Membership
-from claudemesh.daemon.inbox.opening import Opener
-from claudemesh.daemon.inbox.receive import Receiver
-from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
-from claudemesh.daemon.link import Link, LinkHandlers
-from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.outbox.accept import Outbox
-from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.requeue import Requeue
-from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.inbox.store import InboxRow, item
+from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.ids import UlidFactory
-from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import SystemClock
+from claudemesh.runtime.files import make_private_dir, write_atomic
 from claudemesh.runtime.http import App, HttpServer, bind_tcp, bind_unix
-from tests.support.daemon import MESH_ID, NOW, directory_of, person, sealer_of
+from tests.support.daemon import MESH_ID, directory_of, person
 
 READ_LIMIT_S = 10.0
 
@@ -78,7 +71,7 @@ class BrokerAnswers:
         return answer
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Served:
     """A daemon's API that answers; `core` is what is behind it."""
 
@@ -86,7 +79,6 @@ class Served:
     sock: Path
     app: App
     port: int = 0
-    _last_seq: int = field(default=0)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(self.sock), limit=1 << 24)
@@ -131,7 +123,9 @@ class Served:
         rows = [replace(inbox_row(body), **changes) for body in bodies]
         seqs = await self.core.inbox.insert(rows)
         self.core.bus.publish(
-            [BusEvent("message", item(row, seq), str(seq)) for row, seq in zip(rows, seqs, strict=True) if seq]
+            BusEvent("message", item(row, seq), str(seq))
+            for row, seq in zip(rows, seqs, strict=True)
+            if seq is not None
         )
         return rows
 
@@ -170,62 +164,35 @@ def inbox_row(body: str) -> InboxRow:
         body=body,
         meta=None,
         priority="next",
-        received_at=NOW,
+        received_at=_clock.wall_ms(),
         reply_to_id=None,
     )
 
 
-def _nothing(*_: Any) -> None:
-    return None
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop go on until something is so; it is not for ever that a test waits."""
+    async with asyncio.timeout(READ_LIMIT_S):
+        while not condition():  # noqa: ASYNC110 - what is watched has no event of its own
+            await asyncio.sleep(0.001)
 
 
-def _real_link(membership: Membership, identity: Any) -> Link:
-    """A link that nobody runs: it is offline for good."""
-    handlers = LinkHandlers(_nothing, _nothing, _nothing, _nothing, _nothing)
-    return Link(
-        membership, identity, _clock, Backoff(1, 2), handlers, instance_id=new_id(), host_fingerprint="h"
-    )
-
-
-async def _no_refresh() -> None:
-    return None
-
-
-def _core(folder: Path, outbox: OutboxStore, inbox: InboxStore, link: Any, settings: DaemonSettings) -> Core:
+def join(paths: DaemonPaths) -> None:
+    """Make the files of alice, who knows bob and whose broker is never there."""
+    make_private_dir(paths.home)
+    make_private_dir(paths.root)
     alice, bob = person("alice"), person("bob")
-    directory = directory_of(folder, alice, bob)
-    sealer = sealer_of(alice, directory)
-    membership = Membership(
-        MESH_ID, "demo", "ws://127.0.0.1:1", alice.member_id, "alice", "owner", None
-    )
-    link = link or _real_link(membership, alice.identity)
-    bus, metrics, backoff = Bus(), DaemonMetrics(), Backoff(1, 2)
-    gate = Outbox(outbox, sealer, directory, _clock, new_id, lambda: None)
-    opener = Opener(alice.identity, MESH_ID, "demo", new_id, 1 << 20)
-    receiver = Receiver(inbox, opener, directory, _no_refresh, link, bus, _clock, metrics.received)
-
-    async def unknown_at_broker(ids: list[str]) -> dict[str, Any]:
-        return {}
-
-    operator = Requeue(outbox, gate, sealer, directory, _clock, new_id, unknown_at_broker)
-    return Core(
-        membership=membership,
-        identity=alice.identity,
-        clock=_clock,
-        settings=settings,
-        directory=directory,
-        bus=bus,
-        outbox_store=outbox,
-        inbox=inbox,
-        gate=gate,
-        drain=Drain(outbox, link, _clock, backoff, _nothing),
-        receiver=receiver,
-        link=link,
-        operator=operator,
-        metrics=metrics,
-        degraded=list,
-        pid=os.getpid(),
-    )
+    membership = {
+        "mesh_id": MESH_ID,
+        "slug": paths.slug,
+        "broker_url": "ws://127.0.0.1:1",
+        "member_id": alice.member_id,
+        "name": alice.name,
+        "role": "owner",
+        "inviter_pubkey": None,
+    }
+    write_atomic(paths.membership, json.dumps(membership).encode())
+    write_atomic(paths.keypair, json.dumps(alice.identity.to_json()).encode())
+    directory_of(paths.root, alice, bob).save()
 
 
 @asynccontextmanager
@@ -236,25 +203,30 @@ async def served(
     settings: DaemonSettings | None = None,
     token: bytes | None = None,
     tcp: bool = False,
-    wrap: Any = None,
+    wrap: Callable[[Core], App] | None = None,
 ) -> AsyncGenerator[Served]:
-    """Serve the API over fresh stores in `folder`; `wrap` may replace the app that is served."""
-    outbox = await OutboxStore.open(folder / "outbox.db")
-    inbox = await InboxStore.open(folder / "inbox.db", _clock)
-    core = _core(folder, outbox, inbox, link, settings or DaemonSettings())
+    """A daemon with its broker away, and its API once more: on `api`, or on TCP, or as `wrap` makes it.
+
+    `link` takes the place of the real one as far as the API asks the broker something.
+    """
+    paths = DaemonPaths(folder / "h", "demo")
+    join(paths)
+    daemon = Daemon(paths, settings or DaemonSettings())
+    await daemon.start()
+    # As if the broker had been there once: an unknown name is not waited for.
+    daemon._sync._synced.set()
+    core: Any = daemon.core
+    core.link = link or core.link
     app = wrap(core) if wrap is not None else build_api(core, token=token)
-    listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "sock")
-    port = listener.getsockname()[1] if tcp else 0
+    listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "api")
     server = HttpServer(app, listener)
     await server.start()
     try:
-        yield Served(core, folder / "sock", app, port)
+        yield Served(core, folder / "api", app, listener.getsockname()[1] if tcp else 0)
     finally:
         core.bus.close()
         await server.stop()
-        await core._gate.close()
-        await outbox.close()
-        await inbox.close()
+        await daemon.stop()
 
 
 class EventReader:
@@ -316,6 +288,8 @@ class EventReader:
                 await self.next()
         except (EOFError, ConnectionError):
             return True
+        finally:
+            self.close()
 
     def close(self) -> None:
         self.writer.close()

@@ -12,9 +12,12 @@ import pytest
 from claudemesh.daemon.api import build_api
 from claudemesh.daemon.api.events import EventStreams
 from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import STREAM_LIMIT, BusEvent
 from claudemesh.daemon.core import Core
-from tests.integration.api.served import EventReader, Served, parse, served
+from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import DaemonSettings
+from tests.integration.api.served import EventReader, Served, join, parse, served, until
 
 
 def streams(**limits: float) -> Callable[[Core], Any]:
@@ -97,7 +100,9 @@ async def test_other_events_come_without_an_id(tmp_path: Path) -> None:
     async with served(tmp_path) as daemon:
         stream = await EventReader.open(daemon)
         await stream.until_live()
-        daemon.core.bus.publish([BusEvent("peer_join", {"name": "bob"}), BusEvent("outbox_dead", {"id": "x"})])
+        daemon.core.bus.publish(
+            [BusEvent("peer_join", {"name": "bob"}), BusEvent("outbox_dead", {"id": "x"})]
+        )
         assert await stream.next() == (None, "peer_join", {"name": "bob"})
         assert await stream.next() == (None, "outbox_dead", {"id": "x"})
         stream.close()
@@ -151,8 +156,7 @@ async def _until_open(daemon: Served, count: int) -> None:
     guards: Any = daemon.app
     dispatch = guards._app
     events = dispatch if isinstance(dispatch, EventStreams) else dispatch._bare["/v1/events"]
-    while events.open != count:
-        await asyncio.sleep(0.001)
+    await until(lambda: events.open == count)
 
 
 async def test_the_33rd_stream_is_one_too_many(tmp_path: Path) -> None:
@@ -195,8 +199,8 @@ async def test_a_reader_that_stops_reading_is_cut_off_and_holds_nobody_up(tmp_pa
         assert seen < 200
         resumed = await EventReader.open(daemon, last_event_id=str(seen))
         assert await resumed.until_live() == texts[seen:]
-        quick.close()
-        resumed.close()
+        for stream in (slow, quick, resumed):
+            stream.close()
 
 
 async def test_a_reader_that_lets_too_many_events_wait_is_cut_off(tmp_path: Path) -> None:
@@ -221,12 +225,16 @@ async def test_a_reader_that_leaves_gives_its_place_back(tmp_path: Path) -> None
 
 
 async def test_streams_end_when_the_daemon_stops(tmp_path: Path) -> None:
-    """The bus closes, every stream ends properly, and stopping waits for none of them."""
-    async with served(tmp_path) as daemon:
-        stream = await EventReader.open(daemon)
-        await stream.until_live()
-        daemon.core.bus.close()
-        assert await stream.ended()
+    """Every stream ends properly, and stopping waits for none of them."""
+    paths = DaemonPaths(tmp_path / "h", "demo")
+    join(paths)
+    daemon = Daemon(paths, DaemonSettings())
+    await daemon.start()
+    stream = await EventReader.open(Served(daemon.core, paths.sock, build_api(daemon.core)))
+    await stream.until_live()
+    async with asyncio.timeout(5):
+        await daemon.stop()
+    assert await stream.ended()
 
 
 async def test_another_page_may_not_listen(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from claudemesh.daemon.core import Core
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
-from tests.integration.api.served import inbox_row, parse, served
+from tests.integration.api.served import inbox_row, parse, served, until
 
 VALID = {"to": "bob", "message": "hi"}
 
@@ -44,8 +44,7 @@ async def test_the_65th_request_in_flight_is_busy(tmp_path: Path) -> None:
     async with served(tmp_path, wrap=_holding) as daemon:
         core: Any = daemon.core
         first = [asyncio.ensure_future(daemon.send(VALID)) for _ in range(64)]
-        while core.waiting < 64:
-            await asyncio.sleep(0)
+        await until(lambda: core.waiting == 64)
         busy = await daemon.send(VALID)
         assert (busy.status, busy.error, busy.headers["retry-after"]) == (429, "daemon_busy", "1")
         assert (await daemon.ask("GET", "/v1/version")).status == 429
@@ -65,12 +64,10 @@ async def test_a_client_that_leaves_gives_its_place_back(tmp_path: Path) -> None
             _, writer = await daemon.connect()
             writer.write(head + b"Content-Length: 100\r\n\r\n{")
             writers.append(writer)
-        while guards.in_flight < 64:
-            await asyncio.sleep(0)
+        await until(lambda: guards.in_flight == 64)
         for writer in writers:
             writer.transport.abort()
-        while guards.in_flight:
-            await asyncio.sleep(0)
+        await until(lambda: guards.in_flight == 0)
         assert (await daemon.send(VALID)).status == 202
 
 
@@ -167,10 +164,8 @@ async def test_a_client_that_does_not_read_a_large_answer_is_cut_off(
         reader, writer = await daemon.connect()
         writer.transport.pause_reading()
         writer.write(b"GET /v1/inbox HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        while not guards.in_flight:
-            await asyncio.sleep(0)
-        while guards.in_flight:
-            await asyncio.sleep(0.001)
+        await until(lambda: guards.in_flight == 1)
+        await until(lambda: guards.in_flight == 0)
         writer.transport.resume_reading()
         received = await reader.read(-1)
         assert len(received) < 9 << 20

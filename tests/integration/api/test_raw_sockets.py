@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,11 @@ CLOSING = "Host: localhost\r\nConnection: close\r\n"
 CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 
-async def refused(daemon: Served, raw: bytes, *statuses: int) -> None:
+async def refused(daemon: Served, raw: bytes, *statuses: int, case: str = "") -> None:
     """Check the status, that no row came of it, and that the daemon answers on."""
     received = await daemon.raw(raw)
-    assert received.startswith(b"HTTP/1.1 "), received[:200]
-    assert int(received[9:12]) in statuses, received[:300]
+    assert received.startswith(b"HTTP/1.1 "), (case, received[:200])
+    assert int(received[9:12]) in statuses, (case, received[:300])
     assert b"Traceback" not in received
     assert await daemon.rows() == []
     assert (await daemon.ask("GET", "/v1/version")).status == 200
@@ -67,11 +68,11 @@ SMUGGLED = {
 }
 
 
-@pytest.mark.parametrize("raw", SMUGGLED.values(), ids=SMUGGLED)
-async def test_a_request_that_two_readers_would_read_differently_is_refused(tmp_path: Path, raw: bytes) -> None:
+async def test_a_request_that_two_readers_would_read_differently_is_refused(tmp_path: Path) -> None:
     """400 (413 or 505 where the head says so) and the connection ends; no row."""
     async with served(tmp_path) as daemon:
-        await refused(daemon, raw, 400, 413, 505)
+        for case, raw in SMUGGLED.items():
+            await refused(daemon, raw, 400, 413, 505, case=case)
 
 
 async def test_bare_line_feeds_are_no_second_request(tmp_path: Path) -> None:
@@ -91,34 +92,34 @@ async def test_a_smuggled_second_request_is_never_run(tmp_path: Path) -> None:
         await refused(daemon, outer + b"Content-Length: 4\r\n" + CHUNKED + b"\r\n0\r\n\r\n" + inner, 400)
 
 
-@pytest.mark.parametrize(
-    ("target", "host", "status"),
-    [
-        (b"http://evil.example/v1/version", b"evil.example", 403),
-        (b"http://localhost/v1/version", b"evil.example", 403),
-        (b"http://localhost/v1/version", b"localhost", 200),
-        (b"/v1/version", b"localhost:p@evil", 403),
-        (b"/v1/version", b"localhost.", 403),
-        (b"/v1/version", b"0.0.0.0:80", 403),
-        (b"/v1/version", b"[::ffff:127.0.0.1]", 403),
-        (b"//evil.example/v1/version", b"localhost", 404),
-        (b"/v1/../v1/version", b"localhost", 404),
-        (b"/v1/version/", b"localhost", 404),
-        (b"/V1/VERSION", b"localhost", 404),
-        (b"/", b"localhost", 404),
-        (b"/v1/version%00", b"localhost", 404),
-        (b"/v1/version;a=b", b"localhost", 404),
-        (b"/v1/outbox/%ff", b"localhost", 400),
-        (b"/v1/outbox/a%0ab", b"localhost", 400),
-        (b"/v1/outbox/" + b"a" * 256, b"localhost", 400),
-        (b"/v1/outbox/..%2f..%2fetc%2fpasswd", b"localhost", 404),
-    ],
-)
-async def test_a_target_is_read_as_it_came(tmp_path: Path, target: bytes, host: bytes, status: int) -> None:
+TARGETS = [
+    (b"http://evil.example/v1/version", b"evil.example", 403),
+    (b"http://localhost/v1/version", b"evil.example", 403),
+    (b"http://localhost/v1/version", b"localhost", 200),
+    (b"/v1/version", b"localhost:p@evil", 403),
+    (b"/v1/version", b"localhost.", 403),
+    (b"/v1/version", b"0.0.0.0:80", 403),
+    (b"/v1/version", b"[::ffff:127.0.0.1]", 403),
+    (b"//evil.example/v1/version", b"localhost", 404),
+    (b"/v1/../v1/version", b"localhost", 404),
+    (b"/v1/version/", b"localhost", 404),
+    (b"/V1/VERSION", b"localhost", 404),
+    (b"/", b"localhost", 404),
+    (b"/v1/version%00", b"localhost", 404),
+    (b"/v1/version;a=b", b"localhost", 404),
+    (b"/v1/outbox/%ff", b"localhost", 400),
+    (b"/v1/outbox/a%0ab", b"localhost", 400),
+    (b"/v1/outbox/" + b"a" * 256, b"localhost", 400),
+    (b"/v1/outbox/..%2f..%2fetc%2fpasswd", b"localhost", 404),
+]
+
+
+async def test_a_target_is_read_as_it_came(tmp_path: Path) -> None:
     """No redirects, no dot segments, no second spelling of a path; Host decides whatever the target says."""
     async with served(tmp_path) as daemon:
-        raw = await daemon.raw(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
-        assert parse(raw).status == status, raw[:300]
+        for target, host, status in TARGETS:
+            raw = await daemon.raw(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            assert parse(raw).status == status, (target, host, raw[:300])
 
 
 async def test_two_hosts_are_refused(tmp_path: Path) -> None:
@@ -128,11 +129,12 @@ async def test_two_hosts_are_refused(tmp_path: Path) -> None:
         assert (parse(raw).status, parse(raw).error) == (403, "host_not_allowed")
 
 
-@pytest.mark.parametrize("method", ["TRACE", "PUT", "DELETE", "PATCH", "HEAD", "PROPFIND"])
-async def test_another_method_is_405_with_what_is_allowed(tmp_path: Path, method: str) -> None:
+async def test_another_method_is_405_with_what_is_allowed(tmp_path: Path) -> None:
     """On bare routes and on the router's, with Allow; nothing is echoed."""
     async with served(tmp_path) as daemon:
-        for path, allowed in (("/v1/send", "POST"), ("/v1/version", "GET"), ("/v1/events", "GET")):
+        routes = (("/v1/send", "POST"), ("/v1/version", "GET"), ("/v1/events", "GET"))
+        methods = ("TRACE", "PUT", "DELETE", "PATCH", "HEAD", "PROPFIND")
+        for method, (path, allowed) in product(methods, routes):
             raw = await daemon.raw(f"{method} {path} HTTP/1.1\r\n{CLOSING}\r\n".encode())
             answer = parse(raw)
             assert (answer.status, answer.headers["allow"]) == (405, allowed)
@@ -141,7 +143,9 @@ async def test_another_method_is_405_with_what_is_allowed(tmp_path: Path, method
 async def test_connect_is_no_way_through(tmp_path: Path) -> None:
     """The daemon is no proxy."""
     async with served(tmp_path) as daemon:
-        await refused(daemon, b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 403, 404, 405)
+        await refused(
+            daemon, b"CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, 403, 404, 405
+        )
 
 
 async def test_an_upgrade_is_not_taken(tmp_path: Path) -> None:

@@ -107,7 +107,22 @@ async def test_a_wrong_query_leaves_no_row(tmp_path: Path, path: str, field: str
 
 def _field_cases() -> list[tuple[str, Any]]:
     wrong: dict[str, list[Any]] = {
-        "to": [None, 1, True, [], {}, "", "@", "#", "queue:", "a b", "a\u0000b", "x" * 64, "#UP", "\N{SNOWMAN}"],
+        "to": [
+            None,
+            1,
+            True,
+            [],
+            {},
+            "",
+            "@",
+            "#",
+            "queue:",
+            "a b",
+            "a\u0000b",
+            "x" * 64,
+            "#UP",
+            "\N{SNOWMAN}",
+        ],
         "message": [None, 1, True, [], {}],
         "priority": [1, True, [], {}, "", "urgent", "NOW", "now "],
         "meta": [1, True, "x", [], {"n": 1 << 60}],
@@ -133,47 +148,46 @@ async def test_every_field_of_a_send_is_checked(tmp_path: Path) -> None:
         assert await daemon.rows() == []
 
 
-@pytest.mark.parametrize(
-    ("raw", "code"),
-    [
-        (b"", "invalid_json"),
-        (b"{", "invalid_json"),
-        (b"to=bob&message=hi", "invalid_json"),
-        (b"\xef\xbb\xbf" + json.dumps(VALID).encode(), "invalid_json"),
-        (json.dumps(VALID).encode("utf-16"), "invalid_json"),
-        (json.dumps(VALID).encode("utf-32-le"), "invalid_json"),
-        (b'{"to":"bob","message":"\xff"}', "invalid_json"),
-        (b'{"to":"bob","message":"\xed\xa0\x80"}', "invalid_json"),
-        (b'{"to":"bob","message":"\\ud800"}', "invalid_json"),
-        (b'{"to":"bob","message":"a\x00b"}', "invalid_json"),
-        (b'{"to":"bob","message":"hi"} x', "invalid_json"),
-        (b'{"to":"bob","message":"hi","meta":{"a":NaN}}', "meta_not_canonical"),
-        (b'{"to":"bob","message":"hi","meta":{"a":1e999}}', "meta_not_canonical"),
-        (b'{"to":"bob","message":"hi","meta":{"a":-Infinity}}', "meta_not_canonical"),
-        (b'{"to":"bob","message":"hi","meta":{"a":123456789012345678901234567890}}', "meta_not_canonical"),
-        (b'{"to":"bob","message":"hi","meta":{"a":' + b"9" * 5000 + b"}}", None),
-        (b'{"to":"bob","to":"bob","message":"hi"}', "duplicate_field"),
-        (b'{"to":"bob","message":"hi","meta":{"a":1,"a":2}}', "duplicate_field"),
-        (b'{"to":"bob","message":"hi","meta":{"a":' + b"[" * 64 + b"]" * 64 + b"}}", "json_too_deep"),
-        (b"[" * 100_000, "json_too_deep"),
-        (b'{"a":' * 100_000, "json_too_deep"),
-        (b'{"to":"bob","message":"hi","x":1}', "unknown_field"),
-        (b'{"to":"bob","message":"hi","topic":"all"}', "unknown_field"),
-        (b'{"to":"bob","message":"hi","\\u0000":1}', "unknown_field"),
-        (b"[]", "invalid_body"),
-        (b"null", "invalid_body"),
-        (b"true", "invalid_body"),
-        (b'"bob"', "invalid_body"),
-        (b"1e400", None),
-    ],
-    ids=range(29),
-)
-async def test_what_is_not_strict_json_leaves_no_row(tmp_path: Path, raw: bytes, code: str | None) -> None:
+NOT_STRICT: list[tuple[bytes, str | None]] = [
+    (b"", "invalid_json"),
+    (b"{", "invalid_json"),
+    (b"to=bob&message=hi", "invalid_json"),
+    (b"\xef\xbb\xbf" + json.dumps(VALID).encode(), "invalid_json"),
+    (json.dumps(VALID).encode("utf-16"), "invalid_json"),
+    (json.dumps(VALID).encode("utf-32-le"), "invalid_json"),
+    (b'{"to":"bob","message":"\xff"}', "invalid_json"),
+    (b'{"to":"bob","message":"\xed\xa0\x80"}', "invalid_json"),
+    (b'{"to":"bob","message":"\\ud800"}', "invalid_json"),
+    (b'{"to":"bob","message":"a\x00b"}', "invalid_json"),
+    (b'{"to":"bob","message":"hi"} x', "invalid_json"),
+    (b'{"to":"bob","message":"hi","meta":{"a":NaN}}', "meta_not_canonical"),
+    (b'{"to":"bob","message":"hi","meta":{"a":1e999}}', "meta_not_canonical"),
+    (b'{"to":"bob","message":"hi","meta":{"a":-Infinity}}', "meta_not_canonical"),
+    (b'{"to":"bob","message":"hi","meta":{"a":123456789012345678901234567890}}', "meta_not_canonical"),
+    (b'{"to":"bob","message":"hi","meta":{"a":' + b"9" * 5000 + b"}}", None),
+    (b'{"to":"bob","to":"bob","message":"hi"}', "duplicate_field"),
+    (b'{"to":"bob","message":"hi","meta":{"a":1,"a":2}}', "duplicate_field"),
+    (b'{"to":"bob","message":"hi","meta":{"a":' + b"[" * 64 + b"]" * 64 + b"}}", "json_too_deep"),
+    (b"[" * 100_000, "json_too_deep"),
+    (b'{"a":' * 100_000, "json_too_deep"),
+    (b'{"to":"bob","message":"hi","x":1}', "unknown_field"),
+    (b'{"to":"bob","message":"hi","topic":"all"}', "unknown_field"),
+    (b'{"to":"bob","message":"hi","\\u0000":1}', "unknown_field"),
+    (b"[]", "invalid_body"),
+    (b"null", "invalid_body"),
+    (b"true", "invalid_body"),
+    (b'"bob"', "invalid_body"),
+    (b"1e400", None),
+]
+
+
+async def test_what_is_not_strict_json_leaves_no_row(tmp_path: Path) -> None:
     """400 with a stable code, never 500, and the daemon answers on."""
     async with served(tmp_path) as daemon:
-        answer = await daemon.send(raw)
-        assert answer.status == 400
-        assert code in (None, answer.error)
+        for raw, code in NOT_STRICT:
+            answer = await daemon.send(raw)
+            assert answer.status == 400, raw[:80]
+            assert code in (None, answer.error), raw[:80]
         assert await daemon.rows() == []
         assert (await daemon.send(VALID)).status == 202
 
@@ -206,7 +220,9 @@ async def test_two_idempotency_keys_are_refused(tmp_path: Path) -> None:
 async def test_text_in_any_language_is_kept_as_it_is(tmp_path: Path) -> None:
     """NFC and NFD, bidi, U+2028, astral: not normalised, so two spellings are two sends."""
     async with served(tmp_path) as daemon:
-        for number, text in enumerate(["é", "e\u0301", "\u202eabc", "\u2028", "\U0001f600", "\u0000\u001b[0m", ""]):
+        for number, text in enumerate(
+            ["é", "e\u0301", "\u202eabc", "\u2028", "\U0001f600", "\u0000\u001b[0m", ""]
+        ):
             body = {**VALID, "message": text, "client_message_id": f"t{number}"}
             assert (await daemon.send(body)).status == 202, text
             assert (await daemon.send(body)).status == 202, text
@@ -235,7 +251,7 @@ async def test_a_client_that_leaves_before_its_answer_leaves_the_row(tmp_path: P
     """The row is durable or absent; here it is durable, and the retry says so."""
     async with served(tmp_path) as daemon:
         body = json.dumps({**VALID, "client_message_id": "gone"}).encode()
-        reader, writer = await daemon.connect()
+        _, writer = await daemon.connect()
         head = f"POST /v1/send?wait_ms=200 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         await _until_row(daemon, "gone")
@@ -296,5 +312,6 @@ async def test_sends_on_one_connection_are_answered_in_order(tmp_path: Path) -> 
 
 
 async def _until_row(daemon: Served, client_message_id: str) -> None:
-    while await daemon.core.outbox.find(client_message_id) is None:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        while await daemon.core.outbox.find(client_message_id) is None:
+            pass

@@ -20,7 +20,11 @@ from claudemesh.runtime.errors import (
     ("error", "status", "code"),
     [
         (InvalidField("invalid_topic", "topic", "Give a topic."), 400, "invalid_topic"),
-        (ProtocolError("destination_not_found", "No such member.", near=["bob"]), 404, "destination_not_found"),
+        (
+            ProtocolError("destination_not_found", "No such member.", near=["bob"]),
+            404,
+            "destination_not_found",
+        ),
         (ProtocolError("broker_unavailable", "Try again."), 503, "broker_unavailable"),
         (not_found(), 404, "not_found"),
         (method_not_allowed(["POST"]), 405, "method_not_allowed"),

@@ -16,7 +16,9 @@ BEARING = Rules(token=TOKEN)
 JSON = (b"content-type", b"application/json")
 
 
-def verdict(*headers: tuple[bytes, bytes], method: str = "GET", query: bytes = b"", rules: Rules = OPEN) -> str:
+def verdict(
+    *headers: tuple[bytes, bytes], method: str = "GET", query: bytes = b"", rules: Rules = OPEN
+) -> str:
     """The code and status of the refusal, `pass` without one."""
     found = judge(method, headers, query, rules)
     return "pass" if found is None else f"{found.error.status} {found.error.code}"
@@ -75,7 +77,9 @@ def test_two_hosts_are_refused_even_when_both_are_local() -> None:
     assert verdict((b"host", b"localhost"), (b"host", b"localhost")) == "403 host_not_allowed"
 
 
-@pytest.mark.parametrize("origin", [b"null", b"http://localhost", b"http://localhost:7901", b"", ORIGIN + b".evil"])
+@pytest.mark.parametrize(
+    "origin", [b"null", b"http://localhost", b"http://localhost:7901", b"", ORIGIN + b".evil"]
+)
 def test_any_origin_that_is_not_allowed_is_refused(origin: bytes) -> None:
     """No page may ask, a page of this very machine included."""
     assert verdict((b"origin", origin)) == "403 origin_not_allowed"
@@ -86,7 +90,9 @@ def test_an_allowed_origin_may_ask() -> None:
     """[ipc] allowed_origins opens the door for exactly these."""
     assert verdict((b"origin", ORIGIN), rules=TRUSTING) == "pass"
     assert verdict((b"origin", ORIGIN), (b"sec-fetch-site", b"cross-site"), rules=TRUSTING) == "pass"
-    assert verdict((b"referer", ORIGIN + b"/page"), (b"sec-fetch-site", b"cross-site"), rules=TRUSTING) == "pass"
+    assert (
+        verdict((b"referer", ORIGIN + b"/page"), (b"sec-fetch-site", b"cross-site"), rules=TRUSTING) == "pass"
+    )
 
 
 @pytest.mark.parametrize(

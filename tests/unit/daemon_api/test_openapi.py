@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from claudemesh.daemon.api.app import OPERATIONS, build_api
 from claudemesh.daemon.api.openapi import document
+from claudemesh.daemon.settings import DaemonSettings
 
 DOCUMENT = document(OPERATIONS)
 
@@ -30,8 +31,7 @@ def test_every_operation_is_described_once() -> None:
 class _Core:
     """Enough to build the app; no request is made."""
 
-    class settings:  # noqa: N801
-        allowed_origins = ()
+    settings = DaemonSettings()
 
 
 def test_the_router_serves_exactly_what_is_described() -> None:
@@ -93,11 +93,15 @@ def test_every_schema_is_valid_and_every_reference_resolves() -> None:
     assert set(re.findall(r"#/components/schemas/\w+", str(DOCUMENT))) <= known
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}")
+@pytest.mark.parametrize(
+    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}"
+)
 def test_an_operation_describes_its_parameters_body_and_answers(operation: Any) -> None:
     """What the endpoint reads is what is written down."""
     entry = DOCUMENT["paths"][operation.path][operation.method.lower()]
-    by_place = {place: {p["name"] for p in entry["parameters"] if p["in"] == place} for place in ("query", "path")}
+    by_place = {
+        place: {p["name"] for p in entry["parameters"] if p["in"] == place} for place in ("query", "path")
+    }
     assert by_place["query"] == {parameter.name for parameter in operation.query}
     assert by_place["path"] == set(re.findall(r"{(\w+)}", operation.path))
     assert ("requestBody" in entry) == (operation.body is not None)

@@ -23,7 +23,14 @@ def refusal(raw: bytes, parameters: tuple[object, ...] = INBOX) -> tuple[str, ob
 def test_what_is_not_given_has_its_default() -> None:
     """An empty query is a page of 100, unfiltered."""
     values = parse_query(b"", INBOX)
-    assert values == {"since": None, "after": None, "topic": None, "from": None, "unread": False, "limit": 100}
+    assert values == {
+        "since": None,
+        "after": None,
+        "topic": None,
+        "from": None,
+        "unread": False,
+        "limit": 100,
+    }
 
 
 def test_each_parameter_is_read() -> None:
@@ -50,9 +57,9 @@ def test_each_parameter_is_read() -> None:
         (b"limit=-5", "limit"),
         (b"limit=5.0", "limit"),
         (b"limit=1_0", "limit"),
-        (b"limit=%20" b"5", "limit"),
+        (b"limit=%205", "limit"),
         (b"limit=1e2", "limit"),
-        ("limit=%D9%A5".encode(), "limit"),
+        (b"limit=%D9%A5", "limit"),
         (b"limit=" + b"9" * 5000, "limit"),
         (b"limit=5&limit=5", "limit"),
         (b"after=x", "after"),

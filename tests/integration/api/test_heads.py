@@ -1,0 +1,56 @@
+"""Heads of requests are bounded in size and time, before anything of ours sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.api.served import parse, served
+
+HEAD = b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest", [b"X-A: " + b"a" * (16 << 20), b"X: y\r\n" * 2_000_000], ids=["long", "many"]
+)
+async def test_a_huge_head_is_refused(tmp_path: Path, rest: bytes) -> None:
+    """400 and the end of the connection, long before it is whole; others are answered."""
+    async with served(tmp_path) as daemon:
+        received = await daemon.raw(HEAD + rest + b"\r\n\r\n")
+        assert received[:12] in (b"", b"HTTP/1.1 400")
+        assert (await daemon.ask("GET", "/v1/version")).status == 200
+
+
+async def test_an_ordinary_large_head_is_taken(tmp_path: Path) -> None:
+    """32 KiB of headers are unusual and fine."""
+    async with served(tmp_path) as daemon:
+        received = await daemon.raw(HEAD + b"X-A: " + b"a" * (32 << 10) + b"\r\n\r\n")
+        assert parse(received).status == 200
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET /v1/ver", HEAD + b"\r\n" + b"GET /v1"], ids=["none", "some", "next"]
+)
+async def test_a_head_that_does_not_come_ends_the_connection(
+    tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle connection, half a head, half of the next one: nobody holds a connection by them."""
+    monkeypatch.setattr("claudemesh.runtime.http._HEAD_DEADLINE_S", 0.05)
+    async with served(tmp_path) as daemon:
+        reader, writer = await daemon.connect()
+        writer.write(begun)
+        await asyncio.wait_for(reader.read(-1), 5)
+        writer.close()
+
+
+async def test_trailers_are_no_headers(tmp_path: Path) -> None:
+    """What comes behind a chunked body decides nothing."""
+    async with served(tmp_path) as daemon:
+        body = json.dumps({"to": "bob", "message": "hi", "client_message_id": "mine"}).encode()
+        head = b"POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: other\r\nHost: evil\r\n\r\n" % (len(body), body)
+        received = await daemon.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert parse(received).json["client_message_id"] == "mine"

@@ -1,0 +1,129 @@
+"""Generated requests against the daemon's own description: no 500, nothing undescribed, no row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import threading
+from collections.abc import Coroutine, Generator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from claudemesh.daemon.api.app import OPERATIONS
+from claudemesh.daemon.api.openapi import document
+from tests.integration.api.served import BrokerAnswers, Served, served
+
+# The daemon's thread draws its reconnect jitter from `random` meanwhile; the strategies here do not.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
+_ROW = {"topic": "all", "mode": "topic", "subscribed": True, "subscribers": 1, "created_at": 0}
+_BROKER = {
+    "topic_create": {"topic": "all", "mode": "topic", "created": False},
+    "topic_subscribe": {},
+    "topic_unsubscribe": {},
+    "topic_list": {"items": [_ROW]},
+    "profile": {},
+}
+_CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+)
+
+
+class _Background:
+    """The API in a loop of its own thread: schemathesis speaks plain HTTP and waits for each answer."""
+
+    def __init__(self) -> None:
+        self._started: Future[Served] = Future()
+        self._stop: asyncio.Event
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def start(self) -> Served:
+        self._thread.start()
+        return self._started.result(10)
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        with tempfile.TemporaryDirectory(prefix="cm-") as folder:
+            async with served(Path(folder), link=BrokerAnswers(_BROKER), tcp=True) as daemon:
+                await daemon.receive("hi", "there")
+                self._started.set_result(daemon)
+                await self._stop.wait()
+
+
+@pytest.fixture(scope="module")
+def background() -> Generator[_Background]:
+    """One daemon for all generated requests."""
+    made = _Background()
+    made.daemon = made.start()  # type: ignore[attr-defined]
+    yield made
+    made.stop()
+
+
+def _schema() -> Any:
+    config = schemathesis.Config.from_dict({"generation": {"mode": "all"}})
+    schema = schemathesis.openapi.from_dict(document(OPERATIONS), config=config)
+    # A stream that stays open is no answer to wait for; tests/integration/api/test_events.py has it.
+    return schema.exclude(path="/v1/events")
+
+
+schema = _schema()
+
+
+@schema.parametrize()
+@hypothesis.settings(
+    max_examples=100,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+def test_the_daemon_does_what_it_describes(case: Any, background: Any) -> None:
+    """Whatever comes: no 5xx, only statuses, types and shapes that openapi.json names."""
+    daemon = background.daemon
+    _shorten_wait(case)
+    before = len(background.run(daemon.rows()))
+    with requests.Session() as session:
+        session.headers["Host"] = "localhost"
+        response = case.call(session=session, base_url=f"http://127.0.0.1:{daemon.port}")
+    case.validate_response(response, checks=_CHECKS)
+    if response.status_code >= 400:
+        assert json.loads(response.content)["message"]
+        assert len(background.run(daemon.rows())) == before
+
+
+def _shorten_wait(case: Any) -> None:
+    """A wait that is valid lasts as long as it says, for there is no broker: keep it, but short."""
+    wait_ms = (case.query or {}).get("wait_ms")
+    if str(wait_ms).isascii() and str(wait_ms).isdigit() and int(wait_ms) <= 30_000:
+        case.query["wait_ms"] = int(wait_ms) % 10
+
+
+def test_generated_input_is_of_both_kinds() -> None:
+    """The test above would mean little if only valid, or only wrong, requests were made."""
+    modes = schema.config.generation.modes
+    assert set(modes) == {GenerationMode.POSITIVE, GenerationMode.NEGATIVE}
