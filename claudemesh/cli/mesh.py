@@ -49,7 +49,9 @@ def create(
     """
     # Imported here: keys need the crypto library, and most commands do not.
     from claudemesh.client.membership import create_mesh
+    from claudemesh.protocol.ids import check_slug
 
+    check_slug(slug)
     broker = BrokerClient(url, insecure=insecure)
     membership = create_mesh(broker, _admin_token(admin_token_file), slug, name or own_name())
     if as_json:

@@ -26,7 +26,7 @@ def topic() -> None:
 @mesh_option
 @json_option
 def create(name: str, mode: str, mesh: str | None, as_json: bool) -> None:
-    """Make a topic and subscribe to it."""
+    """Make a topic. Who wants its posts subscribes to it, its maker too."""
     _change("create", {"topic": name, "mode": mode}, mesh, as_json, "created")
 
 

@@ -1,0 +1,42 @@
+"""Run the command line as a user does: a process, a home of its own, what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **environment: str) -> Ran:
+    """Run a command; `full` takes the way past the fast path."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
+    program = "from claudemesh.cli.main import main; raise SystemExit(main())"
+    start = ["-c", program] if full else ["-m", "claudemesh"]
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=REPOSITORY,
+        env={**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment},
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+    )
+    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
