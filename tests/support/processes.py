@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Process:
         self.home = home
         self.log = log
         self._popen: subprocess.Popen[bytes] | None = None
+        # A command in front of it, a recorder of system calls for one.
+        self.prefix: list[str] = []
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
@@ -66,7 +68,7 @@ class Process:
         }
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.armed", *self.arguments],
+                [*self.prefix, sys.executable, "-m", "tests.support.armed", *self.arguments],
                 cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -203,7 +205,7 @@ class Mesh:
         self.broker = Broker(root)
         self.daemons: dict[str, Daemon] = {}
 
-    def cli(self, daemon: Daemon, *arguments: str) -> str:
+    def cli(self, daemon: Daemon, *arguments: str, prefix: Sequence[str] = ()) -> str:
         """Run a command of the CLI as that host; returns its standard output."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
@@ -211,7 +213,7 @@ class Mesh:
             "PYTHONPATH": str(REPOSITORY),
         }
         done = subprocess.run(
-            [sys.executable, "-m", "claudemesh", *arguments],
+            [*prefix, sys.executable, "-m", "claudemesh", *arguments],
             cwd=REPOSITORY,
             env=environment,
             capture_output=True,
@@ -221,17 +223,17 @@ class Mesh:
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
 
-    def add(self, name: str) -> Daemon:
+    def add(self, name: str, *, prefix: Sequence[str] = ()) -> Daemon:
         """A new member: the first makes the mesh, later ones join by invite. Not started yet."""
         daemon = Daemon(self.root, name, self.slug)
         if not self.daemons:
             token = str(self.broker.data / "admin_token")
             create = ["mesh", "create", self.slug, "--broker", self.broker.url, "--name", name]
-            self.cli(daemon, *create, "--admin-token-file", token)
+            self.cli(daemon, *create, "--admin-token-file", token, prefix=prefix)
         else:
             owner = next(iter(self.daemons.values()))
             invite = json.loads(self.cli(owner, "invite", "create", "--json"))["invite"]
-            self.cli(daemon, "join", invite, "--name", name)
+            self.cli(daemon, "join", invite, "--name", name, prefix=prefix)
         # The longest wait between two attempts to connect: tests restart brokers all the time.
         (daemon.root / "config.toml").write_text("[reconnect]\nmax_backoff_ms = 500\n")
         self.daemons[name] = daemon

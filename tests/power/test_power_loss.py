@@ -1,0 +1,350 @@
+"""Power loss at any system call: what was acknowledged is on the disk (README, What is promised).
+
+A process killed by SIGKILL leaves its writes to the kernel, so only this finds a sync that is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import sqlite3
+import struct
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.audit import wait_done, wait_received
+from tests.support.powerloss import (
+    Disk,
+    Named,
+    Said,
+    Step,
+    Synced,
+    files_under,
+    read_steps,
+    recorder,
+    write_image,
+)
+from tests.support.processes import Daemon, Mesh, Process, mesh
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("strace") is None, reason="strace records the system calls"
+)
+
+SEED = random.SystemRandom().randrange(1 << 32)
+SENDS = 160
+POSTS = 20
+OTHER_POINTS = 150
+
+
+@dataclass
+class Recording:
+    """What one process did, from a known state of its folder on."""
+
+    root: Path
+    before: dict[str, bytes]
+    steps: list[Step]
+
+
+@dataclass
+class Story:
+    """One mesh's life under the recorder."""
+
+    broker: Recording
+    alice: Recording
+    bob: Recording
+
+
+@pytest.fixture(scope="module")
+def story() -> Generator[Story]:
+    """A broker and two daemons on empty disks: sends from eight callers, topic posts, an orderly end."""
+    with mesh("alice", "bob", start=False) as made:
+        alice, bob = made.daemons.values()
+        made.broker.stop()
+        before = {}
+        for process, root in ((made.broker, made.broker.data), (alice, alice.root), (bob, bob.root)):
+            before[root] = files_under(root)
+            process.prefix = recorder(_trace(process))
+            process.start()
+        made.broker.ready()
+        for daemon in (alice, bob):
+            daemon.ready()
+        _send_everything(made, alice, bob)
+        for process in (alice, bob, made.broker):
+            assert process.stop() == 0
+
+        def recording(process: Process, root: Path) -> Recording:
+            return Recording(root, before[root], read_steps(_trace(process)))
+
+        yield Story(
+            recording(made.broker, made.broker.data),
+            recording(alice, alice.root),
+            recording(bob, bob.root),
+        )
+
+
+def _trace(process: Process) -> Path:
+    return process.log.with_suffix(".trace")
+
+
+def _send_everything(made: Mesh, alice: Daemon, bob: Daemon) -> None:
+    assert alice.request("POST", "/v1/topic/create", {"topic": "news"})[0] == 201
+    assert bob.request("POST", "/v1/topic/subscribe", {"topic": "news"})[0] == 200
+
+    def send(number: int) -> str:
+        # Every eighth body is long: a row of several pages.
+        text = f"message {number} " + "x" * (20_000 if number % 8 == 0 else 100)
+        status, answer = alice.send("bob", text) if number < SENDS else alice.post("news", text)
+        assert status == 202
+        message_id: str = answer["client_message_id"]
+        return message_id
+
+    with ThreadPoolExecutor(8) as callers:
+        ids = list(callers.map(send, range(SENDS + POSTS)))
+    wait_received(bob, ids)
+    wait_done(alice, ids)
+
+
+# What each process said to others, and when.
+
+
+def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The WebSocket frames that were sent, each with the step at which its first write began."""
+    streams: dict[str, bytes] = {}
+    for index, step in enumerate(steps):
+        if not isinstance(step, Said):
+            continue
+        if step.channel not in streams:
+            upgrade = step.data.startswith(b"HTTP/1.1 101") or b"Upgrade: websocket" in step.data
+            if upgrade:
+                streams[step.channel] = step.data.partition(b"\r\n\r\n")[2]
+        else:
+            streams[step.channel] += step.data
+        while frame := _take_frame(streams.get(step.channel, b"")):
+            payload, streams[step.channel] = frame
+            if payload.startswith(b"{"):
+                yield index, json.loads(payload)
+
+
+def _take_frame(stream: bytes) -> tuple[bytes, bytes] | None:
+    if len(stream) < 2:
+        return None
+    size, at = stream[1] & 0x7F, 2
+    if size == 126:
+        size, at = struct.unpack_from(">H", stream, 2)[0], 4
+    elif size == 127:
+        size, at = struct.unpack_from(">Q", stream, 2)[0], 10
+    mask = b""
+    if stream[1] & 0x80:
+        mask, at = stream[at : at + 4], at + 4
+    if len(stream) < at + size:
+        return None
+    payload = stream[at : at + size]
+    if mask:
+        repeated = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
+    return payload, stream[at + size :]
+
+
+Acks = dict[int, set[str]]
+
+
+def sends_taken(recording: Recording) -> Acks:
+    """alice told a caller 202: the step, and the client_message_ids."""
+    acks: Acks = {}
+    for index, step in enumerate(recording.steps):
+        if isinstance(step, Said) and b'"status":"queued"' in step.data:
+            found = re.findall(rb'"client_message_id":"(\w+)"', step.data)
+            acks.setdefault(index, set()).update(item.decode() for item in found)
+    return acks
+
+
+def messages_accepted(recording: Recording) -> Acks:
+    """The broker told a sender 201: the step, and the broker_message_ids."""
+    acks: Acks = {}
+    for index, frame in frames(recording.steps):
+        if frame["type"] == "send_result" and frame["status"] == 201:
+            acks.setdefault(index, set()).add(frame["broker_message_id"])
+    return acks
+
+
+def deliveries_taken(recording: Recording, broker: Recording) -> Acks:
+    """bob acknowledged a delivery: the step, and the broker_message_ids."""
+    offered = {
+        frame["delivery_id"]: frame["broker_message_id"]
+        for _, frame in frames(broker.steps)
+        if frame["type"] == "deliver"
+    }
+    acks: Acks = {}
+    for index, frame in frames(recording.steps):
+        if frame["type"] == "deliver_ack":
+            acks.setdefault(index, set()).update(offered[item] for item in frame["delivery_ids"])
+    return acks
+
+
+# What an image holds.
+
+
+def _rows(database: sqlite3.Connection, query: str) -> set[str]:
+    return {row[0] for row in database.execute(query)}
+
+
+def in_outbox(database: sqlite3.Connection) -> set[str]:
+    """The sends that the image's outbox knows."""
+    return _rows(database, "SELECT client_message_id FROM outbox")
+
+
+def in_inbox(database: sqlite3.Connection) -> set[str]:
+    """The messages that the image's inbox holds."""
+    return _rows(database, "SELECT broker_message_id FROM inbox")
+
+
+def in_broker(database: sqlite3.Connection) -> set[str]:
+    """The messages that the image's broker has accepted, all of their side effects together or none."""
+    dedupe = _rows(database, "SELECT broker_message_id FROM client_message_dedupe")
+    bodies = _rows(database, "SELECT id FROM message_queue UNION ALL SELECT id FROM topic_message")
+    assert dedupe == bodies == _rows(database, "SELECT broker_message_id FROM message_history")
+    assert _rows(database, "SELECT broker_message_id FROM delivery_queue") <= dedupe
+    return dedupe
+
+
+def losses(
+    recording: Recording, acks: Acks, database: str, read: Callable[[sqlite3.Connection], set[str]]
+) -> list[str]:
+    """Crash at every acknowledgement and at some other steps; tell what an image has lost."""
+    choose = random.Random(SEED)
+    others = set(choose.sample(range(len(recording.steps)), min(OTHER_POINTS, len(recording.steps))))
+    disk = Disk(recording.root, recording.before)
+    acknowledged: set[str] = set()
+    lost = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index, step in enumerate(recording.steps):
+            disk.apply(step)
+            acknowledged |= acks.get(index, set())
+            if index not in acks and index not in others:
+                continue
+            for kind, image in (
+                ("synced", disk.image()),
+                ("mixed", disk.image(choose)),
+                ("all", disk.image(keep=True)),
+            ):
+                try:
+                    missing = acknowledged - _read_image(image, database, read, Path(folder))
+                except sqlite3.DatabaseError as error:
+                    lost.append(f"seed {SEED}, step {index}, {kind}: {error}")
+                    continue
+                if missing:
+                    lost.append(f"seed {SEED}, step {index}, {kind}: {len(missing)} lost, {min(missing)}")
+    return lost
+
+
+def _read_image(
+    image: dict[str, bytes], name: str, read: Callable[[sqlite3.Connection], set[str]], folder: Path
+) -> set[str]:
+    names = [f"{name}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+    write_image(image, names, folder)
+    with closing(sqlite3.connect(folder / name)) as database:
+        try:
+            verdict = database.execute("PRAGMA integrity_check").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+            return read(database)
+        except sqlite3.OperationalError as error:
+            # Before the schema was made: nothing can have been acknowledged either.
+            if "no such table" not in str(error):
+                raise
+            return set()
+
+
+def test_no_send_that_was_taken_is_lost(story: Story) -> None:
+    """202 means: in the outbox of every image."""
+    acks = sends_taken(story.alice)
+    assert sum(map(len, acks.values())) == SENDS + POSTS
+    assert losses(story.alice, acks, "outbox.db", in_outbox) == []
+
+
+def test_no_message_that_was_accepted_is_lost(story: Story) -> None:
+    """201 means: dedupe row, body, history and delivery in the broker's database of every image."""
+    acks = messages_accepted(story.broker)
+    assert sum(map(len, acks.values())) == SENDS + POSTS
+    assert losses(story.broker, acks, "broker.db", in_broker) == []
+
+
+def test_no_delivery_that_was_acknowledged_is_lost(story: Story) -> None:
+    """deliver_ack means: in the inbox of every image."""
+    acks = deliveries_taken(story.bob, story.broker)
+    assert len(set().union(*acks.values())) == SENDS + POSTS
+    assert losses(story.bob, acks, "inbox.db", in_inbox) == []
+
+
+def test_these_tests_see_a_sync_that_is_missing(story: Story) -> None:
+    """The same recordings without their syncs lose acknowledged work in every one of the three."""
+
+    def unsynced(recording: Recording) -> Recording:
+        kept = [step for step in recording.steps if not isinstance(step, Synced)]
+        return Recording(recording.root, recording.before, kept)
+
+    def moved(acks: Acks, recording: Recording) -> Acks:
+        shift, moved_acks = 0, {}
+        for index, step in enumerate(recording.steps):
+            if index in acks:
+                moved_acks[index - shift] = acks[index]
+            shift += isinstance(step, Synced)
+        return moved_acks
+
+    for recording, acks, database, read in (
+        (story.alice, sends_taken(story.alice), "outbox.db", in_outbox),
+        (story.broker, messages_accepted(story.broker), "broker.db", in_broker),
+        (story.bob, deliveries_taken(story.bob, story.broker), "inbox.db", in_inbox),
+    ):
+        first = dict(list(moved(acks, recording).items())[:3])
+        assert losses(unsynced(recording), first, database, read)
+
+
+@pytest.fixture(scope="module")
+def membership() -> Generator[dict[str, Recording]]:
+    """`mesh create` and `join` under the recorder, each in an empty home."""
+    with mesh(start=False) as made:
+        recordings = {}
+        for name, word in (("alice", "create"), ("bob", "join")):
+            trace = made.root / f"{word}.trace"
+            home = made.root / name
+            home.mkdir(mode=0o700)
+            made.add(name, prefix=recorder(trace))
+            recordings[word] = Recording(home, {}, read_steps(trace))
+        yield recordings
+
+
+@pytest.mark.parametrize("command", ["create", "join"])
+def test_keys_are_on_the_disk_before_the_broker_hears_of_them(
+    membership: dict[str, Recording], command: str
+) -> None:
+    """At every step a file is whole or absent; keys before the request, membership before the last word."""
+    recording = membership[command]
+    disk = Disk(recording.root, recording.before)
+    choose = random.Random(SEED)
+    needed: set[str] = set()
+    for step in recording.steps:
+        disk.apply(step)
+        if isinstance(step, Said) and step.data.startswith(b"POST /v1/"):
+            needed.add("keypair.json")
+        if isinstance(step, Said) and b"mesh demo" in step.data:
+            needed.add("membership.json")
+        if not isinstance(step, (Said, Synced, Named)):
+            continue
+        for image in (disk.image(), disk.image(choose), disk.image(keep=True)):
+            found = {Path(path).name: data for path, data in image.items()}
+            assert needed <= found.keys(), f"seed {SEED}"
+            for name in ("keypair.json", "membership.json"):
+                if name in found:
+                    assert json.loads(found[name])
+    assert needed == {"keypair.json", "membership.json"}
