@@ -55,7 +55,8 @@ class Process:
         self.home = home
         self.log = log
         self._popen: subprocess.Popen[bytes] | None = None
-        # A command in front of it, a recorder of system calls for one.
+        # What to run, and what in front of it: a recorder of system calls for one.
+        self.command = [sys.executable, "-m", "tests.support.armed"]
         self.prefix: list[str] = []
 
     def start(self, failpoints: str = "") -> None:
@@ -68,7 +69,7 @@ class Process:
         }
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [*self.prefix, sys.executable, "-m", "tests.support.armed", *self.arguments],
+                [*self.prefix, *self.command, *self.arguments],
                 cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,

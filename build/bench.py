@@ -1,0 +1,125 @@
+"""Runs the rows of the bench, round by round, and prints ratios.
+
+A ratio is taken inside one round, where both sides have met the same machine; what is printed is the
+median of the rounds, with their range. Absolute figures on a shared machine mean little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sqlite3
+import statistics
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from benchmarks import accept, cli, idle, path, send
+from benchmarks.lab import Lab
+
+
+@dataclass
+class Row:
+    """A path, what it is held against, and what is aimed for: `sign` is >= for rates, <= for times."""
+
+    name: str
+    unit: str
+    ceiling: str
+    sign: str
+    aim: float
+    measure: Callable[[Lab], tuple[float, float]]
+    rounds: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Measured against the ceiling, one for each round."""
+        return [measured / ceiling for measured, ceiling in self.rounds]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the median ratio is within the aim."""
+        ratio = statistics.median(self.ratios)
+        return ratio >= self.aim if self.sign == ">=" else ratio <= self.aim
+
+
+ROWS = (
+    Row("send, 64 callers", "requests/s", "the same, storing nothing", ">=", 0.5, send.many),
+    Row("send, one caller", "ms", "one commit + an empty request", "<=", 1.5, send.one),
+    Row("accept", "messages/s", "the rows in a script, 128 a commit", ">=", 0.3, accept.rate),
+    Row("end to end, idle", "ms", "three commits + the hops", "<=", 3.0, path.idle),
+    Row("end to end, loaded", "messages/s", "accept in this round", ">=", 0.4, path.loaded),
+    Row("claudemesh send", "ms", "python3 -c pass", "<=", 6.0, cli.warm),
+    Row("idle daemon, memory", "MB", "60 MB", "<=", 1.0, idle.memory),
+    Row("idle daemon, CPU", "% of a core", "0.3 %", "<=", 1.0, idle.cpu),
+    Row("idle connection, broker", "KB", "60 KB", "<=", 1.0, idle.connection),
+)
+
+
+def main() -> int:
+    """Measure, print, and return 0: a bench reports, it does not judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("rows", nargs="*", help="only rows whose name begins so")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    rows = [row for row in ROWS if not options.rows or row.name.startswith(tuple(options.rows))]
+    if not rows:
+        parser.error("no row begins so; there are: " + "; ".join(row.name for row in ROWS))
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab())
+        for number in range(options.rounds):
+            for row in rows:
+                print(f"\r\033[Kround {number + 1} of {options.rounds}: {row.name}", end="", file=sys.stderr)
+                row.rounds.append(row.measure(lab))
+        print("\r\033[K", end="", file=sys.stderr)
+    print_json(rows) if options.json else print_table(rows)
+    return 0
+
+
+def print_table(rows: list[Row]) -> None:
+    """A line for each row: medians, and the ratio with its range."""
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}")
+    print("durable means: fsync'd before the acknowledgement, on both sides\n")
+    head = ("path", "measured", "ceiling", "ratio (range)", "aim")
+    lines = [head]
+    for row in rows:
+        measured, ceiling = (statistics.median(side) for side in zip(*row.rounds, strict=True))
+        ratios = row.ratios
+        lines.append(
+            (
+                row.name,
+                f"{measured:,.{_digits(measured)}f} {row.unit}",
+                f"{ceiling:,.{_digits(ceiling)}f}  {row.ceiling}",
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})",
+                f"{row.sign} {row.aim:g} {'reached' if row.reached else 'NOT reached'}",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_json(rows: list[Row]) -> None:
+    """Every round's figures."""
+    found = [
+        {
+            "path": row.name,
+            "unit": row.unit,
+            "ceiling": row.ceiling,
+            "aim": f"{row.sign} {row.aim:g}",
+            "reached": row.reached,
+            "rounds": row.rounds,
+        }
+        for row in rows
+    ]
+    print(json.dumps(found, indent=2))
+
+
+def _digits(value: float) -> int:
+    return 0 if value >= 100 else 2 if value < 10 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

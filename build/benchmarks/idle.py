@@ -1,0 +1,61 @@
+"""What it costs to be there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from benchmarks.lab import Lab
+from tests.support.wspeer import Peer, http_request, make_identity, new_id, owner_body
+
+_SECONDS = 5.0
+_CONNECTIONS = 1000
+
+
+def memory(lab: Lab) -> tuple[float, float]:
+    """A connected daemon's resident memory after the rows before; the bound is 60 MB."""
+    return _resident_kb(lab.alice.pid) / 1000, 60.0
+
+
+def cpu(lab: Lab) -> tuple[float, float]:
+    """A connected daemon's processor time while nothing happens; the bound is 0.3 % of a core."""
+    before, started = _cpu_s(lab.alice.pid), time.perf_counter()
+    time.sleep(_SECONDS)
+    used = (_cpu_s(lab.alice.pid) - before) / (time.perf_counter() - started)
+    return used * 100, 0.3
+
+
+def connection(lab: Lab) -> tuple[float, float]:
+    """A broker's memory for one of 1,000 idle connections, each in a mesh of its own; the bound is 60 KB."""
+    return asyncio.run(_connections(lab)), 60.0
+
+
+async def _connections(lab: Lab) -> float:
+    peers = [await _mesh_of_one(lab) for _ in range(_CONNECTIONS)]
+    before = _resident_kb(lab.live.broker.pid)
+    async with AsyncExitStack() as stack:
+        for peer in peers:
+            await (await stack.enter_async_context(peer.connect())).settle()
+        return (_resident_kb(lab.live.broker.pid) - before) / _CONNECTIONS
+
+
+async def _mesh_of_one(lab: Lab) -> Peer:
+    identity, slug = make_identity(), f"m-{new_id().lower()}"
+    token = (lab.live.broker.data / "admin_token").read_text().strip()
+    body = {"slug": slug, "owner": owner_body("owner", identity)}
+    status, made = await http_request(lab.live.broker.url, "POST", "/v1/admin/meshes", body, token=token)
+    assert status == 201, made
+    return Peer("owner", identity, made["mesh_id"], slug, made["member_id"], lab.live.broker.url)
+
+
+def _resident_kb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.partition("VmRSS:")[2].split()[0]) * 1.024
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

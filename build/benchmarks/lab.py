@@ -1,0 +1,155 @@
+"""What the rows are measured on: a running mesh, and a daemon whose broker is away."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.processes import Daemon, Mesh, Process, mesh, until
+
+HERE = Path(__file__).parent
+BODY = "x" * 1024
+_CLAUDEMESH = [sys.executable, "-m", "claudemesh"]
+_STORELESS = [sys.executable, str(HERE / "storeless.py")]
+
+
+class Lab:
+    """Real processes in temporary folders; `alice` and `bob` are linked, `erin` and `frank` are cut off.
+
+    `frank` does everything that a daemon does for a send, but stores nothing.
+    """
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.accept_rate = 0.0
+
+    def __enter__(self) -> Lab:
+        self.live = self._stack.enter_context(mesh("alice", "bob", start=False))
+        self.alice, self.bob = self._start(self.live, _CLAUDEMESH, _CLAUDEMESH)
+        self.away = self._stack.enter_context(mesh("erin", "frank", start=False))
+        self.erin, self.frank = self._start(self.away, _CLAUDEMESH, _STORELESS)
+        for daemon in (self.erin, self.frank):
+            until(lambda daemon=daemon: len(_peers(daemon)) == 2, "both know each other")
+        self.away.broker.kill()
+        self.probe = Probe(self.live.root)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.probe.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def _start(self, made: Mesh, *commands: list[str]) -> list[Daemon]:
+        made.broker.stop()
+        database = sqlite3.connect(made.broker.data / "broker.db")
+        # The limiter is a policy of the mesh, not what is measured.
+        database.execute("UPDATE mesh SET rate_limit_per_minute = 1000000000")
+        database.commit()
+        database.close()
+        daemons = list(made.daemons.values())
+        processes: list[Process] = [made.broker, *daemons]
+        for process, command in zip(processes, (_CLAUDEMESH, *commands), strict=True):
+            process.command = command
+            process.start()
+        made.broker.ready()
+        for daemon in daemons:
+            daemon.ready()
+        return daemons
+
+
+def _peers(daemon: Daemon) -> list[object]:
+    found: list[object] = daemon.request("GET", "/v1/peers")[1]["items"]
+    return found
+
+
+class Probe:
+    """One fsync'd commit of one row as large as an outbox row: what the disk and SQLite cost alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = sqlite3.connect(folder / "probe.db", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, payload BLOB NOT NULL)")
+
+    def commit(self) -> float:
+        """Commit once; seconds."""
+        started = time.perf_counter()
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("INSERT INTO row (payload) VALUES (?)", (os.urandom(2200),))
+        self._database.execute("COMMIT")
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+class Caller:
+    """One connection to a daemon's socket, kept alive, without a client library in the way."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(str(daemon.sock))
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request and read its whole answer."""
+        self.socket.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self.socket.recv(65536)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        while len(body) < length:
+            body += self.socket.recv(65536)
+        return received[:12] + b" " + body
+
+    def timed(self, request: bytes) -> float:
+        """Ask; seconds."""
+        started = time.perf_counter()
+        self.ask(request)
+        return time.perf_counter() - started
+
+    def __enter__(self) -> Caller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+EMPTY_REQUEST = b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def send_request(to: str) -> bytes:
+    """POST /v1/send with a message of 1 KiB."""
+    body = json.dumps({"to": to, "message": BODY}).encode()
+    head = "POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def load(daemon: Daemon, to: str, callers: int, total: int) -> float:
+    """Let many callers send at once, from a process of their own; requests/s."""
+    command = [sys.executable, str(HERE / "load.py"), str(daemon.sock), str(callers), str(total)]
+    done = subprocess.run(command, input=send_request(to), capture_output=True, check=True)
+    return float(done.stdout)
+
+
+def received(daemon: Daemon) -> int:
+    """How many messages an inbox has ever taken."""
+    with closing(sqlite3.connect(f"file:{daemon.root}/inbox.db?mode=ro", uri=True)) as database:
+        newest = database.execute("SELECT max(seq) FROM inbox").fetchone()[0]
+    return newest or 0
+
+
+def median_ms(seconds: list[float]) -> float:
+    """The middle one, in milliseconds."""
+    return statistics.median(seconds) * 1000
