@@ -19,7 +19,8 @@ def warm(lab: Lab) -> tuple[float, float]:
     python = subprocess.check_output(
         ["python3", "-c", "import sys; print(sys.executable)"], text=True
     ).strip()
-    sends, nothings = [], []
+    sends: list[float] = []
+    nothings: list[float] = []
     for run in range(_RUNS + 1):
         for command, times in (
             ([python, str(REPOSITORY / "dist/claudemesh.pyz"), "send", "bob", "hello"], sends),

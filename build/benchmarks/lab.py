@@ -37,8 +37,7 @@ class Lab:
         self.alice, self.bob = self._start(self.live, _CLAUDEMESH, _CLAUDEMESH)
         self.away = self._stack.enter_context(mesh("erin", "frank", start=False))
         self.erin, self.frank = self._start(self.away, _CLAUDEMESH, _STORELESS)
-        for daemon in (self.erin, self.frank):
-            until(lambda daemon=daemon: len(_peers(daemon)) == 2, "both know each other")
+        until(lambda: len(_peers(self.erin)) == len(_peers(self.frank)) == 2, "both know each other")
         self.away.broker.kill()
         self.probe = Probe(self.live.root)
         return self

@@ -14,8 +14,8 @@ from claudemesh.daemon.outbox.store import Submission
 _assemble_sending = Daemon._assemble_sending
 
 
-def _without_store(daemon: Daemon, sealer: Any) -> None:
-    _assemble_sending(daemon, sealer)
+def _without_store(self: Daemon, sealer: Any) -> None:
+    _assemble_sending(self, sealer)
     loop = asyncio.get_running_loop()
 
     def accept(submission: Submission) -> asyncio.Future[Answer]:
@@ -24,7 +24,7 @@ def _without_store(daemon: Daemon, sealer: Any) -> None:
         answer.set_result(Answer(202, body))
         return answer
 
-    daemon._gate._enqueue = accept
+    self._gate._enqueue = accept
 
 
 if __name__ == "__main__":

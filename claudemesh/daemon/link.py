@@ -41,6 +41,7 @@ from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.transport import JoinedWrites
 
 log = get_logger("link")
 
@@ -224,6 +225,7 @@ class Link:
                 close_timeout=2,
                 proxy=None,
                 max_queue=64,
+                create_connection=_Connection,
             ) as socket:
                 return await self._serve(socket)
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
@@ -360,6 +362,14 @@ class Link:
             future.set_exception(ProtocolError(reply.error["code"], reply.error["message"]))
         else:
             future.set_result(reply.ok)
+
+
+class _Connection(ClientConnection):
+    """The library's connection; the frames of a batch leave in one write."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        joined = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
+        super().connection_made(joined)  # type: ignore[arg-type]
 
 
 def broker_unavailable() -> ProtocolError:

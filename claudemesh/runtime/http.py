@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.transport import JoinedWrites
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -60,7 +61,7 @@ class _BoundedHeads(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
         self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
