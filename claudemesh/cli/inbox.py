@@ -91,7 +91,8 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         return
     where = f" #{item['topic']}" if item["topic"] else ""
     body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
-    lines = [output.safe(line) for line in body.split("\n")]
+    # A text from stdin ends with a newline that nobody wants to see.
+    lines = [output.safe(line) for line in body.removesuffix("\n").split("\n")]
     output.say(f"{item['received_at']}  {output.safe(item['sender_name'])}{where}  {lines[0]}")
     for line in lines[1:]:
         output.say(f"    {line}")

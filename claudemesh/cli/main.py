@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.lazy import LazyGroup
 from claudemesh.runtime.exits import INTERNAL, OK, TEMPORARY, USAGE, ExitWith
 
 # name -> (module, function, one line); a module is imported only when its command is asked for.
@@ -23,37 +23,25 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "invite": ("mesh", "invite", "Invite another host."),
     "join": ("mesh", "join", "Join a mesh by an invite."),
     "daemon": ("daemon", "daemon", "Run this host's daemon and look after it."),
-    "up": ("daemon", "up", "Start the daemon (daemon up)."),
-    "down": ("daemon", "down", "Stop the daemon (daemon down)."),
-    "status": ("daemon", "status", "Show how the daemon is (daemon status)."),
+    "up": ("running", "up", "Start the daemon (daemon up)."),
+    "down": ("running", "down", "Stop the daemon (daemon down)."),
+    "status": ("running", "status", "Show how the daemon is (daemon status)."),
+    "logs": ("watch", "logs", "Show the daemon's log (daemon logs)."),
+    "doctor": ("doctor", "doctor", "Find out what is wrong, and what to do about it."),
+    "bugreport": ("doctor", "bugreport", "Print what a bug report needs, without secrets."),
+    "paths": ("watch", "paths", "Show where everything is."),
+    "wait": ("talk", "wait", "Wait until the daemon, a peer or a message is there."),
+    "listen": ("talk", "listen", "Print each message as a JSON line as it arrives."),
+    "request": ("talk", "request", "Send a message and wait for the reply."),
+    "reply": ("talk", "reply", "Answer a message."),
+    "ping": ("talk", "ping", "Time the way to a peer's inbox."),
+    "completion": ("completion", "completion", "Print shell completion."),
     "broker": ("broker", "broker", "Run a broker."),
     "version": ("version", "version", "Show versions."),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is used; its help needs none of them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        found = COMMANDS.get(cmd_name)
-        if found is None:
-            return None
-        module = importlib.import_module(f"claudemesh.cli.{found[0]}")
-        command: click.Command = getattr(module, found[1])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """A durable, sealed messaging mesh for AI sessions, servers and CI jobs.
 

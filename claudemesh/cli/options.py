@@ -29,6 +29,19 @@ class Duration(click.ParamType[int]):
         return int(match[1]) * _UNITS[match[2]]
 
 
+def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a member's name from the directory of the daemon, if one runs."""
+    # Imported here: only a shell that completes needs them.
+    from claudemesh.client.errors import ClientError
+    from claudemesh.client.local import LocalClient
+
+    try:
+        peers = LocalClient(ctx.params.get("mesh")).get("/v1/peers")["items"]
+    except ClientError:
+        return []
+    return [peer["name"] for peer in peers if peer["name"].startswith(incomplete)]
+
+
 def mesh_option(function: F) -> F:
     """`--mesh`, needed only where this host is in several."""
     return click.option("--mesh", metavar="SLUG", help="Which mesh, if this host is in several.")(function)

@@ -22,6 +22,11 @@ def safe(value: object) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if value is None else str(value))
 
 
+def safe_lines(text: str) -> str:
+    """Return text of several lines with everything else spelt out."""
+    return "\n".join(safe(line) for line in text.removesuffix("\n").split("\n"))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON line."""
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
@@ -38,6 +43,15 @@ def note(text: str) -> None:
     """Tell the person something that is not the result."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def tell(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
+    """Print an answer, as JSON or in words, and return exit code 0."""
+    if as_json:
+        print_json(answer)
+    else:
+        say(text)
+    return 0
 
 
 def error(message: str) -> None:

@@ -22,7 +22,7 @@ from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import read_private
-from claudemesh.runtime.logs import get_logger, setup_logging
+from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 
 log = get_logger("daemon")
 
@@ -52,17 +52,11 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
             await _start_broker(slug, name, stack)
         paths = DaemonPaths(home(), slug)
         settings = load_settings(paths.config)
-        setup_level(settings.log_level)
+        set_level(settings.log_level)
         daemon = Daemon(paths, settings)
         await daemon.start()
+        daemon.core.with_broker = with_broker
         return await daemon.run()
-
-
-def setup_level(level: str) -> None:
-    """Use the level that the settings ask for."""
-    import logging
-
-    logging.getLogger("claudemesh").setLevel(level.upper())
 
 
 async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> None:

@@ -9,12 +9,12 @@ import click
 import orjson
 
 from claudemesh.cli import output
-from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
 
 @click.command()
-@click.argument("to")
+@click.argument("to", shell_complete=complete_members)
 @click.argument("text", required=False)
 @click.option("--priority", type=click.Choice(["now", "next", "low"]), help="How urgent; next by default.")
 @click.option("--meta", metavar="JSON", help="An object that travels with the message.")
@@ -46,7 +46,7 @@ def send(
     """
     body: dict[str, Any] = {
         "to": to,
-        "message": _text(text),
+        "message": message_text(text),
         "priority": priority,
         "reply_to_id": reply_to,
         "client_message_id": message_id,
@@ -62,7 +62,8 @@ def send(
         output.say(f"{answer['status']} {answer['client_message_id']}")
 
 
-def _text(text: str | None) -> str:
+def message_text(text: str | None) -> str:
+    """Return the text that was given, or what comes on stdin when it is `-` or missing."""
     if text is not None and text != "-":
         return text
     raw = sys.stdin.buffer.read()

@@ -6,7 +6,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.send import _text
+from claudemesh.cli.send import message_text
 from claudemesh.client.local import LocalClient
 
 
@@ -56,7 +56,7 @@ def unsubscribe(name: str, mesh: str | None, as_json: bool) -> None:
 @json_option
 def post(name: str, text: str | None, message_id: str | None, mesh: str | None, as_json: bool) -> None:
     """Post TEXT, or what comes on stdin."""
-    body = {"topic": name, "message": _text(text)}
+    body = {"topic": name, "message": message_text(text)}
     if message_id is not None:
         body["client_message_id"] = message_id
     answer = LocalClient(mesh).post("/v1/topic/post", body)

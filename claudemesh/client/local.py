@@ -52,17 +52,31 @@ class LocalClient:
         given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(given)}" if given else path, None)
 
+    def text(self, path: str) -> str:
+        """GET a route that answers with text."""
+        connection = _UnixConnection(self._path, _ANSWER_S)
+        with closing(connection):
+            response = self._send(connection, "GET", path, None)
+            raw = response.read()
+            if response.status >= 400:
+                raise ApiError(response.status, _parse(raw))
+            return raw.decode()
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an object to a route."""
         return self._request("POST", path, None if body is None else orjson.dumps(body))
 
-    def stream(self, path: str) -> Generator[tuple[str, dict[str, Any]]]:
-        """Yield (event, data) of an event stream until the daemon ends it."""
-        connection = _UnixConnection(self._path, _ANSWER_S)
+    def stream(self, path: str, *, timeout_s: float = _ANSWER_S) -> Generator[tuple[str, dict[str, Any]]]:
+        """Yield (event, data) until the daemon ends the stream; the first is ("open", {}), once it listens.
+
+        `TimeoutError` when nothing at all has come for `timeout_s`; a daemon says something every 15 s.
+        """
+        connection = _UnixConnection(self._path, timeout_s)
         with closing(connection):
             response = self._send(connection, "GET", path, None)
             if response.status != 200:
                 raise ApiError(response.status, _parse(response.read()))
+            yield "open", {}
             yield from _events(response)
 
     def _request(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.api import build_api
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
+from claudemesh.daemon.doors import Doors
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.host import host_fingerprint
@@ -33,7 +33,7 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore, Settlement
 from claudemesh.daemon.paths import DaemonPaths
-from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
@@ -42,8 +42,7 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, write_atomic
-from claudemesh.runtime.http import HttpServer, bind_unix
-from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.logs import get_logger, set_level
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
@@ -80,12 +79,35 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop_soon)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         ending = await self._ended
         await self.stop()
         if ending is None:
             return OK
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
         raise ending
+
+    def reload(self) -> None:
+        """Take over config.toml and local_token as they are now; a wrong value changes nothing."""
+        core = self.core
+        core.reloads += 1
+        try:
+            settings = load_settings(self._paths.config)
+            live, later = changed(self._settings, settings)
+            self._housekeeping.use(settings)
+            self._doors.apply(settings)
+        except ExitWith as error:
+            self._housekeeping.use(self._settings)
+            core.config_error = error.message
+            log.error("reload_refused", error=error.error, detail=error.message)
+            return
+        self._settings = core.settings = settings
+        self._link.backoff = self._drain.backoff = _backoff(settings)
+        set_level(settings.log_level)
+        core.config_loaded_ms = self._clock.wall_ms()
+        core.config_error = None
+        core.config_needs_restart = sorted({*core.config_needs_restart, *later})
+        log.info("reloaded", changed=live, needs_restart=later)
 
     def stop_soon(self) -> None:
         """End orderly: accept nothing more, let what is in flight be answered, exit 0."""
@@ -95,7 +117,7 @@ class Daemon:
         """Close everything in order; what was accepted is on the disk."""
         # Event streams end with the bus; the server would wait for them as for any request.
         self._bus.close()
-        await self._server.stop()
+        await self._doors.close()
         await self._drain.finish(DRAIN_GRACE_S)
         await self._link.close()
         await self._tasks.stop()
@@ -123,20 +145,13 @@ class Daemon:
         await self._serve()
 
     def _connect(self, membership: Membership, identity: Identity) -> None:
-        settings = self._settings
-        self._backoff = Backoff(
-            settings.initial_backoff_ms / 1000,
-            settings.max_backoff_ms / 1000,
-            settings.backoff_multiplier,
-            settings.backoff_jitter_pct / 100,
-        )
         handlers = LinkHandlers(
             self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
         )
         self._link = Link(
             membership,
             identity,
-            self._backoff,
+            _backoff(self._settings),
             handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
@@ -145,7 +160,7 @@ class Daemon:
 
     def _assemble_sending(self, sealer: Sealer) -> None:
         store, clock = self._outbox_store, self._clock
-        self._drain = Drain(store, self._link, clock, self._backoff, self._settled)
+        self._drain = Drain(store, self._link, clock, _backoff(self._settings), self._settled)
         self._gate = Outbox(
             store, sealer, self._directory, clock, self._new_id, self._drain.submit, self._sync.after_miss
         )
@@ -197,10 +212,8 @@ class Daemon:
         )
 
     async def _serve(self) -> None:
-        listener = bind_unix(self._paths.sock)
-        self._stack.callback(lambda: self._paths.sock.unlink(missing_ok=True))
-        self._server = HttpServer(build_api(self.core), listener)
-        await self._server.start()
+        self._doors = Doors(self._paths, self.core)
+        await self._doors.open()
         write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
         self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
         schema = f"{self._outbox_store.schema_version}\n".encode()
@@ -279,6 +292,7 @@ class Daemon:
         except ExitWith as ending:
             self._end(ending)
             return
+        self.core.clock_offset_ms = self._clock.wall_ms() - opened.hello.server_time
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         write_atomic(self._paths.broker_features, orjson.dumps(features.to_dict()))
@@ -336,6 +350,15 @@ class Daemon:
     def _end(self, ending: ExitWith | None) -> None:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(ending)
+
+
+def _backoff(settings: DaemonSettings) -> Backoff:
+    return Backoff(
+        settings.initial_backoff_ms / 1000,
+        settings.max_backoff_ms / 1000,
+        settings.backoff_multiplier,
+        settings.backoff_jitter_pct / 100,
+    )
 
 
 def _cannot_open(path: Path, error: StorageError) -> ExitWith:

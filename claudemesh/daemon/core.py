@@ -21,7 +21,7 @@ from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
-from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.clock import Clock, iso_ms
 
 
 class Core:
@@ -64,6 +64,12 @@ class Core:
         self._operator = operator
         self._degraded = degraded
         self._pid = pid
+        self.config_loaded_ms = clock.wall_ms()
+        self.config_error: str | None = None
+        self.config_needs_restart: list[str] = []
+        self.reloads = 0
+        self.with_broker = False
+        self.clock_offset_ms: int | None = None
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send (daemon.md, POST /v1/send)."""
@@ -108,5 +114,13 @@ class Core:
             "broker_url": self.membership.broker_url,
             "last_error": self.link.last_error,
             "degraded": self._degraded(),
+            "config": {
+                "loaded_at": iso_ms(self.config_loaded_ms),
+                "error": self.config_error,
+                "needs_restart": self.config_needs_restart,
+                "reloads": self.reloads,
+            },
             "pid": self._pid,
+            "with_broker": self.with_broker,
+            "clock_offset_ms": self.clock_offset_ms,
         }

@@ -43,24 +43,24 @@ class Housekeeping:
         self._on_expired = on_expired
         self._wake = asyncio.Event()
         self._max_age_ms: int | None = None
+        self._features: Features | None = None
         self._dedupe_days = _FOREVER_DAYS
         self._broker_offset_ms = 0.0
 
     def broker_reached(self, features: Features, server_time_ms: int) -> None:
         """Take the broker's clock and window. `ExitWith` 78: the configured age reaches past the window."""
-        settings = self._settings
-        try:
-            hours = max_age_hours(
-                features,
-                default=settings.max_age_hours_default,
-                cap=settings.max_age_hours_cap,
-                override=settings.max_age_hours_override,
-            )
-        except MaxAgeError as error:
-            raise ExitWith(CONFIGURATION, "outbox_max_age_above_dedupe_window", f"{error}.") from error
-        self._max_age_ms = hours * _HOUR_MS
+        self._max_age_ms = _max_age_ms(features, self._settings)
+        self._features = features
         self._dedupe_days = features.dedupe_retention_days or _FOREVER_DAYS
         self._broker_offset_ms = server_time_ms - self._clock.monotonic() * 1000
+        self._wake.set()
+
+    def use(self, settings: DaemonSettings) -> None:
+        """Go by other settings. `ExitWith` 78, and nothing changed, when the broker's window forbids them."""
+        if self._features is not None:
+            age_ms = _max_age_ms(self._features, settings)
+            self._max_age_ms = None if self._max_age_ms is None else age_ms
+        self._settings = settings
         self._wake.set()
 
     def broker_lost(self) -> None:
@@ -104,3 +104,16 @@ class Housekeeping:
 
     def _broker_now_ms(self) -> float:
         return self._broker_offset_ms + self._clock.monotonic() * 1000
+
+
+def _max_age_ms(features: Features, settings: DaemonSettings) -> int:
+    try:
+        hours = max_age_hours(
+            features,
+            default=settings.max_age_hours_default,
+            cap=settings.max_age_hours_cap,
+            override=settings.max_age_hours_override,
+        )
+    except MaxAgeError as error:
+        raise ExitWith(CONFIGURATION, "outbox_max_age_above_dedupe_window", f"{error}.") from error
+    return hours * _HOUR_MS

@@ -122,7 +122,7 @@ class Link:
     ) -> None:
         self._membership = membership
         self._identity = identity
-        self._backoff = backoff
+        self.backoff = backoff
         self._handlers = handlers
         self._instance_id = instance_id
         self._host_fingerprint = host_fingerprint
@@ -159,7 +159,7 @@ class Link:
             self.last_error = reason
             # A broker that was there a moment ago is asked again soon; one that is away, ever more slowly.
             failures = 1 if self._connection > opened_before else failures + 1
-            delay_s = self._backoff.delay_s(failures)
+            delay_s = self.backoff.delay_s(failures)
             if code == CloseCode.DRAINING:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)
             log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))

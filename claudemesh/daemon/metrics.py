@@ -21,7 +21,12 @@ class DaemonMetrics:
         )
         self._reconnects = metrics.counter("reconnects_total", "Links lost, by close code", ("reason",))
         self._sent = metrics.counter("send_total", "Sends that ended, by outcome", ("status",))
+        self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
         self._received = metrics.counter("recv_total", "Messages received, by kind", ("kind",))
+
+    def token_rotated(self) -> None:
+        """Count a new bearer of the loopback."""
+        self._rotations.inc()
 
     def link_down(self, reason: str) -> None:
         """Count a link that was lost."""

@@ -41,6 +41,16 @@ class DaemonPaths:
         return self.root / "sock"
 
     @property
+    def http_port(self) -> Path:
+        """Which loopback port answers, when one does."""
+        return self.root / "http.port"
+
+    @property
+    def local_token(self) -> Path:
+        """The bearer for the loopback."""
+        return self.root / "local_token"
+
+    @property
     def membership(self) -> Path:
         """Which mesh, which broker, which member."""
         return self.root / "membership.json"

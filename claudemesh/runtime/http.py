@@ -98,20 +98,37 @@ class _BoundedHeads(HttpToolsProtocol):
             self._deadline = None
 
 
+def _crowded_after(most: int) -> type[_BoundedHeads]:
+    class Crowded(_BoundedHeads):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > most:
+                self.transport.close()
+
+    return Crowded
+
+
 class HttpServer:
     """Serve an ASGI app on a bound socket, from `start` to `stop`.
 
     With `ws` it speaks WebSocket too: no compression, messages up to `ws_max_size` bytes,
-    pings every 20 s and gone after 20 s without an answer (protocol.md, WebSocket).
+    pings every 20 s and gone after 20 s without an answer (protocol.md, WebSocket). Past
+    `max_connections` a new connection is closed at once.
     """
 
     def __init__(
-        self, app: App, listener: socket.socket, *, ws: bool = False, ws_max_size: int = 1 << 20
+        self,
+        app: App,
+        listener: socket.socket,
+        *,
+        ws: bool = False,
+        ws_max_size: int = 1 << 20,
+        max_connections: int | None = None,
     ) -> None:
         self._listener = listener
         config = uvicorn.Config(
             app,
-            http=_BoundedHeads,
+            http=_BoundedHeads if max_connections is None else _crowded_after(max_connections),
             ws="websockets-sansio" if ws else "none",
             ws_max_size=ws_max_size,
             ws_per_message_deflate=False,

@@ -87,4 +87,9 @@ def setup_logging(level: str = "info", path: Path | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log from this level on: debug, info, warning or error."""
     logging.getLogger("claudemesh").setLevel(level.upper())

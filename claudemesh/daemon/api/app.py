@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.routing import Route, Router
 
 from claudemesh.daemon.api import events, inbox, outbox, peers, send, status, topics
+from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import not_found, refused
 from claudemesh.daemon.api.guards import Guards, Rules
@@ -26,11 +27,10 @@ OPERATIONS = described(
 )
 
 
-def build_api(core: CoreLike, *, token: bytes | None = None) -> App:
-    """Return the ASGI app of a running daemon. With a `token` every request must bear it, as on TCP."""
+def build_api(core: CoreLike, rules: Rules | None = None, *, bucket: Bucket | None = None) -> Guards:
+    """Return the ASGI app of a running daemon for one door, with its rules and the rate that it bears."""
     bare = {operation.path: operation.build(core) for operation in OPERATIONS if operation.build is not None}
-    origins = frozenset(origin.encode() for origin in core.settings.allowed_origins)
-    return Guards(_Dispatch(bare, _router(core)), Rules(allowed_origins=origins, token=token))
+    return Guards(_Dispatch(bare, _router(core)), rules or Rules(), bucket=bucket)
 
 
 def _router(core: CoreLike) -> Router:

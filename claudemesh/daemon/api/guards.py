@@ -6,13 +6,16 @@ connection; the unix socket itself relies on its mode, TCP on a bearer besides.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.errors import CLOSE, Refusal, refused
 from claudemesh.daemon.api.wire import MAX_BODY, respond, too_large
 from claudemesh.protocol.errors import ProtocolError
@@ -24,6 +27,7 @@ log = get_logger("api.guards")
 MAX_IN_FLIGHT: Final = 64
 # Streams stay open for days and have a limit of their own.
 _UNCOUNTED: Final = frozenset({"/v1/events"})
+_HEALTH: Final = "/v1/health"
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
@@ -53,10 +57,12 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What differs between doors: origins that may ask, and the bearer that TCP demands (None: no bearer)."""
+    """What differs between doors: origins that may ask, the bearers of which TCP demands one (none: no
+    bearer), and whether health is told without one."""
 
     allowed_origins: frozenset[bytes] = frozenset()
-    token: bytes | None = None
+    tokens: tuple[bytes, ...] = ()
+    public_health: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Verdict:
     security: bool = False
 
 
-def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules) -> Verdict | None:
+def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules, path: str = "") -> Verdict | None:
     """Return why a request is refused, or None when it may pass. Nothing of it has been read but its head."""
     seen: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -83,7 +89,8 @@ def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules) -> Verdi
         return _preflight()
     if query and _names_token(query):
         return _token_in_query()
-    if rules.token is not None and not _has_bearer(seen.get(b"authorization", b""), rules.token):
+    is_open = not rules.tokens or (rules.public_health and method == "GET" and path == _HEALTH)
+    if not is_open and not _has_bearer(seen.get(b"authorization", b""), rules.tokens):
         return _no_bearer()
     return _judge_body(method, seen)
 
@@ -138,10 +145,12 @@ def _names_token(query: bytes) -> bool:
     return any(unquote_to_bytes(name).strip().lower() == b"token" for name in names)
 
 
-def _has_bearer(authorization: bytes, token: bytes) -> bool:
+def _has_bearer(authorization: bytes, tokens: Sequence[bytes]) -> bool:
     match = _BEARER.fullmatch(authorization)
-    # Something is compared whatever came, so that time does not tell a missing token from a wrong one.
-    return hmac.compare_digest(match[1] if match else b"", token) and match is not None
+    given = match[1] if match else b""
+    # Every token is compared whatever came, so that time tells nothing.
+    matches = [hmac.compare_digest(given, token) for token in tokens]
+    return any(matches) and match is not None
 
 
 def _twice(name: bytes) -> Verdict:
@@ -193,26 +202,42 @@ _BUSY = Refusal(
 )
 
 
-class Guards:
-    """Plain ASGI middleware: refuses what `judge` refuses, and lets 64 requests in at a time."""
+def _too_fast(wait_s: float) -> Refusal:
+    seconds = max(1, math.ceil(wait_s))
+    text = f"More than this door takes a second: try again in {seconds} s."
+    return Refusal(429, "rate_limited", text, headers=((b"retry-after", b"%d" % seconds),))
 
-    def __init__(self, app: App, rules: Rules, max_in_flight: int = MAX_IN_FLIGHT) -> None:
+
+class Guards:
+    """Plain ASGI middleware: refuses what `judge` refuses, and lets 64 requests in at a time.
+
+    `rules` may be replaced while it serves; a request is judged by those of the moment it came.
+    """
+
+    def __init__(
+        self, app: App, rules: Rules, max_in_flight: int = MAX_IN_FLIGHT, bucket: Bucket | None = None
+    ) -> None:
         self._app = app
-        self._rules = rules
+        self.rules = rules
         self._max_in_flight = max_in_flight
+        self._bucket = bucket
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the refusal, or pass the request on as it came."""
         if scope["type"] != "http":
             return
-        verdict = judge(scope["method"], scope["headers"], scope["query_string"], self._rules)
+        path = scope["path"]
+        verdict = judge(scope["method"], scope["headers"], scope["query_string"], self.rules, path)
         if scope["http_version"] not in _VERSIONS:
             verdict = _OTHER_VERSION
+        elif verdict is None and self._bucket is not None:
+            wait_s = self._bucket.take(asyncio.get_running_loop().time())
+            verdict = Verdict(_too_fast(wait_s)) if wait_s else None
         if verdict is not None:
             _note(verdict, scope)
             await respond(send, refused(verdict.error))
-        elif scope["path"] in _UNCOUNTED:
+        elif path in _UNCOUNTED:
             await self._app(scope, receive, send)
         elif self.in_flight >= self._max_in_flight:
             await respond(send, refused(_BUSY))

@@ -273,6 +273,15 @@ class TopicSubscribed(Struct):
     subscribed: bool
 
 
+class Config(Struct):
+    """When config.toml was last taken over, why it was not the last time, and which keys need a start."""
+
+    loaded_at: Moment
+    error: str | None
+    needs_restart: list[str]
+    reloads: int
+
+
 class Health(Struct):
     """How this daemon is; `degraded` lists what does not work, and is empty when all does."""
 
@@ -288,6 +297,9 @@ class Health(Struct):
     daemon_version: str
     broker_version: str | None
     degraded: list[str]
+    config: Config
+    with_broker: bool
+    clock_offset_ms: int | None
 
 
 class Version(Struct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import claudemesh
 from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Reply
+from claudemesh.daemon.api.errors import Reply, not_found
 from claudemesh.daemon.api.routes import Operation, Request
 from claudemesh.daemon.api.schemas import Compat, EmptyBody, Health, Heartbeat, Version
 from claudemesh.protocol.features import OPTIONAL, REQUIRED
@@ -50,7 +50,9 @@ async def compat(core: CoreLike, request: Request) -> Reply:
 
 
 async def metrics(core: CoreLike, request: Request) -> Reply:
-    """Prometheus text."""
+    """Prometheus text, unless the settings forbid it."""
+    if not core.settings.prometheus_enabled:
+        raise not_found()
     return Reply(200, await core.render_metrics(), content_type=CONTENT_TYPE.encode())
 
 

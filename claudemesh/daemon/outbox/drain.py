@@ -64,7 +64,7 @@ class Drain:
         self._store = store
         self._carrier = carrier
         self._clock = clock
-        self._backoff = backoff
+        self.backoff = backoff
         self._on_settled = on_settled
         self._waiting: deque[_Waiting] = deque()
         self._inflight: dict[str, Claimed] = {}
@@ -236,7 +236,7 @@ class Drain:
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms
         if wait_ms is None:
-            wait_ms = int(self._backoff.delay_s(row.attempts + 1) * 1000)
+            wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, outcome.error, self._clock.wall_ms() + wait_ms)
 
 

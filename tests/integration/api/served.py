@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api.guards import Rules
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.core import Core
@@ -217,7 +218,9 @@ async def served(
     daemon._sync._synced.set()
     core: Any = daemon.core
     core.link = link or core.link
-    app = wrap(core) if wrap is not None else build_api(core, token=token)
+    origins = frozenset(origin.encode() for origin in core.settings.allowed_origins)
+    rules = Rules(origins, () if token is None else (token,))
+    app = wrap(core) if wrap is not None else build_api(core, rules)
     listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "api")
     server = HttpServer(app, listener)
     await server.start()

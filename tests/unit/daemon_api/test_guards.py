@@ -11,7 +11,7 @@ OPEN = Rules()
 TOKEN = b"k3y-of-32-bytes"
 ORIGIN = b"https://board.example"
 TRUSTING = Rules(allowed_origins=frozenset({ORIGIN}))
-BEARING = Rules(token=TOKEN)
+BEARING = Rules(tokens=(TOKEN,))
 
 JSON = (b"content-type", b"application/json")
 

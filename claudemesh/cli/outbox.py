@@ -1,0 +1,96 @@
+"""`claudemesh daemon outbox …`: what this host sends, for its operator."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+import orjson
+
+from claudemesh.cli import output
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.local import LocalClient
+
+
+@click.group()
+def outbox() -> None:
+    """What this host sends: look at it, requeue or drop what is stuck."""
+
+
+@outbox.command("list")
+@click.option("--failed", is_flag=True, help="Only dead rows.")
+@click.option("--status", type=click.Choice(["pending", "inflight", "done", "dead", "aborted"]))
+@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@mesh_option
+@json_option
+def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as_json: bool) -> None:
+    """List rows, oldest first."""
+    page = LocalClient(mesh).get("/v1/outbox", status="dead" if failed else status, limit=limit)
+    if as_json:
+        output.print_json(page)
+        return
+    output.table(
+        ("id", "status", "to", "attempts", "client_message_id", "error"),
+        [
+            (
+                row["id"],
+                row["status"],
+                f"{row.get('destination_kind', '')} {row.get('destination_ref', '')[:16]}".strip(),
+                row["attempts"],
+                row["client_message_id"],
+                row["last_error"],
+            )
+            for row in page["items"]
+        ],
+    )
+    if page["next"]:
+        output.note("There are more: narrow it down with --status.")
+
+
+@outbox.command()
+@click.argument("row_id", metavar="ID")
+@mesh_option
+@json_option
+def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
+    """Show one row, by its id or client_message_id, and what superseded it."""
+    row = LocalClient(mesh).get(f"/v1/outbox/{_segment(row_id)}")
+    if as_json:
+        output.print_json(row)
+        return
+    chain = row.pop("chain")
+    output.fields({name: value for name, value in row.items() if value is not None})
+    for successor in chain:
+        output.say(f"superseded by {successor['id']} ({successor['status']})")
+
+
+@outbox.command()
+@click.option("--id", "row_id", required=True, metavar="ID")
+@click.option("--new-client-id", metavar="auto|ID", default="auto", show_default=True)
+@click.option("--patch-payload", type=click.File("rb"), metavar="FILE", help="JSON of what to change.")
+@mesh_option
+@json_option
+def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
+    """Send a dead or pending row's message again, under a new id. The old row stays, aborted."""
+    body: dict[str, Any] = {"new_client_message_id": new_client_id}
+    if patch_payload is not None:
+        try:
+            body["patch"] = orjson.loads(patch_payload.read())
+        except orjson.JSONDecodeError as error:
+            raise click.UsageError(f"--patch-payload is not JSON: {error}.") from error
+    answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/requeue", body)
+    return output.tell(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+
+
+@outbox.command()
+@click.argument("row_id", metavar="ID")
+@mesh_option
+@json_option
+def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
+    """Retire a dead or pending row. Its id is never used again."""
+    answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/drop")
+    return output.tell(as_json, answer, f"dropped {answer['id']}")
+
+
+def _segment(row_id: str) -> str:
+    return quote(row_id, safe="")

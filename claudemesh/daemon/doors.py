@@ -1,0 +1,141 @@
+"""Where local programs come in: the unix socket always, the loopback for those who bear the token.
+
+Each door has a server, guards and limits of its own, so that what happens on the loopback leaves the
+socket usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+
+from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api.bucket import Bucket
+from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.core import Core
+from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.surroundings import kind_of_place
+from claudemesh.runtime.exits import PERMISSION, ExitWith
+from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
+from claudemesh.runtime.http import HttpServer, bind_tcp, bind_unix
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("doors")
+
+TOKEN_BYTES = 32
+OLD_TOKEN_S = 60.0
+_PER_S = 100.0
+_BURST = 1000.0
+_TCP_CONNECTIONS = 256
+
+
+class Doors:
+    """Opens and closes the API's listeners, and keeps their rules in step with the settings."""
+
+    def __init__(self, paths: DaemonPaths, core: Core) -> None:
+        self._paths = paths
+        self._core = core
+        self._servers: list[HttpServer] = []
+        self._socket: Guards | None = None
+        self._owns_socket = False
+        self._loopback: Guards | None = None
+        self._token = b""
+        self._old_token: bytes | None = None
+        self._forget: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Answer on the socket, and on the loopback if wanted. `ExitWith` says what is in the way."""
+        settings = self._core.settings
+        try:
+            if self._wants_tcp(settings):
+                await self._open_loopback(settings)
+            else:
+                self._paths.http_port.unlink(missing_ok=True)
+            # Last: whoever gets an answer on the socket knows that the start has succeeded.
+            self._socket = build_api(self._core, _rules(settings))
+            listener = bind_unix(self._paths.sock)
+            self._owns_socket = True
+            await self._serve(HttpServer(self._socket, listener))
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Take no more requests, let those under way finish, and remove what names the doors."""
+        if self._forget is not None:
+            self._forget.cancel()
+        await asyncio.gather(*(server.stop() for server in self._servers))
+        if self._owns_socket:
+            self._paths.sock.unlink(missing_ok=True)
+        self._paths.http_port.unlink(missing_ok=True)
+
+    def apply(self, settings: DaemonSettings) -> None:
+        """Put settings in force, and a token that was rotated: the one before works for a minute more."""
+        # First what may fail, so that a refused reload has changed nothing.
+        token = b"" if self._loopback is None else load_token(self._paths)
+        if self._socket is not None:
+            self._socket.rules = _rules(settings)
+        if self._loopback is None:
+            return
+        if self._token and token != self._token:
+            self._old_token = self._token
+            self._core.metrics.token_rotated()
+            log.info("local_token_rotated", old_works_for_s=OLD_TOKEN_S)
+            loop = asyncio.get_running_loop()
+            self._forget = loop.call_later(OLD_TOKEN_S, self._forget_old_token)
+        self._token = token
+        tokens = (token,) if self._old_token is None else (token, self._old_token)
+        self._loopback.rules = _rules(settings, *tokens)
+
+    def _forget_old_token(self) -> None:
+        self._old_token = None
+        if self._loopback is not None:
+            self._loopback.rules = _rules(self._core.settings, self._token)
+
+    async def _open_loopback(self, settings: DaemonSettings) -> None:
+        # Loaded first: a door without its lock is never open.
+        self._token = load_token(self._paths)
+        listener = bind_tcp(settings.http_bind, settings.http_port)
+        port = listener.getsockname()[1]
+        self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
+        await self._serve(HttpServer(self._loopback, listener, max_connections=_TCP_CONNECTIONS))
+        write_atomic(self._paths.http_port, f"{port}\n".encode(), 0o644)
+        log.info("tcp_open", bind=settings.http_bind, port=port)
+
+    async def _serve(self, server: HttpServer) -> None:
+        await server.start()
+        self._servers.append(server)
+
+    def _wants_tcp(self, settings: DaemonSettings) -> bool:
+        place = kind_of_place(os.environ)
+        if settings.tcp_enabled is None:
+            return place == "machine"
+        if settings.tcp_enabled and place != "machine":
+            log.warning("tcp_less_safe_here", place=place)
+        return settings.tcp_enabled
+
+
+def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
+    origins = frozenset(origin.encode() for origin in settings.allowed_origins)
+    return Rules(origins, tokens, settings.public_health_check)
+
+
+def load_token(paths: DaemonPaths) -> bytes:
+    """Return the bearer of the loopback, made at the first start. `ExitWith` 77 when others could read it."""
+    try:
+        token = read_private(paths.local_token).strip()
+    except FileNotFoundError:
+        return write_token(paths)
+    except UnsafeFile as error:
+        raise ExitWith(PERMISSION, "unsafe_file", f"{error}.") from error
+    return token or write_token(paths)
+
+
+def write_token(paths: DaemonPaths) -> bytes:
+    """Put a new token in the old one's place, whole or not at all, and return it."""
+    token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).rstrip(b"=")
+    write_atomic(paths.local_token, token + b"\n")
+    return token

@@ -1,0 +1,274 @@
+"""Looking at a daemon, finding out what is wrong, and talking in scripts: with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.audit import wait_done, wait_received
+from tests.support.cli import Ran, run
+from tests.support.processes import REPOSITORY, Mesh, mesh, until
+
+OK, USAGE, UNAVAILABLE, TEMPORARY, CONFIGURATION = 0, 64, 69, 75, 78
+
+
+@pytest.fixture(scope="module")
+def pair() -> Generator[Mesh]:
+    """A broker, alice and bob, running."""
+    with mesh("alice", "bob") as made:
+        yield made
+
+
+def homes(pair: Mesh) -> tuple[Path, Path]:
+    """Where alice and bob live."""
+    return pair.daemons["alice"].home, pair.daemons["bob"].home
+
+
+@contextmanager
+def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
+    """A command that goes on by itself, ended at the end."""
+    environment = {**os.environ, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "claudemesh", *arguments]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def findings(done: Ran) -> dict[str, Any]:
+    """The doctor's findings by what was looked at."""
+    return {item["check"]: item for item in done.json["items"]}
+
+
+def test_ps_lists_daemons_that_run_and_that_do_not(pair: Mesh) -> None:
+    """By asking them, not by their pid files."""
+    alice, _ = homes(pair)
+    shutil.copytree(alice / "daemon/demo", alice / "daemon/other", ignore=shutil.ignore_patterns("sock"))
+    try:
+        items = {item["mesh"]: item for item in run(alice, "daemon", "ps", "--json").json["items"]}
+    finally:
+        shutil.rmtree(alice / "daemon/other")
+    assert (items["demo"]["state"], items["demo"]["link"]) == ("up", "up")
+    assert (items["other"]["state"], items["other"]["pid"]) == ("down", None)
+
+
+def test_metrics_are_printed_as_they_are_or_as_json(pair: Mesh) -> None:
+    """Prometheus' text, or a number for each sample."""
+    alice, _ = homes(pair)
+    assert "# TYPE cm_daemon_connected gauge" in run(alice, "daemon", "metrics").out
+    assert run(alice, "daemon", "metrics", "--json").json["cm_daemon_connected"] == 1
+
+
+def test_logs_show_the_end_and_follow_over_a_rotation() -> None:
+    """For people: a line for each event. Nothing is lost when the file is moved away."""
+    with mesh("alice") as made:
+        daemon = made.daemons["alice"]
+        assert daemon.stop() == OK
+        assert run(daemon.home, "logs").code == CONFIGURATION
+        assert run(daemon.home, "daemon", "up", "-d").code == OK
+        try:
+            assert "daemon_started  mesh=demo" in run(daemon.home, "logs").out
+            assert json.loads(run(daemon.home, "logs", "-n", "1", "--json").out)["event"]
+            assert run(daemon.home, "logs", "-n", "0").out == ""
+            log = daemon.root / "daemon.log"
+            with begin(daemon.home, "logs", "-f", "-n", "0") as following:
+                with log.open("ab") as file:
+                    until(lambda: write(file, {"event": "first"}) and readable(following), "it follows")
+                log.rename(log.with_suffix(".log.1"))
+                log.write_bytes(json.dumps({"event": "second"}).encode() + b"\n")
+                assert following.stdout is not None
+                assert any(b"second" in line for line in following.stdout)
+        finally:
+            assert run(daemon.home, "daemon", "down").code == OK
+
+
+def write(file: Any, event: dict[str, str]) -> bool:
+    """Append a log line."""
+    file.write(json.dumps(event).encode() + b"\n")
+    file.flush()
+    return True
+
+
+def readable(process: subprocess.Popen[bytes]) -> bool:
+    """Whether its output has something to read."""
+    import select
+
+    return bool(select.select([process.stdout], [], [], 0.2)[0])
+
+
+def test_paths_name_every_file(pair: Mesh) -> None:
+    """Those that are not there too."""
+    alice, _ = homes(pair)
+    found = run(alice, "paths", "--json").json
+    assert Path(found["sock"]).is_socket()
+    assert "(not there)" in run(alice, "paths").out
+
+
+def test_wait_for_the_link_a_peer_and_a_message(pair: Mesh) -> None:
+    """Exit 0 when it is so, 75 when the time is up, 64 for nonsense."""
+    alice, bob = homes(pair)
+    assert run(alice, "wait", "--for", "online").code == OK
+    assert run(alice, "wait", "--for", "peer=@Bob").code == OK
+    assert run(alice, "wait", "--for", "peer=nobody", "--timeout", "1s").code == TEMPORARY
+    run(alice, "send", "bob", "wait for me", "--id", "waited")
+    assert run(alice, "wait", "--for", "message=waited").code == OK
+    assert run(bob, "wait", "--for", "message=waited").code == OK
+    assert run(alice, "wait", "--for", "rain").code == USAGE
+    assert run(alice, "wait", "--for", "peer=").code == USAGE
+
+
+def test_wait_for_a_daemon_that_is_only_starting() -> None:
+    """A script may start it and wait at once."""
+    with mesh("alice", start=False) as made:
+        daemon = made.daemons["alice"]
+        with begin(daemon.home, "wait", "--for", "online", "--timeout", "30s") as waiting:
+            daemon.start()
+            assert waiting.wait(30) == OK
+
+
+def test_listen_prints_each_message_once_over_a_restart() -> None:
+    """A JSON line each; the daemon may go and come."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        with begin(bob.home, "listen", "--since", "0") as listening:
+            assert listening.stdout is not None
+            alice.send("bob", "one")
+            assert json.loads(listening.stdout.readline())["body"] == "one"
+            bob.kill()
+            alice.send("bob", "two")
+            bob.start()
+            bob.ready()
+            alice.send("bob", "three")
+            assert [json.loads(listening.stdout.readline())["body"] for _ in range(2)] == ["two", "three"]
+
+
+def test_request_prints_the_reply(pair: Mesh) -> None:
+    """bob answers by the id of what came in; alice's command prints only that answer."""
+    alice, bob = homes(pair)
+
+    def question() -> Any:
+        items = run(bob, "inbox", "--json").json["items"]
+        return next((item for item in items if item["body"] == "may I deploy?"), None)
+
+    with begin(alice, "request", "bob", "may I deploy?", "--timeout", "30s") as asking:
+        found = until(question, "the question has arrived")
+        run(bob, "send", "alice", "something else")
+        assert run(bob, "reply", found["broker_message_id"], "go ahead\n").code == OK
+        out, err = asking.communicate(timeout=30)
+        assert (asking.returncode, out) == (OK, b"go ahead\n"), err
+    assert run(bob, "reply", "no-such-id", "x").code == USAGE
+    assert run(alice, "request", "bob", "anybody?", "--timeout", "1s").code == TEMPORARY
+
+
+def test_a_reply_to_a_post_goes_to_its_topic(pair: Mesh) -> None:
+    """Where the conversation is."""
+    alice, bob = homes(pair)
+    sent = run(alice, "send", "#all", "a post", "--json").json["client_message_id"]
+    wait_received(pair.daemons["bob"], [sent])
+    answer = run(bob, "reply", sent, "an answer", "--json").json["client_message_id"]
+    wait_done(pair.daemons["bob"], [answer])
+    wait_received(pair.daemons["alice"], [answer])
+    last = run(alice, "inbox", "--topic", "all", "--json").json["items"][-1]
+    assert (last["body"], bool(last["reply_to_id"])) == ("an answer", True)
+
+
+def test_ping_tells_who_is_here(pair: Mesh) -> None:
+    """Exit 69 for one that is not, 64 for one that does not exist."""
+    alice, _ = homes(pair)
+    assert "bob: here" in run(alice, "ping", "bob").out
+    assert run(alice, "ping", "nobody").code == USAGE
+
+
+def test_the_doctor_finds_nothing_in_a_healthy_peer(pair: Mesh) -> None:
+    """Exit 0, and every check says what it looked at."""
+    alice, _ = homes(pair)
+    done = run(alice, "doctor", "--json")
+    assert {item["state"] for item in done.json["items"]} == {"ok"}
+    assert done.code == OK
+    checked = {"home", "keys", "config.toml", "disk", "daemon", "link", "clock", "broker"}
+    assert checked <= findings(done).keys()
+
+
+def test_the_doctor_names_what_is_wrong_and_what_to_do() -> None:
+    """Modes, settings, a stale socket, a damaged database, a broker that is away."""
+    with mesh("alice") as made:
+        daemon = made.daemons["alice"]
+        made.broker.kill()
+        until(lambda: not daemon.request("GET", "/v1/health")[1]["connected"], "the link is down")
+        running = findings(run(daemon.home, "doctor", "--json"))
+        assert (running["link"]["state"], running["broker"]["state"]) == ("failed", "failed")
+        daemon.kill()
+        (daemon.root / "keypair.json").chmod(0o644)
+        (daemon.root / "config.toml").write_text("[daemon]\nlog_level = 7\n")
+        (daemon.root / "outbox.db-wal").unlink()
+        (daemon.root / "outbox.db").write_bytes(b"no database" * 1000)
+        done = run(daemon.home, "doctor", "--json")
+        assert done.code == UNAVAILABLE
+        found = findings(done)
+        assert "chmod 600" in found["keys"]["remedy"]
+        assert "log_level" in found["config.toml"]["detail"]
+        assert "socket is left" in found["daemon"]["detail"]
+        assert found["outbox.db"]["state"] == "failed"
+        assert found["inbox.db"]["state"] == "ok"
+        assert "FAILED   keys" in run(daemon.home, "doctor").out
+    with mesh(start=False) as made:
+        assert run(made.root / "nowhere", "doctor").code == UNAVAILABLE
+
+
+def test_a_bug_report_holds_no_secret(pair: Mesh) -> None:
+    """Keys, tokens and bodies stay here."""
+    alice, _ = homes(pair)
+    run(alice, "send", "bob", "canary-body")
+    daemon = pair.daemons["alice"]
+    shutil.copy(daemon.log, daemon.root / "daemon.log")
+    text = run(alice, "bugreport").out
+    assert json.loads(text)["health"]["mesh"] == "demo"
+    assert "canary-body" not in text
+    keys = json.loads((daemon.root / "keypair.json").read_text())
+    secrets = [value for name, value in keys.items() if "priv" in name or "seed" in name]
+    assert secrets
+    assert not any(secret in text for secret in secrets)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(pair: Mesh, shell: str) -> None:
+    """A script for each shell."""
+    alice, _ = homes(pair)
+    assert "_CLAUDEMESH_COMPLETE" in run(alice, "completion", shell).out
+
+
+def test_completion_knows_commands_and_members(pair: Mesh) -> None:
+    """What the shell asks for when TAB is pressed."""
+    alice, _ = homes(pair)
+    asked = {"_CLAUDEMESH_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    assert "plain,daemon" in run(alice, COMP_WORDS="claudemesh da", **asked).out
+    assert "plain,bob" in run(alice, COMP_WORDS="claudemesh send b", **asked | {"COMP_CWORD": "2"}).out
+
+
+def test_restart_comes_back_with_what_was_queued() -> None:
+    """With its broker, when that was inside."""
+    with mesh("alice") as made:
+        daemon = made.daemons["alice"]
+        daemon.stop()
+        made.broker.kill()
+        assert run(daemon.home, "daemon", "up", "-d").code == OK
+        try:
+            before = daemon.request("GET", "/v1/health")[1]["pid"]
+            assert daemon.send("alice", "kept", client_message_id="kept")[0] == 202
+            assert run(daemon.home, "daemon", "restart").code == OK
+            assert daemon.request("GET", "/v1/health")[1]["pid"] != before
+            assert daemon.outbox()["kept"]["status"] == "pending"
+        finally:
+            run(daemon.home, "daemon", "down")
