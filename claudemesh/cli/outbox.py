@@ -92,5 +92,22 @@ def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
     return output.tell(as_json, answer, f"dropped {answer['id']}")
 
 
+@outbox.command()
+@click.option("--confirm", is_flag=True, help="Do it.")
+@mesh_option
+@json_option
+def prune(confirm: bool, mesh: str | None, as_json: bool) -> int:
+    """Drop the payloads of sends that are over. Retries are answered as before, for ever.
+
+    Done sends keep theirs for three days otherwise, to be offered again if the broker is restored from
+    an older backup.
+    """
+    if not confirm:
+        raise click.UsageError("This cannot be undone: give --confirm.")
+    answer = LocalClient(mesh).post("/v1/outbox/prune")
+    text = f"pruned {answer['pruned']} sends, {answer['freed_bytes']} bytes"
+    return output.tell(as_json, answer, text)
+
+
 def _segment(row_id: str) -> str:
     return quote(row_id, safe="")

@@ -6,32 +6,31 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
+from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
 from claudemesh.daemon.housekeeping import Housekeeping
-from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
-from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.opening import load_directory, open_inbox, open_outbox, take_lock
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import OutboxStore, Settlement
+from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
 from claudemesh.protocol.frames import Event
@@ -39,9 +38,8 @@ from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock, SystemClock
-from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
-from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, INTERNAL, OK, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, write_atomic
+from claudemesh.runtime.exits import INTERNAL, OK, ExitWith
+from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
 from claudemesh.runtime.services import TaskOwner
 
@@ -101,7 +99,8 @@ class Daemon:
             core.config_error = error.message
             log.error("reload_refused", error=error.error, detail=error.message)
             return
-        self._settings = core.settings = settings
+        self._settings = core.settings = self._disk.settings = settings
+        self._disk.look()
         self._link.backoff = self._drain.backoff = _backoff(settings)
         set_level(settings.log_level)
         core.config_loaded_ms = self._clock.wall_ms()
@@ -126,12 +125,12 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        self._take_lock()
+        take_lock(self._paths, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = self._load_directory()
-        self._outbox_store = await self._open_outbox()
-        self._inbox = await self._open_inbox()
+        self._directory = load_directory(self._paths.peers)
+        self._outbox_store = await open_outbox(self._paths.outbox_db, self._stack)
+        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._stack)
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
@@ -160,9 +159,20 @@ class Daemon:
 
     def _assemble_sending(self, sealer: Sealer) -> None:
         store, clock = self._outbox_store, self._clock
+        self._disk = DiskWatch(
+            self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
+        )
+        self._disk.look()
         self._drain = Drain(store, self._link, clock, _backoff(self._settings), self._settled)
         self._gate = Outbox(
-            store, sealer, self._directory, clock, self._new_id, self._drain.submit, self._sync.after_miss
+            store,
+            sealer,
+            self._directory,
+            clock,
+            self._new_id,
+            self._drain.submit,
+            self._sync.after_miss,
+            self._disk.refusal,
         )
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
@@ -207,6 +217,7 @@ class Daemon:
             link=self._link,
             operator=operator,
             metrics=self._metrics,
+            room=lambda: self._disk.room,
             degraded=self._degraded,
             pid=os.getpid(),
         )
@@ -221,60 +232,8 @@ class Daemon:
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
+        self._tasks.start(self._disk.run(), "disk")
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
-
-    def _take_lock(self) -> None:
-        try:
-            make_private_dir(self._paths.home)
-            make_private_dir(self._paths.root)
-        except (UnsafeFile, OSError) as error:
-            raise ExitWith(CANNOT_CREATE, "unsafe_directory", str(error)) from error
-        lock = FileLock(self._paths.lock)
-        if not lock.acquire():
-            holder = _read_pid(self._paths.pid)
-            raise ExitWith(
-                CANNOT_CREATE,
-                "already_running",
-                f"A daemon for mesh {self._paths.slug} runs already{holder}: "
-                "`claudemesh daemon status` shows it, `claudemesh daemon down` stops it.",
-            )
-        self._stack.callback(lock.release)
-
-    def _load_directory(self) -> Directory:
-        directory = Directory(self._paths.peers)
-        try:
-            directory.load()
-        except (ValueError, KeyError, TypeError) as error:
-            raise ExitWith(
-                CONFIGURATION,
-                "malformed_file",
-                f"{self._paths.peers} is damaged: it holds the pinned keys, so restore it from a backup, or "
-                "move it away to trust the broker's list anew.",
-            ) from error
-        return directory
-
-    async def _open_outbox(self) -> OutboxStore:
-        try:
-            store = await OutboxStore.open(self._paths.outbox_db)
-        except StorageCorrupt as error:
-            raise ExitWith(
-                CONFIGURATION,
-                "outbox_corrupt",
-                f"{self._paths.outbox_db}: {error}. It may hold unsent messages, so nothing was changed: "
-                "restore it from a backup, or run `claudemesh daemon recover`.",
-            ) from error
-        except StorageError as error:
-            raise _cannot_open(self._paths.outbox_db, error) from error
-        self._stack.push_async_callback(store.close)
-        return store
-
-    async def _open_inbox(self) -> InboxStore:
-        try:
-            store = await InboxStore.open(self._paths.inbox_db, self._clock)
-        except StorageError as error:
-            raise _cannot_open(self._paths.inbox_db, error) from error
-        self._stack.push_async_callback(store.close)
-        return store
 
     async def _run_link(self) -> None:
         try:
@@ -341,8 +300,16 @@ class Daemon:
         for row_id in row_ids:
             self._bus.publish([BusEvent("outbox_dead", {"id": row_id, "reason": "max_age_exceeded"})])
 
+    def _pressure_high(self, found: Mapping[str, float]) -> None:
+        self._bus.publish([BusEvent("outbox_pressure_high", found)])
+
     def _degraded(self) -> list[str]:
-        return [] if self._receiver.storing else ["inbox_unavailable"]
+        problems = [*self._disk.degraded]
+        if self._drain.disk_full:
+            problems.append("disk_full")
+        if not self._receiver.storing:
+            problems.append("inbox_unavailable")
+        return problems
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self._end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))
@@ -359,15 +326,3 @@ def _backoff(settings: DaemonSettings) -> Backoff:
         settings.backoff_multiplier,
         settings.backoff_jitter_pct / 100,
     )
-
-
-def _cannot_open(path: Path, error: StorageError) -> ExitWith:
-    code = "schema_too_new" if isinstance(error, SchemaTooNew) else "cannot_open"
-    return ExitWith(CANNOT_CREATE, code, f"{path}: {error}.")
-
-
-def _read_pid(path: Path) -> str:
-    try:
-        return f" (pid {int(path.read_text())})"
-    except (OSError, ValueError):
-        return ""

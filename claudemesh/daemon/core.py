@@ -7,6 +7,7 @@ from typing import Any
 
 import claudemesh
 from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.disk import Room
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.inbox.receive import Receiver
@@ -44,6 +45,7 @@ class Core:
         link: Link,
         operator: Requeue,
         metrics: DaemonMetrics,
+        room: Callable[[], Room],
         degraded: Callable[[], list[str]],
         pid: int,
     ) -> None:
@@ -62,6 +64,7 @@ class Core:
         self._drain = drain
         self._receiver = receiver
         self._operator = operator
+        self._room = room
         self._degraded = degraded
         self._pid = pid
         self.config_loaded_ms = clock.wall_ms()
@@ -92,6 +95,7 @@ class Core:
             lag_ms=self.link.lag_ms,
             depth=await self.outbox.counts(),
             invalid_inbound=self._receiver.invalid,
+            room=self._room(),
         )
 
     async def health(self) -> dict[str, Any]:

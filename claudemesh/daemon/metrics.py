@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from claudemesh.daemon.disk import Room
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.metrics import Metrics
 
@@ -16,6 +17,7 @@ class DaemonMetrics:
         self._connected = metrics.gauge("connected", "1 while the link to the broker is up")
         self._lag = metrics.gauge("lag_ms", "Round trip to the broker in milliseconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))
+        self._disk = metrics.gauge("disk_pct", "How full it is, of the budget", ("kind",))
         self._invalid = metrics.gauge(
             "invalid_inbound_total", "Deliveries dropped because they were not genuine"
         )
@@ -41,7 +43,13 @@ class DaemonMetrics:
         self._received.labels(kind).inc(count)
 
     def render(
-        self, *, connected: bool, lag_ms: int | None, depth: Mapping[str, int], invalid_inbound: int
+        self,
+        *,
+        connected: bool,
+        lag_ms: int | None,
+        depth: Mapping[str, int],
+        invalid_inbound: int,
+        room: Room,
     ) -> bytes:
         """Return everything as text, with the gauges as they are now."""
         self._connected.set(connected)
@@ -49,4 +57,6 @@ class DaemonMetrics:
         for status, count in depth.items():
             self._depth.labels(status).set(count)
         self._invalid.set(invalid_inbound)
+        self._disk.labels("disk").set(room.disk_pct)
+        self._disk.labels("queue").set(room.queue_pct)
         return self._metrics.render()

@@ -16,6 +16,7 @@ from claudemesh.daemon.api.schemas import (
     EmptyBody,
     OutboxPage,
     OutboxRow,
+    Pruned,
     RequeueBody,
     Requeued,
 )
@@ -26,6 +27,7 @@ from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("enqueued_at", "next_attempt_at", "delivered_at", "aborted_at")
 _OPERATOR = "operator"
+_PRUNE_BATCH = 500
 
 
 async def list_rows(core: CoreLike, request: Request) -> Reply:
@@ -61,6 +63,16 @@ async def drop(core: CoreLike, request: Request) -> Reply:
     return answered(await core.drop(_key(request), _OPERATOR))
 
 
+async def prune(core: CoreLike, request: Request) -> Reply:
+    """Drop the payloads of rows that are over. Their ids stay taken, and retries are answered as before."""
+    rows = freed = 0
+    while True:
+        count, size = await core.outbox.prune(_PRUNE_BATCH)
+        rows, freed = rows + count, freed + size
+        if not count:
+            return Reply(200, {"pruned": rows, "freed_bytes": freed})
+
+
 def _key(request: Request) -> str:
     key = request.path_values["id"]
     if CLIENT_MESSAGE_ID.fullmatch(key) is None:
@@ -75,6 +87,16 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/outbox/prune",
+        "Drop the payloads of sends that are over",
+        {200: Pruned},
+        prune,
+        body=EmptyBody,
+        body_required=False,
+        errors=(507,),
+    ),
     Operation(
         "GET",
         "/v1/outbox",

@@ -205,6 +205,13 @@ class Requeued(Struct):
     history_id: int | UnsetType = UNSET
 
 
+class Pruned(Struct):
+    """How many sends gave up their payload, and how large those were."""
+
+    pruned: int
+    freed_bytes: int
+
+
 class Dropped(Struct):
     """The row is retired."""
 

@@ -42,6 +42,7 @@ class Outbox:
         new_id: Callable[[], str],
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
         look_again: Callable[[], Awaitable[bool]],
+        no_room: Callable[[], Answer | None],
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -50,6 +51,7 @@ class Outbox:
         self._new_id = new_id
         self._enqueue = enqueue
         self._look_again = look_again
+        self._no_room = no_room
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self.inline_bytes = DEFAULT_INLINE_BYTES
 
@@ -104,6 +106,10 @@ class Outbox:
         def same_as(row: KnownRow, payload: bytes) -> bool:
             return self._same_under_earlier_key(request, to, row, payload)
 
+        # Only a new id needs room; a known one is looked up all the same.
+        if full := self._no_room():
+            refusal = Answer(full.status, {**full.body, "client_message_id": message_id})
+            return Submission(message_id, fingerprint, None, refusal, same_as)
         try:
             row = self._new_row(request, to, message_id)
         except ProtocolError as error:

@@ -73,6 +73,8 @@ class Drain:
         self._idle = asyncio.Event()
         self._next_due: int | None = None
         self._stopping = False
+        # The last commit found the disk full.
+        self.disk_full = False
 
     @property
     def inflight(self) -> int:
@@ -147,6 +149,7 @@ class Drain:
         try:
             turn = await self._store.turn(submissions, results, self._clock.wall_ms(), free)
         except StorageUnavailable as error:
+            self.disk_full = isinstance(error, StorageFull)
             self._put_off(results)
             await self._answer_anyway(batch, error)
             return
@@ -158,6 +161,7 @@ class Drain:
             self._put_off(results)
             await self._one_by_one(batch, error)
             return
+        self.disk_full = False
         _answer(batch, turn.answers)
         for settlement in results:
             self._report(settlement)

@@ -7,13 +7,14 @@ envelope leaves; a result is on disk before anybody is told. What died in betwee
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
+from claudemesh.daemon.outbox.rows import dicts, get_row, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -75,11 +76,14 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one transaction brought. `next_due` is when the next waiting row may go out, if any waits."""
+    """What one transaction brought. `next_due` is when the next waiting row may go out, if any waits;
+    `queued_bytes` by how much the payloads that wait have grown.
+    """
 
     answers: Sequence[Answer]
     claimed: Sequence[Claimed]
     next_due: int | None
+    queued_bytes: int = 0
 
 
 class OutboxStore:
@@ -87,6 +91,8 @@ class OutboxStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        # Payloads that are pending or in flight, kept in step by every write.
+        self.queued_bytes = 0
 
     @classmethod
     async def open(cls, path: Path) -> OutboxStore:
@@ -110,6 +116,7 @@ class OutboxStore:
         Sends are answered in order. `StorageFull` and the like mean that none of it happened.
         """
         turn = await self._db.transaction(lambda raw: _turn(raw, submissions, settlements, now_ms, limit))
+        self.queued_bytes += turn.queued_bytes
         if submissions:
             failpoint("d3")
         return turn
@@ -127,7 +134,9 @@ class OutboxStore:
             raw.execute(_Q["clamp_attempts"], (latest, latest))
             return count
 
-        return await self._db.transaction(work)
+        count = await self._db.transaction(work)
+        await self._count_queued()
+        return count
 
     async def expire(self, before_ms: int, limit: int) -> Sequence[str]:
         """Give up pending rows accepted before a moment; each says whether it may have been accepted."""
@@ -137,13 +146,29 @@ class OutboxStore:
             raw.executemany(_Q["expire"], [(_age_reason(attempts), row_id) for row_id, attempts in rows])
             return [row_id for row_id, _ in rows]
 
-        return await self._db.transaction(work)
+        expired = await self._db.transaction(work)
+        if expired:
+            await self._count_queued()
+        return expired
 
     async def drop_payloads(self, before_ms: int, limit: int) -> int:
         """Drop the payload of done rows older than a moment; id, fingerprint and broker ids stay."""
         return await self._db.transaction(
             lambda raw: raw.execute(_Q["drop_payloads"], (before_ms, limit)).rowcount
         )
+
+    async def prune(self, limit: int) -> tuple[int, int]:
+        """Drop payloads of done and aborted rows, however young; returns how many rows, and their bytes.
+
+        Their ids and fingerprints stay: a retry is answered as before.
+        """
+
+        def work(raw: sqlite3.Connection) -> tuple[int, int]:
+            rows = raw.execute(_Q["prunable"], (limit, limit)).fetchall()
+            raw.executemany(_Q["prune"], [(rowid,) for rowid, _ in rows])
+            return len(rows), sum(size for _, size in rows)
+
+        return await self._db.transaction(work)
 
     async def find(self, client_message_id: str) -> tuple[KnownRow, bytes] | None:
         """Return a row and its payload by its client_message_id."""
@@ -154,24 +179,24 @@ class OutboxStore:
         """Return one row by its id or client_message_id, with the `chain` of rows that superseded it."""
 
         def work(raw: sqlite3.Connection) -> dict[str, Any] | None:
-            row = _get(raw, key)
+            row = get_row(raw, key)
             if row is None:
                 return None
             chain: list[dict[str, Any]] = []
             follow = row["superseded_by"]
             while follow is not None and len(chain) < _CHAIN_LIMIT:
-                successor = _get(raw, follow)
+                successor = get_row(raw, follow)
                 if successor is None:
                     break
-                chain.append(_public(successor))
+                chain.append(public(successor))
                 follow = successor["superseded_by"]
-            return {**_public(row), "chain": chain}
+            return {**public(row), "chain": chain}
 
         return await self._db.run(work)
 
     async def raw(self, key: str) -> dict[str, Any] | None:
         """Return one row with every column, or None."""
-        return await self._db.run(lambda raw: _get(raw, key))
+        return await self._db.run(lambda raw: get_row(raw, key))
 
     async def page(
         self, status: str | None, limit: int, after: str | None
@@ -182,12 +207,12 @@ class OutboxStore:
         def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
             query = _PAGE_QUERIES.get(status or "")
             if query is not None:
-                return _dicts(raw.execute(query, (start, limit + 1)))
-            return _dicts(raw.execute(_Q["page"], (start, status, limit + 1)))
+                return dicts(raw.execute(query, (start, limit + 1)))
+            return dicts(raw.execute(_Q["page"], (start, status, limit + 1)))
 
         rows = await self._db.run(work)
         more = str(rows[limit - 1]["cursor"]) if len(rows) > limit else None
-        return [_public(row) for row in rows[:limit]], more
+        return [public(row) for row in rows[:limit]], more
 
     async def counts(self) -> dict[str, int]:
         """Return how many rows are pending, inflight and dead."""
@@ -203,13 +228,13 @@ class OutboxStore:
         """
 
         def work(raw: sqlite3.Connection) -> tuple[Status | None, Answer | None]:
-            row = _get(raw, key)
+            row = get_row(raw, key)
             if row is None:
                 return None, None
             status = Status(row["status"]) if row["attempts"] == attempts else Status.INFLIGHT
             if status not in (Status.DEAD, Status.PENDING):
                 return status, None
-            answer = _submit(raw, [successor])[0] if successor is not None else None
+            answer = _submit(raw, [successor])[0][0] if successor is not None else None
             if answer is not None and answer.status != 202:
                 return status, answer
             new_id = successor.row.id if successor is not None and successor.row is not None else None
@@ -217,7 +242,9 @@ class OutboxStore:
             failpoint("d8")
             return status, answer
 
-        return await self._db.transaction(work)
+        result = await self._db.transaction(work)
+        await self._count_queued()
+        return result
 
     async def found_at_broker(
         self, row_id: str, broker_message_id: str, history_id: int, now_ms: int
@@ -229,9 +256,15 @@ class OutboxStore:
             raw.execute(_Q["found_at_broker"], (broker_message_id, history_id, now_ms, row_id))
 
         await self._db.transaction(work)
+        await self._count_queued()
+
+    async def _count_queued(self) -> None:
+        """Count anew, after what only operators and age do: it reads every row that waits."""
+        self.queued_bytes = await self._db.run(lambda raw: raw.execute(_Q["queued_bytes"]).fetchone()[0])
 
 
-def _submit(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Answer]:
+def _submit(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> tuple[list[Answer], int]:
+    """Answer each send, insert the new ones; returns the bytes that were added too."""
     failpoint("d1")
     known = _find(raw, [submission.client_message_id for submission in submissions])
     answers: list[Answer] = []
@@ -262,7 +295,7 @@ def _submit(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[
     if rows:
         raw.executemany(_Q["insert"], rows)
     failpoint("d2")
-    return answers
+    return answers, sum(len(row[3]) for row in rows)
 
 
 def _answer_found(submission: Submission, row: KnownRow, payload: bytes) -> Answer:
@@ -316,11 +349,12 @@ def _turn(
 ) -> Turn:
     if settlements:
         _settle(raw, settlements, now_ms)
-    answers = _submit(raw, submissions) if submissions else []
+    answers, queued_bytes = _submit(raw, submissions) if submissions else ([], 0)
+    queued_bytes -= sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)
     claimed = _claim(raw, now_ms, limit) if limit > 0 else []
     # With room left everything that is due is claimed, and what waits for later is little.
     next_due = raw.execute(_Q["next_due"]).fetchone()[0] if len(claimed) < limit else None
-    return Turn(answers, claimed, next_due)
+    return Turn(answers, claimed, next_due, queued_bytes)
 
 
 def _settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now_ms: int) -> None:
@@ -346,27 +380,3 @@ def _age_reason(attempts: int) -> str:
     if attempts:
         return "max_age_exceeded: it was sent before, so the broker may have accepted it"
     return "max_age_exceeded: it was never sent"
-
-
-def _get(raw: sqlite3.Connection, key: str) -> dict[str, Any] | None:
-    rows = _dicts(raw.execute(_Q["get"], (key,)))
-    return rows[0] if rows else None
-
-
-def _dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
-
-
-_HIDDEN = frozenset({"payload", "cursor", "priority"})
-
-
-def _public(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as the API shows it: its columns but the payload, the fingerprint in hex, and whom it is for."""
-    item = {name: value for name, value in row.items() if name not in _HIDDEN}
-    item["request_fingerprint"] = row["request_fingerprint"].hex()
-    if row["payload"]:
-        envelope = orjson.loads(row["payload"])
-        for name in ("destination_kind", "destination_ref", "priority", "reply_to_id"):
-            item[name] = envelope[name]
-    return item

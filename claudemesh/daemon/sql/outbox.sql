@@ -70,3 +70,14 @@ WHERE id = ? AND status IN ('dead', 'inflight');
 -- drop_payloads: done rows keep their payload for three days only.
 UPDATE outbox SET payload = x'' WHERE rowid IN (
   SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND delivered_at < ? ORDER BY delivered_at LIMIT ?);
+
+-- prunable: rows that are over and still carry their payload.
+SELECT * FROM (SELECT rowid, length(payload) FROM outbox WHERE status = 'done' AND payload <> x'' LIMIT ?)
+UNION ALL
+SELECT * FROM (SELECT rowid, length(payload) FROM outbox WHERE status = 'aborted' AND payload <> x'' LIMIT ?);
+
+-- prune: the id and the fingerprint stay.
+UPDATE outbox SET payload = x'' WHERE rowid = ?;
+
+-- queued_bytes: payloads that have not left yet.
+SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight');

@@ -47,7 +47,7 @@ def test_the_router_serves_exactly_what_is_described() -> None:
 
 
 def test_the_routes_are_those_of_the_page() -> None:
-    """daemon.md, Local API, but files (their own issue) and prune."""
+    """daemon.md, Local API, but files (their own issue)."""
     assert {f"{method} {path}" for method, path in _described()} == {
         "POST /v1/send",
         "POST /v1/topic/post",
@@ -59,6 +59,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/inbox/ack",
         "GET /v1/outbox",
         "GET /v1/outbox/{id}",
+        "POST /v1/outbox/prune",
         "POST /v1/outbox/{id}/requeue",
         "POST /v1/outbox/{id}/drop",
         "GET /v1/peers",

@@ -1,0 +1,88 @@
+"""What a daemon opens when it starts, each with the reason when it cannot."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
+from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir
+
+
+def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
+    """Hold the mesh's lock until the stack closes. `ExitWith` 73 names the daemon that holds it."""
+    try:
+        make_private_dir(paths.home)
+        make_private_dir(paths.root)
+    except (UnsafeFile, OSError) as error:
+        raise ExitWith(CANNOT_CREATE, "unsafe_directory", str(error)) from error
+    lock = FileLock(paths.lock)
+    if not lock.acquire():
+        holder = _read_pid(paths.pid)
+        raise ExitWith(
+            CANNOT_CREATE,
+            "already_running",
+            f"A daemon for mesh {paths.slug} runs already{holder}: "
+            "`claudemesh daemon status` shows it, `claudemesh daemon down` stops it.",
+        )
+    stack.callback(lock.release)
+
+
+def load_directory(path: Path) -> Directory:
+    """Load the pinned keys. `ExitWith` 78 when they are damaged: they are not thrown away silently."""
+    directory = Directory(path)
+    try:
+        directory.load()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExitWith(
+            CONFIGURATION,
+            "malformed_file",
+            f"{path} is damaged: it holds the pinned keys, so restore it from a backup, or "
+            "move it away to trust the broker's list anew.",
+        ) from error
+    return directory
+
+
+async def open_outbox(path: Path, stack: AsyncExitStack) -> OutboxStore:
+    """Open outbox.db. `ExitWith` 78 when it is damaged: unsent messages are never thrown away."""
+    try:
+        store = await OutboxStore.open(path)
+    except StorageCorrupt as error:
+        raise ExitWith(
+            CONFIGURATION,
+            "outbox_corrupt",
+            f"{path}: {error}. It may hold unsent messages, so nothing was changed: "
+            "restore it from a backup, or run `claudemesh daemon recover`.",
+        ) from error
+    except StorageError as error:
+        raise _cannot_open(path, error) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def open_inbox(path: Path, clock: Clock, stack: AsyncExitStack) -> InboxStore:
+    """Open inbox.db; a damaged one is moved aside and begun anew."""
+    try:
+        store = await InboxStore.open(path, clock)
+    except StorageError as error:
+        raise _cannot_open(path, error) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+def _cannot_open(path: Path, error: StorageError) -> ExitWith:
+    code = "schema_too_new" if isinstance(error, SchemaTooNew) else "cannot_open"
+    return ExitWith(CANNOT_CREATE, code, f"{path}: {error}.")
+
+
+def _read_pid(path: Path) -> str:
+    try:
+        return f" (pid {int(path.read_text())})"
+    except (OSError, ValueError):
+        return ""

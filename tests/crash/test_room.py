@@ -1,0 +1,149 @@
+"""Little room and none at all: what was accepted is safe, retries are answered, it goes on by itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.audit import assert_contract
+from tests.support.cli import run
+from tests.support.processes import Daemon, mesh, until
+
+CONFIG = "[reconnect]\nmax_backoff_ms = 500\n"
+
+
+def send_until_refused(daemon: Daemon, size: int) -> tuple[list[str], str]:
+    """Send until there is no room; returns the ids that were taken and the one that was not."""
+    taken: list[str] = []
+    while True:
+        message_id = f"send-{len(taken)}"
+        status, answer = daemon.send("bob", "x" * size, client_message_id=message_id)
+        if status == 507:
+            assert answer["error"] == "insufficient_storage"
+            return taken, message_id
+        assert status == 202, answer
+        taken.append(message_id)
+        assert len(taken) < 5000
+
+
+def answers_known_ids(daemon: Daemon, taken: list[str], size: int) -> None:
+    """The first and the last are known as before; the same id with another text is a conflict."""
+    for message_id in (taken[0], taken[-1]):
+        assert daemon.send("bob", "x" * size, client_message_id=message_id)[0] in (200, 202)
+        assert daemon.send("bob", "another", client_message_id=message_id)[0] == 409
+
+
+def test_at_95_percent_of_the_budget_only_new_sends_are_refused() -> None:
+    """The alarm is in the log and health says degraded; a larger budget, by a reload, is enough to go on."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.kill()
+        config = alice.root / "config.toml"
+        config.write_text(f"{CONFIG}[disk]\nreserved_bytes = 4000000\n")
+        assert run(alice.home, "daemon", "reload").code == 0
+        taken, refused = send_until_refused(alice, 20_000)
+        assert '"outbox_pressure_high"' in alice.log.read_text()
+        assert alice.request("GET", "/v1/health")[1]["degraded"] == ["disk_almost_full"]
+        answers_known_ids(alice, taken, 20_000)
+        assert alice.request("GET", "/v1/inbox")[0] == 200
+        config.write_text(CONFIG)
+        assert run(alice.home, "daemon", "reload").code == 0
+        assert alice.send("bob", "x" * 20_000, client_message_id=refused)[0] == 202
+        assert alice.request("GET", "/v1/health")[1]["degraded"] == []
+        made.broker.start()
+        assert_contract(made, alice, [bob], [*taken, refused])
+
+
+def test_a_full_queue_takes_new_sends_again_as_it_drains() -> None:
+    """max_queue_bytes bounds what waits, not what was ever sent; a restart counts the same."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.kill()
+        (alice.root / "config.toml").write_text(f"{CONFIG}[outbox]\nmax_queue_bytes = 1048576\n")
+        assert run(alice.home, "daemon", "reload").code == 0
+        taken, refused = send_until_refused(alice, 50_000)
+        assert 10 < len(taken) < 21
+        assert alice.stop() == 0
+        alice.start()
+        alice.ready(connected=False)
+        assert alice.send("bob", "x" * 50_000, client_message_id=refused)[0] == 507
+        made.broker.start()
+        until(lambda: alice.send("bob", "x" * 50_000, client_message_id=refused)[0] == 202, "there is room")
+        assert_contract(made, alice, [bob], [*taken, refused])
+
+
+def test_prune_frees_payloads_and_keeps_ids() -> None:
+    """A retry of a pruned send is answered as ever, and its conflict too."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        ids = [f"done-{number}" for number in range(5)]
+        for message_id in ids:
+            assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+        assert_contract(made, alice, [bob], ids)
+        assert run(alice.home, "daemon", "outbox", "prune").code == 64
+        assert run(alice.home, "daemon", "outbox", "prune", "--confirm", "--json").json["pruned"] == 5
+        assert run(alice.home, "daemon", "outbox", "prune", "--confirm", "--json").json["pruned"] == 0
+        assert alice.send("bob", "text", client_message_id=ids[0])[0] == 200
+        assert alice.send("bob", "other", client_message_id=ids[0])[0] == 409
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Generator[None]:
+    """Put a folder on a small file system of its own; skips where this user may not mount."""
+    kept = folder.parents[2] / f"{folder.name}.kept"
+    shutil.copytree(folder, kept)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    """Take what is left of the file system."""
+    with ballast.open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+def test_a_full_disk_loses_nothing_and_heals_without_a_restart() -> None:
+    """Not the budget but the disk itself: every commit fails until somebody frees some space."""
+    with mesh("alice", "bob", start=False) as made:
+        alice, bob = made.daemons.values()
+        with small_disk(alice.root, "8m"):
+            for daemon in (alice, bob):
+                daemon.start()
+            for daemon in (alice, bob):
+                daemon.ready()
+            before = [f"before-{number}" for number in range(3)]
+            for message_id in before:
+                assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+            assert_contract(made, alice, [bob], before)
+            made.broker.kill()
+            fill(alice.root / "ballast")
+            taken, refused = send_until_refused(alice, 20_000)
+            assert alice.send("bob", "text", client_message_id=before[0])[0] == 200
+            until(lambda: alice.request("GET", "/v1/health")[1]["degraded"], "it says that it is degraded")
+            assert alice.request("GET", "/v1/inbox")[0] == 200
+            (alice.root / "ballast").unlink()
+            until(
+                lambda: alice.send("bob", "x" * 20_000, client_message_id=refused)[0] == 202,
+                "it takes sends again",
+            )
+            made.broker.start()
+            assert_contract(made, alice, [bob], [*before, *taken, refused])
+            until(lambda: not alice.request("GET", "/v1/health")[1]["degraded"], "it is well again")
+            alice.kill()
