@@ -185,7 +185,7 @@ class Daemon:
             self._link,
             self._bus,
             self._clock,
-            self._metrics.received,
+            self._metrics,
         )
         self._housekeeping = Housekeeping(
             self._outbox_store, self._inbox, self._clock, self._settings, self._expired
@@ -286,12 +286,13 @@ class Daemon:
         return items
 
     def _settled(self, settlement: Settlement) -> None:
-        self._gate.settled(settlement.row.client_message_id)
-        self._metrics.settled(settlement.status)
+        row = settlement.row
+        self._gate.settled(row.client_message_id)
+        self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
         if settlement.status is Status.DEAD:
             data = {
-                "id": settlement.row.id,
-                "client_message_id": settlement.row.client_message_id,
+                "id": row.id,
+                "client_message_id": row.client_message_id,
                 "reason": settlement.error,
             }
             self._bus.publish([BusEvent("outbox_dead", data)])

@@ -96,7 +96,12 @@ class Core:
             depth=await self.outbox.counts(),
             invalid_inbound=self._receiver.invalid,
             room=self._room(),
+            oldest_s=await self._oldest_s(),
         )
+
+    async def _oldest_s(self) -> float:
+        accepted_ms = await self.outbox.oldest_pending()
+        return 0.0 if accepted_ms is None else max(0.0, (self.clock.wall_ms() - accepted_ms) / 1000)
 
     async def health(self) -> dict[str, Any]:
         """Return what `/v1/health` shows."""

@@ -12,8 +12,10 @@ import os
 import secrets
 
 from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api.app import OPERATIONS
 from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.api.observed import Observed
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
@@ -58,7 +60,7 @@ class Doors:
             self._socket = build_api(self._core, _rules(settings))
             listener = bind_unix(self._paths.sock)
             self._owns_socket = True
-            await self._serve(HttpServer(self._socket, listener))
+            await self._serve(HttpServer(self._observed(self._socket, "unix"), listener))
         except BaseException:
             await self.close()
             raise
@@ -101,9 +103,14 @@ class Doors:
         listener = bind_tcp(settings.http_bind, settings.http_port)
         port = listener.getsockname()[1]
         self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
-        await self._serve(HttpServer(self._loopback, listener, max_connections=_TCP_CONNECTIONS))
+        app = self._observed(self._loopback, "tcp")
+        await self._serve(HttpServer(app, listener, max_connections=_TCP_CONNECTIONS))
         write_atomic(self._paths.http_port, f"{port}\n".encode(), 0o644)
         log.info("tcp_open", bind=settings.http_bind, port=port)
+
+    def _observed(self, guards: Guards, transport: str) -> Observed:
+        paths = frozenset(operation.path for operation in OPERATIONS)
+        return Observed(guards, self._core.metrics, transport, paths)
 
     async def _serve(self, server: HttpServer) -> None:
         await server.start()

@@ -8,6 +8,9 @@ from claudemesh.daemon.disk import Room
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.metrics import Metrics
 
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
+_KINDS = ("dm", "topic", "queue")
+
 
 class DaemonMetrics:
     """Counters that the parts turn, and gauges set when somebody asks."""
@@ -17,14 +20,32 @@ class DaemonMetrics:
         self._connected = metrics.gauge("connected", "1 while the link to the broker is up")
         self._lag = metrics.gauge("lag_ms", "Round trip to the broker in milliseconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))
+        self._age = metrics.gauge("outbox_age_seconds", "How long the oldest pending send has waited")
         self._disk = metrics.gauge("disk_pct", "How full it is, of the budget", ("kind",))
         self._invalid = metrics.gauge(
             "invalid_inbound_total", "Deliveries dropped because they were not genuine"
         )
         self._reconnects = metrics.counter("reconnects_total", "Links lost, by close code", ("reason",))
-        self._sent = metrics.counter("send_total", "Sends that ended, by outcome", ("status",))
-        self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
+        self._sent = metrics.counter("send_total", "Sends that ended, by outcome", ("kind", "status"))
         self._received = metrics.counter("recv_total", "Messages received, by kind", ("kind",))
+        self._dedupe = metrics.counter(
+            "dedupe_total",
+            "Messages that were there already: at the broker (out), or in the inbox (in)",
+            ("direction",),
+        )
+        self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
+        self._requests = metrics.counter(
+            "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
+        )
+        self._durations = metrics.histogram(
+            "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
+        )
+
+    def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
+        """Count a request of a local program; without seconds it is not timed."""
+        self._requests.labels(endpoint, str(status), transport).inc()
+        if seconds is not None:
+            self._durations.labels(endpoint).observe(seconds)
 
     def token_rotated(self) -> None:
         """Count a new bearer of the loopback."""
@@ -34,13 +55,19 @@ class DaemonMetrics:
         """Count a link that was lost."""
         self._reconnects.labels(reason).inc()
 
-    def settled(self, status: Status) -> None:
-        """Count a send that ended."""
-        self._sent.labels(status.value).inc()
+    def settled(self, payload: bytes, status: Status, *, duplicate: bool) -> None:
+        """Count a send that ended; its frozen envelope says what kind it was."""
+        self._sent.labels(_kind_of(payload), status.value).inc()
+        if duplicate:
+            self._dedupe.labels("out").inc()
 
     def received(self, kind: str, count: int) -> None:
         """Count messages received."""
         self._received.labels(kind).inc(count)
+
+    def received_again(self, count: int) -> None:
+        """Count deliveries that the inbox had already."""
+        self._dedupe.labels("in").inc(count)
 
     def render(
         self,
@@ -50,13 +77,23 @@ class DaemonMetrics:
         depth: Mapping[str, int],
         invalid_inbound: int,
         room: Room,
+        oldest_s: float,
     ) -> bytes:
         """Return everything as text, with the gauges as they are now."""
         self._connected.set(connected)
         self._lag.set(lag_ms or 0)
+        self._age.set(oldest_s)
         for status, count in depth.items():
             self._depth.labels(status).set(count)
         self._invalid.set(invalid_inbound)
         self._disk.labels("disk").set(room.disk_pct)
         self._disk.labels("queue").set(room.queue_pct)
         return self._metrics.render()
+
+
+def _kind_of(payload: bytes) -> str:
+    """Read the kind without parsing all of it: an envelope's JSON is always spelt the same."""
+    for kind in _KINDS:
+        if b'"destination_kind":"%b"' % kind.encode() in payload:
+            return kind
+    return "other"

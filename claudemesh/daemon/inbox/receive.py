@@ -10,6 +10,7 @@ from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
+from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.runtime.backoff import Backoff
@@ -45,7 +46,7 @@ class Receiver:
         acknowledger: Acknowledger,
         bus: Bus,
         clock: Clock,
-        on_received: Callable[[str, int], None],
+        metrics: DaemonMetrics,
     ) -> None:
         self._store = store
         self._opener = opener
@@ -54,7 +55,7 @@ class Receiver:
         self._acknowledger = acknowledger
         self._bus = bus
         self._clock = clock
-        self._on_received = on_received
+        self._metrics = metrics
         self._backoff = Backoff(initial_s=0.2, cap_s=5)
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
@@ -130,9 +131,9 @@ class Receiver:
     def _publish(self, rows: Sequence[InboxRow], seqs: Sequence[int | None]) -> None:
         fresh = [(row, seq) for row, seq in zip(rows, seqs, strict=True) if seq is not None]
         for row, _ in fresh:
-            self._on_received(row.kind, 1)
+            self._metrics.received(row.kind, 1)
         if len(fresh) < len(rows):
-            self._on_received("duplicate", len(rows) - len(fresh))
+            self._metrics.received_again(len(rows) - len(fresh))
         self._bus.publish([BusEvent("message", item(row, seq), str(seq)) for row, seq in fresh])
 
 

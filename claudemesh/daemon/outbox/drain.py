@@ -235,6 +235,7 @@ class Drain:
                 Status.DONE,
                 broker_message_id=outcome.broker_message_id,
                 history_id=outcome.history_id,
+                duplicate=outcome.duplicate,
             )
         if isinstance(outcome, Dead):
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")

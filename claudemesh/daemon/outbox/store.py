@@ -72,6 +72,7 @@ class Settlement:
     next_attempt_at: int = 0
     broker_message_id: str | None = None
     history_id: int | None = None
+    duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,10 @@ class OutboxStore:
     async def counts(self) -> dict[str, int]:
         """Return how many rows are pending, inflight and dead."""
         return await self._db.run(lambda raw: dict(raw.execute(_Q["counts"]).fetchall()))
+
+    async def oldest_pending(self) -> int | None:
+        """Return when the send that has waited longest was accepted, in Unix milliseconds."""
+        return await self._db.run(lambda raw: raw.execute(_Q["oldest_pending"]).fetchone()[0])
 
     async def replace(
         self, key: str, successor: Submission | None, *, attempts: int, by: str, now_ms: int

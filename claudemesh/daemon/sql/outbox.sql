@@ -81,3 +81,11 @@ UPDATE outbox SET payload = x'' WHERE rowid = ?;
 
 -- queued_bytes: payloads that have not left yet.
 SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight');
+
+-- oldest_pending: the first of each priority, found by the drain's index.
+SELECT min(enqueued_at) FROM (
+  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 0 ORDER BY rowid LIMIT 1)
+  UNION ALL
+  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 1 ORDER BY rowid LIMIT 1)
+  UNION ALL
+  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 2 ORDER BY rowid LIMIT 1));

@@ -15,6 +15,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
@@ -37,7 +38,7 @@ class Host:
         self.broker_away = False
         opener = Opener(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20)
         self.receiver = Receiver(
-            store, opener, directory, self._refresh, self, self.bus, ManualClock(), lambda kind, count: None
+            store, opener, directory, self._refresh, self, self.bus, ManualClock(), DaemonMetrics()
         )
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
