@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, idle, path, send
+from benchmarks import accept, cli, idle, path, reading, send
 from benchmarks.lab import Lab
 
 
@@ -50,7 +50,9 @@ ROWS = (
     Row("accept", "messages/s", "the rows in a script, 128 a commit", ">=", 0.3, accept.rate),
     Row("end to end, idle", "ms", "three commits + the hops", "<=", 3.0, path.idle),
     Row("end to end, loaded", "messages/s", "accept in this round", ">=", 0.4, path.loaded),
-    Row("claudemesh send", "ms", "python3 -c pass", "<=", 6.0, cli.warm),
+    Row("events, 32 readers", "messages/s", "32 times one reader", ">=", 0.7, reading.fan_out),
+    Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
+    Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
     Row("idle daemon, memory", "MB", "60 MB", "<=", 1.0, idle.memory),
     Row("idle daemon, CPU", "% of a core", "0.3 %", "<=", 1.0, idle.cpu),
     Row("idle connection, broker", "KB", "60 KB", "<=", 1.0, idle.connection),

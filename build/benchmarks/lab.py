@@ -31,6 +31,7 @@ class Lab:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.accept_rate = 0.0
+        self.inboxes: tuple[Path, Path] | None = None
 
     def __enter__(self) -> Lab:
         self.live = self._stack.enter_context(mesh("alice", "bob", start=False))

@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 STREAM_LIMIT = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BusEvent:
-    """One event; `id` is the inbox seq of a message and None of anything else."""
+    """One event; `id` is the inbox seq of a message and None of anything else.
+
+    `spelt` is kept by whoever spells it for a wire: every listener gets the same bytes.
+    """
 
     event: str
     data: Mapping[str, Any]
     id: str | None = None
+    spelt: bytes | None = field(default=None, compare=False, repr=False)
 
 
 class Stream:
@@ -60,6 +64,13 @@ class Stream:
             return await asyncio.wait_for(anext(self), timeout_s)
         except TimeoutError:
             return None
+
+    async def waiting(self) -> list[BusEvent]:
+        """Wait for an event and return it with all that wait behind it; `StopAsyncIteration` at the end."""
+        first = await anext(self)
+        events = [first, *self._events]
+        self._events.clear()
+        return events
 
     def __aiter__(self) -> Stream:
         return self

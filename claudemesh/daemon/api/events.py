@@ -35,6 +35,7 @@ log = get_logger("api.events")
 
 MAX_STREAMS: Final = 32
 COMMENT_EVERY_S: Final = 15.0
+_CHUNK = 64 << 10
 _REPLAYED_AT_A_TIME: Final = 100
 
 _SINCE = sequence("since")
@@ -117,17 +118,25 @@ class EventStreams:
         while True:
             try:
                 async with asyncio.timeout(self._comment_every_s):
-                    event = await anext(stream)
+                    events = await stream.waiting()
             except TimeoutError:
                 await reader.write(b": still here\n\n")
                 continue
             except StopAsyncIteration:
                 return
-            if event.id is not None:
-                if int(event.id) <= last:
-                    continue
-                last = int(event.id)
-            await reader.write(encode_event(event))
+            chunk = bytearray()
+            for event in events:
+                if event.id is not None:
+                    if int(event.id) <= last:
+                        continue
+                    last = int(event.id)
+                chunk += encode_event(event)
+                # One write for many events; a reader that makes no room is noticed all the same.
+                if len(chunk) >= _CHUNK:
+                    await reader.write(bytes(chunk))
+                    chunk.clear()
+            if chunk:
+                await reader.write(bytes(chunk))
 
 
 class _Reader:
@@ -174,8 +183,10 @@ class _Reader:
 
 def encode_event(event: BusEvent) -> bytes:
     """Return an event as the stream spells it. JSON holds no raw line break, so one data line does."""
-    head = f"event: {event.event}\n" if event.id is None else f"id: {event.id}\nevent: {event.event}\n"
-    return head.encode() + b"data: " + orjson.dumps(event.data, default=plain) + b"\n\n"
+    if event.spelt is None:
+        head = f"event: {event.event}\n" if event.id is None else f"id: {event.id}\nevent: {event.event}\n"
+        event.spelt = head.encode() + b"data: " + orjson.dumps(event.data, default=plain) + b"\n\n"
+    return event.spelt
 
 
 def _start(scope: Scope) -> int | None:
