@@ -239,6 +239,7 @@ class EventReader:
         self._reader = reader
         self.writer = writer
         self.head = b""
+        self._blocks: list[str] = []
 
     @classmethod
     async def open(cls, daemon: Served, query: str = "", last_event_id: str | None = None) -> EventReader:
@@ -298,9 +299,12 @@ class EventReader:
         self.writer.close()
 
     async def _block(self) -> str:
-        # One chunk of HTTP is one event or comment.
+        # A chunk of HTTP holds whole events and comments, one or more.
+        if self._blocks:
+            return self._blocks.pop(0)
         size = await asyncio.wait_for(self._reader.readline(), READ_LIMIT_S)
         if size.strip() in (b"", b"0"):
             raise EOFError
         chunk = await asyncio.wait_for(self._reader.readexactly(int(size, 16) + 2), READ_LIMIT_S)
-        return chunk.decode().strip()
+        self._blocks = chunk.decode().strip().split("\n\n")
+        return self._blocks.pop(0)
