@@ -16,6 +16,7 @@ COMMANDS = {
     "ps": ("watch", "ps", "List this host's daemons."),
     "logs": ("watch", "logs", "Show the daemon's log."),
     "metrics": ("watch", "metrics", "Print the daemon's metrics."),
+    "inbox": ("inbox", "inbox", "Show received messages (claudemesh inbox)."),
     "outbox": ("outbox", "outbox", "Look at what is sent; requeue, drop or prune."),
 }
 

@@ -13,9 +13,21 @@ from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
 
-@click.group()
-def outbox() -> None:
-    """What this host sends: look at it, requeue or drop what is stuck."""
+@click.group(invoke_without_command=True)
+@click.option("--failed", is_flag=True, help="Only dead rows.")
+@mesh_option
+@json_option
+@click.pass_context
+def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool) -> None:
+    """What this host sends: look at it, requeue or drop what is stuck. Alone it is `list`.
+
+    \b
+    claudemesh daemon outbox --failed
+    claudemesh daemon outbox inspect deploy-42
+    claudemesh daemon outbox requeue --id deploy-42
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_rows, failed=failed, status=None, limit=100, mesh=mesh, as_json=as_json)
 
 
 @outbox.command("list")

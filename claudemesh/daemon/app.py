@@ -33,12 +33,13 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
+from claudemesh.protocol.features import REQUIRED
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock, SystemClock
-from claudemesh.runtime.exits import INTERNAL, OK, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
 from claudemesh.runtime.services import TaskOwner
@@ -144,16 +145,19 @@ class Daemon:
         await self._serve()
 
     def _connect(self, membership: Membership, identity: Identity) -> None:
+        settings = self._settings
         handlers = LinkHandlers(
             self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
         )
         self._link = Link(
             membership,
             identity,
-            _backoff(self._settings),
+            _backoff(settings),
             handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
+            require=[*REQUIRED, *(name for name in settings.features_require if name not in REQUIRED)],
+            optional=settings.features_optional,
         )
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
 
@@ -239,6 +243,9 @@ class Daemon:
         try:
             await self._link.run()
         except ExitWith as ending:
+            if ending.code == CONFIGURATION:
+                reason = {"kind": ending.error, "detail": ending.message}
+                self._bus.publish([BusEvent("feature_negotiation_failed", reason)])
             self._end(ending)
 
     # What comes over the link. None of these waits.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_own
 
@@ -36,6 +37,8 @@ class DaemonSettings:
     backoff_multiplier: float = 2.0
     backoff_jitter_pct: int = 25
     reserved_bytes: int | None = None
+    features_require: tuple[str, ...] = ()
+    features_optional: tuple[str, ...] = OPTIONAL
     prometheus_enabled: bool = True
 
 
@@ -96,6 +99,23 @@ class Texts:
     def allowed(self) -> str:
         """Say so."""
         return "a list of strings"
+
+
+@dataclass(frozen=True, slots=True)
+class SomeOf:
+    """Any of a few words, in a list."""
+
+    choices: tuple[str, ...]
+
+    def check(self, value: object) -> Any:
+        """Return them as a tuple."""
+        if not isinstance(value, list) or not all(item in self.choices for item in value):
+            raise ValueError
+        return tuple(value)
+
+    def allowed(self) -> str:
+        """List the words."""
+        return "a list of any of " + ", ".join(self.choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +267,22 @@ KEYS: tuple[Key, ...] = (
         Number(1 << 20, _MOST_BYTES),
         "How much disk this daemon may use: at 80 % it warns, at 95 % a new send gets 507.",
         default_text="the whole file system",
+    ),
+    Key(
+        "features",
+        "require",
+        "features_require",
+        SomeOf(REQUIRED + OPTIONAL),
+        "Features of the broker without which this daemon does not run, beside those that it always needs.",
+        live=False,
+    ),
+    Key(
+        "features",
+        "optional",
+        "features_optional",
+        SomeOf(OPTIONAL),
+        "Features that are used where the broker has them.",
+        live=False,
     ),
     Key(
         "metrics",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import signal
+import socket
 import stat
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -165,3 +167,34 @@ def test_a_token_that_others_can_read_stops_the_start(alice: Daemon) -> None:
     alice.stop()
     started = run(alice.home, "daemon", "up", "-d")
     assert (started.code, "chmod 600" in started.err) == (PERMISSION, True)
+
+
+def test_half_open_connections_on_the_loopback_leave_the_socket_usable(alice: Daemon) -> None:
+    """400 that say nothing: past 256 they are closed at once, and the socket answers meanwhile."""
+    port = int((alice.root / "http.port").read_text())
+    with ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(400)]
+        assert alice.request("GET", "/v1/health")[0] == 200
+
+        def closed() -> int:
+            readable, _, _ = select.select(silent, [], [], 0)
+            return len(readable)
+
+        until(lambda: closed() >= 400 - 256, "what is too many is closed")
+        assert alice.send("alice", "to myself")[0] == 202
+    until(lambda: on_tcp(alice, "/v1/health", token_of(alice))[0] == 200, "the loopback answers again")
+
+
+def test_a_feature_that_the_broker_lacks_ends_the_daemon_and_says_which(alice: Daemon) -> None:
+    """Exit 78, once it is asked for: nothing is sent under other rules than the person wants."""
+    assert alice.stop() == OK
+    configure(alice, '[features]\nrequire = ["key_epoch"]\n')
+    done = run(alice.home, "daemon", "up", stdin=b"")
+    assert (done.code, "key_epoch" in done.err) == (CONFIGURATION, True)
+
+
+def test_what_is_stuck_is_listed_without_a_verb(alice: Daemon) -> None:
+    """`daemon outbox`, with --failed or without, is the list."""
+    alice.send("alice", "to myself", client_message_id="mine")
+    assert "mine" in run(alice.home, "daemon", "outbox").out
+    assert run(alice.home, "daemon", "outbox", "--failed", "--json").json["items"] == []
