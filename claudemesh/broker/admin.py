@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from claudemesh.broker.context import Context
 from claudemesh.broker.join import member_of
-from claudemesh.broker.store.base import Mesh
-from claudemesh.broker.web import JsonAnswer, guarded, only, read_object, require_admin
-from claudemesh.protocol import InvalidField, ProtocolError, check_slug, uuid_from_ulid
+from claudemesh.broker.policies import POLICIES, with_policies
+from claudemesh.broker.store.base import Member, Mesh
+from claudemesh.broker.web import Endpoint, JsonAnswer, guarded, only, read_object, require_admin
+from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_slug, uuid_from_ulid
 from claudemesh.runtime.clock import iso_ms
+
+MAX_AUDIT = 1000
 
 
 class Admin:
@@ -18,13 +24,39 @@ class Admin:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.create_mesh = guarded(self._create_mesh)
-        self.list_meshes = guarded(self._list_meshes)
 
-    async def _create_mesh(self, request: Request) -> Response:
+    def table(self) -> dict[str, dict[str, Endpoint]]:
+        """Return the routes: path -> method -> endpoint."""
+        return {
+            "/v1/admin/meshes": {
+                "GET": self._asked(self._list_meshes),
+                "POST": self._told(self._create_mesh, "slug", "owner"),
+            },
+            "/v1/admin/meshes/set": {"POST": self._told(self._set_mesh, "mesh", *POLICIES)},
+            "/v1/admin/members": {"GET": self._asked(self._list_members)},
+            "/v1/admin/members/revoke": {"POST": self._told(self._revoke_member, "mesh", "member")},
+            "/v1/admin/invites": {"GET": self._asked(self._list_invites)},
+            "/v1/admin/invites/revoke": {"POST": self._told(self._revoke_invite, "mesh", "invite_id")},
+            "/v1/admin/audit": {"GET": self._asked(self._list_audit)},
+        }
+
+    def _asked(self, answer: Callable[[Mapping[str, str]], Awaitable[Response]]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            require_admin(request, self._context.admin_token)
+            return await answer(request.query_params)
+
+        return guarded(endpoint)
+
+    def _told(self, answer: Callable[[Mapping[str, Any]], Awaitable[Response]], *known: str) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            context = self._context
+            require_admin(request, context.admin_token)
+            return await answer(await read_object(request, context.settings.limits.body_bytes, *known))
+
+        return guarded(endpoint)
+
+    async def _create_mesh(self, body: Mapping[str, Any]) -> Response:
         context = self._context
-        require_admin(request, context.admin_token)
-        body = await read_object(request, context.settings.limits.body_bytes, "slug", "owner")
         slug = check_slug(body.get("slug"))
         given = body.get("owner")
         if not isinstance(given, dict):
@@ -37,21 +69,125 @@ class Admin:
         context.audit.record(mesh.id, "mesh_created", owner.id, slug=slug)
         return JsonAnswer(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
 
-    async def _list_meshes(self, request: Request) -> Response:
+    async def _list_meshes(self, query: Mapping[str, str]) -> Response:
+        return _listed([self._mesh_item(mesh) for mesh in await self._context.store.mesh_list()])
+
+    async def _set_mesh(self, body: Mapping[str, Any]) -> Response:
+        """Change policies; connections that are made from then on go by them."""
+        mesh = await self._mesh(body.get("mesh"))
+        changes = {name: value for name, value in body.items() if name != "mesh"}
+        changed = with_policies(mesh, changes)
+        await self._context.store.mesh_update(changed)
+        self._context.audit.record(mesh.id, "mesh_changed", None, **changes)
+        return JsonAnswer(200, self._mesh_item(changed))
+
+    async def _list_members(self, query: Mapping[str, str]) -> Response:
+        mesh = await self._mesh(query.get("mesh"))
+        online = self._context.hub.online(mesh.id)
+        members = await self._context.store.member_list(mesh.id)
+        return _listed([_member_item(member, member.id in online) for member in members])
+
+    async def _revoke_member(self, body: Mapping[str, Any]) -> Response:
+        """Refuse a member's key from now on, and end its connections; what it sent before stays."""
         context = self._context
-        require_admin(request, context.admin_token)
-        items = [
-            {
-                "mesh_id": mesh.id,
-                "slug": mesh.slug,
-                "created_at": iso_ms(mesh.created_at),
-                "clone_concurrency_policy": mesh.clone_concurrency_policy,
-                "dedupe_retention_mode": mesh.dedupe_retention_mode,
-                "dedupe_retention_days": mesh.dedupe_retention_days,
-                "message_retention_days": mesh.message_retention_days,
-                "rate_limit_per_minute": mesh.rate_limit_per_minute,
-                "online": len(context.hub.online(mesh.id)),
-            }
-            for mesh in await context.store.mesh_list()
-        ]
-        return JsonAnswer(200, {"items": items, "next": None})
+        mesh = await self._mesh(body.get("mesh"))
+        member = await self._member(mesh, body.get("member"))
+        if member.status == "active":
+            await context.store.member_set_status(mesh.id, member.id, "revoked")
+            context.audit.record(mesh.id, "member_revoked", member.id)
+            card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey}
+            context.hub.tell(mesh.id, "member_revoked", card)
+        context.hub.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
+        return JsonAnswer(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
+
+    async def _list_invites(self, query: Mapping[str, str]) -> Response:
+        mesh = await self._mesh(query.get("mesh"))
+        return _listed(
+            [
+                {
+                    "invite_id": invite.id,
+                    "role": invite.role,
+                    "created_by": invite.created_by,
+                    "expires_at": iso_ms(invite.expires_at),
+                    "uses": invite.used_count,
+                    "max_uses": invite.max_uses,
+                    "revoked_at": None if invite.revoked_at is None else iso_ms(invite.revoked_at),
+                }
+                for invite in await self._context.store.invite_list(mesh.id)
+            ]
+        )
+
+    async def _revoke_invite(self, body: Mapping[str, Any]) -> Response:
+        context = self._context
+        mesh = await self._mesh(body.get("mesh"))
+        invite_id = body.get("invite_id")
+        if not isinstance(invite_id, str) or not await context.store.invite_revoke(
+            mesh.id, invite_id, context.clock.wall_ms()
+        ):
+            raise ProtocolError("not_found", "this broker knows no such invite: list them first")
+        context.audit.record(mesh.id, "invite_revoked", None, invite_id=invite_id)
+        return JsonAnswer(200, {"invite_id": invite_id, "status": "revoked"})
+
+    async def _list_audit(self, query: Mapping[str, str]) -> Response:
+        mesh = await self._mesh(query.get("mesh"))
+        limit = query.get("limit", "100")
+        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MAX_AUDIT:
+            raise InvalidField("invalid_limit", "limit", f"limit must be a number from 1 to {MAX_AUDIT}")
+        events = await self._context.store.audit_list(mesh.id, int(limit))
+        return _listed(
+            [
+                {
+                    "kind": event.kind,
+                    "member_id": event.member_id,
+                    "created_at": iso_ms(event.created_at),
+                    "data": dict(event.data),
+                }
+                for event in events
+            ]
+        )
+
+    async def _mesh(self, slug: object) -> Mesh:
+        wanted = check_slug(slug)
+        for mesh in await self._context.store.mesh_list():
+            if mesh.slug == wanted:
+                return mesh
+        raise ProtocolError("not_found", f"this broker has no mesh {wanted}")
+
+    async def _member(self, mesh: Mesh, wanted: object) -> Member:
+        if isinstance(wanted, str):
+            name = wanted.removeprefix("@").lower()
+            for member in await self._context.store.member_list(mesh.id):
+                if name in (member.name.lower(), member.ed25519_pubkey, member.id):
+                    return member
+        raise ProtocolError("not_found", "this mesh has no such member: give a name, a key or a member id")
+
+    def _mesh_item(self, mesh: Mesh) -> dict[str, object]:
+        return {
+            "mesh_id": mesh.id,
+            "slug": mesh.slug,
+            "created_at": iso_ms(mesh.created_at),
+            "clone_concurrency_policy": mesh.clone_concurrency_policy,
+            "dedupe_retention_mode": mesh.dedupe_retention_mode,
+            "dedupe_retention_days": mesh.dedupe_retention_days,
+            "message_retention_days": mesh.message_retention_days,
+            "rate_limit_per_minute": mesh.rate_limit_per_minute,
+            "online": len(self._context.hub.online(mesh.id)),
+        }
+
+
+def _member_item(member: Member, online: bool) -> dict[str, object]:
+    seen = member.last_seen_at
+    return {
+        "member_id": member.id,
+        "name": member.name,
+        "role": member.role,
+        "status": member.status,
+        "online": online,
+        "pubkey": member.ed25519_pubkey,
+        "ephemeral": member.ephemeral,
+        "last_seen_at": None if seen is None else iso_ms(seen),
+    }
+
+
+def _listed(items: list[dict[str, object]]) -> Response:
+    return JsonAnswer(200, {"items": items, "next": None})

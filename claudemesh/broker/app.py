@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import secrets
+import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -162,6 +164,7 @@ class Broker:
             socket,
             ws=True,
             ws_max_size=self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK,
+            tls=_tls(self.settings),
         )
         await server.start()
         stack.push_async_callback(server.stop)
@@ -170,11 +173,34 @@ class Broker:
         tasks.start(listener.watch(), "slow_consumers")
         stack.push_async_callback(tasks.stop)
         shown = f"[{host}]" if ":" in host else host
-        url = f"ws://{shown}:{socket.getsockname()[1]}"
+        scheme = "ws" if self.settings.tls_cert is None else "wss"
+        url = f"{scheme}://{shown}:{socket.getsockname()[1]}"
+        if scheme == "ws" and not _is_loopback(host):
+            log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
         write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(path.unlink, missing_ok=True)
         return url
+
+
+def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        made.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        text = f"cannot use {settings.tls_cert} with {settings.tls_key}: {error}"
+        raise ExitWith(CONFIGURATION, "invalid_tls", text) from error
+    return made
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:

@@ -16,11 +16,11 @@ from claudemesh.runtime.http import App, Receive, Scope, Send
 
 def build_app(context: Context, listener: Listener) -> App:
     """Make the ASGI app of a broker."""
-    joining, admin, health = Joining(context), Admin(context), Health(context)
+    joining, health = Joining(context), Health(context)
     table: dict[str, dict[str, Endpoint]] = {
         "/v1/join": {"POST": joining.join},
         "/v1/invites": {"POST": joining.register_invite},
-        "/v1/admin/meshes": {"GET": admin.list_meshes, "POST": admin.create_mesh},
+        **Admin(context).table(),
         "/healthz": {"GET": health.healthz},
         "/readyz": {"GET": health.readyz},
         "/metrics": {"GET": health.metrics},

@@ -47,6 +47,8 @@ class BrokerSettings:
     data_dir: Path = field(default_factory=lambda: default_data_dir(os.environ))
     public_url: str | None = None
     admin_token: str | None = field(default=None, repr=False)
+    tls_cert: str | None = None
+    tls_key: str | None = None
     inline_bytes: int = DEFAULT_INLINE_BYTES
     blob_bytes: int = DEFAULT_BLOB_BYTES
     log_level: str = "info"
@@ -145,6 +147,8 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
     split_listen(settings.listen)
     if settings.public_url is not None:
         audience_of(settings.public_url)
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise _refused("tls_cert", "needs --tls-key beside it, and the other way round")
     if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
         raise _refused("log_level", "must be debug, info, warning or error")
     return settings

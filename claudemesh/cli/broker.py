@@ -1,4 +1,4 @@
-"""`claudemesh broker …`."""
+"""`claudemesh broker …`: running one, and looking after its meshes with the admin token."""
 
 from __future__ import annotations
 
@@ -10,18 +10,35 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.lazy import LazyGroup
 from claudemesh.runtime.logs import setup_logging
 
+COMMANDS = {
+    "up": ("broker", "up", "Run a broker."),
+    "mesh": ("broker_admin", "mesh", "List meshes and set their policies."),
+    "member": ("broker_admin", "member", "List and revoke members."),
+    "invite": ("broker_admin", "invite", "List and revoke invites."),
+    "audit": ("broker_admin", "audit", "Show what happened to a mesh."),
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, table=COMMANDS)
 def broker() -> None:
-    """Brokers: the meeting point of a mesh."""
+    """Brokers: the meeting point of a mesh.
+
+    \b
+    claudemesh broker up
+    claudemesh broker member list team
+    claudemesh broker member revoke team bob
+    """
 
 
-@broker.command()
+@click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen; 127.0.0.1:7900 by default.")
 @click.option("--data-dir", metavar="DIR", help="Where to keep data; ~/.claudemesh/broker by default.")
 @click.option("--public-url", metavar="URL", help="The address that daemons dial, when behind a proxy.")
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak wss:// and https://.")
+@click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def up(**flags: Any) -> int:
     """Run a broker in the foreground, on SQLite, until it is stopped.
@@ -29,6 +46,7 @@ def up(**flags: Any) -> int:
     \b
     claudemesh broker up
     claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
+    claudemesh broker up --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
 
     Every option can also be set as CLAUDEMESH_BROKER_… or in DIR/broker.toml.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.broker_admin import read_token
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
 from claudemesh.client.home import choose_mesh, home
 from claudemesh.runtime.clock import iso_ms
-from claudemesh.runtime.files import read_private
 
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
@@ -53,7 +52,9 @@ def create(
 
     check_slug(slug)
     broker = BrokerClient(url, insecure=insecure)
-    membership = create_mesh(broker, _admin_token(admin_token_file), slug, name or own_name())
+    membership = create_mesh(
+        broker, read_token(admin_token_file, home() / "broker"), slug, name or own_name()
+    )
     if as_json:
         output.print_json(membership)
         return
@@ -110,17 +111,3 @@ def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
         return
     output.say(f"joined mesh {joined['slug']} as {joined['name']}")
     output.note("Next: claudemesh daemon up -d.")
-
-
-def _admin_token(path: Path | None) -> str:
-    given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
-    if path is None and given:
-        return given
-    try:
-        return read_private(path or home() / "broker" / "admin_token").decode().strip()
-    except FileNotFoundError as error:
-        raise ClientError(
-            "no_admin_token",
-            "Only the holder of the broker's admin token can make a mesh: give --admin-token-file, or set "
-            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user with `claudemesh broker up`.",
-        ) from error

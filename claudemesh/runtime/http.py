@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from pathlib import Path
@@ -124,6 +125,7 @@ class HttpServer:
         ws: bool = False,
         ws_max_size: int = 1 << 20,
         max_connections: int | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._listener = listener
         config = uvicorn.Config(
@@ -134,6 +136,7 @@ class HttpServer:
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,
+            ssl_context_factory=None if tls is None else lambda config, default: tls,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,11 @@ class Process:
         self._popen.terminate()
         return self._popen.wait(WAIT_S)
 
+    def ended(self) -> int:
+        """Wait until it has ended by itself, and return the exit code."""
+        assert self._popen is not None
+        return self._popen.wait(WAIT_S)
+
     def wait_killed(self) -> None:
         """Wait until a failpoint has killed it."""
         assert self._popen is not None
@@ -115,10 +121,16 @@ class Broker(Process):
         arguments = ["broker", "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", str(self.data)]
         super().__init__(arguments, root / "broker-home", root / "broker.log")
         self.url = f"ws://127.0.0.1:{self.port}"
+        # The certificate that it shows, if it speaks TLS.
+        self.tls: str | None = None
 
     def is_ready(self) -> bool:
         """Whether it answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        if self.tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        else:
+            context = ssl.create_default_context(cafile=self.tls)
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=5, context=context)
         with closing(connection):
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -31,6 +30,7 @@ from claudemesh.broker.store.base import (
     TopicMode,
     TopicRow,
 )
+from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -94,7 +94,7 @@ class SqliteStore:
                 return False
             topic = (mesh.id, DEFAULT_TOPIC, "topic", owner.id, mesh.created_at)
             raw.execute(_Q["topic_insert"], topic)
-            _insert_member(raw, owner)
+            insert_member(raw, owner)
             return True
 
         return await self._db.transaction(work)
@@ -103,6 +103,18 @@ class SqliteStore:
         """Return a mesh."""
         row = await self._db.run(lambda raw: raw.execute(_Q["mesh_get"], (mesh_id,)).fetchone())
         return None if row is None else Mesh(*row)
+
+    async def mesh_update(self, mesh: Mesh) -> bool:
+        """Write a mesh's policies; False when there is no such mesh."""
+        values = (
+            mesh.clone_concurrency_policy,
+            mesh.dedupe_retention_mode,
+            mesh.dedupe_retention_days,
+            mesh.message_retention_days,
+            mesh.rate_limit_per_minute,
+            mesh.id,
+        )
+        return await self._db.transaction(lambda raw: raw.execute(_Q["mesh_update"], values).rowcount > 0)
 
     async def mesh_list(self) -> Sequence[Mesh]:
         """Return every mesh, by slug."""
@@ -113,7 +125,7 @@ class SqliteStore:
         """Return the member whose current key this is."""
 
         def work(raw: sqlite3.Connection) -> Member | None:
-            found = _members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, pubkey)), mesh_id)
+            found = read_members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, pubkey)), mesh_id)
             return found[0] if found else None
 
         return await self._db.run(work)
@@ -121,7 +133,7 @@ class SqliteStore:
     async def member_list(self, mesh_id: str) -> Sequence[Member]:
         """Return everybody who ever was a member, by name."""
         return await self._db.run(
-            lambda raw: _members(raw, raw.execute(_Q["member_list"], (mesh_id,)), mesh_id)
+            lambda raw: read_members(raw, raw.execute(_Q["member_list"], (mesh_id,)), mesh_id)
         )
 
     async def member_set_profile(
@@ -145,7 +157,7 @@ class SqliteStore:
 
     async def invite_register(self, invite: InviteRow) -> bool:
         """Keep an invite; False when it was known, whose content then stays."""
-        return await self._db.transaction(lambda raw: _register(raw, invite))
+        return await self._db.transaction(lambda raw: register_invite(raw, invite))
 
     async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
         """Revoke an invite for good; False when it is not known."""
@@ -161,7 +173,7 @@ class SqliteStore:
         """Take one use of an invite and write the member, in one transaction."""
 
         def work(raw: sqlite3.Connection) -> Joined | JoinRefused:
-            outcome = _join(raw, invite, member, now_ms)
+            outcome = join_member(raw, invite, member, now_ms)
             if isinstance(outcome, JoinRefused):
                 raise _Rejected(outcome)
             return outcome
@@ -309,84 +321,3 @@ class _Rejected(Exception):
     def __init__(self, outcome: JoinRefused) -> None:
         super().__init__(outcome.error)
         self.outcome = outcome
-
-
-def _join(raw: sqlite3.Connection, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
-    mesh_id = invite.mesh_id
-    inviters = _members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by)), mesh_id)
-    if not inviters or not _may_invite(inviters[0], invite):
-        return JoinRefused("not_authorized")
-    _register(raw, invite)
-    kept = InviteRow(*raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone())
-    again = _members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)), mesh_id)
-    if again:
-        same = again[0].name == member.name and again[0].status == "active"
-        return Joined(again[0], created=False) if same else JoinRefused("key_taken")
-    if kept.revoked_at is not None:
-        return JoinRefused("invite_revoked")
-    if kept.expires_at <= now_ms:
-        return JoinRefused("invite_expired")
-    if raw.execute(_Q["member_by_name"], (mesh_id, member.name)).fetchone() is not None:
-        return JoinRefused("name_taken")
-    if raw.execute(_Q["invite_take"], (invite.id, now_ms)).rowcount == 0:
-        return JoinRefused("invite_exhausted")
-    _insert_member(raw, member)
-    return Joined(member, created=True)
-
-
-def _may_invite(inviter: Member, invite: InviteRow) -> bool:
-    if inviter.status != "active" or inviter.role == "member":
-        return False
-    return inviter.role == "owner" or invite.role != "owner"
-
-
-def _register(raw: sqlite3.Connection, invite: InviteRow) -> bool:
-    values = (
-        invite.id,
-        invite.mesh_id,
-        invite.role,
-        invite.created_by,
-        invite.expires_at,
-        invite.max_uses,
-        invite.revoked_at,
-    )
-    return raw.execute(_Q["invite_register"], values).rowcount > 0
-
-
-def _insert_member(raw: sqlite3.Connection, member: Member) -> None:
-    values = (
-        member.id,
-        member.mesh_id,
-        member.name,
-        member.role,
-        member.status,
-        member.ed25519_pubkey,
-        member.x25519_pubkey,
-        member.x25519_signature,
-        member.key_id,
-        member.ephemeral,
-        member.summary,
-        member.presence_status,
-        member.visible,
-        member.created_at,
-    )
-    raw.execute(_Q["member_insert"], values)
-    key = (member.key_id, member.mesh_id, member.id, member.ed25519_pubkey, member.x25519_pubkey)
-    raw.execute(_Q["member_key_insert"], (*key, member.created_at))
-    raw.execute(_Q["topic_subscribe"], (member.mesh_id, DEFAULT_TOPIC, member.id, member.created_at))
-
-
-def _members(raw: sqlite3.Connection, cursor: sqlite3.Cursor, mesh_id: str) -> list[Member]:
-    names = [column[0] for column in cursor.description]
-    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in cursor]
-    earlier: dict[str, list[str]] = {}
-    if rows:
-        for member_id, pubkey in raw.execute(_Q["earlier_keys"], (mesh_id,)):
-            earlier.setdefault(member_id, []).append(pubkey)
-    return [
-        Member(
-            **{**row, "ephemeral": bool(row["ephemeral"]), "visible": bool(row["visible"])},
-            earlier_pubkeys=tuple(earlier.get(row["id"], ())),
-        )
-        for row in rows
-    ]

@@ -8,6 +8,10 @@ SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, de
        message_retention_days, rate_limit_per_minute
 FROM mesh WHERE id = ?;
 
+-- mesh_update: a mesh's policies.
+UPDATE mesh SET clone_concurrency_policy = ?, dedupe_retention_mode = ?, dedupe_retention_days = ?,
+                message_retention_days = ?, rate_limit_per_minute = ? WHERE id = ?;
+
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
        message_retention_days, rate_limit_per_minute

@@ -1,0 +1,200 @@
+"""`claudemesh broker mesh|member|invite|audit`: a broker's admin API, for the holder of its token."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import click
+import orjson
+
+from claudemesh.cli import output
+from claudemesh.cli.options import json_option
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.errors import ClientError
+from claudemesh.client.home import home
+from claudemesh.runtime.files import read_own, read_private
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def admin_options(function: F) -> F:
+    """Which broker, and its token; on the broker's own host neither is needed."""
+    for option in (
+        click.option(
+            "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it keeps its data."
+        ),
+        click.option("--broker", "url", metavar="URL", help="Another host's broker."),
+        click.option("--admin-token-file", type=click.Path(path_type=Path), metavar="FILE"),
+        click.option("--insecure", is_flag=True, help="Allow ws:// to another machine."),
+    ):
+        function = option(function)
+    return function
+
+
+class AdminClient:
+    """The admin API of the broker that the options name."""
+
+    def __init__(
+        self, data_dir: Path | None, url: str | None, admin_token_file: Path | None, insecure: bool
+    ) -> None:
+        folder = data_dir or home() / "broker"
+        self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
+        self._token = read_token(admin_token_file, folder)
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET a route below /v1/admin."""
+        return self._broker.ask("GET", f"/v1/admin/{path}?{urlencode(query)}", None, token=self._token)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST to a route below /v1/admin."""
+        return self._broker.ask("POST", f"/v1/admin/{path}", body, token=self._token)
+
+
+def _running_at(folder: Path) -> str:
+    try:
+        url: str = orjson.loads(read_own(folder / "broker.json"))["url"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ClientError(
+            "no_broker",
+            f"No broker runs on {folder}: start it with `claudemesh broker up`, or name one with --broker.",
+        ) from error
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+
+
+def read_token(path: Path | None, folder: Path) -> str:
+    """Return the admin token: from a file, the environment, or the data dir of a broker of this user."""
+    given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
+    if path is None and given:
+        return given
+    try:
+        return read_private(path or folder / "admin_token").decode().strip()
+    except FileNotFoundError as error:
+        raise ClientError(
+            "no_admin_token",
+            "This needs the broker's admin token: give --admin-token-file, or set "
+            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user with `claudemesh broker up`.",
+        ) from error
+
+
+@click.group()
+def mesh() -> None:
+    """The meshes of a broker; `claudemesh mesh create` makes one."""
+
+
+@mesh.command("list")
+@admin_options
+@json_option
+def list_meshes(as_json: bool, **which: Any) -> None:
+    """List meshes and their policies."""
+    answer = AdminClient(**which).get("meshes")
+    _listed(answer, as_json, ("slug", "online", *_POLICIES))
+
+
+_POLICIES = (
+    "clone_concurrency_policy",
+    "dedupe_retention_mode",
+    "dedupe_retention_days",
+    "message_retention_days",
+    "rate_limit_per_minute",
+)
+
+
+@mesh.command("set")
+@click.argument("slug")
+@click.option(
+    "--clone-concurrency-policy", type=click.Choice(["prefer_newest", "prefer_oldest", "allow_concurrent"])
+)
+@click.option("--dedupe-retention-mode", type=click.Choice(["retention_scoped", "permanent"]))
+@click.option("--dedupe-retention-days", type=int)
+@click.option("--message-retention-days", type=int)
+@click.option("--rate-limit-per-minute", type=int)
+@admin_options
+@json_option
+def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
+    """Change a mesh's policies; connections made from then on go by them."""
+    changes = {name: options.pop(name) for name in _POLICIES}
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        raise click.UsageError("Say what to set: see --help.")
+    answer = AdminClient(**options).post("meshes/set", {"mesh": slug, **given})
+    return output.tell(as_json, answer, f"set {', '.join(given)} of {slug}")
+
+
+@click.group()
+def member() -> None:
+    """The members of a mesh."""
+
+
+@member.command("list")
+@click.argument("slug")
+@admin_options
+@json_option
+def list_members(slug: str, as_json: bool, **which: Any) -> None:
+    """List everybody who ever was a member."""
+    answer = AdminClient(**which).get("members", mesh=slug)
+    _listed(answer, as_json, ("name", "role", "status", "online", "last_seen_at", "member_id"))
+
+
+@member.command("revoke")
+@click.argument("slug")
+@click.argument("who", metavar="NAME|KEY")
+@admin_options
+@json_option
+def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
+    """Refuse a member from now on: its daemon ends with exit 77. What it sent before stays."""
+    answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who})
+    return output.tell(as_json, answer, f"revoked {output.safe(answer['name'])}")
+
+
+@click.group()
+def invite() -> None:
+    """The invites of a mesh; `claudemesh invite create` makes one."""
+
+
+@invite.command("list")
+@click.argument("slug")
+@admin_options
+@json_option
+def list_invites(slug: str, as_json: bool, **which: Any) -> None:
+    """List the invites that this broker has heard of."""
+    answer = AdminClient(**which).get("invites", mesh=slug)
+    _listed(answer, as_json, ("invite_id", "role", "uses", "max_uses", "expires_at", "revoked_at"))
+
+
+@invite.command("revoke")
+@click.argument("slug")
+@click.argument("invite_id", metavar="ID")
+@admin_options
+@json_option
+def revoke_invite(slug: str, invite_id: str, as_json: bool, **which: Any) -> int:
+    """Let nobody join by an invite any more."""
+    answer = AdminClient(**which).post("invites/revoke", {"mesh": slug, "invite_id": invite_id})
+    return output.tell(as_json, answer, f"revoked {invite_id}")
+
+
+@click.command()
+@click.argument("slug")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@admin_options
+@json_option
+def audit(slug: str, limit: int, as_json: bool, **which: Any) -> None:
+    """Show what happened to a mesh, the newest first."""
+    answer = AdminClient(**which).get("audit", mesh=slug, limit=limit)
+    _listed(answer, as_json, ("created_at", "kind", "member_id", "data"))
+
+
+def _listed(answer: dict[str, Any], as_json: bool, columns: tuple[str, ...]) -> None:
+    if as_json:
+        output.print_json(answer)
+        return
+    output.table(columns, [[_shown(item[name]) for name in columns] for item in answer["items"]])
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return orjson.dumps(value).decode() if isinstance(value, dict) else value

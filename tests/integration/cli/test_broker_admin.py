@@ -1,0 +1,138 @@
+"""An operator's commands at a broker, and TLS: with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.audit import wait_done, wait_received
+from tests.support.cli import Ran, run
+from tests.support.processes import Mesh, mesh
+
+OK, USAGE, UNAVAILABLE, PERMISSION = 0, 64, 69, 77
+
+
+@pytest.fixture
+def trio() -> Generator[Mesh]:
+    """A broker, and three members."""
+    with mesh("alice", "bob", "carol") as made:
+        yield made
+
+
+def admin(made: Mesh, *arguments: str) -> Ran:
+    """Run a broker command beside the broker."""
+    return run(made.root / "operator", "broker", *arguments, "--data-dir", str(made.broker.data))
+
+
+def test_members_are_listed_and_one_is_revoked(trio: Mesh) -> None:
+    """At once and everywhere: its daemon ends with 77, cannot come back, and nobody can write to it."""
+    alice, bob = trio.daemons["alice"], trio.daemons["bob"]
+    before = [bob.send("alice", "a last word")[1]["client_message_id"]]
+    wait_received(alice, before)
+    listed = {item["name"]: item for item in admin(trio, "member", "list", "demo", "--json").json["items"]}
+    assert {name: (item["status"], item["online"]) for name, item in listed.items()} == dict.fromkeys(
+        ("alice", "bob", "carol"), ("active", True)
+    )
+    assert admin(trio, "member", "revoke", "demo", "@Bob").out == "revoked bob\n"
+    assert bob.ended() == PERMISSION
+    bob.start()
+    assert bob.ended() == PERMISSION
+    wait_received(alice, before)
+    status, answer = alice.send("bob", "are you there?")
+    assert (status, answer["error"]) == (404, "destination_not_found")
+    carol = [alice.send("carol", "hello")[1]["client_message_id"]]
+    wait_done(alice, carol)
+    assert admin(trio, "member", "revoke", "demo", "bob").code == OK
+    assert admin(trio, "member", "revoke", "demo", "nobody").code == USAGE
+    kinds = [item["kind"] for item in admin(trio, "audit", "demo", "--json").json["items"]]
+    assert kinds.count("member_revoked") == 1
+    assert "mesh_created" in kinds
+
+
+def test_an_invite_is_listed_and_revoked(trio: Mesh) -> None:
+    """Whoever comes with it afterwards is told so."""
+    made = json.loads(trio.cli(trio.daemons["alice"], "invite", "create", "--uses", "5", "--json"))
+    items = {
+        item["invite_id"]: item for item in admin(trio, "invite", "list", "demo", "--json").json["items"]
+    }
+    assert (items[made["invite_id"]]["uses"], items[made["invite_id"]]["max_uses"]) == (0, 5)
+    assert admin(trio, "invite", "revoke", "demo", made["invite_id"]).code == OK
+    refused = run(trio.root / "dave", "join", made["invite"], "--name", "dave", "--json")
+    assert refused.json["error"] == "invite_revoked"
+    assert admin(trio, "invite", "revoke", "demo", "no-such-invite").code == USAGE
+
+
+def test_policies_of_a_mesh_are_listed_and_set(trio: Mesh) -> None:
+    """A wrong one is named, and nothing is changed."""
+    set_limit = ["mesh", "set", "demo", "--rate-limit-per-minute"]
+    assert admin(trio, *set_limit, "7").code == OK
+    wrong = admin(trio, "mesh", "set", "demo", "--dedupe-retention-days", "8", "--json")
+    assert (wrong.code, wrong.json["error"]) == (USAGE, "retention_mismatch")
+    assert admin(trio, "mesh", "set", "demo").code == USAGE
+    listed = admin(trio, "mesh", "list", "--json").json["items"]
+    assert [(item["slug"], item["rate_limit_per_minute"], item["online"]) for item in listed] == [
+        ("demo", 7, 3)
+    ]
+    assert admin(trio, "mesh", "set", "other", "--rate-limit-per-minute", "1").code == USAGE
+
+
+def test_nobody_without_the_token_gets_in(trio: Mesh) -> None:
+    """Wrong token, no token, no broker: each has its own words."""
+    nowhere = trio.root / "nowhere"
+    url = ["--broker", trio.broker.url]
+    assert run(nowhere, "broker", "mesh", "list", *url).code == UNAVAILABLE
+    wrong = run(nowhere, "broker", "mesh", "list", *url, CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
+    assert (wrong.code, "admin token" in wrong.err) == (PERMISSION, True)
+    away = run(nowhere, "broker", "mesh", "list", CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
+    assert (away.code, "broker up" in away.err) == (UNAVAILABLE, True)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that only we trust."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-days", "2", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*made, *subject, *files], check=True, capture_output=True)
+    return cert, key
+
+
+def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Create, join, send: all of it over wss, and nothing for whoever does not trust the certificate."""
+    with mesh(start=False) as made:
+        made.broker.stop()
+        cert, key = certificate(made.root)
+        made.broker.arguments += ["--tls-cert", str(cert), "--tls-key", str(key)]
+        made.broker.tls = str(cert)
+        made.broker.url = f"wss://localhost:{made.broker.port}"
+        made.broker.start()
+        made.broker.ready()
+        with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
+            made.add("mallory")
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        alice, bob = made.add("alice"), made.add("bob")
+        for daemon in (alice, bob):
+            daemon.start()
+        for daemon in (alice, bob):
+            daemon.ready()
+        wait_received(bob, [alice.send("bob", "over tls")[1]["client_message_id"]])
+        made.stop()
+        assert os.environ["SSL_CERT_FILE"] == str(cert)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--tls-cert", "cert.pem"], "--tls-key"),
+        (["--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"], "/nowhere/cert.pem"),
+    ],
+)
+def test_wrong_tls_files_are_named(tmp_path: Path, arguments: list[str], named: str) -> None:
+    """Exit 78, and nothing listens."""
+    done = run(tmp_path, "broker", "up", "--listen", "127.0.0.1:0", *arguments)
+    assert (done.code, named in done.err) == (78, True)
