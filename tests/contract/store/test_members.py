@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -141,3 +142,13 @@ async def test_the_epoch_is_the_same_until_the_data_is_another(engine: str) -> N
     async with world(engine) as one, world(engine) as other:
         assert await one.store.epoch() == await one.store.epoch()
         assert await one.store.epoch() != await other.store.epoch()
+
+
+async def test_policies_of_a_mesh_are_replaced_together(engine: str) -> None:
+    """Of this mesh alone; one that is not there is told so."""
+    async with world(engine) as w:
+        changed = replace(w.mesh, rate_limit_per_minute=7, clone_concurrency_policy="prefer_oldest")
+        assert await w.store.mesh_update(changed)
+        assert await w.store.mesh_get(w.mesh.id) == changed
+        nowhere = replace(changed, id="01899e2d-0000-7000-8000-00000000aaaa")
+        assert not await w.store.mesh_update(nowhere)

@@ -112,7 +112,7 @@ def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         made.broker.url = f"wss://localhost:{made.broker.port}"
         made.broker.start()
         made.broker.ready()
-        with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
+        with pytest.raises(AssertionError, match="CERTIFICATE_VERIFY_FAILED"):
             made.add("mallory")
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         alice, bob = made.add("alice"), made.add("bob")
