@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from claudemesh.broker.context import Context
+from claudemesh.broker.jobs import ClockJumped
 from claudemesh.broker.join import member_of
 from claudemesh.broker.policies import POLICIES, with_policies
 from claudemesh.broker.store.base import Member, Mesh
@@ -38,6 +39,7 @@ class Admin:
             "/v1/admin/invites": {"GET": self._asked(self._list_invites)},
             "/v1/admin/invites/revoke": {"POST": self._told(self._revoke_invite, "mesh", "invite_id")},
             "/v1/admin/audit": {"GET": self._asked(self._list_audit)},
+            "/v1/admin/jobs/run": {"POST": self._told(self._run_job, "job")},
         }
 
     def _asked(self, answer: Callable[[Mapping[str, str]], Awaitable[Response]]) -> Endpoint:
@@ -144,6 +146,23 @@ class Admin:
                 }
                 for event in events
             ]
+        )
+
+    async def _run_job(self, body: Mapping[str, Any]) -> Response:
+        jobs = self._context.jobs
+        name = body.get("job")
+        if name not in jobs.names:
+            raise InvalidField("invalid_job", "job", f"job must be one of {', '.join(jobs.names)}")
+        try:
+            outcome = await jobs.run(str(name))
+        except ClockJumped as error:
+            raise ProtocolError("clock_jumped", str(error)) from error
+        findings = [
+            {"kind": finding.kind, "broker_message_id": finding.broker_message_id}
+            for finding in outcome.findings
+        ]
+        return JsonAnswer(
+            200, {"job": name, "count": outcome.count, "found": outcome.found, "findings": findings}
         )
 
     async def _mesh(self, slug: object) -> Mesh:

@@ -18,6 +18,7 @@ from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.context import Context
 from claudemesh.broker.hub import Hub
+from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.listen import Listener
 from claudemesh.broker.metrics import BrokerMetrics
@@ -87,6 +88,8 @@ class Broker:
             stack.push_async_callback(context.audit.close)
             stack.push_async_callback(context.presence.stop)
             await context.presence.start()
+            context.jobs.start()
+            stack.push_async_callback(context.jobs.stop)
             url = await self._serve(context, stack)
             self._running = _Running(url, context, stack.pop_all())
         log.info("broker_started", url=url, data_dir=str(self.settings.data_dir))
@@ -125,6 +128,7 @@ class Broker:
             metrics.acknowledged.inc(await store.acknowledge(acks))
             return [None] * len(acks)
 
+        audit = Audit(store, clock, metrics)
         return Context(
             settings=settings,
             clock=clock,
@@ -147,7 +151,8 @@ class Broker:
                 limits=settings.limits,
                 broker_id=_kept_id(settings.data_dir, mint()),
             ),
-            audit=Audit(store, clock, metrics),
+            jobs=Jobs(store, hub, audit, clock, metrics),
+            audit=audit,
             metrics=metrics,
             mint=mint,
             epoch=await store.epoch(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.hub import Hub
+from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.settings import BrokerSettings
@@ -36,6 +37,7 @@ class Context:
     acceptor: Acceptor
     acks: Batcher[Ack, None]
     presence: Presence
+    jobs: Jobs
     audit: Audit
     metrics: BrokerMetrics
     mint: Callable[[], str]

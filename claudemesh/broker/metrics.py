@@ -35,6 +35,10 @@ class BrokerMetrics:
             "dedupe_fingerprint_mismatch", "Sends whose fingerprint is not the one they claim"
         )
         self.store_errors = made.counter("store_errors", "Store operations that failed", ("operation",))
+        self.job_runs = made.counter("job_runs", "Jobs that ran, by outcome", ("job", "outcome"))
+        self.violations = made.counter(
+            "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
+        )
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
 
     def answered(self, status: int, seconds: float) -> None:

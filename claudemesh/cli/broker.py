@@ -19,6 +19,8 @@ COMMANDS = {
     "member": ("broker_admin", "member", "List and revoke members."),
     "invite": ("broker_admin", "invite", "List and revoke invites."),
     "audit": ("broker_admin", "audit", "Show what happened to a mesh."),
+    "check": ("broker_admin", "check", "Look for messages that are not whole."),
+    "job": ("broker_admin", "job", "Run what the broker does by itself."),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Role: TypeAlias = Literal["owner", "admin", "member"]
 MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
@@ -221,6 +221,35 @@ class AuditEvent:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One batch of a sweep: how many went, and where the next begins (None: there is none)."""
+
+    count: int
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an accept or a sweep never leaves behind: what is wrong, and with which message."""
+
+    kind: str
+    broker_message_id: str
+
+
+# Where a check goes on: the table, and the last key that was looked at there.
+CheckPosition: TypeAlias = tuple[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One batch of a check: what was found, how many rows were looked at, and where to go on."""
+
+    findings: tuple[Finding, ...]
+    rows: int
+    position: CheckPosition | None
+
+
 class Store(Protocol):
     """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
 
@@ -272,3 +301,9 @@ class Store(Protocol):
     async def presence_online(self, mesh_id: str, now_ms: int) -> frozenset[str]: ...
     async def audit_write(self, events: Sequence[AuditEvent]) -> None: ...
     async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]: ...
+
+    # Retention: each call is one batch
+    async def sweep_messages(self, now_ms: int, after: int) -> Swept: ...
+    async def sweep_dedupe(self, now_ms: int) -> int: ...
+    async def reap_ephemeral(self, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]: ...
+    async def check(self, position: CheckPosition | None) -> Checked: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_nobody_without_the_token_gets_in(trio: Mesh) -> None:
     assert (wrong.code, "admin token" in wrong.err) == (PERMISSION, True)
     away = run(nowhere, "broker", "mesh", "list", CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
     assert (away.code, "broker up" in away.err) == (UNAVAILABLE, True)
+
+
+def test_jobs_and_the_check_run_on_demand(trio: Mesh) -> None:
+    """Exit 0 while everything is whole, 1 with what is not, 64 for a job that there is not."""
+    alice = trio.daemons["alice"]
+    wait_done(alice, [alice.send("bob", "whole")[1]["client_message_id"]])
+    assert "found 0" in admin(trio, "check").out
+    for name in ("message-sweep", "dedupe-sweep", "ephemeral-reaper", "orphan-check"):
+        assert admin(trio, "job", "run", name).code == OK
+    assert admin(trio, "job", "run", "coffee").code == USAGE
+    trio.broker.stop()
+    database = sqlite3.connect(trio.broker.data / "broker.db")
+    database.execute("DELETE FROM message_history")
+    database.commit()
+    database.close()
+    trio.broker.start()
+    trio.broker.ready()
+    done = admin(trio, "check", "--json")
+    assert (done.code, done.json["found"]) == (1, 1)
+    assert done.json["findings"][0]["kind"] == "dedupe_without_history"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

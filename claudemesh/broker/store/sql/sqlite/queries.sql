@@ -187,3 +187,92 @@ SELECT mesh_id, kind, member_id, created_at, data FROM audit_event WHERE mesh_id
 
 -- epoch: which incarnation of the data this is.
 SELECT epoch FROM epoch;
+
+-- retention: how long each mesh keeps its messages.
+SELECT id, message_retention_days FROM mesh;
+
+-- history_after: messages in the order of their acceptance.
+SELECT history_id, broker_message_id, mesh_id, created_at FROM message_history
+WHERE history_id > ? ORDER BY history_id LIMIT ?;
+
+-- still_owed: which messages of a JSON array somebody is still owed.
+SELECT w.value FROM json_each(?) AS w
+WHERE EXISTS (SELECT 1 FROM delivery_queue AS d WHERE d.broker_message_id = w.value);
+
+-- sweep_dedupe_mark: the id stays taken, its message is gone.
+UPDATE client_message_dedupe SET history_available = 0
+WHERE (mesh_id, sender_member_id, client_message_id) IN (
+  SELECT b.mesh_id, b.sender_member_id, b.client_message_id
+  FROM json_each(?1) AS w JOIN message_queue AS b ON b.id = w.value
+  UNION ALL
+  SELECT b.mesh_id, b.sender_member_id, b.client_message_id
+  FROM json_each(?1) AS w JOIN topic_message AS b ON b.id = w.value);
+
+-- sweep_queue_bodies: bodies of dms and queue messages.
+DELETE FROM message_queue WHERE id IN (SELECT value FROM json_each(?));
+
+-- sweep_topic_bodies: bodies of posts.
+DELETE FROM topic_message WHERE id IN (SELECT value FROM json_each(?));
+
+-- sweep_mentions: who was mentioned in them.
+DELETE FROM mention_index WHERE broker_message_id IN (SELECT value FROM json_each(?));
+
+-- sweep_history: their place in the history.
+DELETE FROM message_history WHERE history_id = ?;
+
+-- tombstone: that there was a message, and when it went.
+INSERT INTO message_tombstone (broker_message_id, mesh_id, deleted_at, reason) VALUES (?, ?, ?, 'retention')
+ON CONFLICT DO NOTHING;
+
+-- expired_ids: dedupe rows past their time whose message has been swept.
+SELECT mesh_id, sender_member_id, client_message_id, broker_message_id FROM client_message_dedupe
+WHERE expires_at IS NOT NULL AND expires_at <= ? AND NOT history_available ORDER BY expires_at LIMIT ?;
+
+-- forget_id: the id may be used again.
+DELETE FROM client_message_dedupe WHERE mesh_id = ? AND sender_member_id = ? AND client_message_id = ?;
+
+-- forget_tombstone: with the id.
+DELETE FROM message_tombstone WHERE broker_message_id = ?;
+
+-- gone_ephemerals: ephemeral members without a lease, and not only just made.
+SELECT m.mesh_id, m.id FROM member AS m
+WHERE m.ephemeral AND m.status = 'active' AND max(m.created_at, coalesce(m.last_seen_at, 0)) < ?2
+  AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = m.id AND p.lease_until > ?1)
+LIMIT ?3;
+
+-- check_dedupe: ids in the order of their key, each with what must be there with it.
+SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,
+  EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = d.broker_message_id)
+    OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = d.broker_message_id) AS has_body,
+  EXISTS (SELECT 1 FROM message_history AS h WHERE h.broker_message_id = d.broker_message_id) AS has_history,
+  EXISTS (SELECT 1 FROM message_tombstone AS t WHERE t.broker_message_id = d.broker_message_id) AS has_tombstone
+FROM client_message_dedupe AS d
+WHERE (d.mesh_id, d.sender_member_id, d.client_message_id) > (?, ?, ?)
+ORDER BY d.mesh_id, d.sender_member_id, d.client_message_id LIMIT ?;
+
+-- check_queue_bodies: bodies whose id nobody has claimed.
+SELECT b.id, EXISTS (SELECT 1 FROM client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+  AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
+  AND d.broker_message_id = b.id)
+FROM message_queue AS b WHERE b.id > ? ORDER BY b.id LIMIT ?;
+
+-- check_topic_bodies: the same for posts.
+SELECT b.id, EXISTS (SELECT 1 FROM client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+  AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
+  AND d.broker_message_id = b.id)
+FROM topic_message AS b WHERE b.id > ? ORDER BY b.id LIMIT ?;
+
+-- check_history: history, deliveries and mentions must have a body; a body has its id.
+SELECT h.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = h.broker_message_id)
+  OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = h.broker_message_id), h.history_id
+FROM message_history AS h WHERE h.history_id > ? ORDER BY h.history_id LIMIT ?;
+
+-- check_deliveries: the same for what is owed.
+SELECT q.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = q.broker_message_id)
+  OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
+FROM delivery_queue AS q WHERE q.delivery_id > ? ORDER BY q.delivery_id LIMIT ?;
+
+-- check_mentions: the same for who is mentioned.
+SELECT n.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = n.broker_message_id)
+  OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = n.broker_message_id)
+FROM mention_index AS n WHERE n.broker_message_id > ? ORDER BY n.broker_message_id LIMIT ?;
