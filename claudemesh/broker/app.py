@@ -49,7 +49,7 @@ class _Running:
 
 
 class Broker:
-    """A broker: one data dir, one process, from `start` to `stop`; its database is in the data dir or elsewhere.
+    """A broker: one data dir, one process, from `start` to `stop`; the database lies in the dir or elsewhere.
 
     `start` raises `ExitWith`, which says what to do, when the data dir is in use or unsafe, the
     database is not healthy or not to be trusted, or the address is taken.
