@@ -122,7 +122,7 @@ class World:
     store: Store
     mesh: Mesh
     owner: Member
-    failing: Failing
+    failing: Failing = _failing_here
 
     async def join(self, name: str, **changes: Any) -> Member:
         """A new member, by an invite of the owner's."""
@@ -182,11 +182,16 @@ def member(mesh_id: str, name: str, **changes: Any) -> Member:
     return replace(row, **changes)
 
 
+def new_mesh(**policies: Any) -> Mesh:
+    """A mesh of its own."""
+    return Mesh(id=uuid_from_ulid(new_ulid()), slug="demo", created_at=NOW, **policies)
+
+
 @asynccontextmanager
 async def world(engine: str, **policies: Any) -> AsyncGenerator[World]:
     """A store with one mesh and its owner, alice."""
     async with ENGINES[engine]() as opened:
-        mesh = Mesh(id=uuid_from_ulid(new_ulid()), slug="demo", created_at=NOW, **policies)
+        mesh = new_mesh(**policies)
         owner = member(mesh.id, "alice", role="owner")
         assert await opened.store.mesh_create(mesh, owner)
         yield World(opened.store, mesh, owner, opened.failing)

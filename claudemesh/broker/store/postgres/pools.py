@@ -7,8 +7,8 @@ after a restart does not hold them up. More connections would only add latency.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -21,14 +21,14 @@ log = get_logger("broker.postgres")
 
 R = TypeVar("R")
 
-ATTEMPTS = 8
+ATTEMPTS = 5
 CONNECT_S = 10.0
 _ACQUIRE_S = 10.0
 _CLOSE_S = 5.0
 _STATEMENT_MS = 20_000
 # Longer than the server's own bound: it ends what does not even say that it was cancelled.
 _COMMAND_S = 30.0
-_LOCK_MS = 5_000
+_LOCK_MS = 2_000
 _POOL_SIZE = 4
 
 _EPOCH_2000_US = 946_684_800_000_000
@@ -40,6 +40,8 @@ SESSION = {
     "search_path": "mesh",
     # Compiling costs more than any of these statements.
     "jit": "off",
+    # A plan made while a table was small is kept, and must still do when it is not.
+    "enable_seqscan": "off",
 }
 _BOUNDS = {
     "statement_timeout": str(_STATEMENT_MS),
@@ -81,7 +83,8 @@ class Pools:
         for _ in range(2):
             pool = asyncpg.create_pool(
                 database_url,
-                min_size=1,
+                # Connected when first needed, and again after the server went away.
+                min_size=0,
                 max_size=_POOL_SIZE,
                 timeout=CONNECT_S,
                 command_timeout=_COMMAND_S,
@@ -165,10 +168,22 @@ class Pools:
             yield connection
 
 
-def unknown_unless_quiet(warnings: Sequence[str]) -> None:
+@contextmanager
+def committing_in_full(connection: Any) -> Generator[None]:
     """Raise when a commit came with a warning: the server then did not do all that it was asked for.
 
-    A cancelled wait for a synchronous standby ends in such a commit (faults.md, 43).
+    A wait for a synchronous standby that somebody cancelled ends in such a commit (faults.md, 43).
     """
+    warnings: list[str] = []
+
+    def note(_: object, message: Any) -> None:
+        if message.severity_en == "WARNING":
+            warnings.append(str(message))
+
+    connection.add_log_listener(note)
+    try:
+        yield
+    finally:
+        connection.remove_log_listener(note)
     if warnings:
         raise StorageUnavailable(f"the database committed with a warning: {warnings[0]}")

@@ -32,7 +32,7 @@ from claudemesh.broker.store.base import (
 from claudemesh.broker.store.postgres import accepting, joining
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.opening import prepare_database
-from claudemesh.broker.store.postgres.pools import Pools, unknown_unless_quiet
+from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
 from claudemesh.runtime.errors import StorageError
@@ -238,17 +238,8 @@ class PostgresStore:
         values = accepting.arguments(sends, now_ms)
 
         async def work(connection: Any) -> Sequence[Any]:
-            warnings: list[str] = []
-
-            def note(_: object, message: Any) -> None:
-                warnings.append(str(message))
-
-            connection.add_log_listener(note)
-            try:
+            with committing_in_full(connection):
                 rows: Sequence[Any] = await connection.fetch(_Q["accept"], *values)
-            finally:
-                connection.remove_log_listener(note)
-            unknown_unless_quiet(warnings)
             return rows
 
         rows = await self._db.run(work, accepting=True)

@@ -91,12 +91,14 @@ SELECT t.name, t.mode, t.created_at,
        (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name)
 FROM mesh.topic AS t WHERE t.mesh_id = $1 ORDER BY t.name;
 
--- dedupe_find: rows for a set of keys, each given by its three parts.
+-- dedupe_find: rows for a set of keys, each given by its three parts and looked up by itself.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,
        d.request_fingerprint, d.destination_kind, d.destination_ref, d.first_seen_at, d.history_available
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS w (mesh_id, sender, client_id)
-JOIN mesh.client_message_dedupe AS d
-  ON d.mesh_id = w.mesh_id AND d.sender_member_id = w.sender AND d.client_message_id = w.client_id;
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.client_message_dedupe AS c
+  WHERE c.mesh_id = w.mesh_id AND c.sender_member_id = w.sender AND c.client_message_id = w.client_id
+  LIMIT 1) AS d;
 
 -- accept: a batch of sends, each with its own outcome, in one transaction.
 SELECT send, outcome, error, broker_message_id, history_id, request_fingerprint, destination_kind, destination_ref,
@@ -105,19 +107,21 @@ FROM mesh.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- deliveries_due: what a member is owed, most urgent first, then oldest, but for some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
-       d.enqueued_at, d.priority, coalesce(q.envelope, t.envelope)
+       d.enqueued_at, d.priority,
+       coalesce((SELECT q.envelope FROM mesh.message_queue AS q WHERE q.id = d.broker_message_id),
+                (SELECT t.envelope FROM mesh.topic_message AS t WHERE t.id = d.broker_message_id))
 FROM (SELECT delivery_id, broker_message_id, enqueued_at, priority FROM mesh.delivery_queue
       WHERE recipient_member_id = $2 AND mesh_id = $1 AND delivery_id <> ALL ($3::bigint[])
       ORDER BY priority, delivery_id LIMIT $4) AS d
-JOIN mesh.message_history AS h ON h.broker_message_id = d.broker_message_id
-JOIN mesh.member AS s ON s.id = h.sender_member_id
-LEFT JOIN mesh.message_queue AS q ON q.id = d.broker_message_id
-LEFT JOIN mesh.topic_message AS t ON t.id = d.broker_message_id
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.message_history AS e WHERE e.broker_message_id = d.broker_message_id LIMIT 1) AS h
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
 ORDER BY d.priority, d.delivery_id;
 
 -- acknowledge: recipients' own rows only.
-DELETE FROM mesh.delivery_queue AS d USING unnest($1::bigint[], $2::uuid[], $3::uuid[]) AS a (id, member_id, mesh_id)
-WHERE d.delivery_id = a.id AND d.recipient_member_id = a.member_id AND d.mesh_id = a.mesh_id;
+DELETE FROM mesh.delivery_queue
+WHERE delivery_id = ANY ($1::bigint[])
+  AND (delivery_id, recipient_member_id, mesh_id) IN (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]));
 
 -- deliveries_pending: how much is owed in all.
 SELECT count(*) FROM mesh.delivery_queue;

@@ -59,7 +59,7 @@ BEGIN
                 ELSE now_at + m.dedupe_retention_days * interval '24 hours' END
     FROM unnest(mesh_ids, senders, client_ids, message_ids, numbers, fingerprints, kinds, refs)
            AS w (mesh_id, sender, client_id, message_id, number, fingerprint, kind, ref)
-    JOIN mesh.mesh AS m ON m.id = w.mesh_id
+    CROSS JOIN LATERAL (SELECT * FROM mesh.mesh AS e WHERE e.id = w.mesh_id LIMIT 1) AS m
     ORDER BY w.mesh_id, w.sender, w.client_id COLLATE "C"
     ON CONFLICT (mesh_id, sender_member_id, client_message_id) DO NOTHING
     RETURNING d.history_id
@@ -71,13 +71,14 @@ BEGIN
     SELECT w.send::integer, 'existing', NULL::text, d.broker_message_id, d.history_id, d.request_fingerprint,
            d.destination_kind, d.destination_ref, d.first_seen_at, d.history_available,
            NULL::bigint[], NULL::uuid[]
-    FROM unnest(mesh_ids, senders, client_ids, numbers)
-           WITH ORDINALITY AS w (mesh_id, sender, client_id, number, send)
-    JOIN mesh.client_message_dedupe AS d
-      ON d.mesh_id = w.mesh_id AND d.sender_member_id = w.sender AND d.client_message_id = w.client_id
-    WHERE d.history_id <> w.number
-    ORDER BY w.mesh_id, w.sender, w.client_id COLLATE "C"
-    FOR SHARE OF d;
+    FROM (SELECT * FROM unnest(mesh_ids, senders, client_ids, numbers)
+                          WITH ORDINALITY AS u (mesh_id, sender, client_id, number, send)
+          WHERE u.number <> ALL (claimed)
+          ORDER BY u.mesh_id, u.sender, u.client_id COLLATE "C") AS w
+    CROSS JOIN LATERAL (
+      SELECT * FROM mesh.client_message_dedupe AS c
+      WHERE c.mesh_id = w.mesh_id AND c.sender_member_id = w.sender AND c.client_message_id = w.client_id
+      LIMIT 1 FOR SHARE) AS d;
     GET DIAGNOSTICS known = ROW_COUNT;
 
     -- Without its mesh a send has no key to claim and no sender who could be a member.
@@ -85,7 +86,7 @@ BEGIN
     SELECT w.send::integer, 'refused', 'not_a_member', NULL::uuid, NULL::bigint, NULL::bytea, NULL::text,
            NULL::text, NULL::timestamptz, NULL::boolean, NULL::bigint[], NULL::uuid[]
     FROM unnest(mesh_ids) WITH ORDINALITY AS w (mesh_id, send)
-    WHERE NOT EXISTS (SELECT FROM mesh.mesh AS m WHERE m.id = w.mesh_id);
+    WHERE (SELECT m.id FROM mesh.mesh AS m WHERE m.id = w.mesh_id) IS NULL;
     GET DIAGNOSTICS homeless = ROW_COUNT;
 
     IF cardinality(claimed) + known + homeless < total THEN
@@ -98,32 +99,35 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  WITH wanted AS (
-    SELECT w.*, CASE w.kind WHEN 'dm' THEN decode(w.ref, 'hex') END AS dm_key
+  WITH found AS (
+    SELECT w.*,
+           (SELECT s.id FROM mesh.member AS s
+            WHERE s.id = w.sender AND s.mesh_id = w.mesh_id AND s.status = 'active') AS active_sender,
+           CASE w.kind WHEN 'dm' THEN (
+             SELECT r.id FROM mesh.member_key AS k JOIN mesh.member AS r ON r.id = k.member_id
+             WHERE k.mesh_id = w.mesh_id AND k.ed25519_pubkey = decode(w.ref, 'hex')
+               AND k.state <> 'revoked' AND r.status = 'active') END AS dm_recipient,
+           CASE w.kind WHEN 'topic' THEN (
+             SELECT t.name FROM mesh.topic AS t
+             WHERE t.mesh_id = w.mesh_id AND t.name = w.ref AND t.mode = 'topic') END AS topic
     FROM unnest(mesh_ids, senders, client_ids, message_ids, numbers, kinds, refs, priorities, envelopes)
            WITH ORDINALITY AS w (mesh_id, sender, client_id, message_id, number, kind, ref, priority,
                                  envelope, send)
     WHERE w.number = ANY (claimed)
   ),
   verdict AS (
-    SELECT w.*, r.id AS dm_recipient,
-           CASE WHEN s.id IS NULL THEN 'not_a_member'
-                WHEN w.kind = 'dm' AND r.id IS NOT NULL THEN NULL
-                WHEN w.kind = 'topic' AND t.name IS NOT NULL THEN NULL
-                -- A queue too: its fan-out does not exist yet, so nobody is promised anything.
-                ELSE 'destination_not_found' END AS refusal
-    FROM wanted AS w
-    LEFT JOIN mesh.member AS s ON s.id = w.sender AND s.mesh_id = w.mesh_id AND s.status = 'active'
-    LEFT JOIN mesh.topic AS t
-      ON w.kind = 'topic' AND t.mesh_id = w.mesh_id AND t.name = w.ref AND t.mode = 'topic'
-    LEFT JOIN mesh.member_key AS k
-      ON k.mesh_id = w.mesh_id AND k.ed25519_pubkey = w.dm_key AND k.state <> 'revoked'
-    LEFT JOIN mesh.member AS r ON r.id = k.member_id AND r.status = 'active'
+    SELECT f.*,
+           CASE WHEN f.active_sender IS NULL THEN 'not_a_member'
+                -- A queue is not found either: its fan-out does not exist yet, so nobody is promised anything.
+                WHEN f.dm_recipient IS NULL AND f.topic IS NULL THEN 'destination_not_found' END AS refusal
+    FROM found AS f
   ),
   freed AS (
-    DELETE FROM mesh.client_message_dedupe AS d USING verdict AS v
-    WHERE v.refusal IS NOT NULL AND d.mesh_id = v.mesh_id AND d.sender_member_id = v.sender
-      AND d.client_message_id = v.client_id
+    DELETE FROM mesh.client_message_dedupe AS d
+    WHERE d.ctid = ANY (ARRAY(
+      SELECT (SELECT c.ctid FROM mesh.client_message_dedupe AS c
+              WHERE c.mesh_id = v.mesh_id AND c.sender_member_id = v.sender AND c.client_message_id = v.client_id)
+      FROM verdict AS v WHERE v.refusal IS NOT NULL))
   ),
   queue_body AS (
     INSERT INTO mesh.message_queue (
@@ -143,15 +147,22 @@ BEGIN
     SELECT v.number, v.message_id, v.mesh_id, v.kind, v.ref, v.sender, now_at
     FROM verdict AS v WHERE v.refusal IS NULL
   ),
+  audience AS (
+    SELECT p.mesh_id, p.topic, s.member_id
+    FROM (SELECT DISTINCT v.mesh_id, v.topic FROM verdict AS v
+          WHERE v.refusal IS NULL AND v.topic IS NOT NULL) AS p
+    CROSS JOIN LATERAL (
+      SELECT u.member_id FROM mesh.topic_subscription AS u
+      WHERE u.mesh_id = p.mesh_id AND u.topic = p.topic OFFSET 0) AS s
+    WHERE (SELECT m.status FROM mesh.member AS m WHERE m.id = s.member_id) = 'active'
+  ),
   recipient AS (
     SELECT v.send, v.message_id, v.mesh_id, v.priority, v.dm_recipient AS member_id
-    FROM verdict AS v WHERE v.refusal IS NULL AND v.kind = 'dm'
+    FROM verdict AS v WHERE v.refusal IS NULL AND v.dm_recipient IS NOT NULL
     UNION ALL
-    SELECT v.send, v.message_id, v.mesh_id, v.priority, s.member_id
-    FROM verdict AS v
-    JOIN mesh.topic_subscription AS s ON s.mesh_id = v.mesh_id AND s.topic = v.ref
-    JOIN mesh.member AS m ON m.id = s.member_id AND m.status = 'active'
-    WHERE v.refusal IS NULL AND v.kind = 'topic' AND s.member_id <> v.sender
+    SELECT v.send, v.message_id, v.mesh_id, v.priority, a.member_id
+    FROM verdict AS v JOIN audience AS a ON a.mesh_id = v.mesh_id AND a.topic = v.topic
+    WHERE v.refusal IS NULL AND a.member_id <> v.sender
   ),
   delivery AS (
     INSERT INTO mesh.delivery_queue AS q (
@@ -165,7 +176,9 @@ BEGIN
     SELECT v.message_id, v.mesh_id, k.member_id, now_at
     FROM unnest(mention_sends, mention_keys) AS a (send, key)
     JOIN verdict AS v ON v.send = a.send AND v.refusal IS NULL
-    JOIN mesh.member_key AS k ON k.mesh_id = v.mesh_id AND k.ed25519_pubkey = a.key
+    CROSS JOIN LATERAL (
+      SELECT e.member_id FROM mesh.member_key AS e
+      WHERE e.mesh_id = v.mesh_id AND e.ed25519_pubkey = a.key LIMIT 1) AS k
     ON CONFLICT DO NOTHING
   ),
   delivered AS (
