@@ -53,6 +53,15 @@ async def schema(url: str) -> str:
     return found
 
 
+def open_at_once(url: str, count: int) -> None:
+    """Let several processes open the database at the same moment."""
+    arguments = [sys.executable, "-c", _OPEN, url]
+    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(count)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+
+
 async def opened(url: str) -> None:
     """Open the store and close it again."""
     store = PostgresStore(url)
@@ -81,11 +90,7 @@ async def test_migrating_again_changes_nothing() -> None:
 async def test_several_processes_may_migrate_at_once() -> None:
     """One does it, the others find it done."""
     async with empty_database() as url:
-        arguments = [sys.executable, "-c", _OPEN, url]
-        processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(4)]
-        for process in processes:
-            _, errors = process.communicate(timeout=60)
-            assert process.returncode == 0, errors.decode()
+        open_at_once(url, 4)
         assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()
 
 
