@@ -52,10 +52,10 @@ class _Running:
 
 
 class Broker:
-    """An embedded broker: one data dir, one process, from `start` to `stop`.
+    """A broker: one data dir, one process, from `start` to `stop`; the database lies in the dir or elsewhere.
 
     `start` raises `ExitWith`, which says what to do, when the data dir is in use or unsafe, the
-    database is not healthy, or the address is taken.
+    database is not healthy or not to be trusted, or the address is taken.
     """
 
     def __init__(self, settings: BrokerSettings, clock: Clock | None = None) -> None:
@@ -83,7 +83,7 @@ class Broker:
         """Return once connections are accepted and `broker.json` tells where."""
         async with AsyncExitStack() as stack:
             _take_data_dir(self.settings.data_dir, stack)
-            store = await _open_store(self.settings.data_dir, stack)
+            store = await _open_store(self.settings, stack)
             context = await self._assemble(store)
             stack.push_async_callback(context.audit.close)
             stack.push_async_callback(context.presence.stop)
@@ -224,8 +224,8 @@ def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
     stack.callback(lock.release)
 
 
-async def _open_store(data_dir: Path, stack: AsyncExitStack) -> Store:
-    store = SqliteStore(data_dir / "broker.db")
+async def _open_store(settings: BrokerSettings, stack: AsyncExitStack) -> Store:
+    store = _store(settings)
     try:
         await store.open()
     except SchemaTooNew as error:
@@ -234,6 +234,15 @@ async def _open_store(data_dir: Path, stack: AsyncExitStack) -> Store:
         raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
     stack.push_async_callback(store.close)
     return store
+
+
+def _store(settings: BrokerSettings) -> Store:
+    if settings.database_url is None:
+        return SqliteStore(settings.data_dir / "broker.db")
+    # Imported here: an embedded broker has no use for it.
+    from claudemesh.broker.store.postgres import PostgresStore
+
+    return PostgresStore(settings.database_url, allow_unsafe=settings.allow_unsafe_postgres)
 
 
 def _admin_token(settings: BrokerSettings) -> bytes:

@@ -15,6 +15,7 @@ from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
 _MAX_PORT = 65_535
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """A broker's settings. `listen` is `host:port`, port 0 takes a free one."""
+    """A broker's settings. `listen` is `host:port`, port 0 takes a free one.
+
+    Without a `database_url` the broker is embedded: SQLite in the data dir.
+    """
 
     listen: str = DEFAULT_LISTEN
     data_dir: Path = field(default_factory=lambda: default_data_dir(os.environ))
+    database_url: str | None = field(default=None, repr=False)  # it may hold a password
+    allow_unsafe_postgres: bool = False
     public_url: str | None = None
     admin_token: str | None = field(default=None, repr=False)
     tls_cert: str | None = None
@@ -137,6 +143,8 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
     for name, value in merged.items():
         if name in ("inline_bytes", "blob_bytes"):
             values[name] = _whole_number(name, value)
+        elif name == "allow_unsafe_postgres":
+            values[name] = _switch(name, value)
         elif name == "data_dir":
             values[name] = Path(str(value)).expanduser().absolute()
         elif isinstance(value, str):
@@ -149,6 +157,9 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
         audience_of(settings.public_url)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise _refused("tls_cert", "needs --tls-key beside it, and the other way round")
+    if settings.database_url is not None and not settings.database_url.startswith(_DATABASE_SCHEMES):
+        # Not quoted: there may be a password in it.
+        raise _refused("database_url", "must be like postgresql://user@host:5432/database")
     if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
         raise _refused("log_level", "must be debug, info, warning or error")
     return settings
@@ -159,6 +170,14 @@ def _whole_number(name: str, value: object) -> int:
         value = int(value)
     if type(value) is not int or not MIN_PAYLOAD_BYTES <= value <= MAX_PARAMETER:
         raise _refused(name, f"must be a whole number of bytes, at least {MIN_PAYLOAD_BYTES}")
+    return value
+
+
+def _switch(name: str, value: object) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise _refused(name, "must be true or false")
     return value
 
 

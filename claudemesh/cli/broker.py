@@ -38,17 +38,27 @@ def broker() -> None:
 @click.command()
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen; 127.0.0.1:7900 by default.")
 @click.option("--data-dir", metavar="DIR", help="Where to keep data; ~/.claudemesh/broker by default.")
+@click.option("--database-url", metavar="URL", help="A Postgres to keep data in, instead of SQLite in DIR.")
+@click.option(
+    "--allow-unsafe-postgres",
+    is_flag=True,
+    default=None,
+    help="Start although the server may lose acknowledged messages.",
+)
 @click.option("--public-url", metavar="URL", help="The address that daemons dial, when behind a proxy.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak wss:// and https://.")
 @click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 def up(**flags: Any) -> int:
-    """Run a broker in the foreground, on SQLite, until it is stopped.
+    """Run a broker in the foreground, until it is stopped.
 
     \b
     claudemesh broker up
     claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
     claudemesh broker up --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+    claudemesh broker up --database-url postgresql://claudemesh@db.example.org/claudemesh
+
+    A password is better kept in CLAUDEMESH_BROKER_DATABASE_URL than in a command line that others see.
 
     Every option can also be set as CLAUDEMESH_BROKER_… or in DIR/broker.toml.
     """

@@ -17,6 +17,7 @@ QUERIES = {
     "daemon/sql/outbox.sql": "daemon/outbox",
     "daemon/sql/inbox.sql": "daemon/inbox",
     "broker/store/sql/sqlite/queries.sql": "broker/store",
+    "broker/store/sql/postgres/queries.sql": "broker/store/postgres",
 }
 _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
 # In pieces, so that this file is not what it looks for.

@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from claudemesh.broker.store.base import (
     InviteRow,
@@ -19,8 +20,11 @@ from claudemesh.broker.store.base import (
     SendKey,
     Store,
 )
+from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
+from claudemesh.runtime.failpoints import install
+from tests.support.postgres import empty_database, sql
 
 NOW = 1_780_000_000_000
 DAY = 86_400_000
@@ -30,19 +34,85 @@ _random = random.Random(11)
 new_ulid = UlidFactory(lambda: NOW, _random.randbytes).new
 
 
+Failing: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
+# Which table was written right before a failpoint of accepting.
+_BEFORE = {
+    "a3": "client_message_dedupe",
+    "a4": "message_queue",
+    "a5": "message_history",
+    "a6": "delivery_queue",
+    "a7": "mention_index",
+    "a8": "client_message_dedupe",
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A store that is open, and a way to let its accepts fail behind a step that is named as a failpoint."""
+
+    store: Store
+    failing: Failing
+
+
 @asynccontextmanager
-async def _sqlite() -> AsyncGenerator[Store]:
+async def _sqlite() -> AsyncGenerator[Engine]:
     with tempfile.TemporaryDirectory() as folder:
         store = SqliteStore(Path(folder) / "broker.db")
         await store.open()
         try:
-            yield store
+            yield Engine(store, _failing_here)
         finally:
             await store.close()
 
 
-# A second engine is one more entry here; the suite asks for nothing else.
-ENGINES: dict[str, Callable[[], AbstractAsyncContextManager[Store]]] = {"sqlite": _sqlite}
+@asynccontextmanager
+async def _failing_here(point: str) -> AsyncGenerator[None]:
+    def strike(name: str) -> None:
+        if name == point:
+            raise OSError("crash")
+
+    install(strike)
+    try:
+        yield
+    finally:
+        install(None)
+
+
+@asynccontextmanager
+async def _postgres() -> AsyncGenerator[Engine]:
+    async with empty_database() as url:
+        store = PostgresStore(url)
+        await store.open()
+        try:
+            yield Engine(store, partial(_failing_there, url))
+        finally:
+            await store.close()
+
+
+@asynccontextmanager
+async def _failing_there(url: str, point: str) -> AsyncGenerator[None]:
+    """There the steps are the server's: a trigger fails behind one of them, or as part of the commit."""
+    table = f"mesh.{_BEFORE[point]}"
+    await sql(
+        url,
+        """CREATE FUNCTION strike() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN RAISE EXCEPTION 'crash' USING ERRCODE = 'io_error'; END $$""",
+        f"""CREATE CONSTRAINT TRIGGER strike AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION strike()"""
+        if point == "a8"
+        else f"CREATE TRIGGER strike AFTER INSERT ON {table} EXECUTE FUNCTION strike()",
+    )
+    try:
+        yield
+    finally:
+        await sql(url, "DROP FUNCTION strike CASCADE")
+
+
+# Another engine is one more entry here; the suite asks for nothing else.
+ENGINES: dict[str, Callable[[], AbstractAsyncContextManager[Engine]]] = {
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +122,7 @@ class World:
     store: Store
     mesh: Mesh
     owner: Member
+    failing: Failing = _failing_here
 
     async def join(self, name: str, **changes: Any) -> Member:
         """A new member, by an invite of the owner's."""
@@ -111,11 +182,16 @@ def member(mesh_id: str, name: str, **changes: Any) -> Member:
     return replace(row, **changes)
 
 
+def new_mesh(**policies: Any) -> Mesh:
+    """A mesh of its own."""
+    return Mesh(id=uuid_from_ulid(new_ulid()), slug="demo", created_at=NOW, **policies)
+
+
 @asynccontextmanager
 async def world(engine: str, **policies: Any) -> AsyncGenerator[World]:
     """A store with one mesh and its owner, alice."""
-    async with ENGINES[engine]() as store:
-        mesh = Mesh(id=uuid_from_ulid(new_ulid()), slug="demo", created_at=NOW, **policies)
+    async with ENGINES[engine]() as opened:
+        mesh = new_mesh(**policies)
         owner = member(mesh.id, "alice", role="owner")
-        assert await store.mesh_create(mesh, owner)
-        yield World(store, mesh, owner)
+        assert await opened.store.mesh_create(mesh, owner)
+        yield World(opened.store, mesh, owner, opened.failing)

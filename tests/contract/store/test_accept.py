@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from claudemesh.broker.store.base import Accepted, Ack, Existing, Failed, Refused
-from claudemesh.runtime.failpoints import install
+from claudemesh.runtime.errors import StorageUnavailable
 from tests.support.stores import ENGINES, NOW, World, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
@@ -165,17 +165,9 @@ async def test_a_failure_after_any_of_the_five_inserts_leaves_none(engine: str, 
     async with world(engine) as w:
         bob = await w.join("bob")
         send = w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,))
-
-        def strike(name: str) -> None:
-            if name == point:
-                raise OSError("crash")
-
-        install(strike)
-        try:
-            with pytest.raises(OSError, match="crash"):
+        async with w.failing(point):
+            with pytest.raises((OSError, StorageUnavailable), match="crash"):
                 await w.store.accept([send], NOW)
-        finally:
-            install(None)
         assert await w.store.lookup([send.key]) == {}
         assert await w.store.deliveries_pending() == 0
         [outcome] = await w.store.accept([send], NOW)

@@ -1,0 +1,70 @@
+"""What an error of Postgres or of the way there means. Foreign errors stop here (faults.md, 44)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import asyncpg
+
+from claudemesh.runtime.errors import (
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+)
+
+UNIQUE_VIOLATION = "23505"
+# Serialization failure, deadlock, lock timeout: rolled back whole, and likely to pass the next time.
+TRANSIENT = frozenset({"40001", "40P01", "55P03"})
+
+_DISK_FULL = "53100"
+_CORRUPT = frozenset({"XX001", "XX002"})
+# Connection, rights, resources, a server that stops or only reads, the system's own errors, and a
+# statement that was cancelled: nothing about the message, everything about the moment.
+_UNAVAILABLE_CLASSES = frozenset({"08", "28", "53", "57", "58"})
+_UNAVAILABLE = frozenset({"25006", "25P03", "3D000", "40003", "42501"}) | TRANSIENT
+
+
+@contextmanager
+def translate_errors() -> Generator[None]:
+    """Turn foreign errors into ours; what is the statement's own fault stays as it is."""
+    try:
+        yield
+    except Exception as error:
+        ours = translated(error)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def translated(error: Exception) -> StorageError | None:
+    """Return our error for a foreign one, or None when it is the statement's own fault.
+
+    Without the server's word the outcome is unknown, also of a commit: `StorageUnavailable`.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return _by_state(error)
+    # The library says so in many ways when a connection ends under a statement; a value that it
+    # cannot encode is our caller's mistake.
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return None
+    if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
+        return StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}")
+    return None
+
+
+def _by_state(error: asyncpg.PostgresError) -> StorageError | None:
+    state = str(error.sqlstate)
+    if state == _DISK_FULL:
+        return StorageFull("the database's disk is full: free some space, it goes on by itself")
+    if state in _CORRUPT:
+        return StorageCorrupt(f"the database is damaged: {error}")
+    if state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES:
+        return StorageUnavailable(f"the database did not do it ({state}): {error}")
+    return None
+
+
+def state_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error, if it has one."""
+    return error.sqlstate if isinstance(error, asyncpg.PostgresError) else None

@@ -1,0 +1,351 @@
+"""The `Store` on Postgres: every statement in `queries.sql`, whole transactions, errors of ours alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+
+from claudemesh.broker.store.base import (
+    DEFAULT_TOPIC,
+    Accepted,
+    AcceptOutcome,
+    Ack,
+    AuditEvent,
+    Checked,
+    CheckPosition,
+    DedupeRow,
+    DueDelivery,
+    Failed,
+    InviteRow,
+    Joined,
+    JoinRefused,
+    Member,
+    MemberStatus,
+    Mesh,
+    NewSend,
+    PresenceRow,
+    SendKey,
+    Swept,
+    TopicMode,
+    TopicRow,
+)
+from claudemesh.broker.store.postgres import accepting, joining, retention
+from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
+from claudemesh.broker.store.postgres.opening import prepare_database
+from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
+from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.failpoints import failpoint
+
+# Who comes second finds the first one's row when it looks again.
+_RACED = TRANSIENT | {UNIQUE_VIOLATION}
+
+
+class PostgresStore:
+    """The `Store` of brokers that share a database. `allow_unsafe` accepts a server that may forget."""
+
+    def __init__(self, database_url: str, *, allow_unsafe: bool = False) -> None:
+        self._database_url = database_url
+        self._allow_unsafe = allow_unsafe
+        self._pools: Pools | None = None
+
+    @property
+    def _db(self) -> Pools:
+        if self._pools is None:
+            raise RuntimeError("the store is not open")
+        return self._pools
+
+    # Lifecycle
+
+    async def open(self) -> None:
+        """Check the database, bring it up to date, and connect."""
+        await prepare_database(self._database_url, allow_unsafe=self._allow_unsafe)
+        self._pools = await Pools.open(self._database_url)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        pools, self._pools = self._pools, None
+        if pools is not None:
+            await pools.close()
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._db.fetch(_Q["ping"])
+
+    async def epoch(self) -> str:
+        """Return which incarnation of the data this is."""
+        [row] = await self._db.fetch(_Q["epoch"])
+        return str(row[0])
+
+    # Meshes, members, invites
+
+    async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
+        """Make a mesh with its owner and the topic `all`; False, and nothing, when the slug is taken."""
+
+        async def work(connection: Any) -> bool:
+            tag = await connection.execute(
+                _Q["mesh_insert"],
+                mesh.id,
+                mesh.slug,
+                mesh.clone_concurrency_policy,
+                mesh.dedupe_retention_mode,
+                mesh.dedupe_retention_days,
+                mesh.message_retention_days,
+                mesh.rate_limit_per_minute,
+                mesh.created_at,
+            )
+            if tag != "INSERT 0 1":
+                return False
+            topic = (mesh.id, DEFAULT_TOPIC, "topic", owner.id, mesh.created_at)
+            await connection.execute(_Q["topic_insert"], *topic)
+            await joining.insert_member(connection, owner)
+            return True
+
+        return await self._db.transaction(work)
+
+    async def mesh_get(self, mesh_id: str) -> Mesh | None:
+        """Return a mesh."""
+        rows = await self._db.fetch(_Q["mesh_get"], mesh_id)
+        return mesh_of(rows[0]) if rows else None
+
+    async def mesh_update(self, mesh: Mesh) -> bool:
+        """Write a mesh's policies; False when there is no such mesh."""
+        count = await self._db.execute(
+            _Q["mesh_update"],
+            mesh.clone_concurrency_policy,
+            mesh.dedupe_retention_mode,
+            mesh.dedupe_retention_days,
+            mesh.message_retention_days,
+            mesh.rate_limit_per_minute,
+            mesh.id,
+        )
+        return count > 0
+
+    async def mesh_list(self) -> Sequence[Mesh]:
+        """Return every mesh, by slug."""
+        return [mesh_of(row) for row in await self._db.fetch(_Q["mesh_list"])]
+
+    async def member_by_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        """Return the member whose current key this is."""
+        found = await self._db.run(
+            lambda connection: joining.members_by_key(connection, "member_current_by_key", mesh_id, pubkey)
+        )
+        return found[0] if found else None
+
+    async def member_list(self, mesh_id: str) -> Sequence[Member]:
+        """Return everybody who ever was a member, by name."""
+
+        async def work(connection: Any) -> Sequence[Member]:
+            rows = await connection.fetch(_Q["member_list"], mesh_id)
+            return await joining.with_earlier_keys(connection, mesh_id, rows)
+
+        return await self._db.run(work)
+
+    async def member_set_profile(
+        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+    ) -> None:
+        """Change what is given."""
+        await self._db.execute(_Q["member_set_profile"], summary, status, visible, mesh_id, member_id)
+
+    async def member_set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
+        """Set a member's status; False when there is no such member."""
+        return await self._db.execute(_Q["member_set_status"], status, mesh_id, member_id) > 0
+
+    async def member_seen(self, mesh_id: str, member_id: str, now_ms: int, host: bytes | None) -> None:
+        """Note when, and on which host, a member was here."""
+        await self._db.execute(_Q["member_seen"], now_ms, host, mesh_id, member_id)
+
+    async def invite_register(self, invite: InviteRow) -> bool:
+        """Keep an invite; False when it was known, whose content then stays."""
+        return await self._db.run(lambda connection: joining.register(connection, invite))
+
+    async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
+        """Revoke an invite for good; False when it is not known."""
+        return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
+
+    async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]:
+        """Return every invite of a mesh."""
+        return [invite_of(row) for row in await self._db.fetch(_Q["invite_list"], mesh_id)]
+
+    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+        """Take one use of an invite and write the member, in one transaction."""
+        try:
+            return await self._db.transaction(
+                lambda connection: joining.join(connection, invite, member, now_ms), retried=_RACED
+            )
+        except joining.Rejected as rejected:
+            return rejected.outcome
+
+    # Topics
+
+    async def topic_create(
+        self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int
+    ) -> bool:
+        """Make a topic; False when there is one of this name."""
+        return await self._db.execute(_Q["topic_insert"], mesh_id, topic, mode, member_id, now_ms) > 0
+
+    async def topic_subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool:
+        """Subscribe a member, once; False when there is no such topic."""
+        [row] = await self._db.fetch(_Q["topic_subscribe"], mesh_id, topic, member_id, now_ms)
+        return bool(row[0])
+
+    async def topic_unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool:
+        """Unsubscribe a member; False when it was not subscribed."""
+        return await self._db.execute(_Q["topic_unsubscribe"], mesh_id, topic, member_id) > 0
+
+    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]:
+        """Return the mesh's topics as a member sees them."""
+        return [TopicRow(*row) for row in await self._db.fetch(_Q["topic_list"], mesh_id, member_id)]
+
+    # Accepting and delivering
+
+    async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]:
+        """Return the rows that exist for these keys (B0)."""
+        columns = (
+            [key.mesh_id for key in keys],
+            [key.sender_member_id for key in keys],
+            [key.client_message_id for key in keys],
+        )
+        rows = await self._db.fetch(_Q["dedupe_find"], *columns, accepting=True)
+        return dict(accepting.dedupe_of(row) for row in rows)
+
+    async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+        """Carry a batch through B2 and B3, one commit; when it fails as a whole, one by one."""
+        outcomes: dict[int, AcceptOutcome] = {}
+        waiting = list(range(len(sends)))
+        # The function wants keys that differ: a second send of a key follows the first, or tries after it.
+        while waiting:
+            first: dict[SendKey, int] = {}
+            for index in waiting:
+                first.setdefault(sends[index].key, index)
+            batch = list(first.values())
+            found = await self._accept([sends[index] for index in batch], now_ms)
+            outcomes.update(zip(batch, found, strict=True))
+            again = []
+            for index in waiting:
+                if index not in outcomes:
+                    leader = first[sends[index].key]
+                    outcome = accepting.follow(sends[leader], outcomes[leader], sends[index])
+                    if outcome is None:
+                        again.append(index)
+                    else:
+                        outcomes[index] = outcome
+            waiting = again
+        return [outcomes[index] for index in range(len(sends))]
+
+    async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+        try:
+            outcomes = await self._accept_at_once(sends, now_ms)
+        except StorageError:
+            raise
+        except (asyncpg.PostgresError, ValueError) as error:
+            if len(sends) == 1:
+                return [Failed(f"{type(error).__name__}: {error}")]
+            return [outcome for send in sends for outcome in await self._accept([send], now_ms)]
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
+            failpoint("a9")
+        return outcomes
+
+    async def _accept_at_once(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+        values = accepting.arguments(sends, now_ms)
+
+        async def work(connection: Any) -> Sequence[Any]:
+            with committing_in_full(connection):
+                rows: Sequence[Any] = await connection.fetch(_Q["accept"], *values)
+            return rows
+
+        rows = await self._db.run(work, accepting=True)
+        return accepting.outcomes_of(rows, sends, now_ms)
+
+    async def deliveries_due(
+        self, mesh_id: str, member_id: str, *, exclude: Collection[int], limit: int
+    ) -> Sequence[DueDelivery]:
+        """Return what a member is owed, most urgent first, then oldest, but for `exclude`."""
+        rows = await self._db.fetch(_Q["deliveries_due"], mesh_id, member_id, list(exclude), limit)
+        return [due_of(row) for row in rows]
+
+    async def acknowledge(self, acks: Sequence[Ack]) -> int:
+        """Delete acknowledged rows of their own recipients; returns how many there were."""
+        # In one order everywhere, so that two brokers do not lock one another out.
+        rows = sorted((number, ack.member_id, ack.mesh_id) for ack in acks for number in ack.delivery_ids)
+        if not rows:
+            return 0
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return await self._db.execute(_Q["acknowledge"], *columns, accepting=True)
+
+    async def deliveries_pending(self) -> int:
+        """Return how many deliveries are owed in all."""
+        [row] = await self._db.fetch(_Q["deliveries_pending"])
+        return int(row[0])
+
+    # Presence and audit
+
+    async def presence_open(self, row: PresenceRow) -> None:
+        """Write a connection's lease."""
+        await self._db.execute(
+            _Q["presence_open"],
+            row.connection_id,
+            row.member_id,
+            row.mesh_id,
+            row.broker_id,
+            row.connected_at,
+            row.lease_until,
+        )
+
+    async def presence_renew(self, broker_id: str, lease_until: int) -> None:
+        """Extend every lease of a broker."""
+        await self._db.execute(_Q["presence_renew"], lease_until, broker_id)
+
+    async def presence_close(self, connection_ids: Collection[str]) -> None:
+        """Remove the leases of connections that ended."""
+        await self._db.execute(_Q["presence_close"], list(connection_ids))
+
+    async def presence_clear(self, broker_id: str) -> None:
+        """Remove what a broker left behind."""
+        await self._db.execute(_Q["presence_clear"], broker_id)
+
+    async def presence_online(self, mesh_id: str, now_ms: int) -> frozenset[str]:
+        """Return the members that hold a lease."""
+        rows = await self._db.fetch(_Q["presence_online"], mesh_id, now_ms)
+        return frozenset(str(row[0]) for row in rows)
+
+    async def audit_write(self, events: Sequence[AuditEvent]) -> None:
+        """Append events."""
+        await self._db.execute(
+            _Q["audit_write"],
+            [event.mesh_id for event in events],
+            [event.kind for event in events],
+            [event.member_id for event in events],
+            [orjson.dumps(event.data).decode() for event in events],
+            [event.created_at for event in events],
+        )
+
+    async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]:
+        """Return a mesh's newest events, newest first."""
+        rows = await self._db.fetch(_Q["audit_list"], mesh_id, limit)
+        return [
+            AuditEvent(str(row[0]), row[1], row[2] and str(row[2]), row[3], orjson.loads(row[4]))
+            for row in rows
+        ]
+
+    # Retention
+
+    async def sweep_messages(self, now_ms: int, after: int) -> Swept:
+        """Delete one batch of messages past their retention, with their tombstones."""
+        return await retention.sweep_messages(self._db, now_ms, after)
+
+    async def sweep_dedupe(self, now_ms: int) -> int:
+        """Forget one batch of ids past their time."""
+        return await retention.sweep_dedupe(self._db, now_ms)
+
+    async def reap_ephemeral(self, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]:
+        """Let one batch of ephemeral members leave that are gone."""
+        return await retention.reap_ephemeral(self._db, now_ms, idle_since_ms)
+
+    async def check(self, position: CheckPosition | None) -> Checked:
+        """Look for orphans in one batch; accepts go on meanwhile."""
+        return await retention.check(self._db, position)

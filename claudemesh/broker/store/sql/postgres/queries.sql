@@ -1,0 +1,302 @@
+-- mesh_insert: a new mesh.
+INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+                       message_retention_days, rate_limit_per_minute, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (slug) DO NOTHING;
+
+-- mesh_get: one mesh.
+SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+       message_retention_days, rate_limit_per_minute
+FROM mesh.mesh WHERE id = $1;
+
+-- mesh_list: every mesh, by slug.
+SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
+       message_retention_days, rate_limit_per_minute
+FROM mesh.mesh ORDER BY slug;
+
+-- member_insert: a new member.
+INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
+                         ephemeral, summary, presence_status, visible, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+
+-- member_key_insert: a member's current key.
+INSERT INTO mesh.member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
+VALUES ($1, $2, $3, $4, $5, 'current', $6);
+
+-- member_by_key: the member that a key belongs to, present or past.
+SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
+WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
+
+-- member_current_by_key: the member whose current key this is.
+SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
+WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
+
+-- member_by_name: a name is unique in its mesh without regard to case.
+SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
+
+-- member_list: everybody who ever was a member, by name.
+SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
+
+-- earlier_keys: rotated-out keys of some members, oldest first.
+SELECT member_id, ed25519_pubkey FROM mesh.member_key
+WHERE mesh_id = $1 AND member_id = ANY ($2::uuid[]) AND state = 'rotated_out' ORDER BY created_at;
+
+-- member_set_profile: change what is given.
+UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),
+                       visible = coalesce($3, visible)
+WHERE mesh_id = $4 AND id = $5;
+
+-- member_set_status: active, revoked or left.
+UPDATE mesh.member SET status = $1 WHERE mesh_id = $2 AND id = $3;
+
+-- member_seen: when and on which host a member was here last.
+UPDATE mesh.member SET last_seen_at = $1, last_seen_host_fingerprint = coalesce($2, last_seen_host_fingerprint)
+WHERE mesh_id = $3 AND id = $4;
+
+-- invite_register: the first content stays.
+INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
+VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
+
+-- invite_lock: one invite, held until the end of the transaction: who joins by it joins one after another.
+SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
+WHERE mesh_id = $1 AND id = $2 FOR UPDATE;
+
+-- invite_revoke: once revoked it stays so.
+UPDATE mesh.invite SET revoked_at = coalesce(revoked_at, $1) WHERE mesh_id = $2 AND id = $3;
+
+-- invite_take: one use, as long as there is one.
+UPDATE mesh.invite SET used_count = used_count + 1
+WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $3;
+
+-- invite_list: every invite of a mesh.
+SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
+WHERE mesh_id = $1 ORDER BY id;
+
+-- topic_insert: a new topic or queue.
+INSERT INTO mesh.topic (mesh_id, name, mode, created_by, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING;
+
+-- topic_subscribe: once is enough; a topic that does not exist has no subscribers.
+WITH found AS (SELECT FROM mesh.topic WHERE mesh_id = $1 AND name = $2),
+     made AS (INSERT INTO mesh.topic_subscription (mesh_id, topic, member_id, since)
+              SELECT $1, $2, $3, $4 FROM found ON CONFLICT DO NOTHING)
+SELECT count(*) FROM found;
+
+-- topic_unsubscribe: away.
+DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND topic = $2 AND member_id = $3;
+
+-- topic_list: the topics of a mesh as one member sees them.
+SELECT t.name, t.mode, t.created_at,
+       EXISTS (SELECT FROM mesh.topic_subscription AS s
+               WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = $2),
+       (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name)
+FROM mesh.topic AS t WHERE t.mesh_id = $1 ORDER BY t.name;
+
+-- dedupe_find: rows for a set of keys, each given by its three parts and looked up by itself.
+SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,
+       d.request_fingerprint, d.destination_kind, d.destination_ref, d.first_seen_at, d.history_available
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS w (mesh_id, sender, client_id)
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.client_message_dedupe AS c
+  WHERE c.mesh_id = w.mesh_id AND c.sender_member_id = w.sender AND c.client_message_id = w.client_id
+  LIMIT 1) AS d;
+
+-- accept: a batch of sends, each with its own outcome, in one transaction.
+SELECT send, outcome, error, broker_message_id, history_id, request_fingerprint, destination_kind, destination_ref,
+       first_seen_at, history_available, delivery_ids, recipients
+FROM mesh.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- deliveries_due: what a member is owed, most urgent first, then oldest, but for some ids.
+SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
+       d.enqueued_at, d.priority,
+       coalesce((SELECT q.envelope FROM mesh.message_queue AS q WHERE q.id = d.broker_message_id),
+                (SELECT t.envelope FROM mesh.topic_message AS t WHERE t.id = d.broker_message_id))
+FROM (SELECT delivery_id, broker_message_id, enqueued_at, priority FROM mesh.delivery_queue
+      WHERE recipient_member_id = $2 AND mesh_id = $1 AND delivery_id <> ALL ($3::bigint[])
+      ORDER BY priority, delivery_id LIMIT $4) AS d
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.message_history AS e WHERE e.broker_message_id = d.broker_message_id LIMIT 1) AS h
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
+ORDER BY d.priority, d.delivery_id;
+
+-- acknowledge: recipients' own rows only.
+DELETE FROM mesh.delivery_queue
+WHERE delivery_id = ANY ($1::bigint[])
+  AND (delivery_id, recipient_member_id, mesh_id) IN (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]));
+
+-- deliveries_pending: how much is owed in all.
+SELECT count(*) FROM mesh.delivery_queue;
+
+-- presence_open: a connection's lease.
+INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (connection_id) DO UPDATE SET lease_until = excluded.lease_until, broker_id = excluded.broker_id;
+
+-- presence_renew: every lease of a broker.
+UPDATE mesh.presence SET lease_until = $1 WHERE broker_id = $2;
+
+-- presence_close: connections that ended.
+DELETE FROM mesh.presence WHERE connection_id = ANY ($1::text[]);
+
+-- presence_clear: what a broker left behind.
+DELETE FROM mesh.presence WHERE broker_id = $1;
+
+-- presence_online: who holds a lease.
+SELECT DISTINCT member_id FROM mesh.presence WHERE mesh_id = $1 AND lease_until > $2;
+
+-- audit_write: append.
+INSERT INTO mesh.audit_event (mesh_id, kind, member_id, data, created_at)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timestamptz[]);
+
+-- audit_list: the newest first.
+SELECT mesh_id, kind, member_id, created_at, data FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT $2;
+
+-- epoch: which incarnation of the data this is.
+SELECT epoch FROM mesh.epoch;
+
+-- inviter_lock: who a key belongs to, held so that a revocation waits for the join or the join for it.
+SELECT m.status, m.role FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
+WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current' FOR SHARE OF m;
+
+-- migration_lock: one migrating process at a time, until the end of its transaction.
+SELECT pg_advisory_xact_lock($1);
+
+-- migration_table_exists: whether a schema of ours was begun.
+SELECT to_regclass('mesh.schema_migration') IS NOT NULL;
+
+-- relations: whether anything stands in the schema.
+SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('mesh'));
+
+-- schema_exists: whether somebody made the schema for us.
+SELECT to_regnamespace('mesh') IS NOT NULL;
+
+-- schema_create: the schema.
+CREATE SCHEMA mesh;
+
+-- migration_table: which migrations were applied.
+CREATE TABLE mesh.schema_migration (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+
+-- migration_columns: the shape of that list.
+SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+WHERE attrelid = 'mesh.schema_migration'::regclass AND attnum > 0 AND NOT attisdropped;
+
+-- migration_list: the applied ones.
+SELECT version FROM mesh.schema_migration ORDER BY version;
+
+-- migration_note: one more.
+INSERT INTO mesh.schema_migration (version) VALUES ($1);
+
+-- server_state: what the server promises, and whether it writes at all.
+SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby,
+       current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit;
+
+-- unlogged_tables: tables of ours that a crash would empty.
+SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
+WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relpersistence <> 'p';
+
+-- forbidden_tables: tables of ours that this role may not use.
+SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
+WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relname <> 'schema_migration'
+  AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'));
+
+-- ping: whether anybody answers.
+SELECT 1;
+
+-- mesh_update: a mesh's policies.
+UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, dedupe_retention_days = $3,
+                     message_retention_days = $4, rate_limit_per_minute = $5 WHERE id = $6;
+
+-- job_lock: one broker at a time, for as long as a batch takes.
+SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));
+
+-- retention: how long each mesh keeps its messages.
+SELECT id, message_retention_days FROM mesh.mesh;
+
+-- history_after: messages in the order of their acceptance.
+SELECT history_id, broker_message_id, mesh_id, created_at FROM mesh.message_history
+WHERE history_id > $1 ORDER BY history_id LIMIT $2;
+
+-- still_owed: which of these messages somebody is still owed.
+SELECT DISTINCT broker_message_id FROM mesh.delivery_queue WHERE broker_message_id = ANY ($1::uuid[]);
+
+-- sweep_bodies: bodies go, and their ids say that the message is gone.
+WITH queued AS (
+  DELETE FROM mesh.message_queue WHERE id = ANY ($1::uuid[])
+  RETURNING mesh_id, sender_member_id, client_message_id
+), posted AS (
+  DELETE FROM mesh.topic_message WHERE id = ANY ($1::uuid[])
+  RETURNING mesh_id, sender_member_id, client_message_id
+), gone AS (SELECT * FROM queued UNION ALL SELECT * FROM posted)
+UPDATE mesh.client_message_dedupe AS d SET history_available = false FROM gone
+WHERE d.mesh_id = gone.mesh_id AND d.sender_member_id = gone.sender_member_id
+  AND d.client_message_id = gone.client_message_id;
+
+-- sweep_mentions: who was mentioned in them.
+DELETE FROM mesh.mention_index WHERE broker_message_id = ANY ($1::uuid[]);
+
+-- sweep_history: their place in the history; what is left is that there was a message.
+WITH gone AS (
+  DELETE FROM mesh.message_history WHERE history_id = ANY ($1::bigint[]) RETURNING broker_message_id, mesh_id
+)
+INSERT INTO mesh.message_tombstone (broker_message_id, mesh_id, deleted_at, reason)
+SELECT broker_message_id, mesh_id, $2, 'retention' FROM gone ON CONFLICT DO NOTHING;
+
+-- forget_ids: ids past their time whose messages are gone, with their tombstones.
+WITH expired AS (
+  SELECT mesh_id, sender_member_id, client_message_id FROM mesh.client_message_dedupe
+  WHERE expires_at <= $1 AND NOT history_available ORDER BY expires_at LIMIT $2
+), forgotten AS (
+  DELETE FROM mesh.client_message_dedupe AS d USING expired AS e
+  WHERE d.mesh_id = e.mesh_id AND d.sender_member_id = e.sender_member_id
+    AND d.client_message_id = e.client_message_id
+  RETURNING d.broker_message_id
+), buried AS (
+  DELETE FROM mesh.message_tombstone WHERE broker_message_id IN (SELECT broker_message_id FROM forgotten)
+)
+SELECT count(*) FROM forgotten;
+
+-- reap_ephemeral: ephemeral members without a lease, and not only just made, leave.
+UPDATE mesh.member SET status = 'left' WHERE id IN (
+  SELECT m.id FROM mesh.member AS m
+  WHERE m.ephemeral AND m.status = 'active' AND greatest(m.created_at, m.last_seen_at) < $2
+    AND NOT EXISTS (SELECT 1 FROM mesh.presence AS p WHERE p.member_id = m.id AND p.lease_until > $1)
+  LIMIT $3)
+RETURNING mesh_id, id;
+
+-- check_dedupe: ids in the order of their key, each with what must be there with it.
+SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,
+  EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = d.broker_message_id)
+    OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = d.broker_message_id),
+  EXISTS (SELECT 1 FROM mesh.message_history AS h WHERE h.broker_message_id = d.broker_message_id),
+  EXISTS (SELECT 1 FROM mesh.message_tombstone AS t WHERE t.broker_message_id = d.broker_message_id)
+FROM mesh.client_message_dedupe AS d
+WHERE (d.mesh_id, d.sender_member_id, d.client_message_id) > ($1::uuid, $2::uuid, $3::text)
+ORDER BY d.mesh_id, d.sender_member_id, d.client_message_id LIMIT $4;
+
+-- check_queue_bodies: bodies whose id nobody has claimed.
+SELECT b.id, EXISTS (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+  AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
+  AND d.broker_message_id = b.id), b.id
+FROM mesh.message_queue AS b WHERE b.id > $1::uuid ORDER BY b.id LIMIT $2;
+
+-- check_topic_bodies: the same for posts.
+SELECT b.id, EXISTS (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+  AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
+  AND d.broker_message_id = b.id), b.id
+FROM mesh.topic_message AS b WHERE b.id > $1::uuid ORDER BY b.id LIMIT $2;
+
+-- check_history: history, deliveries and mentions must have a body; a body has its id.
+SELECT h.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = h.broker_message_id)
+  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = h.broker_message_id), h.history_id
+FROM mesh.message_history AS h WHERE h.history_id > $1::bigint ORDER BY h.history_id LIMIT $2;
+
+-- check_deliveries: the same for what is owed.
+SELECT q.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = q.broker_message_id)
+  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
+FROM mesh.delivery_queue AS q WHERE q.delivery_id > $1::bigint ORDER BY q.delivery_id LIMIT $2;
+
+-- check_mentions: the same for who is mentioned.
+SELECT n.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = n.broker_message_id)
+  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id), n.broker_message_id
+FROM mesh.mention_index AS n WHERE n.broker_message_id > $1::uuid ORDER BY n.broker_message_id LIMIT $2;

@@ -1,0 +1,131 @@
+"""The server goes away, or the way to it: nothing acknowledged is lost, nothing is accepted twice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from claudemesh.broker.store.base import Accepted, Existing, NewSend
+from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.runtime.errors import StorageUnavailable
+from tests.support.postgres import Server, empty_database, shared_server
+from tests.support.stores import NOW, World, member, new_mesh
+
+
+async def accept_until_it_fails(w: World, accepted: list[NewSend], asked: list[NewSend]) -> None:
+    """Send batch after batch; note what was asked and what was acknowledged."""
+    with suppress(StorageUnavailable):
+        while True:
+            sends = [w.dm(w.owner, w.owner) for _ in range(8)]
+            asked += sends
+            outcomes = await w.store.accept(sends, NOW)
+            accepted += [send for send, one in zip(sends, outcomes, strict=True) if isinstance(one, Accepted)]
+
+
+async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> None:
+    """Under load, three times: what was acknowledged is there, the rest is there once or not at all."""
+    server = Server()
+    server.start()
+    try:
+        async with empty_database(server) as url:
+            store = PostgresStore(url)
+            await store.open()
+            mesh = new_mesh()
+            owner = member(mesh.id, "alice", role="owner")
+            await store.mesh_create(mesh, owner)
+            w = World(store, mesh, owner)
+            accepted: list[NewSend] = []
+            asked: list[NewSend] = []
+            for round_ in range(1, 4):
+                load = [asyncio.ensure_future(accept_until_it_fails(w, accepted, asked)) for _ in range(3)]
+                while len(accepted) < 200 * round_:
+                    await store.ping()
+                server.stop(signal.SIGQUIT)
+                await asyncio.gather(*load)
+                with pytest.raises(StorageUnavailable):
+                    await store.ping()
+                server.start()
+                # The same store goes on, without being told.
+                await store.ping()
+            found = await store.lookup([send.key for send in asked])
+            assert {send.key for send in accepted} <= found.keys()
+            again = await store.accept(asked, NOW)
+            assert [send.key in found for send in asked] == [isinstance(one, Existing) for one in again]
+            owed = await w.owed(owner, 100_000)
+            assert sorted(owed) == sorted(send.broker_message_id for send in asked)
+            await store.close()
+    finally:
+        server.remove()
+
+
+class Link:
+    """A way to the server that can be made to swallow its answers, and then to break."""
+
+    def __init__(self, server: Path) -> None:
+        self._server = server
+        self.swallowing = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        up_reader, up_writer = await asyncio.open_unix_connection(self._server)
+        self._writers += [writer, up_writer]
+        await asyncio.gather(self._pump(reader, up_writer, False), self._pump(up_reader, writer, True))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if not (answers and self.swallowing):
+                    writer.write(data)
+        writer.close()
+
+    def cut(self) -> None:
+        """Break every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def link_to(folder: Path) -> AsyncGenerator[Link]:
+    """A link whose socket lies in another folder, under the same name."""
+    link = Link(shared_server().folder / ".s.PGSQL.5432")
+    listener = await asyncio.start_unix_server(link.carry, folder / ".s.PGSQL.5432")
+    try:
+        yield link
+    finally:
+        link.cut()
+        listener.close()
+
+
+async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unknown(tmp_path: Path) -> None:
+    """It was committed, and nobody was told: no acknowledgement, and the retry is a duplicate."""
+    async with empty_database() as url, link_to(tmp_path) as link:
+        store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)))
+        await store.open()
+        watcher = PostgresStore(url)
+        await watcher.open()
+        mesh = new_mesh()
+        owner = member(mesh.id, "alice", role="owner")
+        await store.mesh_create(mesh, owner)
+        w = World(store, mesh, owner)
+        await store.accept([w.dm(owner, owner)], NOW)
+        send = w.dm(owner, owner)
+        link.swallowing = True
+        call = asyncio.ensure_future(store.accept([send], NOW))
+        while send.key not in await watcher.lookup([send.key]):
+            pass
+        link.cut()
+        with pytest.raises(StorageUnavailable):
+            await call
+        link.swallowing = False
+        [outcome] = await store.accept([send], NOW)
+        assert isinstance(outcome, Existing)
+        assert outcome.row.broker_message_id == send.broker_message_id
+        assert (await w.owed(owner)).count(send.broker_message_id) == 1
+        await store.close()
+        await watcher.close()

@@ -1,0 +1,135 @@
+"""What every message costs is found by an index, on a young database and an old one (quality.md, Speed)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from claudemesh.broker.store.base import Accepted, Ack, PresenceRow
+from claudemesh.broker.store.postgres import PostgresStore
+from tests.support.postgres import empty_database, shared_server, sql
+from tests.support.stores import NOW, World, member, new_mesh, new_ulid
+
+# Tables that grow with meshes, members or messages.
+GROWING = {
+    "audit_event",
+    "client_message_dedupe",
+    "delivery_queue",
+    "member",
+    "member_key",
+    "mention_index",
+    "mesh",
+    "message_history",
+    "message_queue",
+    "presence",
+    "topic",
+    "topic_message",
+    "topic_subscription",
+}
+_EXPLAINED = (
+    "ALTER DATABASE {name} SET session_preload_libraries = 'auto_explain'",
+    "ALTER DATABASE {name} SET auto_explain.log_min_duration = 0",
+    "ALTER DATABASE {name} SET auto_explain.log_nested_statements = on",
+)
+# A table read as a whole: by itself, or through an index without a condition.
+_WHOLE = re.compile(
+    r"Seq Scan on (\w+)"
+    r"|(?:Index Scan|Index Only Scan|Bitmap Index Scan).* on (\w+)[^\n]*\n(?!\s*Index Cond)"
+)
+_HISTORY = """
+INSERT INTO mesh.client_message_dedupe
+SELECT m.mesh_id, 'old-' || n, md5('m' || n)::uuid, n, '\\x00', 'dm', '', m.id, now(),
+       now() + interval '1 year'
+FROM mesh.member AS m, generate_series(1, 20000) AS n WHERE m.name = 'alice';
+INSERT INTO mesh.message_queue
+SELECT broker_message_id, mesh_id, client_message_id, 'dm', '', sender_member_id, '\\x00', now()
+FROM mesh.client_message_dedupe;
+INSERT INTO mesh.topic_message SELECT id, mesh_id, '', 'all', sender_member_id, envelope, created_at
+FROM mesh.message_queue;
+INSERT INTO mesh.message_history
+SELECT history_id, broker_message_id, mesh_id, 'dm', '', sender_member_id, now()
+FROM mesh.client_message_dedupe;
+SELECT setval('mesh.message_history_history_id_seq', 20000);
+INSERT INTO mesh.delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+SELECT id, mesh_id, sender_member_id, 1, now() FROM mesh.message_queue;
+INSERT INTO mesh.mention_index SELECT id, mesh_id, sender_member_id, now() FROM mesh.message_queue;
+INSERT INTO mesh.member
+SELECT md5('p' || n)::uuid, mesh_id, 'p' || n, 'member', 'active', sha256(n::text::bytea), '\\x00',
+       '\\x00', 'k', false, NULL, NULL, true, NULL, NULL, now()
+FROM mesh.member, generate_series(1, 2000) AS n WHERE name = 'alice';
+INSERT INTO mesh.member_key SELECT 'k', mesh_id, id, ed25519_pubkey, '\\x00', 'current', now(), NULL
+FROM mesh.member ON CONFLICT DO NOTHING;
+INSERT INTO mesh.topic_subscription SELECT mesh_id, 'other', id, now() FROM mesh.member;
+INSERT INTO mesh.presence SELECT id::text, id, mesh_id, 'other', now(), now() + interval '1 day'
+FROM mesh.member;
+INSERT INTO mesh.audit_event (mesh_id, kind, data, created_at)
+SELECT md5(id::text)::uuid, 'x', '{}', now() FROM mesh.member;
+"""
+
+
+async def ordinary_traffic(w: World) -> None:
+    """Every statement of a message's way, often enough for the server to settle on its plans."""
+    bob = await w.join("bob")
+    for size in (1, 1, 1, 1, 1, 1, 1, 128, 128):
+        sends = [w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,)) for _ in range(size)]
+        sends += [w.post(w.owner, "all") for _ in range(size)]
+        sends += [w.post(w.owner, "nowhere"), *sends[:1]]
+        await w.store.lookup([send.key for send in sends])
+        outcomes = await w.store.accept(sends, NOW)
+        await w.store.accept(sends, NOW)
+        owed = [row for one in outcomes if isinstance(one, Accepted) for row in one.deliveries]
+        ids = tuple(row.delivery_id for row in owed if row.recipient_member_id == bob.id)
+        assert len(ids) == 2 * size
+        due = await w.store.deliveries_due(w.mesh.id, bob.id, exclude=ids[:1], limit=256)
+        assert len(due) == 2 * size - 1
+        assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == len(ids)
+        assert await w.store.member_by_key(w.mesh.id, bob.ed25519_pubkey) is not None
+        await w.store.member_seen(w.mesh.id, bob.id, NOW, None)
+        row = PresenceRow(new_ulid(), bob.id, w.mesh.id, "here", NOW, NOW + 1)
+        await w.store.presence_open(row)
+        await w.store.presence_renew("here", NOW + 2)
+        await w.store.presence_close([row.connection_id])
+        await w.store.audit_list(w.mesh.id, 10)
+
+
+@pytest.mark.parametrize("age", ["young", "old"])
+async def test_no_statement_of_the_hot_path_reads_a_whole_table(age: str) -> None:
+    """The server explains every statement it ran, those inside of functions too."""
+    async with empty_database() as url:
+        store = PostgresStore(url)
+        await store.open()
+        mesh = new_mesh()
+        owner = member(mesh.id, "alice", role="owner")
+        await store.mesh_create(mesh, owner)
+        await store.close()
+        if age == "old":
+            await sql(url, _HISTORY, "ANALYZE")
+        name = await sql(url, "SELECT current_database()")
+        await sql(url, *(statement.format(name=name) for statement in _EXPLAINED))
+        log = shared_server().log
+        before = log.stat().st_size
+        await store.open()
+        await ordinary_traffic(World(store, mesh, owner))
+        await store.close()
+        explained = log.read_bytes()[before:].decode()
+    assert explained.count("Query Text: ") > 100
+    plans = explained.split("Query Text: ")
+    assert [plan[:20_000] for plan in plans if whole_tables(plan) & GROWING][:3] == []
+
+
+def whole_tables(plan: str) -> set[str]:
+    """The tables that a plan reads as a whole."""
+    return {name for pair in _WHOLE.findall(plan) for name in pair if name}
+
+
+def test_the_reader_of_plans_sees_both_ways_of_reading_everything() -> None:
+    """A scan of an index without a condition is a scan of the table."""
+    plan = """
+      ->  Seq Scan on member m  (cost=0.00 rows=1)
+            Filter: (status = 'active'::text)
+      ->  Index Only Scan using presence_pkey on presence p  (cost=0.15 rows=1)
+      ->  Index Scan using topic_pkey on topic t  (cost=0.15 rows=1)
+            Index Cond: (mesh_id = 1)
+    """
+    assert whole_tables(plan) == {"member", "presence"}

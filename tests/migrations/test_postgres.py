@@ -1,0 +1,149 @@
+"""Migrations on Postgres: what they make, twice, two at once, ahead of the program, and on foreign ground."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.postgres.schema import migrate
+from claudemesh.runtime.errors import SchemaTooNew
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.migrations import Migration, load_migrations
+from tests.support.postgres import empty_database, sql
+
+PACKAGE = "claudemesh.broker.store.sql.postgres.migrations"
+EXPECTED = Path(__file__).with_name("postgres_schema.txt")
+
+_SCHEMA = r"""
+SELECT string_agg(line, E'\n' ORDER BY line COLLATE "C") FROM (
+  SELECT format('%s.%s %s%s%s%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+                CASE WHEN o.collname <> 'default' THEN ' collate ' || o.collname END,
+                CASE WHEN a.attnotnull THEN ' not null' END,
+                CASE a.attidentity WHEN 'a' THEN ' identity always' WHEN 'd' THEN ' identity by default'
+                     ELSE ' default ' || pg_get_expr(d.adbin, d.adrelid) END) AS line
+  FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+  LEFT JOIN pg_collation AS o ON o.oid = a.attcollation
+  WHERE c.relnamespace = 'mesh'::regnamespace AND c.relkind = 'r'
+  UNION ALL
+  SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+  WHERE connamespace = 'mesh'::regnamespace AND contype <> 'n'
+  UNION ALL
+  SELECT 'index ' || indexdef FROM pg_indexes WHERE schemaname = 'mesh'
+  UNION ALL
+  SELECT format('function %s returns %s', oid::regprocedure, pg_get_function_result(oid)) FROM pg_proc
+  WHERE pronamespace = 'mesh'::regnamespace
+) AS lines
+"""
+_OPEN = """
+import asyncio, sys
+from claudemesh.broker.store.postgres.opening import prepare_database
+asyncio.run(prepare_database(sys.argv[1], allow_unsafe=False))
+"""
+
+
+async def schema(url: str) -> str:
+    """Everything that the schema holds, a line each."""
+    found: str = await sql(url, _SCHEMA)
+    return found
+
+
+def open_at_once(url: str, count: int) -> None:
+    """Let several processes open the database at the same moment."""
+    arguments = [sys.executable, "-c", _OPEN, url]
+    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(count)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+
+
+async def opened(url: str) -> None:
+    """Open the store and close it again."""
+    store = PostgresStore(url)
+    await store.open()
+    await store.close()
+
+
+async def test_the_migrations_make_the_expected_schema() -> None:
+    """Changed on purpose, the file beside this test changes with it."""
+    async with empty_database() as url:
+        await opened(url)
+        assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()
+
+
+async def test_migrating_again_changes_nothing() -> None:
+    """The list of migrations decides."""
+    async with empty_database() as url:
+        await opened(url)
+        first, epoch = await schema(url), await sql(url, "SELECT epoch FROM mesh.epoch")
+        await opened(url)
+        assert (await schema(url), await sql(url, "SELECT epoch FROM mesh.epoch")) == (first, epoch)
+        versions = await sql(url, "SELECT array_agg(version ORDER BY version) FROM mesh.schema_migration")
+        assert versions == [step.version for step in load_migrations(PACKAGE)]
+
+
+async def test_several_processes_may_migrate_at_once() -> None:
+    """One does it, the others find it done."""
+    async with empty_database() as url:
+        open_at_once(url, 4)
+        assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()
+
+
+async def test_a_schema_ahead_of_the_program_is_refused() -> None:
+    """An older program does not touch a newer database."""
+    async with empty_database() as url:
+        migrations = list(load_migrations(PACKAGE))
+        newer = [*migrations, Migration(len(migrations) + 1, "CREATE TABLE mesh.later (a integer)")]
+        connection = await asyncpg.connect(url)
+        assert await migrate(connection, newer) == len(newer)
+        await connection.close()
+        before = await schema(url)
+        with pytest.raises(SchemaTooNew, match="upgrade claudemesh"):
+            await opened(url)
+        assert await schema(url) == before
+
+
+async def test_a_migration_that_fails_leaves_the_version_before_it() -> None:
+    """One transaction each."""
+    async with empty_database() as url:
+        migrations = list(load_migrations(PACKAGE))
+        bad = Migration(len(migrations) + 1, "CREATE TABLE mesh.half (a integer); SELECT 1 / 0")
+        connection = await asyncpg.connect(url)
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await migrate(connection, [*migrations, bad])
+        await connection.close()
+        await opened(url)
+        assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "CREATE TABLE mesh.something (a integer)",
+        "CREATE TABLE mesh.schema_migration (name text)",
+        """CREATE TABLE mesh.schema_migration (version integer PRIMARY KEY, applied_at timestamptz);
+           INSERT INTO mesh.schema_migration VALUES (7, now())""",
+    ],
+)
+async def test_somebody_else_s_schema_is_refused(foreign: str) -> None:
+    """A schema of this name that is not ours stays as it is."""
+    async with empty_database() as url:
+        await sql(url, f"CREATE SCHEMA mesh; {foreign}", "SELECT 1")
+        before = await schema(url)
+        with pytest.raises(ExitWith) as caught:
+            await opened(url)
+        assert (caught.value.code, caught.value.error) == (CONFIGURATION, "schema_foreign")
+        assert await schema(url) == before
+
+
+async def test_an_empty_schema_that_somebody_made_for_us_is_used() -> None:
+    """A role that may not create schemas gets one of its own."""
+    async with empty_database() as url:
+        await sql(url, "CREATE SCHEMA mesh", "SELECT 1")
+        await opened(url)
+        assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()

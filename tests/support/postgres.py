@@ -1,0 +1,150 @@
+"""A Postgres server of the tests' own: on a unix socket, in a temporary folder, gone with the test run."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tests.support.processes import until
+
+SUPERUSER = "postgres"
+PASSWORD_USER = "locked"
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+    "log_min_messages": "warning",
+}
+_HBA = f"local all {PASSWORD_USER} scram-sha-256\nlocal all all trust\n"
+
+
+def binaries() -> Path:
+    """The folder of the newest server on this machine."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: path.parts[-3])
+    on_path = shutil.which("postgres")
+    assert found or on_path, "the tests need a Postgres server (Debian: apt-get install postgresql)"
+    return found[-1].parent if found else Path(on_path or "").resolve().parent
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Whom to run the server as: Postgres refuses root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise AssertionError("there is no account postgres or nobody to run the server as")
+
+
+class Server:
+    """One server process; its settings can be changed for a start of their own."""
+
+    def __init__(self) -> None:
+        self._account = _account()
+        # A short folder: a socket path has at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="cm-pg-"))
+        self.data = self.folder / "data"
+        self.log = self.folder / "log"
+        self._bin = binaries()
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._account is not None:
+            os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
+        initdb = ["initdb", "-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]
+        self._run([*initdb, "--no-locale", "--no-sync"]).wait()
+        assert (self.data / "PG_VERSION").exists(), self.log.read_text()
+        (self.data / "pg_hba.conf").write_text(_HBA)
+
+    def start(self, **changes: str) -> None:
+        """Start, and return when it takes connections."""
+        settings = _SETTINGS | {"unix_socket_directories": str(self.folder)} | changes
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        self._process = self._run(["postgres", "-D", str(self.data), *options])
+
+        def ready() -> bool:
+            assert self._process is not None and self._process.poll() is None, self.log.read_text()[-3000:]
+            return self._run(["pg_isready", "-q", "-h", str(self.folder)]).wait() == 0
+
+        until(ready, "Postgres is ready")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop: SIGINT in good order, SIGQUIT at once, as after a crash."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(30)
+
+    def remove(self) -> None:
+        """Stop it for good."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str = "postgres", user: str = SUPERUSER) -> str:
+        """The address of a database."""
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    def _run(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        # The server does not outlive a test run that was killed, nor, on Linux, the thread that starts it.
+        prefix = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+        identity: dict[str, Any] = {}
+        if self._account is not None:
+            identity = {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*prefix, str(self._bin / command[0]), *command[1:]],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+                **identity,
+            )
+
+
+@cache
+def shared_server() -> Server:
+    """The server of this test run, started when it is first asked for."""
+    server = Server()
+    atexit.register(server.remove)
+    server.start()
+    return server
+
+
+_numbers = itertools.count(1)
+
+
+async def sql(url: str, *statements: str) -> Any:
+    """Run statements as they are and return the last one's first value."""
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements[:-1]:
+            await connection.execute(statement)
+        return await connection.fetchval(statements[-1])
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def empty_database(server: Server | None = None) -> AsyncGenerator[str]:
+    """A database of the test's own, with nothing in it; yields its address."""
+    there = server or shared_server()
+    name = f"t{next(_numbers)}"
+    await sql(there.url(), f"CREATE DATABASE {name}")
+    try:
+        yield there.url(name)
+    finally:
+        await sql(there.url(), f"DROP DATABASE {name} WITH (FORCE)")
