@@ -186,7 +186,11 @@ async def test_a_broker_says_it_as_its_own_ending(tmp_path: Path) -> None:
         store = PostgresStore(url)
         await store.open()
         await store.close()
-        await sql(url, "INSERT INTO mesh.schema_migration VALUES (99)", "SELECT 1")
+        await sql(
+            url,
+            "INSERT INTO mesh.schema_migration SELECT max(version) + 1 FROM mesh.schema_migration",
+            "SELECT 1",
+        )
         with pytest.raises(SchemaTooNew):
             await store.open()
         newer = BrokerSettings(listen="127.0.0.1:0", data_dir=tmp_path / "broker", database_url=url)

@@ -42,6 +42,9 @@ def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
         ({"inline_bytes": True}, "--inline-bytes"),
         ({"log_level": "loud"}, "--log-level"),
         ({"listen": 7}, "--listen"),
+        ({"database_url": "mysql://host/database"}, "--database-url"),
+        ({"allow_unsafe_postgres": "perhaps"}, "--allow-unsafe-postgres"),
+        ({"allow_unsafe_postgres": 1}, "--allow-unsafe-postgres"),
     ],
 )
 def test_a_bad_value_is_named(flags: dict[str, object], named: str, tmp_path: Path) -> None:
@@ -73,6 +76,28 @@ def test_addresses_are_split_and_completed() -> None:
     assert audience_of("ws://[::1]:7900") == "[::1]:7900"
 
 
-def test_the_token_is_not_in_the_settings_text() -> None:
-    """A secret does not show up where settings are printed."""
-    assert "hush" not in repr(BrokerSettings(data_dir=Path("/nowhere"), admin_token="hush"))
+def test_the_database_is_chosen_by_flag_environment_or_file(tmp_path: Path) -> None:
+    """Without it the broker is embedded; a switch is a word in the environment."""
+    assert load_settings({"data_dir": str(tmp_path)}, {}).database_url is None
+    (tmp_path / "broker.toml").write_text(
+        'database_url = "postgres://file/x"\nallow_unsafe_postgres = true\n'
+    )
+    found = load_settings({"data_dir": str(tmp_path)}, {})
+    assert (found.database_url, found.allow_unsafe_postgres) == ("postgres://file/x", True)
+    environment = {
+        "CLAUDEMESH_BROKER_DATABASE_URL": "postgresql://environment/x",
+        "CLAUDEMESH_BROKER_ALLOW_UNSAFE_POSTGRES": "false",
+    }
+    found = load_settings({"data_dir": str(tmp_path)}, environment)
+    assert (found.database_url, found.allow_unsafe_postgres) == ("postgresql://environment/x", False)
+
+
+def test_no_secret_is_in_the_settings_text() -> None:
+    """A token or a password does not show up where settings are printed, or where one is refused."""
+    made = BrokerSettings(
+        data_dir=Path("/nowhere"), admin_token="hush", database_url="postgres://me:hush@host/x"
+    )
+    assert "hush" not in repr(made)
+    with pytest.raises(ExitWith) as caught:
+        load_settings({"database_url": "mysql://me:hush@host/x", "data_dir": "/nowhere"}, {})
+    assert "hush" not in caught.value.message
