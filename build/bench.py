@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, idle, path, reading, send
+from benchmarks import accept, cli, idle, path, postgres, reading, send
 from benchmarks.lab import Lab
 
 
@@ -48,6 +48,7 @@ ROWS = (
     Row("send, 64 callers", "requests/s", "the same, storing nothing", ">=", 0.5, send.many),
     Row("send, one caller", "ms", "one commit + an empty request", "<=", 1.5, send.one),
     Row("accept", "messages/s", "the rows in a script, 128 a commit", ">=", 0.3, accept.rate),
+    Row("postgres accept", "messages/s", "the accept function, 128 a call", ">=", 0.25, postgres.rate),
     Row("end to end, idle", "ms", "three commits + the hops", "<=", 3.0, path.idle),
     Row("end to end, loaded", "messages/s", "accept in this round", ">=", 0.4, path.loaded),
     Row("events, 32 readers", "messages/s", "32 times one reader", ">=", 0.7, reading.fan_out),

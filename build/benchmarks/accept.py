@@ -25,7 +25,7 @@ _BATCH = 128
 
 def rate(lab: Lab) -> tuple[float, float]:
     """Messages/s of the broker, and of a script that writes the same rows. The recipient is not connected."""
-    envelopes, measured = asyncio.run(_through_the_broker(peer_of(lab.alice)))
+    envelopes, measured = asyncio.run(pipelined(peer_of(lab.alice)))
     lab.accept_rate = measured
     return measured, _by_a_script(lab.live.root / "script.db", envelopes)
 
@@ -44,7 +44,8 @@ def peer_of(daemon: Daemon) -> Peer:
     )
 
 
-async def _through_the_broker(owner: Peer) -> tuple[list[bytes], float]:
+async def pipelined(owner: Peer) -> tuple[list[bytes], float]:
+    """Send through a broker, from a new member to another; returns the envelopes, and messages/s."""
     sender, absent = [await join_mesh(owner, f"m-{new_id()}", invite=make_invite(owner)) for _ in range(2)]
     sealed = BODY + "x" * 16
     envelopes = [sender.envelope(absent, sealed) for _ in range(_MESSAGES)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.postgres import Server, sql
 from tests.support.processes import Daemon, Mesh, Process, mesh, until
 
 HERE = Path(__file__).parent
@@ -31,6 +33,7 @@ class Lab:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.accept_rate = 0.0
+        self._postgres: tuple[Server, Mesh] | None = None
         self.inboxes: tuple[Path, Path] | None = None
 
     def __enter__(self) -> Lab:
@@ -48,6 +51,26 @@ class Lab:
     ) -> None:
         self.probe.close()
         self._stack.__exit__(kind, error, trace)
+
+    def on_postgres(self) -> tuple[Server, Mesh]:
+        """A Postgres, and a mesh whose broker keeps its data there; started when first asked for."""
+        if self._postgres is None:
+            server = Server()
+            self._stack.callback(server.remove)
+            server.start()
+            asyncio.run(sql(server.url(), "CREATE DATABASE bench", "SELECT 1"))
+            made = self._stack.enter_context(mesh(start=False))
+            made.broker.stop()
+            made.broker.command = _CLAUDEMESH
+            made.broker.arguments += ["--database-url", server.url("bench")]
+            made.broker.start()
+            made.broker.ready()
+            for name in ("olga", "paul"):
+                made.add(name)
+            unlimited = "UPDATE mesh.mesh SET rate_limit_per_minute = 1000000000"
+            asyncio.run(sql(server.url("bench"), unlimited, "SELECT 1"))
+            self._postgres = server, made
+        return self._postgres
 
     def _start(self, made: Mesh, *commands: list[str]) -> list[Daemon]:
         made.broker.stop()
