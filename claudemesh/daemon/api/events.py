@@ -94,10 +94,10 @@ class EventStreams:
             since = await self._replay(reader, since)
         with self._core.bus.subscribe() as stream:
             reader.follows(stream)
-            if since is not None:
-                since = await self._replay(reader, since)
-            await reader.write(b": live\n\n")
-            await self._go_live(reader, stream, since or 0)
+            last = await self._core.inbox.last_seq() if since is None else await self._replay(reader, since)
+            # An id without data: a reader that hears nothing before the connection is lost resumes here.
+            await reader.write(b"id: %d\n: live\n\n" % last)
+            await self._go_live(reader, stream, last)
             if stream.lagged:
                 log.info("event_stream_lagged")
                 await reader.write(b": fell behind, resume with Last-Event-ID\n\n")
