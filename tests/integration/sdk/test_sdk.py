@@ -75,7 +75,7 @@ def test_topics_and_pages(pair: Mesh, alice: Daemon, monkeypatch: pytest.MonkeyP
     bob.subscribe("many")
     with ThreadPoolExecutor(8) as callers:
         ids = [
-            sent.client_message_id for sent in callers.map(lambda n: alice.post("many", str(n)), range(700))
+            sent.client_message_id for sent in callers.map(lambda n: alice.send("#many", str(n)), range(700))
         ]
     wait_received(pair.daemons["bob"], ids)
     received = [message.client_message_id for message in bob.inbox(topic="many")]
