@@ -37,8 +37,11 @@ SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
 -- earlier_keys: rotated-out keys of some members, oldest first.
-SELECT member_id, ed25519_pubkey FROM mesh.member_key
-WHERE mesh_id = $1 AND member_id = ANY ($2::uuid[]) AND state = 'rotated_out' ORDER BY created_at;
+SELECT k.member_id, k.ed25519_pubkey FROM unnest($2::uuid[]) AS w (id)
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.member_key AS e
+  WHERE e.member_id = w.id AND e.mesh_id = $1 AND e.state = 'rotated_out' OFFSET 0) AS k
+ORDER BY k.created_at;
 
 -- member_set_profile: change what is given.
 UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),
