@@ -120,6 +120,16 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         assert isinstance(outcome, Accepted)
 
 
+async def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
+    """Names and summaries are UTF-8."""
+    there = shared_server()
+    create = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    await sql(there.url(), "DROP DATABASE IF EXISTS latin")
+    await sql(there.url(), create)
+    ending = await refused(there.url("latin"))
+    assert (ending.code, ending.error) == (CONFIGURATION, "database_encoding")
+
+
 async def test_unlogged_tables_are_refused() -> None:
     """A crash would empty them."""
     async with empty_database() as url:

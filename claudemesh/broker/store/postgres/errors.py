@@ -15,6 +15,7 @@ from claudemesh.runtime.errors import (
 )
 
 UNIQUE_VIOLATION = "23505"
+QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock timeout: rolled back whole, and likely to pass the next time.
 TRANSIENT = frozenset({"40001", "40P01", "55P03"})
 
@@ -65,6 +66,6 @@ def _by_state(error: asyncpg.PostgresError) -> StorageError | None:
     return None
 
 
-def state_of(error: BaseException) -> str | None:
+def state_of(error: BaseException | None) -> str | None:
     """Return the SQLSTATE of an error, if it has one."""
     return error.sqlstate if isinstance(error, asyncpg.PostgresError) else None

@@ -16,6 +16,8 @@ from claudemesh.runtime.migrations import load_migrations
 log = get_logger("broker.postgres")
 
 _OLDEST = 140_000
+# The second keeps bytes as they come, and ours are UTF-8.
+_ENCODINGS = ("UTF8", "SQL_ASCII")
 # Migrating may take its time, whatever the role's own settings say.
 _PATIENT = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
 
@@ -47,6 +49,12 @@ async def _check_server(connection: Any, allow_unsafe: bool) -> None:
     if state["version"] < _OLDEST:
         raise ExitWith(
             CONFIGURATION, "database_too_old", "claudemesh needs Postgres 14 or newer: upgrade the server"
+        )
+    if state["encoding"] not in _ENCODINGS:
+        raise ExitWith(
+            CONFIGURATION,
+            "database_encoding",
+            f"the database holds text as {state['encoding']}: make one with ENCODING 'UTF8' from template0",
         )
     if state["standby"]:
         raise ExitWith(

@@ -30,7 +30,12 @@ from claudemesh.broker.store.base import (
     TopicRow,
 )
 from claudemesh.broker.store.postgres import accepting, joining
-from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
+from claudemesh.broker.store.postgres.errors import (
+    QUERY_CANCELED,
+    TRANSIENT,
+    UNIQUE_VIOLATION,
+    state_of,
+)
 from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
@@ -198,7 +203,7 @@ class PostgresStore:
         return dict(accepting.dedupe_of(row) for row in rows)
 
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        """Carry a batch through B2 and B3, one commit; when it fails as a whole, one by one."""
+        """Carry a batch through B2 and B3, one commit; when it fails as a whole, in smaller ones."""
         outcomes: dict[int, AcceptOutcome] = {}
         waiting = list(range(len(sends)))
         # The function wants keys that differ: a second send of a key follows the first, or tries after it.
@@ -224,14 +229,25 @@ class PostgresStore:
     async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         try:
             outcomes = await self._accept_at_once(sends, now_ms)
-        except StorageError:
-            raise
+        except StorageError as error:
+            # Rolled back, for it took too long: it may have been too many recipients at once.
+            if len(sends) == 1 or state_of(error.__cause__) != QUERY_CANCELED:
+                raise
+            return await self._accept_in_parts(sends, now_ms, len(sends) // 2)
         except (asyncpg.PostgresError, ValueError) as error:
             if len(sends) == 1:
                 return [Failed(f"{type(error).__name__}: {error}")]
-            return [outcome for send in sends for outcome in await self._accept([send], now_ms)]
+            return await self._accept_in_parts(sends, now_ms, 1)
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             failpoint("a9")
+        return outcomes
+
+    async def _accept_in_parts(
+        self, sends: Sequence[NewSend], now_ms: int, size: int
+    ) -> Sequence[AcceptOutcome]:
+        outcomes: list[AcceptOutcome] = []
+        for start in range(0, len(sends), size):
+            outcomes += await self._accept(sends[start : start + size], now_ms)
         return outcomes
 
     async def _accept_at_once(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:

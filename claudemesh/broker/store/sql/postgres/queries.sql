@@ -191,7 +191,7 @@ INSERT INTO mesh.schema_migration (version) VALUES ($1);
 -- server_state: what the server promises, and whether it writes at all.
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby,
        current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-       current_setting('synchronous_commit') AS synchronous_commit;
+       current_setting('synchronous_commit') AS synchronous_commit, current_setting('server_encoding') AS encoding;
 
 -- unlogged_tables: tables of ours that a crash would empty.
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
