@@ -9,7 +9,7 @@ import asyncpg
 from claudemesh.broker.store.postgres.pools import CONNECT_S, SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.schema import migrate
-from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, UNAVAILABLE, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 
@@ -19,7 +19,12 @@ _OLDEST = 140_000
 # The second keeps bytes as they come, and ours are UTF-8.
 _ENCODINGS = ("UTF8", "SQL_ASCII")
 # Migrating may take its time, whatever the role's own settings say.
-_PATIENT = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+_PATIENT = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # As long as another process may take for it before this one gives up.
+    "lock_timeout": "60000",
+}
 
 
 async def prepare_database(database_url: str, *, allow_unsafe: bool) -> None:
@@ -104,6 +109,10 @@ def _said(error: Exception) -> ExitWith:
         )
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return _rights(str(error))
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return ExitWith(
+            TEMPORARY, "database_busy", "another process is migrating the database: start again in a while"
+        )
     # A URL that does not parse may quote a part of itself: its text is not repeated.
     if isinstance(error, ValueError) and not isinstance(error, (OSError, asyncpg.PostgresError)):
         return ExitWith(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -205,25 +206,19 @@ class PostgresStore:
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         """Carry a batch through B2 and B3, one commit; when it fails as a whole, in smaller ones."""
         outcomes: dict[int, AcceptOutcome] = {}
-        waiting = list(range(len(sends)))
         # The function wants keys that differ: a second send of a key follows the first, or tries after it.
-        while waiting:
-            first: dict[SendKey, int] = {}
-            for index in waiting:
-                first.setdefault(sends[index].key, index)
-            batch = list(first.values())
-            found = await self._accept([sends[index] for index in batch], now_ms)
-            outcomes.update(zip(batch, found, strict=True))
-            again = []
-            for index in waiting:
-                if index not in outcomes:
-                    leader = first[sends[index].key]
-                    outcome = accepting.follow(sends[leader], outcomes[leader], sends[index])
-                    if outcome is None:
-                        again.append(index)
-                    else:
-                        outcomes[index] = outcome
-            waiting = again
+        queues: dict[SendKey, deque[int]] = {}
+        for index, send in enumerate(sends):
+            queues.setdefault(send.key, deque()).append(index)
+        while queues:
+            heads = [queue.popleft() for queue in queues.values()]
+            found = await self._accept([sends[head] for head in heads], now_ms)
+            for head, outcome in zip(heads, found, strict=True):
+                outcomes[head] = outcome
+                queue = queues[sends[head].key]
+                while queue and (same := accepting.follow(sends[head], outcome, sends[queue[0]])):
+                    outcomes[queue.popleft()] = same
+            queues = {key: queue for key, queue in queues.items() if queue}
         return [outcomes[index] for index in range(len(sends))]
 
     async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
