@@ -19,6 +19,7 @@ from tests.support.postgres import PASSWORD_USER, Server, empty_database, shared
 from tests.support.stores import NOW, World, member, new_mesh
 
 SECRET = "hunter2hunter2"
+_GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mesh TO {}"
 
 
 async def refused(url: str) -> ExitWith:
@@ -94,6 +95,10 @@ async def test_missing_rights_are_said() -> None:
         ending = await refused(as_guest)
         assert (ending.code, ending.error) == (PERMISSION, "database_rights_missing")
         assert "delivery_queue" in ending.message
+        await sql(url, _GRANT.format("guest"), "SELECT 1")
+        ending = await refused(as_guest)
+        assert (ending.code, ending.error) == (PERMISSION, "database_rights_missing")
+        assert "may not use message_history_history_id_seq" in ending.message
 
 
 async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
@@ -106,8 +111,8 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         await sql(
             url,
             """GRANT USAGE ON SCHEMA mesh TO server;
-               GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mesh TO server;
                GRANT USAGE ON ALL SEQUENCES IN SCHEMA mesh TO server""",
+            _GRANT.format("server"),
             "SELECT 1",
         )
         store = PostgresStore(url.replace("postgres@", "server@"))

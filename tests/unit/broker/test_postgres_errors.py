@@ -85,3 +85,12 @@ def test_the_cause_is_kept() -> None:
 def test_what_is_tried_again_was_rolled_back_whole() -> None:
     """No state in which a commit may have happened."""
     assert frozenset({"40001", "40P01", "55P03"}) == TRANSIENT
+
+
+def test_a_detail_that_quotes_a_row_is_not_repeated() -> None:
+    """It may hold a body."""
+    error = asyncpg.PostgresError.new(
+        {"C": "53400", "M": "no", "D": "Failing row contains (a body)", "S": "ERROR"}
+    )
+    assert "a body" in str(error)
+    assert "a body" not in str(translated(error))

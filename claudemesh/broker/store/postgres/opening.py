@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.postgres.errors import text_of
 from claudemesh.broker.store.postgres.pools import CONNECT_S, SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.schema import migrate
@@ -75,7 +76,7 @@ async def _check_server(connection: Any, allow_unsafe: bool) -> None:
 async def _check_tables(connection: Any, allow_unsafe: bool) -> None:
     forbidden = await connection.fetchval(_Q["forbidden_tables"])
     if forbidden:
-        raise _rights(f"it may not read and write {forbidden}")
+        raise _rights(f"it may not use {forbidden}")
     unlogged = await connection.fetchval(_Q["unlogged_tables"])
     if unlogged:
         _refuse_unsafe(f"a crash would empty the unlogged tables {unlogged}", "log them", allow_unsafe)
@@ -108,7 +109,7 @@ def _said(error: Exception) -> ExitWith:
             "there is no such database: create it, or correct --database-url",
         )
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return _rights(str(error))
+        return _rights(text_of(error))
     if isinstance(error, asyncpg.LockNotAvailableError):
         return ExitWith(
             TEMPORARY, "database_busy", "another process is migrating the database: start again in a while"
@@ -132,7 +133,7 @@ def _rights(why: str) -> ExitWith:
 
 
 def _unreachable(error: Exception) -> ExitWith:
-    why = str(error) or type(error).__name__
+    why = text_of(error) or type(error).__name__
     return ExitWith(
         UNAVAILABLE,
         "database_unreachable",

@@ -36,6 +36,7 @@ from claudemesh.broker.store.postgres.errors import (
     TRANSIENT,
     UNIQUE_VIOLATION,
     state_of,
+    text_of,
 )
 from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
@@ -231,7 +232,7 @@ class PostgresStore:
             return await self._accept_in_parts(sends, now_ms, len(sends) // 2)
         except (asyncpg.PostgresError, ValueError) as error:
             if len(sends) == 1:
-                return [Failed(f"{type(error).__name__}: {error}")]
+                return [Failed(f"{type(error).__name__}: {text_of(error)}")]
             return await self._accept_in_parts(sends, now_ms, 1)
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             failpoint("a9")

@@ -197,11 +197,14 @@ SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recov
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
 WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relpersistence <> 'p';
 
--- forbidden_tables: tables of ours that this role may not use.
+-- forbidden_tables: what this role may not read and write, and the sequence that accepting draws from.
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
-WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relname <> 'schema_migration'
-  AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'));
+WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
+  WHEN relname = 'schema_migration' THEN true
+  WHEN relname = 'message_history_history_id_seq' THEN has_sequence_privilege(oid, 'USAGE')
+  WHEN relkind = 'r' THEN has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                          AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+  ELSE true END;
 
 -- ping: whether anybody answers.
 SELECT 1;
