@@ -13,6 +13,7 @@ import pytest
 from claudemesh.broker.store.base import Accepted, Existing, NewSend
 from claudemesh.broker.store.postgres import PostgresStore, pools
 from claudemesh.runtime.errors import StorageUnavailable
+from tests.integration.postgres.shared import watching
 from tests.support.postgres import Server, empty_database, shared_server
 from tests.support.stores import NOW, World, member, new_mesh
 
@@ -58,6 +59,38 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> 
             assert [send.key in found for send in asked] == [isinstance(one, Existing) for one in again]
             owed = await w.owed(owner, 100_000)
             assert sorted(owed) == sorted(send.broker_message_id for send in asked)
+            await store.close()
+    finally:
+        server.remove()
+
+
+async def test_a_wait_for_a_standby_that_is_cancelled_is_no_acknowledgement() -> None:
+    """The server then commits here with a warning, and the standby may not have it: ask again."""
+    server = Server()
+    server.start()
+    try:
+        async with empty_database(server) as url, watching(url) as operator:
+            store = PostgresStore(url)
+            await store.open()
+            mesh = new_mesh()
+            owner = member(mesh.id, "alice", role="owner")
+            await store.mesh_create(mesh, owner)
+            w = World(store, mesh, owner)
+            await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'")
+            await operator.execute("SELECT pg_reload_conf()")
+            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            cancelled = False
+            # The server takes the setting up when it gets to it: until then commits do not wait.
+            while not cancelled:
+                send = w.dm(owner, owner)
+                call = asyncio.ensure_future(store.accept([send], NOW))
+                while not call.done() and not cancelled:
+                    cancelled = bool(await operator.fetch(cancel))
+            with pytest.raises(StorageUnavailable, match="warning"):
+                await call
+            await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await operator.execute("SELECT pg_reload_conf()")
+            assert isinstance((await store.accept([send], NOW))[0], Existing)
             await store.close()
     finally:
         server.remove()
