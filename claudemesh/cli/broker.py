@@ -81,6 +81,7 @@ async def _serve(settings: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await running.start()
-    output.note(f"broker at {running.url}, data in {settings.data_dir}")
+    place = settings.data_dir if settings.database_url is None else "Postgres"
+    output.note(f"broker at {running.url}, data in {place}")
     await stop.wait()
     await running.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -68,7 +69,7 @@ def _is_called(peer: dict[str, Any], name: str) -> bool:
 
 def _has_message(client: LocalClient, message_id: str) -> bool:
     try:
-        row = client.get(f"/v1/outbox/{message_id}")
+        row = client.get(f"/v1/outbox/{quote(message_id, safe='')}")
     except ApiError as error:
         if error.status != 404:
             raise

@@ -98,7 +98,7 @@ def test_the_first_ten_minutes(hosts: tuple[Host, Host]) -> None:
     # The one difference: a port of this test's own, and waiting as a person does for the broker's first line.
     first = first.replace(
         "claudemesh broker up &",
-        'claudemesh broker up > "$HOME/log" 2>&1 &\necho $! > "$HOME/../broker.pid"\n'
+        f'"{sys.executable}" "{_PYZ}" broker up > "$HOME/log" 2>&1 &\necho $! > "$HOME/../broker.pid"\n'
         'until grep -q "broker at" "$HOME/log"; do read -rt 0.1 <> <(:) || :; done',
     ).replace("mesh create team", f"mesh create team --broker ws://127.0.0.1:{port}")
     link = re.search(r"claudemesh://join/\S+", one.run(first))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import itertools
 import random
+import signal
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from tests.support.audit import assert_contract, wait_received
+from tests.support.postgres import Server
 from tests.support.processes import Broker, Daemon, Mesh, mesh, until
 
 SENDS = 6
@@ -26,11 +28,35 @@ _numbers = itertools.count(1)
 def running() -> Generator[Mesh]:
     """One mesh for all of these; each test restarts the process that it kills."""
     with mesh("alice", "bob", "carol") as made:
-        alice = made.daemons["alice"]
-        assert alice.request("POST", "/v1/topic/create", {"topic": "news"})[0] in (200, 201)
-        for name in ("bob", "carol"):
-            assert made.daemons[name].request("POST", "/v1/topic/subscribe", {"topic": "news"})[0] == 200
+        subscribe(made)
         yield made
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[Server]:
+    """A Postgres of this module's own."""
+    made = Server()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="module")
+def on_postgres(server: Server) -> Generator[Mesh]:
+    """The same mesh, its broker on that Postgres."""
+    with mesh("alice", "bob", "carol", database_url=server.url()) as made:
+        subscribe(made)
+        yield made
+
+
+def subscribe(made: Mesh) -> None:
+    """Make the topic `news`, with bob and carol as its subscribers."""
+    alice = made.daemons["alice"]
+    assert alice.request("POST", "/v1/topic/create", {"topic": "news"})[0] in (200, 201)
+    for name in ("bob", "carol"):
+        assert made.daemons[name].request("POST", "/v1/topic/subscribe", {"topic": "news"})[0] == 200
 
 
 class Victim:
@@ -114,6 +140,29 @@ def test_a_daemon_killed_on_the_receive_path_has_each_message_once(running: Mesh
 def test_a_broker_killed_during_accept_has_all_five_side_effects_or_none(running: Mesh, point: str) -> None:
     """One broker id per send; no dedupe row without its message, history and deliveries."""
     strike(running, running.broker, f"{point}=kill@1")
+
+
+# The steps between are the database's own: tests/contract stops it there.
+@pytest.mark.parametrize("point", ["a1", "a2", "a9", "a10", "p1", "p2"])
+def test_a_broker_on_postgres_killed_during_accept_keeps_the_contract(on_postgres: Mesh, point: str) -> None:
+    """The same promises, with the data in another process."""
+    strike(on_postgres, on_postgres.broker, f"{point}=kill@1")
+
+
+def test_a_database_killed_under_a_broker_keeps_the_contract(on_postgres: Mesh, server: Server) -> None:
+    """The broker waits for it and goes on; what was answered 202 meanwhile arrives once."""
+    alice, bob = on_postgres.daemons["alice"], on_postgres.daemons["bob"]
+    ids = []
+    for number in range(30):
+        if number % 10 == 5:
+            server.stop(signal.SIGQUIT)
+        if number % 10 == 8:
+            server.start()
+        message_id = f"outage-{number}"
+        assert alice.send("bob", "text", client_message_id=message_id)[0] in (200, 202)
+        ids.append(message_id)
+    assert on_postgres.broker.running
+    assert_contract(on_postgres, alice, [bob], ids)
 
 
 def test_a_daemon_killed_twice_on_the_send_path_still_converges(running: Mesh) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.postgres import PostgresStore, opening
+from claudemesh.broker.store.postgres import schema as schema_module
+from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.schema import migrate
 from claudemesh.runtime.errors import SchemaTooNew
-from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.migrations import Migration, load_migrations
 from tests.support.postgres import empty_database, sql
 
@@ -147,3 +149,19 @@ async def test_an_empty_schema_that_somebody_made_for_us_is_used() -> None:
         await sql(url, "CREATE SCHEMA mesh", "SELECT 1")
         await opened(url)
         assert (await schema(url)).splitlines() == EXPECTED.read_text().splitlines()
+
+
+async def test_a_migration_that_does_not_end_is_not_awaited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A supervisor starts the broker again; nothing was changed."""
+    monkeypatch.setitem(opening._PATIENT, "lock_timeout", "50")
+    async with empty_database() as url:
+        connection = await asyncpg.connect(url)
+        async with connection.transaction():
+            await connection.execute(QUERIES["migration_lock"], schema_module._LOCK)
+            with pytest.raises(ExitWith) as caught:
+                await opened(url)
+        await connection.close()
+        assert (caught.value.code, caught.value.error) == (TEMPORARY, "database_busy")
+        await opened(url)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import asyncpg
+
+from claudemesh.protocol.ids import ulid_from_bytes
 from tests.support.processes import Daemon, Mesh, until
 
 
@@ -19,8 +24,23 @@ def rows(path: Path, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
 
 
 def broker_rows(mesh: Mesh, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
-    """Read from the broker's database."""
-    return rows(mesh.broker.data / "broker.db", query, *arguments)
+    """Read from the broker's database, whichever it has."""
+    if mesh.broker.database_url is None:
+        return rows(mesh.broker.data / "broker.db", query, *arguments)
+    return asyncio.run(_postgres_rows(mesh.broker.database_url, query))
+
+
+async def _postgres_rows(url: str, query: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url, server_settings={"search_path": "mesh"})
+    try:
+        found = await connection.fetch(query)
+    finally:
+        await connection.close()
+    # Messages are UUIDs there, ULIDs everywhere else.
+    return [
+        tuple(ulid_from_bytes(value.bytes) if isinstance(value, UUID) else value for value in row)
+        for row in found
+    ]
 
 
 def wait_done(sender: Daemon, ids: list[str]) -> None:

@@ -111,14 +111,17 @@ class Process:
 
 
 class Broker(Process):
-    """An embedded broker on a port of its own, the same after every restart."""
+    """A broker on a port of its own, the same after every restart; embedded, or on a Postgres."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database_url: str | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.data = root / "broker"
+        self.database_url = database_url
         arguments = ["broker", "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", str(self.data)]
+        if database_url is not None:
+            arguments += ["--database-url", database_url]
         super().__init__(arguments, root / "broker-home", root / "broker.log")
         self.url = f"ws://127.0.0.1:{self.port}"
         # The certificate that it shows, if it speaks TLS.
@@ -213,9 +216,9 @@ class Mesh:
 
     slug = "demo"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, database_url: str | None = None) -> None:
         self.root = root
-        self.broker = Broker(root)
+        self.broker = Broker(root, database_url)
         self.daemons: dict[str, Daemon] = {}
 
     def cli(self, daemon: Daemon, *arguments: str, prefix: Sequence[str] = ()) -> str:
@@ -260,11 +263,11 @@ class Mesh:
 
 
 @contextmanager
-def mesh(*names: str, start: bool = True) -> Generator[Mesh]:
+def mesh(*names: str, start: bool = True, database_url: str | None = None) -> Generator[Mesh]:
     """A mesh with these members, all of them started and connected unless told otherwise."""
     # A short folder: a socket path has at most 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="cm-"))
-    made = Mesh(root)
+    made = Mesh(root, database_url)
     try:
         made.broker.start()
         made.broker.ready()

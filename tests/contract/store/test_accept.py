@@ -56,6 +56,55 @@ async def test_within_a_batch_the_first_of_an_id_wins(engine: str) -> None:
             assert outcome.row.history_id == first.history_id
 
 
+async def test_within_a_batch_a_refusal_leaves_its_id_to_the_next(engine: str) -> None:
+    """The first of an id that is not refused wins, and the later ones get its row."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        sends = [
+            w.post(w.owner, "nowhere", client_message_id="x"),
+            w.post(w.owner, "nowhere", client_message_id="x"),
+            w.dm(w.owner, bob, client_message_id="y"),
+            w.dm(w.owner, bob, client_message_id="x"),
+            w.dm(w.owner, bob, client_message_id="x"),
+            w.post(w.owner, "nowhere", client_message_id="x"),
+        ]
+        outcomes = await w.store.accept(sends, NOW)
+        assert outcomes[:2] == [Refused("destination_not_found")] * 2
+        assert [type(outcome) for outcome in outcomes[2:4]] == [Accepted, Accepted]
+        for outcome in outcomes[4:]:
+            assert isinstance(outcome, Existing)
+            assert outcome.row.broker_message_id == sends[3].broker_message_id
+        assert await w.owed(bob) == [sends[2].broker_message_id, sends[3].broker_message_id]
+
+
+async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
+    """Nor is one of another mesh; the neighbours do not notice."""
+    async with world(engine) as w:
+        strange = "01899e2d-0000-7000-8000-00000000ffff"
+        sends = [w.dm(w.owner, w.owner) for _ in range(3)]
+        sends[0] = replace(sends[0], key=replace(sends[0].key, mesh_id=strange))
+        sends[1] = replace(sends[1], key=replace(sends[1].key, sender_member_id=strange))
+        outcomes = await w.store.accept(sends, NOW)
+        assert outcomes[:2] == [Refused("not_a_member")] * 2
+        assert isinstance(outcomes[2], Accepted)
+
+
+async def test_a_queue_is_no_destination_yet(engine: str) -> None:
+    """Neither as a queue nor as a topic of that name."""
+    async with world(engine) as w:
+        await w.store.topic_create(w.mesh.id, "work", "queue", w.owner.id, NOW)
+        sends = [w.post(w.owner, "work"), w.post(w.owner, "work", destination_kind="queue")]
+        assert await w.store.accept(sends, NOW) == [Refused("destination_not_found")] * 2
+
+
+async def test_a_batch_of_nothing_is_nothing(engine: str) -> None:
+    """Neither an error nor a transaction."""
+    async with world(engine) as w:
+        assert list(await w.store.accept([], NOW)) == []
+        assert await w.store.lookup([]) == {}
+        assert await w.store.acknowledge([]) == 0
+
+
 async def test_an_id_belongs_to_its_sender(engine: str) -> None:
     """Two senders may use the same one; both messages are accepted."""
     async with world(engine) as w:

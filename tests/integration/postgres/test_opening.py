@@ -19,6 +19,7 @@ from tests.support.postgres import PASSWORD_USER, Server, empty_database, shared
 from tests.support.stores import NOW, World, member, new_mesh
 
 SECRET = "hunter2hunter2"
+_GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mesh TO {}"
 
 
 async def refused(url: str) -> ExitWith:
@@ -94,6 +95,10 @@ async def test_missing_rights_are_said() -> None:
         ending = await refused(as_guest)
         assert (ending.code, ending.error) == (PERMISSION, "database_rights_missing")
         assert "delivery_queue" in ending.message
+        await sql(url, _GRANT.format("guest"), "SELECT 1")
+        ending = await refused(as_guest)
+        assert (ending.code, ending.error) == (PERMISSION, "database_rights_missing")
+        assert "may not use message_history_history_id_seq" in ending.message
 
 
 async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
@@ -106,8 +111,8 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         await sql(
             url,
             """GRANT USAGE ON SCHEMA mesh TO server;
-               GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mesh TO server;
                GRANT USAGE ON ALL SEQUENCES IN SCHEMA mesh TO server""",
+            _GRANT.format("server"),
             "SELECT 1",
         )
         store = PostgresStore(url.replace("postgres@", "server@"))
@@ -118,6 +123,16 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         [outcome] = await store.accept([World(store, mesh, owner).dm(owner, owner)], NOW)
         await store.close()
         assert isinstance(outcome, Accepted)
+
+
+async def test_a_database_that_cannot_hold_every_text_is_refused() -> None:
+    """Names and summaries are UTF-8."""
+    there = shared_server()
+    create = "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    await sql(there.url(), "DROP DATABASE IF EXISTS latin")
+    await sql(there.url(), create)
+    ending = await refused(there.url("latin"))
+    assert (ending.code, ending.error) == (CONFIGURATION, "database_encoding")
 
 
 async def test_unlogged_tables_are_refused() -> None:

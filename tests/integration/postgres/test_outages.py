@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.store.base import Accepted, Existing, NewSend
-from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.postgres import PostgresStore, pools
 from claudemesh.runtime.errors import StorageUnavailable
+from tests.integration.postgres.shared import watching
 from tests.support.postgres import Server, empty_database, shared_server
 from tests.support.stores import NOW, World, member, new_mesh
 
@@ -63,12 +64,45 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> 
         server.remove()
 
 
+async def test_a_wait_for_a_standby_that_is_cancelled_is_no_acknowledgement() -> None:
+    """The server then commits here with a warning, and the standby may not have it: ask again."""
+    server = Server()
+    server.start()
+    try:
+        async with empty_database(server) as url, watching(url) as operator:
+            store = PostgresStore(url)
+            await store.open()
+            mesh = new_mesh()
+            owner = member(mesh.id, "alice", role="owner")
+            await store.mesh_create(mesh, owner)
+            w = World(store, mesh, owner)
+            await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'")
+            await operator.execute("SELECT pg_reload_conf()")
+            cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            cancelled = False
+            # The server takes the setting up when it gets to it: until then commits do not wait.
+            while not cancelled:
+                send = w.dm(owner, owner)
+                call = asyncio.ensure_future(store.accept([send], NOW))
+                while not call.done() and not cancelled:
+                    cancelled = bool(await operator.fetch(cancel))
+            with pytest.raises(StorageUnavailable, match="warning"):
+                await call
+            await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            await operator.execute("SELECT pg_reload_conf()")
+            assert isinstance((await store.accept([send], NOW))[0], Existing)
+            await store.close()
+    finally:
+        server.remove()
+
+
 class Link:
-    """A way to the server that can be made to swallow its answers, and then to break."""
+    """A way to the server that can be made to swallow its answers, or everything, and to break."""
 
     def __init__(self, server: Path) -> None:
         self._server = server
         self.swallowing = False
+        self.silent = False
         self._writers: list[asyncio.StreamWriter] = []
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,7 +114,7 @@ class Link:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
-                if not (answers and self.swallowing):
+                if not self.silent and not (answers and self.swallowing):
                     writer.write(data)
         writer.close()
 
@@ -129,3 +163,32 @@ async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unkno
         assert (await w.owed(owner)).count(send.broker_message_id) == 1
         await store.close()
         await watcher.close()
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is gone without a word, as behind a broken network: bounded, unknown, and then healed."""
+    monkeypatch.setattr(pools, "_COMMAND_S", 0.2)
+    monkeypatch.setattr(pools, "_ACQUIRE_S", 0.5)
+    async with empty_database() as url, link_to(tmp_path) as link:
+        store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)))
+        await store.open()
+        mesh = new_mesh()
+        owner = member(mesh.id, "alice", role="owner")
+        await store.mesh_create(mesh, owner)
+        w = World(store, mesh, owner)
+        await store.accept([w.dm(owner, owner)], NOW)
+        sends = [w.dm(owner, owner) for _ in range(3)]
+        link.silent = True
+        async with asyncio.timeout(20):
+            for send in sends:
+                with pytest.raises(StorageUnavailable):
+                    await store.accept([send], NOW)
+            with pytest.raises(StorageUnavailable):
+                await store.ping()
+        link.silent = False
+        async with asyncio.timeout(20):
+            outcomes = await store.accept(sends, NOW)
+        assert [type(outcome) for outcome in outcomes] == [Accepted] * 3
+        await store.close()

@@ -15,6 +15,7 @@ from claudemesh.runtime.errors import (
 )
 
 UNIQUE_VIOLATION = "23505"
+QUERY_CANCELED = "57014"
 # Serialization failure, deadlock, lock timeout: rolled back whole, and likely to pass the next time.
 TRANSIENT = frozenset({"40001", "40P01", "55P03"})
 
@@ -50,7 +51,7 @@ def translated(error: Exception) -> StorageError | None:
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return None
     if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
-        return StorageUnavailable(f"the database did not answer: {type(error).__name__}: {error}")
+        return StorageUnavailable(f"the database did not answer: {type(error).__name__}: {text_of(error)}")
     return None
 
 
@@ -59,12 +60,17 @@ def _by_state(error: asyncpg.PostgresError) -> StorageError | None:
     if state == _DISK_FULL:
         return StorageFull("the database's disk is full: free some space, it goes on by itself")
     if state in _CORRUPT:
-        return StorageCorrupt(f"the database is damaged: {error}")
+        return StorageCorrupt(f"the database is damaged: {text_of(error)}")
     if state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES:
-        return StorageUnavailable(f"the database did not do it ({state}): {error}")
+        return StorageUnavailable(f"the database did not do it ({state}): {text_of(error)}")
     return None
 
 
-def state_of(error: BaseException) -> str | None:
+def state_of(error: BaseException | None) -> str | None:
     """Return the SQLSTATE of an error, if it has one."""
     return error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+
+
+def text_of(error: Exception) -> str:
+    """Return what an error says, without the server's details: those may quote a row, body and all."""
+    return str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)

@@ -6,18 +6,26 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.postgres.errors import text_of
 from claudemesh.broker.store.postgres.pools import CONNECT_S, SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.schema import migrate
-from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, UNAVAILABLE, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 
 log = get_logger("broker.postgres")
 
 _OLDEST = 140_000
+# The second keeps bytes as they come, and ours are UTF-8.
+_ENCODINGS = ("UTF8", "SQL_ASCII")
 # Migrating may take its time, whatever the role's own settings say.
-_PATIENT = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+_PATIENT = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # As long as another process may take for it before this one gives up.
+    "lock_timeout": "60000",
+}
 
 
 async def prepare_database(database_url: str, *, allow_unsafe: bool) -> None:
@@ -48,6 +56,12 @@ async def _check_server(connection: Any, allow_unsafe: bool) -> None:
         raise ExitWith(
             CONFIGURATION, "database_too_old", "claudemesh needs Postgres 14 or newer: upgrade the server"
         )
+    if state["encoding"] not in _ENCODINGS:
+        raise ExitWith(
+            CONFIGURATION,
+            "database_encoding",
+            f"the database holds text as {state['encoding']}: make one with ENCODING 'UTF8' from template0",
+        )
     if state["standby"]:
         raise ExitWith(
             UNAVAILABLE,
@@ -62,7 +76,7 @@ async def _check_server(connection: Any, allow_unsafe: bool) -> None:
 async def _check_tables(connection: Any, allow_unsafe: bool) -> None:
     forbidden = await connection.fetchval(_Q["forbidden_tables"])
     if forbidden:
-        raise _rights(f"it may not read and write {forbidden}")
+        raise _rights(f"it may not use {forbidden}")
     unlogged = await connection.fetchval(_Q["unlogged_tables"])
     if unlogged:
         _refuse_unsafe(f"a crash would empty the unlogged tables {unlogged}", "log them", allow_unsafe)
@@ -95,7 +109,11 @@ def _said(error: Exception) -> ExitWith:
             "there is no such database: create it, or correct --database-url",
         )
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return _rights(str(error))
+        return _rights(text_of(error))
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return ExitWith(
+            TEMPORARY, "database_busy", "another process is migrating the database: start again in a while"
+        )
     # A URL that does not parse may quote a part of itself: its text is not repeated.
     if isinstance(error, ValueError) and not isinstance(error, (OSError, asyncpg.PostgresError)):
         return ExitWith(
@@ -115,7 +133,7 @@ def _rights(why: str) -> ExitWith:
 
 
 def _unreachable(error: Exception) -> ExitWith:
-    why = str(error) or type(error).__name__
+    why = text_of(error) or type(error).__name__
     return ExitWith(
         UNAVAILABLE,
         "database_unreachable",

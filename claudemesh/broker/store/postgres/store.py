@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,13 @@ from claudemesh.broker.store.base import (
     TopicRow,
 )
 from claudemesh.broker.store.postgres import accepting, joining, retention
-from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
+from claudemesh.broker.store.postgres.errors import (
+    QUERY_CANCELED,
+    TRANSIENT,
+    UNIQUE_VIOLATION,
+    state_of,
+    text_of,
+)
 from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
@@ -214,40 +221,45 @@ class PostgresStore:
         return dict(accepting.dedupe_of(row) for row in rows)
 
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        """Carry a batch through B2 and B3, one commit; when it fails as a whole, one by one."""
+        """Carry a batch through B2 and B3, one commit; when it fails as a whole, in smaller ones."""
         outcomes: dict[int, AcceptOutcome] = {}
-        waiting = list(range(len(sends)))
         # The function wants keys that differ: a second send of a key follows the first, or tries after it.
-        while waiting:
-            first: dict[SendKey, int] = {}
-            for index in waiting:
-                first.setdefault(sends[index].key, index)
-            batch = list(first.values())
-            found = await self._accept([sends[index] for index in batch], now_ms)
-            outcomes.update(zip(batch, found, strict=True))
-            again = []
-            for index in waiting:
-                if index not in outcomes:
-                    leader = first[sends[index].key]
-                    outcome = accepting.follow(sends[leader], outcomes[leader], sends[index])
-                    if outcome is None:
-                        again.append(index)
-                    else:
-                        outcomes[index] = outcome
-            waiting = again
+        queues: dict[SendKey, deque[int]] = {}
+        for index, send in enumerate(sends):
+            queues.setdefault(send.key, deque()).append(index)
+        while queues:
+            heads = [queue.popleft() for queue in queues.values()]
+            found = await self._accept([sends[head] for head in heads], now_ms)
+            for head, outcome in zip(heads, found, strict=True):
+                outcomes[head] = outcome
+                queue = queues[sends[head].key]
+                while queue and (same := accepting.follow(sends[head], outcome, sends[queue[0]])):
+                    outcomes[queue.popleft()] = same
+            queues = {key: queue for key, queue in queues.items() if queue}
         return [outcomes[index] for index in range(len(sends))]
 
     async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         try:
             outcomes = await self._accept_at_once(sends, now_ms)
-        except StorageError:
-            raise
+        except StorageError as error:
+            # Rolled back, for it took too long: it may have been too many recipients at once.
+            if len(sends) == 1 or state_of(error.__cause__) != QUERY_CANCELED:
+                raise
+            return await self._accept_in_parts(sends, now_ms, len(sends) // 2)
         except (asyncpg.PostgresError, ValueError) as error:
             if len(sends) == 1:
-                return [Failed(f"{type(error).__name__}: {error}")]
-            return [outcome for send in sends for outcome in await self._accept([send], now_ms)]
+                return [Failed(f"{type(error).__name__}: {text_of(error)}")]
+            return await self._accept_in_parts(sends, now_ms, 1)
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
             failpoint("a9")
+        return outcomes
+
+    async def _accept_in_parts(
+        self, sends: Sequence[NewSend], now_ms: int, size: int
+    ) -> Sequence[AcceptOutcome]:
+        outcomes: list[AcceptOutcome] = []
+        for start in range(0, len(sends), size):
+            outcomes += await self._accept(sends[start : start + size], now_ms)
         return outcomes
 
     async def _accept_at_once(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:

@@ -37,8 +37,11 @@ SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
 -- earlier_keys: rotated-out keys of some members, oldest first.
-SELECT member_id, ed25519_pubkey FROM mesh.member_key
-WHERE mesh_id = $1 AND member_id = ANY ($2::uuid[]) AND state = 'rotated_out' ORDER BY created_at;
+SELECT k.member_id, k.ed25519_pubkey FROM unnest($2::uuid[]) AS w (id)
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.member_key AS e
+  WHERE e.member_id = w.id AND e.mesh_id = $1 AND e.state = 'rotated_out' OFFSET 0) AS k
+ORDER BY k.created_at;
 
 -- member_set_profile: change what is given.
 UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),
@@ -188,17 +191,20 @@ INSERT INTO mesh.schema_migration (version) VALUES ($1);
 -- server_state: what the server promises, and whether it writes at all.
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby,
        current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-       current_setting('synchronous_commit') AS synchronous_commit;
+       current_setting('synchronous_commit') AS synchronous_commit, current_setting('server_encoding') AS encoding;
 
 -- unlogged_tables: tables of ours that a crash would empty.
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
 WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relpersistence <> 'p';
 
--- forbidden_tables: tables of ours that this role may not use.
+-- forbidden_tables: what this role may not read and write, and the sequence that accepting draws from.
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
-WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relname <> 'schema_migration'
-  AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'));
+WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
+  WHEN relname = 'schema_migration' THEN true
+  WHEN relname = 'message_history_history_id_seq' THEN has_sequence_privilege(oid, 'USAGE')
+  WHEN relkind = 'r' THEN has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                          AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+  ELSE true END;
 
 -- ping: whether anybody answers.
 SELECT 1;

@@ -99,10 +99,11 @@ BEGIN
   END IF;
 
   RETURN QUERY
-  WITH found AS (
+  WITH found AS MATERIALIZED (
     SELECT w.*,
-           (SELECT s.id FROM mesh.member AS s
-            WHERE s.id = w.sender AND s.mesh_id = w.mesh_id AND s.status = 'active') AS active_sender,
+           -- By the id alone: with the mesh as a second condition another index could seem as good.
+           (SELECT s.mesh_id = w.mesh_id AND s.status = 'active' FROM mesh.member AS s
+            WHERE s.id = w.sender) AS active_sender,
            CASE w.kind WHEN 'dm' THEN (
              SELECT r.id FROM mesh.member_key AS k JOIN mesh.member AS r ON r.id = k.member_id
              WHERE k.mesh_id = w.mesh_id AND k.ed25519_pubkey = decode(w.ref, 'hex')
@@ -115,9 +116,9 @@ BEGIN
                                  envelope, send)
     WHERE w.number = ANY (claimed)
   ),
-  verdict AS (
+  verdict AS MATERIALIZED (
     SELECT f.*,
-           CASE WHEN f.active_sender IS NULL THEN 'not_a_member'
+           CASE WHEN f.active_sender IS NOT TRUE THEN 'not_a_member'
                 -- A queue is not found either: its fan-out does not exist yet, so nobody is promised anything.
                 WHEN f.dm_recipient IS NULL AND f.topic IS NULL THEN 'destination_not_found' END AS refusal
     FROM found AS f

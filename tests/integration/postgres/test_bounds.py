@@ -1,0 +1,111 @@
+"""Nothing waits for ever: locks, statements, connections (faults.md, 39, 44 and 45)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from claudemesh.broker.store.base import Accepted
+from claudemesh.broker.store.postgres import PostgresStore, pools
+from claudemesh.runtime.errors import StorageFull, StorageUnavailable
+from tests.integration.postgres.shared import shared
+from tests.support.stores import NOW, World
+
+
+async def test_a_lock_that_is_never_given_up_ends_in_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried a bounded number of times; afterwards the store serves on."""
+    monkeypatch.setitem(pools._BOUNDS, "lock_timeout", "20")
+    async with shared() as s:
+        send = s.one.dm(s.one.owner, s.bob, client_message_id="x")
+        async with s.connection.transaction():
+            await s.call_accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")])
+            with pytest.raises(StorageUnavailable, match="55P03"):
+                await s.one.store.accept([send], NOW)
+            [other] = await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+            assert isinstance(other, Accepted)
+
+
+async def test_a_batch_that_takes_too_long_is_carried_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with too many recipients at once: halves until they fit, every message in its order."""
+    monkeypatch.setitem(pools._BOUNDS, "statement_timeout", "400")
+    async with shared() as s:
+        await _slow_down(s.connection, "0.05")
+        sends = [s.one.dm(s.one.owner, s.bob) for _ in range(12)]
+        outcomes = await s.one.store.accept(sends, NOW)
+        numbers = [outcome.history_id for outcome in outcomes if isinstance(outcome, Accepted)]
+        assert len(numbers) == 12
+        assert numbers == sorted(numbers)
+        assert await s.one.owed(s.bob) == [send.broker_message_id for send in sends]
+
+
+async def test_a_message_that_takes_too_long_is_transient_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server ends it; no part of it stays."""
+    monkeypatch.setitem(pools._BOUNDS, "statement_timeout", "50")
+    async with shared() as s:
+        await _slow_down(s.connection, "10")
+        with pytest.raises(StorageUnavailable, match="57014"):
+            await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+        for table in ("client_message_dedupe", "message_queue", "message_history", "delivery_queue"):
+            assert await s.count(table) == 0
+
+
+async def test_a_full_disk_is_said_as_such() -> None:
+    """The broker tells its daemons, and goes on once there is space."""
+    async with shared() as s:
+        await s.connection.execute(
+            """CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$"""
+        )
+        await s.connection.execute(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON mesh.message_queue EXECUTE FUNCTION full_disk()"
+        )
+        send = s.one.dm(s.one.owner, s.bob)
+        with pytest.raises(StorageFull):
+            await s.one.store.accept([send], NOW)
+        await s.connection.execute("DROP TRIGGER full_disk ON mesh.message_queue")
+        assert isinstance((await s.one.store.accept([send], NOW))[0], Accepted)
+
+
+async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait is bounded; readers and senders have pools of their own."""
+    monkeypatch.setattr(pools, "_ACQUIRE_S", 0.1)
+    async with shared() as s:
+        sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
+        async with s.gate("delivery_queue"):
+            calls = [asyncio.ensure_future(s.one.store.accept([send], NOW)) for send in sends]
+            await s.waiting(len(sends))
+            with pytest.raises(StorageUnavailable):
+                await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+            await s.one.store.ping()
+        for call in calls:
+            assert isinstance((await call)[0], Accepted)
+
+
+async def test_a_store_closes_while_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What still runs is cut off."""
+    monkeypatch.setattr(pools, "_CLOSE_S", 0.1)
+    async with shared() as s:
+        store = PostgresStore(s.url)
+        await store.open()
+        w = World(store, s.one.mesh, s.one.owner)
+        async with s.gate("delivery_queue"):
+            call = asyncio.ensure_future(store.accept([w.dm(w.owner, s.bob)], NOW))
+            await s.waiting()
+            await store.close()
+            with pytest.raises(StorageUnavailable):
+                await call
+
+
+async def _slow_down(connection: Any, seconds: str) -> None:
+    """Let every delivery take its time."""
+    await connection.execute(
+        f"""CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$"""
+    )
+    await connection.execute(
+        "CREATE TRIGGER slow BEFORE INSERT ON mesh.delivery_queue FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
