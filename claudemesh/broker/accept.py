@@ -17,7 +17,7 @@ from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.delivery import Push, deliver_tail
 from claudemesh.broker.hub import Hub
-from claudemesh.broker.limiter.base import Limiter
+from claudemesh.broker.limiter.base import Count, Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import (
     Accepted,
@@ -192,7 +192,9 @@ class Acceptor:
         self._metrics.accept_batch.observe(len(batch))
         found = await self._store.lookup({submission.key for submission in batch})
         failpoint("a1")
-        decided = [await self._decide(submission, found.get(submission.key)) for submission in batch]
+        decided = await self._limit(
+            [(submission, self._decide(submission, found.get(submission.key))) for submission in batch]
+        )
         failpoint("a2")
         sends = [send for send in decided if isinstance(send, NewSend)]
         outcomes = iter(await self._store.accept(sends, self._clock.wall_ms()) if sends else ())
@@ -211,26 +213,42 @@ class Acceptor:
             asyncio.get_running_loop().call_soon(self._publish, pushes)
         return results
 
-    async def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
-        """Return what to write, or the answer: from B0's row, B1's verdict, or the limiter, in this order."""
+    async def _limit(
+        self, decided: Sequence[tuple[Submission, Answer | NewSend]]
+    ) -> Sequence[Answer | NewSend]:
+        """Ask the limiter once for all that is still to be written; what it refuses is answered."""
+        counts = [
+            Count(
+                submission.sender.mesh_id,
+                submission.sender.member_id,
+                submission.key.client_message_id,
+                submission.sender.rate_limit_per_minute,
+            )
+            for submission, decision in decided
+            if isinstance(decision, NewSend)
+        ]
+        verdicts = iter(await self._limiter.consume(counts) if counts else ())
+        limited: list[Answer | NewSend] = []
+        for _, decision in decided:
+            if isinstance(decision, NewSend):
+                verdict = next(verdicts)
+                if not verdict.allowed:
+                    self._metrics.limiter_refused.inc()
+                    decision = answers.rate_limited(verdict.retry_after_ms)
+                else:
+                    self._metrics.limiter_allowed.inc()
+            limited.append(decision)
+        return limited
+
+    def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
+        """Return what to write, or the answer: from B0's row, or from B1's verdict."""
         if row is not None:
             return answers.existing(submission.key.client_message_id, submission.claimed, row)
         if isinstance(submission.verdict, ProtocolError):
             if submission.verdict.code == "fingerprint_drift":
                 self._metrics.fingerprint_drift.inc()
             return answers.of_error(submission.verdict)
-        sender = submission.sender
-        decision = await self._limiter.consume(
-            sender.mesh_id,
-            sender.member_id,
-            submission.key.client_message_id,
-            limit=sender.rate_limit_per_minute,
-        )
-        if decision.allowed:
-            self._metrics.limiter_allowed.inc()
-            return submission.verdict
-        self._metrics.limiter_refused.inc()
-        return answers.rate_limited(decision.retry_after_ms)
+        return submission.verdict
 
     def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
         client_message_id = submission.key.client_message_id

@@ -19,6 +19,7 @@ from claudemesh.broker.audit import Audit
 from claudemesh.broker.context import Context
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
+from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.listen import Listener
 from claudemesh.broker.metrics import BrokerMetrics
@@ -85,6 +86,7 @@ class Broker:
             _take_data_dir(self.settings.data_dir, stack)
             store = await _open_store(self.settings, stack)
             context = await self._assemble(store)
+            stack.push_async_callback(context.limiter.close)
             stack.push_async_callback(context.audit.close)
             stack.push_async_callback(context.presence.stop)
             await context.presence.start()
@@ -129,14 +131,21 @@ class Broker:
             return [None] * len(acks)
 
         audit = Audit(store, clock, metrics)
+        limiter: Limiter = MemoryLimiter(clock)
+        if settings.redis_url is not None:
+            # Imported here: the client is large, and a broker that stands alone needs none.
+            from claudemesh.broker.limiter.redis import RedisLimiter
+
+            limiter = RedisLimiter(settings.redis_url, clock, metrics)
         return Context(
             settings=settings,
             clock=clock,
             store=store,
             hub=hub,
+            limiter=limiter,
             acceptor=Acceptor(
                 store=store,
-                limiter=MemoryLimiter(clock),
+                limiter=limiter,
                 hub=hub,
                 clock=clock,
                 metrics=metrics,

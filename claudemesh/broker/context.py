@@ -10,6 +10,7 @@ from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
+from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.settings import BrokerSettings
@@ -34,6 +35,7 @@ class Context:
     clock: Clock
     store: Store
     hub: Hub
+    limiter: Limiter
     acceptor: Acceptor
     acks: Batcher[Ack, None]
     presence: Presence

@@ -30,7 +30,7 @@ class Health:
             await self._context.store.ping()
         except StorageError:
             return _not_ready("storage_unavailable", "the broker's database does not answer")
-        return JsonAnswer(200, {"status": "ready", "limiter": "memory"})
+        return JsonAnswer(200, {"status": "ready", "limiter": self._context.limiter.kind})
 
     async def metrics(self, request: Request) -> Response:
         """Answer with everything counted so far, for Prometheus."""

@@ -28,6 +28,7 @@ class BrokerMetrics:
         limiter = made.counter("rate_limit_decisions", "Limiter decisions", ("decision",))
         self.limiter_allowed = limiter.labels("allowed")
         self.limiter_refused = limiter.labels("refused")
+        self.limiter_unavailable = limiter.labels("unavailable")
         self.consumed_then_refused = made.counter(
             "rate_limit_consumed_then_b2_rejected", "Counted by the limiter, then refused in the transaction"
         )

@@ -51,6 +51,7 @@ class BrokerSettings:
     data_dir: Path = field(default_factory=lambda: default_data_dir(os.environ))
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     allow_unsafe_postgres: bool = False
+    redis_url: str | None = field(default=None, repr=False)  # likewise
     public_url: str | None = None
     admin_token: str | None = field(default=None, repr=False)
     tls_cert: str | None = None

@@ -45,6 +45,7 @@ def broker() -> None:
     default=None,
     help="Start although the server may lose acknowledged messages.",
 )
+@click.option("--redis-url", metavar="URL", help="A Redis or Valkey that several brokers limit rates with.")
 @click.option("--public-url", metavar="URL", help="The address that daemons dial, when behind a proxy.")
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak wss:// and https://.")
 @click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")

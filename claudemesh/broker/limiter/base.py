@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 WINDOW_S = 60
+
+Kind: TypeAlias = Literal["memory", "redis", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """An id that wants to be counted, and how many its mesh may have in a window."""
+
+    mesh_id: str
+    member_id: str
+    client_message_id: str
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,15 @@ ALLOWED = Decision(True)
 class Limiter(Protocol):
     """Counts sends per mesh in fixed windows of 60 s; an id that was counted in a window is free."""
 
-    async def consume(self, mesh_id: str, member_id: str, client_message_id: str, *, limit: int) -> Decision:
-        """Count an id once, or say that the window is full; a refused attempt is not counted."""
+    @property
+    def kind(self) -> Kind:
+        """Where it counts; `open` while it cannot, and lets everybody through."""
+        ...
+
+    async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
+        """Count each id once, in order, or say that the window is full; a refused one is not counted."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
         ...

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from claudemesh.broker.limiter.base import ALLOWED, WINDOW_S, Decision
+from claudemesh.broker.limiter.base import ALLOWED, WINDOW_S, Count, Decision, Kind
 from claudemesh.runtime.clock import Clock
 
 
 class MemoryLimiter:
     """Counts in memory. Holds at most each mesh's limit of ids, of the present window only."""
 
+    kind: Kind = "memory"
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._window = -1
         self._counted: dict[str, set[tuple[str, str]]] = {}
 
-    async def consume(self, mesh_id: str, member_id: str, client_message_id: str, *, limit: int) -> Decision:
-        """Count an id once, or say when the window ends."""
+    async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
+        """Count each id once, or say when the window ends."""
         now_s = self._clock.monotonic()
         window = int(now_s // WINDOW_S)
         if window != self._window:
             self._window = window
             self._counted.clear()
-        counted = self._counted.setdefault(mesh_id, set())
-        entry = (member_id, client_message_id)
+        full = Decision(False, max(1, math.ceil(((window + 1) * WINDOW_S - now_s) * 1000)))
+        return [ALLOWED if self._count(count) else full for count in counts]
+
+    async def close(self) -> None:
+        """Forget everything."""
+        self._counted.clear()
+
+    def _count(self, count: Count) -> bool:
+        counted = self._counted.setdefault(count.mesh_id, set())
+        entry = (count.member_id, count.client_message_id)
         if entry in counted:
-            return ALLOWED
-        if len(counted) >= limit:
-            return Decision(False, max(1, math.ceil(((window + 1) * WINDOW_S - now_s) * 1000)))
+            return True
+        if len(counted) >= count.limit:
+            return False
         counted.add(entry)
-        return ALLOWED
+        return True
