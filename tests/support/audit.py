@@ -55,10 +55,15 @@ def wait_done(sender: Daemon, ids: list[str]) -> None:
 
 def wait_received(receiver: Daemon, ids: list[str]) -> None:
     """Wait until every message is in the inbox."""
-    until(
-        lambda: set(ids) <= {item["client_message_id"] for item in receiver.inbox()},
-        f"{len(ids)} messages are in {receiver.name}'s inbox",
-    )
+
+    def all_there() -> bool:
+        assert receiver.running, receiver.log.read_text()[-3000:]
+        return set(ids) <= {item["client_message_id"] for item in receiver.inbox()}
+
+    try:
+        until(all_there, f"{len(ids)} messages are in {receiver.name}'s inbox")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; its log ends:\n{receiver.log.read_text()[-3000:]}") from error
 
 
 def assert_contract(mesh: Mesh, sender: Daemon, receivers: list[Daemon], ids: list[str]) -> None:

@@ -195,6 +195,6 @@ def test_a_feature_that_the_broker_lacks_ends_the_daemon_and_says_which(alice: D
 
 def test_what_is_stuck_is_listed_without_a_verb(alice: Daemon) -> None:
     """`daemon outbox`, with --failed or without, is the list."""
-    alice.send("alice", "to myself", client_message_id="mine")
+    assert alice.send("alice", "to myself", client_message_id="mine")[0] == 202
     assert "mine" in run(alice.home, "daemon", "outbox").out
     assert run(alice.home, "daemon", "outbox", "--failed", "--json").json["items"] == []
