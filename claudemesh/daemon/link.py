@@ -230,6 +230,12 @@ class Link:
                 return await self._serve(socket)
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
             return 0, f"cannot reach {self._membership.broker_url}: {str(error) or type(error).__name__}"
+        except ExitWith:
+            raise
+        except Exception as error:
+            # Whatever it is, a daemon that does not try again helps nobody: what is queued here is safe.
+            log.error("link_failed", error=repr(error), exc_info=error)
+            return 0, f"an unforeseen error on the link: {type(error).__name__}"
 
     async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
         session = Session("daemon")
