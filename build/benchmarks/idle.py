@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from benchmarks.lab import Lab
 from tests.support.processes import Broker, mesh
 from tests.support.wspeer import Peer, http_request, make_identity, new_id, owner_body
 
-_SECONDS = 5.0
+_SECONDS = 8.0
 _CONNECTIONS = 1000
 
 
@@ -60,5 +59,6 @@ def _resident_kb(pid: int) -> float:
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # Nanoseconds of each thread: the clock ticks of `stat` are as long as an idle daemon works in 3 s.
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9

@@ -34,18 +34,16 @@ class DaemonMetrics:
             ("direction",),
         )
         self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
-        self._requests = metrics.counter(
+        self._requests = metrics.tally(
             "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
         )
-        self._durations = metrics.histogram(
-            "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
-        )
+        self._durations = metrics.timings("ipc_duration_seconds", "How long they took", _BUCKETS, "endpoint")
 
     def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
         """Count a request of a local program; without seconds it is not timed."""
-        self._requests.labels(endpoint, str(status), transport).inc()
+        self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
-            self._durations.labels(endpoint).observe(seconds)
+            self._durations.observe(endpoint, seconds)
 
     def token_rotated(self) -> None:
         """Count a new bearer of the loopback."""

@@ -2,12 +2,65 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # A time of creation beside each counter doubles the page and tells nobody anything.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Tally(Collector):
+    """A counter that costs a dictionary's update; the library's own takes a lock, and looks labels up.
+
+    It is counted in one thread, the event loop's.
+    """
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def inc(self, *labels: str) -> None:
+        """Count one."""
+        self._counts[labels] = self._counts.get(labels, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Give what was counted to the exposition."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, count in self._counts.items():
+            family.add_metric(labels, count)
+        yield family
+
+
+class Timings(Collector):
+    """A histogram like `Tally`: finding the bucket and adding to it is all that an observation costs."""
+
+    def __init__(self, name: str, text: str, buckets: tuple[float, ...], label: str) -> None:
+        self._name, self._text, self._bounds, self._label = name, text, buckets, label
+        self._found: dict[str, tuple[list[int], list[float]]] = {}
+
+    def observe(self, label: str, seconds: float) -> None:
+        """Add one observation."""
+        found = self._found.get(label)
+        if found is None:
+            found = self._found[label] = ([0] * (len(self._bounds) + 1), [0.0])
+        found[0][bisect_left(self._bounds, seconds)] += 1
+        found[1][0] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the cumulative buckets to the exposition."""
+        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        names = [*(str(bound) for bound in self._bounds), "+Inf"]
+        for label, (counts, total) in self._found.items():
+            cumulative = zip(names, accumulate(counts), strict=True)
+            family.add_metric([label], [(name, float(count)) for name, count in cumulative], total[0])
+        yield family
 
 
 class Metrics:
@@ -30,6 +83,18 @@ class Metrics:
     ) -> Histogram:
         """Make a histogram with these upper bounds."""
         return Histogram(f"{self._prefix}_{name}", text, labels, registry=self._registry, buckets=buckets)
+
+    def timings(self, name: str, text: str, buckets: tuple[float, ...], label: str) -> Timings:
+        """Make a histogram for a hot path, by one label."""
+        made = Timings(f"{self._prefix}_{name}", text, buckets, label)
+        self._registry.register(made)
+        return made
+
+    def tally(self, name: str, text: str, labels: tuple[str, ...]) -> Tally:
+        """Make a counter for a hot path."""
+        made = Tally(f"{self._prefix}_{name}", text, labels)
+        self._registry.register(made)
+        return made
 
     def render(self) -> bytes:
         """Return everything in the text format."""
