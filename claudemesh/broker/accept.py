@@ -146,6 +146,8 @@ class Acceptor:
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[Submission, Answer] = Batcher(self._commit)
         self._last: asyncio.Future[Answer] | None = None
+        # Whether a commit's outcome is unknown since the last one that went well.
+        self._unsure = False
 
     def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[Answer], None]) -> None:
         """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
@@ -197,7 +199,7 @@ class Acceptor:
         )
         failpoint("a2")
         sends = [send for send in decided if isinstance(send, NewSend)]
-        outcomes = iter(await self._store.accept(sends, self._clock.wall_ms()) if sends else ())
+        outcomes = iter(await self._write(sends) if sends else ())
         results: list[Answer] = []
         pushes: list[tuple[Sender, NewSend, Accepted]] = []
         for submission, decision in zip(batch, decided, strict=True):
@@ -208,10 +210,21 @@ class Acceptor:
             if isinstance(outcome, Accepted) and outcome.deliveries:
                 pushes.append((submission.sender, decision, outcome))
             results.append(self._outcome(submission, decision, outcome))
+        if self._unsure:
+            self._unsure = False
+            asyncio.get_running_loop().call_soon(self._hub.refresh)
         if pushes:
             # In a step of its own: what goes wrong in a push must not make a committed send look failed.
             asyncio.get_running_loop().call_soon(self._publish, pushes)
         return results
+
+    async def _write(self, sends: Sequence[NewSend]) -> Sequence[AcceptOutcome]:
+        try:
+            return await self._store.accept(sends, self._clock.wall_ms())
+        except BaseException:
+            # It may have been committed all the same, and its retry is a duplicate that pushes nothing.
+            self._unsure = True
+            raise
 
     async def _limit(
         self, decided: Sequence[tuple[Submission, Answer | NewSend]]

@@ -97,6 +97,10 @@ class Connection:
         """Deliver what has just been committed."""
         self.membership.delivery.push(push)
 
+    def refresh(self) -> None:
+        """Look for deliveries that nobody told of."""
+        self.membership.delivery.refresh()
+
     def close(self, code: CloseCode, detail: str = "") -> None:
         """Close once what waits has left; never waits itself."""
         self._wire.close(code, detail)

@@ -170,6 +170,11 @@ class Flow:
         self._reading = False
         self._late.clear()
 
+    def distrust(self) -> None:
+        """Something may have been committed that nobody told of: read again, also behind a read under way."""
+        self._caught_up = False
+        self._stale = True
+
     def acknowledge(self, delivery_ids: Iterable[int]) -> None:
         """Free the window; until it is settled no read brings these rows back."""
         for delivery_id in delivery_ids:
@@ -180,8 +185,7 @@ class Flow:
         """Note what became of acknowledgements; those that failed are read and sent again."""
         self._acking.difference_update(delivery_ids)
         if not committed:
-            self._caught_up = False
-            self._stale = True
+            self.distrust()
 
     def _remember(self, push: Push, *, bounded: bool = True) -> None:
         identity = push.delivery_id
@@ -235,6 +239,11 @@ class Delivery:
     def push(self, push: Push) -> None:
         """Deliver what has just been committed."""
         self.flow.offer(push)
+        self.pump()
+
+    def refresh(self) -> None:
+        """Look into the store for what was not told."""
+        self.flow.distrust()
         self.pump()
 
     def pump(self) -> None:

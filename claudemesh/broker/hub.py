@@ -26,6 +26,7 @@ class Link(Protocol):
     def is_open(self) -> bool: ...
     def put(self, frame: str) -> None: ...
     def push(self, push: Push) -> None: ...
+    def refresh(self) -> None: ...
     def close(self, code: CloseCode, detail: str = "") -> None: ...
 
 
@@ -99,6 +100,12 @@ class Hub:
         """Hand a delivery to each of the recipient's connections; the store keeps it for the others."""
         for link in self.links(mesh_id, member_id):
             link.push(push)
+
+    def refresh(self) -> None:
+        """Let every connection look into the store for what it is owed."""
+        for link in self:
+            if link.is_open:
+                link.refresh()
 
     def tell(
         self, mesh_id: str, event: str, data: Mapping[str, object], *, besides: str | None = None

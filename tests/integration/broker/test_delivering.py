@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime.errors import StorageUnavailable
@@ -312,3 +315,27 @@ async def test_calls_with_bad_parameters_get_a_code_and_a_sentence() -> None:
                 assert error["code"] == code, (method, params)
                 assert error["message"]
             assert "ok" in await link.call("topic_list")
+
+
+async def test_a_message_whose_commit_nobody_heard_of_is_delivered_all_the_same() -> None:
+    """The retry is a duplicate, which pushes nothing; the recipient need not reconnect for it."""
+    async with running_broker() as broker:
+        owner = await create_mesh(broker)
+        bob = await join_mesh(owner, "bob")
+        store: Any = broker.context.store
+        accept = store.accept
+
+        async def cut_off(*given: Any) -> Any:
+            store.accept = accept
+            await accept(*given)
+            raise StorageUnavailable("the connection was lost behind the commit")
+
+        async with owner.connect() as sender, bob.connect() as receiver:
+            await receiver.settle()
+            store.accept = cut_off
+            envelope = owner.envelope(bob)
+            assert (await sender.request(envelope))["status"] == 503
+            again = await sender.request(envelope)
+            assert (again["status"], again["duplicate"]) == (200, True)
+            [delivery] = await asyncio.wait_for(receiver.deliveries(1), 10)
+            assert delivery["broker_message_id"] == again["broker_message_id"]

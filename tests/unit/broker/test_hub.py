@@ -25,6 +25,9 @@ class Recorder:
     def put(self, frame: str) -> None:
         self.frames.append(frame)
 
+    def refresh(self) -> None:
+        self.frames.append("refresh")
+
     def push(self, push: Push) -> None:
         self.pushed.append(push.delivery_id)
 
