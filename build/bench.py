@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, idle, path, postgres, reading, send
+from benchmarks import accept, cli, hooks, idle, path, postgres, reading, send
 from benchmarks.lab import Lab
 
 
@@ -53,6 +53,7 @@ ROWS = (
     Row("end to end, loaded", "messages/s", "accept in this round", ">=", 0.4, path.loaded),
     Row("events, 32 readers", "messages/s", "32 times one reader", ">=", 0.7, reading.fan_out),
     Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
+    Row("a hook per message", "runs/s", "the program by subprocess, 8 at a time", ">=", 0.7, hooks.rate),
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
     Row("idle daemon, memory", "MB", "60 MB", "<=", 1.0, idle.memory),
     Row("idle daemon, CPU", "% of a core", "0.3 %", "<=", 1.0, idle.cpu),

@@ -51,6 +51,22 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
             for quantile in ("0.50", "0.99")
         ),
     ),
+    (
+        "Hooks that ended",
+        "ops",
+        (("sum by (hook, exit) (rate(cm_daemon_hook_invocations_total[5m]))", "{{hook}} {{exit}}"),),
+    ),
+    (
+        "Hook duration",
+        "s",
+        tuple(
+            (
+                f"histogram_quantile({quantile}, sum by (le) (rate(cm_daemon_hook_duration_seconds_bucket[5m])))",
+                f"p{quantile[2:]}",
+            )
+            for quantile in ("0.50", "0.99")
+        ),
+    ),
     ("Not genuine", "short", (("cm_daemon_invalid_inbound_total", "{{instance}}"),)),
 )
 

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 _TIMEOUT_S = 60.0
 _ATTEMPTS = 6
+_CAPABILITY = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN")
+_HEADERS = {"Authorization": f"Bearer {_CAPABILITY}"} if _CAPABILITY else {}
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -150,8 +152,7 @@ def find_socket(mesh: str | None = None) -> Path:
     given = os.environ.get("CLAUDEMESH_DAEMON_SOCK")
     if given and mesh is None:
         return Path(given)
-    home = os.environ.get("CLAUDEMESH_HOME")
-    folder = (Path(home).expanduser() if home else Path.home() / ".claudemesh") / "daemon"
+    folder = Path(os.environ.get("CLAUDEMESH_HOME") or "~/.claudemesh").expanduser() / "daemon"
     mesh = mesh or os.environ.get("CLAUDEMESH_MESH")
     if mesh is None:
         known = sorted(path.parent.name for path in folder.glob("*/membership.json"))
@@ -180,8 +181,7 @@ def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
     except ValueError:
         answer = {}
     if status < 400:
-        found: dict[str, Any] = answer
-        return found
+        return dict(answer)
     kind = _ERRORS.get(status, InvalidRequest if status < 500 else DaemonError)
     code, message = str(answer.get("error", "error")), str(answer.get("message", f"HTTP {status}"))
     raise kind(code, message, status, answer)
@@ -352,7 +352,7 @@ class Daemon:
         connection = _UnixConnection(self._path, self._timeout_s)
         with contextlib.closing(connection):
             raw = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, raw, {} if raw is None else {"Content-Type": "application/json"})
+            connection.request(method, path, raw, {**_HEADERS, "Content-Type": "application/json"})
             response = connection.getresponse()
             return _read_answer(response.status, response.read())
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": ("running", "status", "Show how the daemon is."),
     "ps": ("watch", "ps", "List this host's daemons."),
     "logs": ("watch", "logs", "Show the daemon's log."),
+    "hooks": ("hooks", "hooks", "List and check the hooks."),
     "metrics": ("watch", "metrics", "Print the daemon's metrics."),
     "inbox": ("inbox", "inbox", "Show received messages (claudemesh inbox)."),
     "outbox": ("outbox", "outbox", "Look at what is sent; requeue, drop or prune."),

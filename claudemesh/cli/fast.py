@@ -80,6 +80,8 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
 
 
 def _socket_path(mesh: str | None) -> str | None:
+    if "CLAUDEMESH_DAEMON_SOCK" in os.environ:
+        return None  # a hook: it bears a token besides
     home = os.environ.get("CLAUDEMESH_HOME") or os.path.join(os.path.expanduser("~"), ".claudemesh")  # noqa: PTH111, PTH118
     daemons = os.path.join(os.path.expanduser(home), "daemon")  # noqa: PTH111, PTH118
     try:

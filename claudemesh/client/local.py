@@ -36,8 +36,12 @@ class LocalClient:
     """One mesh's daemon. Every method raises `DaemonNotRunning` or `ApiError`."""
 
     def __init__(self, slug: str | None = None) -> None:
-        self.slug = choose_mesh(slug)
-        self._path = socket_path(self.slug)
+        # A hook is told where its daemon is, and has no home to find it by.
+        told = os.environ.get("CLAUDEMESH_DAEMON_SOCK") if slug is None else None
+        self.slug = os.environ.get("CLAUDEMESH_MESH", "") if told else choose_mesh(slug)
+        self._path = Path(told) if told else socket_path(self.slug)
+        token = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN") if told else None
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def is_running(self) -> bool:
         """Whether a daemon answers, found by asking it and not by its pid file."""
@@ -91,7 +95,7 @@ class LocalClient:
     def _send(
         self, connection: _UnixConnection, method: str, path: str, body: bytes | None
     ) -> http.client.HTTPResponse:
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
         try:
             connection.request(method, path, body, headers)
             return connection.getresponse()

@@ -12,10 +12,14 @@ from typing import Any
 
 import orjson
 
+import claudemesh
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
+from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.hooks.runner import Surroundings
+from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
@@ -27,12 +31,14 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.opening import load_directory, open_inbox, open_outbox, take_lock
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
+from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.protocol.features import REQUIRED
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
@@ -92,6 +98,7 @@ class Daemon:
         core.reloads += 1
         try:
             settings = load_settings(self._paths.config)
+            manifest = self._load_hooks(settings)
             live, later = changed(self._settings, settings)
             self._housekeeping.use(settings)
             self._doors.apply(settings)
@@ -102,6 +109,7 @@ class Daemon:
             return
         self._settings = core.settings = self._disk.settings = settings
         self._disk.look()
+        self._hooks.manifest = manifest
         self._link.backoff = self._drain.backoff = _backoff(settings)
         set_level(settings.log_level)
         core.config_loaded_ms = self._clock.wall_ms()
@@ -118,7 +126,7 @@ class Daemon:
         # Event streams end with the bus; the server would wait for them as for any request.
         self._bus.close()
         await self._doors.close()
-        await self._drain.finish(DRAIN_GRACE_S)
+        await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
         await self._link.close()
         await self._tasks.stop()
         await self._receiver.close()
@@ -136,6 +144,7 @@ class Daemon:
         self._bus = Bus()
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics()
+        self._assemble_hooks(self._load_hooks(self._settings))
         sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
         self._assemble_sending(sealer)
@@ -161,6 +170,20 @@ class Daemon:
         )
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
 
+    def _assemble_hooks(self, manifest: Manifest) -> None:
+        self._hooks = Hooks(
+            self._inbox.jobs,
+            Surroundings(self._paths.hooks, self._paths.sock, self._paths.slug),
+            self._metrics,
+            self._bus,
+            self._clock,
+            self._new_id,
+            lambda request: self._gate.submit(request),
+            self._is_sender,
+            self._settings.hooks_concurrency,
+        )
+        self._hooks.manifest = manifest
+
     def _assemble_sending(self, sealer: Sealer) -> None:
         store, clock = self._outbox_store, self._clock
         self._disk = DiskWatch(
@@ -177,10 +200,13 @@ class Daemon:
             self._drain.submit,
             self._sync.after_miss,
             self._disk.refusal,
+            self._hooks,
         )
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
-        opener = Opener(identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY)
+        opener = Opener(
+            identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY, self._hooks.for_message
+        )
         self._receiver = Receiver(
             self._inbox,
             opener,
@@ -190,6 +216,7 @@ class Daemon:
             self._bus,
             self._clock,
             self._metrics,
+            self._hooks.wake,
         )
         self._housekeeping = Housekeeping(
             self._outbox_store, self._inbox, self._clock, self._settings, self._expired
@@ -227,7 +254,7 @@ class Daemon:
         )
 
     async def _serve(self) -> None:
-        self._doors = Doors(self._paths, self.core)
+        self._doors = Doors(self._paths, self.core, self._hooks)
         await self._doors.open()
         write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
         self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
@@ -235,8 +262,10 @@ class Daemon:
         write_atomic(self._paths.schema_version, schema, 0o644)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._run_link(), "link")
+        self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
         self._tasks.start(self._disk.run(), "disk")
+        self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
 
     async def _run_link(self) -> None:
@@ -261,6 +290,7 @@ class Daemon:
         self.core.clock_offset_ms = self._clock.wall_ms() - opened.hello.server_time
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
+        self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
         write_atomic(self._paths.broker_features, orjson.dumps(features.to_dict()))
         self._sync.soon()
         self._drain.wake()
@@ -271,6 +301,7 @@ class Daemon:
         self._directory.all_offline()
         self._drain.on_link_down()
         self._bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
+        self._hooks.tell("on-disconnect", {"reason": reason})
 
     def _on_result(self, result: Any) -> None:
         self._drain.on_result(result)
@@ -286,6 +317,24 @@ class Daemon:
         # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
         if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
             self._sync.soon()
+
+    def _is_sender(self, request: SendRequest, event: Mapping[str, Any]) -> bool:
+        """Whether a send goes to the member that an event is from."""
+        target = request.target
+        peer = (
+            self._directory.by_name(target.name) if target.name else self._directory.by_key(target.ref or "")
+        )
+        return peer is not None and peer.member_id == event.get("sender_member_id")
+
+    def _load_hooks(self, settings: DaemonSettings) -> Manifest:
+        """The hooks in force; in CI there are none unless config.toml says so."""
+        place = kind_of_place(os.environ)
+        if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
+            return NO_HOOKS
+        manifest = load_manifest(self._paths.hooks_manifest, settings.hooks_default_timeout_s)
+        if place == "ci" and manifest.hooks:
+            log.warning("hooks_less_safe_here", place=place)
+        return manifest
 
     async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
         answer = await self._link.call("send_status", {"client_message_ids": ids})

@@ -15,6 +15,7 @@ from claudemesh.daemon.api import build_api
 from claudemesh.daemon.api.app import OPERATIONS
 from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.api.hooked import HookAccess
 from claudemesh.daemon.api.observed import Observed
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.paths import DaemonPaths
@@ -37,8 +38,9 @@ _TCP_CONNECTIONS = 256
 class Doors:
     """Opens and closes the API's listeners, and keeps their rules in step with the settings."""
 
-    def __init__(self, paths: DaemonPaths, core: Core) -> None:
+    def __init__(self, paths: DaemonPaths, core: Core, hooks: HookAccess) -> None:
         self._paths = paths
+        self._hooks = hooks
         self._core = core
         self._servers: list[HttpServer] = []
         self._socket: Guards | None = None
@@ -57,7 +59,7 @@ class Doors:
             else:
                 self._paths.http_port.unlink(missing_ok=True)
             # Last: whoever gets an answer on the socket knows that the start has succeeded.
-            self._socket = build_api(self._core, _rules(settings))
+            self._socket = build_api(self._core, _rules(settings), hooks=self._hooks)
             listener = bind_unix(self._paths.sock)
             self._owns_socket = True
             await self._serve(HttpServer(self._observed(self._socket, "unix"), listener))

@@ -9,6 +9,7 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.metrics import Metrics
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
+_HOOK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 _KINDS = ("dm", "topic", "queue")
 
 
@@ -34,6 +35,16 @@ class DaemonMetrics:
             ("direction",),
         )
         self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
+        self._hooks = metrics.counter(
+            "hook_invocations_total", "Hooks run, by how they ended", ("hook", "exit")
+        )
+        self._hook_seconds = metrics.histogram("hook_duration_seconds", "How long hooks took", _HOOK_BUCKETS)
+        self._hook_calls = metrics.counter(
+            "hook_capability_calls_total", "What hooks asked of the API", ("hook", "scope")
+        )
+        self._unenforceable = metrics.counter(
+            "hook_unenforceable_total", "Hooks run with a network that could not be taken from them"
+        )
         self._requests = metrics.tally(
             "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
         )
@@ -44,6 +55,19 @@ class DaemonMetrics:
         self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
             self._durations.observe(endpoint, seconds)
+
+    def hook_ran(self, hook: str, exit: str, seconds: float) -> None:
+        """Count a hook that ended: with this exit code, by timeout or signal, or not started."""
+        self._hooks.labels(hook, exit).inc()
+        self._hook_seconds.observe(seconds)
+
+    def hook_called(self, hook: str, scope: str) -> None:
+        """Count what a hook asked of the API under its token."""
+        self._hook_calls.labels(hook, scope).inc()
+
+    def hook_unenforceable(self) -> None:
+        """Count a hook that kept its network although its policy is deny."""
+        self._unenforceable.inc()
 
     def token_rotated(self) -> None:
         """Count a new bearer of the loopback."""

@@ -91,6 +91,16 @@ class DaemonPaths:
         return self.root / "schema_version"
 
     @property
+    def hooks(self) -> Path:
+        """The user's hooks and hooks.toml."""
+        return self.root / "hooks"
+
+    @property
+    def hooks_manifest(self) -> Path:
+        """Which hooks run, and how far each may go."""
+        return self.hooks / "hooks.toml"
+
+    @property
     def log(self) -> Path:
         """JSON lines of a detached daemon."""
         return self.root / "daemon.log"

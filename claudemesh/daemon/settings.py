@@ -36,6 +36,9 @@ class DaemonSettings:
     max_backoff_ms: int = 30_000
     backoff_multiplier: float = 2.0
     backoff_jitter_pct: int = 25
+    hooks_enabled: bool | None = None
+    hooks_concurrency: int = 8
+    hooks_default_timeout_s: float = 30
     reserved_bytes: int | None = None
     features_require: tuple[str, ...] = ()
     features_optional: tuple[str, ...] = OPTIONAL
@@ -259,6 +262,29 @@ KEYS: tuple[Key, ...] = (
         "backoff_jitter_pct",
         Number(0, 100),
         "How far a wait may stray, so that hosts do not fall into step.",
+    ),
+    Key(
+        "hooks",
+        "enabled",
+        "hooks_enabled",
+        YesNo(),
+        "Run the hooks that `hooks/hooks.toml` lists.",
+        default_text="true; false in CI",
+    ),
+    Key(
+        "hooks",
+        "concurrency",
+        "hooks_concurrency",
+        Number(1, 64),
+        "How many hooks run at a time; `pre-send` has as many places of its own.",
+        live=False,
+    ),
+    Key(
+        "hooks",
+        "default_timeout_s",
+        "hooks_default_timeout_s",
+        Number(0.1, 3600, whole=False),
+        "How long a hook may take when its entry says nothing.",
     ),
     Key(
         "disk",

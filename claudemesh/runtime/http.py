@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import stat
+import struct
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,6 +27,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# What stands for the host in an ASGI scope's `client` when it is a process on a unix socket.
+PEER = "pid"
+_CREDENTIALS = struct.Struct("3i")
 _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
 _BACKLOG = 1024
 _KEEP_ALIVE_S = 60
@@ -63,6 +67,8 @@ class _BoundedHeads(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
+        if self.client is None:
+            self.client = _unix_peer(transport)
         self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,6 +103,15 @@ class _BoundedHeads(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:
+    """Name the process at the other end of a unix socket, where the kernel tells: ("pid", its number)."""
+    link = transport.get_extra_info("socket")
+    if link is None or link.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return PEER, _CREDENTIALS.unpack(credentials)[0]
 
 
 def _crowded_after(most: int) -> type[_BoundedHeads]:

@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 
 _HIDDEN = frozenset({"token", "authorization", "body", "message", "meta", "privkey", "seed", "passphrase"})
+AUDIT = logging.CRITICAL + 10
+logging.addLevelName(AUDIT, "AUDIT")
 _MAX_BYTES = 100_000_000
 _BACKUPS = 14
 
@@ -41,6 +43,10 @@ class EventLogger:
     def error(self, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
         """Log a failure, with its traceback when there is one."""
         self._log(logging.ERROR, event, fields, exc_info)
+
+    def audit(self, event: str, **fields: Any) -> None:
+        """Log what is kept whatever the level says."""
+        self._log(AUDIT, event, fields)
 
     def _log(
         self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None

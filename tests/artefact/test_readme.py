@@ -118,6 +118,11 @@ def test_the_first_ten_minutes(hosts: tuple[Host, Host]) -> None:
     # The example listens for ever; the test ends it after the first message.
     program += "    break\n"
     assert one.python(program.replace("daemon.messages()", "daemon.messages(since=0)")) == ""
+    # The first hook, as docs/hooks.md has it; in CI hooks are off unless the user says otherwise.
+    hook = re.search(r"```sh\n(.*?)```", (REPOSITORY / "docs/hooks.md").read_text(), re.DOTALL)
+    assert hook is not None
+    one.run("printf '[hooks]\\nenabled = true\\n' >>~/.claudemesh/daemon/team/config.toml\n" + hook[1])
+    assert two.run("claudemesh request alice 'are you there?' --timeout 30s") == "got it\n"
 
 
 def test_the_commands_of_the_first_page_exist() -> None:

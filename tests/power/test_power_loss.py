@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.hooks.hooked import Host
 from tests.support.audit import wait_done, wait_received
 from tests.support.powerloss import (
     Disk,
@@ -69,6 +70,10 @@ def story() -> Generator[Story]:
     """A broker and two daemons on empty disks: sends from eight callers, topic posts, an orderly end."""
     with mesh("alice", "bob", start=False) as made:
         alice, bob = made.daemons.values()
+        # A hook that never ends within the story: every dm's job stays.
+        hooks = Host(bob)
+        hooks.script("on-dm", "sleep 1000")
+        hooks.manifest(on_dm={"timeout_s": 1000})
         made.broker.stop()
         before = {}
         for process, root in ((made.broker, made.broker.data), (alice, alice.root), (bob, bob.root)):
@@ -204,7 +209,10 @@ def in_outbox(database: sqlite3.Connection) -> set[str]:
 
 
 def in_inbox(database: sqlite3.Connection) -> set[str]:
-    """The messages that the image's inbox holds."""
+    """The messages that the image's inbox holds, each dm with the job of its hook."""
+    assert _rows(database, "SELECT id FROM inbox WHERE kind = 'dm'") == _rows(
+        database, "SELECT event_id FROM hook_jobs WHERE hook = 'on-dm'"
+    )
     return _rows(database, "SELECT broker_message_id FROM inbox")
 
 

@@ -9,6 +9,7 @@ from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import not_found, refused
 from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.api.hooked import HookAccess, HookedCallers
 from claudemesh.daemon.api.openapi import described
 from claudemesh.daemon.api.routes import Endpoint, Operation
 from claudemesh.daemon.api.wire import respond
@@ -27,10 +28,20 @@ OPERATIONS = described(
 )
 
 
-def build_api(core: CoreLike, rules: Rules | None = None, *, bucket: Bucket | None = None) -> Guards:
-    """Return the ASGI app of a running daemon for one door, with its rules and the rate that it bears."""
+def build_api(
+    core: CoreLike,
+    rules: Rules | None = None,
+    *,
+    bucket: Bucket | None = None,
+    hooks: HookAccess | None = None,
+) -> Guards:
+    """Return the ASGI app of a running daemon for one door: its rules, the rate that it bears, and
+    who tells whether a caller is a hook."""
     bare = {operation.path: operation.build(core) for operation in OPERATIONS if operation.build is not None}
-    return Guards(_Dispatch(bare, _router(core)), rules or Rules(), bucket=bucket)
+    app: App = _Dispatch(bare, _router(core))
+    if hooks is not None:
+        app = HookedCallers(app, hooks)
+    return Guards(app, rules or Rules(), bucket=bucket)
 
 
 def _router(core: CoreLike) -> Router:

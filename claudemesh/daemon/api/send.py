@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from claudemesh.daemon.api.body import parse_object
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Reply, answered, method_not_allowed
+from claudemesh.daemon.api.hooked import GRANT
 from claudemesh.daemon.api.query import parse_query, whole_number
 from claudemesh.daemon.api.routes import HeaderField, Operation, serve
 from claudemesh.daemon.api.schemas import Accepted, Conflict, Done, PostBody, SendBody
@@ -42,6 +43,9 @@ class SendRoute:
         wait_ms = parse_query(query, _QUERY)["wait_ms"] if query else None
         key = _idempotency_key(scope["headers"])
         request = self._parse(parse_object(await body_of(receive)), key)
+        grant = scope.get(GRANT)
+        if grant is not None:
+            request = grant.admit(request)
         return answered(await self._core.submit(request, wait_ms=wait_ms))
 
 
@@ -66,7 +70,7 @@ def _build_post(core: CoreLike) -> App:
 
 
 _ANSWERS = {200: Done, 202: Accepted, 409: Conflict}
-_ERRORS = (404, 429, 503, 507)
+_ERRORS = (403, 404, 429, 503, 507)
 _HEADERS = (
     HeaderField(
         "Idempotency-Key",

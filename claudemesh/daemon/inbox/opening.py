@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
@@ -26,17 +27,30 @@ class Invalid:
     reason: str
 
 
+class HooksOf(Protocol):
+    """Names the hooks that a message raises."""
+
+    def __call__(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]: ...
+
+
 class Opener:
     """Verifies deliveries for one member and opens what was sealed to it."""
 
     def __init__(
-        self, identity: Identity, mesh_id: str, slug: str, new_id: Callable[[], str], limit: int
+        self,
+        identity: Identity,
+        mesh_id: str,
+        slug: str,
+        new_id: Callable[[], str],
+        limit: int,
+        hooks: HooksOf,
     ) -> None:
         self._identity = identity
         self._mesh_id = mesh_id
         self._slug = slug
         self._new_id = new_id
         self._limit = limit
+        self._hooks = hooks
         self._boxes = BoxKeys(identity.x25519_privkey)
 
     def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
@@ -56,6 +70,8 @@ class Opener:
                 return Invalid(error.code)
             # The signature holds, so it is genuine: keep it until the key is here.
             body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
+        topic = None if envelope.destination_kind == "dm" else envelope.destination_ref
+        mentioned = self._identity.ed25519_pubkey in envelope.mentions
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -64,7 +80,7 @@ class Opener:
             history_id=delivery.history_id,
             mesh=self._slug,
             kind=envelope.destination_kind,
-            topic=None if envelope.destination_kind == "dm" else envelope.destination_ref,
+            topic=topic,
             sender_pubkey=sender.pubkey,
             sender_name=sender.name,
             body=body,
@@ -73,6 +89,7 @@ class Opener:
             received_at=now_ms,
             reply_to_id=envelope.reply_to_id,
             sealed=sealed,
+            hooks=self._hooks(envelope.destination_kind, topic, mentioned=mentioned),
         )
 
     def _forged(self, envelope: Envelope, sender: Peer) -> str | None:

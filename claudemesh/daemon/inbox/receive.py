@@ -47,6 +47,7 @@ class Receiver:
         bus: Bus,
         clock: Clock,
         metrics: DaemonMetrics,
+        on_jobs: Callable[[], None],
     ) -> None:
         self._store = store
         self._opener = opener
@@ -56,6 +57,7 @@ class Receiver:
         self._bus = bus
         self._clock = clock
         self._metrics = metrics
+        self._on_jobs = on_jobs
         self._backoff = Backoff(initial_s=0.2, cap_s=5)
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
@@ -134,6 +136,8 @@ class Receiver:
             self._metrics.received(row.kind, 1)
         if len(fresh) < len(rows):
             self._metrics.received_again(len(rows) - len(fresh))
+        if any(row.hooks for row, _ in fresh):
+            self._on_jobs()
         self._bus.publish([BusEvent("message", item(row, seq), str(seq)) for row, seq in fresh])
 
 

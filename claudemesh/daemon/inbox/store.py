@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from claudemesh.daemon.inbox.items import items_of
+from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
@@ -48,6 +50,8 @@ class InboxRow:
     received_at: int
     reply_to_id: str | None
     sealed: bytes | None = None
+    # Names of the hooks that it raises.
+    hooks: tuple[str, ...] = ()
 
 
 class InboxStore:
@@ -55,6 +59,7 @@ class InboxStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.jobs = HookJobs(database)
 
     @classmethod
     async def open(cls, path: Path, clock: Clock) -> InboxStore:
@@ -96,7 +101,7 @@ class InboxStore:
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Return messages after a cursor, ascending, and the next page's cursor or None."""
         arguments = (after or 0, since_ms, topic, sender, int(unread), limit + 1)
-        rows = await self._db.run(lambda raw: _items(raw.execute(_Q["page"], arguments)))
+        rows = await self._db.run(lambda raw: items_of(raw.execute(_Q["page"], arguments)))
         more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
         return rows[:limit], more
 
@@ -178,20 +183,10 @@ def _insert(raw: sqlite3.Connection, row: InboxRow) -> int | None:
         return None
     if row.sealed is not None:
         raw.execute(_Q["insert_sealed"], (row.id, row.sealed))
+    if row.hooks:
+        add_message_jobs(raw, row.id, row.hooks)
     seq: int = inserted[0]
     return seq
-
-
-def _items(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    names = [column[0] for column in cursor.description]
-    items = []
-    for values in cursor:
-        row = dict(zip(names, values, strict=True))
-        row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
-        for name in ("received_at", "shown_at", "acked_at"):
-            row[name] = None if row[name] is None else iso_ms(row[name])
-        items.append(row)
-    return items
 
 
 def _move_aside(path: Path, now_ms: int) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import orjson
 
@@ -30,6 +31,19 @@ _BUSY = Answer(
 )
 
 
+class PreSend(Protocol):
+    """What may change or refuse a send before there is a row."""
+
+    @property
+    def guards_sends(self) -> bool:
+        """Whether it is to be asked."""
+        ...
+
+    async def before_send(self, request: SendRequest, message_id: str) -> SendRequest | Answer:
+        """Return the send as it is to go out, or the answer that refuses it."""
+        ...
+
+
 class Outbox:
     """The door of the outbox: look up, insert, answer."""
 
@@ -43,6 +57,7 @@ class Outbox:
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
         look_again: Callable[[], Awaitable[bool]],
         no_room: Callable[[], Answer | None],
+        pre_send: PreSend | None = None,
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -52,6 +67,8 @@ class Outbox:
         self._enqueue = enqueue
         self._look_again = look_again
         self._no_room = no_room
+        self._pre_send = pre_send
+        self._asking: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self.inline_bytes = DEFAULT_INLINE_BYTES
 
@@ -71,12 +88,32 @@ class Outbox:
             self._forget(submission.client_message_id, settled)
 
     async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
-        answer = await self._write(submission)
+        answer = await self._pass(request, submission)
         # The outbox does not know the id, and nobody knows the name: perhaps it joined a moment ago.
         if submission.unknown_member and answer is submission.refusal and await self._look_again():
             again = self.prepare(request, client_message_id=submission.client_message_id)
-            return await self._write(again)
+            return await self._pass(request, again)
         return answer
+
+    async def _pass(self, request: SendRequest, submission: Submission) -> Answer:
+        """Write a send, by way of the pre-send hook when there is one and the id is new."""
+        hook = self._pre_send
+        if hook is None or not hook.guards_sends or submission.row is None:
+            return await self._write(submission)
+        message_id = submission.client_message_id
+        # One at a time for an id: a retry that comes meanwhile finds the row, and asks no hook.
+        lock = self._asking.setdefault(message_id, asyncio.Lock())
+        try:
+            async with lock:
+                if await self._store.find(message_id) is None:
+                    changed = await hook.before_send(request, message_id)
+                    if isinstance(changed, Answer):
+                        return changed
+                    submission = self.prepare(request, client_message_id=message_id, changed=changed)
+                return await self._write(submission)
+        finally:
+            if not lock.locked():
+                self._asking.pop(message_id, None)
 
     async def _write(self, submission: Submission) -> Answer:
         try:
@@ -94,8 +131,17 @@ class Outbox:
             if not future.done():
                 future.set_result(None)
 
-    def prepare(self, request: SendRequest, *, client_message_id: str | None = None) -> Submission:
-        """Turn a request into what the transaction needs; a refusal is only used when the id is new."""
+    def prepare(
+        self,
+        request: SendRequest,
+        *,
+        client_message_id: str | None = None,
+        changed: SendRequest | None = None,
+    ) -> Submission:
+        """Turn a request into what the transaction needs; a refusal is only used when the id is new.
+
+        The fingerprint covers what the caller asked for, the envelope what a hook `changed` it to.
+        """
         message_id = client_message_id or request.client_message_id or self._new_id()
         try:
             to = self._sealer.resolve(request.target)
@@ -111,7 +157,7 @@ class Outbox:
             refusal = Answer(full.status, {**full.body, "client_message_id": message_id})
             return Submission(message_id, fingerprint, None, refusal, same_as)
         try:
-            row = self._new_row(request, to, message_id)
+            row = self._new_row(changed or request, to, message_id)
         except ProtocolError as error:
             return Submission(message_id, fingerprint, None, _refusal(error, message_id), same_as)
         return Submission(message_id, fingerprint, row, None, same_as)

@@ -23,6 +23,7 @@ _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"})
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
+CHANGE_FIELDS = frozenset({"message", "meta", "priority"})
 MAX_MENTIONS = 64
 
 
@@ -63,6 +64,21 @@ def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRe
     _refuse_unknown(body, POST_FIELDS)
     topic = _required(body, "topic")
     return _parse(body, Target("topic", ref=check_topic(topic.removeprefix("#"), "topic")), header_key)
+
+
+def parse_changes(changes: object) -> dict[str, Any]:
+    """Check what a pre-send hook changes of a send: message, meta or priority. `InvalidField`."""
+    if not isinstance(changes, dict):
+        raise InvalidField("invalid_field", "changes", "Print a JSON object.")
+    _refuse_unknown(changes, CHANGE_FIELDS)
+    found: dict[str, Any] = {}
+    if "message" in changes:
+        found["message"] = _required(changes, "message", allow_empty=True)
+    if "priority" in changes:
+        found["priority"] = _priority(changes["priority"])
+    if "meta" in changes:
+        found |= {"meta": changes["meta"] or None, "canonical_meta": canonical_meta(changes["meta"])}
+    return found
 
 
 def parse_target(to: str) -> Target:

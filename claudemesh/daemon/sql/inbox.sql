@@ -33,3 +33,23 @@ DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox WHERE received_at < ?1 ORD
 
 -- forget_seen: ids that the broker cannot deliver again.
 DELETE FROM inbox_seen WHERE seen_at < ?;
+
+-- add_job: a hook that is to run.
+INSERT INTO hook_jobs (hook, event_id, event) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- jobs_after: hooks that are to run, oldest first, with the message that each is about.
+SELECT j.id AS job_id, j.hook, j.event_id, j.event, i.*
+FROM hook_jobs j LEFT JOIN inbox i ON j.event IS NULL AND i.id = j.event_id
+WHERE j.id > ?1 AND j.attempts <= ?2 ORDER BY j.id LIMIT ?3;
+
+-- count_left: hooks that an earlier life may have begun were tried once more.
+UPDATE hook_jobs SET attempts = attempts + 1 WHERE id IN (SELECT id FROM hook_jobs ORDER BY id LIMIT ?);
+
+-- jobs_parked: hooks that were begun too often.
+SELECT count(*) FROM hook_jobs WHERE attempts > ?;
+
+-- remove_job: this hook has run.
+DELETE FROM hook_jobs WHERE id = ?;
+
+-- prune_jobs: jobs whose message is gone.
+DELETE FROM hook_jobs AS j WHERE j.event IS NULL AND NOT EXISTS (SELECT 1 FROM inbox WHERE id = j.event_id);

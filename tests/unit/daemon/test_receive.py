@@ -32,14 +32,30 @@ class Host:
         self.store = store
         self.directory = directory
         self.acked: list[int] = []
+        self.hooks: tuple[str, ...] = ()
+        self.woken = 0
         self.bus = Bus()
         self.refreshes = 0
         self.newcomers: list[dict[str, object]] = []
         self.broker_away = False
-        opener = Opener(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20)
+        opener = Opener(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of)
         self.receiver = Receiver(
-            store, opener, directory, self._refresh, self, self.bus, ManualClock(), DaemonMetrics()
+            store,
+            opener,
+            directory,
+            self._refresh,
+            self,
+            self.bus,
+            ManualClock(),
+            DaemonMetrics(),
+            self._note_jobs,
         )
+
+    def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
+        return self.hooks
+
+    def _note_jobs(self) -> None:
+        self.woken += 1
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
         self.acked += delivery_ids

@@ -1,0 +1,83 @@
+"""What a hook may ask of the API while it runs: bound to its event, its scopes and its own life."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.manifest import DM_SENDER, REPLY
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.protocol.errors import ProtocolError
+
+PREFIX = "cap_"
+LIFETIME_S = 300.0
+
+
+@dataclass(slots=True)
+class Grant:
+    """One running hook's rights, and what it made of them."""
+
+    hook: str
+    event: Mapping[str, Any]
+    scopes: tuple[str, ...]
+    expires_at: float
+    loops: Loops = field(repr=False)
+    is_sender: Callable[[SendRequest, Mapping[str, Any]], bool] = field(repr=False)
+    count: Callable[[str, str], None] = field(repr=False)
+    calls: list[str] = field(default_factory=list)
+
+    def admit(self, request: SendRequest) -> SendRequest:
+        """Return the send as it may go out. `ProtocolError` 403 capability_scope, or 429 hook_loop."""
+        scope = next((scope for scope in self.scopes if self._covers(scope, request)), None)
+        self.calls.append(scope or "denied")
+        self.count(self.hook, scope or "denied")
+        if scope is None:
+            raise ProtocolError(
+                "capability_scope",
+                f"The hook {self.hook} may not send this: its scopes are {', '.join(self.scopes)}, "
+                "for the event it was started by.",
+            )
+        return replace(request, **self.loops.admit(self.event, request.meta))
+
+    def _covers(self, scope: str, request: SendRequest) -> bool:
+        target, topic = request.target, self.event.get("topic")
+        to_sender = target.kind == "dm" and self.is_sender(request, self.event)
+        to_topic = target.kind == "topic" and topic is not None and target.ref == topic
+        if scope == REPLY:
+            answers = request.reply_to_id == self.event.get("broker_message_id")
+            return answers and (to_sender or (self.event.get("kind") == "topic" and to_topic))
+        if scope == DM_SENDER:
+            return to_sender
+        return to_topic and scope == f"topic:{topic}:post"
+
+
+class Capabilities:
+    """The grants of hooks that run now, by a digest of their tokens."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._grants: dict[bytes, Grant] = {}
+
+    def issue(self, grant: Grant) -> str:
+        """Make a token for a grant."""
+        token = PREFIX + secrets.token_urlsafe(32)
+        self._grants[_digest(token)] = grant
+        return token
+
+    def revoke(self, token: str) -> None:
+        """The hook has ended: its token is worth nothing more."""
+        self._grants.pop(_digest(token), None)
+
+    def find(self, token: str) -> Grant | None:
+        """Return what a token grants, or None when it is unknown, ended or expired."""
+        grant = self._grants.get(_digest(token))
+        return grant if grant is not None and self._now() < grant.expires_at else None
+
+
+def _digest(token: str) -> bytes:
+    # Looked up by digest: how long that takes says nothing about any token.
+    return hashlib.sha256(token.encode()).digest()

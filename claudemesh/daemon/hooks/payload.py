@@ -1,0 +1,85 @@
+"""What a hook reads on its standard input: the event's JSON, redacted, then cut to its bound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+PAYLOAD_LIMIT = 256 << 10
+REDACTED = "[redacted]"
+
+
+def encode_event(event: Mapping[str, Any], redact: Sequence[str] = (), limit: int = PAYLOAD_LIMIT) -> bytes:
+    """Return the event as JSON in at most `limit` bytes; `_truncated` says that something was cut."""
+    redacted = {**event, **_redacted(event, redact)}
+    raw = orjson.dumps(redacted)
+    return raw if len(raw) <= limit else _cut(redacted, limit)
+
+
+def _redacted(event: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    text = _text_field(event)
+    for path in paths:
+        head, *rest = path.split(".")
+        head = text if head == "body" else head
+        value = changed.get(head, event.get(head))
+        if value is not None:
+            changed[head] = _in_text(value, rest) if head == text else _hide(value, rest)
+    return changed
+
+
+def _text_field(event: Mapping[str, Any]) -> str:
+    """A send calls its text `message`, as its caller did; what was received calls it `body`."""
+    return "message" if "message" in event else "body"
+
+
+def _in_text(body: str, path: Sequence[str]) -> str:
+    """Redact inside a body that is JSON. What only looks like it is hidden whole: its reader may see more."""
+    if not path:
+        return REDACTED
+    if not body.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
+        return body
+    try:
+        # The standard library's, which keeps numbers as they are. Written anew even if nothing was found:
+        # of two keys with one name the earlier is gone then, whoever reads it.
+        return json.dumps(_hide(json.loads(body), path), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return REDACTED
+
+
+def _hide(value: Any, path: Sequence[str]) -> Any:
+    if not path:
+        return REDACTED
+    name, *rest = path
+    if isinstance(value, Mapping):
+        return {key: _hide(item, rest) if name in (key, "*") else item for key, item in value.items()}
+    if isinstance(value, list):
+        return [_hide(item, rest) if name in (str(index), "*") else item for index, item in enumerate(value)]
+    return value
+
+
+def _cut(event: Mapping[str, Any], limit: int) -> bytes:
+    cut = {**event, "_truncated": True}
+    meta = orjson.dumps(cut.get("meta"))
+    if len(meta) > limit // 4:
+        cut["meta"] = None
+    name = _text_field(event)
+    text = cut.get(name) or ""
+    cut[name] = ""
+    cut[name] = _fitting(text, limit - len(orjson.dumps(cut)))
+    return orjson.dumps(cut)
+
+
+def _fitting(text: str, room: int) -> str:
+    """The longest beginning whose JSON has at most `room` bytes between its quotes."""
+    low, high = 0, min(len(text), max(0, room))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(orjson.dumps(text[:middle])) - 2 <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]

@@ -1,0 +1,74 @@
+"""`pre-send`: a hook that may change a message, or refuse it, before there is a row.
+
+It fails closed: whoever guards what leaves a host wants nothing to leave while the guard is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from claudemesh.daemon.hooks.runner import Ran
+from claudemesh.daemon.outbox.request import SendRequest, parse_changes
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.protocol.errors import ProtocolError
+
+REFUSES = 10
+_REASON_CHARS = 300
+
+
+def event_of(request: SendRequest, message_id: str) -> dict[str, Any]:
+    """Return what the hook reads: the send as the caller asked for it."""
+    target = request.target
+    return {
+        "event": "pre-send",
+        "client_message_id": message_id,
+        "kind": target.kind,
+        "to": target.name or target.ref,
+        "message": request.message,
+        "meta": request.meta,
+        "priority": request.priority,
+        "reply_to_id": request.reply_to_id,
+        "mentions": [mention.name or mention.ref for mention in request.mentions],
+    }
+
+
+async def ask(
+    run: Callable[[dict[str, Any]], Awaitable[Ran | None]], request: SendRequest, message_id: str
+) -> SendRequest | Answer:
+    """Return the send as the hook wants it, or the answer that refuses it."""
+    ran = await run(event_of(request, message_id))
+    if ran is None:
+        return _failed(message_id, "it could not be run; the log says why")
+    outcome = ran.outcome
+    if outcome.exit == REFUSES:
+        text = f"The pre-send hook refuses this message{_reason(outcome.stdout)}."
+        return Answer(403, {"error": "refused_by_hook", "message": text, "client_message_id": message_id})
+    if outcome.exit != 0:
+        return _failed(message_id, f"it ended with {outcome.word}")
+    if outcome.stdout_bytes > len(outcome.stdout):
+        return _failed(message_id, "it printed more than its output_size_limit")
+    if not outcome.stdout.strip():
+        return request
+    try:
+        return replace(request, **parse_changes(orjson.loads(outcome.stdout)))
+    except (orjson.JSONDecodeError, ProtocolError) as error:
+        text = error.message if isinstance(error, ProtocolError) else "no JSON"
+        return _failed(message_id, f"it printed something else than message, meta or priority: {text}")
+
+
+def _failed(message_id: str, why: str) -> Answer:
+    text = f"The pre-send hook failed, so nothing was sent: {why.rstrip('.')}."
+    return Answer(503, {"error": "hook_failed", "message": text, "client_message_id": message_id})
+
+
+def _reason(stdout: bytes) -> str:
+    try:
+        value = orjson.loads(stdout)
+    except orjson.JSONDecodeError:
+        return ""
+    reason = value.get("reason") if isinstance(value, dict) else None
+    return f": {reason[:_REASON_CHARS].rstrip('.')}" if isinstance(reason, str) and reason else ""

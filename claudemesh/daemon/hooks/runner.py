@@ -1,0 +1,167 @@
+"""One run of one hook: what it gets, how it is held, and the line that says how it went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from claudemesh.daemon.hooks.capability import LIFETIME_S, Capabilities, Grant
+from claudemesh.daemon.hooks.files import HookNotRunnable, find_hook
+from claudemesh.daemon.hooks.keepers import Command, Keepers, Outcome
+from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.manifest import Hook, Manifest
+from claudemesh.daemon.hooks.payload import encode_event
+from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("hooks")
+
+_PATH = "/usr/bin:/bin"
+
+
+class HookMetrics(Protocol):
+    """Who counts the runs."""
+
+    def hook_ran(self, hook: str, exit: str, seconds: float) -> None: ...
+    def hook_called(self, hook: str, scope: str) -> None: ...
+    def hook_unenforceable(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a daemon's hooks are and what they are told of it."""
+
+    folder: Path
+    sock: Path
+    mesh: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A run, and what the hook asked of the API meanwhile."""
+
+    outcome: Outcome
+    calls: tuple[str, ...] = ()
+
+
+class Runner:
+    """Runs hooks under their manifest; each network policy has keepers of its own."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        metrics: HookMetrics,
+        capabilities: Capabilities,
+        loops: Loops,
+        is_sender: Callable[[SendRequest, Mapping[str, Any]], bool],
+        now: Callable[[], float],
+        concurrency: int,
+    ) -> None:
+        self._at = surroundings
+        self._metrics = metrics
+        self._capabilities = capabilities
+        self._loops = loops
+        self._is_sender = is_sender
+        self._now = now
+        self._denied = Keepers("deny", concurrency)
+        self._allowed = Keepers("allow", concurrency)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes below which every hook runs."""
+        return frozenset(pid for keepers in (self._denied, self._allowed) if (pid := keepers.pid) is not None)
+
+    async def run(self, hook: Hook, manifest: Manifest, event_id: str, event: Mapping[str, Any]) -> Ran:
+        """Run a hook to its end. `HookNotRunnable` says why it does not; `KeeperLost`."""
+        path = find_hook(self._at.folder, hook.name, manifest.hooks.keys() - {hook.name})
+        keepers = await self._keepers(hook)
+        env = {
+            "PATH": _PATH,
+            "CLAUDEMESH_MESH": self._at.mesh,
+            "CLAUDEMESH_HOOK_NAME": hook.name,
+            "CLAUDEMESH_EVENT_ID": event_id,
+            "CLAUDEMESH_DAEMON_SOCK": str(self._at.sock),
+        }
+        grant = self._grant(hook, event)
+        token = None
+        if grant is not None:
+            token = env["CLAUDEMESH_CAPABILITY_TOKEN"] = self._capabilities.issue(grant)
+        try:
+            outcome = await keepers.run(
+                self._command(hook, path, env, encode_event(event, hook.redact_payload))
+            )
+        finally:
+            if token is not None:
+                self._capabilities.revoke(token)
+        self._keep_stderr(hook.name, outcome)
+        self._metrics.hook_ran(hook.name, outcome.word, outcome.duration_ms / 1000)
+        return Ran(outcome, tuple(grant.calls) if grant is not None else ())
+
+    def close(self) -> None:
+        """End every hook that runs."""
+        self._denied.close()
+        self._allowed.close()
+
+    async def _keepers(self, hook: Hook) -> Keepers:
+        if hook.network_policy == "allow":
+            return self._allowed
+        # Inside bubblewrap the network is its business, and it fails when it cannot.
+        if hook.sandbox == "none" and not (await self._denied.isolation()).network_namespace:
+            if hook.network_policy == "require":
+                raise HookNotRunnable(
+                    "the network cannot be taken from it here, and its network_policy requires that"
+                )
+            log.warning("hook_unenforceable", hook=hook.name, network_policy="deny")
+            self._metrics.hook_unenforceable()
+        return self._denied
+
+    def _grant(self, hook: Hook, event: Mapping[str, Any]) -> Grant | None:
+        if not hook.capability_token_scope:
+            return None
+        return Grant(
+            hook=hook.name,
+            event=event,
+            scopes=hook.capability_token_scope,
+            expires_at=self._now() + LIFETIME_S,
+            loops=self._loops,
+            is_sender=self._is_sender,
+            count=self._metrics.hook_called,
+        )
+
+    def _command(self, hook: Hook, path: Path, env: Mapping[str, str], stdin: bytes) -> Command:
+        argv = [str(path)]
+        if hook.sandbox == "bubblewrap":
+            bubblewrap = find_bubblewrap()
+            if bubblewrap is None:
+                raise HookNotRunnable("sandbox = bubblewrap needs bwrap: install the package bubblewrap")
+            argv = sandboxed(bubblewrap, path, self._at.sock, env, network=hook.network_policy == "allow")
+        return Command(
+            argv=argv,
+            env=env,
+            cwd=str(self._at.folder),
+            stdin=stdin,
+            timeout_s=hook.timeout_s,
+            stdout_limit=hook.output_size_limit,
+            killpg=hook.killpg_on_timeout,
+        )
+
+    def _keep_stderr(self, name: str, outcome: Outcome) -> None:
+        """Keep what the last run complained of: it may hold message text, so it is no line of the log."""
+        if not outcome.stderr:
+            return
+        try:
+            folder = self._at.folder / "stderr"
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _overwrite(folder / name, outcome.stderr)
+        except OSError as error:
+            log.warning("hook_stderr_lost", hook=name, error=error.strerror)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)

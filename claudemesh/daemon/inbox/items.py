@@ -1,0 +1,25 @@
+"""A message as the API, the events and the hooks show it."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import orjson
+
+from claudemesh.runtime.clock import iso_ms
+
+_TIMES = ("received_at", "shown_at", "acked_at")
+
+
+def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    """Return the rows of a query over the inbox by their columns' names; times become ISO 8601."""
+    names = [column[0] for column in cursor.description]
+    items = []
+    for values in cursor:
+        row = dict(zip(names, values, strict=True))
+        row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
+        for name in _TIMES:
+            row[name] = None if row[name] is None else iso_ms(row[name])
+        items.append(row)
+    return items

@@ -1,0 +1,85 @@
+"""Hooks that are to run, as rows beside the messages that raise them.
+
+Crash story: a message's jobs are in its transaction; a job goes after its hook has run. Between the two a
+crash runs the hook again, with the same event id. A job that was begun in too many lives is parked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from claudemesh.daemon.inbox.items import items_of
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sqlite import Database
+
+_Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+
+MAX_LIVES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One hook for one event."""
+
+    id: int
+    hook: str
+    event_id: str
+    event: Mapping[str, Any]
+
+
+class HookJobs:
+    """The jobs in inbox.db."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def recover(self, at_once: int) -> int:
+        """Count a life for jobs that an earlier daemon may have begun; returns how many are parked."""
+
+        def work(raw: sqlite3.Connection) -> int:
+            raw.execute(_Q["prune_jobs"])
+            raw.execute(_Q["count_left"], (at_once,))
+            parked: int = raw.execute(_Q["jobs_parked"], (MAX_LIVES,)).fetchone()[0]
+            return parked
+
+        return await self._db.transaction(work)
+
+    async def add(self, hook: str, event_id: str, event: Mapping[str, Any]) -> None:
+        """Write a job for an event that is no message."""
+        text = orjson.dumps(event).decode()
+        await self._db.transaction(lambda raw: raw.execute(_Q["add_job"], (hook, event_id, text)))
+
+    async def after(self, job_id: int, limit: int) -> list[Job]:
+        """Return jobs behind this one, oldest first."""
+        rows = await self._db.run(
+            lambda raw: items_of(raw.execute(_Q["jobs_after"], (job_id, MAX_LIVES, limit)))
+        )
+        return [_job(row) for row in rows]
+
+    async def remove(self, job_ids: Sequence[int]) -> Sequence[None]:
+        """These hooks have run."""
+
+        def work(raw: sqlite3.Connection) -> None:
+            raw.executemany(_Q["remove_job"], [(job_id,) for job_id in job_ids])
+
+        failpoint("r5")
+        await self._db.transaction(work)
+        return [None] * len(job_ids)
+
+
+def add_message_jobs(raw: sqlite3.Connection, message_id: str, hooks: Sequence[str]) -> None:
+    """Write a message's jobs, in the transaction that writes the message."""
+    raw.executemany(_Q["add_job"], [(hook, message_id, None) for hook in hooks])
+
+
+def _job(row: dict[str, Any]) -> Job:
+    job_id, hook, event_id = row.pop("job_id"), row.pop("hook"), row.pop("event_id")
+    text = row.pop("event")
+    event = row if text is None else orjson.loads(text)
+    return Job(job_id, hook, event_id, event)

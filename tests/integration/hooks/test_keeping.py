@@ -1,0 +1,164 @@
+"""The keeper alone: with namespaces and without, nothing of a hook stays; bubblewrap hides the home."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from claudemesh.daemon.hooks.keepers import Command, KeeperLost, Keepers, Outcome
+from tests.integration.hooks.hooked import Host
+from tests.integration.hooks.test_running import processes, send
+from tests.support.processes import until
+
+ISOLATIONS = ["auto", "none"]
+
+
+@asynccontextmanager
+async def keepers(isolation: str, size: int = 8) -> AsyncGenerator[Keepers]:
+    made = Keepers("deny", size, isolation)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def shell(script: str, *, timeout_s: float = 10, limit: int = 65_536, stdin: bytes = b"") -> Command:
+    return Command(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, "/", stdin, timeout_s, limit)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 981 & exit 0",
+        "(setsid sleep 981 &) ; exit 0",
+        "(setsid sh -c 'trap \"\" TERM HUP; sleep 981; sleep 981' &); sleep 981 & exit 0",
+        "setsid sh -c 'setsid sleep 981 & setsid sleep 981 & wait' & exit 0",
+    ],
+)
+async def test_nothing_stays_with_namespaces_or_without(isolation: str, script: str) -> None:
+    """A new session, an orphan, a process that ignores signals: all end with the hook."""
+    async with keepers(isolation) as made:
+        outcome = await made.run(shell(script))
+        assert (outcome.exit, outcome.survivors > 0) == (0, True)
+        assert processes("sleep 981") == []
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_the_outcome_says_how_it_ended(isolation: str) -> None:
+    """Exit code, signal, output, errors, input; a hook that is not there was not started."""
+    async with keepers(isolation) as made:
+        outcome = await made.run(shell("cat; echo no >&2; exit 3", stdin=b"x" * 200_000, limit=10))
+        assert (outcome.exit, outcome.stdout, outcome.stdout_bytes) == (3, b"x" * 10, 200_000)
+        assert (outcome.stderr, outcome.word) == (b"no\n", "3")
+        assert (await made.run(shell("kill -KILL $$"))).signal == signal.SIGKILL
+        assert (await made.run(shell("exit 0", stdin=b"x" * 200_000))).exit == 0
+        absent = await made.run(Command(["/nowhere/hook"], {}, "/", b"", 1, 10))
+        assert (absent.word, absent.error) == ("not_started", "No such file or directory")
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_hook_that_ends_in_time_after_sigterm_is_not_killed(isolation: str) -> None:
+    """SIGTERM comes first, and five seconds to tidy up."""
+    async with keepers(isolation) as made:
+        outcome = await made.run(shell("trap 'echo bye; exit 5' TERM; sleep 981 & wait", timeout_s=0.3))
+        assert (outcome.exit, outcome.stdout, outcome.timed_out) == (5, b"bye\n", True)
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_run_that_is_cancelled_ends_with_all_of_it(isolation: str) -> None:
+    """The daemon that stops leaves nothing running."""
+    async with keepers(isolation) as made:
+        run = asyncio.get_running_loop().create_task(made.run(shell("setsid sleep 982 & sleep 982")))
+        while len(processes("sleep 982")) < 2:  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.01)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        await asyncio.to_thread(until, lambda: not processes("sleep 982"), "they are gone")
+        assert (await made.run(shell("exit 0"))).exit == 0
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
+    """The run is lost and says so; the next has a new keeper."""
+    async with keepers(isolation) as made:
+        run = asyncio.get_running_loop().create_task(made.run(shell("sleep 983")))
+        while not processes("sleep 983"):  # noqa: ASYNC110 - another process's doing
+            await asyncio.sleep(0.01)
+        assert made.pid is not None
+        if isolation == "auto":
+            os.kill(made.pid, signal.SIGKILL)
+            with pytest.raises(KeeperLost):
+                await run
+            await asyncio.to_thread(until, lambda: not processes("sleep 983"), "they are gone")
+        else:
+            # Without a namespace the workers outlive their parent, and end when the daemon lets go.
+            os.kill(made.pid, signal.SIGKILL)
+            run.cancel()
+            await asyncio.to_thread(until, lambda: not processes("sleep 983"), "they are gone")
+        assert (await made.run(shell("exit 0"))).exit == 0
+
+
+async def test_no_more_than_so_many_run_at_a_time() -> None:
+    """The rest wait for a place."""
+    async with keepers("auto", size=3) as made:
+
+        async def run() -> Outcome:
+            return await made.run(shell("sleep 0.2"))
+
+        runs = [asyncio.get_running_loop().create_task(run()) for _ in range(9)]
+        most = 0
+        while not all(task.done() for task in runs):
+            most = max(most, len(processes("sleep 0.2")))
+            await asyncio.sleep(0.02)
+        assert most <= 3 * 2  # the shell and its sleep
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_shows_the_system_and_hides_the_home(alice: Host, bob: Host) -> None:
+    """Keys and databases are not there, the system is read-only, the socket and the token work."""
+    bob.script(
+        "on-dm.py",
+        "",
+    ).write_text(
+        """#!/usr/bin/env python3
+import http.client, json, os, pathlib, socket, sys
+event = json.load(sys.stdin)
+sock = os.environ["CLAUDEMESH_DAEMON_SOCK"]
+home = pathlib.Path(sock).parent
+seen = {"home": sorted(os.listdir(home)), "root": sorted(os.listdir("/"))}
+try:
+    pathlib.Path("/usr/here").touch()
+    seen["usr"] = "written"
+except OSError as error:
+    seen["usr"] = error.strerror
+link = http.client.HTTPConnection("localhost")
+link.sock = socket.socket(socket.AF_UNIX)
+link.sock.connect(sock)
+bearer = {"Authorization": "Bearer " + os.environ["CLAUDEMESH_CAPABILITY_TOKEN"]}
+bearer["Content-Type"] = "application/json"
+body = {"to": event["sender_pubkey"], "message": json.dumps(seen)}
+link.request("POST", "/v1/send", json.dumps(body), bearer)
+sys.exit(0 if link.getresponse().status == 202 else 1)
+"""
+    )
+    bob.manifest(on_dm={"sandbox": "bubblewrap", "capability_token_scope": ["dm:send:sender"]})
+    bob.reload()
+    send(alice, "look around")
+    line = bob.ran("on-dm")
+    problem = bob.folder / "stderr" / "on-dm"
+    assert line["exit"] == 0, problem.read_text() if problem.exists() else line
+    until(lambda: any("root" in (item["body"] or "") for item in alice.daemon.inbox()), "it has told")
+    [told] = [item["body"] for item in alice.daemon.inbox() if "root" in (item["body"] or "")]
+    assert '"home": ["hooks", "sock"]' in told
+    assert '"usr": "Read-only file system"' in told
+    assert "root" not in told.partition('"root": ')[2]
+    assert Path("/root").exists()

@@ -1,0 +1,105 @@
+"""hooks.toml: what it takes, what it refuses, and which hooks a message raises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from claudemesh.daemon.hooks.manifest import NAMES, Hook, Manifest, load_manifest
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+
+
+def load(tmp_path: Path, text: str, mode: int = 0o600) -> Manifest:
+    path = tmp_path / "hooks.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return load_manifest(path, 12)
+
+
+def test_without_a_file_there_are_no_hooks(tmp_path: Path) -> None:
+    """Also when the folder itself is not there."""
+    assert load_manifest(tmp_path / "hooks" / "hooks.toml", 30).hooks == {}
+
+
+def test_an_empty_entry_has_the_careful_defaults(tmp_path: Path) -> None:
+    """No reply, no token, no network; the timeout is the daemon's."""
+    assert load(tmp_path, "[on-dm]\n").hooks == {"on-dm": Hook("on-dm", timeout_s=12)}
+    hook = Hook("on-dm")
+    assert (hook.allow_reply, hook.capability_token_scope, hook.network_policy) == (False, (), "deny")
+    assert hook.enabled and hook.audit and hook.killpg_on_timeout
+
+
+def test_the_example_of_the_specification_is_taken(tmp_path: Path) -> None:
+    """Every key of daemon.md."""
+    text = """[on-mention]
+enabled = true
+timeout_s = 30
+output_size_limit = 65536
+redact_payload = ["body.password", "meta.api_key"]
+allow_reply = true
+capability_token_scope = ["reply:event", "dm:send:sender", "topic:alerts:post"]
+network_policy = "deny"
+sandbox = "none"
+killpg_on_timeout = true
+audit = true
+"""
+    hook = load(tmp_path, text).enabled("on-mention")
+    assert hook is not None
+    assert hook.capability_token_scope == ("reply:event", "dm:send:sender", "topic:alerts:post")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[on-nothing]", "on-nothing: no such hook; there are on-message"),
+        ('["on-topic-../x"]', "no such hook"),
+        ("[on-topic-UPPER]", "no such hook"),
+        ("on-dm = true", "write it as a section, [on-dm]"),
+        ("[on-dm]\ntimeout = 3", "[on-dm] timeout: no such key; there are enabled"),
+        ("[on-dm]\ntimeout_s = 0", "[on-dm] timeout_s = 0: allowed is a number from 0.1 to 3600"),
+        ('[on-dm]\nenabled = "yes"', "enabled = 'yes': allowed is true or false"),
+        ('[on-dm]\nredact_payload = ["sender"]', "paths that begin with body or meta"),
+        ('[on-dm]\nredact_payload = ["body..x"]', "paths that begin with body or meta"),
+        ('[on-dm]\ncapability_token_scope = ["inbox:read"]', "a list of any of"),
+        ('[on-dm]\ncapability_token_scope = ["topic:A B:post"]', "a list of any of"),
+        ('[on-dm]\nnetwork_policy = "maybe"', "allowed is one of deny, require, allow"),
+        ("[pre-send]\nallow_reply = true", "there is no message to answer"),
+        ('[on-startup]\ncapability_token_scope = ["reply:event"]', "there is no message to answer"),
+        ("[on-dm", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(tmp_path: Path, text: str, named: str) -> None:
+    """One sentence: the file, the key, the value, what is allowed."""
+    with pytest.raises(ExitWith) as caught:
+        load(tmp_path, text)
+    assert caught.value.code == CONFIGURATION
+    assert str(tmp_path / "hooks.toml") in caught.value.message and named in caught.value.message
+
+
+def test_a_manifest_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    """It decides what runs."""
+    with pytest.raises(ExitWith, match="chmod"):
+        load(tmp_path, "[on-dm]", 0o666)
+
+
+ALL = Manifest({name: Hook(name) for name in (*NAMES, "on-topic-news")})
+
+
+@pytest.mark.parametrize(
+    ("kind", "topic", "mentioned", "names"),
+    [
+        ("dm", None, False, ("on-message", "on-dm")),
+        ("dm", None, True, ("on-message", "on-dm", "on-mention")),
+        ("topic", "news", False, ("on-message", "on-topic-news")),
+        ("topic", "other", True, ("on-message", "on-mention")),
+        ("queue", "work", False, ("on-message",)),
+    ],
+)
+def test_which_hooks_a_message_raises(
+    kind: str, topic: str | None, mentioned: bool, names: tuple[str, ...]
+) -> None:
+    """Exhaustive over kinds; only entries that are enabled."""
+    assert ALL.for_message(kind, topic, mentioned=mentioned) == names
+    off = Manifest({name: Hook(name, enabled=False) for name in ALL.hooks})
+    assert off.for_message(kind, topic, mentioned=mentioned) == ()
