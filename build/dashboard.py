@@ -61,7 +61,8 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
         "s",
         tuple(
             (
-                f"histogram_quantile({quantile}, sum by (le) (rate(cm_daemon_hook_duration_seconds_bucket[5m])))",
+                f"histogram_quantile({quantile}, sum by (le)"
+                " (rate(cm_daemon_hook_duration_seconds_bucket[5m])))",
                 f"p{quantile[2:]}",
             )
             for quantile in ("0.50", "0.99")
