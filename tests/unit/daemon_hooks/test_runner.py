@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from claudemesh.daemon.hooks.runner import Runner, Surroundings
 from claudemesh.daemon.metrics import DaemonMetrics
 
 
-@pytest.fixture
-def runner(tmp_path: Path) -> Generator[Runner]:
+@asynccontextmanager
+async def runner_of(tmp_path: Path) -> AsyncGenerator[Runner]:
     """A runner with one hook, on-dm, that would succeed."""
     folder = tmp_path / "hooks"
     folder.mkdir(mode=0o700)
@@ -38,8 +39,10 @@ def runner(tmp_path: Path) -> Generator[Runner]:
         now,
         8,
     )
-    yield made
-    made.close()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 async def run(runner: Runner, hook: Hook) -> int | None:
@@ -52,20 +55,22 @@ async def _no_namespaces(keepers: Keepers) -> Isolation:
 
 
 async def test_deny_runs_where_the_network_cannot_be_taken_and_require_does_not(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """deny is logged and counted; require fails closed."""
     monkeypatch.setattr(Keepers, "isolation", _no_namespaces)
-    assert await run(runner, Hook("on-dm", network_policy="deny")) == 0
-    assert await run(runner, Hook("on-dm", network_policy="allow")) == 0
-    with pytest.raises(HookNotRunnable, match="network_policy requires that"):
-        await run(runner, Hook("on-dm", network_policy="require"))
+    async with runner_of(tmp_path) as runner:
+        assert await run(runner, Hook("on-dm", network_policy="deny")) == 0
+        assert await run(runner, Hook("on-dm", network_policy="allow")) == 0
+        with pytest.raises(HookNotRunnable, match="network_policy requires that"):
+            await run(runner, Hook("on-dm", network_policy="require"))
 
 
 async def test_a_sandbox_that_is_not_there_is_no_reason_to_do_without(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asked for bubblewrap gets it or nothing."""
     monkeypatch.setattr(module, "find_bubblewrap", lambda: None)
-    with pytest.raises(HookNotRunnable, match="install the package bubblewrap"):
-        await run(runner, Hook("on-dm", sandbox="bubblewrap"))
+    async with runner_of(tmp_path) as runner:
+        with pytest.raises(HookNotRunnable, match="install the package bubblewrap"):
+            await run(runner, Hook("on-dm", sandbox="bubblewrap"))
