@@ -7,7 +7,7 @@ arrives, because it depends on nothing but the frame; it counts only after B0 fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -132,6 +132,7 @@ class Acceptor:
         store: Store,
         limiter: Limiter,
         hub: Hub,
+        wake: Callable[[str, Iterable[str]], None],
         clock: Clock,
         metrics: BrokerMetrics,
         mint: Callable[[], str],
@@ -140,6 +141,7 @@ class Acceptor:
         self._store = store
         self._limiter = limiter
         self._hub = hub
+        self._wake = wake
         self._clock = clock
         self._metrics = metrics
         self._mint = mint
@@ -280,6 +282,9 @@ class Acceptor:
 
     def _publish(self, pushes: Sequence[tuple[Sender, NewSend, Accepted]]) -> None:
         for sender, send, outcome in pushes:
+            away = self._hub.away(sender.mesh_id, (row.recipient_member_id for row in outcome.deliveries))
+            if away:
+                self._wake(sender.mesh_id, away)
             here = self._hub.online(sender.mesh_id)
             present = [row for row in outcome.deliveries if row.recipient_member_id in here]
             if not present:

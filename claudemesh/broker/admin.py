@@ -98,8 +98,8 @@ class Admin:
             await context.store.member_set_status(mesh.id, member.id, "revoked")
             context.audit.record(mesh.id, "member_revoked", member.id)
             card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey}
-            context.hub.tell(mesh.id, "member_revoked", card)
-        context.hub.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
+            context.cluster.tell(mesh.id, "member_revoked", card)
+        context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
         return JsonAnswer(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
 
     async def _list_invites(self, query: Mapping[str, str]) -> Response:

@@ -16,7 +16,9 @@ import orjson
 
 from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
+from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.context import Context
+from claudemesh.broker.highwater import HighWater
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.limiter.base import Limiter
@@ -26,11 +28,12 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Ack, Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
-from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.clock import Clock, OffsetClock, SystemClock
 from claudemesh.runtime.errors import SchemaTooNew, StorageError
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
@@ -90,6 +93,8 @@ class Broker:
             stack.push_async_callback(context.audit.close)
             stack.push_async_callback(context.presence.stop)
             await context.presence.start()
+            stack.push_async_callback(context.cluster.stop)
+            await context.cluster.start()
             context.jobs.start()
             stack.push_async_callback(context.jobs.stop)
             url = await self._serve(context, stack)
@@ -121,22 +126,31 @@ class Broker:
         return self._running
 
     async def _assemble(self, store: Store) -> Context:
-        settings, clock = self.settings, self.clock
+        settings, clock = self.settings, OffsetClock(self.clock)
         metrics = BrokerMetrics()
+        shared = store.shared
+        if shared is not None:
+            clock.follow(await shared.now_ms())
         mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
+        state = State(epoch=await store.epoch())
         hub = Hub(settings.limits.connections_per_member)
+        broker_id = _kept_id(settings.data_dir, mint())
+        cluster = Cluster(
+            shared=shared,
+            hub=hub,
+            state=state,
+            clock=clock,
+            metrics=metrics,
+            limits=settings.limits,
+            broker_id=broker_id,
+        )
 
         async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
             metrics.acknowledged.inc(await store.acknowledge(acks))
             return [None] * len(acks)
 
         audit = Audit(store, clock, metrics)
-        limiter: Limiter = MemoryLimiter(clock)
-        if settings.redis_url is not None:
-            # Imported here: the client is large, and a broker that stands alone needs none.
-            from claudemesh.broker.limiter.redis import RedisLimiter
-
-            limiter = RedisLimiter(settings.redis_url, clock, metrics)
+        limiter = _limiter(settings, clock, metrics)
         return Context(
             settings=settings,
             clock=clock,
@@ -147,6 +161,7 @@ class Broker:
                 store=store,
                 limiter=limiter,
                 hub=hub,
+                wake=cluster.wake,
                 clock=clock,
                 metrics=metrics,
                 mint=mint,
@@ -158,13 +173,14 @@ class Broker:
                 clock=clock,
                 metrics=metrics,
                 limits=settings.limits,
-                broker_id=_kept_id(settings.data_dir, mint()),
+                broker_id=broker_id,
             ),
-            jobs=Jobs(store, hub, audit, clock, metrics),
+            cluster=cluster,
+            jobs=Jobs(store, cluster, audit, clock, metrics),
             audit=audit,
             metrics=metrics,
             mint=mint,
-            epoch=await store.epoch(),
+            state=state,
             admin_token=_admin_token(settings),
         )
 
@@ -195,6 +211,15 @@ class Broker:
         write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(path.unlink, missing_ok=True)
         return url
+
+
+def _limiter(settings: BrokerSettings, clock: Clock, metrics: BrokerMetrics) -> Limiter:
+    if settings.redis_url is None:
+        return MemoryLimiter(clock)
+    # Imported here: the client is large, and a broker that stands alone needs none.
+    from claudemesh.broker.limiter.redis import RedisLimiter
+
+    return RedisLimiter(settings.redis_url, clock, metrics)
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
@@ -242,7 +267,18 @@ async def _open_store(settings: BrokerSettings, stack: AsyncExitStack) -> Store:
     except StorageError as error:
         raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
     stack.push_async_callback(store.close)
+    if isinstance(store, SqliteStore):
+        await _watch_for_restore(store, settings.data_dir, stack)
     return store
+
+
+async def _watch_for_restore(store: SqliteStore, data_dir: Path, stack: AsyncExitStack) -> None:
+    mark = HighWater(data_dir / "high_water", store)
+    await mark.check()
+    tasks = TaskOwner()
+    tasks.start(mark.run(), "high_water")
+    stack.push_async_callback(mark.note)
+    stack.push_async_callback(tasks.stop)
 
 
 def _store(settings: BrokerSettings) -> Store:

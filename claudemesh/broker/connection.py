@@ -10,6 +10,7 @@ import claudemesh
 from claudemesh.broker import handshake
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.calls import table
+from claudemesh.broker.cluster import Elsewhere
 from claudemesh.broker.context import Context
 from claudemesh.broker.delivery import Push
 from claudemesh.broker.handshake import Refusal
@@ -64,6 +65,16 @@ class Connection:
         self._session = Session("broker")
 
     @property
+    def connection_id(self) -> str:
+        """The lease of this connection."""
+        return self.membership.connection_id
+
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether the mesh lets one member be connected more than once."""
+        return self.membership.mesh.clone_concurrency_policy == "allow_concurrent"
+
+    @property
     def is_open(self) -> bool:
         """Whether features are negotiated and traffic flows."""
         return self._is_open
@@ -100,6 +111,11 @@ class Connection:
     def refresh(self) -> None:
         """Look for deliveries that nobody told of."""
         self.membership.delivery.refresh()
+
+    def knows(self, delivery_id: int) -> bool:
+        """Whether a delivery needs no looking for."""
+        flow = self.membership.delivery.flow
+        return flow.is_behind or flow.knows(delivery_id)
 
     def close(self, code: CloseCode, detail: str = "") -> None:
         """Close once what waits has left; never waits itself."""
@@ -158,14 +174,21 @@ class Connection:
         self._say(Challenge(nonce, context.clock.wall_ms(), claudemesh.__version__, (1,)))
         hello = await self._expect(Hello, self._limits.hello_bytes)
         membership = await self._identify(hello, nonce)
-        self._admit(membership)
+        elsewhere = await context.cluster.claim(
+            membership.mesh,
+            membership.member.id,
+            membership.connection_id,
+            membership.instance_id,
+            here=context.hub.others(membership.mesh.id, membership.member.id, membership.instance_id),
+        )
+        self._admit(membership, elsewhere)
         self._say(
             HelloAck(
                 member_id=membership.member.id,
                 connection_id=membership.connection_id,
                 mesh=handshake.mesh_summary(membership.mesh),
                 server_time=context.clock.wall_ms(),
-                epoch=context.epoch,
+                epoch=context.state.epoch,
             )
         )
         request = await self._expect(FeatureRequest)
@@ -200,17 +223,20 @@ class Connection:
         _refuse_if(handshake.check_member(hello, member))
         return Membership.of(context, self._wire.outgoing, mesh=mesh, member=member, hello=hello)
 
-    def _admit(self, membership: Membership) -> None:
+    def _admit(self, membership: Membership, elsewhere: Elsewhere) -> None:
         """Let the clone policy decide. State changes here, without waiting; closes follow."""
         self._membership = membership
         policy, hub = membership.mesh.clone_concurrency_policy, self._context.hub
-        self._was_online = any(link.is_open for link in hub.links(self.mesh_id, self.member_id))
-        admission = hub.admit(self, policy)
+        self._was_online = bool(elsewhere.rows) or any(
+            link.is_open for link in hub.links(self.mesh_id, self.member_id)
+        )
+        admission = hub.admit(self, policy, elsewhere=elsewhere.others)
         for other in admission.replaced:
             other.close(CloseCode.REPLACED, "another connection of this member came")
         self._report(membership, admission)
         if admission.verdict is Verdict.REFUSE:
             raise Closing(CloseCode.ALREADY_CONNECTED, f"the mesh's policy is {policy}")
+        self._context.cluster.replace(elsewhere.to_replace(admission.verdict, membership.instance_id))
 
     def _report(self, membership: Membership, admission: Admission) -> None:
         context, member = self._context, membership.member
@@ -231,9 +257,15 @@ class Connection:
         context, membership = self._context, self.membership
         self._is_open = True
         context.metrics.connections.inc()
-        context.presence.arrived(membership.connection_id, self.mesh_id, self.member_id, membership.host)
+        context.presence.arrived(
+            membership.connection_id,
+            self.mesh_id,
+            self.member_id,
+            membership.host,
+            instance_id=membership.instance_id,
+        )
         if not self._was_online:
-            context.hub.tell(self.mesh_id, "peer_join", membership.card(), besides=self.member_id)
+            context.cluster.tell(self.mesh_id, "peer_join", membership.card(), besides=self.member_id)
         membership.delivery.open()
 
     async def _leave(self) -> None:
@@ -246,13 +278,17 @@ class Connection:
             self._is_open = False
             context.metrics.connections.dec()
             context.presence.departed(membership.connection_id, self.mesh_id, self.member_id)
+        if not context.state.draining:
+            context.cluster.left(self.mesh_id, self.member_id, membership.connection_id, membership.card())
 
     def _withdraw(self, membership: Membership) -> None:
         """Be no longer here for the others, from the moment that the close is decided."""
         hub = self._context.hub
         if not hub.leave(self) or hub.links(self.mesh_id, self.member_id):
             return
-        if (self._is_open or self._was_online) and not self._context.state.draining:
+        # With other brokers only the database knows whether the member is still somewhere: see `_leave`.
+        alone = not self._context.cluster.is_shared and not self._context.state.draining
+        if (self._is_open or self._was_online) and alone:
             hub.tell(self.mesh_id, "peer_leave", membership.card())
 
     # Traffic

@@ -107,9 +107,18 @@ class Flow:
         return f"<Flow {state}: {len(self._unacked)} unacked, {len(self._queued)} queued>"
 
     @property
+    def is_behind(self) -> bool:
+        """Whether the store will be read again anyhow."""
+        return self._reading or not self._caught_up
+
+    @property
     def unacked(self) -> int:
         """How many deliveries are sent and not acknowledged."""
         return len(self._unacked)
+
+    def knows(self, delivery_id: int) -> bool:
+        """Whether a delivery is on its way, waits here, or is being acknowledged."""
+        return delivery_id in self._unacked or delivery_id in self._queued or delivery_id in self._acking
 
     @property
     def acking(self) -> int:

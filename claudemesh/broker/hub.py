@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,15 @@ class Link(Protocol):
     @property
     def instance_id(self) -> str: ...
     @property
+    def connection_id(self) -> str: ...
+    @property
     def is_open(self) -> bool: ...
+    @property
+    def may_be_elsewhere(self) -> bool: ...
     def put(self, frame: str) -> None: ...
     def push(self, push: Push) -> None: ...
     def refresh(self) -> None: ...
+    def knows(self, delivery_id: int) -> bool: ...
     def close(self, code: CloseCode, detail: str = "") -> None: ...
 
 
@@ -55,15 +60,15 @@ class Hub:
             for links in list(members.values()):
                 yield from list(links)
 
-    def admit(self, link: Link, policy: str) -> Admission:
+    def admit(self, link: Link, policy: str, *, elsewhere: int = 0) -> Admission:
         """Let a connection in, or not; who is replaced is out of the hub when this returns.
 
         A connection of the same instance is what is left of a broken one: it always makes way, and
-        is no clone.
+        is no clone. `elsewhere` counts the member's connections on other brokers.
         """
         links = self._meshes.setdefault(link.mesh_id, {}).setdefault(link.member_id, [])
         stale = tuple(other for other in links if other.instance_id == link.instance_id)
-        others = len(links) - len(stale)
+        others = len(links) - len(stale) + elsewhere
         verdict = judge(policy, others=others, limit=self._per_member)
         if verdict is Verdict.REFUSE:
             return Admission(verdict, others)
@@ -91,6 +96,19 @@ class Hub:
     def links(self, mesh_id: str, member_id: str) -> Sequence[Link]:
         """Return a member's connections."""
         return tuple(self._meshes.get(mesh_id, {}).get(member_id, ()))
+
+    def others(self, mesh_id: str, member_id: str, instance_id: str) -> int:
+        """Count a member's connections of other instances."""
+        return sum(link.instance_id != instance_id for link in self.links(mesh_id, member_id))
+
+    def away(self, mesh_id: str, member_ids: Iterable[str]) -> list[str]:
+        """Return those of these members that other brokers may hold."""
+        members = self._meshes.get(mesh_id, {})
+        return [
+            member_id
+            for member_id in member_ids
+            if not (links := members.get(member_id)) or links[0].may_be_elsewhere
+        ]
 
     def online(self, mesh_id: str) -> Set[str]:
         """Return the ids of the members that are connected here, as a view."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from claudemesh.broker.audit import Audit
-from claudemesh.broker.hub import Hub
+from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import CheckPosition, Finding, Store
 from claudemesh.protocol import CloseCode
@@ -52,9 +52,11 @@ class _Job:
 class Jobs:
     """Runs each job when it is due, one at a time, and on demand."""
 
-    def __init__(self, store: Store, hub: Hub, audit: Audit, clock: Clock, metrics: BrokerMetrics) -> None:
+    def __init__(
+        self, store: Store, cluster: Cluster, audit: Audit, clock: Clock, metrics: BrokerMetrics
+    ) -> None:
         self._store = store
-        self._hub = hub
+        self._cluster = cluster
         self._audit = audit
         self._clock = clock
         self._metrics = metrics
@@ -136,7 +138,7 @@ class Jobs:
         gone = await self._store.reap_ephemeral(now_ms, now_ms - _IDLE_EPHEMERAL_MS)
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
-            self._hub.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
+            self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
         return Outcome("ephemeral-reaper", len(gone))
 
     async def _check(self) -> Outcome:

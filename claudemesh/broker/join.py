@@ -107,7 +107,7 @@ class Joining:
                 "pubkey": member.ed25519_pubkey,
                 "role": member.role,
             }
-            context.hub.tell(mesh.id, "member_added", data)
+            context.cluster.tell(mesh.id, "member_added", data)
         answer = {
             "mesh_id": mesh.id,
             "slug": mesh.slug,

@@ -37,6 +37,10 @@ class BrokerMetrics:
         )
         self.store_errors = made.counter("store_errors", "Store operations that failed", ("operation",))
         self.job_runs = made.counter("job_runs", "Jobs that ran, by outcome", ("job", "outcome"))
+        self.signals = made.counter("signals", "Signals of other brokers", ("kind",))
+        self.wakeups_missed = made.counter(
+            "wakeups_missed", "Deliveries found by the sweep that no signal told of"
+        )
         self.violations = made.counter(
             "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
         )

@@ -92,11 +92,25 @@ class Presence:
         await self._tasks.stop()
         await self._batcher.close()
 
-    def arrived(self, connection_id: str, mesh_id: str, member_id: str, host: bytes | None) -> None:
+    def arrived(
+        self,
+        connection_id: str,
+        mesh_id: str,
+        member_id: str,
+        host: bytes | None,
+        *,
+        instance_id: str = "",
+    ) -> None:
         """Note a connection that was admitted."""
         now_ms = self._clock.wall_ms()
         row = PresenceRow(
-            connection_id, member_id, mesh_id, self._broker_id, now_ms, self._lease_until(now_ms)
+            connection_id,
+            member_id,
+            mesh_id,
+            self._broker_id,
+            now_ms,
+            self._lease_until(now_ms),
+            instance_id,
         )
         self._submit(Arrival(row, host))
 

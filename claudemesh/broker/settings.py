@@ -37,6 +37,7 @@ class Limits:
     body_bytes: int = 65_536  # of an HTTP request; 413
     status_ids: int = 256  # client_message_ids in one send_status call
     lease_s: float = 60.0  # presence; renewed three times as often
+    sweep_s: float = 2.0  # several brokers: how long a missed wake-up, revocation or death stays unnoticed
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 

@@ -28,9 +28,10 @@ from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.opening import load_directory, open_inbox, open_outbox, take_lock
+from claudemesh.daemon.opening import load_directory, load_epoch, open_inbox, open_outbox, take_lock
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -39,7 +40,7 @@ from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
 from claudemesh.daemon.surroundings import kind_of_place
-from claudemesh.protocol.features import REQUIRED
+from claudemesh.protocol.features import REQUIRED, Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
@@ -67,6 +68,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
+        self._features: Features
         self.core: Core
 
     async def start(self) -> None:
@@ -127,6 +129,7 @@ class Daemon:
         self._bus.close()
         await self._doors.close()
         await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
+        await self._reoffer.close()
         await self._link.close()
         await self._tasks.stop()
         await self._receiver.close()
@@ -191,6 +194,8 @@ class Daemon:
         )
         self._disk.look()
         self._drain = Drain(store, self._link, clock, _backoff(self._settings), self._settled)
+        known = load_epoch(self._paths.broker_features)
+        self._reoffer = Reoffer(store.done, self._link, _backoff(self._settings), known, self._note_broker)
         self._gate = Outbox(
             store,
             sealer,
@@ -291,11 +296,18 @@ class Daemon:
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
-        write_atomic(self._paths.broker_features, orjson.dumps(features.to_dict()))
+        self._features = features
+        self._reoffer.link_up(opened.hello.epoch)
         self._sync.soon()
         self._drain.wake()
 
+    def _note_broker(self) -> None:
+        """Keep what was negotiated, and under which epoch everything done was accepted."""
+        noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
+        write_atomic(self._paths.broker_features, orjson.dumps(noted))
+
     def _link_down(self, reason: str) -> None:
+        self._reoffer.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
         self._directory.all_offline()
@@ -304,7 +316,8 @@ class Daemon:
         self._hooks.tell("on-disconnect", {"reason": reason})
 
     def _on_result(self, result: Any) -> None:
-        self._drain.on_result(result)
+        if not self._reoffer.on_result(result):
+            self._drain.on_result(result)
 
     def _on_deliver(self, connection: int, delivery: Any) -> None:
         self._receiver.handle(connection, delivery)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
+
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -12,7 +14,7 @@ from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
 
 
 def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
@@ -47,6 +49,15 @@ def load_directory(path: Path) -> Directory:
             "move it away to trust the broker's list anew.",
         ) from error
     return directory
+
+
+def load_epoch(path: Path) -> str | None:
+    """Return the broker's epoch as last noted in broker_features.json; None when nothing was noted."""
+    try:
+        epoch = orjson.loads(read_own(path)).get("epoch")
+    except (OSError, UnsafeFile, orjson.JSONDecodeError, AttributeError):
+        return None
+    return epoch if isinstance(epoch, str) else None
 
 
 async def open_outbox(path: Path, stack: AsyncExitStack) -> OutboxStore:

@@ -34,6 +34,26 @@ class SystemClock:
         return time.clock_gettime(_MONOTONIC_ID)
 
 
+class OffsetClock:
+    """The machine's clocks with the time of day of somebody else, as far as `offset_ms` says it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.offset_ms = 0
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds, as the other tells it."""
+        return self._clock.wall_ms() + self.offset_ms
+
+    def monotonic(self) -> float:
+        """The machine's own."""
+        return self._clock.monotonic()
+
+    def follow(self, wall_ms: int) -> None:
+        """The other's clock says this now."""
+        self.offset_ms = wall_ms - self._clock.wall_ms()
+
+
 def iso_ms(ms: int) -> str:
     """Return Unix milliseconds as `2026-01-02T03:04:05.678Z`."""
     moment = datetime.fromtimestamp(ms // 1000, UTC)

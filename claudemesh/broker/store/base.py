@@ -7,7 +7,7 @@ milliseconds, hashes and signatures are bytes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -208,6 +208,7 @@ class PresenceRow:
     broker_id: str
     connected_at: int
     lease_until: int
+    instance_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,29 @@ class Checked:
     position: CheckPosition | None
 
 
+class Shared(Protocol):
+    """What brokers on one database need of it besides the `Store`. Raises `StorageError`."""
+
+    async def now_ms(self) -> int: ...
+    async def epoch(self) -> str: ...
+    async def signal(self, payloads: Sequence[str]) -> None: ...
+    async def listen(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None: ...
+
+    # Leases, of every broker
+    async def claim(
+        self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
+    ) -> Sequence[PresenceRow]: ...
+    async def release(self, mesh_id: str, member_id: str, connection_id: str, now_ms: int) -> int: ...
+    async def expire(self, now_ms: int) -> Sequence[tuple[str, str]]: ...
+    async def has_company(self, broker_id: str, now_ms: int) -> bool: ...
+
+    # What was done elsewhere
+    async def deliveries_since(
+        self, after: int | None, member_ids: Collection[str]
+    ) -> tuple[int, Sequence[tuple[int, str]]]: ...
+    async def inactive(self, member_ids: Collection[str]) -> Collection[str]: ...
+
+
 class Store(Protocol):
     """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
 
@@ -258,6 +282,8 @@ class Store(Protocol):
     async def close(self) -> None: ...
     async def ping(self) -> None: ...
     async def epoch(self) -> str: ...
+    @property
+    def shared(self) -> Shared | None: ...
 
     # Meshes, members, invites
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...

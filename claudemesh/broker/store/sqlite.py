@@ -78,6 +78,19 @@ class SqliteStore:
         row = await self._db.run(lambda raw: raw.execute(_Q["epoch"]).fetchone())
         return str(row[0])
 
+    async def renew_epoch(self, epoch: str) -> None:
+        """This is another incarnation of the data: it has forgotten something."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["renew_epoch"], (epoch,)))
+
+    async def newest_history(self) -> int:
+        """Return the newest message's history id, whether or not it is still there."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["newest_history"]).fetchone())
+        return 0 if row is None else int(row[0])
+
+    @property
+    def shared(self) -> None:
+        """No other broker opens this file."""
+
     # Meshes, members, invites
 
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
@@ -281,6 +294,7 @@ class SqliteStore:
             row.broker_id,
             row.connected_at,
             row.lease_until,
+            row.instance_id,
         )
         await self._db.transaction(lambda raw: raw.execute(_Q["presence_open"], values))
 

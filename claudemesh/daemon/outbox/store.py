@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
+from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.rows import dicts, get_row, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
 from claudemesh.runtime.failpoints import failpoint
@@ -92,6 +93,7 @@ class OutboxStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.done = DoneSends(database)
         # Payloads that are pending or in flight, kept in step by every write.
         self.queued_bytes = 0
 

@@ -71,6 +71,13 @@ WHERE id = ? AND status IN ('dead', 'inflight');
 UPDATE outbox SET payload = x'' WHERE rowid IN (
   SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND delivered_at < ? ORDER BY delivered_at LIMIT ?);
 
+-- done_payloads: sends that are done and can be offered again, oldest first.
+SELECT rowid, id, payload, broker_message_id FROM outbox
+WHERE rowid > ? AND status = 'done' AND payload <> x'' ORDER BY rowid LIMIT ?;
+
+-- accepted_anew: a done send that the broker had forgotten and has accepted anew.
+UPDATE outbox SET broker_message_id = ?, history_id = ? WHERE id = ? AND status = 'done';
+
 -- prunable: rows that are over and still carry their payload.
 SELECT * FROM (SELECT rowid, length(payload) FROM outbox WHERE status = 'done' AND payload <> x'' LIMIT ?)
 UNION ALL

@@ -44,6 +44,7 @@ from claudemesh.broker.store.postgres.errors import (
 from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.sharing import PostgresSharing
 from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
@@ -85,8 +86,12 @@ class PostgresStore:
 
     async def epoch(self) -> str:
         """Return which incarnation of the data this is."""
-        [row] = await self._db.fetch(_Q["epoch"])
-        return str(row[0])
+        return await self.shared.epoch()
+
+    @property
+    def shared(self) -> PostgresSharing:
+        """What brokers on this database need of it besides."""
+        return PostgresSharing(self._database_url, self._db)
 
     # Meshes, members, invites
 
@@ -306,6 +311,7 @@ class PostgresStore:
             row.broker_id,
             row.connected_at,
             row.lease_until,
+            row.instance_id,
         )
 
     async def presence_renew(self, broker_id: str, lease_until: int) -> None:

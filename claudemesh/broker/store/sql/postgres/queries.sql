@@ -130,8 +130,8 @@ WHERE delivery_id = ANY ($1::bigint[])
 SELECT count(*) FROM mesh.delivery_queue;
 
 -- presence_open: a connection's lease.
-INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (connection_id) DO UPDATE SET lease_until = excluded.lease_until, broker_id = excluded.broker_id;
 
 -- presence_renew: every lease of a broker.
@@ -146,6 +146,50 @@ DELETE FROM mesh.presence WHERE broker_id = $1;
 -- presence_online: who holds a lease.
 SELECT DISTINCT member_id FROM mesh.presence WHERE mesh_id = $1 AND lease_until > $2;
 
+-- presence_lock: two brokers that admit the same member do so one after the other.
+SELECT pg_advisory_xact_lock(hashtextextended('claudemesh member ' || $1::uuid::text, 0));
+
+-- presence_elsewhere: a member's leases at other brokers.
+SELECT connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id
+FROM mesh.presence
+WHERE member_id = $2 AND mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
+
+-- presence_count: how many leases a member holds, anywhere.
+SELECT count(*) FROM mesh.presence WHERE member_id = $2 AND mesh_id = $1 AND lease_until > $3;
+
+-- presence_expire: leases that ran out are gone; returned are members that hold no other.
+WITH gone AS (
+  DELETE FROM mesh.presence WHERE connection_id IN (
+    SELECT connection_id FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500
+    FOR UPDATE SKIP LOCKED)
+  RETURNING mesh_id, member_id)
+SELECT DISTINCT g.mesh_id, g.member_id FROM gone AS g
+WHERE NOT EXISTS (SELECT 1 FROM mesh.presence AS p WHERE p.member_id = g.member_id AND p.lease_until > $1);
+
+-- presence_company: whether another broker holds a lease.
+SELECT EXISTS (SELECT 1 FROM mesh.presence WHERE lease_until > $2 AND broker_id <> $1);
+
+-- signal: tell every broker that listens.
+SELECT pg_notify($1, s.payload) FROM unnest($2::text[]) AS s (payload);
+
+-- now: the database's time, in Unix milliseconds.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+
+-- delivery_newest: the newest delivery's id, 0 when there is none.
+SELECT coalesce(max(delivery_id), 0) FROM mesh.delivery_queue;
+
+-- deliveries_since: what has come since for these members, and the newest id of all.
+WITH late AS MATERIALIZED (
+  SELECT delivery_id, recipient_member_id FROM mesh.delivery_queue
+  WHERE delivery_id > $1 ORDER BY delivery_id LIMIT 20000)
+SELECT delivery_id, recipient_member_id FROM late WHERE recipient_member_id = ANY ($2::uuid[])
+UNION ALL
+SELECT max(delivery_id), NULL FROM late;
+
+-- members_inactive: those of these that may not be connected any more.
+SELECT w.id FROM unnest($1::uuid[]) AS w (id)
+WHERE (SELECT m.status FROM mesh.member AS m WHERE m.id = w.id) IS DISTINCT FROM 'active';
+
 -- audit_write: append.
 INSERT INTO mesh.audit_event (mesh_id, kind, member_id, data, created_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timestamptz[]);
@@ -153,7 +197,14 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timest
 -- audit_list: the newest first.
 SELECT mesh_id, kind, member_id, created_at, data FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT $2;
 
--- epoch: which incarnation of the data this is.
+-- epoch: which incarnation of the data this is. A restore makes another cluster, database or table; a
+-- failover begins another timeline.
+SELECT md5(concat_ws('-', e.epoch, s.system_identifier, 'mesh.epoch'::regclass::oid::text,
+                     (SELECT d.oid::text FROM pg_database AS d WHERE d.datname = current_database()),
+                     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)))
+FROM mesh.epoch AS e, pg_control_system() AS s;
+
+-- epoch_alone: the same where the server does not tell of itself.
 SELECT epoch FROM mesh.epoch;
 
 -- inviter_lock: who a key belongs to, held so that a revocation waits for the join or the join for it.

@@ -164,8 +164,8 @@ DELETE FROM delivery_queue WHERE delivery_id = ? AND recipient_member_id = ? AND
 SELECT count(*) FROM delivery_queue;
 
 -- presence_open: a connection's lease.
-INSERT OR REPLACE INTO presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until)
-VALUES (?, ?, ?, ?, ?, ?);
+INSERT OR REPLACE INTO presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- presence_renew: every lease of a broker.
 UPDATE presence SET lease_until = ? WHERE broker_id = ?;
@@ -187,6 +187,12 @@ SELECT mesh_id, kind, member_id, created_at, data FROM audit_event WHERE mesh_id
 
 -- epoch: which incarnation of the data this is.
 SELECT epoch FROM epoch;
+
+-- renew_epoch: another incarnation of the data.
+UPDATE epoch SET epoch = ?;
+
+-- newest_history: the last history id that was given.
+SELECT seq FROM sqlite_sequence WHERE name = 'message_history';
 
 -- retention: how long each mesh keeps its messages.
 SELECT id, message_retention_days FROM mesh;

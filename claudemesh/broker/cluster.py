@@ -1,0 +1,319 @@
+"""What brokers on one database tell one another: wake-ups, news, and whose connection has to go.
+
+Nothing here is needed for a message to arrive: it is in the database. A signal only makes it arrive at once,
+and a sweep every few seconds finds what no signal told of. An embedded broker is alone, and all of this is
+local then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from claudemesh.broker.hub import Hub
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.presence import Verdict, judge
+from claudemesh.broker.settings import Limits
+from claudemesh.broker.state import State
+from claudemesh.broker.store.base import Mesh, PresenceRow, Shared
+from claudemesh.protocol import CloseCode
+from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.clock import OffsetClock
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("broker.cluster")
+
+# A signal has less than 8000 bytes; a member's id in JSON has 39.
+_IDS_PER_SIGNAL = 180
+# An accept that takes longer has been given up by the database.
+_LATEST_COMMIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A member's connections on other brokers when one more came here."""
+
+    rows: tuple[PresenceRow, ...] = ()
+    others: int = 0
+
+    def to_replace(self, verdict: Verdict, instance_id: str) -> tuple[PresenceRow, ...]:
+        """Return those that have to go: all, or what is left of the same daemon's broken connection."""
+        if verdict is Verdict.REPLACE:
+            return self.rows
+        return tuple(row for row in self.rows if row.instance_id == instance_id)
+
+
+class Cluster:
+    """This broker among others. With `shared` None there are none."""
+
+    def __init__(
+        self,
+        *,
+        shared: Shared | None,
+        hub: Hub,
+        state: State,
+        clock: OffsetClock,
+        metrics: BrokerMetrics,
+        limits: Limits,
+        broker_id: str,
+    ) -> None:
+        self._shared = shared
+        self._hub = hub
+        self._state = state
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+        self._broker_id = broker_id
+        self._waking: dict[str, set[str]] = {}
+        self._flushing = False
+        self._signals: Batcher[str, None] = Batcher(self._send)
+        self._newest: deque[tuple[float, int]] = deque()
+        self._tasks = TaskOwner()
+        # Whether another broker has been heard or seen; until then nobody has to be woken.
+        self._has_company = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other brokers may use the same data."""
+        return self._shared is not None
+
+    async def start(self) -> None:
+        """Begin to listen and to look."""
+        if self._shared is None:
+            return
+        await self._look(self._shared)
+        self._tasks.start(self._shared.listen(self._hear, self._resumed), "cluster_listen")
+        self._tasks.start(self._sweep(self._shared), "cluster_sweep")
+        self._say({"kind": "hello"})
+
+    async def stop(self) -> None:
+        """Say what is still to be said, and end."""
+        await self._signals.close()
+        await self._tasks.stop()
+
+    # What this broker tells.
+
+    def wake(self, mesh_id: str, member_ids: Iterable[str]) -> None:
+        """Let other brokers deliver to these members what has just been committed."""
+        if not self._has_company:
+            return
+        self._waking.setdefault(mesh_id, set()).update(member_ids)
+        if not self._flushing:
+            self._flushing = True
+            self._tasks.start(self._flush(), "cluster_wake")
+
+    def tell(
+        self, mesh_id: str, event: str, data: Mapping[str, object], *, besides: str | None = None
+    ) -> None:
+        """Send an event to every open connection of a mesh, here and elsewhere."""
+        self._hub.tell(mesh_id, event, data, besides=besides)
+        self._say({"kind": "tell", "mesh": mesh_id, "event": event, "data": data, "besides": besides})
+
+    def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str) -> None:
+        """Close every connection of a member, here and elsewhere."""
+        self._hub.disconnect(mesh_id, member_id, code, detail)
+        self._say(
+            {"kind": "close", "mesh": mesh_id, "member": member_id, "code": int(code), "detail": detail}
+        )
+
+    async def claim(
+        self, mesh: Mesh, member_id: str, connection_id: str, instance_id: str, *, here: int
+    ) -> Elsewhere:
+        """Take a lease for a connection that comes, unless the mesh's policy is against it.
+
+        Two brokers that ask at once are told one after the other. `here` counts the member's other
+        connections on this broker.
+        """
+        if self._shared is None:
+            return Elsewhere()
+
+        def count(rows: Sequence[PresenceRow]) -> int:
+            return sum(row.instance_id != instance_id for row in rows)
+
+        def admits(rows: Sequence[PresenceRow]) -> bool:
+            policy, limit = mesh.clone_concurrency_policy, self._limits.connections_per_member
+            return judge(policy, others=here + count(rows), limit=limit) is not Verdict.REFUSE
+
+        now_ms = self._clock.wall_ms()
+        lease_until = now_ms + round(self._limits.lease_s * 1000)
+        row = PresenceRow(
+            connection_id, member_id, mesh.id, self._broker_id, now_ms, lease_until, instance_id
+        )
+        rows = await self._shared.claim(row, admits)
+        return Elsewhere(tuple(rows), count(rows))
+
+    def replace(self, rows: Sequence[PresenceRow]) -> None:
+        """Let other brokers close connections that a newer one replaces."""
+        for row in rows:
+            self._say(
+                {
+                    "kind": "close",
+                    "mesh": row.mesh_id,
+                    "member": row.member_id,
+                    "connection": row.connection_id,
+                    "code": int(CloseCode.REPLACED),
+                    "detail": "another connection of this member came",
+                }
+            )
+
+    def left(self, mesh_id: str, member_id: str, connection_id: str, card: Mapping[str, object]) -> None:
+        """A connection has gone: give its lease back, and say so when it was the member's last."""
+        if self._shared is not None:
+            self._tasks.start(
+                self._leave(self._shared, mesh_id, member_id, connection_id, card), "cluster_leave"
+            )
+
+    async def _leave(
+        self,
+        shared: Shared,
+        mesh_id: str,
+        member_id: str,
+        connection_id: str,
+        card: Mapping[str, object],
+    ) -> None:
+        try:
+            remaining = await shared.release(mesh_id, member_id, connection_id, self._clock.wall_ms())
+        except StorageError as error:
+            self._failed("release", error)
+            return
+        if not remaining and not self._hub.links(mesh_id, member_id):
+            self.tell(mesh_id, "peer_leave", card)
+
+    # Sending.
+
+    def _say(self, signal: Mapping[str, object]) -> None:
+        if self._shared is None:
+            return
+        text = orjson.dumps({"from": self._broker_id, **signal}).decode()
+        try:
+            self._signals.submit(text).add_done_callback(self._said)
+        except Overloaded:
+            self._metrics.store_errors.labels("signal").inc()
+
+    def _said(self, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._failed("signal", error)
+
+    async def _send(self, payloads: Sequence[str]) -> Sequence[None]:
+        if self._shared is not None:
+            await self._shared.signal(payloads)
+        return [None] * len(payloads)
+
+    async def _flush(self) -> None:
+        """Whoever was to be woken during the last signal is woken by the next."""
+        try:
+            while self._waking:
+                waking, self._waking = self._waking, {}
+                payloads = [
+                    orjson.dumps(
+                        {"from": self._broker_id, "kind": "wake", "mesh": mesh_id, "members": ids}
+                    ).decode()
+                    for mesh_id, members in waking.items()
+                    for ids in _chunks(members)
+                ]
+                try:
+                    await self._send(payloads)
+                except StorageError as error:
+                    self._failed("signal", error)
+        finally:
+            self._flushing = False
+
+    # Hearing.
+
+    def _hear(self, payload: str) -> None:
+        try:
+            signal: dict[str, Any] = orjson.loads(payload)
+            if signal["from"] != self._broker_id:
+                self._has_company = True
+                self._metrics.signals.labels(signal["kind"]).inc()
+                self._obey(signal)
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            # Of a newer broker perhaps; whatever it was, the sweep finds what matters.
+            log.warning("signal_not_understood", error=repr(error))
+
+    def _obey(self, signal: Mapping[str, Any]) -> None:
+        kind = signal["kind"]
+        if kind == "wake":
+            for member_id in signal["members"]:
+                for link in self._hub.links(signal["mesh"], member_id):
+                    if link.is_open:
+                        link.refresh()
+        elif kind == "tell":
+            self._hub.tell(signal["mesh"], signal["event"], signal["data"], besides=signal["besides"])
+        elif kind == "close":
+            only = signal.get("connection")
+            for link in self._hub.links(signal["mesh"], signal["member"]):
+                if only in (None, link.connection_id):
+                    link.close(CloseCode(signal["code"]), signal["detail"])
+
+    def _resumed(self) -> None:
+        """Signals may have been missed: every connection looks for itself."""
+        self._hub.refresh()
+
+    # Looking.
+
+    async def _sweep(self, shared: Shared) -> None:
+        while True:
+            await asyncio.sleep(self._limits.sweep_s)
+            try:
+                await self._look(shared)
+            except StorageError as error:
+                self._failed("sweep", error)
+
+    async def _look(self, shared: Shared) -> None:
+        # One clock for all: leases and retention go by the database's.
+        now_ms = await shared.now_ms()
+        self._clock.follow(now_ms)
+        await self._compare_epoch(shared)
+        self._has_company = await shared.has_company(self._broker_id, now_ms)
+        for mesh_id, member_id in await shared.expire(now_ms):
+            if not self._hub.links(mesh_id, member_id):
+                self.tell(mesh_id, "peer_leave", {"member_id": member_id})
+        here = {link.member_id: link.mesh_id for link in self._hub}
+        await self._look_for_deliveries(shared, here)
+        for member_id in await shared.inactive(list(here)):
+            self._hub.disconnect(
+                here[member_id], member_id, CloseCode.REVOKED, "this member is no longer active"
+            )
+
+    async def _compare_epoch(self, shared: Shared) -> None:
+        """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
+        epoch = await shared.epoch()
+        if epoch != self._state.epoch:
+            log.warning("epoch_changed")
+            self._state.epoch = epoch
+            for link in self._hub:
+                link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
+
+    async def _look_for_deliveries(self, shared: Shared, here: Mapping[str, str]) -> None:
+        """Find what was committed elsewhere and not told: ids are given in order, but committed in any."""
+        now = self._clock.monotonic()
+        while len(self._newest) > 1 and now - self._newest[1][0] > _LATEST_COMMIT_S:
+            self._newest.popleft()
+        after = self._newest[0][1] if self._newest else None
+        newest, rows = await shared.deliveries_since(after, list(here))
+        self._newest.append((now, newest))
+        for delivery_id, member_id in rows:
+            for link in self._hub.links(here[member_id], member_id):
+                if link.is_open and not link.knows(delivery_id):
+                    self._metrics.wakeups_missed.inc()
+                    link.refresh()
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        self._metrics.store_errors.labels(what).inc()
+        log.warning("cluster_failed", what=what, error=repr(error))
+
+
+def _chunks(ids: Collection[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    while chunk := list(islice(rest, _IDS_PER_SIGNAL)):
+        yield chunk

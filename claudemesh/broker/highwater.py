@@ -1,0 +1,62 @@
+"""Noticing that an embedded broker's database is an older one than it was: restored from a backup.
+
+A file beside the database notes how many messages have been accepted. A database that knows of fewer has
+forgotten some, and gets a new epoch, so that daemons offer what they have sent of late again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker")
+
+_EVERY_S = 1.0
+
+
+class HighWater:
+    """The mark, `high_water` in the data dir. It follows the database within a second, and is never ahead."""
+
+    def __init__(self, path: Path, store: SqliteStore) -> None:
+        self._path = path
+        self._store = store
+        self._noted = 0
+
+    async def check(self) -> None:
+        """Compare; to be called before the epoch is read."""
+        self._noted = _read(self._path)
+        newest = await self._store.newest_history()
+        if newest < self._noted:
+            log.warning("database_is_older_than_it_was", accepted=newest, noted=self._noted)
+            await self._store.renew_epoch(secrets.token_hex(16))
+        await self.note()
+
+    async def note(self) -> None:
+        """Write the mark if it has moved."""
+        newest = await self._store.newest_history()
+        if newest != self._noted:
+            # Off the loop: a disk that stalls must not stall everybody.
+            await asyncio.to_thread(write_atomic, self._path, b"%d\n" % newest)
+            self._noted = newest
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            try:
+                await self.note()
+            except (StorageError, OSError) as error:
+                log.warning("high_water_not_noted", error=str(error))
+
+
+def _read(path: Path) -> int:
+    try:
+        return int(read_private(path))
+    except (OSError, UnsafeFile, ValueError):
+        return 0

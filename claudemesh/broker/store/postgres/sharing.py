@@ -1,0 +1,160 @@
+"""What several brokers on one Postgres need besides the `Store`: signals, leases, a common clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import asyncpg
+
+from claudemesh.broker.store.base import PresenceRow
+from claudemesh.broker.store.postgres.errors import translate_errors
+from claudemesh.broker.store.postgres.pools import CONNECT_S, Pools
+from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.postgres")
+
+CHANNEL = "claudemesh"
+_DOES_NOT_TELL = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.UndefinedFunctionError,
+)
+_PING_S = 20.0
+
+
+class PostgresSharing:
+    """Implements `Shared`."""
+
+    def __init__(self, database_url: str, pools: Pools) -> None:
+        self._database_url = database_url
+        self._db = pools
+        self._backoff = Backoff(initial_s=0.1, cap_s=5)
+
+    async def now_ms(self) -> int:
+        """Return the database's time."""
+        [row] = await self._db.fetch(_Q["now"])
+        return int(row[0])
+
+    async def epoch(self) -> str:
+        """Return which incarnation of the data this is."""
+        try:
+            [row] = await self._db.fetch(_Q["epoch"])
+        except _DOES_NOT_TELL as error:
+            # Some hosted servers do not tell; there a restore needs its operator to note it.
+            log.debug("failover_not_noticed", error=str(error))
+            [row] = await self._db.fetch(_Q["epoch_alone"])
+        return str(row[0])
+
+    async def signal(self, payloads: Sequence[str]) -> None:
+        """Tell every broker that listens, in a transaction that writes nothing else."""
+        await self._db.fetch(_Q["signal"], CHANNEL, list(payloads))
+
+    async def listen(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None:
+        """Hear signals until cancelled. `resumed` follows each gap, and the beginning."""
+        failures = 0
+        while True:
+            try:
+                await self._listen_once(hear, resumed)
+                failures = 0
+            except (StorageError, TimeoutError) as error:
+                failures += 1
+                log.warning("signals_not_heard", error=str(error))
+            await asyncio.sleep(self._backoff.delay_s(max(1, failures)))
+
+    async def _listen_once(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None:
+        with translate_errors():
+            connection = await asyncpg.connect(
+                self._database_url,
+                timeout=CONNECT_S,
+                server_settings={"application_name": "claudemesh signals"},
+            )
+            try:
+                ended = asyncio.Event()
+                connection.add_termination_listener(lambda link: ended.set())
+                await connection.add_listener(CHANNEL, lambda link, pid, channel, payload: hear(payload))
+                resumed()
+                while not ended.is_set():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), _PING_S)
+                        return
+                    # A network that swallows everything is only noticed by asking.
+                    await connection.execute(_Q["ping"], timeout=CONNECT_S)
+            finally:
+                connection.terminate()
+
+    async def claim(
+        self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
+    ) -> Sequence[PresenceRow]:
+        """Write a lease if `admits` says so of the member's leases at other brokers; returns those."""
+
+        async def work(connection: Any) -> Sequence[PresenceRow]:
+            await connection.execute(_Q["presence_lock"], row.member_id)
+            rows = await connection.fetch(
+                _Q["presence_elsewhere"], row.mesh_id, row.member_id, row.broker_id, row.connected_at
+            )
+            found = [_presence_of(values) for values in rows]
+            if admits(found):
+                await connection.execute(
+                    _Q["presence_open"],
+                    row.connection_id,
+                    row.member_id,
+                    row.mesh_id,
+                    row.broker_id,
+                    row.connected_at,
+                    row.lease_until,
+                    row.instance_id,
+                )
+            return found
+
+        return await self._db.transaction(work)
+
+    async def release(self, mesh_id: str, member_id: str, connection_id: str, now_ms: int) -> int:
+        """Give a lease back; returns how many the member still holds, anywhere."""
+
+        async def work(connection: Any) -> int:
+            await connection.execute(_Q["presence_close"], [connection_id])
+            [values] = await connection.fetch(_Q["presence_count"], mesh_id, member_id, now_ms)
+            return int(values[0])
+
+        return await self._db.transaction(work)
+
+    async def expire(self, now_ms: int) -> Sequence[tuple[str, str]]:
+        """Remove leases that ran out; returns (mesh, member) of those who hold no other."""
+        rows = await self._db.fetch(_Q["presence_expire"], now_ms)
+        return [(str(values[0]), str(values[1])) for values in rows]
+
+    async def has_company(self, broker_id: str, now_ms: int) -> bool:
+        """Tell whether another broker holds a lease."""
+        [values] = await self._db.fetch(_Q["presence_company"], broker_id, now_ms)
+        return bool(values[0])
+
+    async def deliveries_since(
+        self, after: int | None, member_ids: Collection[str]
+    ) -> tuple[int, Sequence[tuple[int, str]]]:
+        """Return the newest delivery id, and (id, recipient) of those behind `after` for these members.
+
+        With `after` None there is nothing to be found, only to begin from.
+        """
+        if after is None:
+            [values] = await self._db.fetch(_Q["delivery_newest"])
+            return int(values[0]), ()
+        rows = await self._db.fetch(_Q["deliveries_since"], after, list(member_ids))
+        newest = max((int(values[0]) for values in rows if values[1] is None and values[0]), default=after)
+        return newest, [(int(values[0]), str(values[1])) for values in rows if values[1] is not None]
+
+    async def inactive(self, member_ids: Collection[str]) -> Collection[str]:
+        """Return those of these members that were revoked or have left."""
+        if not member_ids:
+            return ()
+        rows = await self._db.fetch(_Q["members_inactive"], list(member_ids))
+        return [str(values[0]) for values in rows]
+
+
+def _presence_of(values: Sequence[Any]) -> PresenceRow:
+    return PresenceRow(values[0], str(values[1]), str(values[2]), values[3], values[4], values[5], values[6])

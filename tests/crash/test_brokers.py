@@ -1,0 +1,128 @@
+"""Three brokers on one Postgres behind a balancer, restarted in turn and killed in the middle of traffic."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.audit import assert_contract
+from tests.support.balancer import balancer
+from tests.support.postgres import Server
+from tests.support.processes import Broker, Mesh, until
+
+CALLERS = 4
+
+
+@dataclass
+class Fleet:
+    """A mesh whose broker is three of them."""
+
+    mesh: Mesh
+    brokers: list[Broker]
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Generator[Fleet]:
+    """Alice, bob and carol, connected to whichever of the three answered."""
+    server = Server()
+    root = Path(tempfile.mkdtemp(prefix="cm-"))
+    made = Mesh(root, None)
+    fleet: list[Broker] = []
+    try:
+        server.start()
+        for number in range(3):
+            folder = root / str(number)
+            folder.mkdir()
+            fleet.append(Broker(folder, server.url()))
+        made.broker = fleet[0]
+        fleet[0].start()
+        fleet[0].ready()
+        with balancer([broker.port for broker in fleet]) as front:
+            fleet[0].url = front.url
+            made.add("alice")
+            for broker in fleet[1:]:
+                broker.start()
+                broker.ready()
+            made.add("bob")
+            made.add("carol")
+            for daemon in made.daemons.values():
+                daemon.start()
+            for daemon in made.daemons.values():
+                daemon.ready()
+            yield Fleet(made, fleet)
+    finally:
+        for process in (*made.daemons.values(), *fleet):
+            if process.running:
+                process.kill()
+        server.remove()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Traffic:
+    """Callers that send all the time, dms and posts, and remember what was acknowledged."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self._alice = fleet.mesh.daemons["alice"]
+        self._name = name
+        self._stop = threading.Event()
+        self.ids: list[list[str]] = [[] for _ in range(CALLERS)]
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(CALLERS)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def sent(self) -> list[str]:
+        return [message_id for ids in self.ids for message_id in ids]
+
+    def _send(self, caller: int) -> None:
+        for number in range(400):
+            message_id = f"{self._name}-{caller}-{number}"
+            send = self._alice.post if number % 4 == 0 else self._alice.send
+            status, _ = send("all" if number % 4 == 0 else "bob", "text", client_message_id=message_id)
+            assert status in (200, 202)
+            self.ids[caller].append(message_id)
+            if self._stop.wait(0.02):
+                return
+
+
+def test_three_brokers_restarted_in_turn_lose_and_double_nothing(fleet: Fleet) -> None:
+    """SIGTERM drains each with 4006; its daemons go to another at once."""
+    alice, bob = fleet.mesh.daemons["alice"], fleet.mesh.daemons["bob"]
+    with Traffic(fleet, "rolling") as traffic:
+        for broker in fleet.brokers:
+            before = len(traffic.sent)
+            assert broker.stop() == 0
+            until(lambda before=before: len(traffic.sent) > before + 10, "sends go on")  # type: ignore[misc]
+            broker.start()
+            broker.ready()
+    assert_contract(fleet.mesh, alice, [bob], traffic.sent)
+
+
+def test_two_of_three_brokers_killed_in_traffic_lose_and_double_nothing(fleet: Fleet) -> None:
+    """SIGKILL, one after the other: the third serves everybody until they are back."""
+    alice, bob = fleet.mesh.daemons["alice"], fleet.mesh.daemons["bob"]
+    with Traffic(fleet, "killed") as traffic:
+        for broker in fleet.brokers[:2]:
+            before = len(traffic.sent)
+            broker.kill()
+            until(lambda before=before: len(traffic.sent) > before + 20, "sends go on")  # type: ignore[misc]
+        for daemon in fleet.mesh.daemons.values():
+            daemon.ready()
+        for broker in fleet.brokers[:2]:
+            broker.start()
+            broker.ready()
+    assert_contract(fleet.mesh, alice, [bob], traffic.sent)

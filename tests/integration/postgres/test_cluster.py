@@ -1,0 +1,301 @@
+"""Several brokers on one Postgres: one mesh, wherever its members are (broker.md, Several brokers)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.broker.app import Broker
+from claudemesh.broker.settings import Limits
+from claudemesh.broker.store.postgres import sharing
+from tests.integration.broker.test_clones import audited
+from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.postgres import empty_database, sql
+from tests.support.wspeer import Peer, dial, http_request, new_id
+
+# No test here waits for the sweep unless it is about the sweep.
+SIGNALS_ONLY = Limits(sweep_s=3600)
+
+
+@asynccontextmanager
+async def brokers(
+    tmp_path: Path, count: int = 2, limits: Limits = SIGNALS_ONLY
+) -> AsyncGenerator[tuple[list[Broker], str]]:
+    """So many brokers on one database."""
+    async with empty_database() as url, AsyncExitStack() as stack:
+        made = [
+            await stack.enter_async_context(
+                running_broker(database_url=url, data_dir=tmp_path / str(number), limits=limits)
+            )
+            for number in range(count)
+        ]
+        yield made, url
+
+
+def at(peer: Peer, broker: Broker) -> Peer:
+    """The same member, dialling another broker."""
+    return replace(peer, broker_url=broker.url)
+
+
+async def eventually(condition: Any) -> None:
+    """Wait until a coroutine function says so."""
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - the database has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def company(*made: Broker) -> None:
+    """Wait until each has heard of another."""
+    async with asyncio.timeout(20):
+        while not all(broker.context.cluster._has_company for broker in made):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_message_accepted_by_one_broker_is_delivered_by_another_at_once(tmp_path: Path) -> None:
+    """A dm and a topic post, woken by a signal and not by the sweep; acknowledged there."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = at(await join_mesh(ada, "bob"), two)
+        async with ada.connect() as sending, bob.connect() as receiving:
+            await company(one, two)
+            await receiving.settle()
+            dm, post = ada.envelope(bob, "for bob"), ada.envelope("all", "for all")
+            results = [await sending.request(dm), await sending.request(post)]
+            async with asyncio.timeout(10):
+                frames = await receiving.deliveries(2)
+            await receiving.acknowledge(frames)
+
+            async def nothing_is_owed() -> bool:
+                return await one.context.store.deliveries_pending() == 0
+
+            await eventually(nothing_is_owed)
+        assert [result["status"] for result in results] == [201, 201]
+        assert [frame["envelope"] for frame in frames] == [dm, post]
+
+
+async def test_the_same_send_at_two_brokers_is_accepted_once(tmp_path: Path) -> None:
+    """Whoever comes second is told what the first one got."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one, clone_concurrency_policy="allow_concurrent")
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as first, at(ada, two).connect() as second, bob.connect() as receiving:
+            for number in range(20):
+                envelope = ada.envelope(bob, f"message {number}")
+                results = await asyncio.gather(first.request(envelope), second.request(envelope))
+                assert sorted(result["status"] for result in results) == [200, 201]
+                assert len({result["broker_message_id"] for result in results}) == 1
+            assert len(await receiving.deliveries(20)) == 20
+            await receiving.settle()
+            assert receiving.waiting("deliver") == []
+
+
+async def test_a_wake_up_that_got_lost_is_found_by_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any signal the message arrives a little later, and that is counted."""
+
+    async def lost(self: object, payloads: object) -> None:
+        return None
+
+    monkeypatch.setattr(sharing.PostgresSharing, "signal", lost)
+    async with brokers(tmp_path, limits=Limits(sweep_s=0.1)) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = at(await join_mesh(ada, "bob"), two)
+        async with ada.connect() as sending, bob.connect() as receiving:
+            await receiving.settle()
+            await sending.request(ada.envelope(bob))
+            async with asyncio.timeout(10):
+                await receiving.acknowledge(await receiving.deliveries(1))
+            _, metrics = await http_request(two.url, "GET", "/metrics")
+        assert "cm_broker_wakeups_missed_total 1.0" in metrics
+
+
+async def test_coming_and_going_is_heard_at_every_broker(tmp_path: Path) -> None:
+    """peer_join, peer_leave and the directory know of members elsewhere."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link:
+            async with at(bob, two).connect():
+                assert (await link.event("peer_join"))["member_id"] == bob.member_id
+                reply = await link.call("peers")
+                assert {item["name"]: item["online"] for item in reply["ok"]["items"]} == {
+                    "bob": True,
+                    "owner": True,
+                }
+            assert (await link.event("peer_leave"))["member_id"] == bob.member_id
+            cleo = await join_mesh(at(ada, two), "cleo")
+            assert (await link.event("member_added"))["member_id"] == cleo.member_id
+
+
+@pytest.mark.parametrize("policy", ["prefer_newest", "prefer_oldest", "allow_concurrent"])
+async def test_the_clone_policy_holds_across_brokers(tmp_path: Path, policy: str) -> None:
+    """4003 for the older, 4004 for the newer, or both stay; each case is audited."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one, clone_concurrency_policy=policy)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as sending, bob.connect() as older:
+            await older.settle()
+            if policy == "prefer_oldest":
+                async with dial(two.url) as newer:
+                    await newer.say(at(bob, two).hello(await newer.next("challenge")))
+                    assert (await newer.closed())[0] == 4004
+            else:
+                async with at(bob, two).connect() as newer:
+                    if policy == "prefer_newest":
+                        assert (await older.closed())[0] == 4003
+                    await company(one, two)
+                    await sending.request(ada.envelope(bob))
+                    async with asyncio.timeout(10):
+                        [frame] = await newer.deliveries(1)
+                    if policy == "allow_concurrent":
+                        assert await older.deliveries(1) == [frame]
+        [event] = await audited(two, ada.mesh_id, "member_concurrent_connection", 1)
+        outcomes = {"prefer_newest": "older_replaced", "prefer_oldest": "newer_refused"}
+        assert event["outcome"] == outcomes.get(policy, "admitted")
+
+
+async def test_two_brokers_that_are_asked_at_once_admit_one(tmp_path: Path) -> None:
+    """prefer_oldest: of connections that come in the same moment one stays."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one, clone_concurrency_policy="prefer_oldest")
+        bob = await join_mesh(ada, "bob")
+
+        async def come(broker: Broker, over: asyncio.Event) -> bool:
+            try:
+                async with at(bob, broker).connect() as link:
+                    await link.settle()
+                    await over.wait()
+                    return True
+            except Exception:
+                return False
+
+        for _ in range(5):
+            over = asyncio.Event()
+            coming = [asyncio.ensure_future(come(broker, over)) for broker in (one, two)]
+            await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            over.set()
+            assert sorted(await asyncio.gather(*coming)) == [False, True]
+
+            async def nobody_is_here() -> bool:
+                return not await one.context.store.presence_online(bob.mesh_id, one.context.clock.wall_ms())
+
+            await eventually(nobody_is_here)
+
+
+async def test_a_daemon_that_changes_the_broker_replaces_itself_under_any_policy(tmp_path: Path) -> None:
+    """Its old connection may look alive for a while; the same instance is no clone."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one, clone_concurrency_policy="prefer_oldest")
+        bob = await join_mesh(ada, "bob")
+        same = {"instance_id": new_id()}
+        async with ada.connect() as watching, bob.connect(hello=same) as older:
+            await watching.event("peer_join")
+            async with at(bob, two).connect(hello=same) as newer:
+                assert (await older.closed())[0] == 4003
+                await newer.settle()
+                await watching.settle()
+                assert watching.waiting("event") == []
+
+
+async def test_revocation_ends_connections_at_every_broker(tmp_path: Path) -> None:
+    """4002, at once by a signal."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with at(bob, two).connect() as link:
+            body = {"mesh": ada.slug, "member": "bob"}
+            status, _ = await http_request(
+                one.url, "POST", "/v1/admin/members/revoke", body, token=one.admin_token
+            )
+            assert status == 200
+            async with asyncio.timeout(10):
+                assert (await link.closed())[0] == 4002
+
+
+async def test_a_revocation_that_was_not_heard_is_found_by_the_sweep(tmp_path: Path) -> None:
+    """The database decides who is a member, whoever wrote it there."""
+    async with brokers(tmp_path, count=1, limits=Limits(sweep_s=0.1)) as ((one,), url):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with bob.connect() as link:
+            await sql(
+                url, f"UPDATE mesh.member SET status = 'revoked' WHERE id = '{bob.member_id}'", "SELECT 1"
+            )
+            async with asyncio.timeout(10):
+                assert (await link.closed())[0] == 4002
+
+
+async def test_leases_of_a_broker_that_died_run_out(tmp_path: Path) -> None:
+    """Its members are offline once their leases are over, and the others hear of it."""
+    limits = Limits(sweep_s=0.1)
+    async with brokers(tmp_path, count=1, limits=limits) as ((one,), url):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link:
+            dead = f"""INSERT INTO mesh.presence VALUES ('c1', '{bob.member_id}', '{bob.mesh_id}',
+                       'a-dead-broker', now(), now() + interval '1 s', 'x')"""
+            await sql(url, dead, "SELECT 1")
+            reply = await link.call("peers")
+            assert {item["name"] for item in reply["ok"]["items"] if item["online"]} == {"bob", "owner"}
+            assert (await link.event("peer_leave"))["member_id"] == bob.member_id
+        assert await sql(url, "SELECT count(*) FROM mesh.presence WHERE broker_id = 'a-dead-broker'") == 0
+
+
+async def test_signals_are_heard_again_after_the_listening_connection_was_ended(tmp_path: Path) -> None:
+    """What was missed meanwhile is read; what comes later is heard."""
+    async with brokers(tmp_path) as ((one, two), url):
+        ada = await create_mesh(one)
+        bob = at(await join_mesh(ada, "bob"), two)
+        async with ada.connect() as sending, bob.connect() as receiving:
+            await company(one, two)
+            await receiving.settle()
+            ended = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                       WHERE application_name = 'claudemesh signals'"""
+            assert await sql(url, ended) == 2
+            await sending.request(ada.envelope(bob, "while nobody listens"))
+            async with asyncio.timeout(30):
+                await receiving.acknowledge(await receiving.deliveries(1))
+            await sending.request(ada.envelope(bob, "and later"))
+            async with asyncio.timeout(10):
+                await receiving.acknowledge(await receiving.deliveries(1))
+
+
+async def test_a_database_that_was_restored_has_another_epoch_and_daemons_hear_of_it(tmp_path: Path) -> None:
+    """As `pg_restore --clean` does it, under a running broker: 4006, then a hello_ack with the new one."""
+    async with brokers(tmp_path, count=1, limits=Limits(sweep_s=0.1)) as ((one,), url):
+        ada = await create_mesh(one)
+        async with ada.connect() as link:
+            before = link.ack["epoch"]
+            await sql(
+                url,
+                "CREATE TABLE mesh.restored AS SELECT * FROM mesh.epoch",
+                "DROP TABLE mesh.epoch",
+                "ALTER TABLE mesh.restored RENAME TO epoch",
+                "SELECT 1",
+            )
+            async with asyncio.timeout(10):
+                assert (await link.closed())[0] == 4006
+        async with ada.connect() as link:
+            after = link.ack["epoch"]
+        assert before != after
+
+
+async def test_brokers_go_by_the_databases_clock(tmp_path: Path) -> None:
+    """A machine whose clock is off leases and keeps by the same time as the others."""
+    from tests.support.clock import ManualClock
+
+    async with (
+        empty_database() as url,
+        running_broker(
+            database_url=url, data_dir=tmp_path / "one", clock=ManualClock(), limits=Limits(sweep_s=3600)
+        ) as broker,
+    ):
+        now = await broker.context.store.shared.now_ms()
+        assert abs(broker.context.clock.wall_ms() - now) < 60_000
