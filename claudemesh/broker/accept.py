@@ -133,6 +133,7 @@ class Acceptor:
         limiter: Limiter,
         hub: Hub,
         wake: Callable[[str, Iterable[str]], None],
+        queued: Callable[[str, str], None],
         clock: Clock,
         metrics: BrokerMetrics,
         mint: Callable[[], str],
@@ -142,6 +143,7 @@ class Acceptor:
         self._limiter = limiter
         self._hub = hub
         self._wake = wake
+        self._queued = queued
         self._clock = clock
         self._metrics = metrics
         self._mint = mint
@@ -204,17 +206,22 @@ class Acceptor:
         outcomes = iter(await self._write(sends) if sends else ())
         results: list[Answer] = []
         pushes: list[tuple[Sender, NewSend, Accepted]] = []
+        queues: set[tuple[str, str]] = set()
         for submission, decision in zip(batch, decided, strict=True):
             if isinstance(decision, Answer):
                 results.append(decision)
                 continue
             outcome = next(outcomes)
-            if isinstance(outcome, Accepted) and outcome.deliveries:
+            if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
+                queues.add((decision.key.mesh_id, decision.destination_ref))
+            elif isinstance(outcome, Accepted) and outcome.deliveries:
                 pushes.append((submission.sender, decision, outcome))
             results.append(self._outcome(submission, decision, outcome))
         if self._unsure:
             self._unsure = False
             asyncio.get_running_loop().call_soon(self._hub.refresh)
+        for mesh_id, queue in queues:
+            asyncio.get_running_loop().call_soon(self._queued, mesh_id, queue)
         if pushes:
             # In a step of its own: what goes wrong in a push must not make a committed send look failed.
             asyncio.get_running_loop().call_soon(self._publish, pushes)

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -26,6 +27,7 @@ from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.listen import Listener
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
+from claudemesh.broker.queues import Queues
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import State
@@ -95,6 +97,8 @@ class Broker:
             await context.presence.start()
             stack.push_async_callback(context.cluster.stop)
             await context.cluster.start()
+            stack.push_async_callback(context.queues.stop)
+            await context.queues.start()
             context.jobs.start()
             stack.push_async_callback(context.jobs.stop)
             url = await self._serve(context, stack)
@@ -149,6 +153,18 @@ class Broker:
             metrics.acknowledged.inc(await store.acknowledge(acks))
             return [None] * len(acks)
 
+        acks = Batcher(acknowledge)
+        queues = Queues(
+            store=store,
+            hub=hub,
+            acks=acks,
+            clock=clock,
+            metrics=metrics,
+            limits=settings.limits,
+            tell_others=cluster.offer,
+        )
+        cluster.on_queue = partial(queues.kick, told=True)
+        cluster.on_sweep = queues.sweep
         audit = Audit(store, clock, metrics)
         limiter = _limiter(settings, clock, metrics)
         return Context(
@@ -162,12 +178,13 @@ class Broker:
                 limiter=limiter,
                 hub=hub,
                 wake=cluster.wake,
+                queued=queues.kick,
                 clock=clock,
                 metrics=metrics,
                 mint=mint,
                 inline_bytes=settings.inline_bytes,
             ),
-            acks=Batcher(acknowledge),
+            acks=acks,
             presence=Presence(
                 store=store,
                 clock=clock,
@@ -176,6 +193,7 @@ class Broker:
                 broker_id=broker_id,
             ),
             cluster=cluster,
+            queues=queues,
             jobs=Jobs(store, cluster, audit, clock, metrics),
             audit=audit,
             metrics=metrics,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -77,6 +77,9 @@ class Cluster:
         self._signals: Batcher[str, None] = Batcher(self._send)
         self._newest: deque[tuple[float, int]] = deque()
         self._tasks = TaskOwner()
+        # Told of queues in which there is something, and of each sweep.
+        self.on_queue: Callable[[str, str], None] = lambda mesh_id, queue: None
+        self.on_sweep: Callable[[], Awaitable[None]] = _nothing
         # Whether another broker has been heard or seen; until then nobody has to be woken.
         self._has_company = False
 
@@ -109,6 +112,11 @@ class Cluster:
         if not self._flushing:
             self._flushing = True
             self._tasks.start(self._flush(), "cluster_wake")
+
+    def offer(self, mesh_id: str, queue: str) -> None:
+        """Let other brokers look at a queue: nobody here has room for what is in it."""
+        if self._has_company:
+            self._say({"kind": "queue", "mesh": mesh_id, "queue": queue})
 
     def tell(
         self, mesh_id: str, event: str, data: Mapping[str, object], *, besides: str | None = None
@@ -247,6 +255,8 @@ class Cluster:
                 for link in self._hub.links(signal["mesh"], member_id):
                     if link.is_open:
                         link.refresh()
+        elif kind == "queue":
+            self.on_queue(signal["mesh"], signal["queue"])
         elif kind == "tell":
             self._hub.tell(signal["mesh"], signal["event"], signal["data"], besides=signal["besides"])
         elif kind == "close":
@@ -274,12 +284,13 @@ class Cluster:
         now_ms = await shared.now_ms()
         self._clock.follow(now_ms)
         await self._compare_epoch(shared)
-        self._has_company = await shared.has_company(self._broker_id, now_ms)
         for mesh_id, member_id in await shared.expire(now_ms):
             if not self._hub.links(mesh_id, member_id):
                 self.tell(mesh_id, "peer_leave", {"member_id": member_id})
+        self._has_company = await shared.has_company(self._broker_id)
         here = {link.member_id: link.mesh_id for link in self._hub}
         await self._look_for_deliveries(shared, here)
+        await self.on_sweep()
         for member_id in await shared.inactive(list(here)):
             self._hub.disconnect(
                 here[member_id], member_id, CloseCode.REVOKED, "this member is no longer active"
@@ -311,6 +322,10 @@ class Cluster:
     def _failed(self, what: str, error: BaseException) -> None:
         self._metrics.store_errors.labels(what).inc()
         log.warning("cluster_failed", what=what, error=repr(error))
+
+
+async def _nothing() -> None:
+    """What follows a sweep when nobody has said anything."""
 
 
 def _chunks(ids: Collection[str]) -> Iterator[list[str]]:

@@ -267,6 +267,7 @@ class Connection:
         if not self._was_online:
             context.cluster.tell(self.mesh_id, "peer_join", membership.card(), besides=self.member_id)
         membership.delivery.open()
+        context.queues.subscribe(self.mesh_id, self.member_id)
 
     async def _leave(self) -> None:
         context, membership = self._context, self._membership
@@ -277,6 +278,7 @@ class Connection:
         if self._is_open:
             self._is_open = False
             context.metrics.connections.dec()
+            context.queues.leave(self.mesh_id, self.member_id, membership.connection_id)
             context.presence.departed(membership.connection_id, self.mesh_id, self.member_id)
         if not context.state.draining:
             context.cluster.left(self.mesh_id, self.member_id, membership.connection_id, membership.card())
@@ -335,6 +337,7 @@ class Connection:
     async def _acknowledge(self, delivery_ids: tuple[int, ...]) -> None:
         delivery = self.membership.delivery
         settled = delivery.acknowledge(delivery_ids)
+        self._context.queues.acknowledged(self.mesh_id, self.member_id, delivery_ids)
         if settled is not None and delivery.flow.acking > self._limits.pending_acks:
             await asyncio.wait([settled])
 

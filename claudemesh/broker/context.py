@@ -14,6 +14,7 @@ from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
+from claudemesh.broker.queues import Queues
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Ack, Store
@@ -34,6 +35,7 @@ class Context:
     acks: Batcher[Ack, None]
     presence: Presence
     cluster: Cluster
+    queues: Queues
     jobs: Jobs
     audit: Audit
     metrics: BrokerMetrics

@@ -12,22 +12,25 @@ from claudemesh.client.local import LocalClient
 
 @click.group()
 def topic() -> None:
-    """Topics: what is posted reaches everybody who is subscribed.
+    """Topics: what is posted reaches everybody who is subscribed. Of a queue, one subscriber gets each message.
 
     \b
     claudemesh topic create deploys
     claudemesh topic post deploys 'v42 is out'
+    claudemesh topic create queue:builds
+    claudemesh topic post queue:builds 'build v42'
     """
 
 
 @topic.command()
 @click.argument("name")
-@click.option("--mode", type=click.Choice(["topic", "queue"]), default="topic", show_default=True)
+@click.option("--mode", type=click.Choice(["topic", "queue"]), help="Default topic; queue for queue:NAME.")
 @mesh_option
 @json_option
-def create(name: str, mode: str, mesh: str | None, as_json: bool) -> None:
+def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> None:
     """Make a topic. Who wants its posts subscribes to it, its maker too."""
-    _change("create", {"topic": name, "mode": mode}, mesh, as_json, "created")
+    body = {"topic": name} | ({} if mode is None else {"mode": mode})
+    _change("create", body, mesh, as_json, "created")
 
 
 @topic.command()

@@ -17,6 +17,7 @@ from claudemesh.broker.store.base import (
     Member,
     Mesh,
     NewSend,
+    PresenceRow,
     SendKey,
     Store,
 )
@@ -143,6 +144,14 @@ class World:
     def post(self, sender: Member, topic: str, **changes: Any) -> NewSend:
         """A topic post that passed B1."""
         return self._send(sender, "topic", topic, changes)
+
+    def to_queue(self, sender: Member, queue: str, **changes: Any) -> NewSend:
+        """A send to a queue that passed B1."""
+        return self._send(sender, "queue", queue, changes)
+
+    def lease(self, member_id: str, *, until: int) -> PresenceRow:
+        """A connection of a member at some broker."""
+        return PresenceRow(new_ulid(), member_id, self.mesh.id, "broker-1", NOW, until)
 
     def _send(self, sender: Member, kind: Any, ref: str, changes: dict[str, Any]) -> NewSend:
         client_message_id = changes.pop("client_message_id", new_ulid())

@@ -38,6 +38,7 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     )
     if not done:
         raise _not_found(topic)
+    context.queues.subscribe(caller.mesh_id, caller.member_id)
     return {"topic": topic, "subscribed": True}
 
 
@@ -46,6 +47,7 @@ async def unsubscribe(caller: Caller, params: Params) -> Answer:
     only(params, "topic")
     topic = check_topic(params.get("topic"))
     await caller.context.store.topic_unsubscribe(caller.mesh_id, topic, caller.member_id)
+    caller.context.queues.subscribe(caller.mesh_id, caller.member_id)
     return {"topic": topic, "subscribed": False}
 
 

@@ -58,6 +58,10 @@ def accept_batch(raw: sqlite3.Connection, sends: Sequence[NewSend], now_ms: int)
     return outcomes
 
 
+# The recipient of a queue's message until a subscriber has it.
+_NOBODY = ""
+
+
 class _Batch:
     """The rows of one transaction while they are put together; what was looked up is looked up once."""
 
@@ -123,9 +127,10 @@ class _Batch:
         if send.destination_kind == "dm":
             found = self._ask("dm_recipient", mesh_id, ref)
             return [row[0] for row in found] if found else None
-        # Queues exist as a destination, their fan-out does not yet: nobody is promised anything.
-        if send.destination_kind != "topic" or self._ask("topic_mode", mesh_id, ref) != [("topic",)]:
+        if self._ask("topic_mode", mesh_id, ref) != [(send.destination_kind,)]:
             return None
+        if send.destination_kind == "queue":
+            return [_NOBODY]
         members = [row[0] for row in self._ask("topic_recipients", mesh_id, ref)]
         return [member for member in members if member != send.key.sender_member_id]
 
@@ -169,7 +174,8 @@ class _Batch:
         deliveries = []
         for recipient in recipients:
             self._delivery_id += 1
-            deliveries.append(NewDelivery(self._delivery_id, recipient))
+            if recipient != _NOBODY:
+                deliveries.append(NewDelivery(self._delivery_id, recipient))
             self._deliveries.append(
                 (
                     self._delivery_id,
@@ -178,6 +184,7 @@ class _Batch:
                     recipient,
                     send.priority,
                     self._now_ms,
+                    send.destination_ref if recipient == _NOBODY else None,
                 )
             )
         return tuple(deliveries)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from claudemesh.broker.store import retention
+from claudemesh.broker.store import queueing, retention
 from claudemesh.broker.store.accepting import accept_batch, find_dedupe, queries
 from claudemesh.broker.store.base import (
     DEFAULT_TOPIC,
@@ -270,6 +270,32 @@ class SqliteStore:
         values = (mesh_id, member_id, orjson.dumps(sorted(exclude)).decode(), limit)
         rows = await self._db.run(lambda raw: raw.execute(_Q["deliveries_due"], values).fetchall())
         return [DueDelivery(*row) for row in rows]
+
+    async def queue_subscriptions(self, mesh_id: str, member_id: str) -> Sequence[str]:
+        """Return the queues that a member takes from."""
+        return await self._db.run(lambda raw: queueing.subscriptions(raw, mesh_id, member_id))
+
+    async def queue_take(
+        self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
+    ) -> Sequence[tuple[str, DueDelivery]]:
+        """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""
+        return await self._db.transaction(lambda raw: queueing.take(raw, mesh_id, queue, member_ids, limit))
+
+    async def queue_release(
+        self, mesh_id: str, member_id: str, connection_id: str, now_ms: int
+    ) -> Collection[str]:
+        """Take back what a member holds; returns the queues. Its caller knows that it is not connected."""
+        rows = await self._db.transaction(
+            lambda raw: raw.execute(_Q["queue_release"], (mesh_id, member_id)).fetchall()
+        )
+        return {row[0] for row in rows}
+
+    async def queue_release_lost(self, now_ms: int) -> Collection[tuple[str, str]]:
+        """Take back what members hold that have no lease; returns (mesh, queue) of each queue."""
+        rows = await self._db.transaction(
+            lambda raw: raw.execute(_Q["queue_release_lost"], (now_ms,)).fetchall()
+        )
+        return {(row[0], row[1]) for row in rows}
 
     async def acknowledge(self, acks: Sequence[Ack]) -> int:
         """Delete acknowledged rows of their own recipients; returns how many there were."""

@@ -17,6 +17,7 @@ from claudemesh.daemon.api.schemas import (
     TopicPage,
     TopicSubscribed,
 )
+from claudemesh.daemon.outbox.request import QUEUE
 from claudemesh.protocol.ids import check_topic
 from claudemesh.runtime.clock import iso_ms
 
@@ -24,8 +25,9 @@ from claudemesh.runtime.clock import iso_ms
 async def create(core: CoreLike, request: Request) -> Reply:
     """Make a topic; 201 when it is new, 200 when it was there."""
     body: TopicCreateBody = request.body
-    mode = {} if body.mode is None else {"mode": body.mode}
-    answer = await core.link.call("topic_create", {"topic": _name(body.topic), **mode})
+    mode = "queue" if body.mode is None and body.topic.startswith(QUEUE) else body.mode
+    params = {"topic": _name(body.topic)} | ({} if mode is None else {"mode": mode})
+    answer = await core.link.call("topic_create", params)
     created = bool(answer["created"])
     return Reply(
         201 if created else 200, {"topic": answer["topic"], "mode": answer["mode"], "created": created}
@@ -57,7 +59,7 @@ async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool)
 
 
 def _name(text: str) -> str:
-    return check_topic(text.removeprefix("#"))
+    return check_topic(text.removeprefix("#").removeprefix(QUEUE))
 
 
 def _item(topic: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
 CHANGE_FIELDS = frozenset({"message", "meta", "priority"})
+QUEUE = "queue:"
 MAX_MENTIONS = 64
 
 
@@ -63,7 +64,11 @@ def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRe
     """Check the body of `POST /v1/topic/post`, as `parse_send` does."""
     _refuse_unknown(body, POST_FIELDS)
     topic = _required(body, "topic")
-    return _parse(body, Target("topic", ref=check_topic(topic.removeprefix("#"), "topic")), header_key)
+    if topic.startswith(QUEUE):
+        target = Target("queue", ref=check_topic(topic.removeprefix(QUEUE), "topic"))
+    else:
+        target = Target("topic", ref=check_topic(topic.removeprefix("#"), "topic"))
+    return _parse(body, target, header_key)
 
 
 def parse_changes(changes: object) -> dict[str, Any]:
@@ -85,8 +90,8 @@ def parse_target(to: str) -> Target:
     """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`."""
     if to.startswith("#"):
         return Target("topic", ref=check_topic(to[1:], "to"))
-    if to.startswith("queue:"):
-        return Target("queue", ref=check_topic(to[6:], "to"))
+    if to.startswith(QUEUE):
+        return Target("queue", ref=check_topic(to.removeprefix(QUEUE), "to"))
     return _parse_member(to, "to")
 
 

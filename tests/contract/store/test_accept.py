@@ -89,14 +89,6 @@ async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
         assert isinstance(outcomes[2], Accepted)
 
 
-async def test_a_queue_is_no_destination_yet(engine: str) -> None:
-    """Neither as a queue nor as a topic of that name."""
-    async with world(engine) as w:
-        await w.store.topic_create(w.mesh.id, "work", "queue", w.owner.id, NOW)
-        sends = [w.post(w.owner, "work"), w.post(w.owner, "work", destination_kind="queue")]
-        assert await w.store.accept(sends, NOW) == [Refused("destination_not_found")] * 2
-
-
 async def test_a_batch_of_nothing_is_nothing(engine: str) -> None:
     """Neither an error nor a transaction."""
     async with world(engine) as w:

@@ -14,6 +14,7 @@ import pytest
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.postgres import sharing
+from tests.integration.broker import test_queues as queues
 from tests.integration.broker.test_clones import audited
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database, sql
@@ -299,3 +300,41 @@ async def test_brokers_go_by_the_databases_clock(tmp_path: Path) -> None:
     ):
         now = await broker.context.store.shared.now_ms()
         assert abs(broker.context.clock.wall_ms() - now) < 60_000
+
+
+async def test_a_queue_is_served_by_whichever_broker_has_a_subscriber(tmp_path: Path) -> None:
+    """At once, by a signal; and what one broker's subscriber gives back another's is given."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob, cleo = await join_mesh(ada, "bob"), await join_mesh(ada, "cleo")
+        async with ada.connect() as sending, at(bob, two).connect() as worker:
+            await company(one, two)
+            await queues.make_queue(sending, worker)
+            sent = await queues.put(ada, sending, 4)
+            async with asyncio.timeout(10):
+                held = await worker.deliveries(4)
+            assert sorted(queues.ids(held)) == sorted(sent)
+            async with cleo.connect() as other:
+                assert (await other.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+                await worker.websocket.close()
+                assert sorted(queues.ids(await queues.take(other, 4))) == sorted(sent)
+
+
+async def test_what_a_dead_brokers_subscribers_held_is_given_to_others(tmp_path: Path) -> None:
+    """Once their leases are over."""
+    async with brokers(tmp_path, count=1, limits=Limits(sweep_s=0.1)) as ((one,), url):
+        ada = await create_mesh(one)
+        bob, cleo = await join_mesh(ada, "bob"), await join_mesh(ada, "cleo")
+        async with ada.connect() as sending, cleo.connect() as worker:
+            await queues.make_queue(sending)
+            sent = await queues.put(ada, sending, 3)
+            # As if bob had them, at a broker that is no more.
+            await sql(
+                url,
+                f"UPDATE mesh.delivery_queue SET recipient_member_id = '{bob.member_id}'",
+                f"""INSERT INTO mesh.presence VALUES ('c1', '{bob.member_id}', '{bob.mesh_id}',
+                        'a-dead-broker', now(), now() + interval '1 s', 'x')""",
+                "SELECT 1",
+            )
+            assert (await worker.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+            assert sorted(queues.ids(await queues.take(worker, 3))) == sorted(sent)

@@ -93,6 +93,38 @@ async def ordinary_traffic(w: World, name: str) -> None:
         await w.store.presence_renew("here", NOW + 2)
         await w.store.presence_close([row.connection_id])
         await w.store.audit_list(w.mesh.id, 10)
+        await queue_traffic(w, bob.id, size)
+        await sharing_traffic(w, bob.id)
+
+
+async def queue_traffic(w: World, worker: str, size: int) -> None:
+    """A work queue's way: waiting, taken, given back, taken back, acknowledged."""
+    await w.store.topic_create(w.mesh.id, "jobs", "queue", w.owner.id, NOW)
+    await w.store.topic_subscribe(w.mesh.id, "jobs", worker, NOW)
+    await w.store.accept([w.to_queue(w.owner, "jobs") for _ in range(size)], NOW)
+    assert list(await w.store.queue_subscriptions(w.mesh.id, worker)) == ["jobs"]
+    for _ in range(2):
+        rows = await w.store.queue_take(w.mesh.id, "jobs", [worker], 256)
+        assert len(rows) == size
+        await w.store.queue_release(w.mesh.id, worker, "c1", NOW)
+        await w.store.queue_release_lost(NOW)
+    rows = await w.store.queue_take(w.mesh.id, "jobs", [worker], 256)
+    ids = tuple(row.delivery_id for _, row in rows)
+    assert await w.store.acknowledge([Ack(w.mesh.id, worker, ids)]) == size
+
+
+async def sharing_traffic(w: World, member_id: str) -> None:
+    """What brokers ask about one another."""
+    shared = w.store.shared
+    assert shared is not None
+    row = w.lease(member_id, until=NOW + 1)
+    await shared.claim(row, lambda rows: True)
+    await shared.release(w.mesh.id, member_id, row.connection_id, NOW)
+    await shared.expire(NOW - 10**9)
+    await shared.has_company("broker-1")
+    newest, _ = await shared.deliveries_since(None, [])
+    await shared.deliveries_since(newest, [member_id])
+    await shared.inactive([member_id])
 
 
 @pytest.mark.parametrize("age", ["young", "old", "grown"])

@@ -129,9 +129,9 @@ class PostgresSharing:
         rows = await self._db.fetch(_Q["presence_expire"], now_ms)
         return [(str(values[0]), str(values[1])) for values in rows]
 
-    async def has_company(self, broker_id: str, now_ms: int) -> bool:
-        """Tell whether another broker holds a lease."""
-        [values] = await self._db.fetch(_Q["presence_company"], broker_id, now_ms)
+    async def has_company(self, broker_id: str) -> bool:
+        """Tell whether another broker holds a lease; leases that ran out are to be removed before."""
+        [values] = await self._db.fetch(_Q["presence_company"], broker_id)
         return bool(values[0])
 
     async def deliveries_since(

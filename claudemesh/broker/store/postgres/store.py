@@ -285,6 +285,29 @@ class PostgresStore:
         rows = await self._db.fetch(_Q["deliveries_due"], mesh_id, member_id, list(exclude), limit)
         return [due_of(row) for row in rows]
 
+    async def queue_subscriptions(self, mesh_id: str, member_id: str) -> Sequence[str]:
+        """Return the queues that a member takes from."""
+        return [row[0] for row in await self._db.fetch(_Q["queue_subscriptions"], mesh_id, member_id)]
+
+    async def queue_take(
+        self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
+    ) -> Sequence[tuple[str, DueDelivery]]:
+        """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""
+        rows = await self._db.fetch(_Q["queue_take"], mesh_id, queue, list(member_ids), limit)
+        return [(str(row[0]), due_of(tuple(row)[1:])) for row in rows]
+
+    async def queue_release(
+        self, mesh_id: str, member_id: str, connection_id: str, now_ms: int
+    ) -> Collection[str]:
+        """Take back what a member holds, unless it has a lease of another connection; returns the queues."""
+        rows = await self._db.fetch(_Q["queue_release"], mesh_id, member_id, connection_id, now_ms)
+        return [row[0] for row in rows]
+
+    async def queue_release_lost(self, now_ms: int) -> Collection[tuple[str, str]]:
+        """Take back what members hold that have no lease; returns (mesh, queue) of each queue."""
+        rows = await self._db.fetch(_Q["queue_release_lost"], now_ms)
+        return [(str(row[0]), row[1]) for row in rows]
+
     async def acknowledge(self, acks: Sequence[Ack]) -> int:
         """Delete acknowledged rows of their own recipients; returns how many there were."""
         # In one order everywhere, so that two brokers do not lock one another out.

@@ -121,6 +121,62 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
 ORDER BY d.priority, d.delivery_id;
 
+-- queue_subscriptions: the queues that a member takes from.
+SELECT s.topic FROM mesh.topic_subscription AS s
+WHERE s.member_id = $2 AND s.mesh_id = $1
+  AND (SELECT t.mode FROM mesh.topic AS t WHERE t.mesh_id = s.mesh_id AND t.name = s.topic) = 'queue';
+
+-- queue_take: the oldest waiting messages of a queue, given in turn to those of these members that may have them.
+WITH taker AS MATERIALIZED (
+  SELECT u.member_id, row_number() OVER (ORDER BY u.place) - 1 AS turn
+  FROM unnest($3::uuid[]) WITH ORDINALITY AS u (member_id, place)
+  WHERE (SELECT s.since FROM mesh.topic_subscription AS s
+         WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = u.member_id) IS NOT NULL
+    AND (SELECT m.status FROM mesh.member AS m WHERE m.id = u.member_id) = 'active'),
+waiting AS MATERIALIZED (
+  SELECT q.delivery_id, q.priority FROM mesh.delivery_queue AS q
+  WHERE q.mesh_id = $1 AND q.queue = $2 AND q.recipient_member_id IS NULL
+  ORDER BY q.priority, q.delivery_id LIMIT $4 FOR UPDATE SKIP LOCKED),
+given AS (
+  UPDATE mesh.delivery_queue AS d SET recipient_member_id = t.member_id
+  FROM (SELECT w.delivery_id, row_number() OVER (ORDER BY w.priority, w.delivery_id) - 1 AS place
+        FROM waiting AS w) AS n
+  JOIN taker AS t ON t.turn = n.place % nullif((SELECT count(*) FROM taker), 0)
+  WHERE d.delivery_id = n.delivery_id
+  RETURNING d.recipient_member_id, d.delivery_id, d.broker_message_id, d.enqueued_at, d.priority)
+SELECT d.recipient_member_id, d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name,
+       s.ed25519_pubkey, d.enqueued_at, d.priority,
+       (SELECT b.envelope FROM mesh.message_queue AS b WHERE b.id = d.broker_message_id)
+FROM given AS d
+CROSS JOIN LATERAL (
+  SELECT * FROM mesh.message_history AS e WHERE e.broker_message_id = d.broker_message_id LIMIT 1) AS h
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
+ORDER BY d.priority, d.delivery_id;
+
+-- queue_release: what a member holds goes back, unless it is connected in another way.
+WITH back AS (
+  UPDATE mesh.delivery_queue AS d SET recipient_member_id = NULL
+  WHERE d.recipient_member_id = $2 AND d.queue IS NOT NULL AND d.mesh_id = $1
+    AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
+                    WHERE p.lease_until > $4 AND p.connection_id <> $3)
+  RETURNING d.queue)
+SELECT DISTINCT queue FROM back;
+
+-- queue_release_lost: what members hold that are connected nowhere goes back.
+WITH holder AS MATERIALIZED (
+  SELECT DISTINCT d.recipient_member_id AS member_id FROM mesh.delivery_queue AS d
+  WHERE d.queue IS NOT NULL AND d.recipient_member_id > '00000000-0000-0000-0000-000000000000'),
+back AS (
+  UPDATE mesh.delivery_queue AS d SET recipient_member_id = NULL
+  WHERE d.ctid = ANY (ARRAY(
+    SELECT t.ctid FROM holder AS h
+    CROSS JOIN LATERAL (SELECT q.ctid FROM mesh.delivery_queue AS q
+                        WHERE q.recipient_member_id = h.member_id AND q.queue IS NOT NULL OFFSET 0) AS t
+    WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
+                      WHERE p.lease_until > $1)))
+  RETURNING d.mesh_id, d.queue)
+SELECT DISTINCT mesh_id, queue FROM back;
+
 -- acknowledge: recipients' own rows only.
 DELETE FROM mesh.delivery_queue
 WHERE delivery_id = ANY ($1::bigint[])
@@ -151,23 +207,26 @@ SELECT pg_advisory_xact_lock(hashtextextended('claudemesh member ' || $1::uuid::
 
 -- presence_elsewhere: a member's leases at other brokers.
 SELECT connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id
-FROM mesh.presence
-WHERE member_id = $2 AND mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
+FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
+WHERE mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
 
 -- presence_count: how many leases a member holds, anywhere.
-SELECT count(*) FROM mesh.presence WHERE member_id = $2 AND mesh_id = $1 AND lease_until > $3;
+SELECT count(*) FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
+WHERE mesh_id = $1 AND lease_until > $3;
 
 -- presence_expire: leases that ran out are gone; returned are members that hold no other.
 WITH gone AS (
-  DELETE FROM mesh.presence WHERE connection_id IN (
-    SELECT connection_id FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500
-    FOR UPDATE SKIP LOCKED)
+  DELETE FROM mesh.presence WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500
+    FOR UPDATE SKIP LOCKED))
   RETURNING mesh_id, member_id)
 SELECT DISTINCT g.mesh_id, g.member_id FROM gone AS g
-WHERE NOT EXISTS (SELECT 1 FROM mesh.presence AS p WHERE p.member_id = g.member_id AND p.lease_until > $1);
+WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = g.member_id OFFSET 0) AS p
+                  WHERE p.lease_until > $1);
 
--- presence_company: whether another broker holds a lease.
-SELECT EXISTS (SELECT 1 FROM mesh.presence WHERE lease_until > $2 AND broker_id <> $1);
+-- presence_company: whether another broker holds a lease; those that ran out are gone.
+SELECT EXISTS (SELECT 1 FROM mesh.presence WHERE broker_id < $1)
+    OR EXISTS (SELECT 1 FROM mesh.presence WHERE broker_id > $1);
 
 -- signal: tell every broker that listens.
 SELECT pg_notify($1, s.payload) FROM unnest($2::text[]) AS s (payload);

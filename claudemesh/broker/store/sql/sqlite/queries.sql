@@ -137,8 +137,9 @@ INSERT INTO message_history (history_id, broker_message_id, mesh_id, destination
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- accept_delivery: what a recipient is owed.
-INSERT INTO delivery_queue (delivery_id, broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
-VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO delivery_queue (delivery_id, broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at,
+  queue)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- accept_mention: who is mentioned, if a member.
 INSERT INTO mention_index (broker_message_id, mesh_id, mentioned_member_id, created_at)
@@ -156,6 +157,37 @@ LEFT JOIN topic_message AS t ON t.id = d.broker_message_id
 WHERE d.recipient_member_id = ?2 AND d.mesh_id = ?1
   AND d.delivery_id NOT IN (SELECT value FROM json_each(?3))
 ORDER BY d.priority, d.delivery_id LIMIT ?4;
+
+-- queue_subscriptions: the queues that a member takes from.
+SELECT s.topic FROM topic_subscription AS s JOIN topic AS t ON t.mesh_id = s.mesh_id AND t.name = s.topic
+WHERE s.mesh_id = ? AND s.member_id = ? AND t.mode = 'queue';
+
+-- queue_waiting: the oldest messages of a queue that nobody has.
+SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''
+ORDER BY priority, delivery_id LIMIT ?;
+
+-- queue_give: a subscriber has this message now.
+UPDATE delivery_queue SET recipient_member_id = ? WHERE delivery_id = ? AND recipient_member_id = '';
+
+-- queue_held: what members hold of a queue, by delivery ids in a JSON array.
+SELECT d.recipient_member_id, d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name,
+       s.ed25519_pubkey, d.enqueued_at, d.priority, q.envelope
+FROM json_each(?) AS w JOIN delivery_queue AS d ON d.delivery_id = w.value
+JOIN message_history AS h ON h.broker_message_id = d.broker_message_id
+JOIN member AS s ON s.id = h.sender_member_id
+JOIN message_queue AS q ON q.id = d.broker_message_id
+ORDER BY d.priority, d.delivery_id;
+
+-- queue_release: what a member holds goes back.
+UPDATE delivery_queue SET recipient_member_id = ''
+WHERE recipient_member_id = ?2 AND queue IS NOT NULL AND mesh_id = ?1 RETURNING queue;
+
+-- queue_release_lost: what members hold that are connected nowhere goes back.
+UPDATE delivery_queue SET recipient_member_id = ''
+WHERE queue IS NOT NULL AND recipient_member_id > ''
+  AND NOT EXISTS (SELECT 1 FROM presence AS p
+                  WHERE p.member_id = delivery_queue.recipient_member_id AND p.lease_until > ?1)
+RETURNING mesh_id, queue;
 
 -- acknowledge: a recipient's own rows only.
 DELETE FROM delivery_queue WHERE delivery_id = ? AND recipient_member_id = ? AND mesh_id = ?;
