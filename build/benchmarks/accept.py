@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import sqlite3
 import time
 from contextlib import closing
@@ -14,6 +13,7 @@ import orjson
 from benchmarks.lab import BODY, Lab
 from claudemesh.broker.store.accepting import queries
 from claudemesh.protocol.keys import Identity
+from claudemesh.runtime.migrations import load_migrations
 from tests.support.broker import join_mesh
 from tests.support.processes import Daemon
 from tests.support.wspeer import Link, Peer, make_invite, new_id
@@ -83,11 +83,12 @@ async def _pipeline(link: Link, frames: list[str]) -> None:
 def _by_a_script(path: Path, envelopes: list[bytes]) -> float:
     """Dedupe, body, history and delivery rows, nothing checked, synchronous=FULL."""
     path.unlink(missing_ok=True)
-    schema = importlib.resources.files("claudemesh.broker.store.sql.sqlite.migrations") / "0001_initial.sql"
+    schema = load_migrations("claudemesh.broker.store.sql.sqlite.migrations")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        database.executescript(schema.read_text())
+        for migration in schema:
+            database.executescript(migration.sql)
         started = time.perf_counter()
         for first in range(0, len(envelopes), _BATCH):
             _write_batch(database, list(enumerate(envelopes))[first : first + _BATCH])
@@ -110,6 +111,6 @@ def _write_batch(database: sqlite3.Connection, batch: list[tuple[int, bytes]]) -
         sql["accept_history"], [(number, own, mesh, "dm", ref, sender, now) for number, own, _ in rows]
     )
     database.executemany(
-        sql["accept_delivery"], [(number, own, mesh, sender, 1, now) for number, own, _ in rows]
+        sql["accept_delivery"], [(number, own, mesh, sender, 1, now, None) for number, own, _ in rows]
     )
     database.execute("COMMIT")

@@ -12,7 +12,7 @@ from claudemesh.client.local import LocalClient
 
 @click.group()
 def topic() -> None:
-    """Topics: what is posted reaches everybody who is subscribed. Of a queue, one subscriber gets each message.
+    """Topics: what is posted reaches everybody who is subscribed; of a queue, one of them.
 
     \b
     claudemesh topic create deploys
