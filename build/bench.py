@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, hooks, idle, path, postgres, reading, send
+from benchmarks import accept, cli, hooks, idle, path, peers, postgres, reading, send
 from benchmarks.lab import Lab
 
 
@@ -49,15 +49,33 @@ ROWS = (
     Row("send, one caller", "ms", "one commit + an empty request", "<=", 1.5, send.one),
     Row("accept", "messages/s", "the rows in a script, 128 a commit", ">=", 0.3, accept.rate),
     Row("postgres accept", "messages/s", "the accept function, 128 a call", ">=", 0.25, postgres.rate),
+    Row("postgres accept, two brokers", "messages/s", "one of them alone", ">=", 1.0, postgres.two_brokers),
+    Row("topic of 100, postgres", "deliveries/s", "five times one-to-one", ">=", 1.0, postgres.topic),
     Row("end to end, idle", "ms", "three commits + the hops", "<=", 3.0, path.idle),
     Row("end to end, loaded", "messages/s", "accept in this round", ">=", 0.4, path.loaded),
     Row("events, 32 readers", "messages/s", "32 times one reader", ">=", 0.7, reading.fan_out),
     Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
     Row("a hook per message", "runs/s", "the program by subprocess, 8 at a time", ">=", 0.7, hooks.rate),
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
+    *(
+        Row(f"beside {peer}, {count} in flight", "messages/s", ceiling, ">=", 1.0, peers.beside(peer, count))
+        for peer, ceiling in (
+            ("redis", "Redis stream + NX in Lua, appendfsync always"),
+            ("rabbitmq durable", "RabbitMQ, durable classic queue, confirms"),
+            ("rabbitmq quorum", "RabbitMQ, quorum queue of one node, confirms"),
+            ("nats", "NATS JetStream: acknowledged BEFORE it is on disk"),
+        )
+        for count in (256, 1)
+    ),
     Row("idle daemon, memory", "MB", "60 MB", "<=", 1.0, idle.memory),
     Row("idle daemon, CPU", "% of a core", "0.3 %", "<=", 1.0, idle.cpu),
     Row("idle connection, broker", "KB", "60 KB", "<=", 1.0, idle.connection),
+)
+
+
+# Takes minutes to prepare and some gigabytes.
+LARGE = (
+    Row("ten million messages, postgres", "messages/s", "the same without them", ">=", 0.77, postgres.grown),
 )
 
 
@@ -66,9 +84,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", help="only rows whose name begins so")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large", action="store_true", help="also the row that needs ten million messages")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = [row for row in ROWS if not options.rows or row.name.startswith(tuple(options.rows))]
+    rows = [
+        row
+        for row in (ROWS + LARGE if options.large else ROWS)
+        if not options.rows or row.name.startswith(tuple(options.rows))
+    ]
     if not rows:
         parser.error("no row begins so; there are: " + "; ".join(row.name for row in ROWS))
     with ExitStack() as stack:

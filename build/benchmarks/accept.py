@@ -44,11 +44,16 @@ def peer_of(daemon: Daemon) -> Peer:
     )
 
 
-async def pipelined(owner: Peer) -> tuple[list[bytes], float]:
-    """Send through a broker, from a new member to another; returns the envelopes, and messages/s."""
+async def pipelined(
+    owner: Peer, *, messages: int = _MESSAGES, window: int = _WINDOW, topic: str | None = None
+) -> tuple[list[bytes], float]:
+    """Send through a broker, from a new member to another, or to a topic, with so many in flight.
+
+    Returns the envelopes, and messages/s.
+    """
     sender, absent = [await join_mesh(owner, f"m-{new_id()}", invite=make_invite(owner)) for _ in range(2)]
     sealed = BODY + "x" * 16
-    envelopes = [sender.envelope(absent, sealed) for _ in range(_MESSAGES)]
+    envelopes = [sender.envelope(topic or absent, sealed) for _ in range(messages)]
     frames = [
         orjson.dumps({"type": "send", "id": number, "envelope": envelope}).decode()
         for number, envelope in enumerate(envelopes)
@@ -56,13 +61,13 @@ async def pipelined(owner: Peer) -> tuple[list[bytes], float]:
     async with sender.connect() as link:
         await link.settle()
         started = time.perf_counter()
-        await _pipeline(link, frames)
-        measured = _MESSAGES / (time.perf_counter() - started)
+        await _pipeline(link, frames, window)
+        measured = messages / (time.perf_counter() - started)
     return [orjson.dumps(envelope) for envelope in envelopes], measured
 
 
-async def _pipeline(link: Link, frames: list[str]) -> None:
-    free = asyncio.Semaphore(_WINDOW)
+async def _pipeline(link: Link, frames: list[str], window: int) -> None:
+    free = asyncio.Semaphore(window)
 
     async def read() -> None:
         waiting = len(frames)

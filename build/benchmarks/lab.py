@@ -11,15 +11,18 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 
 from tests.support.postgres import Server, sql
-from tests.support.processes import Daemon, Mesh, Process, mesh, until
+from tests.support.processes import Broker, Daemon, Mesh, Process, mesh, until
 
 HERE = Path(__file__).parent
 BODY = "x" * 1024
+# The limiter is a policy of the mesh, not what is measured.
+UNLIMITED = "UPDATE mesh.mesh SET rate_limit_per_minute = 1000000000"
 _CLAUDEMESH = [sys.executable, "-m", "claudemesh"]
 _STORELESS = [sys.executable, str(HERE / "storeless.py")]
 
@@ -35,6 +38,9 @@ class Lab:
         self.accept_rate = 0.0
         self._postgres: tuple[Server, Mesh] | None = None
         self.inboxes: tuple[Path, Path] | None = None
+        self._peers: dict[str, Path] = {}
+        self._second: Broker | None = None
+        self._grown: Mesh | None = None
 
     def __enter__(self) -> Lab:
         self.live = self._stack.enter_context(mesh("alice", "bob", start=False))
@@ -67,10 +73,45 @@ class Lab:
             made.broker.ready()
             for name in ("olga", "paul"):
                 made.add(name)
-            unlimited = "UPDATE mesh.mesh SET rate_limit_per_minute = 1000000000"
-            asyncio.run(sql(server.url("bench"), unlimited, "SELECT 1"))
+            asyncio.run(sql(server.url("bench"), UNLIMITED, "SELECT 1"))
             self._postgres = server, made
         return self._postgres
+
+    def second_broker(self) -> str:
+        """The URL of another broker on the same database; started when first asked for."""
+        if self._second is None:
+            server, made = self.on_postgres()
+            folder = made.root / "second"
+            folder.mkdir()
+            self._second = Broker(folder, server.url("bench"))
+            self._second.command = _CLAUDEMESH
+            self._stack.callback(self._second.kill)
+            self._second.start()
+            self._second.ready()
+        return self._second.url
+
+    def grown(self, statements: Sequence[str]) -> Mesh:
+        """A mesh on a database of its own in which these have been run; made when first asked for."""
+        if self._grown is None:
+            server, _ = self.on_postgres()
+            asyncio.run(sql(server.url(), "CREATE DATABASE grown", "SELECT 1"))
+            made = self._stack.enter_context(mesh(start=False))
+            made.broker.stop()
+            made.broker.command = _CLAUDEMESH
+            made.broker.arguments += ["--database-url", server.url("grown")]
+            made.broker.start()
+            made.broker.ready()
+            made.add("quin")
+            asyncio.run(sql(server.url("grown"), UNLIMITED, *statements, "SELECT 1"))
+            self._grown = made
+        return self._grown
+
+    def peer(self, name: str, start: Callable[[], tuple[Path, Callable[[], None]]]) -> Path:
+        """The folder of another broker's server; started when first asked for."""
+        if name not in self._peers:
+            self._peers[name], stop = start()
+            self._stack.callback(stop)
+        return self._peers[name]
 
     def _start(self, made: Mesh, *commands: list[str]) -> list[Daemon]:
         made.broker.stop()

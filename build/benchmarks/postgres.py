@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import asyncpg
 
@@ -13,13 +14,40 @@ from claudemesh.broker.store.base import NewSend, SendKey
 from claudemesh.broker.store.postgres.accepting import arguments
 from claudemesh.broker.store.postgres.pools import SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES
-from tests.support.postgres import Server
+from tests.support.postgres import Server, sql
 from tests.support.processes import Mesh
 from tests.support.wspeer import Peer, new_id
 
 _MESSAGES = 6000
 _BATCH = 128
 _ENVELOPE = b"x" * 1900
+_POSTS = 1000
+_SUBSCRIBERS = (
+    """INSERT INTO mesh.topic SELECT id, 'hundred', 'topic', id, now() FROM mesh.mesh
+       ON CONFLICT DO NOTHING""",
+    """INSERT INTO mesh.member
+       SELECT md5('s' || n)::uuid, id, 's' || n, 'member', 'active', sha256(n::text::bytea), '\\x00',
+              '\\x00', 'k', false, NULL, NULL, true, NULL, NULL, now()
+       FROM mesh.mesh, generate_series(1, 100) AS n ON CONFLICT DO NOTHING""",
+    """INSERT INTO mesh.topic_subscription
+       SELECT mesh_id, 'hundred', id, now() FROM mesh.member WHERE name ~ '^s[0-9]+$'
+       ON CONFLICT DO NOTHING""",
+)
+# Ids that grow, as real ones do; delivered long ago.
+_TEN_MILLION = (
+    """CREATE UNLOGGED TABLE old AS
+       SELECT lpad(to_hex(n), 32, '0')::uuid AS id, n AS number, 'old-' || lpad(n::text, 22, '0') AS own,
+              m.mesh_id, m.id AS sender FROM mesh.member AS m, generate_series(1, 10000000) AS n""",
+    """INSERT INTO mesh.client_message_dedupe
+       SELECT mesh_id, own, id, number, '\\x00', 'dm', '', sender, now(), now() + interval '1 year'
+       FROM old""",
+    "INSERT INTO mesh.message_queue SELECT id, mesh_id, own, 'dm', '', sender, '\\x00', now() FROM old",
+    "INSERT INTO mesh.message_history SELECT number, id, mesh_id, 'dm', '', sender, now() FROM old",
+    "SELECT setval('mesh.message_history_history_id_seq', 20000000)",
+    "DROP TABLE old",
+    "ANALYZE",
+    "CHECKPOINT",
+)
 
 
 def rate(lab: Lab) -> tuple[float, float]:
@@ -28,6 +56,40 @@ def rate(lab: Lab) -> tuple[float, float]:
     owner = peer_of(made.daemons["olga"])
     measured = asyncio.run(pipelined(owner))[1]
     return measured, asyncio.run(_function_alone(server, made, owner))
+
+
+def two_brokers(lab: Lab) -> tuple[float, float]:
+    """Messages/s of two brokers on one database, a client each; the other side is one of them alone."""
+    _, made = lab.on_postgres()
+    owner = peer_of(made.daemons["olga"])
+    elsewhere = replace(owner, broker_url=lab.second_broker())
+
+    async def both() -> float:
+        rates = await asyncio.gather(pipelined(owner), pipelined(elsewhere))
+        return sum(measured for _, measured in rates)
+
+    alone = asyncio.run(pipelined(owner))[1]
+    return asyncio.run(both()), alone
+
+
+def topic(lab: Lab) -> tuple[float, float]:
+    """Deliveries/s of posts to 100 subscribers that are not connected; beside five times those of dms."""
+    server, made = lab.on_postgres()
+    owner = peer_of(made.daemons["olga"])
+    asyncio.run(sql(server.url("bench"), *_SUBSCRIBERS, "SELECT 1"))
+    posts = asyncio.run(pipelined(owner, messages=_POSTS, topic="hundred"))[1]
+    dms = asyncio.run(pipelined(owner))[1]
+    return posts * 100, dms * 5
+
+
+def grown(lab: Lab) -> tuple[float, float]:
+    """Messages/s with ten million messages in the tables; the other side is without them."""
+    _, made = lab.on_postgres()
+    large = lab.grown(_TEN_MILLION)
+    return (
+        asyncio.run(pipelined(peer_of(large.daemons["quin"])))[1],
+        asyncio.run(pipelined(peer_of(made.daemons["olga"])))[1],
+    )
 
 
 async def _function_alone(server: Server, made: Mesh, owner: Peer) -> float:

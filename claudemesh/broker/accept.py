@@ -128,7 +128,6 @@ class Acceptor:
 
     def __init__(
         self,
-        *,
         store: Store,
         limiter: Limiter,
         hub: Hub,

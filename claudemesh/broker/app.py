@@ -148,50 +148,25 @@ class Broker:
             limits=settings.limits,
             broker_id=broker_id,
         )
-
-        async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
-            metrics.acknowledged.inc(await store.acknowledge(acks))
-            return [None] * len(acks)
-
-        acks = Batcher(acknowledge)
-        queues = Queues(
-            store=store,
-            hub=hub,
-            acks=acks,
-            clock=clock,
-            metrics=metrics,
-            limits=settings.limits,
-            tell_others=cluster.offer,
-        )
+        acks = _acknowledging(store, metrics)
+        queues = Queues(store, hub, acks, clock, metrics, settings.limits, cluster.offer)
         cluster.on_queue = partial(queues.kick, told=True)
         cluster.on_sweep = queues.sweep
         audit = Audit(store, clock, metrics)
         limiter = _limiter(settings, clock, metrics)
+        acceptor = Acceptor(
+            store, limiter, hub, cluster.wake, queues.kick, clock, metrics, mint, settings.inline_bytes
+        )
+        presence = Presence(store, clock, metrics, settings.limits, broker_id)
         return Context(
             settings=settings,
             clock=clock,
             store=store,
             hub=hub,
             limiter=limiter,
-            acceptor=Acceptor(
-                store=store,
-                limiter=limiter,
-                hub=hub,
-                wake=cluster.wake,
-                queued=queues.kick,
-                clock=clock,
-                metrics=metrics,
-                mint=mint,
-                inline_bytes=settings.inline_bytes,
-            ),
+            acceptor=acceptor,
             acks=acks,
-            presence=Presence(
-                store=store,
-                clock=clock,
-                metrics=metrics,
-                limits=settings.limits,
-                broker_id=broker_id,
-            ),
+            presence=presence,
             cluster=cluster,
             queues=queues,
             jobs=Jobs(store, cluster, audit, clock, metrics),
@@ -229,6 +204,14 @@ class Broker:
         write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
         stack.callback(path.unlink, missing_ok=True)
         return url
+
+
+def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
+    async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
+        metrics.acknowledged.inc(await store.acknowledge(acks))
+        return [None] * len(acks)
+
+    return Batcher(acknowledge)
 
 
 def _limiter(settings: BrokerSettings, clock: Clock, metrics: BrokerMetrics) -> Limiter:

@@ -72,7 +72,7 @@ class Presence:
     """
 
     def __init__(
-        self, *, store: Store, clock: Clock, metrics: BrokerMetrics, limits: Limits, broker_id: str
+        self, store: Store, clock: Clock, metrics: BrokerMetrics, limits: Limits, broker_id: str
     ) -> None:
         self._store = store
         self._clock = clock

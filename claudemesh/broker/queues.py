@@ -40,7 +40,6 @@ class Queues:
 
     def __init__(
         self,
-        *,
         store: Store,
         hub: Hub,
         acks: Batcher[Ack, None],

@@ -90,9 +90,12 @@ class Outbox:
     async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
         answer = await self._pass(request, submission)
         # The outbox does not know the id, and nobody knows the name: perhaps it joined a moment ago.
-        if submission.unknown_member and answer is submission.refusal and await self._look_again():
+        if submission.unknown_member and answer is submission.refusal:
+            await self._look_again()
+            # Also when nothing was asked: a list may have come while the outbox looked for the id.
             again = self.prepare(request, client_message_id=submission.client_message_id)
-            return await self._pass(request, again)
+            if not again.unknown_member:
+                return await self._pass(request, again)
         return answer
 
     async def _pass(self, request: SendRequest, submission: Submission) -> Answer:
