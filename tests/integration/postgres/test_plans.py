@@ -41,6 +41,8 @@ _WHOLE = re.compile(
 # What a step of a plan passed on, and what it read in vain.
 _ROWS = re.compile(r"actual time=\S+ rows=(\d+)|Rows Removed by \w+(?: \w+)?: (\d+)")
 _BATCH = 600
+# What a batch of a sweep or a check may touch in one step of a plan.
+_SWEPT = 2_000
 _HISTORY = """
 CREATE TEMPORARY TABLE old AS
 SELECT md5('m' || n)::uuid AS id, 1000000 + n AS history_id, m.mesh_id, m.id AS sender, 'old-' || n AS name
@@ -125,6 +127,39 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     newest, _ = await shared.deliveries_since(None, [])
     await shared.deliveries_since(newest, [member_id])
     await shared.inactive([member_id])
+
+
+async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
+    """They run beside the accepts, on tables that are large: a batch is a batch."""
+    async with empty_database() as url:
+        store = PostgresStore(url)
+        await store.open()
+        mesh = new_mesh()
+        await store.mesh_create(mesh, member(mesh.id, "alice", role="owner"))
+        await store.close()
+        await sql(url, _HISTORY, "ANALYZE")
+        name = await sql(url, "SELECT current_database()")
+        await sql(url, *(statement.format(name=name) for statement in _EXPLAINED))
+        log = shared_server().log
+        before = log.stat().st_size
+        await store.open()
+        later = NOW + 400 * 86_400_000
+        for _ in range(7):
+            await store.sweep_messages(later, 0)
+            await store.sweep_dedupe(later)
+            await store.reap_ephemeral(later, later)
+        position = None
+        for _ in range(40):
+            position = (await store.check(position)).position
+            if position is None:
+                break
+        await store.close()
+        explained = log.read_bytes()[before:].decode()
+    plans = [plan for plan in explained.split("Query Text: ") if "mesh." in plan]
+    assert len(plans) > 30
+    # How long each mesh keeps its messages is asked of all meshes.
+    assert [plan[:20_000] for plan in plans if whole_tables(plan) & GROWING - {"mesh"}][:3] == []
+    assert [plan[:20_000] for plan in plans if most_rows(plan) > _SWEPT][:3] == []
 
 
 @pytest.mark.parametrize("age", ["young", "old", "grown"])

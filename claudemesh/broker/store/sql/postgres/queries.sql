@@ -375,44 +375,51 @@ SELECT count(*) FROM forgotten;
 -- reap_ephemeral: ephemeral members without a lease, and not only just made, leave.
 UPDATE mesh.member SET status = 'left' WHERE id IN (
   SELECT m.id FROM mesh.member AS m
-  WHERE m.ephemeral AND m.status = 'active' AND greatest(m.created_at, m.last_seen_at) < $2
-    AND NOT EXISTS (SELECT 1 FROM mesh.presence AS p WHERE p.member_id = m.id AND p.lease_until > $1)
+  WHERE m.ephemeral AND m.status = 'active' AND m.created_at < $2 AND coalesce(m.last_seen_at, m.created_at) < $2
+    AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = m.id OFFSET 0) AS p
+                    WHERE p.lease_until > $1)
   LIMIT $3)
 RETURNING mesh_id, id;
 
+-- The checks look each row up (a scalar with LIMIT): an EXISTS may be answered by hashing the whole other table.
+
 -- check_dedupe: ids in the order of their key, each with what must be there with it.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,
-  EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = d.broker_message_id)
-    OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = d.broker_message_id),
-  EXISTS (SELECT 1 FROM mesh.message_history AS h WHERE h.broker_message_id = d.broker_message_id),
-  EXISTS (SELECT 1 FROM mesh.message_tombstone AS t WHERE t.broker_message_id = d.broker_message_id)
+  (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = d.broker_message_id LIMIT 1) IS NOT NULL
+    OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = d.broker_message_id LIMIT 1) IS NOT NULL,
+  (SELECT 1 FROM mesh.message_history AS h WHERE h.broker_message_id = d.broker_message_id LIMIT 1) IS NOT NULL,
+  (SELECT 1 FROM mesh.message_tombstone AS t WHERE t.broker_message_id = d.broker_message_id LIMIT 1) IS NOT NULL
 FROM mesh.client_message_dedupe AS d
 WHERE (d.mesh_id, d.sender_member_id, d.client_message_id) > ($1::uuid, $2::uuid, $3::text)
 ORDER BY d.mesh_id, d.sender_member_id, d.client_message_id LIMIT $4;
 
 -- check_queue_bodies: bodies whose id nobody has claimed.
-SELECT b.id, EXISTS (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+SELECT b.id, (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
   AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
-  AND d.broker_message_id = b.id), b.id
+  AND d.broker_message_id = b.id LIMIT 1) IS NOT NULL, b.id
 FROM mesh.message_queue AS b WHERE b.id > $1::uuid ORDER BY b.id LIMIT $2;
 
 -- check_topic_bodies: the same for posts.
-SELECT b.id, EXISTS (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
+SELECT b.id, (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
   AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
-  AND d.broker_message_id = b.id), b.id
+  AND d.broker_message_id = b.id LIMIT 1) IS NOT NULL, b.id
 FROM mesh.topic_message AS b WHERE b.id > $1::uuid ORDER BY b.id LIMIT $2;
 
 -- check_history: history, deliveries and mentions must have a body; a body has its id.
-SELECT h.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = h.broker_message_id)
-  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = h.broker_message_id), h.history_id
+SELECT h.broker_message_id,
+  (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = h.broker_message_id LIMIT 1) IS NOT NULL
+  OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = h.broker_message_id LIMIT 1) IS NOT NULL, h.history_id
 FROM mesh.message_history AS h WHERE h.history_id > $1::bigint ORDER BY h.history_id LIMIT $2;
 
 -- check_deliveries: the same for what is owed.
-SELECT q.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = q.broker_message_id)
-  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
+SELECT q.broker_message_id,
+  (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL
+  OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL, q.delivery_id
 FROM mesh.delivery_queue AS q WHERE q.delivery_id > $1::bigint ORDER BY q.delivery_id LIMIT $2;
 
 -- check_mentions: the same for who is mentioned.
-SELECT n.broker_message_id, EXISTS (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = n.broker_message_id)
-  OR EXISTS (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id), n.broker_message_id
+SELECT n.broker_message_id,
+  (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL
+  OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL,
+  n.broker_message_id
 FROM mesh.mention_index AS n WHERE n.broker_message_id > $1::uuid ORDER BY n.broker_message_id LIMIT $2;
