@@ -19,7 +19,7 @@ _RETRY_S = 1.0
 @click.option("-f", "--follow", is_flag=True, help="Go on as messages arrive.")
 @click.option("--unread", is_flag=True, help="Only what nobody has acknowledged.")
 @click.option("--from", "sender", metavar="NAME", help="Only from this member.")
-@click.option("--topic", metavar="NAME", help="Only of this topic.")
+@click.option("--topic", metavar="NAME", help="Only of this topic or queue.")
 @click.option("--since", metavar="TIME", help="Only from this time on, as 2026-01-31T12:00:00Z.")
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
 @mesh_option
@@ -56,7 +56,8 @@ def inbox(
         page = client.get("/v1/inbox", limit=limit, after=page["next"], **query)
         for item in page["items"]:
             _show(item, as_json)
-    _follow(client, _last(client), topic, sender, as_json)
+    name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
+    _follow(client, _last(client), name, sender, as_json)
 
 
 def _last(client: LocalClient) -> int:
@@ -89,7 +90,8 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(item)
         return
-    where = f" #{item['topic']}" if item["topic"] else ""
+    mark = "queue:" if item["kind"] == "queue" else "#"
+    where = f" {mark}{item['topic']}" if item["topic"] else ""
     body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
     # A text from stdin ends with a newline that nobody wants to see.
     lines = [output.safe(line) for line in body.removesuffix("\n").split("\n")]

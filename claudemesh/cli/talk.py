@@ -166,7 +166,8 @@ def reply(message_id: str, text: str | None, mesh: str | None, as_json: bool) ->
     if item is None:
         text = f"No message {message_id} is in the inbox: see `claudemesh inbox --json`."
         raise ExitWith(USAGE, "not_found", text)
-    to = f"#{item['topic']}" if item["topic"] else item["sender_pubkey"]
+    # A job from a queue is answered to whoever gave it out.
+    to = f"#{item['topic']}" if item["kind"] == "topic" else item["sender_pubkey"]
     body = {"to": to, "message": message_text(text), "reply_to_id": item["broker_message_id"]}
     answer = client.post("/v1/send", body)
     return output.tell(as_json, answer, f"{answer['status']} {answer['client_message_id']}")

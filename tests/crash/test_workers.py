@@ -52,3 +52,7 @@ def test_every_job_is_done_by_somebody_though_workers_and_broker_die(crew: Mesh)
     assert len(shared) <= 2 * 16
     item = carol.inbox()[0]
     assert (item["kind"], item["topic"]) == ("queue", "jobs")
+    # Answered to whoever gave it out, and to nobody else.
+    crew.cli(carol, "reply", str(item["seq"]), "it is done")
+    until(lambda: [item["body"] for item in alice.inbox()] == ["it is done"], "alice has heard")
+    assert crew.cli(carol, "inbox", "--topic", "queue:jobs", "--limit", "1").strip()

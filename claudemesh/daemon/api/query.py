@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.ids import HEX_32, check_member_name, check_topic
+from claudemesh.protocol.ids import HEX_32, check_member_name
 from claudemesh.runtime.clock import parse_iso
 
 MAX_PARAMETERS: Final = 16
@@ -158,9 +159,9 @@ def moment(name: str) -> Parameter:
 
 
 def topic(name: str) -> Parameter:
-    """A topic's name, with or without its #."""
+    """A topic's or queue's name, with or without its # or queue:."""
     takes = "a topic's name: 1 to 63 of a-z 0-9 . _ -"
-    return Parameter(name, {"type": "string"}, takes, lambda text: check_topic(text.removeprefix("#")))
+    return Parameter(name, {"type": "string"}, takes, check_topic_or_queue)
 
 
 def member(name: str) -> Parameter:

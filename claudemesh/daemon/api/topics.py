@@ -17,8 +17,7 @@ from claudemesh.daemon.api.schemas import (
     TopicPage,
     TopicSubscribed,
 )
-from claudemesh.daemon.outbox.request import QUEUE
-from claudemesh.protocol.ids import check_topic
+from claudemesh.daemon.outbox.request import QUEUE, check_topic_or_queue
 from claudemesh.runtime.clock import iso_ms
 
 
@@ -26,7 +25,7 @@ async def create(core: CoreLike, request: Request) -> Reply:
     """Make a topic; 201 when it is new, 200 when it was there."""
     body: TopicCreateBody = request.body
     mode = "queue" if body.mode is None and body.topic.startswith(QUEUE) else body.mode
-    params = {"topic": _name(body.topic)} | ({} if mode is None else {"mode": mode})
+    params = {"topic": check_topic_or_queue(body.topic)} | ({} if mode is None else {"mode": mode})
     answer = await core.link.call("topic_create", params)
     created = bool(answer["created"])
     return Reply(
@@ -53,13 +52,9 @@ async def list_topics(core: CoreLike, request: Request) -> Reply:
 
 async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool) -> Reply:
     body: TopicBody = request.body
-    topic = _name(body.topic)
+    topic = check_topic_or_queue(body.topic)
     await core.link.call("topic_subscribe" if subscribed else "topic_unsubscribe", {"topic": topic})
     return Reply(200, {"topic": topic, "subscribed": subscribed})
-
-
-def _name(text: str) -> str:
-    return check_topic(text.removeprefix("#").removeprefix(QUEUE))
 
 
 def _item(topic: Mapping[str, Any]) -> dict[str, Any]:

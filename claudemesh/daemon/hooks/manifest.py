@@ -95,7 +95,7 @@ class Manifest:
         names = ["on-message"]
         if kind == "dm":
             names.append("on-dm")
-        elif kind == "topic":
+        else:
             names.append(f"{TOPIC_PREFIX}{topic}")
         if mentioned:
             names.append("on-mention")

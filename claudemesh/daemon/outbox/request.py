@@ -95,6 +95,11 @@ def parse_target(to: str) -> Target:
     return _parse_member(to, "to")
 
 
+def check_topic_or_queue(text: str, field: str = "topic") -> str:
+    """Return the name in `name`, `#name` or `queue:name`: topics and queues share their names."""
+    return check_topic(text.removeprefix("#").removeprefix(QUEUE), field)
+
+
 def _parse_member(text: str, field: str) -> Target:
     if _KEY.match(text):
         return Target("dm", ref=text)

@@ -338,3 +338,28 @@ async def test_what_a_dead_brokers_subscribers_held_is_given_to_others(tmp_path:
             )
             assert (await worker.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
             assert sorted(queues.ids(await queues.take(worker, 3))) == sorted(sent)
+
+
+async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) -> None:
+    """A broker goes, and everybody comes to the other at once: all are let in and get what they are owed."""
+    async with empty_database() as url, AsyncExitStack() as stack:
+        settings = {"database_url": url, "limits": SIGNALS_ONLY}
+        async with running_broker(data_dir=tmp_path / "one", **settings) as one:
+            ada = await create_mesh(one)
+            crowd = [await join_mesh(ada, f"member-{number}") for number in range(120)]
+            async with ada.connect() as sending:
+                assert (await sending.request(ada.envelope("all", "to everybody")))["status"] == 201
+        two = await stack.enter_async_context(running_broker(data_dir=tmp_path / "two", **settings))
+
+        async def come(peer: Peer) -> None:
+            async with at(peer, two).connect() as link:
+                await link.acknowledge(await link.deliveries(1))
+                await link.settle()
+
+        async with asyncio.timeout(50):
+            await asyncio.gather(*map(come, crowd))
+
+        async def nothing_is_owed() -> bool:
+            return await two.context.store.deliveries_pending() == 0
+
+        await eventually(nothing_is_owed)

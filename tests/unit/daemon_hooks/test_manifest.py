@@ -94,6 +94,7 @@ ALL = Manifest({name: Hook(name) for name in (*NAMES, "on-topic-news")})
         ("topic", "news", False, ("on-message", "on-topic-news")),
         ("topic", "other", True, ("on-message", "on-mention")),
         ("queue", "work", False, ("on-message",)),
+        ("queue", "news", False, ("on-message", "on-topic-news")),
     ],
 )
 def test_which_hooks_a_message_raises(

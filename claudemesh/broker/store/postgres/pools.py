@@ -168,8 +168,13 @@ class Pools:
     @asynccontextmanager
     async def _connection(self, accepting: bool) -> AsyncGenerator[Any]:
         pool = self._accepting if accepting else self._others
-        async with pool.acquire(timeout=_ACQUIRE_S) as connection:
+        # Not the library's own timeout, which makes a task each time.
+        async with asyncio.timeout(_ACQUIRE_S):
+            connection = await pool.acquire()
+        try:
             yield connection
+        finally:
+            await pool.release(connection)
 
 
 @contextmanager
