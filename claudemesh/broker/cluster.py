@@ -172,8 +172,13 @@ class Cluster:
                 }
             )
 
-    def left(self, mesh_id: str, member_id: str, connection_id: str, card: Mapping[str, object]) -> None:
-        """A connection has gone: give its lease back, and say so when it was the member's last."""
+    def left(
+        self, mesh_id: str, member_id: str, connection_id: str, card: Mapping[str, object] | None
+    ) -> None:
+        """A connection has gone: give its lease back, and say so when it was the member's last.
+
+        Without a `card` nobody had heard of it.
+        """
         if self._shared is not None:
             self._tasks.start(
                 self._leave(self._shared, mesh_id, member_id, connection_id, card), "cluster_leave"
@@ -185,14 +190,14 @@ class Cluster:
         mesh_id: str,
         member_id: str,
         connection_id: str,
-        card: Mapping[str, object],
+        card: Mapping[str, object] | None,
     ) -> None:
         try:
             remaining = await shared.release(mesh_id, member_id, connection_id, self._clock.wall_ms())
         except StorageError as error:
             self._failed("release", error)
             return
-        if not remaining and not self._hub.links(mesh_id, member_id):
+        if card is not None and not remaining and not self._hub.links(mesh_id, member_id):
             self.tell(mesh_id, "peer_leave", card)
 
     # Sending.
@@ -284,6 +289,7 @@ class Cluster:
         now_ms = await shared.now_ms()
         self._clock.follow(now_ms)
         await self._compare_epoch(shared)
+        await self._take_leases_again(shared, now_ms)
         for mesh_id, member_id in await shared.expire(now_ms):
             if not self._hub.links(mesh_id, member_id):
                 self.tell(mesh_id, "peer_leave", {"member_id": member_id})
@@ -295,6 +301,22 @@ class Cluster:
             self._hub.disconnect(
                 here[member_id], member_id, CloseCode.REVOKED, "this member is no longer active"
             )
+
+    async def _take_leases_again(self, shared: Shared, now_ms: int) -> None:
+        """A database that was away for long has let leases run out whose connections are still here."""
+        links = {link.connection_id: link for link in self._hub if link.is_open}
+        for connection_id in await shared.without_lease(list(links)):
+            link = links[connection_id]
+            row = PresenceRow(
+                connection_id,
+                link.member_id,
+                link.mesh_id,
+                self._broker_id,
+                now_ms,
+                now_ms + round(self._limits.lease_s * 1000),
+                link.instance_id,
+            )
+            await shared.claim(row, lambda rows: True)
 
     async def _compare_epoch(self, shared: Shared) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""

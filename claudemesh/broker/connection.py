@@ -273,6 +273,7 @@ class Connection:
         context, membership = self._context, self._membership
         if membership is None:
             return
+        was_here = self._is_open or self._was_online
         self._withdraw(membership)
         await membership.delivery.close()
         if self._is_open:
@@ -281,7 +282,12 @@ class Connection:
             context.queues.leave(self.mesh_id, self.member_id, membership.connection_id)
             context.presence.departed(membership.connection_id, self.mesh_id, self.member_id)
         if not context.state.draining:
-            context.cluster.left(self.mesh_id, self.member_id, membership.connection_id, membership.card())
+            context.cluster.left(
+                self.mesh_id,
+                self.member_id,
+                membership.connection_id,
+                membership.card() if was_here else None,
+            )
 
     def _withdraw(self, membership: Membership) -> None:
         """Be no longer here for the others, from the moment that the close is decided."""

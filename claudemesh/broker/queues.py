@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from claudemesh.broker.delivery import push_of
@@ -124,11 +124,7 @@ class Queues:
         self._tasks.start(self._give_back(mesh_id, member_id, connection_id), "queue_leave")
 
     async def _subscribe(self, mesh_id: str, member_id: str) -> None:
-        try:
-            queues = await self._store.queue_subscriptions(mesh_id, member_id)
-        except StorageError as error:
-            self._failed("subscriptions", error)
-            return
+        queues = await self._surely(lambda: self._store.queue_subscriptions(mesh_id, member_id))
         self._forget(member_id, self._of(mesh_id, member_id))
         if not self._hub.links(mesh_id, member_id):
             return
@@ -142,15 +138,20 @@ class Queues:
             await self._acks.submit(Ack(mesh_id, member_id, ()))
         except (StorageError, Overloaded) as error:
             self._failed("acknowledge", error)
-        try:
-            now_ms = self._clock.wall_ms()
-            queues = await self._store.queue_release(mesh_id, member_id, connection_id, now_ms)
-        except StorageError as error:
-            # The next sweep takes it back.
-            self._failed("release", error)
-            return
+        queues = await self._surely(
+            lambda: self._store.queue_release(mesh_id, member_id, connection_id, self._clock.wall_ms())
+        )
         for queue in queues:
             self.kick(mesh_id, queue)
+
+    async def _surely(self, ask: Callable[[], Awaitable[Collection[str]]]) -> Collection[str]:
+        """Ask the store until it answers: a member that was missed would never be served, or hold for ever."""
+        while True:
+            try:
+                return await ask()
+            except StorageError as error:
+                self._failed("store", error)
+                await asyncio.sleep(self._limits.retry_s)
 
     # Handing out.
 

@@ -249,6 +249,41 @@ async def test_leases_of_a_broker_that_died_run_out(tmp_path: Path) -> None:
         assert await sql(url, "SELECT count(*) FROM mesh.presence WHERE broker_id = 'a-dead-broker'") == 0
 
 
+async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(tmp_path: Path) -> None:
+    """A connection that is still here is online again, though nothing came over it."""
+    async with brokers(tmp_path, count=1, limits=Limits(sweep_s=0.1)) as ((one,), url):
+        ada = await create_mesh(one)
+        async with ada.connect() as link:
+            await link.settle()
+            await sql(url, "DELETE FROM mesh.presence", "SELECT 1")
+
+            async def is_online() -> bool:
+                now_ms = one.context.clock.wall_ms()
+                return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
+
+            await eventually(is_online)
+            await link.settle()
+            assert link.waiting("event") == []
+
+
+async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> None:
+    """Whoever never came is not said to have left."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as watching:
+            async with at(bob, two).connect(negotiate=False):
+                pass
+
+            async def nobody_is_here() -> bool:
+                now_ms = one.context.clock.wall_ms()
+                return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
+
+            await eventually(nobody_is_here)
+            await watching.settle()
+            assert watching.waiting("event") == []
+
+
 async def test_signals_are_heard_again_after_the_listening_connection_was_ended(tmp_path: Path) -> None:
     """What was missed meanwhile is read; what comes later is heard."""
     async with brokers(tmp_path) as ((one, two), url):

@@ -122,6 +122,7 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     row = w.lease(member_id, until=NOW + 1)
     await shared.claim(row, lambda rows: True)
     await shared.release(w.mesh.id, member_id, row.connection_id, NOW)
+    await shared.without_lease([row.connection_id])
     await shared.expire(NOW - 10**9)
     await shared.has_company("broker-1")
     newest, _ = await shared.deliveries_since(None, [])

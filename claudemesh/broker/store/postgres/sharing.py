@@ -124,6 +124,13 @@ class PostgresSharing:
 
         return await self._db.transaction(work)
 
+    async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]:
+        """Return those of these connections that hold no lease."""
+        if not connection_ids:
+            return ()
+        rows = await self._db.fetch(_Q["presence_missing"], list(connection_ids))
+        return [str(values[0]) for values in rows]
+
     async def expire(self, now_ms: int) -> Sequence[tuple[str, str]]:
         """Remove leases that ran out; returns (mesh, member) of those who hold no other."""
         rows = await self._db.fetch(_Q["presence_expire"], now_ms)

@@ -214,6 +214,10 @@ WHERE mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
 SELECT count(*) FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
 WHERE mesh_id = $1 AND lease_until > $3;
 
+-- presence_missing: those of these connections that hold no lease.
+SELECT w.id FROM unnest($1::text[]) AS w (id)
+WHERE (SELECT p.connection_id FROM mesh.presence AS p WHERE p.connection_id = w.id) IS NULL;
+
 -- presence_expire: leases that ran out are gone; returned are members that hold no other.
 WITH gone AS (
   DELETE FROM mesh.presence WHERE ctid = ANY (ARRAY(
