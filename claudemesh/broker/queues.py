@@ -145,7 +145,7 @@ class Queues:
             self.kick(mesh_id, queue)
 
     async def _surely(self, ask: Callable[[], Awaitable[Collection[str]]]) -> Collection[str]:
-        """Ask the store until it answers: a member that was missed would never be served, or hold for ever."""
+        """Ask until the store answers: a member that was missed would never be served, or hold for ever."""
         while True:
             try:
                 return await ask()
