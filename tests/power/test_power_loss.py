@@ -9,13 +9,15 @@ import json
 import random
 import re
 import shutil
+import socket
 import sqlite3
 import struct
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,8 @@ def story() -> Generator[Story]:
         made.broker.ready()
         for daemon in (alice, bob):
             daemon.ready()
-        _send_everything(made, alice, bob)
+        with _listening(bob):
+            _send_everything(made, alice, bob)
         for process in (alice, bob, made.broker):
             assert process.stop() == 0
 
@@ -99,6 +102,27 @@ def story() -> Generator[Story]:
 
 def _trace(process: Process) -> Path:
     return process.log.with_suffix(".trace")
+
+
+@contextmanager
+def _listening(daemon: Daemon) -> Generator[None]:
+    """Somebody reads the daemon's events meanwhile."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(daemon.sock))
+        link.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        def drain() -> None:
+            with suppress(OSError):
+                while link.recv(1 << 16):
+                    pass
+
+        reader = threading.Thread(target=drain)
+        reader.start()
+        try:
+            yield
+        finally:
+            link.shutdown(socket.SHUT_RDWR)
+            reader.join()
 
 
 def _send_everything(made: Mesh, alice: Daemon, bob: Daemon) -> None:
@@ -196,6 +220,16 @@ def deliveries_taken(recording: Recording, broker: Recording) -> Acks:
     return acks
 
 
+def events_told(recording: Recording) -> Acks:
+    """bob told a reader of its events of a message: the step, and the seqs."""
+    told: Acks = {}
+    for index, step in enumerate(recording.steps):
+        if isinstance(step, Said) and b"event: message" in step.data:
+            found = re.findall(rb'data: \{"seq":(\d+),', step.data)
+            told.setdefault(index, set()).update(item.decode() for item in found)
+    return told
+
+
 # What an image holds.
 
 
@@ -214,6 +248,11 @@ def in_inbox(database: sqlite3.Connection) -> set[str]:
         database, "SELECT event_id FROM hook_jobs WHERE hook = 'on-dm'"
     )
     return _rows(database, "SELECT broker_message_id FROM inbox")
+
+
+def seqs_in_inbox(database: sqlite3.Connection) -> set[str]:
+    """The places of the messages that the image's inbox holds."""
+    return {str(seq) for seq in _rows(database, "SELECT seq FROM inbox")}
 
 
 def in_broker(database: sqlite3.Connection) -> set[str]:
@@ -292,6 +331,13 @@ def test_no_delivery_that_was_acknowledged_is_lost(story: Story) -> None:
     acks = deliveries_taken(story.bob, story.broker)
     assert len(set().union(*acks.values())) == SENDS + POSTS
     assert losses(story.bob, acks, "inbox.db", in_inbox) == []
+
+
+def test_no_message_that_was_told_of_is_lost(story: Story) -> None:
+    """An event means: in the inbox of every image, under that seq, so a stream that resumes has no gap."""
+    told = events_told(story.bob)
+    assert len(set().union(*told.values())) == SENDS + POSTS
+    assert losses(story.bob, told, "inbox.db", seqs_in_inbox) == []
 
 
 def test_these_tests_see_a_sync_that_is_missing(story: Story) -> None:
