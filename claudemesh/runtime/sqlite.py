@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from claudemesh.runtime.migrations import Migration, apply_migrations
 R = TypeVar("R")
 
 _BUSY_TIMEOUT_S = 5.0
+_BUSY_PAUSE_S = 0.01
 _WAL_AUTOCHECKPOINT_PAGES = 4000
 # Checking reads every page: up to 256 MiB that is under a second, a larger file is checked as it is read.
 _CHECKED_PAGES = 65_536
@@ -130,7 +132,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
-    mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    mode = _write_ahead(raw)
     raw.execute("PRAGMA synchronous = FULL")
     if sys.platform == "darwin":
         raw.execute("PRAGMA fullfsync = ON")
@@ -146,6 +148,19 @@ def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
         if verdict != "ok":
             raise StorageCorrupt(f"the database is damaged: {verdict}")
     return apply_migrations(raw, migrations)
+
+
+def _write_ahead(raw: sqlite3.Connection) -> str:
+    """Switch the file to its write-ahead log; SQLite does not wait there for another that switches too."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            mode: str = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            return mode
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
 
 
 @contextmanager

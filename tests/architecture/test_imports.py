@@ -35,7 +35,7 @@ def test_every_import_contract_is_kept() -> None:
         ("broker/accept.py", "import asyncpg", "Only the Postgres store knows asyncpg"),
         ("daemon/bus.py", "import aiosqlite", "Only runtime.sqlite knows aiosqlite"),
         ("daemon/outbox/states.py", "import claudemesh.daemon.outbox.drain", "No two siblings"),
-        ("daemon/api/send.py", "import claudemesh.daemon.link", "The daemon's API and its link"),
+        ("daemon/api/send.py", "import claudemesh.daemon.link", "The API, the link and the hooks meet only"),
     ],
 )
 def test_a_wrong_import_breaks_its_contract(tmp_path: Path, module: str, line: str, contract: str) -> None:
