@@ -29,7 +29,7 @@ _SETTINGS = {
     "autovacuum": "off",
     "log_min_messages": "warning",
 }
-_HBA = f"local all {PASSWORD_USER} scram-sha-256\nlocal all all trust\n"
+_HBA = f"local all {PASSWORD_USER} scram-sha-256\nlocal all all trust\nlocal replication all trust\n"
 
 
 def binaries() -> Path:
@@ -53,9 +53,12 @@ def _account() -> pwd.struct_passwd | None:
 
 
 class Server:
-    """One server process; its settings can be changed for a start of their own."""
+    """One server process; its settings can be changed for a start of their own.
 
-    def __init__(self) -> None:
+    With a `primary`, which must be running, it is a standby that follows it once it is started.
+    """
+
+    def __init__(self, primary: Server | None = None) -> None:
         self._account = _account()
         # A short folder: a socket path has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="cm-pg-"))
@@ -65,9 +68,12 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         if self._account is not None:
             os.chown(self.folder, self._account.pw_uid, self._account.pw_gid)
-        initdb = ["initdb", "-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8"]
-        self._run([*initdb, "--no-locale", "--no-sync"]).wait()
-        assert (self.data / "PG_VERSION").exists(), self.log.read_text()
+        if primary is None:
+            make = ["initdb", "-A", "trust", "-E", "UTF8", "--no-locale"]
+        else:
+            make = ["pg_basebackup", "-h", str(primary.folder), "-R", "--checkpoint=fast"]
+        done = self._run([*make, "-D", str(self.data), "-U", SUPERUSER, "--no-sync"]).wait()
+        assert done == 0, self.log.read_text()
         (self.data / "pg_hba.conf").write_text(_HBA)
 
     def start(self, **changes: str) -> None:
@@ -87,6 +93,10 @@ class Server:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             self._process.wait(30)
+
+    def promote(self) -> None:
+        """Make a standby that runs the primary; returns when it takes writes."""
+        assert self._run(["pg_ctl", "promote", "-w", "-D", str(self.data)]).wait() == 0, self.log.read_text()
 
     def remove(self) -> None:
         """Stop it for good."""
