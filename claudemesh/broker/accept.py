@@ -7,7 +7,7 @@ arrives, because it depends on nothing but the frame; it counts only after B0 fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,6 +66,13 @@ class Submission:
     key: SendKey
     claimed: bytes | None
     verdict: NewSend | ProtocolError
+
+    def count(self) -> Count:
+        """Return what the limiter is asked."""
+        sender = self.sender
+        return Count(
+            sender.mesh_id, sender.member_id, self.key.client_message_id, sender.rate_limit_per_minute
+        )
 
 
 def prepare(
@@ -151,6 +158,8 @@ class Acceptor:
         self._last: asyncio.Future[Answer] | None = None
         # Whether a commit's outcome is unknown since the last one that went well.
         self._unsure = False
+        # Whether the last batch held a send that was there already: then more of them are to be expected.
+        self._repeated = False
 
     def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[Answer], None]) -> None:
         """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
@@ -195,14 +204,36 @@ class Acceptor:
     async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
         """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
         self._metrics.accept_batch.observe(len(batch))
-        found = await self._store.lookup({submission.key for submission in batch})
+        # Where nothing but the claim can answer a send otherwise than by taking it, B0 is left to the claim.
+        direct = self._is_direct(batch)
+        found = {} if direct else await self._store.lookup({submission.key for submission in batch})
         failpoint("a1")
-        decided = await self._limit(
-            [(submission, self._decide(submission, found.get(submission.key))) for submission in batch]
-        )
+        decided = [self._decide(submission, found.get(submission.key)) for submission in batch]
+        if not direct:
+            decided = await self._limit(batch, decided)
         failpoint("a2")
         sends = [send for send in decided if isinstance(send, NewSend)]
-        outcomes = iter(await self._write(sends) if sends else ())
+        written = await self._write(sends) if sends else ()
+        if direct:
+            await self._count(batch, written)
+        self._repeated = bool(found) or any(isinstance(outcome, Existing) for outcome in written)
+        return self._answers(batch, decided, iter(written))
+
+    def _is_direct(self, batch: Sequence[Submission]) -> bool:
+        """Tell whether B1 and the limiter let all of these pass, and nothing came twice of late."""
+        return (
+            not self._repeated
+            and all(isinstance(submission.verdict, NewSend) for submission in batch)
+            and self._limiter.has_room([submission.count() for submission in batch])
+        )
+
+    def _answers(
+        self,
+        batch: Sequence[Submission],
+        decided: Sequence[Answer | NewSend],
+        outcomes: Iterator[AcceptOutcome],
+    ) -> Sequence[Answer]:
+        """Return what each is answered; pushes are on their way."""
         results: list[Answer] = []
         pushes: list[tuple[Sender, NewSend, Accepted]] = []
         queues: set[tuple[str, str]] = set()
@@ -234,30 +265,33 @@ class Acceptor:
             self._unsure = True
             raise
 
+    async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
+        """Let the limiter know of the sends that B0 would not have found."""
+        counts = [
+            submission.count()
+            for submission, outcome in zip(batch, outcomes, strict=True)
+            if not isinstance(outcome, Existing)
+        ]
+        self._metrics.limited(len(counts), 0)
+        await self._limiter.consume(counts)
+
     async def _limit(
-        self, decided: Sequence[tuple[Submission, Answer | NewSend]]
-    ) -> Sequence[Answer | NewSend]:
+        self, batch: Sequence[Submission], decided: Sequence[Answer | NewSend]
+    ) -> list[Answer | NewSend]:
         """Ask the limiter once for all that is still to be written; what it refuses is answered."""
         counts = [
-            Count(
-                submission.sender.mesh_id,
-                submission.sender.member_id,
-                submission.key.client_message_id,
-                submission.sender.rate_limit_per_minute,
-            )
-            for submission, decision in decided
+            submission.count()
+            for submission, decision in zip(batch, decided, strict=True)
             if isinstance(decision, NewSend)
         ]
-        verdicts = iter(await self._limiter.consume(counts) if counts else ())
+        verdicts = await self._limiter.consume(counts) if counts else ()
+        allowed = sum(verdict.allowed for verdict in verdicts)
+        self._metrics.limited(allowed, len(verdicts) - allowed)
+        each = iter(verdicts)
         limited: list[Answer | NewSend] = []
-        for _, decision in decided:
-            if isinstance(decision, NewSend):
-                verdict = next(verdicts)
-                if not verdict.allowed:
-                    self._metrics.limiter_refused.inc()
-                    decision = answers.rate_limited(verdict.retry_after_ms)
-                else:
-                    self._metrics.limiter_allowed.inc()
+        for decision in decided:
+            if isinstance(decision, NewSend) and not (verdict := next(each)).allowed:
+                decision = answers.rate_limited(verdict.retry_after_ms)
             limited.append(decision)
         return limited
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from claudemesh.runtime.metrics import Metrics
 
 _LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_STATUS = {status: str(status) for status in (200, 201, 409, 429, 503)}
+_REFUSED = "refused"
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -14,10 +16,10 @@ class BrokerMetrics:
     def __init__(self) -> None:
         made = Metrics("cm_broker")
         self.render = made.render
-        accepts = made.counter("accepts", "Sends answered, by status", ("status",))
-        self.accepts = {status: accepts.labels(str(status)) for status in (200, 201, 409, 429, 503)}
-        self.accepts_other = accepts.labels("refused")
-        self.accept_seconds = made.histogram("accept_seconds", "From the frame to its answer", _LATENCY_S)
+        self._accepts = made.tally("accepts", "Sends answered, by status", ("status",))
+        for label in (*_STATUS.values(), _REFUSED):
+            self._accepts.add(0, label)
+        self._accept_seconds = made.timings("accept_seconds", "From the frame to its answer", _LATENCY_S)
         self.accept_batch = made.histogram("accept_batch_size", "Sends that shared a commit", _BATCH)
         self.deliveries = made.counter("deliveries", "Deliver frames handed to connections")
         self.acknowledged = made.counter("deliveries_acknowledged", "Delivery rows removed by acks")
@@ -26,8 +28,8 @@ class BrokerMetrics:
         self.handshakes = made.counter("handshakes", "Handshakes, by how they ended", ("outcome",))
         self.closes = made.counter("closes", "Connections that the broker closed, by kind", ("kind",))
         limiter = made.counter("rate_limit_decisions", "Limiter decisions", ("decision",))
-        self.limiter_allowed = limiter.labels("allowed")
-        self.limiter_refused = limiter.labels("refused")
+        self._allowed = limiter.labels("allowed")
+        self._refused = limiter.labels("refused")
         self.limiter_unavailable = limiter.labels("unavailable")
         self.consumed_then_refused = made.counter(
             "rate_limit_consumed_then_b2_rejected", "Counted by the limiter, then refused in the transaction"
@@ -46,7 +48,12 @@ class BrokerMetrics:
         )
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
 
+    def limited(self, allowed: int, refused: int) -> None:
+        """Count the limiter's decisions on a batch."""
+        self._allowed.inc(allowed)
+        self._refused.inc(refused)
+
     def answered(self, status: int, seconds: float) -> None:
         """Count one answered send."""
-        self.accepts.get(status, self.accepts_other).inc()
-        self.accept_seconds.observe(seconds)
+        self._accepts.inc(_STATUS.get(status, _REFUSED))
+        self._accept_seconds.observe(seconds)

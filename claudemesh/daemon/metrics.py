@@ -48,13 +48,15 @@ class DaemonMetrics:
         self._requests = metrics.tally(
             "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
         )
-        self._durations = metrics.timings("ipc_duration_seconds", "How long they took", _BUCKETS, "endpoint")
+        self._durations = metrics.timings(
+            "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
+        )
 
     def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
         """Count a request of a local program; without seconds it is not timed."""
         self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
-            self._durations.observe(endpoint, seconds)
+            self._durations.observe(seconds, endpoint)
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None:
         """Count a hook that ended: with this exit code, by timeout or signal, or not started."""

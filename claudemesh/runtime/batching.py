@@ -39,7 +39,7 @@ class Batcher(Generic[T, R]):
         self._max_pending = max_pending
         self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._tasks = TaskOwner()
-        self._running = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -54,11 +54,13 @@ class Batcher(Generic[T, R]):
         """
         if self._closed or len(self._pending) >= self._max_pending:
             raise Overloaded
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._pending.append((item, future))
-        if not self._running:
-            self._running = True
+        loop = self._loop
+        if loop is None:
+            # Kept while it drains: asking for it makes a system call each time.
+            loop = self._loop = asyncio.get_running_loop()
             self._tasks.start(self._drain(), "batcher")
+        future: asyncio.Future[R] = loop.create_future()
+        self._pending.append((item, future))
         return future
 
     async def close(self) -> None:
@@ -72,7 +74,7 @@ class Batcher(Generic[T, R]):
                 count = min(len(self._pending), self._max_batch)
                 await self._commit_batch([self._pending.popleft() for _ in range(count)])
         finally:
-            self._running = False
+            self._loop = None
 
     async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:

@@ -30,6 +30,10 @@ class Tally(Collector):
         """Count one."""
         self._counts[labels] = self._counts.get(labels, 0) + 1
 
+    def add(self, count: int, *labels: str) -> None:
+        """Count several; none makes a series begin at 0."""
+        self._counts[labels] = self._counts.get(labels, 0) + count
+
     def collect(self) -> Iterator[Metric]:
         """Give what was counted to the exposition."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
@@ -41,25 +45,30 @@ class Tally(Collector):
 class Timings(Collector):
     """A histogram like `Tally`: finding the bucket and adding to it is all that an observation costs."""
 
-    def __init__(self, name: str, text: str, buckets: tuple[float, ...], label: str) -> None:
-        self._name, self._text, self._bounds, self._label = name, text, buckets, label
-        self._found: dict[str, tuple[list[int], list[float]]] = {}
+    def __init__(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...]) -> None:
+        self._name, self._text, self._bounds, self._labels = name, text, buckets, labels
+        self._found: dict[tuple[str, ...], tuple[list[int], list[float]]] = {}
+        if not labels:
+            self._found[()] = self._zero()
 
-    def observe(self, label: str, seconds: float) -> None:
+    def observe(self, seconds: float, *labels: str) -> None:
         """Add one observation."""
-        found = self._found.get(label)
+        found = self._found.get(labels)
         if found is None:
-            found = self._found[label] = ([0] * (len(self._bounds) + 1), [0.0])
+            found = self._found[labels] = self._zero()
         found[0][bisect_left(self._bounds, seconds)] += 1
         found[1][0] += seconds
 
+    def _zero(self) -> tuple[list[int], list[float]]:
+        return [0] * (len(self._bounds) + 1), [0.0]
+
     def collect(self) -> Iterator[Metric]:
         """Give the cumulative buckets to the exposition."""
-        family = HistogramMetricFamily(self._name, self._text, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         names = [*(str(bound) for bound in self._bounds), "+Inf"]
-        for label, (counts, total) in self._found.items():
+        for labels, (counts, total) in self._found.items():
             cumulative = zip(names, accumulate(counts), strict=True)
-            family.add_metric([label], [(name, float(count)) for name, count in cumulative], total[0])
+            family.add_metric(labels, [(name, float(count)) for name, count in cumulative], total[0])
         yield family
 
 
@@ -84,9 +93,11 @@ class Metrics:
         """Make a histogram with these upper bounds."""
         return Histogram(f"{self._prefix}_{name}", text, labels, registry=self._registry, buckets=buckets)
 
-    def timings(self, name: str, text: str, buckets: tuple[float, ...], label: str) -> Timings:
-        """Make a histogram for a hot path, by one label."""
-        made = Timings(f"{self._prefix}_{name}", text, buckets, label)
+    def timings(
+        self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+    ) -> Timings:
+        """Make a histogram for a hot path."""
+        made = Timings(f"{self._prefix}_{name}", text, buckets, labels)
         self._registry.register(made)
         return made
 

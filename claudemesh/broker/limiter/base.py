@@ -40,6 +40,10 @@ class Limiter(Protocol):
         """Where it counts; `open` while it cannot, and lets everybody through."""
         ...
 
+    def has_room(self, counts: Sequence[Count]) -> bool:
+        """Tell whether it is certain, without asking anybody, that all of these would be allowed."""
+        ...
+
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
         """Count each id once, in order, or say that the window is full; a refused one is not counted."""
         ...

@@ -93,6 +93,28 @@ async def test_meshes_in_one_batch_are_counted_apart(engine: str, server: RedisS
         assert [decision.allowed for decision in decisions] == [True, True, False, True, False, False]
 
 
+async def test_there_is_room_only_where_every_one_of_them_would_be_allowed() -> None:
+    """Asking counts nothing; what others count as well is never certain."""
+    clock = ManualClock()
+    made = MemoryLimiter(clock)
+    three = [Count("mesh", "alice", f"id{n}", 3) for n in range(3)]
+    for _ in range(2):
+        assert made.has_room(three)
+        assert not made.has_room([*three, Count("mesh", "bob", "one-more", 3)])
+    assert made.has_room([*three, Count("other", "bob", "x", 1)])
+    await made.consume(three[:1])
+    assert not made.has_room([*three[1:], Count("mesh", "bob", "x", 3)])
+    assert made.has_room(three[1:])
+    clock.advance(seconds=WINDOW_S)
+    assert made.has_room(three)
+
+
+async def test_a_limiter_that_is_shared_is_never_certain(server: RedisServer) -> None:
+    """Other brokers count at the same time."""
+    async with limiter("redis", server) as made:
+        assert not made.has_room([Count(_mesh(), "alice", "x", 1000)])
+
+
 async def test_a_new_window_begins_by_the_monotonic_clock() -> None:
     """Setting the clock gives nobody a second window."""
     clock = ManualClock()

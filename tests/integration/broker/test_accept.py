@@ -267,6 +267,43 @@ async def test_a_retry_is_free_in_a_saturated_window() -> None:
     assert {result["broker_message_id"] for result in again} == {first["broker_message_id"]}
 
 
+async def test_a_retry_takes_nothing_of_the_limit() -> None:
+    """Whichever way it was found to be one: only the first is counted."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        envelope = ada.envelope("all")
+        async with ada.connect() as link:
+            statuses = [(await link.request(envelope))["status"] for _ in range(4)]
+        metrics = broker.context.metrics.render().decode()
+    assert statuses == [201, 200, 200, 200]
+    assert 'cm_broker_rate_limit_decisions_total{decision="allowed"} 1.0' in metrics
+
+
+async def test_ids_are_looked_up_before_the_claim_where_that_can_change_the_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bad envelope, a limit that is near, repeats of late; any other send is one call of the store."""
+    async with running_broker() as broker:
+        ada = await saturated(broker, 5)
+        asked: list[str] = []
+        look_up = broker.context.store.lookup
+
+        async def noting(keys: Any) -> Any:
+            asked.extend(key.client_message_id for key in keys)
+            return await look_up(keys)
+
+        monkeypatch.setattr(broker.context.store, "lookup", noting)
+        sends = [ada.envelope("all", client_message_id=f"id-{number}") for number in range(6)]
+        async with ada.connect() as link:
+            # A retry is found by the claim; the next one is expected to be one as well, and is not.
+            for envelope in (sends[0], sends[1], sends[0], sends[2], sends[3]):
+                await link.request(envelope)
+            await link.request(sends[3] | {"priority": "soon"})
+            await link.request(sends[4])
+            assert (await link.request(sends[5]))["status"] == 429
+    assert asked == ["id-2", "id-3", "id-4", "id-5"]
+
+
 async def test_a_duplicate_is_answered_even_if_it_would_not_be_accepted_today() -> None:
     """A retry is answered from the row before any rule that has changed since."""
     async with running_broker() as broker:

@@ -85,6 +85,18 @@ async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pyte
             assert isinstance((await call)[0], Accepted)
 
 
+async def test_more_callers_than_connections_take_turns() -> None:
+    """Whoever is done hands its connection to one that waits."""
+    async with shared() as s:
+        await asyncio.gather(*(s.one.store.ping() for _ in range(5 * pools._POOL_SIZE)))
+        sends = [s.one.dm(s.one.owner, s.bob) for _ in range(5 * pools._POOL_SIZE)]
+        found = await asyncio.gather(*(s.one.store.accept([send], NOW) for send in sends))
+        assert all(isinstance(outcome, Accepted) for [outcome] in found)
+        sessions = """SELECT count(*) FROM pg_stat_activity
+                      WHERE application_name = 'claudemesh' AND datname = current_database()"""
+        assert await s.connection.fetchval(sessions) <= 2 * pools._POOL_SIZE
+
+
 async def test_a_store_closes_while_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """What still runs is cut off."""
     monkeypatch.setattr(pools, "_CLOSE_S", 0.1)

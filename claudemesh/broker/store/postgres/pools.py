@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import asyncpg
@@ -73,10 +73,65 @@ async def _keep_session(_: Any) -> None:
     """Nothing is changed in a session: resetting it would cost a round trip per statement."""
 
 
+class _Pool:
+    """The library's pool, and the connections that wait here for their next use.
+
+    Giving one back starts a task: whoever had it would wait until the loop has done all else that is due.
+    """
+
+    def __init__(self, pool: Any, size: int) -> None:
+        self._pool = pool
+        self._free = asyncio.Semaphore(size)
+        self._waiting: list[Any] = []
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._pool
+
+    async def close(self) -> None:
+        """Close every connection; what still runs on one after a while is cut off, its outcome unknown."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                while self._waiting:
+                    await self._pool.release(self._waiting.pop())
+                await self._pool.close()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Any]:
+        """Hold a connection that nobody else uses. `TimeoutError` when there is none for long."""
+        # Not the library's own timeout, which makes a task each time.
+        async with asyncio.timeout(_ACQUIRE_S):
+            await self._free.acquire()
+        try:
+            connection = await self._take()
+            try:
+                yield connection
+            except BaseException:
+                # The library finds out whether it can still be used.
+                await self._pool.release(connection)
+                raise
+            self._waiting.append(connection)
+        finally:
+            self._free.release()
+
+    async def _take(self) -> Any:
+        while self._waiting:
+            connection = self._waiting.pop()
+            # One that was lost has gone back by itself, and then answers nothing.
+            with suppress(asyncpg.InterfaceError):
+                if not connection.is_closed():
+                    return connection
+            await self._pool.release(connection)
+        async with asyncio.timeout(_ACQUIRE_S):
+            return await self._pool.acquire()
+
+
 class Pools:
     """The connections of one store. Raises our errors; what is the statement's own fault stays asyncpg's."""
 
-    def __init__(self, accepting: Any, others: Any) -> None:
+    def __init__(self, accepting: _Pool, others: _Pool) -> None:
         self._accepting = accepting
         self._others = others
 
@@ -96,25 +151,21 @@ class Pools:
                 init=prepare_session,
                 reset=_keep_session,
             )
-            pools.append(pool)
+            pools.append(_Pool(pool, _POOL_SIZE))
         made = cls(*pools)
         try:
             for pool in pools:
                 with translate_errors():
-                    await pool
+                    await pool.open()
         except BaseException:
             await made.close()
             raise
         return made
 
     async def close(self) -> None:
-        """Close every connection; what still runs on one after a while is cut off, its outcome unknown."""
+        """Close every connection."""
         for pool in (self._accepting, self._others):
-            try:
-                async with asyncio.timeout(_CLOSE_S):
-                    await pool.close()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                pool.terminate()
+            await pool.close()
 
     async def fetch(self, query: str, *values: object, accepting: bool = False) -> Sequence[Any]:
         """Run a statement in a transaction of its own and return its rows."""
@@ -154,27 +205,17 @@ class Pools:
     ) -> R:
         """Run a function with a connection, and again, at most `ATTEMPTS` times in all, when the
         server rolled it back for one of the states in `retried`."""
+        pool = self._accepting if accepting else self._others
         for attempt in range(1, ATTEMPTS + 1):
             with translate_errors():
                 try:
-                    async with self._connection(accepting) as connection:
+                    async with pool.connection() as connection:
                         return await work(connection)
                 except asyncpg.PostgresError as error:
                     if state_of(error) not in retried or attempt == ATTEMPTS:
                         raise
                     log.warning("transaction_retried", sqlstate=error.sqlstate, attempt=attempt)
         raise AssertionError("unreachable")
-
-    @asynccontextmanager
-    async def _connection(self, accepting: bool) -> AsyncGenerator[Any]:
-        pool = self._accepting if accepting else self._others
-        # Not the library's own timeout, which makes a task each time.
-        async with asyncio.timeout(_ACQUIRE_S):
-            connection = await pool.acquire()
-        try:
-            yield connection
-        finally:
-            await pool.release(connection)
 
 
 @contextmanager
