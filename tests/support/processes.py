@@ -201,12 +201,13 @@ class Daemon(Process):
             after = f"&after={page['next']}"
 
     def ready(self, *, connected: bool = True) -> None:
-        """Wait until the API answers and, if wanted, the link is up."""
+        """Wait until the API answers and, if wanted, the link is up and the members are known."""
 
         def answers() -> bool:
             assert self.running, self.log.read_text()[-3000:]
             status, health = self.request("GET", "/v1/health")
-            return status == 200 and (health["connected"] or not connected)
+            is_linked = health["connected"] and (self.root / "peers.json").exists()
+            return status == 200 and (is_linked or not connected)
 
         until(answers, f"{self.name} is ready")
 
