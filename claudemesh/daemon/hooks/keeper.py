@@ -102,11 +102,8 @@ def _unshare(flags: int) -> None:
     _libc("unshare", flags)
     if flags & _NEWUSER:
         # The hook keeps its user's own id, and no other exists for it.
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{user} {user} 1"),
-            ("gid_map", f"{group} {group} 1"),
-        ):
+        maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+        for name, text in maps.items():
             Path(f"/proc/self/{name}").write_text(text)
 
 
@@ -128,9 +125,12 @@ def _libc(name: str, *arguments: int) -> None:
 
 
 def _fork_worker(descriptor: int, control: socket.socket, home: int) -> None:
-    if home >= 0:
-        _libc("unshare", _NEWPID)
-    pid = os.fork()
+    pid = -1
+    # Without room for a process the daemon finds this line closed, and hooks that run go on.
+    with contextlib.suppress(OSError):
+        if home >= 0:
+            _libc("unshare", _NEWPID)
+        pid = os.fork()
     if pid:
         if home >= 0:
             _libc("setns", home, _NEWPID)

@@ -45,7 +45,10 @@ def _in_text(body: str, path: Sequence[str]) -> str:
     try:
         # The standard library's, which keeps numbers as they are. Written anew even if nothing was found:
         # of two keys with one name the earlier is gone then, whoever reads it.
-        return json.dumps(_hide(json.loads(body), path), ensure_ascii=False)
+        text = json.dumps(_hide(json.loads(body), path), ensure_ascii=False)
+        # Half of a surrogate pair may stand in JSON, escaped, but in no text.
+        text.encode()
+        return text
     except (ValueError, RecursionError):
         return REDACTED
 

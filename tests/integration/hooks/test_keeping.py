@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from claudemesh.daemon.hooks import keeper
 from claudemesh.daemon.hooks.keepers import Command, KeeperLost, Keepers, Outcome
 from tests.integration.hooks.hooked import Host
 from tests.integration.hooks.test_running import processes, send
@@ -105,6 +108,24 @@ async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
             run.cancel()
             await asyncio.to_thread(until, lambda: not processes("sleep 983"), "they are gone")
         assert (await made.run(shell("exit 0"))).exit == 0
+
+
+@pytest.mark.parametrize("home", [-1, 0])
+def test_a_keeper_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of the worker that was not made is closed; in a namespace, the keeper is back in its own."""
+    calls: list[str] = []
+
+    def no_room() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", no_room)
+    monkeypatch.setattr(keeper, "_libc", lambda name, *_: calls.append(name))
+    ours, theirs = socket.socketpair()
+    control, other = socket.socketpair()
+    with ours, theirs, control, other:
+        keeper._fork_worker(theirs.fileno(), control, home)
+        assert control.fileno() >= 0
+    assert calls == ([] if home < 0 else ["unshare", "setns"])
 
 
 async def test_no_more_than_so_many_run_at_a_time() -> None:

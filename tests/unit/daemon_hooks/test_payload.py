@@ -51,6 +51,8 @@ def test_paths_lead_into_a_body_that_is_json(body: str, path: str, expected: Any
         '{"a":' * 5000 + '"x"' + "}" * 5000,
         '{"password":"x","password":"x"}',
         ' \n[{"password":"x"}',
+        '{"a":"\\ud800","password":"x"}',
+        '{"\\udfff":1,"password":"x"}',
     ],
 )
 def test_what_only_looks_like_json_is_hidden_whole_or_made_plain(body: str) -> None:
