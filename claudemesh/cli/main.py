@@ -62,6 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result: Any = cli.main(argv, prog_name="claudemesh", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # A group without a command: nothing is wrong with its words, there are none.
+        click.echo(error.message, err=True)
+        return USAGE
     except click.ClickException as error:
         return _tell(argv, "usage", error.format_message(), USAGE, getattr(error, "ctx", None))
     except ExitWith as error:

@@ -196,6 +196,14 @@ def test_every_command_has_help(tmp_path: Path) -> None:
         assert "Usage: claudemesh" in shown.out
 
 
+@pytest.mark.parametrize("group", [[], ["daemon"], ["topic"], ["broker", "mesh"]])
+def test_a_group_without_a_command_shows_its_help(group: list[str], tmp_path: Path) -> None:
+    """The page that `--help` shows, on stderr: whoever reads the output is told that nothing was done."""
+    shown = run(tmp_path, *group)
+    assert (shown.code, shown.out) == (USAGE, "")
+    assert shown.err == run(tmp_path, *group, "--help").out
+
+
 def test_light_commands_import_nothing_heavy() -> None:
     """`send` and `version` cost what they need: held on modules, not on time."""
     program = (
