@@ -262,19 +262,17 @@ class Daemon:
         sender: str | None = None,
         unread: bool = False,
     ) -> Iterator[Message]:
-        """Go through received messages, oldest first; `after` is a seq, `since` a time as ISO 8601.
+        """Go through messages, oldest first, not consuming any; `after` is a seq, `since` in ISO 8601."""
+        given = {"after": after, "since": since, "topic": topic, "from": sender, "unread": int(unread)}
+        return (_made(Message, item) for item in self._pages("/v1/inbox", given))
 
-        Reading does not consume them.
-        """
-        given = {"after": after, "since": since, "topic": topic, "from": sender, "limit": 500}
-        query = {name: value for name, value in given.items() if value is not None}
-        query |= {"unread": "true"} if unread else {}
-        while True:
-            page = self._ask("GET", f"/v1/inbox?{urlencode(query)}")
-            yield from (_made(Message, item) for item in page["items"])
-            if page["next"] is None:
-                return
-            query["after"] = page["next"]
+    def _pages(self, path: str, given: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        following = True
+        while following:
+            query = {"limit": 500} | {name: value for name, value in given.items() if value is not None}
+            page = self._ask("GET", f"{path}?{urlencode(query)}")
+            yield from page["items"]
+            following = given["after"] = page["next"]
 
     def ack(self, *messages: Message, as_: Literal["shown", "acked"] = "acked") -> None:
         """Note that messages were shown, or are done with."""
@@ -282,7 +280,7 @@ class Daemon:
 
     def peers(self) -> list[Peer]:
         """Return the members of the mesh."""
-        return [_made(Peer, item) for item in self._ask("GET", "/v1/peers")["items"]]
+        return [_made(Peer, item) for item in self._pages("/v1/peers", {})]
 
     def subscribe(self, topic: str) -> None:
         """Receive what is posted to a topic from now on; it is made if there is none."""
@@ -346,7 +344,7 @@ class Daemon:
                 if last:
                     raise _not_running(self._path, error) from error
             time.sleep(_wait_s(attempt))
-        raise AssertionError("unreachable")
+        raise AssertionError
 
     def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         connection = _UnixConnection(self._path, self._timeout_s)

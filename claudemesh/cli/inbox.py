@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
 
 import click
 
@@ -14,6 +16,8 @@ from claudemesh.client.local import LocalClient
 
 _RETRY_S = 1.0
 
+Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
+
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as messages arrive.")
@@ -21,7 +25,7 @@ _RETRY_S = 1.0
 @click.option("--from", "sender", metavar="NAME", help="Only from this member.")
 @click.option("--topic", metavar="NAME", help="Only of this topic or queue.")
 @click.option("--since", metavar="TIME", help="Only from this time on, as 2026-01-31T12:00:00Z.")
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="How many.")
 @mesh_option
 @json_option
 def inbox(
@@ -34,51 +38,55 @@ def inbox(
     mesh: str | None,
     as_json: bool,
 ) -> None:
-    """Show received messages, oldest first. Reading does not consume them.
+    """Show the newest messages received, the last one last. Reading does not consume them.
+
+    The number in front of a message is what `claudemesh reply` takes.
 
     \b
+    claudemesh inbox -n 10
     claudemesh inbox --unread
     claudemesh inbox -f --json | jq .body
     """
     client = LocalClient(mesh)
+    # Before the page: what comes meanwhile is in the page or in the stream, or in both and shown once.
+    newest = client.get("/v1/inbox", order="desc", limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
-    page = client.get("/v1/inbox", limit=limit, **query)
+    page = client.get("/v1/inbox", order="desc", limit=limit, **query)
+    items = page["items"][::-1]
     if as_json and not follow:
-        output.print_json(page)
+        output.print_json({"items": items, "next": page["next"]})
         return
-    for item in page["items"]:
+    if page["next"]:
+        output.note(f"There are earlier ones than these {len(items)}: -n shows more.")
+    for item in items:
         _show(item, as_json)
-    if not follow:
-        if page["next"]:
-            output.note("There are more: narrow it down with --since, --from, --topic or --unread.")
-        return
-    while page["next"]:
-        page = client.get("/v1/inbox", limit=limit, after=page["next"], **query)
-        for item in page["items"]:
-            _show(item, as_json)
+    if follow:
+        shown = {item["seq"] for item in items}
+        is_wanted = _filter(topic, sender, shown)
+        _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
+    elif not items and sys.stdout.isatty():
+        output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
+
+
+def _filter(topic: str | None, sender: str | None, shown: Collection[int]) -> Wanted:
     name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
-    _follow(client, _last(client), name, sender, as_json)
+    of = None if sender is None else sender.removeprefix("@").lower()
+
+    def is_wanted(item: dict[str, Any]) -> bool:
+        senders = (None, item["sender_name"].lower(), item["sender_pubkey"])
+        return name in (None, item["topic"]) and of in senders and item["seq"] not in shown
+
+    return is_wanted
 
 
-def _last(client: LocalClient) -> int:
-    """The newest message's seq: the stream goes on behind it."""
-    after = 0
-    while True:
-        page = client.get("/v1/inbox", limit=500, after=after)
-        if page["items"]:
-            after = page["items"][-1]["seq"]
-        if page["next"] is None:
-            return after
-
-
-def _follow(client: LocalClient, after: int, topic: str | None, sender: str | None, as_json: bool) -> None:
+def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
     while True:
         try:
             for event, item in client.stream(f"/v1/events?since={after}"):
                 if event != "message":
                     continue
                 after = item["seq"]
-                if topic in (None, item["topic"]) and sender in (None, item["sender_name"]):
+                if is_wanted(item):
                     _show(item, as_json)
         except (DaemonNotRunning, OSError):
             # A daemon that restarts is followed again, from where we were.
@@ -92,9 +100,10 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         return
     mark = "queue:" if item["kind"] == "queue" else "#"
     where = f" {mark}{item['topic']}" if item["topic"] else ""
+    head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
     body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
     # A text from stdin ends with a newline that nobody wants to see.
     lines = [output.safe(line) for line in body.removesuffix("\n").split("\n")]
-    output.say(f"{item['received_at']}  {output.safe(item['sender_name'])}{where}  {lines[0]}")
+    output.say(f"{head}  {lines[0]}")
     for line in lines[1:]:
-        output.say(f"    {line}")
+        output.say(f"      {line}")

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "listen": ("talk", "listen", "Print each message as a JSON line as it arrives."),
     "request": ("talk", "request", "Send a message and wait for the reply."),
     "reply": ("talk", "reply", "Answer a message."),
-    "ping": ("talk", "ping", "Time the way to a peer's inbox."),
+    "ping": ("talk", "ping", "See whether a peer is here."),
     "completion": ("completion", "completion", "Print shell completion."),
     "broker": ("broker", "broker", "Run a broker."),
     "version": ("version", "version", "Show versions."),

@@ -36,7 +36,7 @@ def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str
     from claudemesh.client.local import LocalClient
 
     try:
-        peers = LocalClient(ctx.params.get("mesh")).get("/v1/peers")["items"]
+        peers = LocalClient(ctx.params.get("mesh")).items("/v1/peers")
     except ClientError:
         return []
     return [peer["name"] for peer in peers if peer["name"].startswith(incomplete)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -33,31 +34,37 @@ def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool
 @outbox.command("list")
 @click.option("--failed", is_flag=True, help="Only dead rows.")
 @click.option("--status", type=click.Choice(["pending", "inflight", "done", "dead", "aborted"]))
-@click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
+@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="How many.")
 @mesh_option
 @json_option
 def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as_json: bool) -> None:
-    """List rows, oldest first."""
-    page = LocalClient(mesh).get("/v1/outbox", status="dead" if failed else status, limit=limit)
+    """List the newest rows, the last one last."""
+    client = LocalClient(mesh)
+    page = client.get("/v1/outbox", status="dead" if failed else status, order="desc", limit=limit)
+    rows = page["items"][::-1]
     if as_json:
-        output.print_json(page)
+        output.print_json({"items": rows, "next": page["next"]})
         return
-    output.table(
-        ("id", "status", "to", "attempts", "client_message_id", "error"),
-        [
-            (
-                row["id"],
-                row["status"],
-                f"{row.get('destination_kind', '')} {row.get('destination_ref', '')[:16]}".strip(),
-                row["attempts"],
-                row["client_message_id"],
-                row["last_error"],
-            )
-            for row in page["items"]
-        ],
-    )
+    names = {peer["pubkey"]: peer["name"] for peer in client.items("/v1/peers")}
+    columns = ("accepted", "status", "to", "attempts", "client_message_id", "error")
+    output.table(columns, [_cells(row, names) for row in rows])
     if page["next"]:
-        output.note("There are more: narrow it down with --status.")
+        output.note(f"There are earlier ones than these {len(rows)}: -n shows more, --status fewer.")
+
+
+def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ...]:
+    # A row whose payload was pruned does not know any more whom it was for.
+    ref = row.get("destination_ref", "")
+    marks = {"dm": "", "topic": "#", "queue": "queue:"}
+    to = f"{marks.get(row.get('destination_kind', ''), '')}{names.get(ref, ref[:20])}"
+    return (
+        row["enqueued_at"],
+        row["status"],
+        to,
+        row["attempts"],
+        row["client_message_id"],
+        row["last_error"],
+    )
 
 
 @outbox.command()

@@ -14,9 +14,9 @@ from claudemesh.client.local import LocalClient
 @json_option
 def peers(mesh: str | None, as_json: bool) -> None:
     """List the members of the mesh and who is here."""
-    answer = LocalClient(mesh).get("/v1/peers")
+    items = LocalClient(mesh).items("/v1/peers")
     if as_json:
-        output.print_json(answer)
+        output.print_json({"items": items, "next": None})
         return
     output.table(
         ("name", "role", "here", "status", "summary", "key"),
@@ -29,7 +29,7 @@ def peers(mesh: str | None, as_json: bool) -> None:
                 item["summary"],
                 item["pubkey"][:16],
             )
-            for item in answer["items"]
+            for item in items
         ],
     )
 

@@ -59,7 +59,7 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 
 def _is_online(client: LocalClient, name: str) -> bool:
-    return any(peer["online"] for peer in client.get("/v1/peers")["items"] if _is_called(peer, name))
+    return any(peer["online"] for peer in client.items("/v1/peers") if _is_called(peer, name))
 
 
 def _is_called(peer: dict[str, Any], name: str) -> bool:
@@ -81,17 +81,12 @@ def _has_message(client: LocalClient, message_id: str) -> bool:
 
 
 def _find_received(client: LocalClient, message_id: str) -> dict[str, Any] | None:
-    after: str | None = None
-    while True:
-        page = client.get("/v1/inbox", limit=500, after=after)
-        for item in page["items"]:
-            ids = (item["id"], item["broker_message_id"], item["client_message_id"])
-            if message_id == str(item["seq"]) or message_id in ids:
-                found: dict[str, Any] = item
-                return found
-        after = page["next"]
-        if after is None:
-            return None
+    try:
+        return client.get(f"/v1/inbox/{quote(message_id, safe='')}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
 
 
 @click.command()
@@ -164,7 +159,7 @@ def reply(message_id: str, text: str | None, mesh: str | None, as_json: bool) ->
     client = LocalClient(mesh)
     item = _find_received(client, message_id)
     if item is None:
-        text = f"No message {message_id} is in the inbox: see `claudemesh inbox --json`."
+        text = f"No message {message_id} is in the inbox: see `claudemesh inbox`."
         raise ExitWith(USAGE, "not_found", text)
     # A job from a queue is answered to whoever gave it out.
     to = f"#{item['topic']}" if item["kind"] == "topic" else item["sender_pubkey"]
@@ -181,7 +176,7 @@ def ping(name: str, mesh: str | None, as_json: bool) -> int:
     """See whether a peer is here, and how far the broker is; exit 69 when it is not."""
     client = LocalClient(mesh)
     health = client.get("/v1/health")
-    peer = next((peer for peer in client.get("/v1/peers")["items"] if _is_called(peer, name)), None)
+    peer = next((peer for peer in client.items("/v1/peers") if _is_called(peer, name)), None)
     if peer is None:
         text = f"Nobody here is called {name}: see `claudemesh peers`."
         raise ExitWith(USAGE, "destination_not_found", text)

@@ -74,9 +74,9 @@ def post(name: str, text: str | None, message_id: str | None, mesh: str | None, 
 @json_option
 def list_topics(mesh: str | None, as_json: bool) -> None:
     """List the mesh's topics."""
-    answer = LocalClient(mesh).get("/v1/topic/list")
+    items = LocalClient(mesh).items("/v1/topic/list")
     if as_json:
-        output.print_json(answer)
+        output.print_json({"items": items, "next": None})
         return
     output.table(
         ("topic", "mode", "subscribed", "subscribers", "sealed"),
@@ -88,7 +88,7 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
                 item["subscribers"],
                 "yes" if item["sealed"] else "no",
             )
-            for item in answer["items"]
+            for item in items
         ],
     )
 

@@ -56,6 +56,17 @@ class LocalClient:
         given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(given)}" if given else path, None)
 
+    def items(self, path: str) -> list[dict[str, Any]]:
+        """GET a list whole, page after page."""
+        items: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            page = self.get(path, after=after)
+            items += page["items"]
+            after = page["next"]
+            if after is None:
+                return items
+
     def text(self, path: str) -> str:
         """GET a route that answers with text."""
         connection = _UnixConnection(self._path, _ANSWER_S)

@@ -124,17 +124,18 @@ def test_every_query_file_is_checked() -> None:
 
 
 def test_sql_is_not_put_together_from_strings() -> None:
-    """SQL stands in .sql files: no f-string or sum makes a statement."""
+    """SQL stands in .sql files. Only what a reader may filter by is composed, of words that are all ours."""
+    composing = {"claudemesh/daemon/inbox/selection.py", "claudemesh/daemon/outbox/rows.py"}
     statement = re.compile(r"\s*(SELECT .* FROM|INSERT INTO|UPDATE .* SET|DELETE FROM)\b", re.DOTALL)
-    found = [
-        (name, node.lineno)
+    found = {
+        name
         for name, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.JoinedStr)
         and isinstance(node.values[0], ast.Constant)
         and statement.match(str(node.values[0].value))
-    ]
-    assert found == []
+    }
+    assert found == composing
 
 
 def tracked() -> list[Path]:

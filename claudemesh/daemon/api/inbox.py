@@ -6,28 +6,45 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Reply
+from claudemesh.daemon.api.errors import Refusal, Reply
 from claudemesh.daemon.api.paging import page
-from claudemesh.daemon.api.query import flag, member, moment, number_cursor, page_limit, topic
-from claudemesh.daemon.api.routes import Operation, Request
-from claudemesh.daemon.api.schemas import AckBody, InboxPage, Marked
+from claudemesh.daemon.api.query import (
+    flag,
+    member,
+    moment,
+    number_cursor,
+    page_limit,
+    page_order,
+    topic,
+)
+from claudemesh.daemon.api.routes import Operation, Request, row_key
+from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
+from claudemesh.daemon.inbox.selection import Selection
 
 
 async def list_messages(core: CoreLike, request: Request) -> Reply:
-    """Messages received, oldest first."""
+    """Messages received, in the order that was asked for."""
     query = request.query
+    chosen = Selection(
+        since_ms=query["since"],
+        topic=query["topic"],
+        sender=query["from"],
+        unread=query["unread"],
+        newest_first=query["order"] == "desc",
+    )
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        return await core.inbox.page(
-            since_ms=query["since"],
-            after=None if after is None else int(after),
-            topic=query["topic"],
-            sender=query["from"],
-            unread=query["unread"],
-            limit=limit,
-        )
+        return await core.inbox.page(chosen, after=None if after is None else int(after), limit=limit)
 
     return await page(request, fetch, lambda item: str(item["seq"]), query["limit"])
+
+
+async def get_message(core: CoreLike, request: Request) -> Reply:
+    """One message by its seq or any of its ids."""
+    item = await core.inbox.get(row_key(request))
+    if item is None:
+        raise Refusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
+    return Reply(200, item)
 
 
 async def acknowledge(core: CoreLike, request: Request) -> Reply:
@@ -40,7 +57,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/v1/inbox",
-        "List messages received, oldest first",
+        "List messages received, oldest first, or newest first with order=desc",
         {200: InboxPage},
         list_messages,
         query=(
@@ -49,6 +66,7 @@ OPERATIONS = (
             topic("topic"),
             member("from"),
             flag("unread"),
+            page_order(),
             page_limit(),
         ),
     ),
@@ -60,5 +78,13 @@ OPERATIONS = (
         acknowledge,
         body=AckBody,
         errors=(507,),
+    ),
+    Operation(
+        "GET",
+        "/v1/inbox/{id}",
+        "Look at one message",
+        {200: InboxItem},
+        get_message,
+        errors=(404,),
     ),
 )

@@ -8,8 +8,8 @@ from typing import Any
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Refusal, Reply, answered
 from claudemesh.daemon.api.paging import page
-from claudemesh.daemon.api.query import choice, number_cursor, page_limit
-from claudemesh.daemon.api.routes import Operation, Request
+from claudemesh.daemon.api.query import choice, number_cursor, page_limit, page_order
+from claudemesh.daemon.api.routes import Operation, Request, row_key
 from claudemesh.daemon.api.schemas import (
     Conflict,
     Dropped,
@@ -21,8 +21,6 @@ from claudemesh.daemon.api.schemas import (
     Requeued,
 )
 from claudemesh.daemon.outbox.states import Status
-from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("enqueued_at", "next_attempt_at", "delivered_at", "aborted_at")
@@ -31,19 +29,20 @@ _PRUNE_BATCH = 500
 
 
 async def list_rows(core: CoreLike, request: Request) -> Reply:
-    """Sends, oldest first, of one status or of any."""
-    status = request.query["status"]
+    """Sends of one status or of any, in the order that was asked for."""
+    query = request.query
+    status = None if query["status"] is None else Status(query["status"])
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        rows, following = await core.outbox.page(status, limit, after)
+        rows, following = await core.outbox.page(status, limit, after, newest_first=query["order"] == "desc")
         return [_item(row) for row in rows], following
 
-    return await page(request, fetch, None, request.query["limit"])
+    return await page(request, fetch, None, query["limit"])
 
 
 async def get_row(core: CoreLike, request: Request) -> Reply:
     """One send by its id or client_message_id, and what took its place."""
-    row = await core.outbox.get(_key(request))
+    row = await core.outbox.get(row_key(request))
     if row is None:
         raise Refusal(404, "not_found", "There is no such row; GET /v1/outbox lists them.")
     return Reply(200, {**_item(row), "chain": [_item(successor) for successor in row["chain"]]})
@@ -53,14 +52,14 @@ async def requeue(core: CoreLike, request: Request) -> Reply:
     """Send a dead or pending row's message again under a new id, the same or patched."""
     body: RequeueBody = request.body
     answer = await core.requeue(
-        _key(request), new_client_message_id=body.new_client_message_id, patch=body.patch
+        row_key(request), new_client_message_id=body.new_client_message_id, patch=body.patch
     )
     return answered(answer)
 
 
 async def drop(core: CoreLike, request: Request) -> Reply:
     """Retire a dead or pending row."""
-    return answered(await core.drop(_key(request), _OPERATOR))
+    return answered(await core.drop(row_key(request), _OPERATOR))
 
 
 async def prune(core: CoreLike, request: Request) -> Reply:
@@ -71,14 +70,6 @@ async def prune(core: CoreLike, request: Request) -> Reply:
         rows, freed = rows + count, freed + size
         if not count:
             return Reply(200, {"pruned": rows, "freed_bytes": freed})
-
-
-def _key(request: Request) -> str:
-    key = request.path_values["id"]
-    if CLIENT_MESSAGE_ID.fullmatch(key) is None:
-        text = "The id is a row's id or its client_message_id: 1 to 255 characters, each from ! to ~."
-        raise InvalidField("invalid_parameter", "id", text)
-    return key
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,10 +91,15 @@ OPERATIONS = (
     Operation(
         "GET",
         "/v1/outbox",
-        "List sends, oldest first",
+        "List sends, oldest first, or newest first with order=desc",
         {200: OutboxPage},
         list_rows,
-        query=(choice("status", [status.value for status in Status]), page_limit(), number_cursor()),
+        query=(
+            choice("status", [status.value for status in Status]),
+            page_order(),
+            page_limit(),
+            number_cursor(),
+        ),
     ),
     Operation(
         "GET",

@@ -128,7 +128,12 @@ def sequence(name: str) -> Parameter:
     return whole_number(name, 0, _LARGEST)
 
 
-def choice(name: str, values: Sequence[str]) -> Parameter:
+def page_order() -> Parameter:
+    """Oldest first, or newest first."""
+    return choice("order", ("asc", "desc"), "asc")
+
+
+def choice(name: str, values: Sequence[str], default: str | None = None) -> Parameter:
     """One of a few words."""
 
     def read(text: str) -> str:
@@ -136,7 +141,10 @@ def choice(name: str, values: Sequence[str]) -> Parameter:
             raise ValueError
         return text
 
-    return Parameter(name, {"type": "string", "enum": list(values)}, f"one of {', '.join(values)}", read)
+    schema: dict[str, Any] = {"type": "string", "enum": list(values)}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, schema, f"one of {', '.join(values)}", read, default)
 
 
 def flag(name: str) -> Parameter:

@@ -14,6 +14,8 @@ from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Refusal, Reply, method_not_allowed, reply_to
 from claudemesh.daemon.api.query import Parameter, parse_query
 from claudemesh.daemon.api.wire import body_of, respond
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.runtime.http import App, ClientGone, Receive, Scope, Send
 
 Method: TypeAlias = Literal["GET", "POST"]
@@ -117,6 +119,15 @@ def _unquoted(name: str, raw: str) -> str:
         raise Refusal(
             400, "invalid_parameter", f"{name} must be UTF-8, percent-encoded.", field=name
         ) from None
+
+
+def row_key(request: Request) -> str:
+    """Return the path's `id`: a row's own id, or its client_message_id. `InvalidField`."""
+    key = request.path_values["id"]
+    if CLIENT_MESSAGE_ID.fullmatch(key) is None:
+        text = "The id is a row's id or its client_message_id: 1 to 255 characters, each from ! to ~."
+        raise InvalidField("invalid_parameter", "id", text)
+    return key
 
 
 def _spelt(value: object) -> str:

@@ -145,7 +145,7 @@ class InboxItem(Struct):
 
 
 class InboxPage(Struct):
-    """Messages received, oldest first; `next` goes into `after`."""
+    """Messages received; `next` goes into `after`."""
 
     items: list[InboxItem]
     next: str | None
@@ -181,7 +181,7 @@ class OutboxItem(Struct):
 
 
 class OutboxPage(Struct):
-    """Sends, oldest first; `next` goes into `after`."""
+    """Sends; `next` goes into `after`."""
 
     items: list[OutboxItem]
     next: str | None

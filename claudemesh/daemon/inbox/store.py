@@ -6,6 +6,7 @@ meets the unique key and is acknowledged again, without a second event.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import orjson
 
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
+from claudemesh.daemon.inbox.selection import ALL, Selection
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
@@ -28,6 +30,7 @@ from claudemesh.runtime.sqlite import Database
 log = get_logger("inbox")
 
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+_SEQ = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +93,25 @@ class InboxStore:
         return seqs
 
     async def page(
-        self,
-        *,
-        since_ms: int | None = None,
-        after: int | None = None,
-        topic: str | None = None,
-        sender: str | None = None,
-        unread: bool = False,
-        limit: int = 100,
+        self, chosen: Selection = ALL, *, after: int | None = None, limit: int = 100
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return messages after a cursor, ascending, and the next page's cursor or None."""
-        arguments = (after or 0, since_ms, topic, sender, int(unread), limit + 1)
-        rows = await self._db.run(lambda raw: items_of(raw.execute(_Q["page"], arguments)))
+        """Return messages behind the seq `after` in the selection's order, and the next cursor or None."""
+        statement, values = chosen.statement(after, limit + 1)
+        rows = await self._db.run(lambda raw: items_of(raw.execute(statement, values)))
         more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
         return rows[:limit], more
+
+    async def get(self, key: str) -> dict[str, Any] | None:
+        """Return a message by its seq or any of its ids; of two that a sender called alike, the newer."""
+        seq = int(key) if _SEQ.fullmatch(key) else None
+
+        def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
+            return items_of(raw.execute(_Q["get"], (seq, key))) or items_of(
+                raw.execute(_Q["get_by_sender"], (key,))
+            )
+
+        items = await self._db.run(work)
+        return items[0] if items else None
 
     async def replay(self, after_seq: int, limit: int) -> list[dict[str, Any]]:
         """Return up to `limit` messages after a seq, for a stream that resumes."""

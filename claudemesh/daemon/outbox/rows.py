@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.queries import load_queries
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
@@ -21,6 +22,17 @@ def get_row(raw: sqlite3.Connection, key: str) -> dict[str, Any] | None:
 def dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def page_statement(status: Status | None, *, newest_first: bool, first: bool) -> str:
+    """The statement of a page. What is not done is few among many, and found by its status's own index."""
+    order = "DESC" if newest_first else "ASC"
+    behind = "TRUE" if first else f"rowid {'<' if newest_first else '>'} :after"
+    conditions = behind if status is None else f"status = '{status.value}' AND {behind}"
+    index = "" if status in (None, Status.DONE) else f"INDEXED BY outbox_{status.value}"
+    # Every word of it is ours.
+    chosen = f"SELECT rowid FROM outbox {index} WHERE {conditions} ORDER BY rowid {order} LIMIT :limit"  # noqa: S608
+    return f"SELECT rowid AS cursor, * FROM outbox WHERE rowid IN ({chosen}) ORDER BY rowid {order}"  # noqa: S608
 
 
 _HIDDEN = frozenset({"payload", "cursor", "priority"})

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from claudemesh.daemon.outbox.done import DoneSends
-from claudemesh.daemon.outbox.rows import dicts, get_row, public
+from claudemesh.daemon.outbox.rows import dicts, get_row, page_statement, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -24,7 +24,6 @@ from claudemesh.runtime.sqlite import Database
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 _CHAIN_LIMIT = 100
-_PAGE_QUERIES = {"pending": _Q["page_pending"], "dead": _Q["page_dead"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,18 +201,12 @@ class OutboxStore:
         return await self._db.run(lambda raw: get_row(raw, key))
 
     async def page(
-        self, status: str | None, limit: int, after: str | None
+        self, status: Status | None, limit: int, after: str | None, *, newest_first: bool = False
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return rows after a cursor, oldest first, and the cursor of the next page or None."""
-        start = int(after) if after else 0
-
-        def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
-            query = _PAGE_QUERIES.get(status or "")
-            if query is not None:
-                return dicts(raw.execute(query, (start, limit + 1)))
-            return dicts(raw.execute(_Q["page"], (start, status, limit + 1)))
-
-        rows = await self._db.run(work)
+        """Return rows that follow a cursor in this order, and the cursor of the next page or None."""
+        statement = page_statement(status, newest_first=newest_first, first=after is None)
+        values = {"after": after and int(after), "limit": limit + 1}
+        rows = await self._db.run(lambda raw: dicts(raw.execute(statement, values)))
         more = str(rows[limit - 1]["cursor"]) if len(rows) > limit else None
         return [public(row) for row in rows[:limit]], more
 

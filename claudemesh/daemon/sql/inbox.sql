@@ -9,13 +9,13 @@ RETURNING seq;
 -- insert_sealed: the envelope of a body that cannot be opened yet.
 INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
 
--- page: messages after a cursor, oldest first, each filter optional.
-SELECT * FROM inbox
-WHERE seq > ?1 AND (?2 IS NULL OR received_at >= ?2) AND (?3 IS NULL OR topic = ?3)
-  AND (?4 IS NULL OR sender_name = ?4 COLLATE NOCASE OR sender_pubkey = ?4) AND (?5 = 0 OR acked_at IS NULL)
-ORDER BY seq LIMIT ?6;
+-- get: a message by its seq or id.
+SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 
--- latest: the newest messages' first seq, to begin a page that ends with the newest.
+-- get_by_sender: the newest message that its sender, or the broker, calls so.
+SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
+
+-- latest: the newest message's seq.
 SELECT max(seq) FROM inbox;
 
 -- mark_shown: a reader says that it has shown this message.

@@ -45,15 +45,6 @@ UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pen
 -- get: one row by its id or its client_message_id.
 SELECT * FROM outbox WHERE id = ?1 OR client_message_id = ?1 LIMIT 1;
 
--- page: rows of one status (or any) after a cursor, oldest first.
-SELECT rowid AS cursor, * FROM outbox WHERE rowid > ?1 AND (?2 IS NULL OR status = ?2) ORDER BY rowid LIMIT ?3;
-
--- page_pending: the same for pending rows, found by their index.
-SELECT rowid AS cursor, * FROM outbox WHERE status = 'pending' AND rowid > ? ORDER BY rowid LIMIT ?;
-
--- page_dead: the same for dead rows, found by their index.
-SELECT rowid AS cursor, * FROM outbox WHERE status = 'dead' AND rowid > ? ORDER BY rowid LIMIT ?;
-
 -- counts: how many rows still matter, by status.
 SELECT 'pending', count(*) FROM outbox WHERE status = 'pending'
 UNION ALL SELECT 'inflight', count(*) FROM outbox WHERE status = 'inflight'

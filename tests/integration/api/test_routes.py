@@ -59,6 +59,31 @@ async def test_each_inbox_filter_leaves_out_what_it_says(tmp_path: Path) -> None
         assert await _bodies(daemon, f"/v1/inbox?after={first['next']}") == ["carol's", "acked"]
 
 
+async def test_the_newest_messages_come_first_if_asked_for(tmp_path: Path) -> None:
+    """`next` and the Link header lead on to earlier ones, in the same order."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("one", "two", "three")
+        first = await daemon.ask("GET", "/v1/inbox?order=desc&limit=2")
+        assert [item["body"] for item in first.json["items"]] == ["three", "two"]
+        (following,) = re.findall("<(.*)>", first.headers["link"])
+        assert await _bodies(daemon, following) == ["one"]
+        refused = await daemon.ask("GET", "/v1/inbox?order=up")
+        assert (refused.status, refused.error) == (400, "invalid_parameter")
+
+
+async def test_a_message_is_found_by_its_seq_or_any_of_its_ids(tmp_path: Path) -> None:
+    """Of two that their senders called alike, the newer one."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("another's", client_message_id="deploy/42", sender_member_id="member-2")
+        (row,) = await daemon.receive("hi", client_message_id="deploy/42")
+        for key in ("2", row.id, row.broker_message_id, "deploy%2F42"):
+            found = await daemon.ask("GET", f"/v1/inbox/{key}")
+            assert (found.status, found.json["body"]) == (200, "hi"), key
+        for key, status, error in (("3", 404, "not_found"), ("a b", 400, "invalid_parameter")):
+            refused = await daemon.ask("GET", f"/v1/inbox/{key.replace(' ', '%20')}")
+            assert (refused.status, refused.error) == (status, error)
+
+
 async def test_an_acknowledgement_counts_once_and_shown_is_not_acked(tmp_path: Path) -> None:
     """A message that was pushed is not yet a message that was seen."""
     async with served(tmp_path) as daemon:
@@ -91,6 +116,8 @@ async def test_the_outbox_lists_rows_without_their_payload(tmp_path: Path) -> No
         assert (item["status"], item["last_error"]) == ("dead", "not_a_member")
         assert ISO.fullmatch(item["enqueued_at"])
         assert item["delivered_at"] is None
+        newest = (await daemon.ask("GET", "/v1/outbox?order=desc&limit=2")).json
+        assert [item["client_message_id"] for item in newest["items"]] == ["waiting", "m4"]
         pending = (await daemon.ask("GET", "/v1/outbox?status=pending")).json
         assert [item["client_message_id"] for item in pending["items"]] == ["waiting"]
 

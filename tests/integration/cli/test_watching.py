@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,46 @@ def test_wait_for_a_daemon_that_is_only_starting() -> None:
         with begin(daemon.home, "wait", "--for", "online", "--timeout", "30s") as waiting:
             daemon.start()
             assert waiting.wait(30) == OK
+
+
+def test_the_inbox_shows_the_newest_and_says_that_there_are_earlier_ones() -> None:
+    """The last one last; the number in front is what `reply` takes."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        sent = [alice.send("bob", f"text {number}")[1]["client_message_id"] for number in range(5)]
+        wait_received(bob, sent)
+        shown = run(bob.home, "inbox", "-n", "2")
+        assert [line.split()[-1] for line in shown.out.splitlines()] == ["3", "4"]
+        assert "earlier ones than these 2" in shown.err
+        assert run(bob.home, "inbox", "-n", "5").err == ""
+        seq = shown.out.split()[0]
+        answer = run(bob.home, "reply", seq, "got it", "--json").json["client_message_id"]
+        wait_received(alice, [answer])
+        (received,) = alice.inbox()
+        assert received["reply_to_id"] == bob.inbox()[int(seq) - 1]["broker_message_id"]
+
+
+def test_following_the_inbox_misses_nothing_and_repeats_nothing() -> None:
+    """Messages pour in while it starts; filters hold for what follows, too."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.cli(bob, "topic", "create", "deploys")
+        made.cli(bob, "topic", "subscribe", "deploys")
+        count = 200
+
+        def pour() -> None:
+            for number in range(count):
+                alice.send("bob", "not this") if number % 3 else alice.post("deploys", f"{number}")
+
+        with (
+            begin(bob.home, "inbox", "-f", "--json", "--topic", "#deploys", "--from", "@Alice") as following,
+            ThreadPoolExecutor() as pool,
+        ):
+            done = pool.submit(pour)
+            assert following.stdout is not None
+            wanted = [str(number) for number in range(0, count, 3)]
+            assert [json.loads(following.stdout.readline())["body"] for _ in wanted] == wanted
+            done.result()
 
 
 def test_listen_prints_each_message_once_over_a_restart() -> None:

@@ -218,14 +218,19 @@ async def _apply(
 
 
 @pytest.mark.parametrize("status", ["pending", "dead", "done", None])
-async def test_a_page_by_status_uses_an_index_and_pages_by_cursor(status: str | None) -> None:
-    """Lists are ascending; the cursor continues where the page ended."""
+async def test_a_page_by_status_goes_on_where_the_page_before_ended(status: str | None) -> None:
+    """Oldest first, or newest first."""
     async with opened() as store:
         await submit(store, *[submission(f"m{number}") for number in range(5)])
         claimed = await step(store, [], 5)
         if status in ("dead", "done", "pending"):
             await step(store, [Settlement(row, Status(status), "x", NOW) for row in claimed], 0)  # type: ignore[arg-type]
-        first, cursor = await store.page(status, 3, None)
-        rest, end = await store.page(status, 3, cursor)
+        wanted = None if status is None else Status(status)
+        first, cursor = await store.page(wanted, 3, None)
+        rest, end = await store.page(wanted, 3, cursor)
         assert [item["client_message_id"] for item in first + rest] == [f"m{n}" for n in range(5)]
+        assert end is None
+        last, cursor = await store.page(wanted, 3, None, newest_first=True)
+        rest, end = await store.page(wanted, 3, cursor, newest_first=True)
+        assert [item["client_message_id"] for item in last + rest] == [f"m{n}" for n in reversed(range(5))]
         assert end is None

@@ -47,7 +47,7 @@ def test_the_router_serves_exactly_what_is_described() -> None:
 
 
 def test_the_routes_are_those_of_the_page() -> None:
-    """daemon.md, Local API, but files (their own issue)."""
+    """daemon.md, Local API, but files (their own issue); and one message of the inbox."""
     assert {f"{method} {path}" for method, path in _described()} == {
         "POST /v1/send",
         "POST /v1/topic/post",
@@ -56,6 +56,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/topic/unsubscribe",
         "GET /v1/topic/list",
         "GET /v1/inbox",
+        "GET /v1/inbox/{id}",
         "POST /v1/inbox/ack",
         "GET /v1/outbox",
         "GET /v1/outbox/{id}",

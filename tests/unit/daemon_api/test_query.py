@@ -29,19 +29,21 @@ def test_what_is_not_given_has_its_default() -> None:
         "topic": None,
         "from": None,
         "unread": False,
+        "order": "asc",
         "limit": 100,
     }
 
 
 def test_each_parameter_is_read() -> None:
     """Names may have their sigils, times become milliseconds."""
-    raw = b"since=2026-01-02T03:04:05.678Z&after=12&topic=%23all&from=@Bob&unread=true&limit=500"
+    raw = b"since=2026-01-02T03:04:05.678Z&after=12&topic=%23all&from=@Bob&unread=true&order=desc&limit=500"
     assert parse_query(raw, INBOX) == {
         "since": 1767323045678,
         "after": "12",
         "topic": "all",
         "from": "Bob",
         "unread": True,
+        "order": "desc",
         "limit": 500,
     }
 
@@ -69,6 +71,7 @@ def test_each_parameter_is_read() -> None:
         (b"since=1767323045678", "since"),
         (b"since=2026-13-01", "since"),
         (b"since=2026-01-02T03:04:05+02:00", "since"),
+        (b"order=newest", "order"),
         (b"topic=UPPER", "topic"),
         (b"topic=", "topic"),
         (b"topic=a%00b", "topic"),

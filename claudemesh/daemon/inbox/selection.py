@@ -1,0 +1,52 @@
+"""Which messages a reader asks for, as a statement that finds them by an index (daemon.md, Inbox).
+
+Only the conditions that are asked for stand in it: one that could be switched off by a value would keep
+the database from every index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from claudemesh.protocol.ids import HEX_32
+
+# The first message of that time or later. Clocks step back: it need not be the one with the lowest time.
+_FIRST_SINCE = "(SELECT min(seq) FROM inbox INDEXED BY inbox_received WHERE received_at >= :since)"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a message must be to be shown, and in which order. `sender` is a name or a key."""
+
+    since_ms: int | None = None
+    topic: str | None = None
+    sender: str | None = None
+    unread: bool = False
+    newest_first: bool = False
+
+    def statement(self, after: int | None, limit: int) -> tuple[str, dict[str, Any]]:
+        """Return the statement, and its values, for up to `limit` messages that follow the seq `after`."""
+        conditions = ["TRUE"]
+        if after is not None:
+            conditions.append("seq < :after" if self.newest_first else "seq > :after")
+        if self.topic is not None:
+            conditions.append("topic = :topic")
+        if self.sender is not None:
+            is_key = HEX_32.fullmatch(self.sender) is not None
+            conditions.append("sender_pubkey = :sender" if is_key else "sender_name = :sender COLLATE NOCASE")
+        if self.unread:
+            conditions.append("acked_at IS NULL")
+        if self.since_ms is not None:
+            # The plus keeps it from ordering by time first and sorting by seq after.
+            conditions.append("+received_at >= :since")
+            if after is None or self.newest_first:
+                conditions.append(f"seq >= {_FIRST_SINCE}")
+        order = "DESC" if self.newest_first else "ASC"
+        where = " AND ".join(conditions)
+        text = f"SELECT * FROM inbox WHERE {where} ORDER BY seq {order} LIMIT :limit"  # noqa: S608 - all ours
+        values = {"after": after, "topic": self.topic, "sender": self.sender, "since": self.since_ms}
+        return text, {**values, "limit": limit}
+
+
+ALL = Selection()

@@ -1,0 +1,132 @@
+"""What a reader asks of the inbox and the outbox: the right rows in the right order, by an index."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.daemon.inbox.selection import Selection
+from claudemesh.daemon.outbox.rows import page_statement
+from claudemesh.daemon.outbox.states import Status
+from claudemesh.runtime.migrations import load_migrations
+
+KEYS = {"Ann": "aa" * 32, "bob": "bb" * 32}
+
+
+def empty(name: str) -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:")
+    for migration in load_migrations(f"claudemesh.daemon.sql.{name}"):
+        database.executescript(migration.sql)
+    return database
+
+
+def fill(database: sqlite3.Connection, rows: list[dict[str, Any]]) -> None:
+    database.executemany(
+        """
+        INSERT INTO inbox (seq, id, client_message_id, sender_member_id, mesh, kind, topic, sender_pubkey,
+                           sender_name, priority, received_at, acked_at)
+        VALUES (:seq, :seq, :seq, 'member', 'demo', 'dm', :topic, :key,
+                :name, 'next', :received_at, :acked_at)
+        """,
+        rows,
+    )
+
+
+@st.composite
+def inboxes(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A few messages whose clock may have stepped back."""
+    names = draw(st.lists(st.sampled_from(sorted(KEYS)), max_size=12))
+    return [
+        {
+            "seq": seq,
+            "topic": draw(st.sampled_from([None, "all", "builds"])),
+            "name": name,
+            "key": KEYS[name],
+            "received_at": draw(st.integers(1, 6)),
+            "acked_at": draw(st.sampled_from([None, 9])),
+        }
+        for seq, name in enumerate(names, 1)
+    ]
+
+
+SELECTIONS = st.builds(
+    Selection,
+    since_ms=st.none() | st.integers(0, 7),
+    topic=st.sampled_from([None, "all", "builds"]),
+    sender=st.sampled_from([None, "ann", "Bob", "bb" * 32]),
+    unread=st.booleans(),
+    newest_first=st.booleans(),
+)
+
+
+def is_chosen(row: dict[str, Any], chosen: Selection) -> bool:
+    return (
+        (chosen.since_ms is None or row["received_at"] >= chosen.since_ms)
+        and chosen.topic in (None, row["topic"])
+        and chosen.sender in (None, row["key"], *({chosen.sender} if _same(chosen, row) else ()))
+        and not (chosen.unread and row["acked_at"] is not None)
+    )
+
+
+def _same(chosen: Selection, row: dict[str, Any]) -> bool:
+    return (chosen.sender or "").lower() == row["name"].lower()
+
+
+@given(inboxes(), SELECTIONS, st.integers(1, 4))
+def test_pages_bring_each_chosen_message_once_and_in_order(
+    rows: list[dict[str, Any]], chosen: Selection, limit: int
+) -> None:
+    """Page after page, either way round, whatever the clock did."""
+    seqs: list[int] = []
+    with closing(empty("inbox")) as database:
+        database.row_factory = sqlite3.Row
+        fill(database, rows)
+        while True:
+            page = database.execute(*chosen.statement(seqs[-1] if seqs else None, limit)).fetchall()
+            seqs += [row["seq"] for row in page]
+            if len(page) < limit:
+                break
+    wanted = [row["seq"] for row in rows if is_chosen(row, chosen)]
+    assert seqs == (wanted[::-1] if chosen.newest_first else wanted)
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("after", [None, 7])
+@pytest.mark.parametrize(
+    ("chosen", "index"),
+    [
+        ({"topic": "all"}, "inbox_topic"),
+        ({"sender": "bob"}, "inbox_sender"),
+        ({"unread": True}, "inbox_unread"),
+    ],
+)
+def test_each_filter_of_the_inbox_finds_its_index(
+    chosen: dict[str, Any], index: str, after: int | None, newest_first: bool
+) -> None:
+    """And the index gives the order: nothing is sorted."""
+    statement, values = Selection(**chosen, newest_first=newest_first).statement(after, 33)
+    with closing(empty("inbox")) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    assert len(plan) == 1
+    assert f"USING INDEX {index}" in plan[0]
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.INFLIGHT, Status.DEAD, Status.ABORTED])
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_each_status_that_waits_for_somebody_finds_its_index(
+    status: Status, newest_first: bool, first: bool
+) -> None:
+    """A million rows that are done stand in nobody's way."""
+    statement = page_statement(status, newest_first=newest_first, first=first)
+    with closing(empty("outbox")) as database:
+        values = {"after": 7, "limit": 33}
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    found, *chosen = [step for step in plan if " outbox" in step]
+    assert found == "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"
+    assert all(f"INDEX outbox_{status.value}" in step for step in chosen)
