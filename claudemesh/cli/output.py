@@ -6,20 +6,15 @@ Results go to stdout, everything else to stderr. Text of other hosts never reach
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+from claudemesh.runtime.terminal import safe as safe
+
 _BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
-
-
-def safe(value: object) -> str:
-    """Return text with control and direction characters spelt out: no terminal obeys another host."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", "" if value is None else str(value))
 
 
 def safe_lines(text: str) -> str:

@@ -6,6 +6,7 @@ A field never holds a body, a key or a token; callers see to that, and `_HIDDEN`
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -15,7 +16,10 @@ from typing import Any
 
 import orjson
 
+from claudemesh.runtime.terminal import safe
+
 _HIDDEN = frozenset({"token", "authorization", "body", "message", "meta", "privkey", "seed", "passphrase"})
+_BARE = re.compile(r"[!-~]+")
 AUDIT = logging.CRITICAL + 10
 logging.addLevelName(AUDIT, "AUDIT")
 _MAX_BYTES = 100_000_000
@@ -71,25 +75,54 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             "logger": record.name,
         }
-        for key, value in getattr(record, "fields", {}).items():
-            line[key] = "[hidden]" if key in _HIDDEN else value
-        if record.exc_info and record.exc_info[1] is not None:
-            line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return orjson.dumps(line, default=str).decode()
+        return orjson.dumps(line | _fields(record), default=str).decode()
+
+
+class TerminalFormatter(logging.Formatter):
+    """The same for somebody who sits in front of it: local time, level, event, fields as name=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and a traceback below it. Values are JSON: none of them drives the terminal."""
+        fields = _fields(record)
+        trace = fields.pop("traceback", "")
+        words = [
+            datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S"),
+            f"{record.levelname.lower():<7}",
+            record.getMessage(),
+            *(f"{key}={_word(value)}" for key, value in fields.items()),
+        ]
+        return "\n".join([" ".join(words), *map(safe, trace.splitlines())])
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    given = getattr(record, "fields", {})
+    fields = {key: "[hidden]" if key in _HIDDEN else value for key, value in given.items()}
+    if record.exc_info and record.exc_info[1] is not None:
+        fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+    return fields
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str) and _BARE.fullmatch(value) is not None:
+        return value
+    return safe(orjson.dumps(value, default=str).decode())
 
 
 def setup_logging(level: str = "info", path: Path | None = None) -> None:
     """Send our events as JSON lines to stderr, or to a rotated file when `path` is given.
 
-    A log that cannot be written never stops the program: logging swallows its own errors.
+    On a terminal they are plain lines. A log that cannot be written never stops the program: logging
+    swallows its own errors.
     """
     logging.raiseExceptions = False
     handler: logging.Handler
+    formatter: logging.Formatter = JsonFormatter()
     if path is None:
         handler = logging.StreamHandler(sys.stderr)
+        formatter = TerminalFormatter() if sys.stderr.isatty() else formatter
     else:
         handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
