@@ -26,7 +26,6 @@ _BATCH = 128
 def rate(lab: Lab) -> tuple[float, float]:
     """Messages/s of the broker, and of a script that writes the same rows. The recipient is not connected."""
     envelopes, measured = asyncio.run(pipelined(peer_of(lab.alice)))
-    lab.accept_rate = measured
     return measured, _by_a_script(lab.live.root / "script.db", envelopes)
 
 

@@ -35,7 +35,6 @@ class Lab:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.accept_rate = 0.0
         self._postgres: tuple[Server, Mesh] | None = None
         self.inboxes: tuple[Path, Path] | None = None
         self._peers: dict[str, Path] = {}

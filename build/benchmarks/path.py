@@ -7,7 +7,7 @@ import re
 import socket
 import time
 
-from benchmarks.accept import peer_of
+from benchmarks.accept import peer_of, pipelined
 from benchmarks.lab import EMPTY_REQUEST, Caller, Lab, load, median_ms, received, send_request
 from tests.support.broker import join_mesh
 from tests.support.processes import Daemon, until
@@ -78,9 +78,10 @@ async def _ping_ms(lab: Lab) -> float:
 
 
 def loaded(lab: Lab) -> tuple[float, float]:
-    """64 callers until the last message is in the other inbox. Messages/s."""
+    """64 callers until the last message is in the other inbox, beside the broker's accept. Messages/s."""
+    _, accepted = asyncio.run(pipelined(peer_of(lab.alice)))
     before = received(lab.bob)
     started = time.perf_counter()
     load(lab.alice, "bob", _CALLERS, _MESSAGES)
     until(lambda: received(lab.bob) >= before + _MESSAGES, "all of it has arrived", 120)
-    return _MESSAGES / (time.perf_counter() - started), lab.accept_rate
+    return _MESSAGES / (time.perf_counter() - started), accepted
