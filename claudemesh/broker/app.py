@@ -37,11 +37,12 @@ from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, OffsetClock, SystemClock
 from claudemesh.runtime.errors import SchemaTooNew, StorageError
-from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
 from claudemesh.runtime.http import HttpServer, bind_tcp
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sqlite import OnFailure
 
 log = get_logger("broker")
 
@@ -67,7 +68,8 @@ class Broker:
     def __init__(self, settings: BrokerSettings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
-        self._stopped = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._failure: ExitWith | None = None
         self._running: _Running | None = None
 
     @property
@@ -89,7 +91,7 @@ class Broker:
         """Return once connections are accepted and `broker.json` tells where."""
         async with AsyncExitStack() as stack:
             _take_data_dir(self.settings.data_dir, stack)
-            store = await _open_store(self.settings, stack)
+            store = await self._open_store(stack)
             context = await self._assemble(store)
             stack.push_async_callback(context.limiter.close)
             stack.push_async_callback(context.audit.close)
@@ -115,19 +117,57 @@ class Broker:
             await running.context.acceptor.close()
             await running.context.acks.close()
         await running.stack.aclose()
-        self._stopped.set()
+        self._ending.set()
         log.info("broker_stopped")
 
+    def stop_soon(self) -> None:
+        """Let `run` stop and return."""
+        self._ending.set()
+
     async def run(self) -> None:
-        """Serve until somebody calls `stop`."""
+        """Serve until somebody stops it. `ExitWith` when the disk failed, or a part of the broker did."""
         if self._running is None:
             await self.start()
-        await self._stopped.wait()
+        await self._ending.wait()
+        await self.stop(drain=self._failure is None)
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: str, message: str) -> None:
+        """Half a broker helps nobody: what is accepted is on the disk, and the next start goes on."""
+        if self._failure is None:
+            self._failure = ExitWith(INTERNAL, error, message)
+            log.error("broker_failed", error=error, detail=message)
+        self._ending.set()
+
+    def _crashed(self, task: str, error: BaseException) -> None:
+        self._fail("internal_error", f"The {task} task failed: {error!r}; see the log.")
 
     def _alive(self) -> _Running:
         if self._running is None:
             raise RuntimeError("the broker is not running")
         return self._running
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        store = _store(self.settings, lambda error: self._fail("storage_broken", f"{error}."))
+        try:
+            await store.open()
+        except SchemaTooNew as error:
+            raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
+        except StorageError as error:
+            raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+        stack.push_async_callback(store.close)
+        if isinstance(store, SqliteStore):
+            await self._watch_for_restore(store, stack)
+        return store
+
+    async def _watch_for_restore(self, store: SqliteStore, stack: AsyncExitStack) -> None:
+        mark = HighWater(self.settings.data_dir / "high_water", store)
+        await mark.check()
+        tasks = TaskOwner(self._crashed)
+        tasks.start(mark.run(), "high_water")
+        stack.push_async_callback(mark.try_to_note)
+        stack.push_async_callback(tasks.stop)
 
     async def _assemble(self, store: Store) -> Context:
         settings, clock = self.settings, OffsetClock(self.clock)
@@ -147,6 +187,7 @@ class Broker:
             metrics=metrics,
             limits=settings.limits,
             broker_id=broker_id,
+            on_crash=self._crashed,
         )
         acks = _acknowledging(store, metrics)
         queues = Queues(store, hub, acks, clock, metrics, settings.limits, cluster.offer)
@@ -157,7 +198,7 @@ class Broker:
         acceptor = Acceptor(
             store, limiter, hub, cluster.wake, queues.kick, clock, metrics, mint, settings.inline_bytes
         )
-        presence = Presence(store, clock, metrics, settings.limits, broker_id)
+        presence = Presence(store, clock, metrics, settings.limits, broker_id, self._crashed)
         return Context(
             settings=settings,
             clock=clock,
@@ -169,7 +210,7 @@ class Broker:
             presence=presence,
             cluster=cluster,
             queues=queues,
-            jobs=Jobs(store, cluster, audit, clock, metrics),
+            jobs=Jobs(store, cluster, audit, clock, metrics, self._crashed),
             audit=audit,
             metrics=metrics,
             mint=mint,
@@ -192,7 +233,7 @@ class Broker:
         await server.start()
         stack.push_async_callback(server.stop)
         stack.push_async_callback(listener.close_all)
-        tasks = TaskOwner()
+        tasks = TaskOwner(self._crashed)
         tasks.start(listener.watch(), "slow_consumers")
         stack.push_async_callback(tasks.stop)
         shown = f"[{host}]" if ":" in host else host
@@ -259,32 +300,9 @@ def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
     stack.callback(lock.release)
 
 
-async def _open_store(settings: BrokerSettings, stack: AsyncExitStack) -> Store:
-    store = _store(settings)
-    try:
-        await store.open()
-    except SchemaTooNew as error:
-        raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
-    except StorageError as error:
-        raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
-    stack.push_async_callback(store.close)
-    if isinstance(store, SqliteStore):
-        await _watch_for_restore(store, settings.data_dir, stack)
-    return store
-
-
-async def _watch_for_restore(store: SqliteStore, data_dir: Path, stack: AsyncExitStack) -> None:
-    mark = HighWater(data_dir / "high_water", store)
-    await mark.check()
-    tasks = TaskOwner()
-    tasks.start(mark.run(), "high_water")
-    stack.push_async_callback(mark.note)
-    stack.push_async_callback(tasks.stop)
-
-
-def _store(settings: BrokerSettings) -> Store:
+def _store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
     if settings.database_url is None:
-        return SqliteStore(settings.data_dir / "broker.db")
+        return SqliteStore(settings.data_dir / "broker.db", on_failure)
     # Imported here: an embedded broker has no use for it.
     from claudemesh.broker.store.postgres import PostgresStore
 

@@ -27,7 +27,7 @@ from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import OffsetClock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("broker.cluster")
 
@@ -64,6 +64,7 @@ class Cluster:
         metrics: BrokerMetrics,
         limits: Limits,
         broker_id: str,
+        on_crash: OnCrash,
     ) -> None:
         self._shared = shared
         self._hub = hub
@@ -76,7 +77,7 @@ class Cluster:
         self._flushing = False
         self._signals: Batcher[str, None] = Batcher(self._send)
         self._newest: deque[tuple[float, int]] = deque()
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(on_crash)
         # Told of queues in which there is something, and of each sweep.
         self.on_queue: Callable[[str, str], None] = lambda mesh_id, queue: None
         self.on_sweep: Callable[[], Awaitable[None]] = _nothing

@@ -49,10 +49,14 @@ class HighWater:
         """Follow until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_S)
-            try:
-                await self.note()
-            except (StorageError, OSError) as error:
-                log.warning("high_water_not_noted", error=str(error))
+            await self.try_to_note()
+
+    async def try_to_note(self) -> None:
+        """Write the mark if that is possible; one that is behind forgets nothing."""
+        try:
+            await self.note()
+        except (StorageError, OSError) as error:
+            log.warning("high_water_not_noted", error=str(error))
 
 
 def _read(path: Path) -> int:

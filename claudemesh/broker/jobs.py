@@ -18,7 +18,7 @@ from claudemesh.protocol import CloseCode
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("broker.jobs")
 
@@ -53,7 +53,13 @@ class Jobs:
     """Runs each job when it is due, one at a time, and on demand."""
 
     def __init__(
-        self, store: Store, cluster: Cluster, audit: Audit, clock: Clock, metrics: BrokerMetrics
+        self,
+        store: Store,
+        cluster: Cluster,
+        audit: Audit,
+        clock: Clock,
+        metrics: BrokerMetrics,
+        on_crash: OnCrash,
     ) -> None:
         self._store = store
         self._cluster = cluster
@@ -61,7 +67,7 @@ class Jobs:
         self._clock = clock
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(on_crash)
         self._started_wall_ms = clock.wall_ms()
         self._started_s = clock.monotonic()
         self._jobs = {

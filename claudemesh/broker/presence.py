@@ -14,7 +14,7 @@ from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("broker.presence")
 
@@ -72,7 +72,13 @@ class Presence:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, metrics: BrokerMetrics, limits: Limits, broker_id: str
+        self,
+        store: Store,
+        clock: Clock,
+        metrics: BrokerMetrics,
+        limits: Limits,
+        broker_id: str,
+        on_crash: OnCrash,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -80,7 +86,7 @@ class Presence:
         self._limits = limits
         self._broker_id = broker_id
         self._batcher: Batcher[Arrival | Departure, None] = Batcher(self._commit)
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(on_crash)
 
     async def start(self) -> None:
         """Forget what an earlier run of this broker left behind, and begin renewing."""

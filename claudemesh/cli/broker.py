@@ -78,11 +78,9 @@ async def _serve(settings: Any) -> None:
     from claudemesh.broker.app import Broker
 
     running = Broker(settings)
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, running.stop_soon)
     await running.start()
     place = settings.data_dir if settings.database_url is None else "Postgres"
     output.note(f"broker at {running.url}, data in {place}")
-    await stop.wait()
-    await running.stop()
+    await running.run()

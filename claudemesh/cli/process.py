@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,9 +21,13 @@ from claudemesh.client.membership import create_mesh
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
-from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import read_private
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
+from claudemesh.runtime.services import TaskOwner
+
+if TYPE_CHECKING:
+    from claudemesh.broker.app import Broker
 
 log = get_logger("daemon")
 
@@ -48,18 +53,25 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
 
 async def _run(slug: str, with_broker: bool, name: str | None) -> int:
     async with AsyncExitStack() as stack:
-        if with_broker:
-            await _start_broker(slug, name, stack)
+        broker = await _start_broker(slug, name, stack) if with_broker else None
         paths = DaemonPaths(home(), slug)
         settings = load_settings(paths.config)
         set_level(settings.log_level)
         daemon = Daemon(paths, settings)
         await daemon.start()
         daemon.core.with_broker = with_broker
+        if broker is not None:
+            tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))
+            tasks.start(broker.run(), "broker")
+            stack.push_async_callback(tasks.stop)
         return await daemon.run()
 
 
-async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> None:
+def _ending(error: BaseException) -> ExitWith:
+    return error if isinstance(error, ExitWith) else ExitWith(INTERNAL, "internal_error", repr(error))
+
+
+async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> Broker:
     """Run the embedded broker in this process, where the membership expects it."""
     import asyncio
 
@@ -76,6 +88,7 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> N
         client = BrokerClient(broker.url)
         await asyncio.to_thread(create_mesh, client, broker.admin_token, slug, name or own_name())
         log.info("mesh_created", mesh=slug)
+    return broker
 
 
 def _listen_of(membership: Path) -> str:

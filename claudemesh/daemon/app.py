@@ -44,8 +44,8 @@ from claudemesh.protocol.features import REQUIRED, Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
-from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
@@ -112,7 +112,7 @@ class Daemon:
         self._settings = core.settings = self._disk.settings = settings
         self._disk.look()
         self._hooks.manifest = manifest
-        self._link.backoff = self._drain.backoff = _backoff(settings)
+        self._link.backoff = self._drain.backoff = settings.backoff
         set_level(settings.log_level)
         core.config_loaded_ms = self._clock.wall_ms()
         core.config_error = None
@@ -121,7 +121,7 @@ class Daemon:
 
     def stop_soon(self) -> None:
         """End orderly: accept nothing more, let what is in flight be answered, exit 0."""
-        self._end(None)
+        self.end(None)
 
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
@@ -141,8 +141,8 @@ class Daemon:
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
         self._directory = load_directory(self._paths.peers)
-        self._outbox_store = await open_outbox(self._paths.outbox_db, self._stack)
-        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._stack)
+        self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
+        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._storage_failed, self._stack)
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
@@ -164,7 +164,7 @@ class Daemon:
         self._link = Link(
             membership,
             identity,
-            _backoff(settings),
+            settings.backoff,
             handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
@@ -193,9 +193,9 @@ class Daemon:
             self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
         )
         self._disk.look()
-        self._drain = Drain(store, self._link, clock, _backoff(self._settings), self._settled)
+        self._drain = Drain(store, self._link, clock, self._settings.backoff, self._settled)
         known = load_epoch(self._paths.broker_features)
-        self._reoffer = Reoffer(store.done, self._link, _backoff(self._settings), known, self._note_broker)
+        self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
             sealer,
@@ -280,7 +280,7 @@ class Daemon:
             if ending.code == CONFIGURATION:
                 reason = {"kind": ending.error, "detail": ending.message}
                 self._bus.publish([BusEvent("feature_negotiation_failed", reason)])
-            self._end(ending)
+            self.end(ending)
 
     # What comes over the link. None of these waits.
 
@@ -290,7 +290,7 @@ class Daemon:
         try:
             self._housekeeping.broker_reached(features, opened.hello.server_time)
         except ExitWith as ending:
-            self._end(ending)
+            self.end(ending)
             return
         self.core.clock_offset_ms = self._clock.wall_ms() - opened.hello.server_time
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
@@ -382,17 +382,12 @@ class Daemon:
         return problems
 
     def _crashed(self, task: str, error: BaseException) -> None:
-        self._end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))
+        self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))
 
-    def _end(self, ending: ExitWith | None) -> None:
+    def _storage_failed(self, error: StorageError) -> None:
+        self.end(ExitWith(INTERNAL, "storage_broken", f"{error}."))
+
+    def end(self, ending: ExitWith | None) -> None:
+        """End orderly, for this reason if there is one; the first one counts."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(ending)
-
-
-def _backoff(settings: DaemonSettings) -> Backoff:
-    return Backoff(
-        settings.initial_backoff_ms / 1000,
-        settings.max_backoff_ms / 1000,
-        settings.backoff_multiplier,
-        settings.backoff_jitter_pct / 100,
-    )

@@ -15,6 +15,7 @@ from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.sqlite import OnFailure
 
 
 def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
@@ -60,10 +61,10 @@ def load_epoch(path: Path) -> str | None:
     return epoch if isinstance(epoch, str) else None
 
 
-async def open_outbox(path: Path, stack: AsyncExitStack) -> OutboxStore:
+async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
     """Open outbox.db. `ExitWith` 78 when it is damaged: unsent messages are never thrown away."""
     try:
-        store = await OutboxStore.open(path)
+        store = await OutboxStore.open(path, on_failure)
     except StorageCorrupt as error:
         raise ExitWith(
             CONFIGURATION,
@@ -77,10 +78,10 @@ async def open_outbox(path: Path, stack: AsyncExitStack) -> OutboxStore:
     return store
 
 
-async def open_inbox(path: Path, clock: Clock, stack: AsyncExitStack) -> InboxStore:
+async def open_inbox(path: Path, clock: Clock, on_failure: OnFailure, stack: AsyncExitStack) -> InboxStore:
     """Open inbox.db; a damaged one is moved aside and begun anew."""
     try:
-        store = await InboxStore.open(path, clock)
+        store = await InboxStore.open(path, clock, on_failure)
     except StorageError as error:
         raise _cannot_open(path, error) from error
     stack.push_async_callback(store.close)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from claudemesh.protocol.features import OPTIONAL, REQUIRED
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_own
 
@@ -43,6 +44,16 @@ class DaemonSettings:
     features_require: tuple[str, ...] = ()
     features_optional: tuple[str, ...] = OPTIONAL
     prometheus_enabled: bool = True
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long to wait before the next attempt to reach the broker, or to send a row."""
+        return Backoff(
+            self.initial_backoff_ms / 1000,
+            self.max_backoff_ms / 1000,
+            self.backoff_multiplier,
+            self.backoff_jitter_pct / 100,
+        )
 
 
 class Rule(Protocol):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
 
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("services")
+
+
+OnCrash: TypeAlias = Callable[[str, BaseException], None]
 
 
 class TaskOwner:
@@ -17,7 +20,7 @@ class TaskOwner:
     `on_crash` hears of an exception that nobody awaits; without one it is logged.
     """
 
-    def __init__(self, on_crash: Callable[[str, BaseException], None] | None = None) -> None:
+    def __init__(self, on_crash: OnCrash | None = None) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_crash = on_crash
 

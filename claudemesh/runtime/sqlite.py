@@ -11,15 +11,16 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import aiosqlite
 
 from claudemesh.runtime.errors import (
     StorageBroken,
     StorageCorrupt,
+    StorageError,
     StorageFull,
     StorageUnavailable,
 )
@@ -37,29 +38,45 @@ _FULL = 2  # PRAGMA synchronous: 2 is FULL
 _PRIMARY_CODE = 0xFF
 
 
-class Database:
-    """A SQLite file that this process alone uses. `StorageBroken` after the disk has failed it once."""
+OnFailure: TypeAlias = Callable[[StorageError], None]
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path, version: int) -> None:
+
+class Database:
+    """A SQLite file that this process alone uses.
+
+    Once the disk has failed it, or a page was found damaged, nothing is tried any more: everything
+    raises that first `StorageBroken` or `StorageCorrupt`, and `on_failure` has heard of it.
+    """
+
+    def __init__(
+        self, connection: aiosqlite.Connection, path: Path, version: int, on_failure: OnFailure | None = None
+    ) -> None:
         self._connection = connection
+        self._on_failure = on_failure
+        self._failure: StorageError | None = None
         self.path = path
         self.schema_version = version
-        self._broken: StorageBroken | None = None
 
     @classmethod
-    async def open(cls, path: Path, migrations: Sequence[Migration]) -> Database:
+    async def open(
+        cls, path: Path, migrations: Sequence[Migration], on_failure: OnFailure | None = None
+    ) -> Database:
         """Open or create the file (0600), check that it is durable and healthy, and migrate it.
 
         Raises `StorageCorrupt`, `SchemaTooNew`, or `StorageUnavailable` with what to do.
         """
         _create_private(path)
+        suspect = _suspect(path)
         connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
         try:
-            version = await _on_thread(connection, lambda raw: _prepare(raw, migrations))
+            version = await _on_thread(
+                connection, lambda raw: _prepare(raw, migrations, whole=suspect.exists())
+            )
         except BaseException:
             await connection.close()
             raise
-        return cls(connection, path, version)
+        suspect.unlink(missing_ok=True)
+        return cls(connection, path, version, on_failure)
 
     async def close(self) -> None:
         """Close the file after everything that was queued before."""
@@ -78,13 +95,28 @@ class Database:
         return await self._guarded(lambda raw: _transact(raw, function))
 
     async def _guarded(self, function: Callable[[sqlite3.Connection], R]) -> R:
-        if self._broken is not None:
-            raise self._broken
+        if self._failure is not None:
+            raise self._failure
         try:
             return await _on_thread(self._connection, function)
-        except StorageBroken as error:
-            self._broken = error
+        except (StorageBroken, StorageCorrupt) as error:
+            self._fail(error)
             raise
+
+    def _fail(self, error: StorageError) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        if isinstance(error, StorageCorrupt):
+            # The next start looks at every page, however many there are.
+            with suppress(OSError):
+                _suspect(self.path).touch(0o600)
+        if self._on_failure is not None:
+            self._on_failure(error)
+
+
+def _suspect(path: Path) -> Path:
+    return path.with_name(f"{path.name}.suspect")
 
 
 async def _on_thread(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], R]) -> R:
@@ -131,7 +163,7 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
+def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration], *, whole: bool) -> int:
     mode = _write_ahead(raw)
     raw.execute("PRAGMA synchronous = FULL")
     if sys.platform == "darwin":
@@ -143,7 +175,7 @@ def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration]) -> int:
             "the file system cannot hold a write-ahead log: keep the data on a local disk"
         )
     pages = raw.execute("PRAGMA page_count").fetchone()[0]
-    if pages <= _CHECKED_PAGES:
+    if whole or pages <= _CHECKED_PAGES:
         verdict = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StorageCorrupt(f"the database is damaged: {verdict}")

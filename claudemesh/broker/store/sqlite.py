@@ -38,7 +38,7 @@ from claudemesh.broker.store.joining import insert_member, join_member, read_mem
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
-from claudemesh.runtime.sqlite import Database
+from claudemesh.runtime.sqlite import Database, OnFailure
 
 _Q = queries()
 
@@ -46,8 +46,9 @@ _Q = queries()
 class SqliteStore:
     """The `Store` of an embedded broker."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_failure: OnFailure | None = None) -> None:
         self._path = path
+        self._on_failure = on_failure
         self._database: Database | None = None
 
     @property
@@ -61,7 +62,7 @@ class SqliteStore:
     async def open(self) -> None:
         """Open or create the file and bring it up to date."""
         migrations = load_migrations("claudemesh.broker.store.sql.sqlite.migrations")
-        self._database = await Database.open(self._path, migrations)
+        self._database = await Database.open(self._path, migrations, self._on_failure)
 
     async def close(self) -> None:
         """Close the file."""

@@ -25,7 +25,7 @@ from claudemesh.runtime.files import sync_dir
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
-from claudemesh.runtime.sqlite import Database
+from claudemesh.runtime.sqlite import Database, OnFailure
 
 log = get_logger("inbox")
 
@@ -65,16 +65,16 @@ class InboxStore:
         self.jobs = HookJobs(database)
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock) -> InboxStore:
+    async def open(cls, path: Path, clock: Clock, on_failure: OnFailure | None = None) -> InboxStore:
         """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
         still at the broker or were read, and a daemon that cannot receive helps nobody."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         try:
-            return cls(await Database.open(path, migrations))
+            return cls(await Database.open(path, migrations, on_failure))
         except StorageCorrupt as error:
             moved = _move_aside(path, clock.wall_ms())
             log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
-            return cls(await Database.open(path, migrations))
+            return cls(await Database.open(path, migrations, on_failure))
 
     async def close(self) -> None:
         """Close the file."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from claudemesh.daemon.outbox.states import Answer, Status
@@ -72,7 +72,7 @@ class Drain:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._next_due: int | None = None
-        self._stopping = False
+        self._stopping = self._over = False
         # The last commit found the disk full.
         self.disk_full = False
 
@@ -82,10 +82,12 @@ class Drain:
         return len(self._inflight)
 
     def submit(self, submission: Submission) -> asyncio.Future[Answer]:
-        """Queue a send for the next turn; `Overloaded` when 8192 wait already.
+        """Queue a send for the next turn; `Overloaded` when 8192 wait already, `StorageBroken` at the end.
 
         Cancelling the future does not take the send back: it may be in a commit already.
         """
+        if self._over:
+            raise StorageBroken("nothing more is written")
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -114,19 +116,26 @@ class Drain:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            self._wake.clear()
-            count = min(len(self._waiting), MAX_BATCH)
-            await self._turn([self._waiting.popleft() for _ in range(count)])
-            if not (self._inflight or self._results or self._waiting):
-                self._idle.set()
-            if not self._wake.is_set() and not self._waiting:
-                await self._rest()
+        """Work until cancelled, or until the disk fails."""
+        try:
+            while True:
+                self._wake.clear()
+                count = min(len(self._waiting), MAX_BATCH)
+                await self._turn([self._waiting.popleft() for _ in range(count)])
+                if not (self._inflight or self._results or self._waiting):
+                    self._idle.set()
+                if not self._wake.is_set() and not self._waiting:
+                    await self._rest()
+        finally:
+            self._over = True
+            _fail(self._waiting, StorageBroken("nothing more is written"))
+            self._idle.set()
 
     async def finish(self, timeout_s: float) -> None:
         """Claim nothing more and let what is in flight be answered and written, for so long at most."""
         self._stopping = True
+        if self._over:
+            return
         self._idle.clear()
         self._wake.set()
         try:
@@ -251,7 +260,7 @@ def _answer(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
             future.set_result(answer)
 
 
-def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:
+def _fail(batch: Iterable[_Waiting], error: BaseException) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(error)

@@ -20,7 +20,7 @@ from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_kno
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
-from claudemesh.runtime.sqlite import Database
+from claudemesh.runtime.sqlite import Database, OnFailure
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 _CHAIN_LIMIT = 100
@@ -97,9 +97,10 @@ class OutboxStore:
         self.queued_bytes = 0
 
     @classmethod
-    async def open(cls, path: Path) -> OutboxStore:
+    async def open(cls, path: Path, on_failure: OnFailure | None = None) -> OutboxStore:
         """Open or create outbox.db. Raises `StorageCorrupt` when it is damaged: never replaced silently."""
-        return cls(await Database.open(path, load_migrations("claudemesh.daemon.sql.outbox")))
+        migrations = load_migrations("claudemesh.daemon.sql.outbox")
+        return cls(await Database.open(path, migrations, on_failure))
 
     async def close(self) -> None:
         """Close the file."""
