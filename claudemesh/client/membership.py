@@ -23,6 +23,7 @@ from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.signing import audience_of, sign_join
 from claudemesh.runtime.files import make_private_dir, read_private, write_atomic
+from claudemesh.runtime.hardening import protect_memory
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
@@ -72,6 +73,7 @@ def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
     """Sign an invite with this host's key; returns it and its link."""
+    protect_memory()
     folder = home() / "daemon" / slug
     membership = orjson.loads(read_private(folder / "membership.json"))
     invite = sign_invite(
@@ -98,6 +100,7 @@ def _folder(slug: str) -> Path:
 
 
 def _identity(folder: Path) -> Identity:
+    protect_memory()
     path = folder / "keypair.json"
     if path.exists():
         return Identity.from_json(orjson.loads(read_private(path)))
