@@ -30,6 +30,9 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 
+-- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
+
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
