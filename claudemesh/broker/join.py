@@ -27,17 +27,26 @@ from claudemesh.protocol import (
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.ids import KEY_ID
 from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.exits import ExitWith
 
 _RANK = {"member": 0, "admin": 1, "owner": 2}
 _REFUSALS = {
-    "invite_expired": "the invite has expired: ask for a new one",
     "invite_exhausted": "the invite has been used up: ask for a new one",
     "invite_revoked": "the invite was revoked: ask for a new one",
     "not_authorized": "the inviter may not invite to this mesh",
     "name_taken": "another member has this name: choose one with --name",
     "key_taken": "one of these keys belongs to another member already: join with new keys",
 }
+
+
+def expired(invite: Invite, now_ms: int) -> ProtocolError:
+    """Return the error for an invite past its time. It tells the broker's time: that may be the fault."""
+    text = (
+        f"the invite expired at {iso_ms(invite.expires_at_ms)}, and this broker's clock shows "
+        f"{iso_ms(now_ms)}: ask for a new one, or have the broker's clock set right"
+    )
+    return ProtocolError("invite_expired", text)
 
 
 def refusal(error: str) -> ProtocolError:
@@ -60,8 +69,9 @@ class Joining:
         invite = _verified_invite(body)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
-        if invite.expires_at_ms <= self._context.clock.wall_ms():
-            raise refusal("invite_expired")
+        now_ms = self._context.clock.wall_ms()
+        if invite.expires_at_ms <= now_ms:
+            raise expired(invite, now_ms)
         created = await self._context.store.invite_register(_row_of(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
@@ -100,8 +110,11 @@ class Joining:
         self._check_possession(member, possession)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
-        outcome = await context.store.join(_row_of(invite), member, context.clock.wall_ms())
+        now_ms = context.clock.wall_ms()
+        outcome = await context.store.join(_row_of(invite), member, now_ms)
         if not isinstance(outcome, Joined):
+            if outcome.error == "invite_expired":
+                raise expired(invite, now_ms)
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
 

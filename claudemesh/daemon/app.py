@@ -156,7 +156,9 @@ class Daemon:
         self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
         self._lived.at_least(await self._outbox_store.newest_stamp())
         self._clocks = OutboxClocks(self._clock, self._lived, BrokerTime(self._clock))
-        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._storage_failed, self._stack)
+        self._inbox = await open_inbox(
+            self._paths.inbox_db, self._clock, self._lived, self._storage_failed, self._stack
+        )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)

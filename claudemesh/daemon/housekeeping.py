@@ -96,13 +96,15 @@ class Housekeeping:
                 return
 
     async def tidy(self) -> None:
-        """Drop payloads of rows done three days ago, and messages past their retention."""
-        now_ms = self._clocks.now().wall_ms
+        """Drop payloads of rows done three days ago, and messages that were kept for their retention.
+
+        Both go by the time that this host has lived through.
+        """
+        now_ms = self._clocks.now().lived_ms
         while await self._outbox.drop_payloads(now_ms - DONE_PAYLOAD_MS, _BATCH) == _BATCH:
             pass
-        before_ms = now_ms - self._settings.inbox_retention_days * _DAY_MS
-        forget_ms = now_ms - self._dedupe_days * _DAY_MS
-        while await self._inbox.prune(before_ms, now_ms, forget_ms, _BATCH) == _BATCH:
+        kept_ms = self._settings.inbox_retention_days * _DAY_MS
+        while await self._inbox.prune(kept_ms, self._dedupe_days * _DAY_MS, _BATCH) == _BATCH:
             pass
 
 

@@ -122,10 +122,12 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
     return store
 
 
-async def open_inbox(path: Path, clock: Clock, on_failure: OnFailure, stack: AsyncExitStack) -> InboxStore:
+async def open_inbox(
+    path: Path, clock: Clock, lived: LivedClock, on_failure: OnFailure, stack: AsyncExitStack
+) -> InboxStore:
     """Open inbox.db; a damaged one is moved aside and begun anew."""
     try:
-        store = await InboxStore.open(path, clock, on_failure)
+        store = await InboxStore.open(path, clock, on_failure, lived)
     except StorageError as error:
         raise _cannot_open(path, error) from error
     stack.push_async_callback(store.close)

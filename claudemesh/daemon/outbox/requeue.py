@@ -121,9 +121,7 @@ class Requeue:
         if not status.get("known"):
             return None
         broker_message_id, history_id = status["broker_message_id"], status["history_id"]
-        await self._store.found_at_broker(
-            row["id"], broker_message_id, history_id, self._clocks.now().wall_ms
-        )
+        await self._store.found_at_broker(row["id"], broker_message_id, history_id, self._clocks.now())
         return Answer(
             200,
             {

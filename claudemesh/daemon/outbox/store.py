@@ -102,6 +102,7 @@ class OutboxStore:
 
         def work(raw: sqlite3.Connection) -> int:
             raw.execute(_Q["stamp_unstamped"], (now_ms,))
+            raw.execute(_Q["stamp_undated"], (now_ms,))
             count = raw.execute(_Q["recover_inflight"]).rowcount
             raw.execute(_Q["clamp_waits"], (now_ms + longest_wait_ms,))
             return count
@@ -133,7 +134,7 @@ class OutboxStore:
         return await self._write(work)
 
     async def drop_payloads(self, before_ms: int, limit: int) -> int:
-        """Drop the payload of done rows older than a moment; id, fingerprint and broker ids stay."""
+        """Drop the payload of rows done before a lived time; id, fingerprint and broker ids stay."""
         return await self._db.transaction(
             lambda raw: raw.execute(_Q["drop_payloads"], (before_ms, limit)).rowcount
         )
@@ -232,15 +233,13 @@ class OutboxStore:
 
         return await self._write(work)
 
-    async def found_at_broker(
-        self, row_id: str, broker_message_id: str, history_id: int, now_ms: int
-    ) -> None:
+    async def found_at_broker(self, row_id: str, broker_message_id: str, history_id: int, now: Now) -> None:
         """The broker has this message after all: dead or pending becomes done by the legal steps."""
 
         def work(raw: sqlite3.Connection) -> tuple[None, Totals]:
             row = get_row(raw, row_id)
             raw.execute(_Q["claim"], (None, row_id))
-            values = (broker_message_id, history_id, now_ms, row_id)
+            values = (broker_message_id, history_id, now.wall_ms, now.lived_ms, row_id)
             if not raw.execute(_Q["found_at_broker"], values).rowcount or row is None:
                 return None, Totals()
             return None, _gone(Status(row["status"]), row["payload"])

@@ -123,7 +123,10 @@ def settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now: Now)
     by_status: dict[Status, list[Settlement]] = {Status.DONE: [], Status.DEAD: [], Status.PENDING: []}
     for settlement in settlements:
         by_status[settlement.status].append(settlement)
-    done = [(s.broker_message_id, s.history_id, now.wall_ms, s.row.id) for s in by_status[Status.DONE]]
+    done = [
+        (s.broker_message_id, s.history_id, now.wall_ms, now.lived_ms, s.row.id)
+        for s in by_status[Status.DONE]
+    ]
     dead = [(s.error, s.row.id) for s in by_status[Status.DEAD]]
     retry = [(s.error, s.due_lived_ms, s.row.id) for s in by_status[Status.PENDING]]
     counts = [

@@ -26,7 +26,8 @@ WHERE id = ? AND status = 'pending';
 UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pending';
 
 -- settle_done: inflight to done, with the broker's ids.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
+  last_error = NULL
 WHERE id = ? AND status = 'inflight';
 
 -- settle_dead: inflight to dead, with the reason.
@@ -40,11 +41,17 @@ WHERE id = ? AND status = 'inflight';
 SELECT due_lived_ms FROM outbox INDEXED BY outbox_waiting
 WHERE status = 'pending' AND due_lived_ms > 0 ORDER BY due_lived_ms LIMIT 1;
 
--- newest_stamp: the lived time of the newest row; it never decreases from row to row.
-SELECT lived_ms FROM outbox ORDER BY rowid DESC LIMIT 1;
+-- newest_stamp: the newest lived time in the file. The stamps of acceptance never decrease from row to row.
+SELECT max(stamp) FROM (
+  SELECT * FROM (SELECT lived_ms AS stamp FROM outbox ORDER BY rowid DESC LIMIT 1)
+  UNION ALL
+  SELECT max(done_lived_ms) FROM outbox WHERE status = 'done' AND payload <> x'');
 
 -- stamp_unstamped: rows of a schema without lived time are as old as the upgrade.
 UPDATE outbox SET lived_ms = ? WHERE status IN ('pending', 'inflight') AND lived_ms IS NULL;
+
+-- stamp_undated: sends that were done under a schema without lived time were done at the upgrade.
+UPDATE outbox SET done_lived_ms = ? WHERE status = 'done' AND payload <> x'' AND done_lived_ms IS NULL;
 
 -- recover_inflight: what was in flight when the process died is unknown, so it is tried again.
 UPDATE outbox SET status = 'pending', attempts = attempts + 1, due_lived_ms = 0, last_error = 'interrupted'
@@ -78,12 +85,14 @@ UPDATE outbox SET status = 'aborted', aborted_at = ?, aborted_by = ?, superseded
 WHERE id = ? AND status IN ('dead', 'pending');
 
 -- found_at_broker: a dead row that the broker turned out to have becomes done.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
+  last_error = NULL
 WHERE id = ? AND status IN ('dead', 'inflight');
 
--- drop_payloads: done rows keep their payload for three days only.
+-- drop_payloads: done rows keep their payload for three days of lived time.
 UPDATE outbox SET payload = x'' WHERE rowid IN (
-  SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND delivered_at < ? ORDER BY delivered_at LIMIT ?);
+  SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND done_lived_ms < ?
+  ORDER BY done_lived_ms LIMIT ?);
 
 -- done_payloads: sends that are done and can be offered again, oldest first.
 SELECT rowid, id, payload, broker_message_id FROM outbox

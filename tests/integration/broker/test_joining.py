@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from claudemesh.runtime.clock import iso_ms
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
 from tests.support.wspeer import Frame, Peer, http_request, invite_fields, make_identity, make_invite
@@ -62,7 +63,7 @@ async def test_fifty_race_for_one_use() -> None:
 
 
 async def test_an_expired_invite_is_refused() -> None:
-    """The broker's clock decides."""
+    """The broker's clock decides, and the refusal tells what it shows."""
     clock = ManualClock()
     async with running_broker(clock=clock) as broker:
         ada = await create_mesh(broker)
@@ -71,6 +72,8 @@ async def test_an_expired_invite_is_refused() -> None:
         registered = await http_request(broker.url, "POST", "/v1/invites", {"invite": late})
     assert (status, body["error"]) == (410, "invite_expired")
     assert (registered[0], registered[1]["error"]) == (410, "invite_expired")
+    for answer in (body, registered[1]):
+        assert iso_ms(clock.wall_ms()) in answer["message"]
 
 
 async def test_a_revoked_invite_is_refused() -> None:
