@@ -51,7 +51,7 @@ async def sweep_messages(pools: Pools, now_ms: int, after: int) -> Swept:
         young = newest[3] >= now_ms - min(kept_ms.values(), default=0)
         return Swept(len(going), None if young or len(rows) < _BATCH else newest[0])
 
-    return await pools.transaction(work)
+    return await pools.transaction(work, patient=True)
 
 
 async def sweep_dedupe(pools: Pools, now_ms: int) -> int:
@@ -63,7 +63,7 @@ async def sweep_dedupe(pools: Pools, now_ms: int) -> int:
         count: int = await connection.fetchval(_Q["forget_ids"], now_ms, _BATCH)
         return count
 
-    return await pools.transaction(work)
+    return await pools.transaction(work, patient=True)
 
 
 async def reap_ephemeral(pools: Pools, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]:
