@@ -323,6 +323,19 @@ WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
                           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
   ELSE true END;
 
+-- session_settings: settings of this session, by name.
+SELECT set_config(s.name, s.value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value);
+
+-- session_durable: acknowledged means on the disk, whatever the server's default; a stronger setting stays.
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+
+-- session_process: the server process of this session.
+SELECT pg_backend_pid();
+
+-- transaction_patience: time limits of this transaction alone.
+SELECT set_config(s.name, $1, true)
+FROM unnest('{statement_timeout,idle_in_transaction_session_timeout}'::text[]) AS s (name);
+
 -- ping: whether anybody answers.
 SELECT 1;
 
