@@ -145,10 +145,15 @@ class InboxItem(Struct):
 
 
 class InboxPage(Struct):
-    """Messages received; `next` goes into `after`."""
+    """Messages received; `next` goes into `after`.
+
+    `reset` is true when `after` lies past the end of this inbox, which was begun anew or restored: the page
+    begins with the oldest message then.
+    """
 
     items: list[InboxItem]
     next: str | None
+    reset: bool | UnsetType = UNSET
 
 
 class Marked(Struct):

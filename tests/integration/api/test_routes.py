@@ -72,6 +72,16 @@ async def test_the_newest_messages_come_first_if_asked_for(tmp_path: Path) -> No
         assert (refused.status, refused.error) == (400, "invalid_parameter")
 
 
+async def test_a_cursor_past_the_end_of_the_inbox_begins_with_the_oldest_message(tmp_path: Path) -> None:
+    """It comes from an inbox that was begun anew or restored; the answer says so."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("one", "two")
+        past = (await daemon.ask("GET", "/v1/inbox?after=300&limit=1")).json
+        assert ([item["body"] for item in past["items"]], past["next"], past["reset"]) == (["one"], "1", True)
+        assert (await daemon.ask("GET", "/v1/inbox?after=2")).json == {"items": [], "next": None}
+        assert "reset" not in (await daemon.ask("GET", "/v1/inbox?after=300&order=desc")).json
+
+
 async def test_a_message_is_found_by_its_seq_or_any_of_its_ids(tmp_path: Path) -> None:
     """Of two that their senders called alike, the newer one."""
     async with served(tmp_path) as daemon:
