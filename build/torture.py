@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import random
 import shlex
+import signal
 import sys
 
 from tortures.checks import check
@@ -80,12 +81,15 @@ def main() -> int:
         return 0
     try:
         return asyncio.run(_run(options, shape, faults, say))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         say("interrupted: everything is stopped and removed")
         return 130
 
 
 async def _run(options: argparse.Namespace, shape: Shape, faults: tuple[Fault, ...], say: Say) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     cluster = Cluster(shape, sorted({fault.kind for fault in faults}))
     keep = True
     try:

@@ -30,8 +30,10 @@ class Kind:
     roles: tuple[str, ...]
     length_s: tuple[float, float]
     summary: str
-    # A queue message may reach two workers when the fault hits while it is between them.
+    # A worker that is struck by a graceful fault leaves nothing behind: its queue messages reach nobody else.
     graceful: bool = False
+    # It fails writes of a process's own data.
+    of_disk: bool = False
 
 
 KINDS: Final = {
@@ -46,8 +48,8 @@ KINDS: Final = {
         Kind(
             "lost_result", (LINK,), (0.0, 10.0), "send results vanish on a link that lives on", graceful=True
         ),
-        Kind("disk_full", (DAEMON, BROKER), (2.0, 8.0), "no space left on the file system of the data"),
-        Kind("eio", (DAEMON, BROKER), (1.0, 3.0), "writes and fsyncs of a database fail with EIO"),
+        Kind("disk_full", (DAEMON, BROKER), (2.0, 8.0), "no space left where the data is", of_disk=True),
+        Kind("eio", (DAEMON, BROKER), (1.0, 3.0), "writes and fsyncs of a database fail", of_disk=True),
         Kind("emfile", (DAEMON, BROKER), (2.0, 8.0), "no further descriptor can be opened"),
         Kind("clock", (DAEMON, BROKER), (3.0, 10.0), "the wall clock jumps, and later jumps back"),
         Kind("restore", (BROKERS,), (3.0, 10.0), "the broker's data is replaced by an older copy"),
@@ -114,7 +116,9 @@ def _rounds(chance: random.Random, names: Sequence[str]) -> Iterator[str]:
 
 
 def _targets(kind: Kind, shape: Shape) -> list[str]:
-    return [target for role in kind.roles for target in shape.targets(role)]
+    # A broker on Postgres keeps no data of its own that a disk could fail.
+    roles = [role for role in kind.roles if not (role == BROKER and kind.of_disk and shape.postgres)]
+    return [target for role in roles for target in shape.targets(role)]
 
 
 def _conflicts(target: str, shape: Shape) -> tuple[str, ...]:

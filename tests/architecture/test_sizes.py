@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
-SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").glob("*.py")])
+SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob("*.py")])
 
 
 def bodies(source: str) -> Iterator[tuple[str, int]]:
