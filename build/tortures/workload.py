@@ -19,6 +19,8 @@ TOPIC_NAME: Final = "news"
 QUEUE_NAME: Final = "work"
 _NOWHERE: Final = "nowhere"
 _PACE_S: Final = (0.1, 0.5)
+_BURST: Final = 40
+_BURST_EVERY_S: Final = (2.0, 5.0)
 _RETRY_S: Final = (0.1, 0.6)
 _PAGE: Final = 200
 _FINAL: Final = frozenset({400, 401, 403, 404, 405, 409, 413, 415, 422})
@@ -33,11 +35,12 @@ class Stream:
     sender: str
     kind: str
     destination: str
+    line: str = ""
 
     @property
     def name(self) -> str:
         """Its name, and the first part of its messages' ids."""
-        return f"{self.sender}-{self.kind}-{self.destination}"
+        return "-".join(part for part in (self.sender, self.kind, self.destination, self.line) if part)
 
 
 class Workload:
@@ -80,6 +83,7 @@ class Workload:
             peer = names[(number + 1) % len(names)]
             for kind, destination in ((DM, peer), (TOPIC, TOPIC_NAME), (QUEUE, QUEUE_NAME)):
                 self._callers.append(asyncio.ensure_future(self._call(Stream(name, kind, destination))))
+            self._callers.append(asyncio.ensure_future(self._burst(name)))
             self._readers.append(asyncio.ensure_future(self._follow(name)))
         self._callers.append(asyncio.ensure_future(self._provoke(names[0])))
         # The first daemon's messages are acknowledged one by one, the others' never.
@@ -123,6 +127,19 @@ class Workload:
                 # A caller that has lost the answer asks again after it was given.
                 await self._send(send, body, "", chance)
             await self._pause(chance.uniform(*_PACE_S))
+
+    async def _burst(self, sender: str) -> None:
+        """Send many queue messages at once: they fill the workers' windows, and have no order."""
+        chance = random.Random(f"{self._seed} {sender} burst")
+        number = 0
+        while not self._is_stopping.is_set():
+            await self._pause(chance.uniform(*_BURST_EVERY_S))
+            sends = []
+            for _ in range(_BURST):
+                number += 1
+                send = self._make(Stream(sender, QUEUE, QUEUE_NAME, f"burst{number}"), number, chance)
+                sends.append(self._send(send, _body(send), "", random.Random(f"{self._seed} {send.id}")))
+            await asyncio.gather(*sends)
 
     async def _provoke(self, sender: str) -> None:
         """Post to a topic that does not exist: refused at once, or dead with that reason."""
