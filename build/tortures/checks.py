@@ -16,7 +16,7 @@ from tortures.history import DEAD, DM, DONE, QUEUE, TOPIC, Arrival, History, Sen
 
 # A process may end by itself only where the documentation says so: a database whose disk fails is stopped.
 ENDING_KINDS: Final = frozenset({"eio"})
-_FAIL_STOP_CODES: Final = frozenset({70, 74, 78})
+_FAIL_STOP_CODES: Final = frozenset({70, 73, 74, 78})
 # The time in which a process that was struck may still end of it.
 _AFTERMATH_S: Final = 30.0
 

@@ -161,6 +161,8 @@ class Cluster:
 
     async def start(self) -> None:
         """Start the brokers, make the mesh, start its daemons, and wait until all are connected."""
+        # Unpacked once, without a library in the way.
+        await asyncio.to_thread(self._command, "doctor", "--help")
         if self.shape.postgres:
             self.server = Server()
             self.server.start()
@@ -277,11 +279,17 @@ class Cluster:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the artefact against the first broker."""
-        broker = self.broker(self.shape.brokers[0])
+        return self._command(*arguments, "--data-dir", str(self.broker(self.shape.brokers[0]).data))
+
+    def _command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         names = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
         return subprocess.run(
-            [*PROGRAM, *arguments, "--data-dir", str(broker.data)],
-            env={**names, "CLAUDEMESH_HOME": str(broker.home), "CLAUDEMESH_CACHE": str(self.root / "cache")},
+            [*PROGRAM, *arguments],
+            env={
+                **names,
+                "CLAUDEMESH_HOME": str(self.root / "broker-home"),
+                "CLAUDEMESH_CACHE": str(self.root / "cache"),
+            },
             capture_output=True,
             text=True,
             timeout=READY_S,

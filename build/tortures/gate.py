@@ -31,7 +31,8 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self.is_refusing = False
+        # How many faults want new connections refused.
+        self.refusals = 0
         # Links that are open or opened while this is set never carry a byte again.
         self.is_swallowing = False
         self.delay_s = 0.0
@@ -70,7 +71,8 @@ class Gate:
 
     def heal(self) -> None:
         """Let new traffic pass; what was swallowed stays lost."""
-        self.is_refusing = self.is_swallowing = False
+        self.refusals = 0
+        self.is_swallowing = False
         self.delay_s = 0.0
         self.dropping.clear()
 
@@ -85,7 +87,7 @@ class Gate:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.is_refusing:
+        if self.refusals:
             self.struck["refused"] += 1
             writer.transport.abort()
             return

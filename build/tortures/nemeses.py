@@ -10,8 +10,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -71,13 +71,20 @@ async def _partition(cluster: Cluster, fault: Fault) -> int:
         return await _partition_broker(cluster, fault)
     gate = _gate(cluster, fault)
     before = _struck(gate, "cut", "refused")
-    gate.is_refusing = True
+    with _away(gate):
+        await asyncio.sleep(fault.length_s)
+    return _struck(gate, "cut", "refused") - before
+
+
+@contextmanager
+def _away(gate: Gate) -> Generator[None]:
+    """Keep a daemon away from every broker."""
+    gate.refusals += 1
     gate.cut()
     try:
-        await asyncio.sleep(fault.length_s)
+        yield
     finally:
-        gate.is_refusing = False
-    return _struck(gate, "cut", "refused") - before
+        gate.refusals -= 1
 
 
 async def _partition_broker(cluster: Cluster, fault: Fault) -> int:
@@ -253,8 +260,15 @@ async def _broker_time(port: int) -> float | None:
 
 
 async def _restore(cluster: Cluster, fault: Fault) -> int:
-    if cluster.server is not None:
-        return await _restore_server(cluster, fault)
+    """Copy the data, let messages be accepted that one daemon does not receive, and put the copy back."""
+    names = cluster.shape.daemons
+    with _away(cluster.gates[names[fault.number % len(names)]]):
+        if cluster.server is not None:
+            return await _restore_server(cluster, fault)
+        return await _restore_broker(cluster, fault)
+
+
+async def _restore_broker(cluster: Cluster, fault: Fault) -> int:
     node = cluster.nodes[cluster.shape.brokers[0]]
     copy = cluster.root / f"copy-{fault.number}"
     async with node.lock:

@@ -51,7 +51,7 @@ KINDS: Final = {
         Kind("disk_full", (DAEMON, BROKER), (2.0, 8.0), "no space left where the data is", of_disk=True),
         Kind("eio", (DAEMON, BROKER), (1.0, 3.0), "writes and fsyncs of a database fail", of_disk=True),
         Kind("emfile", (DAEMON, BROKER), (2.0, 8.0), "no further descriptor can be opened"),
-        Kind("clock", (DAEMON, BROKER), (3.0, 10.0), "the wall clock jumps, and later jumps back"),
+        Kind("clock", (DAEMON, BROKER), (3.0, 75.0), "the wall clock jumps, and later jumps back"),
         Kind("restore", (BROKERS,), (3.0, 10.0), "the broker's data is replaced by an older copy"),
         Kind("postgres", (SERVER,), (0.0, 3.0), "the Postgres server stops at once, then starts"),
         Kind("rolling", (BROKERS, DAEMON), (0.0, 1.0), "SIGTERM, one process after another", graceful=True),
