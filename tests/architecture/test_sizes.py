@@ -11,7 +11,7 @@ MODULE_LINES = 400
 BODY_LINES = 60
 # Each must be one file: the first is copied into other projects, the second runs as a script of its own.
 ONE_FILE = {Path("claudemesh/sdk.py"), Path("claudemesh/daemon/hooks/keeper.py")}
-SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").glob("*.py")])
+SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob("*.py")])
 
 
 def bodies(source: str) -> Iterator[tuple[str, int]]:
