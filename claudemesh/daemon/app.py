@@ -24,6 +24,7 @@ from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
@@ -162,8 +163,9 @@ class Daemon:
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics()
         self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
-        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
+        check_topic = self._topics.check
+        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes, check_topic)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
         await self._outbox_store.recover(self._lived.now_ms(), round(self._settings.max_backoff_ms * 1.25))
@@ -186,6 +188,9 @@ class Daemon:
             optional=settings.features_optional,
         )
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+        link, tasks = self._link, self._tasks
+        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, tasks, self._clock)
+        self._topics.load()
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
         self._hooks = Hooks(
@@ -202,10 +207,8 @@ class Daemon:
         self._hooks.manifest = manifest
 
     def _assemble_sending(self, sealer: Sealer) -> None:
-        store, clock = self._outbox_store, self._clock
-        self._disk = DiskWatch(
-            self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
-        )
+        store, root = self._outbox_store, self._paths.root
+        self._disk = DiskWatch(root, self._settings, lambda: store.queued_bytes, self._pressure_high)
         self._disk.look()
         parts = (self._clocks, self._settings.backoff, self._conditions, self._metrics)
         self._drain = Drain(store, self._link, *parts, lambda settlement: self._notices.ended(settlement))
@@ -215,10 +218,10 @@ class Daemon:
             store,
             sealer,
             self._directory,
-            clock,
+            self._clock,
             self._new_id,
             self._drain.submit,
-            self._sync.after_miss,
+            lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
             self._disk.refusal,
             self._hooks,
         )
@@ -267,6 +270,7 @@ class Daemon:
             lived=self._lived,
             settings=self._settings,
             directory=self._directory,
+            topics=self._topics,
             bus=self._bus,
             outbox_store=self._outbox_store,
             inbox=self._inbox,
@@ -326,6 +330,7 @@ class Daemon:
         if self._reoffer.epoch != opened.hello.epoch:
             self._note_broker()
         self._sync.soon()
+        self._topics.soon()
         self._drain.wake()
 
     def _note_broker(self) -> None:
