@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import claudemesh
@@ -50,7 +50,7 @@ class Core:
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
-        degraded: Callable[[], list[str]],
+        degraded: Callable[[], Sequence[Mapping[str, Any]]],
         pid: int,
     ) -> None:
         self.membership = membership

@@ -1,4 +1,4 @@
-"""The one spelling of a destination: a member's key as it is, `#topic`, `queue:name`. Light, for commands too."""
+"""The one spelling of a destination: a key as it is, `#topic`, `queue:name`. Light, for commands too."""
 
 from __future__ import annotations
 
