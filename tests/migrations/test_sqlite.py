@@ -76,7 +76,8 @@ async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(t
     database = await Database.open(tmp_path / "outbox.db", migrations[:1])
     insert = (
         "INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, attempts,"
-        " next_attempt_at, status, priority) VALUES (?1, ?1, x'00', x'', 1780000000000, 1, 1780000030000, ?2, 1)"
+        " next_attempt_at, status, priority)"
+        " VALUES (?1, ?1, x'00', x'', 1780000000000, 1, 1780000030000, ?2, 1)"
     )
     for name, status in (("waiting", "pending"), ("flying", "inflight"), ("over", "done")):
         await database.transaction(lambda raw, row=(name, status): raw.execute(insert, row))

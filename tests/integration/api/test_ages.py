@@ -1,4 +1,4 @@
-"""Clocks that are wrong end no send: real daemons whose wall clock is set while they run or before they start."""
+"""Clocks that are wrong end no send: daemons whose wall clock is set while they run or before they start."""
 
 from __future__ import annotations
 
