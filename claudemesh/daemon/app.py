@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -24,6 +24,7 @@ from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
@@ -65,6 +66,8 @@ log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
 _MAX_BODY = 4 << 20
+_DISK_FULL = "The disk is full, nothing is accepted: free some space."
+_NO_INBOX = "The inbox cannot be written, deliveries wait at the broker: see `claudemesh logs`."
 _MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
 
@@ -164,8 +167,9 @@ class Daemon:
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics()
         self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
-        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
+        check_topic = self._topics.check
+        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes, check_topic)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
         await self._outbox_store.recover(self._lived.now_ms(), round(self._settings.max_backoff_ms * 1.25))
@@ -188,6 +192,9 @@ class Daemon:
             optional=settings.features_optional,
         )
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+        link, tasks = self._link, self._tasks
+        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, tasks, self._clock)
+        self._topics.load()
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
         self._hooks = Hooks(
@@ -204,27 +211,25 @@ class Daemon:
         self._hooks.manifest = manifest
 
     def _assemble_sending(self, sealer: Sealer) -> None:
-        store, clock = self._outbox_store, self._clock
-        self._disk = DiskWatch(
-            self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
-        )
+        self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
+        store, root = self._outbox_store, self._paths.root
+        self._disk = DiskWatch(root, self._settings, lambda: store.queued_bytes, self._notices.pressure_high)
         self._disk.look()
         parts = (self._clocks, self._settings.backoff, self._conditions, self._metrics)
-        self._drain = Drain(store, self._link, *parts, lambda settlement: self._notices.ended(settlement))
+        self._drain = Drain(store, self._link, *parts, self._notices.ended)
         known = load_epoch(self._paths.broker_features)
         self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
             sealer,
             self._directory,
-            clock,
+            self._clock,
             self._new_id,
             self._drain.submit,
-            self._sync.after_miss,
+            lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
             self._disk.refusal,
             self._hooks,
         )
-        self._notices = Notices(self._bus, self._metrics, self._gate.settled)
         self._gate.inline_bytes = load_inline_bytes(self._paths.broker_features)
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
@@ -269,6 +274,7 @@ class Daemon:
             lived=self._lived,
             settings=self._settings,
             directory=self._directory,
+            topics=self._topics,
             bus=self._bus,
             outbox_store=self._outbox_store,
             inbox=self._inbox,
@@ -328,6 +334,7 @@ class Daemon:
         if self._reoffer.epoch != opened.hello.epoch:
             self._note_broker()
         self._sync.soon()
+        self._topics.soon()
         self._drain.wake()
 
     def _note_broker(self) -> None:
@@ -373,16 +380,14 @@ class Daemon:
         items: dict[str, Any] = answer["items"]
         return items
 
-    def _pressure_high(self, found: Mapping[str, float]) -> None:
-        self._bus.publish([BusEvent("outbox_pressure_high", found)])
-
-    def _degraded(self) -> list[str]:
-        problems = [*self._disk.degraded, *(str(item["code"]) for item in self._conditions.items())]
-        if self._drain.disk_full:
-            problems.append("disk_full")
-        if not self._receiver.storing:
-            problems.append("inbox_unavailable")
-        return problems
+    def _degraded(self) -> Sequence[Mapping[str, Any]]:
+        refused = self._disk.degraded
+        self._conditions.set("disk_full", _DISK_FULL if self._drain.disk_full else None)
+        self._conditions.set("inbox_unavailable", None if self._receiver.storing else _NO_INBOX)
+        for code in ("disk_almost_full", "queue_full"):
+            answer = self._disk.refusal() if code in refused else None
+            self._conditions.set(code, str(answer.body["message"]) if answer else None)
+        return self._conditions.items()
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import claudemesh
@@ -10,6 +10,7 @@ from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.link import Link
@@ -38,6 +39,7 @@ class Core:
         lived: LivedClock,
         settings: DaemonSettings,
         directory: Directory,
+        topics: Topics,
         bus: Bus,
         outbox_store: OutboxStore,
         inbox: InboxStore,
@@ -48,7 +50,7 @@ class Core:
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
-        degraded: Callable[[], list[str]],
+        degraded: Callable[[], Sequence[Mapping[str, Any]]],
         pid: int,
     ) -> None:
         self.membership = membership
@@ -57,6 +59,7 @@ class Core:
         self.lived = lived
         self.settings = settings
         self.directory = directory
+        self.topics = topics
         self.bus = bus
         self.outbox = outbox_store
         self.inbox = inbox

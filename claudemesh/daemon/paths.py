@@ -66,6 +66,11 @@ class DaemonPaths:
         return self.root / "peers.json"
 
     @property
+    def topics(self) -> Path:
+        """The topics and queues as last listed."""
+        return self.root / "topics.json"
+
+    @property
     def broker_features(self) -> Path:
         """What the broker offered last time."""
         return self.root / "broker_features.json"

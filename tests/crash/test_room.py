@@ -48,7 +48,7 @@ def test_at_95_percent_of_the_budget_only_new_sends_are_refused() -> None:
         assert run(alice.home, "daemon", "reload").code == 0
         taken, refused = send_until_refused(alice, 20_000)
         assert '"outbox_pressure_high"' in alice.log.read_text()
-        assert alice.request("GET", "/v1/health")[1]["degraded"] == ["disk_almost_full"]
+        assert alice.request("GET", "/v1/health")[1]["degraded"][0]["code"] == "disk_almost_full"
         answers_known_ids(alice, taken, 20_000)
         assert alice.request("GET", "/v1/inbox")[0] == 200
         config.write_text(CONFIG)
