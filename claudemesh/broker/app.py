@@ -50,6 +50,9 @@ log = get_logger("broker")
 _TOKEN_BYTES = 32
 _MIN_TOKEN_CHARACTERS = 16
 _FRAME_SLACK = 16_384
+# Frames up to this size are read and answered `payload_too_large`, however small `inline_bytes` is: a daemon
+# that was promised more by an earlier broker gets an answer for its row instead of a closed link.
+_READ_FRAME_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,7 @@ class Broker:
             build_app(context, listener),
             socket,
             ws=True,
-            ws_max_size=self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK,
+            ws_max_size=max(_READ_FRAME_BYTES, self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK),
             tls=_tls(self.settings),
         )
         await server.start()

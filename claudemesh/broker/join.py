@@ -15,13 +15,16 @@ from claudemesh.protocol import (
     InvalidField,
     Invite,
     ProtocolError,
+    challenge_keypair,
     check_key,
     check_member_name,
     parse_link,
     uuid_from_ulid,
     verify_join,
     verify_key_binding,
+    verify_possession,
 )
+from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.ids import KEY_ID
 from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
 from claudemesh.runtime.clock import iso_ms
@@ -33,7 +36,7 @@ _REFUSALS = {
     "invite_revoked": "the invite was revoked: ask for a new one",
     "not_authorized": "the inviter may not invite to this mesh",
     "name_taken": "another member has this name: choose one with --name",
-    "key_taken": "this key is a member already, by another name or invite",
+    "key_taken": "one of these keys belongs to another member already: join with new keys",
 }
 
 
@@ -56,6 +59,8 @@ class Joining:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._challenge_privkey, self._challenge_pubkey = challenge_keypair(context.admin_token)
+        self.challenge = guarded(self._challenge)
         self.join = guarded(self._join)
         self.register_invite = guarded(self._register_invite)
 
@@ -70,6 +75,9 @@ class Joining:
         created = await self._context.store.invite_register(_row_of(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
+    async def _challenge(self, request: Request) -> Response:
+        return JsonAnswer(200, {"challenge_key": self._challenge_pubkey})
+
     async def _join(self, request: Request) -> Response:
         try:
             return await self._joined(request)
@@ -82,13 +90,14 @@ class Joining:
             request,
             self._context.settings.limits.body_bytes,
             *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "ephemeral", "proof"),
+            *("key_id", "ephemeral", "proof", "x25519_proof"),
         )
         invite = _verified_invite(body)
         ephemeral = body.get("ephemeral", False)
         if not isinstance(ephemeral, bool):
             raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
         proof = signature_of(body.get("proof"), "proof")
+        possession = from_base64(body.get("x25519_proof"))
         context = self._context
         member = member_of(
             body,
@@ -98,6 +107,7 @@ class Joining:
             context=context,
         )
         _check_proof(invite, member, proof)
+        self._check_possession(member, possession)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         now_ms = context.clock.wall_ms()
@@ -107,6 +117,15 @@ class Joining:
                 raise expired(invite, now_ms)
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
+
+    def _check_possession(self, member: Member, proof: bytes | None) -> None:
+        keys = (member.ed25519_pubkey, member.x25519_pubkey)
+        if proof is None or not verify_possession(self._challenge_privkey, *keys, proof):
+            raise ProtocolError(
+                "bad_signature",
+                "x25519_proof does not show that the private key of x25519_pubkey is yours: "
+                "join with a claudemesh of this broker's version",
+            )
 
     def _welcome(self, mesh: Mesh, joined: Joined) -> Response:
         member = joined.member

@@ -211,7 +211,7 @@ def check(as_json: bool, **which: Any) -> int:
 
 @click.group()
 def job() -> None:
-    """Jobs: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
+    """Jobs of a broker: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
 
 
 @job.command("list")

@@ -15,6 +15,8 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.surroundings import kind_of_place
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.features import DEFAULT_INLINE_BYTES, Features
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
@@ -69,6 +71,14 @@ def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
     if place == "ci" and manifest.hooks:
         log.warning("hooks_less_safe_here", place=place)
     return manifest
+
+
+def load_inline_bytes(path: Path) -> int:
+    """Return the body size that was last negotiated: it holds while the broker is away."""
+    try:
+        return Features.from_dict(orjson.loads(read_own(path))).inline_bytes
+    except (OSError, UnsafeFile, orjson.JSONDecodeError, InvalidField):
+        return DEFAULT_INLINE_BYTES
 
 
 def load_epoch(path: Path) -> str | None:

@@ -71,7 +71,7 @@ async def test_a_schema_ahead_of_the_program_is_refused(tmp_path: Path, package:
 async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -> None:
     """A limit that an operator has set stays; every member gets the defaults of the new buckets."""
     migrations = load_migrations(PACKAGES[0])
-    database = await Database.open(tmp_path / "broker.db", migrations[:5])
+    database = await Database.open(tmp_path / "broker.db", migrations[:6])
     for slug, limit in (("kept", 500), ("moved", 6000)):
         values = (slug, slug, limit)
         await database.transaction(

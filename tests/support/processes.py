@@ -59,6 +59,8 @@ class Process:
         # What to run, and what in front of it: a recorder of system calls for one.
         self.command = [sys.executable, "-m", "tests.support.armed"]
         self.prefix: list[str] = []
+        # Variables of its own, on top of the environment of the caller.
+        self.environment: dict[str, str] = {}
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
@@ -67,6 +69,7 @@ class Process:
             "CLAUDEMESH_HOME": str(self.home),
             "CLAUDEMESH_FAILPOINTS": failpoints,
             "PYTHONPATH": str(REPOSITORY),
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
@@ -158,11 +161,15 @@ class Daemon(Process):
         self.root = home / "daemon" / slug
         self.sock = self.root / "sock"
 
+    def connection(self) -> http.client.HTTPConnection:
+        """A connection to the local API, opened by its first request."""
+        return _SocketConnection(self.sock)
+
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
         """One request to the local API: status and JSON."""
-        connection = _SocketConnection(self.sock)
+        connection = self.connection()
         with closing(connection):
             raw = None if body is None else json.dumps(body)
             all_headers = {"Content-Type": "application/json", **(headers or {})} if raw else headers or {}
@@ -221,6 +228,8 @@ class Mesh:
         self.root = root
         self.broker = Broker(root, database_url)
         self.daemons: dict[str, Daemon] = {}
+        # The program that `cli` runs.
+        self.program = [sys.executable, "-m", "claudemesh"]
 
     def cli(self, daemon: Daemon, *arguments: str, prefix: Sequence[str] = ()) -> str:
         """Run a command of the CLI as that host; returns its standard output."""
@@ -230,7 +239,7 @@ class Mesh:
             "PYTHONPATH": str(REPOSITORY),
         }
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "claudemesh", *arguments],
+            [*prefix, *self.program, *arguments],
             cwd=REPOSITORY,
             env=environment,
             capture_output=True,

@@ -34,6 +34,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 log = get_logger("inbox")
 
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+_READABLE = Selection(readable=True)
 _SEQ = re.compile(r"[0-9]{1,18}")
 
 
@@ -129,14 +130,15 @@ class InboxStore:
         return items[0] if items else None
 
     async def replay(self, after_seq: int, limit: int) -> list[dict[str, Any]]:
-        """Return up to `limit` messages after a seq, for a stream that resumes."""
-        items, _ = await self.page(after=after_seq, limit=limit)
+        """Return up to `limit` readable messages after a seq, for a stream that resumes."""
+        items, _ = await self.page(_READABLE, after=after_seq, limit=limit)
         return items
 
-    async def last_seq(self) -> int:
-        """Return the newest message's seq, 0 when there is none."""
-        row = await self._db.run(lambda raw: raw.execute(_Q["latest"]).fetchone())
-        return row[0] or 0
+    async def position(self) -> int:
+        """Return the greatest seq given so far, 0 before the first message. Later ones are greater."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["position"]).fetchone())
+        position: int = row[0]
+        return position
 
     async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
         """Note that messages were `shown` or `acked`; the first time counts. Returns how many are known."""

@@ -15,8 +15,9 @@ SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 -- get_by_sender: the newest message that its sender, or the broker, calls so.
 SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
 
--- latest: the newest message's seq.
-SELECT max(seq) FROM inbox;
+-- position: the greatest seq given so far, also when the message that had it is gone.
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0),
+           coalesce((SELECT max(seq) FROM inbox), 0));
 
 -- mark_shown: a reader says that it has shown this message.
 UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;

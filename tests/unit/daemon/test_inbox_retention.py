@@ -10,6 +10,7 @@ import pytest
 
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import load_settings
 from claudemesh.protocol.features import Features
@@ -56,16 +57,19 @@ def row(number: int, clock: ManualClock) -> InboxRow:
 class Host:
     """An inbox and the housekeeping that keeps it small."""
 
-    def __init__(self, inbox: InboxStore, outbox: OutboxStore, clock: ManualClock, root: Path) -> None:
+    def __init__(
+        self, inbox: InboxStore, outbox: OutboxStore, clock: ManualClock, lived: LivedClock, root: Path
+    ) -> None:
         self.inbox = inbox
         self.clock = clock
+        clocks = OutboxClocks(clock, lived, BrokerTime(clock))
         self._keeping = Housekeeping(
-            outbox, inbox, clock, load_settings(root / "config.toml"), lambda row_ids: None
+            outbox, inbox, clocks, load_settings(root / "config.toml"), lambda row_ids: None
         )
 
     def reached(self) -> None:
         """The broker has been reached: it remembers ids for 60 days."""
-        self._keeping.broker_reached(FEATURES, self.clock.wall_ms())
+        self._keeping.broker_reached(FEATURES)
 
     async def tidied(self) -> list[str]:
         """Let housekeeping do its work; the ids that are left."""
@@ -76,10 +80,11 @@ class Host:
 
 @asynccontextmanager
 async def host(root: Path, clock: ManualClock, lived: LivedClock | None = None) -> AsyncGenerator[Host]:
-    inbox = await InboxStore.open(root / "inbox.db", clock, None, lived or LivedClock(clock))
+    lived = lived or LivedClock(clock)
+    inbox = await InboxStore.open(root / "inbox.db", clock, None, lived)
     outbox = await OutboxStore.open(root / "outbox.db")
     try:
-        yield Host(inbox, outbox, clock, root)
+        yield Host(inbox, outbox, clock, lived, root)
     finally:
         await inbox.close()
         await outbox.close()

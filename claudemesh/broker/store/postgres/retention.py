@@ -56,7 +56,7 @@ async def sweep_messages(pools: Pools, lived_ms: int, now_ms: int, after: int) -
         done = len(rows) < _BATCH or newest >= max(limits.values(), default=0)
         return Swept(len(going), None if done else newest)
 
-    return await pools.transaction(work)
+    return await pools.transaction(work, patient=True)
 
 
 async def sweep_dedupe(pools: Pools, lived_ms: int) -> int:
@@ -72,7 +72,7 @@ async def sweep_dedupe(pools: Pools, lived_ms: int) -> int:
         count: int = await connection.fetchval(_Q["forget_ids"], lived_ms - LATEST_COMMIT_MS, _BATCH)
         return count
 
-    return await pools.transaction(work)
+    return await pools.transaction(work, patient=True)
 
 
 async def absent_ephemerals(pools: Pools, lived_ms: int) -> Sequence[Absent]:

@@ -31,6 +31,9 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 
+-- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
+
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
@@ -320,6 +323,19 @@ WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
   WHEN relkind = 'r' THEN has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
                           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
   ELSE true END;
+
+-- session_settings: settings of this session, by name.
+SELECT set_config(s.name, s.value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value);
+
+-- session_durable: acknowledged means on the disk, whatever the server's default; a stronger setting stays.
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+
+-- session_process: the server process of this session.
+SELECT pg_backend_pid();
+
+-- transaction_patience: time limits of this transaction alone.
+SELECT set_config(s.name, $1, true)
+FROM unnest('{statement_timeout,idle_in_transaction_session_timeout}'::text[]) AS s (name);
 
 -- ping: whether anybody answers.
 SELECT 1;

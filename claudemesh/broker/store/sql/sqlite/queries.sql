@@ -36,6 +36,9 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
 
+-- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+SELECT 1 FROM member_key WHERE mesh_id = ? AND x25519_pubkey = ? LIMIT 1;
+
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 
