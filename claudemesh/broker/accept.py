@@ -17,7 +17,7 @@ from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.delivery import Push, deliver_tail
 from claudemesh.broker.hub import Hub
-from claudemesh.broker.limiter.base import Count, Limiter
+from claudemesh.broker.limiter.base import Allowance, Count, Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import (
     Accepted,
@@ -55,7 +55,7 @@ class Sender:
     member_id: str
     name: str
     pubkey: str
-    rate_limit_per_minute: int
+    allowance: Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ class Submission:
     def count(self) -> Count:
         """Return what the limiter is asked."""
         sender = self.sender
-        return Count(
-            sender.mesh_id, sender.member_id, self.key.client_message_id, sender.rate_limit_per_minute
-        )
+        size = len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
+        return Count(sender.mesh_id, sender.member_id, self.key.client_message_id, size, sender.allowance)
 
 
 def prepare(
@@ -291,7 +290,7 @@ class Acceptor:
         limited: list[Answer | NewSend] = []
         for decision in decided:
             if isinstance(decision, NewSend) and not (verdict := next(each)).allowed:
-                decision = answers.rate_limited(verdict.retry_after_ms)
+                decision = answers.rate_limited(verdict)
             limited.append(decision)
         return limited
 

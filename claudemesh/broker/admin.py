@@ -204,6 +204,8 @@ class Admin:
             "dedupe_retention_days": mesh.dedupe_retention_days,
             "message_retention_days": mesh.message_retention_days,
             "rate_limit_per_minute": mesh.rate_limit_per_minute,
+            "member_rate_limit_per_minute": mesh.member_rate_limit_per_minute,
+            "member_bytes_per_minute": mesh.member_bytes_per_minute,
             "online": len(self._context.hub.online(mesh.id)),
         }
 

@@ -187,7 +187,8 @@ class Connection:
                 member_id=membership.member.id,
                 connection_id=membership.connection_id,
                 mesh=handshake.mesh_summary(membership.mesh),
-                server_time=context.clock.wall_ms(),
+                # Members measure the age of their sends by it, so no clock that is set may move it.
+                server_time=context.lived.now_ms(),
                 epoch=context.state.epoch,
             )
         )

@@ -325,7 +325,7 @@ class Daemon:
         except ExitWith as ending:
             self.end(ending)
             return
-        self.core.clock_offset_ms = self._clock.wall_ms() - opened.hello.server_time
+        self.core.clock_offset_ms = self._clock.wall_ms() - opened.broker_wall_ms
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})

@@ -56,10 +56,11 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A link that is ready for traffic."""
+    """A link that is ready for traffic; `broker_wall_ms` is the broker's time of day, for showing."""
 
     connection: int
     hello: HelloAck
+    broker_wall_ms: int
     features: Features
     broker_version: str
 
@@ -305,7 +306,7 @@ class Link:
         )
         log.debug("features_offered", supported=response.supported)
         self._connection += 1
-        return Opened(self._connection, hello_ack, features, challenge.broker_version)
+        return Opened(self._connection, hello_ack, challenge.server_time, features, challenge.broker_version)
 
     def _hello(self, challenge: Challenge) -> Hello:
         membership, audience = self._membership, audience_of(self._membership.broker_url)

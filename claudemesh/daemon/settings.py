@@ -244,7 +244,7 @@ KEYS: tuple[Key, ...] = (
         "retention_days",
         "inbox_retention_days",
         Number(1, 3660),
-        "How long received messages are kept.",
+        "How long received messages are kept, read or unread, in days that this host has lived through.",
     ),
     Key(
         "reconnect",

@@ -94,3 +94,23 @@ async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(t
         assert len(await store.expire(5_001, 0, 10)) == 2
     finally:
         await store.close()
+async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -> None:
+    """A limit that an operator has set stays; every member gets the defaults of the new buckets."""
+    migrations = load_migrations(PACKAGES[0])
+    database = await Database.open(tmp_path / "broker.db", migrations[:6])
+    for slug, limit in (("kept", 500), ("moved", 6000)):
+        values = (slug, slug, limit)
+        await database.transaction(
+            lambda raw, values=values: raw.execute(  # type: ignore[misc]
+                "INSERT INTO mesh VALUES (?, ?, 'prefer_newest', 'permanent', 365, 90, ?, 0)", values
+            )
+        )
+    await database.close()
+    database = await Database.open(tmp_path / "broker.db", migrations)
+    query = (
+        "SELECT rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute"
+        " FROM mesh ORDER BY slug"
+    )
+    rows = await database.run(lambda raw: raw.execute(query).fetchall())
+    await database.close()
+    assert rows == [(500, 30_000, 268_435_456), (120_000, 30_000, 268_435_456)]

@@ -37,7 +37,9 @@ class Mesh:
     dedupe_retention_mode: str = "retention_scoped"
     dedupe_retention_days: int = 365
     message_retention_days: int = 90
-    rate_limit_per_minute: int = 6000
+    rate_limit_per_minute: int = 120_000
+    member_rate_limit_per_minute: int = 30_000
+    member_bytes_per_minute: int = 268_435_456
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ class SqliteStore(SqliteUpkeep):
                 mesh.dedupe_retention_days,
                 mesh.message_retention_days,
                 mesh.rate_limit_per_minute,
+                mesh.member_rate_limit_per_minute,
+                mesh.member_bytes_per_minute,
                 mesh.created_at,
             )
             if raw.execute(_Q["mesh_insert"], values).rowcount == 0:
@@ -128,6 +130,8 @@ class SqliteStore(SqliteUpkeep):
             mesh.dedupe_retention_days,
             mesh.message_retention_days,
             mesh.rate_limit_per_minute,
+            mesh.member_rate_limit_per_minute,
+            mesh.member_bytes_per_minute,
             mesh.id,
         )
         return await self._db.transaction(lambda raw: raw.execute(_Q["mesh_update"], values).rowcount > 0)

@@ -106,6 +106,8 @@ class PostgresStore(PostgresUpkeep):
                 mesh.dedupe_retention_days,
                 mesh.message_retention_days,
                 mesh.rate_limit_per_minute,
+                mesh.member_rate_limit_per_minute,
+                mesh.member_bytes_per_minute,
                 mesh.created_at,
             )
             if tag != "INSERT 0 1":
@@ -131,6 +133,8 @@ class PostgresStore(PostgresUpkeep):
             mesh.dedupe_retention_days,
             mesh.message_retention_days,
             mesh.rate_limit_per_minute,
+            mesh.member_rate_limit_per_minute,
+            mesh.member_bytes_per_minute,
             mesh.id,
         )
         return count > 0

@@ -1,16 +1,17 @@
 -- mesh_insert: a new mesh.
 INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-                       message_retention_days, rate_limit_per_minute, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (slug) DO NOTHING;
+                       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
+                       member_bytes_per_minute, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (slug) DO NOTHING;
 
 -- mesh_get: one mesh.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh.mesh WHERE id = $1;
 
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh.mesh ORDER BY slug;
 
 -- member_insert: a new member.
@@ -341,7 +342,8 @@ SELECT 1;
 
 -- mesh_update: a mesh's policies.
 UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, dedupe_retention_days = $3,
-                     message_retention_days = $4, rate_limit_per_minute = $5 WHERE id = $6;
+                     message_retention_days = $4, rate_limit_per_minute = $5, member_rate_limit_per_minute = $6,
+                     member_bytes_per_minute = $7 WHERE id = $8;
 
 -- job_lock: one broker at a time, for as long as a batch takes.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));
