@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import CheckPosition, Finding, Store
 from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner, repeat
 
 log = get_logger("broker.jobs")
 
@@ -26,6 +28,7 @@ MAX_CLOCK_JUMP_MS = 3_600_000
 MAX_FINDINGS = 100
 _HOUR_S = 3600.0
 _IDLE_EPHEMERAL_MS = 120_000
+_BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Jobs:
         audit: Audit,
         clock: Clock,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         on_crash: OnCrash,
     ) -> None:
         self._store = store
@@ -66,6 +70,7 @@ class Jobs:
         self._audit = audit
         self._clock = clock
         self._metrics = metrics
+        self._degraded = degraded
         self._one_at_a_time = asyncio.Lock()
         self._tasks = TaskOwner(on_crash)
         self._started_wall_ms = clock.wall_ms()
@@ -117,12 +122,7 @@ class Jobs:
         return wall_ms - (self._clock.monotonic() - self._started_s) * 1000
 
     async def _repeat(self, name: str, job: _Job) -> None:
-        while True:
-            await asyncio.sleep(job.every_s)
-            try:
-                await self.run(name)
-            except (StorageError, ClockJumped) as error:
-                log.error("job_failed", job=name, error=str(error))
+        await repeat(lambda: self.run(name), job.every_s, name.replace("-", "_"), _BACKOFF, self._degraded)
 
     async def _sweep_messages(self) -> Outcome:
         now_ms, after, count = self._clock.wall_ms(), 0, 0

@@ -47,8 +47,8 @@ class Joining:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.join = guarded(self._join)
-        self.register_invite = guarded(self._register_invite)
+        self.join = guarded(self._join, context.degraded)
+        self.register_invite = guarded(self._register_invite, context.degraded)
 
     async def _register_invite(self, request: Request) -> Response:
         body = await read_object(request, self._context.settings.limits.body_bytes, "invite")
