@@ -15,6 +15,7 @@ import orjson
 
 from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.delivery import Push, deliver_tail
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.limiter.base import Allowance, Count, Limiter
@@ -40,9 +41,6 @@ from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.logs import get_logger
-
-log = get_logger("broker.accept")
 
 _FINGERPRINT_HEX = 64
 
@@ -141,6 +139,7 @@ class Acceptor:
         queued: Callable[[str, str], None],
         clock: Clock,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         mint: Callable[[], str],
         inline_bytes: int,
     ) -> None:
@@ -151,6 +150,7 @@ class Acceptor:
         self._queued = queued
         self._clock = clock
         self._metrics = metrics
+        self._degraded = degraded
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[Submission, Answer] = Batcher(self._commit)
@@ -192,8 +192,7 @@ class Acceptor:
         if error is None:
             self._answer(future.result(), started, reply)
             return
-        self._metrics.store_errors.labels("accept").inc()
-        log.error("accept_failed", error=repr(error))
+        self._degraded.failed("accept", error)
         self._answer(answers.of_error(error), started, reply)
 
     def _answer(self, answer: Answer, started: float, reply: Callable[[Answer], None]) -> None:
@@ -315,9 +314,9 @@ class Acceptor:
                 self._metrics.consumed_then_refused.inc()
                 return answers.refused(error)
             case _:
-                self._metrics.store_errors.labels("accept").inc()
-                log.error("accept_failed", error=outcome.reason)
-                return answers.of_error(RuntimeError(outcome.reason))
+                failure = RuntimeError(outcome.reason)
+                self._degraded.failed("accept", failure)
+                return answers.of_error(failure)
 
     def _publish(self, pushes: Sequence[tuple[Sender, NewSend, Accepted]]) -> None:
         for sender, send, outcome in pushes:

@@ -47,7 +47,7 @@ class Admin:
             require_admin(request, self._context.admin_token)
             return await answer(request.query_params)
 
-        return guarded(endpoint)
+        return guarded(endpoint, self._context.degraded)
 
     def _told(self, answer: Callable[[Mapping[str, Any]], Awaitable[Response]], *known: str) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -55,7 +55,7 @@ class Admin:
             require_admin(request, context.admin_token)
             return await answer(await read_object(request, context.settings.limits.body_bytes, *known))
 
-        return guarded(endpoint)
+        return guarded(endpoint, self._context.degraded)
 
     async def _create_mesh(self, body: Mapping[str, Any]) -> Response:
         context = self._context

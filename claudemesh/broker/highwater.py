@@ -11,13 +11,16 @@ import secrets
 from pathlib import Path
 
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import Watcher, repeat
 
 log = get_logger("broker")
 
 _EVERY_S = 1.0
+_BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class HighWater:
@@ -45,14 +48,12 @@ class HighWater:
             await asyncio.to_thread(write_atomic, self._path, b"%d\n" % newest)
             self._noted = newest
 
-    async def run(self) -> None:
+    async def run(self, watcher: Watcher) -> None:
         """Follow until cancelled."""
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self.try_to_note()
+        await repeat(self.note, _EVERY_S, "high_water", _BACKOFF, watcher)
 
     async def try_to_note(self) -> None:
-        """Write the mark if that is possible; one that is behind forgets nothing."""
+        """Write the mark at the end, if that is possible; one that is behind forgets nothing."""
         try:
             await self.note()
         except (StorageError, OSError) as error:

@@ -37,6 +37,7 @@ class Membership:
             acks=context.acks,
             outgoing=outgoing,
             metrics=context.metrics,
+            degraded=context.degraded,
             limits=context.settings.limits,
             mesh_id=mesh.id,
             member_id=member.id,

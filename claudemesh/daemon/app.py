@@ -65,6 +65,7 @@ from claudemesh.runtime.services import TaskOwner
 log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
+RECEIVE_GRACE_S = 5.0
 _MAX_BODY = 4 << 20
 _DISK_FULL = "The disk is full, nothing is accepted: free some space."
 _NO_INBOX = "The inbox cannot be written, deliveries wait at the broker: see `claudemesh logs`."
@@ -142,7 +143,12 @@ class Daemon:
         # Event streams end with the bus; the server would wait for them as for any request.
         self._bus.close()
         await self._doors.close()
-        await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
+        # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
+        await asyncio.gather(
+            self._receiver.finish(RECEIVE_GRACE_S),
+            self._drain.finish(DRAIN_GRACE_S),
+            self._hooks.finish(DRAIN_GRACE_S),
+        )
         await self._reoffer.close()
         await self._link.close()
         await self._tasks.stop()

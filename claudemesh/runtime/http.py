@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
-from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.transport import JoinedWrites
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -141,6 +141,7 @@ class HttpServer:
         ws_max_size: int = 1 << 20,
         max_connections: int | None = None,
         tls: ssl.SSLContext | None = None,
+        on_crash: OnCrash | None = None,
     ) -> None:
         self._listener = listener
         config = uvicorn.Config(
@@ -162,7 +163,7 @@ class HttpServer:
             timeout_graceful_shutdown=_GRACE_S,
         )
         self._server = _QuietServer(config)
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(on_crash)
 
     async def start(self) -> None:
         """Return once connections are accepted."""

@@ -94,6 +94,8 @@ async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(t
         assert len(await store.expire(5_001, 0, 10)) == 2
     finally:
         await store.close()
+
+
 async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -> None:
     """A limit that an operator has set stays; every member gets the defaults of the new buckets."""
     migrations = load_migrations(PACKAGES[0])

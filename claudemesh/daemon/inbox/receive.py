@@ -62,15 +62,32 @@ class Receiver:
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
         )
+        self._finishing = False
         self.invalid = 0
         self.storing = True
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
+        if self._finishing:
+            # Unacknowledged, it stays with the broker: for this daemon's next start, or for another worker.
+            return
         self._batcher.submit((connection, delivery)).add_done_callback(_log_failure)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Take nothing more, and return when all that came in is stored and acknowledged, or the time is up.
+
+        The link has to be open meanwhile: a work queue gives what is not acknowledged to another worker.
+        """
+        self._finishing = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._batcher.close()
+        except TimeoutError:
+            log.warning("deliveries_left_unacknowledged", after_s=timeout_s)
+
     async def close(self) -> None:
-        """Return when all that came in is stored and acknowledged."""
+        """Return when nothing is written any more; what is not stored yet stays with the broker."""
+        self._finishing = True
         await self._batcher.close()
 
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
@@ -121,6 +138,8 @@ class Receiver:
             try:
                 seqs = await self._store.insert(rows)
             except StorageUnavailable as error:
+                if self._finishing:
+                    raise
                 failures += 1
                 self.storing = False
                 log.warning("inbox_unavailable", error=str(error))

@@ -166,20 +166,13 @@ WITH back AS (
   RETURNING d.queue)
 SELECT DISTINCT queue FROM back;
 
--- queue_release_lost: what members hold that are connected nowhere goes back.
+-- queue_holders_lost: members that hold something of a queue and are connected nowhere.
 WITH holder AS MATERIALIZED (
-  SELECT DISTINCT d.recipient_member_id AS member_id FROM mesh.delivery_queue AS d
-  WHERE d.queue IS NOT NULL AND d.recipient_member_id > '00000000-0000-0000-0000-000000000000'),
-back AS (
-  UPDATE mesh.delivery_queue AS d SET recipient_member_id = NULL
-  WHERE d.ctid = ANY (ARRAY(
-    SELECT t.ctid FROM holder AS h
-    CROSS JOIN LATERAL (SELECT q.ctid FROM mesh.delivery_queue AS q
-                        WHERE q.recipient_member_id = h.member_id AND q.queue IS NOT NULL OFFSET 0) AS t
-    WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
-                      WHERE p.lease_until > $1)))
-  RETURNING d.mesh_id, d.queue)
-SELECT DISTINCT mesh_id, queue FROM back;
+  SELECT DISTINCT d.mesh_id, d.recipient_member_id AS member_id FROM mesh.delivery_queue AS d
+  WHERE d.queue IS NOT NULL AND d.recipient_member_id > '00000000-0000-0000-0000-000000000000')
+SELECT h.mesh_id, h.member_id FROM holder AS h
+WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
+                  WHERE p.lease_until > $1);
 
 -- acknowledge: recipients' own rows only.
 DELETE FROM mesh.delivery_queue
