@@ -6,18 +6,19 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 
 import claudemesh
+from claudemesh.daemon import opening
 from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
-from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -28,32 +29,32 @@ from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.opening import load_directory, load_epoch, open_inbox, open_outbox, take_lock
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.reports import Reports
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
-from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.protocol.features import REQUIRED, Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
-from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.files import remove, write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
+from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
+_WAITERS_S = 0.5
 _MAX_BODY = 4 << 20
 _MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
@@ -68,6 +69,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
+        self.conditions = Conditions(self._clock)
         self._features: Features
         self.core: Core
 
@@ -76,8 +78,11 @@ class Daemon:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
+            await self._tasks.stop()
             await self._stack.aclose()
+            if isinstance(error, StorageError):
+                raise opening.cannot_open(self._paths.root, error) from error
             raise
 
     async def run(self) -> int:
@@ -88,10 +93,13 @@ class Daemon:
             loop.add_signal_handler(number, self.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ending = await self._ended
+        # A second signal ends the process at once: what was accepted is on the disk.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         await self.stop()
         if ending is None:
             return OK
-        log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
         raise ending
 
     def reload(self) -> None:
@@ -100,17 +108,23 @@ class Daemon:
         core.reloads += 1
         try:
             settings = load_settings(self._paths.config)
-            manifest = self._load_hooks(settings)
+            manifest = opening.load_hooks(self._paths, settings)
             live, later = changed(self._settings, settings)
             self._housekeeping.use(settings)
             self._doors.apply(settings)
-        except ExitWith as error:
+        except (ExitWith, OSError) as problem:
+            error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
             self._housekeeping.use(self._settings)
             core.config_error = error.message
             log.error("reload_refused", error=error.error, detail=error.message)
+            self.conditions.begin(
+                "config_refused",
+                f"config.toml was not taken over, the settings before it hold: {error.message}",
+            )
             return
-        self._settings = core.settings = self._disk.settings = settings
-        self._disk.look()
+        self.conditions.end("config_refused")
+        self._settings = core.settings = self._care.disk.settings = settings
+        self._care.disk.look()
         self._hooks.manifest = manifest
         self._link.backoff = self._drain.backoff = settings.backoff
         set_level(settings.log_level)
@@ -125,8 +139,10 @@ class Daemon:
 
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
-        # Event streams end with the bus; the server would wait for them as for any request.
+        # Listeners first: a client whose event stream ends comes back at once.
+        self._doors.close_listeners()
         self._bus.close()
+        asyncio.get_running_loop().call_later(_WAITERS_S, self._gate.release_waiting)
         await self._doors.close()
         await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
         await self._reoffer.close()
@@ -137,22 +153,37 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        take_lock(self._paths, self._stack)
+        opening.take_lock(self._paths, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = load_directory(self._paths.peers)
-        self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
-        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._storage_failed, self._stack)
+        self._directory = opening.load_directory(self._paths.peers)
+        self._outbox_store = await opening.open_outbox(
+            self._paths.outbox_db, self._storage_failed, self._stack
+        )
+        self._inbox = await opening.open_inbox(
+            self._paths.inbox_db, self._clock, self._storage_failed, self._stack
+        )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
-        self._metrics = DaemonMetrics()
-        self._assemble_hooks(self._load_hooks(self._settings))
+        self._metrics = DaemonMetrics(self.conditions)
+        self._reports = Reports(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
+        self._care = StorageCare(
+            self._paths,
+            self._settings,
+            self._outbox_store,
+            self._inbox,
+            self.conditions,
+            self._clock,
+            self._reports.pressure_high,
+        )
+        self._assemble_hooks(opening.load_hooks(self._paths, self._settings))
         sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        await self._outbox_store.recover(self._clock.wall_ms(), round(self._settings.max_backoff_ms * 1.25))
+        longest_wait_ms = round(self._settings.max_backoff_ms * 1.25)
+        await self._care.recover(self._drain, longest_wait_ms, self._tasks)
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -170,8 +201,11 @@ class Daemon:
             host_fingerprint=host_fingerprint(),
             require=[*REQUIRED, *(name for name in settings.features_require if name not in REQUIRED)],
             optional=settings.features_optional,
+            on_local_cause=self._care.link_trouble,
         )
-        self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+        self._sync = DirectorySync(
+            self._directory, self._link.call, self._tasks, self._clock, self._save_directory
+        )
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
         self._hooks = Hooks(
@@ -189,12 +223,11 @@ class Daemon:
 
     def _assemble_sending(self, sealer: Sealer) -> None:
         store, clock = self._outbox_store, self._clock
-        self._disk = DiskWatch(
-            self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
+        self._care.disk.look()
+        self._drain = Drain(
+            store, self._link, clock, self._settings.backoff, self._reports.settled, self._care.outbox_storage
         )
-        self._disk.look()
-        self._drain = Drain(store, self._link, clock, self._settings.backoff, self._settled)
-        known = load_epoch(self._paths.broker_features)
+        known = opening.load_epoch(self._paths.broker_features)
         self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
@@ -204,7 +237,7 @@ class Daemon:
             self._new_id,
             self._drain.submit,
             self._sync.after_miss,
-            self._disk.refusal,
+            self._care.disk.refusal,
             self._hooks,
         )
 
@@ -222,9 +255,11 @@ class Daemon:
             self._clock,
             self._metrics,
             self._hooks.wake,
+            self._care.inbox_storage,
+            self._care.disk.check_room_for_messages,
         )
         self._housekeeping = Housekeeping(
-            self._outbox_store, self._inbox, self._clock, self._settings, self._expired
+            self._outbox_store, self._inbox, self._clock, self._settings, self._reports.expired
         )
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
@@ -253,25 +288,28 @@ class Daemon:
             link=self._link,
             operator=operator,
             metrics=self._metrics,
-            room=lambda: self._disk.room,
-            degraded=self._degraded,
+            room=lambda: self._care.disk.room,
+            conditions=self.conditions,
             pid=os.getpid(),
         )
 
     async def _serve(self) -> None:
-        self._doors = Doors(self._paths, self.core, self._hooks)
+        self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
         await self._doors.open()
-        write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
-        self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
-        schema = f"{self._outbox_store.schema_version}\n".encode()
-        write_atomic(self._paths.schema_version, schema, 0o644)
+        self._care.files.write_number(self._paths.pid, os.getpid())
+        self._stack.callback(lambda: remove(self._paths.pid))
+        self._care.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
-        self._tasks.start(self._disk.run(), "disk")
+        self._tasks.start(self._doors.run(), "doors")
+        self._care.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
+
+    def _save_directory(self) -> None:
+        self._care.files.write(self._paths.peers.name, self._directory.save)
 
     async def _run_link(self) -> None:
         try:
@@ -303,8 +341,12 @@ class Daemon:
 
     def _note_broker(self) -> None:
         """Keep what was negotiated, and under which epoch everything done was accepted."""
-        noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
-        write_atomic(self._paths.broker_features, orjson.dumps(noted))
+        path = self._paths.broker_features
+
+        def write() -> None:
+            write_atomic(path, orjson.dumps({**self._features.to_dict(), "epoch": self._reoffer.epoch}))
+
+        self._care.files.write(path.name, write)
 
     def _link_down(self, reason: str) -> None:
         self._reoffer.link_down()
@@ -339,47 +381,10 @@ class Daemon:
         )
         return peer is not None and peer.member_id == event.get("sender_member_id")
 
-    def _load_hooks(self, settings: DaemonSettings) -> Manifest:
-        """The hooks in force; in CI there are none unless config.toml says so."""
-        place = kind_of_place(os.environ)
-        if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
-            return NO_HOOKS
-        manifest = load_manifest(self._paths.hooks_manifest, settings.hooks_default_timeout_s)
-        if place == "ci" and manifest.hooks:
-            log.warning("hooks_less_safe_here", place=place)
-        return manifest
-
     async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
         answer = await self._link.call("send_status", {"client_message_ids": ids})
         items: dict[str, Any] = answer["items"]
         return items
-
-    def _settled(self, settlement: Settlement) -> None:
-        row = settlement.row
-        self._gate.settled(row.client_message_id)
-        self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
-        if settlement.status is Status.DEAD:
-            data = {
-                "id": row.id,
-                "client_message_id": row.client_message_id,
-                "reason": settlement.error,
-            }
-            self._bus.publish([BusEvent("outbox_dead", data)])
-
-    def _expired(self, row_ids: Sequence[str]) -> None:
-        for row_id in row_ids:
-            self._bus.publish([BusEvent("outbox_dead", {"id": row_id, "reason": "max_age_exceeded"})])
-
-    def _pressure_high(self, found: Mapping[str, float]) -> None:
-        self._bus.publish([BusEvent("outbox_pressure_high", found)])
-
-    def _degraded(self) -> list[str]:
-        problems = [*self._disk.degraded]
-        if self._drain.disk_full:
-            problems.append("disk_full")
-        if not self._receiver.storing:
-            problems.append("inbox_unavailable")
-        return problems
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -23,6 +23,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.conditions import Conditions
 
 
 class Core:
@@ -46,7 +47,7 @@ class Core:
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
-        degraded: Callable[[], list[str]],
+        conditions: Conditions,
         pid: int,
     ) -> None:
         self.membership = membership
@@ -65,7 +66,7 @@ class Core:
         self._receiver = receiver
         self._operator = operator
         self._room = room
-        self._degraded = degraded
+        self._conditions = conditions
         self._pid = pid
         self.config_loaded_ms = clock.wall_ms()
         self.config_error: str | None = None
@@ -122,7 +123,7 @@ class Core:
             "broker_version": self.link.broker_version,
             "broker_url": self.membership.broker_url,
             "last_error": self.link.last_error,
-            "degraded": self._degraded(),
+            "degraded": self._conditions.items(),
             "config": {
                 "loaded_at": iso_ms(self.config_loaded_ms),
                 "error": self.config_error,

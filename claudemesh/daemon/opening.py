@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import orjson
 
+from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
-from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
+from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import cannot, local_cause
 from claudemesh.runtime.sqlite import OnFailure
+
+log = get_logger("daemon")
 
 
 def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
@@ -23,10 +31,16 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
     try:
         make_private_dir(paths.home)
         make_private_dir(paths.root)
-    except (UnsafeFile, OSError) as error:
-        raise ExitWith(CANNOT_CREATE, "unsafe_directory", str(error)) from error
+    except UnsafeFile as error:
+        raise ExitWith(CANNOT_CREATE, "unsafe_directory", f"{error}.") from error
+    except OSError as error:
+        raise cannot("make the directory", error, paths.root) from error
     lock = FileLock(paths.lock)
-    if not lock.acquire():
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, paths.lock) from error
+    if not is_ours:
         holder = _read_pid(paths.pid)
         raise ExitWith(
             CANNOT_CREATE,
@@ -42,6 +56,8 @@ def load_directory(path: Path) -> Directory:
     directory = Directory(path)
     try:
         directory.load()
+    except OSError as error:
+        raise cannot("read", error, path) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ExitWith(
             CONFIGURATION,
@@ -73,7 +89,7 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
             "restore it from a backup, or run `claudemesh daemon recover`.",
         ) from error
     except StorageError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)
     return store
 
@@ -83,14 +99,32 @@ async def open_inbox(path: Path, clock: Clock, on_failure: OnFailure, stack: Asy
     try:
         store = await InboxStore.open(path, clock, on_failure)
     except StorageError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)
     return store
 
 
-def _cannot_open(path: Path, error: StorageError) -> ExitWith:
-    code = "schema_too_new" if isinstance(error, SchemaTooNew) else "cannot_open"
-    return ExitWith(CANNOT_CREATE, code, f"{path}: {error}.")
+def load_hooks(paths: DaemonPaths, settings: DaemonSettings) -> Manifest:
+    """Return the hooks in force; in CI there are none unless config.toml says so."""
+    place = kind_of_place(os.environ)
+    if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
+        return NO_HOOKS
+    manifest = load_manifest(paths.hooks_manifest, settings.hooks_default_timeout_s)
+    if place == "ci" and manifest.hooks:
+        log.warning("hooks_less_safe_here", place=place)
+    return manifest
+
+
+def cannot_open(path: Path, error: StorageError) -> ExitWith:
+    """Return the end of a start that the storage refused: 75, because a later start may succeed."""
+    if isinstance(error, SchemaTooNew):
+        return ExitWith(CONFIGURATION, "schema_too_new", f"{path}: {error}.")
+    cause = local_cause(error)
+    if cause is not None:
+        return ExitWith(cause.exit_code, cause.code, f"{error}.")
+    if isinstance(error, StorageFull):
+        return ExitWith(TEMPORARY, "disk_full", f"{error}.")
+    return ExitWith(TEMPORARY, "cannot_open", f"{error}.")
 
 
 def _read_pid(path: Path) -> str:

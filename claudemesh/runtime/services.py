@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("services")
@@ -52,6 +53,8 @@ class TaskOwner:
         error = task.exception()
         if error is None:
             return
-        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=error)
+        # A storage says by itself what is wrong; where it was met matters to nobody.
+        trace = None if isinstance(error, StorageError) else error
+        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=trace)
         if self._on_crash is not None:
             self._on_crash(task.get_name(), error)

@@ -59,6 +59,7 @@ class Process:
         # What to run, and what in front of it: a recorder of system calls for one.
         self.command = [sys.executable, "-m", "tests.support.armed"]
         self.prefix: list[str] = []
+        self.environment: dict[str, str] = {}
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
@@ -67,6 +68,7 @@ class Process:
             "CLAUDEMESH_HOME": str(self.home),
             "CLAUDEMESH_FAILPOINTS": failpoints,
             "PYTHONPATH": str(REPOSITORY),
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(

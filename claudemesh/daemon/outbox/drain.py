@@ -23,7 +23,7 @@ from claudemesh.protocol.outcomes import Dead, Done, classify
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageBroken, StorageFull, StorageUnavailable
+from claudemesh.runtime.errors import StorageBroken, StorageError, StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
@@ -60,7 +60,10 @@ class Drain:
         clock: Clock,
         backoff: Backoff,
         on_settled: Callable[[Settlement], None],
+        on_storage: Callable[[StorageError | None], None] = lambda error: None,
     ) -> None:
+        """`on_storage` hears whether a commit was refused, and None when one has succeeded."""
+        self._on_storage = on_storage
         self._store = store
         self._carrier = carrier
         self._clock = clock
@@ -73,8 +76,8 @@ class Drain:
         self._idle = asyncio.Event()
         self._next_due: int | None = None
         self._stopping = self._over = False
-        # The last commit found the disk full.
-        self.disk_full = False
+        # Nothing is claimed while the rows that an earlier run left in flight are not pending again.
+        self.held = False
 
     @property
     def inflight(self) -> int:
@@ -144,7 +147,7 @@ class Drain:
             log.info("drain_unfinished", inflight=len(self._inflight))
 
     def _free(self) -> int:
-        if self._stopping or not self._carrier.connected:
+        if self._stopping or self.held or not self._carrier.connected:
             return 0
         return WINDOW - len(self._inflight)
 
@@ -158,7 +161,7 @@ class Drain:
         try:
             turn = await self._store.turn(submissions, results, self._clock.wall_ms(), free)
         except StorageUnavailable as error:
-            self.disk_full = isinstance(error, StorageFull)
+            self._on_storage(error)
             self._put_off(results)
             await self._answer_anyway(batch, error)
             return
@@ -170,7 +173,8 @@ class Drain:
             self._put_off(results)
             await self._one_by_one(batch, error)
             return
-        self.disk_full = False
+        if batch or results or turn.claimed:
+            self._on_storage(None)
         _answer(batch, turn.answers)
         for settlement in results:
             self._report(settlement)
@@ -196,7 +200,6 @@ class Drain:
             await self._turn([entry])
 
     async def _answer_anyway(self, batch: list[_Waiting], error: StorageUnavailable) -> None:
-        log.warning("outbox_unavailable", error=str(error))
         if not isinstance(error, StorageFull):
             _fail(batch, error)
             return

@@ -107,6 +107,11 @@ class OutboxStore:
         await self._db.close()
 
     @property
+    def database(self) -> Database:
+        """The file, for its upkeep."""
+        return self._db
+
+    @property
     def schema_version(self) -> int:
         """The file's own version."""
         return self._db.schema_version
@@ -126,7 +131,8 @@ class OutboxStore:
 
     async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
         """Answer known ids as always and new ones with 507: the disk is full, reading still works."""
-        return await self._db.run(lambda raw: _answer_without_space(raw, submissions))
+        refusal = _no_space(self._db.path.parent)
+        return await self._db.run(lambda raw: _answer_without_space(raw, submissions, refusal))
 
     async def recover(self, now_ms: int, longest_wait_ms: int) -> int:
         """At start: what was in flight becomes pending, and no row waits longer than the longest backoff."""
@@ -306,22 +312,20 @@ def _answer_found(submission: Submission, row: KnownRow, payload: bytes) -> Answ
     return answer_known(row, match=match)
 
 
-def _answer_without_space(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Answer]:
+def _answer_without_space(
+    raw: sqlite3.Connection, submissions: Sequence[Submission], refusal: Answer
+) -> list[Answer]:
     known = _find(raw, [submission.client_message_id for submission in submissions])
     answers = []
     for submission in submissions:
         found = known.get(submission.client_message_id)
-        answers.append(NO_SPACE if found is None else _answer_found(submission, *found))
+        answers.append(refusal if found is None else _answer_found(submission, *found))
     return answers
 
 
-NO_SPACE = Answer(
-    507,
-    {
-        "error": "insufficient_storage",
-        "message": "The disk is full: free some space and send again; nothing of this send was kept.",
-    },
-)
+def _no_space(folder: Path) -> Answer:
+    text = f"The disk that holds {folder} is full: free some space and send again. Nothing of this was kept."
+    return Answer(507, {"error": "insufficient_storage", "message": text})
 
 
 def _pending(submission: Submission, row_id: str) -> KnownRow:
