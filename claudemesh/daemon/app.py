@@ -48,13 +48,14 @@ from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import remove, write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
-from claudemesh.runtime.oserrors import cannot
+from claudemesh.runtime.oserrors import cannot, require_descriptors
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
 _WAITERS_S = 0.5
+_DESCRIPTORS = 24
 _MAX_BODY = 4 << 20
 _MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
@@ -294,6 +295,7 @@ class Daemon:
         )
 
     async def _serve(self) -> None:
+        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
         self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
         await self._doors.open()
         self._care.files.write_number(self._paths.pid, os.getpid())

@@ -111,7 +111,7 @@ class DiskWatch:
         self._alarmed = False
         self._refusal: Answer | None = None
         self._used = Used()
-        self._queued_then = 0
+        self._queued_then = self._received_since = 0
         self.settings = settings
         self.room = Room(0.0, 0.0)
 
@@ -141,7 +141,7 @@ class DiskWatch:
             log.info("acknowledged_messages_removed", reason="reserved_bytes", used=self._used.total)
 
     async def _read_sizes(self, *, pressed: bool) -> None:
-        queued = self._queued_bytes()
+        queued, self._received_since = self._queued_bytes(), 0
         outbox, inbox = [(await upkeep.step(pressure=pressed)).used_bytes for upkeep in self._upkeeps]
         self._used = Used(outbox, inbox, other_bytes(self._folder))
         self._queued_then = queued
@@ -185,15 +185,22 @@ class DiskWatch:
                 self.look()
         return self._refusal
 
-    def check_room_for_messages(self) -> None:
-        """Raise `StorageFull` while the budget has no room for received messages."""
-        if self.settings.reserved_bytes is not None and self._pct(self._used) >= 100:
-            raise StorageFull(self._disk_text(self._pct(self._used)).rstrip("."))
+    def check_room_for_messages(self, size: int) -> None:
+        """Count received messages of this size. `StorageFull` when the budget is used up without them.
+
+        One batch may pass the budget: split, its parts would come to the same.
+        """
+        if self.settings.reserved_bytes is None:
+            return
+        pct = self._pct(self._used_now())
+        if pct >= 100:
+            raise StorageFull(self._disk_text(pct).rstrip("."))
+        self._received_since += size
 
     def _used_now(self) -> Used:
-        """The sizes as last read, and what was queued since."""
+        """The sizes as last read, and what was queued and received since."""
         grown = max(0, self._queued_bytes() - self._queued_then)
-        return Used(self._used.outbox + grown, self._used.inbox, self._used.other)
+        return Used(self._used.outbox + grown, self._used.inbox + self._received_since, self._used.other)
 
     def _pct(self, used: Used) -> float:
         return 100 * used.total / (self.settings.reserved_bytes or 1)

@@ -69,11 +69,29 @@ def local_trouble(error: BaseException) -> LocalCause | None:
     found = local_cause(error)
     if found is not None and found.code in _LOCAL_TO_A_CONNECTION:
         return found
+    return descriptor_cause()
+
+
+def descriptor_cause(count: int = 1) -> LocalCause | None:
+    """Return the cause for which so many more descriptors cannot be opened now; None when they can."""
+    opened: list[int] = []
     try:
-        os.close(os.dup(0))
-    except OSError as failed:
-        return local_cause(failed)
+        while len(opened) < count:
+            opened.append(os.open(os.sep, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        return local_cause(error)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
     return None
+
+
+def require_descriptors(count: int) -> None:
+    """End the process unless it may open so many more files: without them it would run and not answer."""
+    cause = descriptor_cause(count)
+    if cause is not None:
+        text = f"At least {count} more files must be open at a time, but {cause.reason}: {cause.remedy}."
+        raise ExitWith(cause.exit_code, cause.code, text)
 
 
 def explain(error: OSError) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from claudemesh.runtime.errors import StorageBroken, StorageCorrupt, StorageFull, StorageUnavailable
+from claudemesh.runtime.oserrors import descriptor_cause
 
 _PRIMARY_CODE = 0xFF
 _IOERR_SHMSIZE = sqlite3.SQLITE_IOERR | (19 << 8)
@@ -45,6 +46,8 @@ def _translated(error: sqlite3.DatabaseError, path: Path) -> Exception:
     if primary == sqlite3.SQLITE_IOERR:
         # After a failed fsync the kernel may have dropped the pages: a retry could claim what is not there.
         return StorageBroken(f"the disk that holds {path} failed ({text}): check it, then start again")
+    if primary == sqlite3.SQLITE_CANTOPEN and (cause := descriptor_cause()) is not None:
+        return StorageUnavailable(f"{path} cannot be opened, because {cause.reason}: {cause.remedy}")
     if primary in (
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,

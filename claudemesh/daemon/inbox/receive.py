@@ -49,10 +49,10 @@ class Receiver:
         metrics: DaemonMetrics,
         on_jobs: Callable[[], None],
         on_storage: Callable[[StorageError | None], None] = lambda error: None,
-        check_room: Callable[[], None] = lambda: None,
+        check_room: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """`on_storage` hears why messages cannot be stored, and None when they were; `check_room` raises
-        `StorageFull` when the budget has no room for them."""
+        """`on_storage` hears why messages cannot be stored, and None when they were; `check_room` gets the
+        size of some, and raises `StorageFull` when the budget has no room."""
         self._on_storage = on_storage
         self._check_room = check_room
         self._store = store
@@ -123,10 +123,10 @@ class Receiver:
 
     async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
         """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""
-        failures = 0
+        failures, size = 0, sum(len(row.body or row.sealed or "") for row in rows)
         while rows:
             try:
-                self._check_room()
+                self._check_room(size)
                 seqs = await self._store.insert(rows)
             except StorageUnavailable as error:
                 failures += 1

@@ -151,12 +151,12 @@ async def test_over_the_budget_acknowledged_messages_make_room_and_unread_ones_s
         made.removable = 20
         assert await made.look() is None
         assert 0 < made.removable < 20
-        made.watch.check_room_for_messages()
+        made.watch.check_room_for_messages(1)
         made.removable = 0
         await insert(made.inbox, 20, 30_000)
         await made.look()
         with pytest.raises(StorageFull, match="reserved_bytes"):
-            made.watch.check_room_for_messages()
+            made.watch.check_room_for_messages(1)
 
 
 def test_without_a_budget_the_file_system_counts(tmp_path: Path) -> None:
