@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.audit import assert_contract
+from tests.support.cli import run
 from tests.support.faults import FaultyDisk
 from tests.support.processes import Daemon, Mesh, mesh, until
 
@@ -134,3 +135,30 @@ def test_a_daemon_with_no_room_for_messages_stops_when_it_is_told_to(disk: Fault
         bob.start()
         bob.ready()
         assert_contract(made, alice, [bob], ["one"])
+
+
+def test_a_command_that_cannot_write_its_files_says_which_and_why(disk: FaultyDisk) -> None:
+    """Joining on a full disk: exit 75 with file, reason and remedy; the same command works afterwards."""
+    with mesh("alice") as made:
+        [alice] = made.daemons.values()
+        invite = run(alice.home, "invite", "create", "--json").json["invite"]
+        home = made.root / "carol"
+        for part in ("keypair", "membership"):
+            disk.fail(errno.ENOSPC, part)
+            ran = run(home, "join", invite, "--name", "carol", full=True, **disk.environment)
+            assert ran.code == TEMPORARY, ran
+            assert str(home) in ran.err
+            assert "the disk is full" in ran.err
+            assert "free some space" in ran.err
+            disk.heal()
+        assert run(home, "join", invite, "--name", "carol", full=True, **disk.environment).code == 0
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(disk: FaultyDisk) -> None:
+    """Its lines are lost; sends, deliveries and the exit code are as always."""
+    with mesh("alice", "bob", start=False) as made:
+        alice, bob = start(made, disk)
+        disk.fail(errno.ENOSPC, str(alice.log))
+        assert alice.send("bob", "text", client_message_id="one")[0] == 202
+        assert_contract(made, alice, [bob], ["one"])
+        assert alice.stop() == 0
