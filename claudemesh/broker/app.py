@@ -41,13 +41,23 @@ from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.errors import SchemaTooNew, StorageError
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, TEMPORARY, UNAVAILABLE, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
+from claudemesh.runtime.files import (
+    FileLock,
+    UnsafeFile,
+    make_private_dir,
+    read_private,
+    remove,
+    write_atomic,
+)
 from claudemesh.runtime.http import HttpServer, bind_tcp
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite import OnFailure
+from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 log = get_logger("broker")
 
@@ -83,6 +93,8 @@ class Broker:
         self.clock: Clock = clock or SystemClock()
         self._ending = asyncio.Event()
         self._failure: ExitWith | None = None
+        self._conditions = Conditions(self.clock, log)
+        self._files = SideFiles(settings.data_dir, self._conditions)
         self._running: _Running | None = None
 
     @property
@@ -107,21 +119,24 @@ class Broker:
 
     async def start(self) -> None:
         """Return once connections are accepted and `broker.json` tells where."""
+        try:
+            await self._start()
+        except StorageError as error:
+            raise _cannot_open(self.settings, error) from error
+        log.info("broker_started", url=self.url, data_dir=str(self.settings.data_dir))
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             _take_data_dir(self.settings.data_dir, stack)
             metrics = BrokerMetrics()
-            degraded = Degraded(Conditions(self.clock), self.clock, metrics)
+            degraded = Degraded(self._conditions, self.clock, metrics)
             store = await self._open_store(degraded, stack)
-            try:
-                time = await self._keep_time(store, stack)
-                context = await self._assemble(store, time, metrics, degraded)
-                await start_parts(context, stack)
-            except StorageError as error:
-                raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+            time = await self._keep_time(store, stack)
+            context = await self._assemble(store, time, metrics, degraded)
+            await start_parts(context, stack)
             listener = Listener(context)
             url = await self._serve(context, listener, stack)
             self._running = _Running(url, context, time, listener, stack.pop_all())
-        log.info("broker_started", url=url, data_dir=str(self.settings.data_dir))
 
     async def stop(self, drain: bool = True) -> None:
         """Stop. With `drain` what is in flight is finished first, in bounded time.
@@ -177,17 +192,20 @@ class Broker:
         except SchemaTooNew as error:
             raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
         except StorageError as error:
-            raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+            raise _cannot_open(self.settings, error) from error
         stack.push_async_callback(store.close)
         if isinstance(store, SqliteStore):
             await self._watch_for_restore(store, degraded, stack)
         return store
 
     async def _watch_for_restore(self, store: SqliteStore, degraded: Degraded, stack: AsyncExitStack) -> None:
-        mark = HighWater(self.settings.data_dir / "high_water", store)
+        mark = HighWater(self.settings.data_dir / "high_water", store, self._conditions)
         await mark.check()
         tasks = TaskOwner(self._crashed)
         tasks.start(mark.run(degraded), "high_water")
+        upkeep = Upkeep(store.database, self._conditions)
+        tasks.start(upkeep.run(), "upkeep")
+        tasks.start(upkeep.check(), "database_check")
         stack.push_async_callback(mark.try_to_note)
         stack.push_async_callback(tasks.stop)
 
@@ -273,8 +291,11 @@ class Broker:
         await server.start()
         stack.push_async_callback(server.stop)
         stack.push_async_callback(listener.close_all)
+        # First of the three: members that are told to go come back at once.
+        stack.callback(server.close_listener)
         tasks = TaskOwner(self._crashed)
         tasks.start(listener.watch(), "slow_consumers")
+        tasks.start(self._files.run(), "side_files")
         stack.push_async_callback(tasks.stop)
         shown = f"[{host}]" if ":" in host else host
         scheme = "ws" if self.settings.tls_cert is None else "wss"
@@ -282,8 +303,9 @@ class Broker:
         if scheme == "ws" and not _is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
-        write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
-        stack.callback(path.unlink, missing_ok=True)
+        found = orjson.dumps({"url": url, "pid": os.getpid()})
+        self._files.write(path.name, lambda: write_atomic(path, found))
+        stack.callback(remove, path)
         return url
 
 
@@ -331,13 +353,32 @@ def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_data_dir", str(error)) from error
     except OSError as error:
-        raise ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {error}") from error
+        raise _unusable(data_dir, error) from error
     lock = FileLock(data_dir / "lock")
-    if not lock.acquire():
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, lock.path) from error
+    if not is_ours:
         raise ExitWith(
             TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
         )
     stack.callback(lock.release)
+
+
+def _unusable(data_dir: Path, error: OSError) -> ExitWith:
+    cause = local_cause(error)
+    if cause is not None and cause.exit_code == TEMPORARY:
+        return cannot("use", error, data_dir)
+    return ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {explain(error)}")
+
+
+def _cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
+    """A disk may be well again at the next try; a damaged file needs its operator."""
+    if settings.database_url is None and not isinstance(error, StorageCorrupt):
+        code = "disk_full" if isinstance(error, StorageFull) else "storage_unavailable"
+        return ExitWith(TEMPORARY, code, f"{error}.")
+    return ExitWith(UNAVAILABLE, "storage_unavailable", str(error))
 
 
 def _store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
@@ -373,7 +414,10 @@ def _kept(path: Path, fresh: str) -> bytes:
     try:
         return read_private(path).strip()
     except FileNotFoundError:
-        write_atomic(path, fresh.encode())
+        try:
+            write_atomic(path, fresh.encode())
+        except OSError as error:
+            raise cannot("write", error, path) from error
         return fresh.encode()
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error

@@ -6,16 +6,17 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
 
 import claudemesh
+from claudemesh.daemon import opening
 from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
@@ -30,17 +31,6 @@ from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
-from claudemesh.daemon.opening import (
-    keep_lived_clock,
-    load_directory,
-    load_epoch,
-    load_hooks,
-    load_inline_bytes,
-    open_inbox,
-    open_lived_clock,
-    open_outbox,
-    take_lock,
-)
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
@@ -58,17 +48,18 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
-from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.files import remove, write_atomic
 from claudemesh.runtime.logs import get_logger, set_level
+from claudemesh.runtime.oserrors import cannot, require_descriptors
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
 RECEIVE_GRACE_S = 5.0
+_WAITERS_S = 0.5
+_DESCRIPTORS = 24
 _MAX_BODY = 4 << 20
-_DISK_FULL = "The disk is full, nothing is accepted: free some space."
-_NO_INBOX = "The inbox cannot be written, deliveries wait at the broker: see `claudemesh logs`."
 _MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
 
@@ -80,9 +71,9 @@ class Daemon:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
-        self._conditions = Conditions(self._clock)
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
+        self.conditions = Conditions(self._clock)
         self._features: Features
         self.core: Core
 
@@ -91,8 +82,11 @@ class Daemon:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
+            await self._tasks.stop()
             await self._stack.aclose()
+            if isinstance(error, StorageError):
+                raise opening.cannot_open(self._paths.root, error) from error
             raise
 
     async def run(self) -> int:
@@ -103,10 +97,13 @@ class Daemon:
             loop.add_signal_handler(number, self.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ending = await self._ended
+        # A second signal ends the process at once: what was accepted is on the disk.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         await self.stop()
         if ending is None:
             return OK
-        log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
         raise ending
 
     def reload(self) -> None:
@@ -115,17 +112,23 @@ class Daemon:
         core.reloads += 1
         try:
             settings = load_settings(self._paths.config)
-            manifest = load_hooks(self._paths.hooks_manifest, settings)
+            manifest = opening.load_hooks(self._paths.hooks_manifest, settings)
             live, later = changed(self._settings, settings)
             self._housekeeping.use(settings)
             self._doors.apply(settings)
-        except ExitWith as error:
+        except (ExitWith, OSError) as problem:
+            error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
             self._housekeeping.use(self._settings)
             core.config_error = error.message
             log.error("reload_refused", error=error.error, detail=error.message)
+            self.conditions.begin(
+                "config_refused",
+                f"config.toml was not taken over, the settings before it hold: {error.message}",
+            )
             return
-        self._settings = core.settings = self._disk.settings = settings
-        self._disk.look()
+        self.conditions.end("config_refused")
+        self._settings = core.settings = self._care.disk.settings = settings
+        self._care.disk.look()
         self._hooks.manifest = manifest
         self._link.backoff = self._drain.backoff = settings.backoff
         set_level(settings.log_level)
@@ -140,8 +143,10 @@ class Daemon:
 
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
-        # Event streams end with the bus; the server would wait for them as for any request.
+        # Listeners first: a client whose event stream ends comes back at once.
+        self._doors.close_listeners()
         self._bus.close()
+        asyncio.get_running_loop().call_later(_WAITERS_S, self._gate.release_waiting)
         await self._doors.close()
         # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
         await asyncio.gather(
@@ -157,28 +162,41 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        take_lock(self._paths, self._stack)
-        self._lived = open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
+        opening.take_lock(self._paths, self._stack)
+        self._lived = opening.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = load_directory(self._paths.peers)
-        self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
+        self._directory = opening.load_directory(self._paths.peers)
+        self._outbox_store = await opening.open_outbox(
+            self._paths.outbox_db, self._storage_failed, self._stack
+        )
         self._lived.at_least(await self._outbox_store.newest_stamp())
         self._clocks = OutboxClocks(self._clock, self._lived, BrokerTime(self._clock))
-        self._inbox = await open_inbox(
+        self._inbox = await opening.open_inbox(
             self._paths.inbox_db, self._clock, self._lived, self._storage_failed, self._stack
         )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
-        self._metrics = DaemonMetrics()
-        self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
+        self._metrics = DaemonMetrics(self.conditions)
+        self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
+        self._care = StorageCare(
+            self._paths,
+            self._settings,
+            self._outbox_store,
+            self._inbox,
+            self.conditions,
+            self._lived,
+            self._notices.pressure_high,
+        )
+        self._assemble_hooks(opening.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, identity)
         check_topic = self._topics.check
         sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes, check_topic)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        await self._outbox_store.recover(self._lived.now_ms(), round(self._settings.max_backoff_ms * 1.25))
+        longest_wait_ms = round(self._settings.max_backoff_ms * 1.25)
+        await self._care.recover(self._drain, longest_wait_ms, self._tasks)
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -196,8 +214,11 @@ class Daemon:
             host_fingerprint=host_fingerprint(),
             require=[*REQUIRED, *(name for name in settings.features_require if name not in REQUIRED)],
             optional=settings.features_optional,
+            on_local_cause=self._care.link_trouble,
         )
-        self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+        self._sync = DirectorySync(
+            self._directory, self._link.call, self._tasks, self._clock, self._save_directory
+        )
         link, tasks = self._link, self._tasks
         self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, tasks, self._clock)
         self._topics.load()
@@ -217,13 +238,11 @@ class Daemon:
         self._hooks.manifest = manifest
 
     def _assemble_sending(self, sealer: Sealer) -> None:
-        self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
-        store, root = self._outbox_store, self._paths.root
-        self._disk = DiskWatch(root, self._settings, lambda: store.queued_bytes, self._notices.pressure_high)
-        self._disk.look()
-        parts = (self._clocks, self._settings.backoff, self._conditions, self._metrics)
-        self._drain = Drain(store, self._link, *parts, self._notices.ended)
-        known = load_epoch(self._paths.broker_features)
+        store = self._outbox_store
+        self._care.disk.look()
+        parts = (self._clocks, self._settings.backoff, self.conditions, self._metrics)
+        self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
+        known = opening.load_epoch(self._paths.broker_features)
         self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
@@ -233,10 +252,10 @@ class Daemon:
             self._new_id,
             self._drain.submit,
             lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
-            self._disk.refusal,
+            self._care.disk.refusal,
             self._hooks,
         )
-        self._gate.inline_bytes = load_inline_bytes(self._paths.broker_features)
+        self._gate.inline_bytes = opening.load_inline_bytes(self._paths.broker_features)
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
         opener = Opener(
@@ -252,6 +271,8 @@ class Daemon:
             self._clock,
             self._metrics,
             self._hooks.wake,
+            self._care.inbox_storage,
+            self._care.disk.check_room_for_messages,
         )
         self._housekeeping = Housekeeping(
             self._outbox_store,
@@ -259,7 +280,7 @@ class Daemon:
             self._clocks,
             self._settings,
             self._notices.expired,
-            lambda: keep_lived_clock(self._paths.lived_clock, self._lived),
+            lambda: opening.keep_lived_clock(self._paths.lived_clock, self._lived),
         )
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
@@ -290,26 +311,30 @@ class Daemon:
             link=self._link,
             operator=operator,
             metrics=self._metrics,
-            room=lambda: self._disk.room,
-            degraded=self._degraded,
+            room=lambda: self._care.disk.room,
+            conditions=self.conditions,
             pid=os.getpid(),
         )
 
     async def _serve(self) -> None:
-        self._doors = Doors(self._paths, self.core, self._hooks)
+        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
+        self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
         await self._doors.open()
-        write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
-        self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
-        schema = f"{self._outbox_store.schema_version}\n".encode()
-        write_atomic(self._paths.schema_version, schema, 0o644)
+        self._care.files.write_number(self._paths.pid, os.getpid())
+        self._stack.callback(lambda: remove(self._paths.pid))
+        self._care.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._drain.carry(), "drain_carry")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
-        self._tasks.start(self._disk.run(), "disk")
+        self._tasks.start(self._doors.run(), "doors")
+        self._care.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
+
+    def _save_directory(self) -> None:
+        self._care.files.write(self._paths.peers.name, self._directory.save)
 
     async def _run_link(self) -> None:
         try:
@@ -345,8 +370,12 @@ class Daemon:
 
     def _note_broker(self) -> None:
         """Keep what was negotiated, and under which epoch everything done was accepted."""
-        noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
-        write_atomic(self._paths.broker_features, orjson.dumps(noted))
+        path = self._paths.broker_features
+
+        def write() -> None:
+            write_atomic(path, orjson.dumps({**self._features.to_dict(), "epoch": self._reoffer.epoch}))
+
+        self._care.files.write(path.name, write)
 
     def _link_down(self, reason: str, close_code: int) -> None:
         self._reoffer.link_down()
@@ -385,15 +414,6 @@ class Daemon:
         answer = await self._link.call("send_status", {"client_message_ids": ids})
         items: dict[str, Any] = answer["items"]
         return items
-
-    def _degraded(self) -> Sequence[Mapping[str, Any]]:
-        refused = self._disk.degraded
-        self._conditions.set("disk_full", _DISK_FULL if self._drain.disk_full else None)
-        self._conditions.set("inbox_unavailable", None if self._receiver.storing else _NO_INBOX)
-        for code in ("disk_almost_full", "queue_full"):
-            answer = self._disk.refusal() if code in refused else None
-            self._conditions.set(code, str(answer.body["message"]) if answer else None)
-        return self._conditions.items()
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

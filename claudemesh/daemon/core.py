@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import claudemesh
@@ -24,6 +24,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 
 
@@ -50,7 +51,7 @@ class Core:
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
-        degraded: Callable[[], Sequence[Mapping[str, Any]]],
+        conditions: Conditions,
         pid: int,
     ) -> None:
         self.membership = membership
@@ -71,7 +72,7 @@ class Core:
         self._receiver = receiver
         self._operator = operator
         self._room = room
-        self._degraded = degraded
+        self._conditions = conditions
         self._pid = pid
         self.config_loaded_ms = clock.wall_ms()
         self.config_error: str | None = None
@@ -133,7 +134,7 @@ class Core:
             "broker_version": self.link.broker_version,
             "broker_url": self.membership.broker_url,
             "last_error": self.link.last_error,
-            "degraded": self._degraded(),
+            "degraded": self._conditions.items(),
             "config": {
                 "loaded_at": iso_ms(self.config_loaded_ms),
                 "error": self.config_error,

@@ -96,6 +96,11 @@ class DaemonPaths:
         return self.root / "lived_clock.json"
 
     @property
+    def inbox_position(self) -> Path:
+        """A number ahead of every position in the inbox that was given out."""
+        return self.root / "inbox_position"
+
+    @property
     def schema_version(self) -> Path:
         """A mirror of the databases' own versions."""
         return self.root / "schema_version"

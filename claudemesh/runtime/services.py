@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeAlias
 
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import local_cause
 
 log = get_logger("services")
 
@@ -109,6 +111,8 @@ class TaskOwner:
         error = task.exception()
         if error is None:
             return
-        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=error)
+        # A disk or a limit says by itself what is wrong: the place where it was met does not help.
+        trace = None if isinstance(error, StorageError) or local_cause(error) is not None else error
+        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=trace)
         if self._on_crash is not None:
             self._on_crash(task.get_name(), error)

@@ -50,6 +50,11 @@ class SqliteStore(SqliteUpkeep):
         self._database: Database | None = None
 
     @property
+    def database(self) -> Database:
+        """The file, for its upkeep."""
+        return self._db
+
+    @property
     def _db(self) -> Database:
         if self._database is None:
             raise RuntimeError("the store is not open")

@@ -129,6 +129,11 @@ class Outbox:
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
 
+    def release_waiting(self) -> None:
+        """Answer those who wait for the broker's word with what is known now: the daemon stops."""
+        for client_message_id in list(self._waiting):
+            self.settled(client_message_id)
+
     def settled(self, client_message_id: str) -> None:
         """The drain says that this row is done or dead, on disk."""
         for future in self._waiting.pop(client_message_id, ()):
