@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
@@ -11,10 +10,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.client.errors import DaemonNotRunning
 from claudemesh.client.local import LocalClient
-
-_RETRY_S = 1.0
 
 Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 
@@ -61,37 +57,33 @@ def inbox(
     for item in items:
         _show(item, as_json)
     if follow:
-        shown = {item["seq"] for item in items}
+        # By both: a message that is opened later keeps its id and has a new seq.
+        shown = {(item["id"], item["seq"]) for item in items}
         is_wanted = _filter(topic, sender, shown)
         _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
     elif not items and sys.stdout.isatty():
         output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
 
 
-def _filter(topic: str | None, sender: str | None, shown: Collection[int]) -> Wanted:
+def _filter(topic: str | None, sender: str | None, shown: Collection[tuple[str, int]]) -> Wanted:
     name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
     of = None if sender is None else sender.removeprefix("@").lower()
 
     def is_wanted(item: dict[str, Any]) -> bool:
         senders = (None, item["sender_name"].lower(), item["sender_pubkey"])
-        return name in (None, item["topic"]) and of in senders and item["seq"] not in shown
+        return name in (None, item["topic"]) and of in senders and (item["id"], item["seq"]) not in shown
 
     return is_wanted
 
 
 def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
-    while True:
-        try:
-            for event, item in client.stream(f"/v1/events?since={after}"):
-                if event != "message":
-                    continue
-                after = item["seq"]
-                if is_wanted(item):
-                    _show(item, as_json)
-        except (DaemonNotRunning, OSError):
-            # A daemon that restarts is followed again, from where we were.
-            output.note("The daemon went away; waiting for it.")
-        time.sleep(_RETRY_S)
+    # Imported here: only following needs it.
+    from claudemesh.cli.following import following
+
+    with following(client) as follow:
+        for message in follow.daemon.messages(after):
+            if is_wanted(message.data):
+                _show(message.data, as_json)
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
