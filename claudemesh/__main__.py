@@ -16,9 +16,10 @@ def main() -> int:
 def _run() -> int:
     """Run the fast path, or else the full command line."""
     from claudemesh.cli import fast
+    from claudemesh.runtime.trust import distrust
 
     arguments = sys.argv[1:]
-    code = fast.run(arguments)
+    code = fast.run(arguments, distrust)
     if code is not None:
         return code
     from claudemesh.cli.main import main as full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
@@ -45,9 +46,9 @@ def inbox(
     """
     client = LocalClient(mesh)
     # Before the page: what comes meanwhile is in the page or in the stream, or in both and shown once.
-    newest = client.get("/v1/inbox", order="desc", limit=1)["items"] if follow else []
+    newest = _get(client, follow, limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
-    page = client.get("/v1/inbox", order="desc", limit=limit, **query)
+    page = _get(client, follow, limit=limit, **query)
     items = page["items"][::-1]
     if as_json and not follow:
         output.print_json({"items": items, "next": page["next"]})
@@ -63,6 +64,20 @@ def inbox(
         _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
     elif not items and sys.stdout.isatty():
         output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
+
+
+def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
+    """Read the newest messages; a command that follows gives its daemon the time of a restart."""
+
+    def ask() -> dict[str, Any]:
+        return client.get("/v1/inbox", order="desc", **query)
+
+    if not follow:
+        return ask()
+    # Imported here: only following needs it.
+    from claudemesh.cli.following import RESTART_S, patiently
+
+    return patiently(ask, time.monotonic() + RESTART_S)
 
 
 def _filter(topic: str | None, sender: str | None, shown: Collection[tuple[str, int]]) -> Wanted:
@@ -94,8 +109,5 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     where = f" {mark}{item['topic']}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
     body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
-    # A text from stdin ends with a newline that nobody wants to see.
-    lines = [output.safe(line) for line in body.removesuffix("\n").split("\n")]
-    output.say(f"{head}  {lines[0]}")
-    for line in lines[1:]:
-        output.say(f"      {line}")
+    lines = output.safe_lines(body).split("\n")
+    output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

@@ -100,4 +100,4 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(item)
     else:
-        output.say(output.safe_lines(item["body"] or ""))
+        output.body(item["body"] or "")

@@ -128,5 +128,5 @@ def ping(name: str, mesh: str | None, as_json: bool) -> int:
     }
     seen = "here" if peer["online"] else f"not here, last seen {peer['last_seen_at'] or 'never'}"
     lag = "" if health["lag_ms"] is None else f"  (broker {health['lag_ms']} ms)"
-    output.tell(as_json, answer, f"{output.safe(peer['name'])}: {seen}{lag}")
+    output.tell(as_json, answer, f"{peer['name']}: {seen}{lag}")
     return 0 if peer["online"] else UNAVAILABLE

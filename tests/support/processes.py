@@ -59,6 +59,8 @@ class Process:
         # What to run, and what in front of it: a recorder of system calls for one.
         self.command = [sys.executable, "-m", "tests.support.armed"]
         self.prefix: list[str] = []
+        # Variables of its own, on top of the environment of the caller.
+        self.environment: dict[str, str] = {}
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
@@ -67,6 +69,7 @@ class Process:
             "CLAUDEMESH_HOME": str(self.home),
             "CLAUDEMESH_FAILPOINTS": failpoints,
             "PYTHONPATH": str(REPOSITORY),
+            **self.environment,
         }
         with self.log.open("ab") as log:
             self._popen = subprocess.Popen(
@@ -225,6 +228,8 @@ class Mesh:
         self.root = root
         self.broker = Broker(root, database_url)
         self.daemons: dict[str, Daemon] = {}
+        # The program that `cli` runs.
+        self.program = [sys.executable, "-m", "claudemesh"]
 
     def cli(self, daemon: Daemon, *arguments: str, prefix: Sequence[str] = ()) -> str:
         """Run a command of the CLI as that host; returns its standard output."""
@@ -234,7 +239,7 @@ class Mesh:
             "PYTHONPATH": str(REPOSITORY),
         }
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "claudemesh", *arguments],
+            [*prefix, *self.program, *arguments],
             cwd=REPOSITORY,
             env=environment,
             capture_output=True,

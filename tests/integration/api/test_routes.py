@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import Settlement
+from claudemesh.daemon.outbox.types import Now, Settlement
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.clock import iso_ms
 from tests.integration.api.served import BrokerAnswers, Served, served
@@ -20,8 +20,9 @@ ULID = "01J0000000000000000000000Z"
 
 async def _settle(daemon: Served, status: Status, **fields: Any) -> None:
     """Take everything that is due in flight, and end it."""
-    claimed = (await daemon.core.outbox.turn([], [], daemon.core.clock.wall_ms(), 100)).claimed
-    await daemon.core.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], 1, 0)
+    now = Now(daemon.core.clock.wall_ms(), daemon.core.lived.now_ms())
+    claimed = (await daemon.core.outbox.turn([], [], now, 100)).claimed
+    await daemon.core.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], now, 0)
 
 
 async def _bodies(daemon: Served, path: str) -> list[str]:
