@@ -18,7 +18,7 @@ from claudemesh.sdk import DaemonNotRunning as NotAnswering
 T = TypeVar("T")
 
 # Time that a daemon gets for a restart before a command says that none runs.
-RESTART_S = 10.0
+RESTART_S = 20.0
 _POLL_S = 0.2
 
 

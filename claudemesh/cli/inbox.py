@@ -13,6 +13,8 @@ from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
+_SEALED = "(sealed to a key that is not on this host yet: the text is shown when the key arrives)"
+
 Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 
 
@@ -108,6 +110,6 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     mark = "queue:" if item["kind"] == "queue" else "#"
     where = f" {mark}{item['topic']}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
-    body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
+    body = _SEALED if item["body"] is None else item["body"]
     lines = output.safe_lines(body).split("\n")
     output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

@@ -448,3 +448,26 @@ def test_restart_comes_back_with_what_was_queued() -> None:
             assert daemon.outbox()["kept"]["status"] == "pending"
         finally:
             run(daemon.home, "daemon", "down")
+
+
+def test_restart_after_a_crash_brings_the_broker_back_with_the_daemon() -> None:
+    """The options of the last start are kept; a start without the option forgets it."""
+    with mesh("alice", start=False) as made:
+        daemon = made.daemons["alice"]
+        home = daemon.home
+        assert made.broker.stop() == OK
+        shutil.move(made.broker.data, home / "broker")
+        assert run(home, "daemon", "up", "-d", "--with-broker").code == OK
+        try:
+            health = daemon.request("GET", "/v1/health")[1]
+            assert health["with_broker"]
+            os.kill(health["pid"], signal.SIGKILL)
+            until(lambda: run(home, "status").code == UNAVAILABLE, "it is gone")
+            assert run(home, "daemon", "restart").code == OK
+            assert daemon.request("GET", "/v1/health")[1]["with_broker"]
+            assert run(home, "daemon", "down").code == OK
+            assert run(home, "daemon", "up", "-d").code == OK
+            assert run(home, "daemon", "restart").code == OK
+            assert not daemon.request("GET", "/v1/health")[1]["with_broker"]
+        finally:
+            run(home, "daemon", "down")
