@@ -20,6 +20,7 @@ ENTRY_POINT = "@ENTRY_POINT@"
 
 CANNOT_CREATE = 73
 CONFIGURATION = 78
+INTERRUPTED = 130
 UNUSED_S = 30 * 86_400
 _MARKER = ".complete"
 _DAY_S = 86_400
@@ -231,7 +232,15 @@ def run_from(site: str) -> int:
 
 
 def main() -> int:
-    """Run; returns the exit code."""
+    """Run and return the exit code; 130, silently, when it was interrupted."""
+    try:
+        return run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def run() -> int:
+    """Run the fast path, or else the program from its folder."""
     check_target()
     drop_python_path()
     import claudemesh_fast  # type: ignore[import-not-found]

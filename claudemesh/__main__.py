@@ -6,7 +6,15 @@ import sys
 
 
 def main() -> int:
-    """Run one command: what is in a hurry first, everything else by the full command line."""
+    """Run one command and return its exit code; 130, silently, when it was interrupted."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run() -> int:
+    """Run the fast path, or else the full command line."""
     from claudemesh.cli import fast
     from claudemesh.runtime.trust import distrust
 

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
@@ -139,6 +139,8 @@ class Message:
     shown_at: str | None = None
     acked_at: str | None = None
     sealed: bool = False
+    # The item as the daemon gives it, with fields that this version does not know.
+    data: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -188,8 +190,12 @@ def new_id() -> str:
 
 def _made(kind: type[T], item: Mapping[str, Any]) -> T:
     """Make a value of what the daemon says; what this version does not know is left out."""
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in item.items() if name in known})
+
+
+def _message(item: Mapping[str, Any]) -> Message:
+    return _made(Message, {**item, "data": item})
 
 
 def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
@@ -576,7 +582,7 @@ class AsyncDaemon:
         given = {"after": after, "since": since, "topic": topic, "from": sender, "unread": int(unread)}
         async with aclosing(self._items("/v1/inbox", given)) as items:
             async for item in items:
-                yield _made(Message, item)
+                yield _message(item)
 
     async def ack(self, *messages: Message, as_: Literal["shown", "acked"] = "acked") -> None:
         """Note that messages were shown, or are done with."""
@@ -614,6 +620,7 @@ class AsyncDaemon:
                     if ack:
                         body = _ack_body([message.id], "acked")
                         await self._ask("POST", "/v1/inbox/ack", body, following=True)
+                    self._left_s(until)
         except _Over:
             return
 
@@ -629,6 +636,7 @@ class AsyncDaemon:
             async with aclosing(self._follow(_Place(since), until)) as events:
                 async for event in events:
                     yield event
+                    self._left_s(until)
         except _Over:
             return
 
@@ -659,13 +667,13 @@ class AsyncDaemon:
                     place.since = max(place.since, item["seq"])
                     # One that is still sealed is new when its key has arrived.
                     if item["body"] is not None:
-                        yield _made(Message, item)
+                        yield _message(item)
         async with aclosing(self._follow(place, until)) as events:
             async for event in events:
                 if event.event == "reset":
                     log.warning("%s", event.data["message"])
                 elif event.event == "message" and not (unread and event.data.get("acked_at")):
-                    yield _made(Message, event.data)
+                    yield _message(event.data)
 
     async def _follow(self, place: _Place, until: float | None) -> AsyncGenerator[Event]:
         while True:
@@ -681,7 +689,6 @@ class AsyncDaemon:
                             event = place.take(block)
                             if event is not None:
                                 yield event
-                                self._left_s(until)
                     response.answer()
             except (DaemonError, OSError) as caught:
                 error = caught

@@ -11,11 +11,10 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.client.errors import DaemonNotRunning
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
-_RETRY_S = 1.0
+_SEALED = "(sealed to a key that is not on this host yet: the text is shown when the key arrives)"
 
 Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 
@@ -50,9 +49,9 @@ def inbox(
     """
     client = LocalClient(mesh)
     # Before the page: what comes meanwhile is in the page or in the stream, or in both and shown once.
-    newest = client.get("/v1/inbox", order="desc", limit=1)["items"] if follow else []
+    newest = _get(client, follow, limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
-    page = client.get("/v1/inbox", order="desc", limit=limit, **query)
+    page = _get(client, follow, limit=limit, **query)
     items = page["items"][::-1]
     if as_json and not follow:
         output.print_json({"items": items, "next": page["next"]})
@@ -62,37 +61,47 @@ def inbox(
     for item in items:
         _show(item, as_json)
     if follow:
-        shown = {item["seq"] for item in items}
+        # By both: a message that is opened later keeps its id and has a new seq.
+        shown = {(item["id"], item["seq"]) for item in items}
         is_wanted = _filter(topic, sender, shown)
         _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
     elif not items and sys.stdout.isatty():
         output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
 
 
-def _filter(topic: str | None, sender: str | None, shown: Collection[int]) -> Wanted:
+def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
+    """Read the newest messages; a command that follows gives its daemon the time of a restart."""
+
+    def ask() -> dict[str, Any]:
+        return client.get("/v1/inbox", order="desc", **query)
+
+    if not follow:
+        return ask()
+    # Imported here: only following needs it.
+    from claudemesh.cli.following import RESTART_S, patiently
+
+    return patiently(ask, time.monotonic() + RESTART_S)
+
+
+def _filter(topic: str | None, sender: str | None, shown: Collection[tuple[str, int]]) -> Wanted:
     name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
     of = None if sender is None else sender.removeprefix("@").lower()
 
     def is_wanted(item: dict[str, Any]) -> bool:
         senders = (None, item["sender_name"].lower(), item["sender_pubkey"])
-        return name in (None, item["topic"]) and of in senders and item["seq"] not in shown
+        return name in (None, item["topic"]) and of in senders and (item["id"], item["seq"]) not in shown
 
     return is_wanted
 
 
 def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
-    while True:
-        try:
-            for event, item in client.stream(f"/v1/events?since={after}"):
-                if event != "message":
-                    continue
-                after = item["seq"]
-                if is_wanted(item):
-                    _show(item, as_json)
-        except (DaemonNotRunning, OSError):
-            # A daemon that restarts is followed again, from where we were.
-            output.note("The daemon went away; waiting for it.")
-        time.sleep(_RETRY_S)
+    # Imported here: only following needs it.
+    from claudemesh.cli.following import following
+
+    with following(client) as follow:
+        for message in follow.daemon.messages(after):
+            if is_wanted(message.data):
+                _show(message.data, as_json)
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
@@ -101,6 +110,6 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         return
     where = f" {spell_destination(item['kind'], item['topic'])}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
-    body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
+    body = _SEALED if item["body"] is None else item["body"]
     lines = output.safe_lines(body).split("\n")
     output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

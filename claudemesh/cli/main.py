@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.lazy import LazyGroup
-from claudemesh.runtime.exits import INTERNAL, OK, TEMPORARY, USAGE, ExitWith
+from claudemesh.runtime.exits import INTERNAL, INTERRUPTED, OK, USAGE, ExitWith
 
 # name -> (module, function, one line); a module is imported only when its command is asked for.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -18,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inbox": ("inbox", "inbox", "Show received messages."),
     "topic": ("topic", "topic", "Create, post to, subscribe to and list topics."),
     "peers": ("peers", "peers", "List the members of the mesh."),
-    "events": ("peers", "events", "Follow what happens, one JSON line each."),
+    "events": ("listen", "events", "Follow what happens, one JSON line each."),
     "mesh": ("mesh", "mesh", "Make a new mesh."),
     "invite": ("mesh", "invite", "Invite another host."),
     "join": ("mesh", "join", "Join a mesh by an invite."),
@@ -31,8 +32,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bugreport": ("doctor", "bugreport", "Print what a bug report needs, without secrets."),
     "paths": ("watch", "paths", "Show where everything is."),
     "wait": ("talk", "wait", "Wait until the daemon, a peer or a message is there."),
-    "listen": ("talk", "listen", "Print each message as a JSON line as it arrives."),
-    "request": ("talk", "request", "Send a message and wait for the reply."),
+    "listen": ("listen", "listen", "Print each message as a JSON line as it arrives."),
+    "request": ("request", "request", "Send a message and wait for the reply."),
     "reply": ("talk", "reply", "Answer a message."),
     "ping": ("talk", "ping", "See whether a peer is here."),
     "completion": ("completion", "completion", "Print shell completion."),
@@ -53,7 +54,7 @@ def cli() -> None:
 
     \b
     Exit codes: 0 done, 64 wrong use, 69 nobody answers, 70 internal, 73 cannot create,
-    75 try again later, 77 not permitted, 78 wrong configuration.
+    75 try again later, 77 not permitted, 78 wrong configuration, 130 interrupted.
     """
 
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; never a traceback."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result: Any = cli.main(argv, prog_name="claudemesh", standalone_mode=False)
+        result = _invoke(argv)
     except click.exceptions.NoArgsIsHelpError as error:
         # A group without a command: nothing is wrong with its words, there are none.
         click.echo(error.message, err=True)
@@ -70,17 +71,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(argv, "usage", error.format_message(), USAGE, getattr(error, "ctx", None))
     except ExitWith as error:
         return _tell(argv, error.error, error.message, error.code)
-    except click.exceptions.Abort:
-        return TEMPORARY
+    except click.exceptions.Exit as error:
+        return error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more while it shuts down.
-        sys.stdout = sys.stderr
+        output.discard_stdout()
         return OK
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        # Abort is a prompt that was interrupted.
+        return INTERRUPTED
     except Exception as error:
         return _unforeseen(argv, error)
     return result if isinstance(result, int) else OK
+
+
+def _invoke(argv: list[str]) -> Any:
+    """Parse the arguments and run the command.
+
+    `cli.main` is for completion only: it would take interrupts and broken pipes for itself, with exit codes
+    and words of its own.
+    """
+    if "_CLAUDEMESH_COMPLETE" in os.environ:
+        return cli.main(argv, prog_name="claudemesh", standalone_mode=False)
+    with cli.make_context("claudemesh", argv) as context:
+        return cli.invoke(context)
 
 
 def _unforeseen(argv: Sequence[str], error: Exception) -> int:

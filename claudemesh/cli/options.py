@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SEQ = re.compile(r"[0-9]{1,18}")
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
+def parse_duration(text: str) -> int:
+    """Return the seconds of `30s`, `10m`, `24h` or `7d`. `ValueError` for anything else."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no duration: write a whole number and a unit, as 30s, 10m, 24h or 7d.")
+    return int(match[1]) * _UNITS[match[2]]
+
+
 class Duration(click.ParamType[int]):
-    """`30m`, `24h`, `7d`: a whole number and a unit, in seconds."""
+    """A duration such as `10m`, in seconds."""
 
     name = "duration"
 
@@ -23,10 +32,27 @@ class Duration(click.ParamType[int]):
         """Return seconds."""
         if isinstance(value, int):
             return value
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            self.fail(f"{value!r} is no duration: write 30m, 24h or 7d.", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Position(click.ParamType[Any]):
+    """A start for following: a message's seq, `now`, or `unread`."""
+
+    name = "position"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["now", "unread"]:
+        """Return the seq as a number, or the word."""
+        if value == "now" or value == "unread":
+            word: Literal["now", "unread"] = value
+            return word
+        if not isinstance(value, int) and _SEQ.fullmatch(value) is None:
+            self.fail(f"{value!r} is no position: give the number of a message, now or unread.", param, ctx)
+        return int(value)
 
 
 def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -39,6 +39,30 @@ def body(text: str) -> None:
         _write(sys.stdout, text.removesuffix("\n"))
 
 
+def discard_stdout() -> None:
+    """Send what is still buffered, and all that follows, to nowhere: the reader of stdout has gone.
+
+    Python flushes stdout once more while it shuts down, and would complain.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def stdout_hung_up(timeout_s: float | None = 0.0) -> bool:
+    """Tell whether the reader of stdout has gone, waiting for that as long as `timeout_s`, or without end."""
+    # Imported here: only commands that follow something need it.
+    import select
+
+    poll = select.poll()
+    try:
+        # No event is asked for: errors and hang-ups are reported all the same.
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):
+        return False
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+
 def note(text: str) -> None:
     """Tell the person something that is not the result."""
     _write(sys.stderr, safe_lines(text))

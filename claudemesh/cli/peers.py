@@ -1,4 +1,4 @@
-"""`claudemesh peers` and `claudemesh events`."""
+"""`claudemesh peers`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,3 @@ def peers(mesh: str | None, as_json: bool) -> None:
             for item in items
         ],
     )
-
-
-@click.command()
-@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Replay messages after this one.")
-@mesh_option
-@json_option
-def events(since: int | None, mesh: str | None, as_json: bool) -> None:
-    """Follow what happens, one JSON line each, until the daemon stops."""
-    path = "/v1/events" if since is None else f"/v1/events?since={since}"
-    for event, data in LocalClient(mesh).stream(path):
-        output.print_json({"event": event, "data": data})

@@ -22,7 +22,7 @@ from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
-from claudemesh.runtime.files import read_private
+from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 from claudemesh.runtime.oserrors import cannot
@@ -65,11 +65,20 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
         daemon = Daemon(paths, settings)
         await daemon.start()
         daemon.core.with_broker = with_broker
+        _note_options(paths, with_broker)
         if broker is not None:
             tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))
             tasks.start(broker.run(), "broker")
             stack.push_async_callback(tasks.stop)
         return await daemon.run()
+
+
+def _note_options(paths: DaemonPaths, with_broker: bool) -> None:
+    """Keep the options of this start for `daemon restart`, which comes after crashes too."""
+    try:
+        write_atomic(paths.start_options, orjson.dumps({"with_broker": with_broker}))
+    except OSError as error:
+        log.warning("start_options_not_kept", file=str(paths.start_options), error=str(error))
 
 
 def _ending(error: BaseException) -> ExitWith:

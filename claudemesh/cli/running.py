@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,27 @@ def down(mesh: str | None, as_json: bool) -> int:
 @mesh_option
 @json_option
 def restart(mesh: str | None, as_json: bool) -> int:
-    """Stop the daemon and start it again, in the background; nothing that was accepted is lost."""
+    """Stop the daemon and start it again, in the background; nothing that was accepted is lost.
+
+    It starts with the options of its last start, also when it has crashed since.
+    """
     client = LocalClient(mesh)
-    try:
-        with_broker = client.get("/v1/health")["with_broker"]
-    except DaemonNotRunning:
-        with_broker = False
-    else:
+    with suppress(DaemonNotRunning):
         _stop(client)
-    return _detach(client.slug, with_broker, None, as_json)
+    return _detach(client.slug, _was_with_broker(client.slug), None, as_json)
+
+
+def _was_with_broker(slug: str) -> bool:
+    """Tell whether the last start was one with --with-broker."""
+    # Imported here: only this command reads the daemon's files.
+    from claudemesh.daemon.paths import DaemonPaths
+    from claudemesh.runtime.files import UnsafeFile, read_own
+
+    try:
+        options = orjson.loads(read_own(DaemonPaths(home(), slug).start_options))
+    except (OSError, UnsafeFile, orjson.JSONDecodeError):
+        return False
+    return isinstance(options, dict) and options.get("with_broker") is True
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`claudemesh wait`, `listen`, `request`, `reply` and `ping`: for scripts that talk."""
+"""`claudemesh wait`, `reply` and `ping`: for scripts that talk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, USAGE, ExitWith
 
 _POLL_S = 0.1
-_RETRY_S = 1.0
-_SETTLE_MS = 30_000
 
 
 @click.command("wait")
@@ -88,66 +86,6 @@ def _find_received(client: LocalClient, message_id: str) -> dict[str, Any] | Non
         if error.status != 404:
             raise
         return None
-
-
-@click.command()
-@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Replay messages after this one.")
-@mesh_option
-def listen(since: int | None, mesh: str | None) -> None:
-    """Print each message as a JSON line as it arrives, over restarts of the daemon too.
-
-    \b
-    claudemesh listen | while read -r line; do echo "$line" | jq -r .body; done
-    """
-    client = LocalClient(mesh)
-    after = since
-    while True:
-        try:
-            for event, item in client.stream("/v1/events" if after is None else f"/v1/events?since={after}"):
-                if event == "message":
-                    after = item["seq"]
-                    output.print_json(item)
-        except (DaemonNotRunning, OSError):
-            output.note("The daemon went away; waiting for it.")
-        time.sleep(_RETRY_S)
-
-
-@click.command()
-@click.argument("to", shell_complete=complete_members)
-@click.argument("text", required=False)
-@click.option("--timeout", type=Duration(), default="60s", show_default=True)
-@mesh_option
-@json_option
-def request(to: str, text: str | None, timeout: int, mesh: str | None, as_json: bool) -> None:
-    """Send TEXT, or what comes on stdin, and print the reply; exit 75 when none comes in time.
-
-    \b
-    claudemesh request alice 'may I deploy?' --timeout 10m
-    """
-    client = LocalClient(mesh)
-    deadline = time.monotonic() + timeout
-    stream = client.stream("/v1/events", timeout_s=timeout)
-    # Listening begins before the question is out: no answer is faster than that.
-    next(stream)
-    wait_ms = min(_SETTLE_MS, timeout * 1000)
-    sent = client.post(f"/v1/send?wait_ms={wait_ms}", {"to": to, "message": message_text(text)})
-    question = sent.get("broker_message_id")
-    if question is None:
-        text = f"It is queued as {sent['client_message_id']}, and nobody can answer it yet."
-        raise ExitWith(TEMPORARY, "not_sent_yet", text)
-    try:
-        for event, item in stream:
-            if event == "message" and item["reply_to_id"] == question:
-                if as_json:
-                    output.print_json(item)
-                else:
-                    output.body(item["body"] or "")
-                return
-            if time.monotonic() > deadline:
-                break
-    except TimeoutError:
-        pass
-    raise ExitWith(TEMPORARY, "timeout", f"{to} has not answered within {timeout} s.")
 
 
 @click.command()

@@ -82,7 +82,7 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
 
 
 def _follow(path: Path, at: int) -> Iterator[bytes]:
-    """Yield lines as they are written, also when the file has been rotated away."""
+    """Yield lines as they are written, also after a rotation, until the reader of stdout has gone."""
     file = path.open("rb")
     file.seek(at)
     rest = b""
@@ -98,6 +98,8 @@ def _follow(path: Path, at: int) -> Iterator[bytes]:
                 file.close()
                 file = path.open("rb")
                 continue
+        if output.stdout_hung_up():
+            return
         time.sleep(_POLL_S)
 
 

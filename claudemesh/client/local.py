@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class LocalClient:
         # A hook is told where its daemon is, and has no home to find it by.
         told = os.environ.get("CLAUDEMESH_DAEMON_SOCK") if slug is None else None
         self.slug = os.environ.get("CLAUDEMESH_MESH", "") if told else choose_mesh(slug)
-        self._path = check_socket(Path(told)) if told else socket_path(self.slug)
+        self.path = check_socket(Path(told)) if told else socket_path(self.slug)
         token = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN") if told else None
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -69,49 +69,28 @@ class LocalClient:
 
     def text(self, path: str) -> str:
         """GET a route that answers with text."""
-        connection = _UnixConnection(self._path, _ANSWER_S)
-        with closing(connection):
-            response = self._send(connection, "GET", path, None)
-            raw = response.read()
-            if response.status >= 400:
-                raise ApiError(response.status, _parse(raw))
-            return raw.decode()
+        return self._exchange("GET", path, None).decode()
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an object to a route."""
         return self._request("POST", path, None if body is None else orjson.dumps(body))
 
-    def stream(self, path: str, *, timeout_s: float = _ANSWER_S) -> Generator[tuple[str, dict[str, Any]]]:
-        """Yield (event, data) until the daemon ends the stream; the first is ("open", {}), once it listens.
-
-        `TimeoutError` when nothing at all has come for `timeout_s`; a daemon says something every 15 s.
-        """
-        connection = _UnixConnection(self._path, timeout_s)
-        with closing(connection):
-            response = self._send(connection, "GET", path, None)
-            if response.status != 200:
-                raise ApiError(response.status, _parse(response.read()))
-            yield "open", {}
-            yield from _events(response)
-
     def _request(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        connection = _UnixConnection(self._path, _ANSWER_S)
-        with closing(connection):
-            response = self._send(connection, method, path, body)
-            answer = _parse(response.read())
-            if response.status >= 400:
-                raise ApiError(response.status, answer)
-            return answer
+        return _parse(self._exchange(method, path, body))
 
-    def _send(
-        self, connection: _UnixConnection, method: str, path: str, body: bytes | None
-    ) -> http.client.HTTPResponse:
+    def _exchange(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
-        try:
-            connection.request(method, path, body, headers)
-            return connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise DaemonNotRunning(self.slug) from error
+        connection = _UnixConnection(self.path, _ANSWER_S)
+        with closing(connection):
+            try:
+                connection.request(method, path, body, headers)
+                response = connection.getresponse()
+                raw = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                raise DaemonNotRunning(self.slug) from error
+        if response.status >= 400:
+            raise ApiError(response.status, _parse(raw))
+        return raw
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
@@ -120,13 +99,3 @@ def _parse(raw: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-def _events(response: http.client.HTTPResponse) -> Generator[tuple[str, dict[str, Any]]]:
-    event = "message"
-    for raw in response:
-        name, _, value = raw.decode().rstrip("\n").partition(": ")
-        if name == "event":
-            event = value
-        elif name == "data":
-            yield event, _parse(value.encode())

@@ -28,6 +28,7 @@ from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
@@ -39,8 +40,9 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.paths import DaemonPaths
-from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
-from claudemesh.protocol.features import REQUIRED, Features
+from claudemesh.daemon.reload import Reload
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.features import Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
@@ -49,8 +51,8 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import remove, write_atomic
-from claudemesh.runtime.logs import get_logger, set_level
-from claudemesh.runtime.oserrors import cannot, require_descriptors
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import require_descriptors
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
@@ -69,6 +71,8 @@ class Daemon:
     def __init__(self, paths: DaemonPaths, settings: DaemonSettings, clock: Clock | None = None) -> None:
         self._paths = paths
         self._settings = settings
+        # One for all that wait for the broker; a reload changes it in place.
+        self._backoff = settings.backoff
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._ended: asyncio.Future[ExitWith | None] | None = None
@@ -108,34 +112,14 @@ class Daemon:
 
     def reload(self) -> None:
         """Take over config.toml and local_token as they are now; a wrong value changes nothing."""
-        core = self.core
-        core.reloads += 1
-        try:
-            settings = load_settings(self._paths.config)
-            manifest = opening.load_hooks(self._paths.hooks_manifest, settings)
-            live, later = changed(self._settings, settings)
-            self._housekeeping.use(settings)
-            self._doors.apply(settings)
-        except (ExitWith, OSError) as problem:
-            error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
-            self._housekeeping.use(self._settings)
-            core.config_error = error.message
-            log.error("reload_refused", error=error.error, detail=error.message)
-            self.conditions.begin(
-                "config_refused",
-                f"config.toml was not taken over, the settings before it hold: {error.message}",
-            )
-            return
-        self.conditions.end("config_refused")
-        self._settings = core.settings = self._care.disk.settings = settings
+        self._reload.run()
+
+    def _take_over(self, settings: DaemonSettings, manifest: Manifest) -> None:
+        self._settings = self._care.disk.settings = settings
         self._care.disk.look()
         self._hooks.manifest = manifest
-        self._link.backoff = self._drain.backoff = settings.backoff
-        set_level(settings.log_level)
-        core.config_loaded_ms = self._clock.wall_ms()
-        core.config_error = None
-        core.config_needs_restart = sorted({*core.config_needs_restart, *later})
-        log.info("reloaded", changed=live, needs_restart=later)
+        self._backoff.become(settings.backoff)
+        self._link.pause.end()
 
     def stop_soon(self) -> None:
         """End orderly: accept nothing more, let what is in flight be answered, exit 0."""
@@ -201,19 +185,18 @@ class Daemon:
         await self._serve()
 
     def _connect(self, membership: Membership, identity: Identity) -> None:
-        settings = self._settings
         handlers = LinkHandlers(
             self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
         )
         self._link = Link(
             membership,
             identity,
-            settings.backoff,
+            self._backoff,
             handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
-            require=[*REQUIRED, *(name for name in settings.features_require if name not in REQUIRED)],
-            optional=settings.features_optional,
+            require=self._settings.required_features,
+            optional=self._settings.features_optional,
             on_local_cause=self._care.link_trouble,
         )
         self._sync = DirectorySync(
@@ -240,10 +223,10 @@ class Daemon:
     def _assemble_sending(self, sealer: Sealer) -> None:
         store = self._outbox_store
         self._care.disk.look()
-        parts = (self._clocks, self._settings.backoff, self.conditions, self._metrics)
+        parts = (self._clocks, self._backoff, self.conditions, self._metrics)
         self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
         known = opening.load_epoch(self._paths.broker_features)
-        self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
+        self._reoffer = Reoffer(store.done, self._link, self._backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
             sealer,
@@ -273,7 +256,12 @@ class Daemon:
             self._hooks.wake,
             self._care.inbox_storage,
             self._care.disk.check_room_for_messages,
+            on_sealed=lambda senders: self._unsealer.stored(senders),
         )
+        sealed, monotonic = self._inbox.sealed, self._clock.monotonic
+        parts = (sealed, opener, self._directory, self._receiver.unsealed, self._sync.soon, monotonic)
+        self._unsealer = Unsealer(*parts)
+        self._sync.on_change = self._unsealer.directory_changed
         self._housekeeping = Housekeeping(
             self._outbox_store,
             self._inbox,
@@ -320,6 +308,10 @@ class Daemon:
         require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
         self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
         await self._doors.open()
+        may_refuse = (self._housekeeping.use, self._doors.apply)
+        self._reload = Reload(
+            self._paths, self.core, self._clock, self.conditions, may_refuse, self._take_over
+        )
         self._care.files.write_number(self._paths.pid, os.getpid())
         self._stack.callback(lambda: remove(self._paths.pid))
         self._care.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
@@ -329,6 +321,7 @@ class Daemon:
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
         self._tasks.start(self._doors.run(), "doors")
+        self._tasks.start(self._unsealer.run(), "unseal")
         self._care.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable
 
 from claudemesh.daemon.api import build_api
-from claudemesh.daemon.api.app import OPERATIONS
+from claudemesh.daemon.api.app import TABLE
 from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.api.hooked import HookAccess
@@ -153,8 +153,7 @@ class Doors:
         log.info("tcp_open", bind=settings.http_bind, port=port)
 
     def _observed(self, guards: Guards, transport: str) -> Observed:
-        paths = frozenset(operation.path for operation in OPERATIONS)
-        return Observed(guards, self._core.metrics, transport, paths)
+        return Observed(guards, self._core.metrics, transport, TABLE)
 
     async def _serve(self, server: HttpServer) -> None:
         await server.start()
@@ -171,7 +170,7 @@ class Doors:
 
 def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
     origins = frozenset(origin.encode() for origin in settings.allowed_origins)
-    return Rules(origins, tokens, settings.public_health_check)
+    return Rules(origins, tokens, TABLE.public if settings.public_health_check else frozenset())
 
 
 def load_token(paths: DaemonPaths) -> bytes:

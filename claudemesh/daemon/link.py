@@ -37,7 +37,7 @@ from claudemesh.protocol.frames import (
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.signing import audience_of, sign_hello
-from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
 from claudemesh.runtime.logs import get_logger
@@ -130,6 +130,7 @@ class Link:
         self._membership = membership
         self._identity = identity
         self.backoff = backoff
+        self.pause = Pause()
         self._handlers = handlers
         self._instance_id = instance_id
         self._host_fingerprint = host_fingerprint
@@ -171,7 +172,7 @@ class Link:
             if code == CloseCode.DRAINING:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)
             log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))
-            await asyncio.sleep(delay_s)
+            await self.pause.rest(delay_s)
             self.reconnects += 1
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:

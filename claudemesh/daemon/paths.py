@@ -116,6 +116,11 @@ class DaemonPaths:
         return self.hooks / "hooks.toml"
 
     @property
+    def start_options(self) -> Path:
+        """The options of the last start, for `daemon restart`."""
+        return self.root / "start.json"
+
+    @property
     def log(self) -> Path:
         """JSON lines of a detached daemon."""
         return self.root / "daemon.log"

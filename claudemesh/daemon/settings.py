@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,11 @@ class DaemonSettings:
     features_require: tuple[str, ...] = ()
     features_optional: tuple[str, ...] = OPTIONAL
     prometheus_enabled: bool = True
+
+    @property
+    def required_features(self) -> tuple[str, ...]:
+        """Features without which this daemon does not use a broker: its own needs, and the user's."""
+        return (*REQUIRED, *(name for name in self.features_require if name not in REQUIRED))
 
     @property
     def backoff(self) -> Backoff:
@@ -367,14 +372,16 @@ def parse_settings(data: Mapping[str, Any], source: str) -> DaemonSettings:
     return replace(DaemonSettings(), **chosen)
 
 
-def changed(old: DaemonSettings, new: DaemonSettings) -> tuple[list[str], list[str]]:
-    """Return the keys whose values differ: those a reload puts in force, and those that need a start."""
-    differing = {field.name for field in fields(old) if getattr(old, field.name) != getattr(new, field.name)}
-    found = [key for key in KEYS if key.field in differing]
-    return (
-        [f"[{key.section}] {key.name}" for key in found if key.live],
-        [f"[{key.section}] {key.name}" for key in found if not key.live],
-    )
+def in_force(old: DaemonSettings, wanted: DaemonSettings) -> DaemonSettings:
+    """Return the settings after a reload: a key that needs a restart keeps its old value."""
+    return replace(old, **{key.field: getattr(wanted, key.field) for key in KEYS if key.live})
+
+
+def differing(old: DaemonSettings, new: DaemonSettings) -> list[str]:
+    """Return the keys whose values differ."""
+    return [
+        f"[{key.section}] {key.name}" for key in KEYS if getattr(old, key.field) != getattr(new, key.field)
+    ]
 
 
 def _wrong(source: str, key: str, value: object, allowed: str) -> ExitWith:

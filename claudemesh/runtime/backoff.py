@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Backoff:
     """Exponential delays in seconds, from `initial_s` to `cap_s`, each ± `jitter` (a fraction)."""
 
@@ -17,9 +18,33 @@ class Backoff:
     jitter: float = 0.25
     uniform: Callable[[float, float], float] = random.uniform
 
+    def become(self, other: Backoff) -> None:
+        """Take over the values of another one, for everything that holds this one."""
+        self.initial_s, self.cap_s = other.initial_s, other.cap_s
+        self.multiplier, self.jitter = other.multiplier, other.jitter
+
     def delay_s(self, failures: int) -> float:
         """Return how long to wait after this many failures in a row (1 or more)."""
         # Past the cap the exponent no longer matters; bounding it keeps the power finite.
         exponent = min(max(failures, 1) - 1, 64)
         base = min(self.cap_s, self.initial_s * self.multiplier**exponent)
         return base * self.uniform(1 - self.jitter, 1 + self.jitter)
+
+
+class Pause:
+    """A wait that can be ended early, when its length has been set anew."""
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """End the wait that goes on now, if there is one."""
+        self._ended.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait."""
+        self._ended.clear()
+        try:
+            await asyncio.wait_for(self._ended.wait(), seconds)
+        except TimeoutError:
+            return

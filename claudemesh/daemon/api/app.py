@@ -12,6 +12,7 @@ from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.api.hooked import HookAccess, HookedCallers
 from claudemesh.daemon.api.openapi import described
 from claudemesh.daemon.api.routes import Endpoint, Operation
+from claudemesh.daemon.api.table import RouteTable
 from claudemesh.daemon.api.wire import respond
 from claudemesh.runtime.http import App, Receive, Scope, Send
 
@@ -26,6 +27,7 @@ OPERATIONS = described(
         *status.OPERATIONS,
     )
 )
+TABLE = RouteTable(OPERATIONS)
 
 
 def build_api(
@@ -40,8 +42,8 @@ def build_api(
     bare = {operation.path: operation.build(core) for operation in OPERATIONS if operation.build is not None}
     app: App = _Dispatch(bare, _router(core))
     if hooks is not None:
-        app = HookedCallers(app, hooks)
-    return Guards(app, rules or Rules(), bucket=bucket)
+        app = HookedCallers(app, hooks, TABLE.for_hooks)
+    return Guards(app, rules or Rules(), bucket=bucket, uncounted=TABLE.streams)
 
 
 def _router(core: CoreLike) -> Router:

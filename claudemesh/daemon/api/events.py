@@ -254,5 +254,6 @@ OPERATIONS = (
             ),
         ),
         content_type="text/event-stream",
+        streams=True,
     ),
 )

@@ -25,9 +25,6 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("api.guards")
 
 MAX_IN_FLIGHT: Final = 64
-# Streams stay open for days and have a limit of their own.
-_UNCOUNTED: Final = frozenset({"/v1/events"})
-_HEALTH: Final = "/v1/health"
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 
@@ -58,11 +55,11 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What differs between doors: origins that may ask, the bearers of which TCP demands one (none: no
-    bearer), and whether health is told without one."""
+    bearer), and the paths that are answered without one."""
 
     allowed_origins: frozenset[bytes] = frozenset()
     tokens: tuple[bytes, ...] = ()
-    public_health: bool = False
+    public_paths: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules, path: st
         return _preflight()
     if query and _names_token(query):
         return _token_in_query()
-    is_open = not rules.tokens or (rules.public_health and method == "GET" and path == _HEALTH)
+    is_open = not rules.tokens or (method == "GET" and path in rules.public_paths)
     if not is_open and not _has_bearer(seen.get(b"authorization", b""), rules.tokens):
         return _no_bearer()
     return _judge_body(method, seen)
@@ -215,8 +212,15 @@ class Guards:
     """
 
     def __init__(
-        self, app: App, rules: Rules, max_in_flight: int = MAX_IN_FLIGHT, bucket: Bucket | None = None
+        self,
+        app: App,
+        rules: Rules,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        bucket: Bucket | None = None,
+        uncounted: frozenset[str] = frozenset(),
     ) -> None:
+        """Streams are `uncounted`: they stay open for days and have a limit of their own."""
+        self._uncounted = uncounted
         self._app = app
         self.rules = rules
         self._max_in_flight = max_in_flight
@@ -237,7 +241,7 @@ class Guards:
         if verdict is not None:
             _note(verdict, scope)
             await respond(send, refused(verdict.error))
-        elif path in _UNCOUNTED:
+        elif path in self._uncounted:
             await self._app(scope, receive, send)
         elif self.in_flight >= self._max_in_flight:
             await respond(send, refused(_BUSY))

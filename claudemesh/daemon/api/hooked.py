@@ -18,7 +18,6 @@ log = get_logger("api.hooked")
 
 GRANT: Final = "claudemesh.grant"
 _BEARER: Final = b"bearer cap_"
-_ROUTES: Final = frozenset({"/v1/send", "/v1/topic/post"})
 
 
 class Grant(Protocol):
@@ -44,8 +43,9 @@ class HookAccess(Protocol):
 class HookedCallers:
     """ASGI middleware of the socket: bears a hook's grant to the routes that take it, refuses the rest."""
 
-    def __init__(self, app: App, hooks: HookAccess) -> None:
+    def __init__(self, app: App, hooks: HookAccess, routes: frozenset[str]) -> None:
         self._app = app
+        self._routes = routes
         self._hooks = hooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +56,7 @@ class HookedCallers:
             grant = self._hooks.grant(token)
             if grant is None:
                 refusal = _ended()
-            elif scope["path"] not in _ROUTES:
+            elif scope["path"] not in self._routes:
                 refusal = _out_of_scope()
             else:
                 scope[GRANT] = grant

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from claudemesh.daemon.api.table import RouteTable
 from claudemesh.runtime.http import App, Message, Receive, Scope, Send
-
-_STREAM = "/v1/events"
 
 
 class RequestMetrics(Protocol):
@@ -21,11 +20,11 @@ class RequestMetrics(Protocol):
 class Observed:
     """ASGI middleware around a door's app."""
 
-    def __init__(self, app: App, metrics: RequestMetrics, transport: str, paths: frozenset[str]) -> None:
+    def __init__(self, app: App, metrics: RequestMetrics, transport: str, table: RouteTable) -> None:
         self._app = app
         self._metrics = metrics
         self._transport = transport
-        self._paths = paths
+        self._table = table
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count how it ended."""
@@ -38,18 +37,10 @@ class Observed:
             await self._app(scope, receive, noted)
         finally:
             # As it came: an id may hold an encoded slash.
-            endpoint = self._endpoint(scope["raw_path"].decode("ascii", "replace"))
+            endpoint = self._table.label(scope["raw_path"].decode("ascii", "replace"))
             # A stream lasts as long as its reader wants: its duration says nothing.
-            seconds = None if endpoint == _STREAM else time.perf_counter() - started
+            seconds = None if endpoint in self._table.streams else time.perf_counter() - started
             self._metrics.requested(endpoint, noted.status, self._transport, seconds)
-
-    def _endpoint(self, path: str) -> str:
-        if path in self._paths:
-            return path
-        head, _, verb = path.removeprefix("/v1/outbox/").partition("/")
-        if path == f"/v1/outbox/{head}" or verb in ("requeue", "drop"):
-            return "/v1/outbox/{id}" + (f"/{verb}" if verb else "")
-        return "other"
 
 
 class _Noted:

@@ -69,6 +69,12 @@ class Operation:
     body_required: bool = True
     errors: tuple[int, ...] = ()
     content_type: str = "application/json"
+    # Lasts as long as its reader wants: it takes no request's place, and its duration is not measured.
+    streams: bool = False
+    # A hook's capability token is good for it.
+    for_hooks: bool = False
+    # Answered on TCP without a token when the settings say so.
+    public: bool = False
 
 
 class Endpoint:

@@ -122,7 +122,10 @@ class Conflict(Struct):
 
 
 class InboxItem(Struct):
-    """A message received. `body` is null while its key has not arrived."""
+    """A message received. `sealed` is true, and `body` null, while the key that opens it has not arrived.
+
+    A message that is opened later takes the next `seq` then, and is unread again.
+    """
 
     seq: int
     id: str
@@ -142,6 +145,7 @@ class InboxItem(Struct):
     reply_to_id: str | None
     shown_at: Moment | None
     acked_at: Moment | None
+    sealed: bool
 
 
 class InboxPage(Struct):

@@ -90,6 +90,7 @@ OPERATIONS = (
         headers=_HEADERS,
         body=SendBody,
         errors=_ERRORS,
+        for_hooks=True,
     ),
     Operation(
         "POST",
@@ -101,5 +102,6 @@ OPERATIONS = (
         headers=_HEADERS,
         body=PostBody,
         errors=_ERRORS,
+        for_hooks=True,
     ),
 )

@@ -7,7 +7,6 @@ from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Reply, not_found
 from claudemesh.daemon.api.routes import Operation, Request
 from claudemesh.daemon.api.schemas import Compat, EmptyBody, Health, Heartbeat, Version
-from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
 
@@ -42,8 +41,8 @@ async def compat(core: CoreLike, request: Request) -> Reply:
         {
             "api_versions": [API_VERSION],
             "protocol_versions": [PROTOCOL_VERSION],
-            "features_required": list(REQUIRED),
-            "features_optional": list(OPTIONAL),
+            "features_required": list(core.settings.required_features),
+            "features_optional": list(core.settings.features_optional),
             "broker_version": core.link.broker_version,
         },
     )
@@ -62,7 +61,7 @@ async def heartbeat(core: CoreLike, request: Request) -> Reply:
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/health", "How this daemon is", {200: Health}, health),
+    Operation("GET", "/v1/health", "How this daemon is", {200: Health}, health, public=True),
     Operation("GET", "/v1/version", "Who answers here", {200: Version}, version),
     Operation("GET", "/v1/compat", "What this daemon speaks", {200: Compat}, compat),
     Operation(

@@ -32,6 +32,8 @@ class DirectorySync:
         self._ask = ask
         self._tasks = tasks
         self._clock = clock
+        # Hears of every list that brought something new.
+        self.on_change: Callable[[], None] = lambda: None
         self._wanted = False
         self._running = False
         self._asked_at = -_MISS_EVERY_S
@@ -44,6 +46,7 @@ class DirectorySync:
         answer = await self._ask("peers", {})
         if self._directory.apply(answer["items"]):
             self._save()
+            self.on_change()
         self._synced.set()
 
     async def after_miss(self) -> bool:

@@ -25,5 +25,6 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])
+        row["sealed"] = row["body"] is None
         items.append(row)
     return items

@@ -10,6 +10,7 @@ from typing import Protocol
 import orjson
 
 from claudemesh.daemon.identity.directory import Peer
+from claudemesh.daemon.inbox.sealed import OpenedBody
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
@@ -70,8 +71,6 @@ class Opener:
                 return Invalid(error.code)
             # The signature holds, so it is genuine: keep it until the key is here.
             body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
-        topic = None if envelope.destination_kind == "dm" else envelope.destination_ref
-        mentioned = self._identity.ed25519_pubkey in envelope.mentions
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -80,7 +79,7 @@ class Opener:
             history_id=delivery.history_id,
             mesh=self._slug,
             kind=envelope.destination_kind,
-            topic=topic,
+            topic=_topic(envelope),
             sender_pubkey=sender.pubkey,
             sender_name=sender.name,
             body=body,
@@ -89,8 +88,22 @@ class Opener:
             received_at=now_ms,
             reply_to_id=envelope.reply_to_id,
             sealed=sealed,
-            hooks=self._hooks(envelope.destination_kind, topic, mentioned=mentioned),
+            # Hooks get the text: they run when the message has been opened.
+            hooks=() if sealed is not None else self._hooks_of(envelope),
         )
+
+    def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
+        """Open the envelope of a message that was stored sealed; None when its key is still missing."""
+        try:
+            envelope = Envelope.parse(orjson.loads(raw))
+            body, meta = self._content(envelope, sender)
+        except ProtocolError as error:
+            return None if error.code == "cannot_open" else Invalid(error.code)
+        return OpenedBody(body, meta, self._hooks_of(envelope))
+
+    def _hooks_of(self, envelope: Envelope) -> tuple[str, ...]:
+        mentioned = self._identity.ed25519_pubkey in envelope.mentions
+        return self._hooks(envelope.destination_kind, _topic(envelope), mentioned=mentioned)
 
     def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
         if len(envelope.body) > self._limit:
@@ -105,7 +118,7 @@ class Opener:
             return "wrong_seal"
         return None
 
-    def _content(self, envelope: Envelope, sender: Peer) -> tuple[str | None, str | None]:
+    def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
             if envelope.seal.recipient_key_id != self._identity.key_id:
                 raise ProtocolError("cannot_open", "It is sealed to a key that is not here.")
@@ -117,3 +130,7 @@ class Opener:
             raise ProtocolError("cannot_open", "The topic's key is not here.")
         message, meta = decode_content(content)
         return message, canonical_meta(meta).decode() or None
+
+
+def _topic(envelope: Envelope) -> str | None:
+    return None if envelope.destination_kind == "dm" else envelope.destination_ref

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from claudemesh.daemon.bus import Bus, BusEvent
-from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -50,6 +50,7 @@ class Receiver:
         on_jobs: Callable[[], None],
         on_storage: Callable[[StorageError | None], None] = lambda error: None,
         check_room: Callable[[int], None] = lambda size: None,
+        on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:
         """`on_storage` hears why messages cannot be stored, and None when they were; `check_room` gets the
         size of some, and raises `StorageFull` when the budget has no room."""
@@ -64,6 +65,7 @@ class Receiver:
         self._clock = clock
         self._metrics = metrics
         self._on_jobs = on_jobs
+        self._on_sealed = on_sealed
         self._backoff = Backoff(initial_s=0.2, cap_s=5)
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
@@ -102,8 +104,14 @@ class Receiver:
         known = await self._know_senders(batch)
         now_ms = self._clock.wall_ms()
         rows = [row for _, delivery in known if (row := self._open(delivery, now_ms)) is not None]
+        sealers = [
+            peer for row in rows if row.sealed and (peer := self._directory.by_id(row.sender_member_id))
+        ]
         seqs = await self._store_patiently(rows)
         self._publish(rows, seqs)
+        if sealers:
+            log.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
+            self._on_sealed(sealers)
         by_connection: dict[int, list[int]] = {}
         for connection, delivery in known:
             by_connection.setdefault(connection, []).append(delivery.delivery_id)
@@ -169,7 +177,16 @@ class Receiver:
             self._metrics.received_again(len(rows) - len(fresh))
         if any(row.hooks for row, _ in fresh):
             self._on_jobs()
-        self._bus.publish([BusEvent("message", item(row, seq), str(seq)) for row, seq in fresh])
+        self.publish([item(row, seq) for row, seq in fresh if row.sealed is None])
+
+    def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Tell followers of messages that are committed, in the order of their seq."""
+        self._bus.publish(BusEvent("message", item, str(item["seq"])) for item in items)
+
+    def unsealed(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Tell followers and hooks of messages that were opened after they had arrived."""
+        self._on_jobs()
+        self.publish(items)
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:

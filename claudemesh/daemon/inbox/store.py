@@ -21,6 +21,7 @@ import orjson
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
+from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
@@ -71,6 +72,7 @@ class InboxStore:
         self._lived = lived
         self.positions = positions
         self.jobs = HookJobs(database)
+        self.sealed = SealedMessages(database)
 
     @classmethod
     async def open(
@@ -224,6 +226,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "reply_to_id": row.reply_to_id,
         "shown_at": None,
         "acked_at": None,
+        "sealed": row.body is None,
     }
 
 

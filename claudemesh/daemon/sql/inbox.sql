@@ -9,6 +9,23 @@ RETURNING seq;
 -- insert_sealed: the envelope of a body that cannot be opened yet.
 INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
 
+-- sealed_senders: members whose messages are still sealed.
+SELECT DISTINCT i.sender_member_id FROM inbox_sealed s JOIN inbox i ON i.id = s.id;
+
+-- sealed_of: sealed messages of a member behind a seq, oldest first.
+SELECT i.seq, i.id, s.envelope FROM inbox_sealed s JOIN inbox i ON i.id = s.id
+WHERE i.sender_member_id = ?1 AND i.seq > ?2 ORDER BY i.seq LIMIT ?3;
+
+-- unseal: the body of a sealed message, which takes the next seq and loses its marks.
+UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, shown_at = NULL, acked_at = NULL
+WHERE id = ?4 AND body IS NULL RETURNING *;
+
+-- note_seq: a seq that was given by hand is never given again.
+UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'inbox';
+
+-- remove_sealed: an envelope that is not needed any more.
+DELETE FROM inbox_sealed WHERE id = ?;
+
 -- get: a message by its seq or id.
 SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 

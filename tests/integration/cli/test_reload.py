@@ -124,6 +124,36 @@ def test_a_reload_takes_settings_over_without_dropping_the_link(alice: Daemon) -
     assert alice.log.read_text().count('"link_up"') == reconnects
 
 
+def test_a_key_that_needs_a_restart_and_is_set_back_needs_none(alice: Daemon) -> None:
+    """The file is compared with what is in force, however often it was reloaded."""
+    configure(alice, '[ipc]\ntcp_enabled = true\n[features]\nrequire = ["max_payload"]\n')
+    assert run(alice.home, "daemon", "reload", "--json").json["needs_restart"] == ["[features] require"]
+    assert "max_payload" not in alice.request("GET", "/v1/compat")[1]["features_required"]
+    configure(alice, "[ipc]\ntcp_enabled = true\n")
+    assert run(alice.home, "daemon", "reload", "--json").json["needs_restart"] == []
+    configure(alice, '[features]\nrequire = ["max_payload"]\n')
+    alice.stop()
+    alice.start()
+    alice.ready()
+    assert "max_payload" in alice.request("GET", "/v1/compat")[1]["features_required"]
+
+
+def test_a_wait_for_the_broker_that_is_reloaded_shorter_ends() -> None:
+    """Also the one that goes on: the link is tried again at once."""
+    with mesh("alice") as made:
+        alice = made.daemons["alice"]
+        alice.stop()
+        made.broker.kill()
+        configure(alice, "[reconnect]\ninitial_backoff_ms = 60000\nmax_backoff_ms = 3600000\n")
+        alice.start()
+        until(lambda: '"link_down"' in alice.log.read_text().splitlines()[-1], "it waits a minute")
+        made.broker.start()
+        made.broker.ready()
+        configure(alice, "[reconnect]\ninitial_backoff_ms = 10\nmax_backoff_ms = 100\n")
+        assert run(alice.home, "daemon", "reload").code == OK
+        alice.ready()
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -17,7 +18,7 @@ import pytest
 
 from tests.support.audit import wait_done, wait_received
 from tests.support.cli import Ran, run
-from tests.support.processes import REPOSITORY, Mesh, mesh, until
+from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
 
 OK, USAGE, UNAVAILABLE, TEMPORARY, CONFIGURATION = 0, 64, 69, 75, 78
 
@@ -195,6 +196,140 @@ def test_listen_prints_each_message_once_over_a_restart() -> None:
             assert [json.loads(listening.stdout.readline())["body"] for _ in range(2)] == ["two", "three"]
 
 
+def is_followed(daemon: Daemon) -> bool:
+    """Whether somebody is connected to this daemon's socket."""
+    shown = subprocess.run(
+        ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
+    )
+    return "ESTAB" in shown.stdout
+
+
+@pytest.mark.parametrize("command", [["listen"], ["inbox", "-f", "--json"], ["events", "--json"]])
+def test_a_follower_whose_daemon_restarts_before_its_first_line_misses_nothing(command: list[str]) -> None:
+    """It has a position from the first moment on."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        with begin(bob.home, *command) as follower:
+            until(lambda: is_followed(bob), "the stream is open")
+            bob.kill()
+            alice.send("bob", "while it was away")
+            bob.start()
+            bob.ready()
+            wait_received(bob, [item["client_message_id"] for item in alice.outbox().values()])
+            alice.send("bob", "and after")
+            assert follower.stdout is not None
+            lines = (json.loads(line) for line in follower.stdout)
+            items = (line.get("data", line) for line in lines if line.get("event", "message") == "message")
+            assert [next(items)["body"] for _ in range(2)] == ["while it was away", "and after"]
+
+
+def test_listen_acknowledges_what_it_has_written(pair: Mesh) -> None:
+    """Started again, it goes on with the first message that it has not written."""
+    _, bob = homes(pair)
+    run(bob, "listen", "--ack", "--timeout", "1s")
+    for text in ("one", "two", "three"):
+        sent = run(homes(pair)[0], "send", "bob", text, "--json").json["client_message_id"]
+        wait_received(pair.daemons["bob"], [sent])
+    assert run(bob, "listen", "--ack", "--one").json["body"] == "one"
+    assert run(bob, "listen", "--since", "unread", "--one").json["body"] == "two"
+    lines = run(bob, "listen", "--ack", "--timeout", "2s").out.splitlines()
+    assert [json.loads(line)["body"] for line in lines] == ["two", "three"]
+    assert run(bob, "inbox", "--unread").out == ""
+
+
+def test_listen_for_one_message_ends_with_75_when_none_comes(pair: Mesh) -> None:
+    """The error says so; a duration that is none is refused."""
+    _, bob = homes(pair)
+    done = run(bob, "listen", "--one", "--timeout", "1s")
+    assert (done.code, done.out) == (TEMPORARY, "")
+    assert "within 1 s" in done.err
+    assert run(bob, "listen", "--one", "--timeout", "soon").code == USAGE
+    assert run(bob, "listen", "--since", "soon").code == USAGE
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["listen"],
+        ["inbox", "-f"],
+        ["events"],
+        ["request", "bob", "are you there?"],
+        ["send", "bob", "are you there?", "--wait", "30000"],
+        ["wait", "--for", "peer=bob"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_interrupted_command_ends_silently_with_130(command: list[str]) -> None:
+    """As the shell says it of Ctrl-C: no traceback, and nothing that asks for another try."""
+    with mesh("alice", "bob", start=False) as made:
+        alice = made.daemons["alice"]
+        alice.start()
+        alice.ready()
+        made.broker.kill()
+        until(lambda: not alice.request("GET", "/v1/health")[1]["connected"], "the link is down")
+        with begin(alice.home, *command) as process:
+            until(lambda: is_followed(alice), "the command asks its daemon")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+            assert (process.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.parametrize(
+    "command", [["listen", "--since", "0"], ["inbox", "-f"], ["events", "--since", "0"]], ids=lambda c: c[0]
+)
+def test_a_follower_ends_when_its_reader_has_gone(pair: Mesh, command: list[str]) -> None:
+    """As in `| head -1`: at once, although nothing more is written, with exit 0 and without a word."""
+    alice, bob = homes(pair)
+    sent = run(alice, "send", "bob", "one line", "--json").json["client_message_id"]
+    wait_received(pair.daemons["bob"], [sent])
+    with begin(bob, *command) as follower:
+        assert follower.stdout is not None and follower.stderr is not None
+        assert follower.stdout.readline()
+        follower.stdout.close()
+        assert (follower.wait(30), follower.stderr.read()) == (OK, b"")
+
+
+def test_a_listing_ends_well_when_its_reader_has_gone(pair: Mesh) -> None:
+    """Exit 0 and no word, whenever the pipe breaks."""
+    alice, bob = homes(pair)
+    for number in range(3):
+        sent = run(alice, "send", "bob", f"{number} " + "x" * 100_000, "--json").json["client_message_id"]
+        wait_received(pair.daemons["bob"], [sent])
+    for command in (["inbox"], ["inbox", "--json"], ["daemon", "metrics"], ["--help"]):
+        with begin(bob, *command) as listing:
+            assert listing.stdout is not None and listing.stderr is not None
+            listing.stdout.close()
+            assert (listing.wait(30), listing.stderr.read()) == (OK, b""), command
+
+
+def test_request_waits_for_a_daemon_that_restarts() -> None:
+    """It goes on from its position; that no answer came is said only when the time is up."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "60s") as asking:
+            question = until(lambda: next(iter(bob.inbox()), None), "the question has arrived")
+            alice.kill()
+            fields = {"reply_to_id": question["broker_message_id"]}
+            assert bob.send("alice", "go ahead", **fields)[0] == 202
+            wait_done(bob, [item["client_message_id"] for item in bob.outbox().values()])
+            alice.start()
+            out, _ = asking.communicate(timeout=60)
+            assert (asking.returncode, out) == (OK, b"go ahead\n")
+
+
+def test_only_the_one_that_was_asked_can_answer() -> None:
+    """Another member that names the question's id does not speak for it."""
+    with mesh("alice", "bob", "carol") as made:
+        alice, bob, carol = made.daemons.values()
+        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "60s") as asking:
+            question = until(lambda: next(iter(bob.inbox()), None), "the question has arrived")
+            fields = {"reply_to_id": question["broker_message_id"]}
+            sent = carol.send("alice", "yes, says carol", **fields)[1]["client_message_id"]
+            wait_received(alice, [sent])
+            bob.send("alice", "no", **fields)
+            assert asking.communicate(timeout=60)[0] == b"no\n"
+
+
 def test_request_prints_the_reply(pair: Mesh) -> None:
     """bob answers by the id of what came in; alice's command prints only that answer."""
     alice, bob = homes(pair)
@@ -313,3 +448,26 @@ def test_restart_comes_back_with_what_was_queued() -> None:
             assert daemon.outbox()["kept"]["status"] == "pending"
         finally:
             run(daemon.home, "daemon", "down")
+
+
+def test_restart_after_a_crash_brings_the_broker_back_with_the_daemon() -> None:
+    """The options of the last start are kept; a start without the option forgets it."""
+    with mesh("alice", start=False) as made:
+        daemon = made.daemons["alice"]
+        home = daemon.home
+        assert made.broker.stop() == OK
+        shutil.move(made.broker.data, home / "broker")
+        assert run(home, "daemon", "up", "-d", "--with-broker").code == OK
+        try:
+            health = daemon.request("GET", "/v1/health")[1]
+            assert health["with_broker"]
+            os.kill(health["pid"], signal.SIGKILL)
+            until(lambda: run(home, "status").code == UNAVAILABLE, "it is gone")
+            assert run(home, "daemon", "restart").code == OK
+            assert daemon.request("GET", "/v1/health")[1]["with_broker"]
+            assert run(home, "daemon", "down").code == OK
+            assert run(home, "daemon", "up", "-d").code == OK
+            assert run(home, "daemon", "restart").code == OK
+            assert not daemon.request("GET", "/v1/health")[1]["with_broker"]
+        finally:
+            run(home, "daemon", "down")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -234,11 +237,22 @@ def by_acknowledging_daemons(daemon: Any, count: int) -> list[str]:
     return bodies
 
 
+def by_listen(daemon: Any, count: int) -> list[str]:
+    """`claudemesh listen`, as a script reads it."""
+    environment = {**os.environ, "CLAUDEMESH_HOME": str(daemon.home), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "claudemesh", "listen"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        try:
+            return [json.loads(process.stdout.readline())["body"] for _ in range(count)]
+        finally:
+            process.kill()
+
+
 def by_plain_sse(daemon: Any, count: int) -> list[str]:
     """A client of its own that only knows `id`, `data` and Last-Event-ID."""
-    import http.client
-    import json
-
     bodies: list[str] = []
     last: str | None = None
     while len(bodies) < count:
@@ -266,7 +280,13 @@ def by_plain_sse(daemon: Any, count: int) -> list[str]:
 
 def test_a_follower_of_a_daemon_that_is_killed_again_and_again_sees_each_message_once() -> None:
     """In order, from the moment it began, for each kind of follower."""
-    followers: list[Follower] = [by_daemon, by_async_daemon, by_acknowledging_daemons, by_plain_sse]
+    followers: list[Follower] = [
+        by_daemon,
+        by_async_daemon,
+        by_acknowledging_daemons,
+        by_listen,
+        by_plain_sse,
+    ]
     count, kills = 240, 8
     with mesh("alice", "bob") as made, ThreadPoolExecutor(len(followers) + 1) as pool:
         alice, bob = made.daemons.values()

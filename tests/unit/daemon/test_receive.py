@@ -15,10 +15,12 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.keys import Identity, new_identity
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, delivery, directory_of, new_ulid, person
 
@@ -169,10 +171,75 @@ async def test_a_body_sealed_to_a_key_that_is_not_here_is_kept_sealed(tmp_path: 
         elsewhere = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
         full = directory_of(tmp_path / "x", ALICE, elsewhere)
         [item] = await bob.take(delivery(ALICE, full))
-        assert item["body"] is None
+        assert (item["body"], item["sealed"]) == (None, True)
         assert bob.acked == [1]
         sealed = await bob.store._db.run(lambda raw: raw.execute("SELECT id FROM inbox_sealed").fetchall())
         assert sealed == [(item["id"],)]
+
+
+@asynccontextmanager
+async def with_sealed(tmp_path: Path, *texts: str) -> AsyncGenerator[tuple[Host, Unsealer]]:
+    """Bob with messages of alice that she sealed with a new key, which his directory does not know yet."""
+    async with host(tmp_path) as bob:
+        bob.hooks = ("on-dm",)
+        renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
+        full = directory_of(tmp_path / "x", renewed, BOB)
+        opener = bob.receiver._opener
+        unsealer = Unsealer(
+            bob.store.sealed, opener, bob.directory, bob.receiver.unsealed, lambda: None, lambda: 0.0
+        )
+        for number, text in enumerate(texts):
+            request = parse_send({"to": "bob", "message": text})
+            await bob.take(delivery(renewed, full, request, number + 1))
+        yield bob, unsealer
+
+
+def _with_new_sealing_key(identity: Identity) -> Identity:
+    secrets = iter([identity.ed25519_seed, bytes(range(32))])
+    return new_identity(lambda size: next(secrets), identity.key_id)
+
+
+async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -> None:
+    """Followers and hooks hear of it then, at a position that no follower has passed."""
+    async with with_sealed(tmp_path, "first", "second") as (bob, unsealer):
+        await bob.take(delivery(BOB, bob.directory, delivery_id=9))
+        items, _ = await bob.store.page()
+        assert [(item["body"], item["sealed"]) for item in items[:2]] == [(None, True)] * 2
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["hello"]
+        assert [job.event["body"] for job in await bob.store.jobs.after(0, 9)] == ["hello"]
+        await bob.store.mark([items[0]["id"]], "acked", 1)
+        with bob.bus.subscribe() as stream:
+            await unsealer.open_all()
+            bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).entry()])
+            await unsealer.open_all()
+            await unsealer.open_all()
+            bob.bus.close()
+            events = [(event.id, event.data["body"], event.data["sealed"]) async for event in stream]
+        assert events == [("4", "first", False), ("5", "second", False)]
+        replayed = await bob.store.replay(3, 9)
+        assert [(item["seq"], item["body"], item["acked_at"]) for item in replayed] == [
+            (4, "first", None),
+            (5, "second", None),
+        ]
+        assert [job.event["body"] for job in await bob.store.jobs.after(0, 9)] == ["hello", "first", "second"]
+        assert await bob.store.position() == 5
+        await bob.take(delivery(BOB, bob.directory, delivery_id=10))
+        assert [item["seq"] for item in await bob.store.replay(5, 9)] == [6]
+        assert await bob.store.sealed.senders() == []
+
+
+async def test_a_key_that_comes_between_the_attempt_and_the_commit_is_not_missed(tmp_path: Path) -> None:
+    """The message is tried again with the key that is known by then."""
+    async with with_sealed(tmp_path, "text") as (bob, unsealer):
+        before = bob.directory.by_id(ALICE.member_id)
+        assert before is not None
+        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).entry()])
+        unsealer._tried[ALICE.member_id] = _with_new_sealing_key(ALICE.identity).x25519_pubkey
+        unsealer._wake.clear()
+        unsealer.stored([before])
+        assert unsealer._wake.is_set()
+        await unsealer.open_all()
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["text"]
 
 
 async def test_a_message_pruned_from_the_inbox_is_not_shown_again(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""Messages whose body is still sealed, in inbox.db.
+
+Such a message is stored with its envelope. It is listed as sealed, and neither followers nor hooks hear of
+it. When it is opened it takes the next seq and loses its marks, as if it had arrived at that moment:
+everybody who follows by position gets it, once.
+
+Crash story: body, new seq and hook jobs are written and the envelope is removed in one transaction, before
+anybody hears of it. A crash before the commit leaves the message sealed, and the next start tries it again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from claudemesh.daemon.inbox.items import items_of
+from claudemesh.daemon.inbox.jobs import add_message_jobs
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sqlite import Database
+
+_Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A message that is still sealed."""
+
+    seq: int
+    id: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedBody:
+    """The content of a sealed message whose key has arrived, and the hooks that it raises."""
+
+    body: str
+    meta: str | None
+    hooks: tuple[str, ...]
+
+
+class SealedMessages:
+    """The sealed messages in inbox.db."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def senders(self) -> list[str]:
+        """Return the member ids of those whose messages are still sealed."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_senders"]).fetchall())
+        return [row[0] for row in rows]
+
+    async def of(self, sender_member_id: str, after_seq: int, limit: int) -> list[Sealed]:
+        """Return a sender's sealed messages behind a seq, oldest first."""
+        values = (sender_member_id, after_seq, limit)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_of"], values).fetchall())
+        return [Sealed(*row) for row in rows]
+
+    async def store(
+        self, opened: Sequence[tuple[str, OpenedBody]], unreadable: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Write opened bodies in one transaction and return the messages as they are now.
+
+        `unreadable` messages were opened and hold nothing that can be shown; they are not tried again.
+        """
+
+        def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
+            items: list[dict[str, Any]] = []
+            for message_id, content in opened:
+                seq = raw.execute(_Q["position"]).fetchone()[0] + 1
+                items += items_of(raw.execute(_Q["unseal"], (seq, content.body, content.meta, message_id)))
+                raw.execute(_Q["note_seq"], (seq,))
+                add_message_jobs(raw, message_id, content.hooks)
+            raw.executemany(_Q["remove_sealed"], [(message_id,) for message_id, _ in opened])
+            raw.executemany(_Q["remove_sealed"], [(message_id,) for message_id in unreadable])
+            failpoint("unseal.before_commit")
+            return items
+
+        items = await self._db.transaction(work)
+        failpoint("unseal.after_commit")
+        return items

@@ -1,0 +1,110 @@
+"""Opening of sealed messages when a key has arrived.
+
+A body cannot be opened while its recipient's key is not on this host, or while the directory knows another
+sealing key of its sender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.inbox.opening import Invalid, Opener
+from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
+from claudemesh.runtime.errors import StorageBroken, StorageError
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("inbox")
+
+# Messages read and opened at a time: memory and the time on the event loop stay small.
+_PAGE: Final = 32
+_RETRY_S: Final = 5.0
+# Pause between two questions to the broker for keys that sealed messages may need.
+_REFRESH_EVERY_S: Final = 60.0
+
+
+class Unsealer:
+    """Tries sealed messages again at the start and when a key has changed."""
+
+    def __init__(
+        self,
+        store: SealedMessages,
+        opener: Opener,
+        directory: Directory,
+        on_opened: Callable[[Sequence[dict[str, Any]]], None],
+        refresh: Callable[[], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._opener = opener
+        self._directory = directory
+        self._on_opened = on_opened
+        self._refresh = refresh
+        self._monotonic = monotonic
+        # Per sender the sealing key that its messages were tried with; at most one entry per member.
+        self._tried: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._wake.set()
+        self._refreshed_at = -_REFRESH_EVERY_S
+
+    def directory_changed(self) -> None:
+        """Keys of other members may have changed."""
+        self._wake.set()
+
+    def own_keys_changed(self) -> None:
+        """This host has other keys than before: everything is tried again."""
+        self._tried.clear()
+        self._wake.set()
+
+    def stored(self, senders: Iterable[Peer]) -> None:
+        """Take note of senders whose messages were stored sealed, as they were known when that was tried."""
+        for sender in senders:
+            now = self._directory.by_id(sender.member_id)
+            if now is not None and now.x25519_pubkey != sender.x25519_pubkey:
+                # The key came between the attempt and the commit.
+                self._tried.pop(sender.member_id, None)
+                self._wake.set()
+            elif self._monotonic() - self._refreshed_at >= _REFRESH_EVERY_S:
+                # The directory may be behind.
+                self._refreshed_at = self._monotonic()
+                self._refresh()
+
+    async def run(self) -> None:
+        """Work until cancelled; a storage that fails is tried again later."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.open_all()
+            except StorageBroken:
+                return
+            except StorageError as error:
+                log.warning("unseal_failed", error=str(error))
+                self._wake.set()
+                await asyncio.sleep(_RETRY_S)
+
+    async def open_all(self) -> None:
+        """Try the messages of every sender whose key is another than at the last attempt."""
+        senders = await self._store.senders()
+        self._tried = {sender: key for sender, key in self._tried.items() if sender in set(senders)}
+        for member_id in senders:
+            peer = self._directory.by_id(member_id)
+            if peer is None or self._tried.get(member_id) == peer.x25519_pubkey:
+                continue
+            await self._open_from(peer)
+            self._tried[member_id] = peer.x25519_pubkey
+
+    async def _open_from(self, peer: Peer) -> None:
+        after = 0
+        while rows := await self._store.of(peer.member_id, after, _PAGE):
+            after = rows[-1].seq
+            tried = [(row.id, self._opener.reopen(row.envelope, peer)) for row in rows]
+            opened = [(message_id, found) for message_id, found in tried if isinstance(found, OpenedBody)]
+            unreadable = [message_id for message_id, found in tried if isinstance(found, Invalid)]
+            if not (opened or unreadable):
+                continue
+            items = await self._store.store(opened, unreadable)
+            log.info("messages_unsealed", count=len(items), unreadable=len(unreadable), sender=peer.name)
+            self._on_opened(items)

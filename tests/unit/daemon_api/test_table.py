@@ -1,0 +1,58 @@
+"""The table of routes: one place for each fact about a route."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import claudemesh
+from claudemesh.daemon.api.app import OPERATIONS, TABLE
+
+PACKAGE = Path(claudemesh.__file__).parent
+# Programs that ask the API and cannot import its table.
+CLIENTS = [*(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / "client").rglob("*.py"), PACKAGE / "sdk.py"]
+# Routes of the broker, asked by the same programs.
+_BROKERS = re.compile(r"/v1/(join|admin|invites?|meshes|ws)\b")
+_ROUTE = re.compile(r"/v1/[a-z0-9_./-]*")
+
+
+@pytest.mark.parametrize(
+    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}"
+)
+def test_every_route_is_counted_under_its_own_name(operation: object) -> None:
+    """Whatever stands for its path values, encoded slashes included."""
+    path = operation.path  # type: ignore[attr-defined]
+    assert TABLE.label(re.sub(r"{\w+}", "a%2Fb", path)) == path
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/inbox/", "/v1/inbox/a/b", "/v1/outbox/a/forget", "/v1/inboxes"])
+def test_what_is_no_route_is_counted_as_other(path: str) -> None:
+    """So that a scanner makes no labels."""
+    assert TABLE.label(path) == "other"
+
+
+def test_the_flags_of_routes() -> None:
+    """Streams are uncounted, hooks may send and post, and health alone may be public."""
+    assert TABLE.streams == {"/v1/events"}
+    assert TABLE.for_hooks == {"/v1/send", "/v1/topic/post"}
+    assert TABLE.public == {"/v1/health"}
+
+
+@pytest.mark.parametrize("source", CLIENTS, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_route_that_a_client_asks_for_exists(source: Path) -> None:
+    """The command line, the fast path and the SDK spell routes by hand."""
+    texts = [
+        node.value
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    asked = {
+        found.rstrip("/.") for text in texts for found in _ROUTE.findall(text) if not _BROKERS.match(found)
+    }
+    known = [operation.path for operation in OPERATIONS]
+    # A route may be followed by a path value or a verb that stands in a variable.
+    unknown = {route for route in asked if not any(f"{path}/".startswith(f"{route}/") for path in known)}
+    assert unknown == set()
