@@ -120,6 +120,7 @@ def rewrite(config: dict[str, Any], made: Path, final: Path) -> None:
     own = {
         "__main__.py": _launcher(config, json.loads(entries["environment.json"])["build_id"]),
         "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),
+        "claudemesh_trust.py": (ROOT / config["trust_rule"]).read_bytes(),
         "LICENSE": (ROOT / "LICENSE").read_bytes(),
     }
     when = time.gmtime(config["source_date_epoch"])[:6]

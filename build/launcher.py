@@ -73,25 +73,17 @@ def cache_folder() -> str:
     return os.path.join(base, "claudemesh")
 
 
-def check_private(path: str, mend: str) -> None:
-    """Refuse a folder that somebody else could put code into; `mend` is the command against open modes."""
-    found = os.lstat(path)
-    if found.st_mode & 0o170000 != 0o040000:
-        refuse(f"{path} is not a folder, or a symbolic link to one: remove it, or set CLAUDEMESH_CACHE.")
-    if found.st_uid != os.geteuid():
-        refuse(f"{path} belongs to another user: set CLAUDEMESH_CACHE to a folder of your own.")
-    if found.st_mode & 0o022:
+def check_private(folder: str, tree: str) -> None:
+    """Refuse a cache folder, or a tree in it, that another user can change or replace."""
+    import claudemesh_trust  # type: ignore[import-not-found]
+
+    reason = claudemesh_trust.distrust(folder)
+    if reason is not None:
+        refuse(f"code is run from {folder}. {reason}. Or set CLAUDEMESH_CACHE to a folder of your own.")
+    if os.path.lexists(tree) and claudemesh_trust.distrust(tree) is not None:
         import shlex
 
-        refuse(f"others can write to {path}, and code is run from there: {mend} {shlex.quote(path)}")
-
-
-def check_parent(path: str) -> None:
-    """Refuse a folder that somebody else could move away between the check and its use."""
-    parent = os.path.dirname(path)
-    mode = os.stat(parent).st_mode
-    if mode & 0o002 and not mode & 0o1000:
-        refuse(f"everybody can write to {parent}: set CLAUDEMESH_CACHE to a folder elsewhere.")
+        refuse(f"{tree} is a symbolic link, or another user may have changed it: rm -r {shlex.quote(tree)}")
 
 
 def unpacked() -> str:
@@ -103,10 +95,7 @@ def unpacked() -> str:
             before = os.umask(0o077)
             os.makedirs(folder, exist_ok=True)
             os.umask(before)
-        check_private(folder, "chmod 700")
-        check_parent(folder)
-        if os.path.lexists(tree):
-            check_private(tree, "rm -r")
+        check_private(folder, tree)
         if not hold(tree):
             unpack(folder, tree)
     except OSError as error:
@@ -246,9 +235,10 @@ def main() -> int:
     check_target()
     drop_python_path()
     import claudemesh_fast  # type: ignore[import-not-found]
+    import claudemesh_trust
 
     arguments = sys.argv[1:]
-    code: int | None = claudemesh_fast.run(arguments)
+    code: int | None = claudemesh_fast.run(arguments, claudemesh_trust.distrust)
     if code is not None:
         return code
     # What was tried already has its id among the arguments now, so that nothing is sent twice.

@@ -8,9 +8,10 @@ import sys
 def main() -> int:
     """Run one command: what is in a hurry first, everything else by the full command line."""
     from claudemesh.cli import fast
+    from claudemesh.runtime.trust import distrust
 
     arguments = sys.argv[1:]
-    code = fast.run(arguments)
+    code = fast.run(arguments, distrust)
     if code is not None:
         return code
     from claudemesh.cli.main import main as full

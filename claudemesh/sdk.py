@@ -1,41 +1,57 @@
 """Python programs and their daemon: `from claudemesh import Daemon`, or this one file copied out.
 
-    daemon = Daemon()
-    daemon.send("alice", "the build is green")
-    for message in daemon.messages():
-        daemon.send(message.sender_name, "seen", reply_to_id=message.broker_message_id)
+    with Daemon() as daemon:
+        daemon.send("alice", "the build is green")
+        for message in daemon.messages(ack=True):
+            daemon.send(message.sender_name, "seen", reply_to_id=message.broker_message_id)
 
-`AsyncDaemon` has the same methods to be awaited. Only the standard library is used.
+`AsyncDaemon` has the same methods as coroutines and asynchronous iterators, for asyncio. Only the standard
+library is used. The requests and the following of the event stream are written once, as coroutines:
+`AsyncDaemon` awaits them on the event loop, `Daemon` runs them over blocking sockets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
+import logging
 import os
 import secrets
 import socket
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypedDict, TypeVar, Unpack
+from types import TracebackType
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
 from urllib.parse import urlencode
+
+log = logging.getLogger("claudemesh")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Since: TypeAlias = int | Literal["now", "unread"] | None
+
 _TIMEOUT_S = 60.0
+# Attempts of a request that the daemon is too busy for.
 _ATTEMPTS = 6
+# Time that a daemon which answered before gets for a restart.
+_RESTART_S = 10.0
+# Time for the last acknowledgement of an iterator that was closed.
+_LAST_S = 5.0
+_PIECE = 64 << 10
+_PAGE = 100
+_LONGEST_HEAD = 64 << 10
 _CAPABILITY = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN")
-_HEADERS = {"Authorization": f"Bearer {_CAPABILITY}"} if _CAPABILITY else {}
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class DaemonError(Exception):
-    """What went wrong between this program and its daemon; `code` is stable, the message is one sentence."""
+    """A failure between this program and its daemon; `code` is stable, the message is one sentence."""
 
     def __init__(
         self, code: str, message: str, status: int = 0, body: Mapping[str, Any] | None = None
@@ -45,7 +61,7 @@ class DaemonError(Exception):
 
 
 class DaemonNotRunning(DaemonError):
-    """Nobody answers on the socket: `claudemesh daemon up -d` starts the daemon."""
+    """No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon."""
 
 
 class InvalidRequest(DaemonError):
@@ -82,7 +98,7 @@ _ERRORS: dict[int, type[DaemonError]] = {
 
 
 class SendFields(TypedDict, total=False):
-    """What a send may say besides text and destination."""
+    """Optional fields of a send."""
 
     client_message_id: str
     priority: Literal["now", "next", "low"]
@@ -104,7 +120,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Message:
-    """A received message. `body` is None while the key that opens it has not arrived."""
+    """A received message. `body` is None and `sealed` is true while the key that opens it has not arrived."""
 
     seq: int
     id: str
@@ -122,6 +138,7 @@ class Message:
     reply_to_id: str | None = None
     shown_at: str | None = None
     acked_at: str | None = None
+    sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened; a `message` event's data is the message, and `seq` its place."""
+    """An event of the stream; the data of a `message` event is the message, and `seq` its position."""
 
     event: str
     data: dict[str, Any]
@@ -148,7 +165,7 @@ class Event:
 
 
 def find_socket(mesh: str | None = None) -> Path:
-    """Return where the daemon answers: CLAUDEMESH_DAEMON_SOCK, or the mesh's folder under CLAUDEMESH_HOME."""
+    """Return the daemon's socket: CLAUDEMESH_DAEMON_SOCK, or the mesh's below CLAUDEMESH_HOME."""
     given = os.environ.get("CLAUDEMESH_DAEMON_SOCK")
     if given and mesh is None:
         return Path(given)
@@ -187,8 +204,12 @@ def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
     raise kind(code, message, status, answer)
 
 
-def _wait_s(attempt: int) -> float:
-    return min(5.0, 0.1 * 2.0**attempt)
+def _pause_s(failures: int) -> float:
+    return min(1.0, 0.1 * 2.0 ** min(failures, 10))
+
+
+def _ack_body(ids: list[str], as_: str) -> dict[str, Any]:
+    return {"ids": ids, "as": as_}
 
 
 def _not_running(path: Path, error: BaseException) -> DaemonNotRunning:
@@ -196,64 +217,353 @@ def _not_running(path: Path, error: BaseException) -> DaemonNotRunning:
     return DaemonNotRunning("daemon_not_running", text)
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
+class _Over(Exception):
+    """An iterator ends: its client was closed, or its time is up."""
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+
+# HTTP/1.1 and server-sent events, without I/O.
+
+
+def _request(method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+    raw = b"" if body is None else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += [f"Authorization: Bearer {_CAPABILITY}"] if _CAPABILITY else []
+    if method != "GET":
+        lines += ["Content-Type: application/json", f"Content-Length: {len(raw)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + raw
+
+
+class _Response:
+    """One response, read from the pieces in which it arrives. `OSError` when it is cut off or malformed."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.complete = False
+        self.body = bytearray()
+        self._raw = bytearray()
+        # Bytes that the body still needs; None while chunks or the end of the connection tell.
+        self._needed: int | None = None
+        self._chunked = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next bytes; an empty piece is the end of the connection."""
+        self._raw += piece
+        if not self.status and not self._read_head():
+            if not piece or len(self._raw) > _LONGEST_HEAD:
+                raise ConnectionResetError("the connection ended before an answer")
+            return
+        if self._chunked:
+            self._read_chunks()
+        else:
+            self._read_plain(ended=not piece)
+        if not piece and not self.complete:
+            raise ConnectionResetError("the connection ended within an answer")
+
+    def take(self) -> bytes:
+        """Return the part of the body that has arrived since the last call."""
+        taken = bytes(self.body)
+        self.body.clear()
+        return taken
+
+    def answer(self) -> dict[str, Any]:
+        """Return the JSON of a complete response. `DaemonError` when it is an error."""
+        return _read_answer(self.status, bytes(self.body))
+
+    def _read_head(self) -> bool:
+        head, found, rest = bytes(self._raw).partition(b"\r\n\r\n")
+        if not found:
+            return False
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)
+        }
         try:
-            self.sock.connect(os.fspath(self._path))
-        except OSError as error:
-            raise _not_running(self._path, error) from error
+            self.status = int(first.split(" ")[1])
+            length = headers.get("content-length")
+            self._needed = None if length is None else int(length)
+        except (IndexError, ValueError):
+            raise ConnectionResetError("the answer is not HTTP") from None
+        self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self._raw = bytearray(rest)
+        return True
+
+    def _read_plain(self, *, ended: bool) -> None:
+        self.body += self._raw
+        self._raw.clear()
+        self.complete = ended if self._needed is None else len(self.body) >= self._needed
+
+    def _read_chunks(self) -> None:
+        while not self.complete:
+            line, found, rest = self._raw.partition(b"\r\n")
+            if not found:
+                return
+            try:
+                size = int(line.partition(b";")[0], 16)
+            except ValueError:
+                raise ConnectionResetError("the answer is not HTTP") from None
+            if len(rest) < size + 2:
+                return
+            self.body += rest[:size]
+            self._raw = rest[size + 2 :]
+            self.complete = size == 0
 
 
-def _follow(connection: _UnixConnection, since: int | None) -> Generator[tuple[int | None, Event | None]]:
-    """Read one stream: each event with its seq, and a seq alone where the stream says that it begins."""
-    path = "/v1/events" if since is None else f"/v1/events?since={since}"
-    connection.request("GET", path, headers={"Accept": "text/event-stream"})
-    response = connection.getresponse()
-    if response.status != 200:
-        _read_answer(response.status, response.read())
-    found: dict[str, str] = {}
-    for raw in response:
-        line = raw.decode().rstrip("\r\n")
-        if line:
-            name, _, value = line.partition(": ")
-            found[name] = value
-            continue
-        seq = int(found["id"]) if "id" in found else None
-        if "data" in found:
-            yield seq, Event(found.get("event", "message"), json.loads(found["data"]), seq)
-        elif seq is not None:
-            yield seq, None
-        found = {}
+class _Blocks:
+    """The blocks of an event stream: each a dict of its fields, comments left out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._fields: dict[str, str] = {}
+
+    def feed(self, piece: bytes) -> list[dict[str, str]]:
+        """Take the next bytes and return the blocks that they complete."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        blocks = []
+        for raw in lines:
+            line = raw.decode().removesuffix("\r")
+            if line:
+                name, _, value = line.partition(":")
+                self._fields[name] = value.removeprefix(" ")
+            elif self._fields:
+                blocks.append(self._fields)
+                self._fields = {}
+        return blocks
 
 
-class Daemon:
-    """This host's daemon for one mesh; `mesh` is needed only where this host is in several.
+class _Place:
+    """The position of one iterator in the event stream, and the failures since it last moved.
 
-    Every method raises a `DaemonError`. A request that the daemon was too busy for, or whose answer was
-    lost, is made again: ids make that free.
+    `since` is None until the first position is known. From then on nothing that arrives is lost.
+    """
+
+    def __init__(self, since: int | None) -> None:
+        self.since = since
+        self._failures = 0
+
+    @property
+    def path(self) -> str:
+        """The route that continues here."""
+        return "/v1/events" if self.since is None else f"/v1/events?since={self.since}"
+
+    def take(self, block: Mapping[str, str]) -> Event | None:
+        """Move to the position of a block and return its event, if it is one."""
+        failures, self._failures = self._failures, 0
+        if failures > 1:
+            log.info("The daemon answers again.")
+        seq = int(block["id"]) if "id" in block else None
+        if seq is not None:
+            self.since = seq
+        if "data" not in block:
+            return None
+        return Event(block.get("event", "message"), json.loads(block["data"]), seq)
+
+    def pause_after(self, error: Exception | None, *, patient: bool) -> float:
+        """Return the seconds to wait before the next connection; raises an error that is no passing one."""
+        begun = self.since is not None or patient
+        if isinstance(error, DaemonError):
+            passing = isinstance(error, DaemonNotRunning) or error.status == 429 or error.status >= 500
+            may_pass = begun or (error.status == 429 and self._failures < _ATTEMPTS)
+            if not (passing and may_pass):
+                raise error
+        if self._failures == 1:
+            log.info("The daemon does not answer; waiting for it.")
+        self._failures += 1
+        return _pause_s(self._failures - 1)
+
+
+# I/O, for asyncio and for blocking sockets.
+
+
+class _Link(Protocol):
+    """One connection."""
+
+    async def send(self, data: bytes) -> None: ...
+    async def receive(self, timeout_s: float) -> bytes: ...
+    def stop(self) -> None:
+        """Wake up a call that waits, whose answer is then the end of the connection."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _IO(Protocol):
+    """Connections and pauses that `close` ends, from any thread."""
+
+    @property
+    def closed(self) -> bool: ...
+    async def connect(self, path: Path, timeout_s: float) -> _Link: ...
+    def stoppable(self, stop: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+        """Call `stop` at `close`, or at once when that has happened."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, or return early at `close`."""
+        ...
+
+    async def rest(self, seconds: float) -> None:
+        """Wait, also after `close`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _AsyncLink:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def receive(self, timeout_s: float) -> bytes:
+        async with asyncio.timeout(timeout_s):
+            return await self._reader.read(_PIECE)
+
+    def stop(self) -> None:
+        self._writer.transport.abort()
+
+    close = stop
+
+
+class _AsyncIO:
+    def __init__(self) -> None:
+        self.closed = False
+        self._lock = threading.Lock()
+        self._stops: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
+
+    async def connect(self, path: Path, timeout_s: float) -> _Link:
+        async with asyncio.timeout(timeout_s):
+            return _AsyncLink(*await asyncio.open_unix_connection(os.fspath(path)))
+
+    @contextlib.contextmanager
+    def stoppable(self, stop: Callable[[], None]) -> Generator[None]:
+        key = object()
+        with self._lock:
+            self._stops[key] = asyncio.get_running_loop(), stop
+        try:
+            if self.closed:
+                stop()
+            yield
+        finally:
+            with self._lock:
+                del self._stops[key]
+
+    async def pause(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        with self.stoppable(woken.set), contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await woken.wait()
+
+    async def rest(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def close(self) -> None:
+        self.closed = True
+        with self._lock:
+            stops = list(self._stops.values())
+        for loop, stop in stops:
+            # A loop that is closed has ended its iterators.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(stop)
+
+
+class _BlockingLink:
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+
+    async def send(self, data: bytes) -> None:
+        self._link.sendall(data)
+
+    async def receive(self, timeout_s: float) -> bytes:
+        self._link.settimeout(timeout_s)
+        return self._link.recv(_PIECE)
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._link.close()
+
+
+class _BlockingIO:
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        # Held while a connection is stopped, so that its number is not another file's by then.
+        self._lock = threading.Lock()
+        self._stops: dict[object, Callable[[], None]] = {}
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    async def connect(self, path: Path, timeout_s: float) -> _Link:
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            link.settimeout(timeout_s)
+            link.connect(os.fspath(path))
+        except BaseException:
+            link.close()
+            raise
+        return _BlockingLink(link)
+
+    @contextlib.contextmanager
+    def stoppable(self, stop: Callable[[], None]) -> Generator[None]:
+        key = object()
+        with self._lock:
+            self._stops[key] = stop
+        try:
+            if self.closed:
+                stop()
+            yield
+        finally:
+            with self._lock:
+                del self._stops[key]
+
+    async def pause(self, seconds: float) -> None:
+        self._closed.wait(seconds)
+
+    async def rest(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 - this one blocks on purpose
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            for stop in self._stops.values():
+                stop()
+
+
+class AsyncDaemon:
+    """This host's daemon for one mesh, for asyncio; `mesh` is needed only where this host is in several.
+
+    Every method raises a `DaemonError`. A request that the daemon is too busy for, or whose answer is lost,
+    is made again: ids make that free. A daemon that answered before gets 10 s for a restart. With
+    `wait_for_daemon` the iterators `messages` and `events` wait for a daemon that does not run yet.
     """
 
     def __init__(
-        self, mesh: str | None = None, *, timeout_s: float = _TIMEOUT_S, socket_path: Path | None = None
+        self,
+        mesh: str | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        socket_path: Path | None = None,
+        wait_for_daemon: bool = False,
     ) -> None:
         self._path = socket_path or find_socket(mesh)
         self._timeout_s = timeout_s
-        self._streams: set[_UnixConnection] = set()
-        self._closed = False
+        self._patient = wait_for_daemon
+        self._io: _IO = _AsyncIO()
+        # The daemon was there once: when it is not, it is restarting.
+        self._known = False
 
-    def send(self, to: str, message: str, *, wait_ms: int = 0, **given: Unpack[SendFields]) -> Sent:
+    async def send(self, to: str, message: str, *, wait_ms: int = 0, **given: Unpack[SendFields]) -> Sent:
         """Send to a member, a key, `#topic` or `queue:name`; on return it is on the disk."""
         # An id of our own makes every retry of ours free.
         body = {"to": to, "message": message, "client_message_id": new_id(), **given}
-        return _made(Sent, self._ask("POST", f"/v1/send?wait_ms={wait_ms}" if wait_ms else "/v1/send", body))
+        path = f"/v1/send?wait_ms={wait_ms}" if wait_ms else "/v1/send"
+        return _made(Sent, await self._ask("POST", path, body))
 
-    def inbox(
+    async def inbox(
         self,
         *,
         after: int | None = None,
@@ -261,138 +571,280 @@ class Daemon:
         topic: str | None = None,
         sender: str | None = None,
         unread: bool = False,
-    ) -> Iterator[Message]:
+    ) -> AsyncGenerator[Message]:
         """Go through messages, oldest first, not consuming any; `after` is a seq, `since` in ISO 8601."""
         given = {"after": after, "since": since, "topic": topic, "from": sender, "unread": int(unread)}
-        return (_made(Message, item) for item in self._pages("/v1/inbox", given))
+        async with aclosing(self._items("/v1/inbox", given)) as items:
+            async for item in items:
+                yield _made(Message, item)
 
-    def _pages(self, path: str, given: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        following = True
-        while following:
-            query = {"limit": 500} | {name: value for name, value in given.items() if value is not None}
-            page = self._ask("GET", f"{path}?{urlencode(query)}")
-            yield from page["items"]
-            following = given["after"] = page["next"]
-
-    def ack(self, *messages: Message, as_: Literal["shown", "acked"] = "acked") -> None:
+    async def ack(self, *messages: Message, as_: Literal["shown", "acked"] = "acked") -> None:
         """Note that messages were shown, or are done with."""
-        self._ask("POST", "/v1/inbox/ack", {"ids": [message.id for message in messages], "as": as_})
+        await self._ask("POST", "/v1/inbox/ack", _ack_body([message.id for message in messages], as_))
 
-    def peers(self) -> list[Peer]:
+    async def peers(self) -> list[Peer]:
         """Return the members of the mesh."""
-        return [_made(Peer, item) for item in self._pages("/v1/peers", {})]
+        return [_made(Peer, item) async for item in self._items("/v1/peers", {})]
 
-    def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> None:
         """Receive what is posted to a topic from now on; it is made if there is none."""
-        self._ask("POST", "/v1/topic/create", {"topic": topic})
-        self._ask("POST", "/v1/topic/subscribe", {"topic": topic})
+        await self._ask("POST", "/v1/topic/create", {"topic": topic})
+        await self._ask("POST", "/v1/topic/subscribe", {"topic": topic})
 
-    def health(self) -> dict[str, Any]:
-        """Return how the daemon is."""
-        return self._ask("GET", "/v1/health")
+    async def health(self) -> dict[str, Any]:
+        """Return the daemon's state."""
+        return await self._ask("GET", "/v1/health")
 
-    def messages(self, since: int | None = None) -> Generator[Message]:
-        """Wait for messages, each once, over restarts of the daemon too; `since` a seq replays first."""
-        for event in self.events(since):
-            if event.event == "message":
-                yield _made(Message, event.data)
+    async def messages(
+        self, since: Since = None, *, ack: bool = False, timeout_s: float | None = None
+    ) -> AsyncGenerator[Message]:
+        """Wait for messages, each once and in order, over restarts of the daemon too.
 
-    def events(self, since: int | None = None) -> Generator[Event]:
-        """Wait for events. Messages are complete over a lost connection; what else happened then is not."""
-        failures = 0
-        while not self._closed:
-            connection = _UnixConnection(self._path, self._timeout_s)
-            self._streams.add(connection)
-            try:
-                for seq, event in _follow(connection, since):
-                    failures, since = 0, since if seq is None else seq
-                    if event is not None:
-                        yield event
-            except DaemonNotRunning:
-                # Before the first word it is an error, after it the daemon is restarting.
-                if since is None:
-                    raise
-            except (OSError, http.client.HTTPException):
-                pass
-            finally:
-                self._streams.discard(connection)
-                connection.close()
-            time.sleep(_wait_s(failures))
-            failures += 1
+        `since` is the start: "now", the moment of the first step and the default; a seq, behind which
+        everything is replayed; or "unread", the oldest message that is not acknowledged, which is the default
+        with `ack`. With `ack` a message is acknowledged when the next one is asked for, so that a program
+        that ends within a message gets it again at its next start. `timeout_s` ends the iterator.
+        """
+        start = since if since is not None else "unread" if ack else "now"
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            async with aclosing(self._arriving(start, until)) as messages:
+                async for message in messages:
+                    yield message
+                    if ack:
+                        body = _ack_body([message.id], "acked")
+                        await self._ask("POST", "/v1/inbox/ack", body, following=True)
+        except _Over:
+            return
+
+    async def events(
+        self, since: int | None = None, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[Event]:
+        """Wait for events. Messages are complete over a lost connection; what else happened then is not.
+
+        An event `reset` says that the inbox was begun anew or restored; all that it holds follows.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            async with aclosing(self._follow(_Place(since), until)) as events:
+                async for event in events:
+                    yield event
+        except _Over:
+            return
 
     def close(self) -> None:
-        """End every iterator over events, whatever thread it is in."""
-        self._closed = True
-        for connection in tuple(self._streams):
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+        """End every iterator over messages and events at once; may be called from any thread."""
+        self._io.close()
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        for attempt in range(_ATTEMPTS):
-            last = attempt == _ATTEMPTS - 1
+    async def __aenter__(self) -> AsyncDaemon:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _arriving(self, start: Since, until: float | None) -> AsyncGenerator[Message]:
+        """Yield messages that are stored already, if wanted, and then those that arrive."""
+        unread = start == "unread"
+        place = _Place(start if isinstance(start, int) else None)
+        if unread:
+            # The newest first: what arrives while the unread ones are gone through is behind it.
+            page = await self._ask("GET", "/v1/inbox?order=desc&limit=1", following=True, until=until)
+            place.since = page["items"][0]["seq"] if page["items"] else 0
+            async with aclosing(
+                self._items("/v1/inbox", {"unread": 1}, following=True, until=until)
+            ) as items:
+                async for item in items:
+                    place.since = max(place.since, item["seq"])
+                    # One that is still sealed is new when its key has arrived.
+                    if item["body"] is not None:
+                        yield _made(Message, item)
+        async with aclosing(self._follow(place, until)) as events:
+            async for event in events:
+                if event.event == "reset":
+                    log.warning("%s", event.data["message"])
+                elif event.event == "message" and not (unread and event.data.get("acked_at")):
+                    yield _made(Message, event.data)
+
+    async def _follow(self, place: _Place, until: float | None) -> AsyncGenerator[Event]:
+        while True:
+            self._left_s(until)
+            error: Exception | None = None
             try:
-                return self._ask_once(method, path, body)
-            except DaemonBusy:
-                if last:
-                    raise
-            except DaemonNotRunning:
-                # A daemon that was there a moment ago is restarting.
-                if last or not attempt:
-                    raise
-            except (OSError, http.client.HTTPException) as error:
-                if last:
-                    raise _not_running(self._path, error) from error
-            time.sleep(_wait_s(attempt))
-        raise AssertionError
+                async with self._connected(stoppable=True) as link:
+                    await link.send(_request("GET", place.path))
+                    response, blocks = _Response(), _Blocks()
+                    while not response.complete:
+                        response.feed(await link.receive(self._left_s(until)))
+                        for block in blocks.feed(response.take()) if response.status == 200 else ():
+                            event = place.take(block)
+                            if event is not None:
+                                yield event
+                                self._left_s(until)
+                    response.answer()
+            except (DaemonError, OSError) as caught:
+                error = caught
+            pause_s = place.pause_after(error, patient=self._patient)
+            await self._io.pause(min(pause_s, self._left_s(until)))
 
-    def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        connection = _UnixConnection(self._path, self._timeout_s)
-        with contextlib.closing(connection):
-            raw = None if body is None else json.dumps(body).encode()
-            connection.request(method, path, raw, {**_HEADERS, "Content-Type": "application/json"})
-            response = connection.getresponse()
-            return _read_answer(response.status, response.read())
+    async def _items(
+        self, path: str, given: Mapping[str, Any], *, following: bool = False, until: float | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        limit = _PAGE if following else 500
+        query = {name: value for name, value in given.items() if value is not None} | {"limit": limit}
+        while True:
+            route = f"{path}?{urlencode(query)}"
+            page = await self._ask("GET", route, following=following, until=until)
+            for item in page["items"]:
+                yield item
+            if page["next"] is None:
+                return
+            query["after"] = page["next"]
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        following: bool = False,
+        until: float | None = None,
+    ) -> dict[str, Any]:
+        """Make a request, again where that may help; for an iterator until it is closed or its time is up."""
+        started, failures = time.monotonic(), 0
+        # A message that was finished is acknowledged once more when its iterator has been closed.
+        is_last = following and method != "GET" and self._io.closed
+        while True:
+            if following and not is_last:
+                self._left_s(until)
+            try:
+                async with self._connected(stoppable=following and not is_last) as link:
+                    await link.send(_request(method, path, body))
+                    response = _Response()
+                    while not response.complete:
+                        response.feed(await link.receive(_LAST_S if is_last else self._timeout_s))
+                    return response.answer()
+            except (DaemonError, OSError) as error:
+                if is_last and time.monotonic() - started > _LAST_S:
+                    raise _Over from error
+                patient = following and (self._known or self._patient)
+                if not self._is_passing(error, failures, time.monotonic() - started, patient):
+                    if isinstance(error, DaemonError):
+                        raise
+                    raise _not_running(self._path, error) from error
+            pause_s = _pause_s(failures)
+            if following and not is_last:
+                await self._io.pause(min(pause_s, self._left_s(until)))
+            else:
+                await self._io.rest(pause_s)
+            failures += 1
+
+    def _is_passing(self, error: Exception, failures: int, waited_s: float, patient: bool) -> bool:
+        """Tell whether the same request may succeed soon."""
+        if isinstance(error, DaemonError) and not isinstance(error, DaemonNotRunning):
+            passing = error.status == 429 and failures < _ATTEMPTS - 1
+            return passing or (patient and (error.status == 429 or error.status >= 500))
+        return patient or (self._known and waited_s < _RESTART_S)
+
+    def _left_s(self, until: float | None) -> float:
+        """Return the longest time to wait now; raises `_Over` at the end of an iterator."""
+        left_s = self._timeout_s if until is None else min(self._timeout_s, until - time.monotonic())
+        if self._io.closed or left_s <= 0:
+            raise _Over
+        return left_s
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, *, stoppable: bool) -> AsyncIterator[_Link]:
+        try:
+            link = await self._io.connect(self._path, self._timeout_s)
+        except OSError as error:
+            raise _not_running(self._path, error) from error
+        self._known = True
+        try:
+            with self._io.stoppable(link.stop) if stoppable else contextlib.nullcontext():
+                yield link
+        finally:
+            link.close()
+
+
+def _run(awaitable: Awaitable[T]) -> T:
+    """Run a coroutine over blocking I/O: it never suspends."""
+    steps = awaitable.__await__()
+    try:
+        next(steps)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("blocking I/O was awaited")
 
 
 def _call(
-    method: Callable[Concatenate[Daemon, P], T],
-) -> Callable[Concatenate[AsyncDaemon, P], Coroutine[Any, Any, T]]:
-    async def run(self: AsyncDaemon, /, *given: P.args, **named: P.kwargs) -> T:
-        return await asyncio.to_thread(method, self._daemon, *given, **named)
+    method: Callable[Concatenate[AsyncDaemon, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Daemon, P], T]:
+    def run(self: Daemon, /, *given: P.args, **named: P.kwargs) -> T:
+        return _run(method(self._daemon, *given, **named))
 
     run.__doc__ = method.__doc__
     return run
 
 
 def _each(
-    method: Callable[Concatenate[Daemon, P], Iterator[T]],
-) -> Callable[Concatenate[AsyncDaemon, P], AsyncGenerator[T]]:
-    async def run(self: AsyncDaemon, /, *given: P.args, **named: P.kwargs) -> AsyncGenerator[T]:
-        # A client of its own for the same socket: leaving the loop ends this iterator alone.
-        daemon = Daemon(timeout_s=self._daemon._timeout_s, socket_path=self._daemon._path)
-        items = method(daemon, *given, **named)
+    method: Callable[Concatenate[AsyncDaemon, P], AsyncGenerator[T]],
+) -> Callable[Concatenate[Daemon, P], Generator[T]]:
+    def run(self: Daemon, /, *given: P.args, **named: P.kwargs) -> Generator[T]:
+        items = method(self._daemon, *given, **named)
         try:
-            while (item := await asyncio.to_thread(next, items, None)) is not None:
+            while True:
+                try:
+                    item = _run(items.__anext__())
+                except StopAsyncIteration:
+                    return
                 yield item
         finally:
-            daemon.close()
+            _run(items.aclose())
 
     run.__doc__ = method.__doc__
     return run
 
 
-class AsyncDaemon:
-    """The same daemon for asyncio: each call runs in a thread, and the event loop goes on meanwhile."""
+class Daemon:
+    """This host's daemon for one mesh; `mesh` is needed only where this host is in several.
 
-    def __init__(self, mesh: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> None:
-        self._daemon = Daemon(mesh, timeout_s=timeout_s)
+    The methods are those of `AsyncDaemon` and block until they have their answer. They may be called from
+    any thread. Every method raises a `DaemonError`.
+    """
 
-    send = _call(Daemon.send)
-    ack = _call(Daemon.ack)
-    peers = _call(Daemon.peers)
-    subscribe = _call(Daemon.subscribe)
-    health = _call(Daemon.health)
-    inbox = _each(Daemon.inbox)
-    messages = _each(Daemon.messages)
-    events = _each(Daemon.events)
+    def __init__(
+        self,
+        mesh: str | None = None,
+        *,
+        timeout_s: float = _TIMEOUT_S,
+        socket_path: Path | None = None,
+        wait_for_daemon: bool = False,
+    ) -> None:
+        self._daemon = AsyncDaemon(
+            mesh, timeout_s=timeout_s, socket_path=socket_path, wait_for_daemon=wait_for_daemon
+        )
+        self._daemon._io = _BlockingIO()
+
+    send = _call(AsyncDaemon.send)
+    ack = _call(AsyncDaemon.ack)
+    peers = _call(AsyncDaemon.peers)
+    subscribe = _call(AsyncDaemon.subscribe)
+    health = _call(AsyncDaemon.health)
+    inbox = _each(AsyncDaemon.inbox)
+    messages = _each(AsyncDaemon.messages)
+    events = _each(AsyncDaemon.events)
+
+    def close(self) -> None:
+        """End every iterator over messages and events at once; may be called from any thread."""
+        self._daemon.close()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

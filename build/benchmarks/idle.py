@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.lab import Lab
+from claudemesh.protocol import challenge_keypair
 from tests.support.processes import Broker, mesh
 from tests.support.wspeer import Peer, http_request, make_identity, new_id, owner_body
 
@@ -50,7 +51,8 @@ async def _mesh_of_one(broker: Broker) -> Peer:
     body = {"slug": slug, "owner": owner_body("owner", identity)}
     status, made = await http_request(broker.url, "POST", "/v1/admin/meshes", body, token=token)
     assert status == 201, made
-    return Peer("owner", identity, made["mesh_id"], slug, made["member_id"], broker.url)
+    challenge = challenge_keypair(token.encode())[1]
+    return Peer("owner", identity, made["mesh_id"], slug, made["member_id"], broker.url, challenge)
 
 
 def _resident_kb(pid: int) -> float:

@@ -6,14 +6,12 @@ import asyncio
 import time
 from dataclasses import replace
 
-import asyncpg
-
 from benchmarks.accept import peer_of, pipelined
 from benchmarks.lab import Lab
 from claudemesh.broker.store.base import NewSend, SendKey
 from claudemesh.broker.store.postgres.accepting import arguments
-from claudemesh.broker.store.postgres.pools import SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES
+from claudemesh.broker.store.postgres.sessions import SESSION, connect
 from tests.support.postgres import Server, sql
 from tests.support.processes import Mesh
 from tests.support.wspeer import Peer, new_id
@@ -93,9 +91,8 @@ def grown(lab: Lab) -> tuple[float, float]:
 
 
 async def _function_alone(server: Server, made: Mesh, owner: Peer) -> float:
-    connection = await asyncpg.connect(server.url("bench"), server_settings=SESSION)
+    connection = await connect(server.url("bench"), SESSION)
     try:
-        await prepare_session(connection)
         recipient = peer_of(made.daemons["paul"])
         sends = [_send(owner, recipient) for _ in range(_MESSAGES)]
         statement = await connection.prepare(QUERIES["accept"])

@@ -9,7 +9,7 @@ from typing import Any
 from claudemesh.cli.main import main
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.outbox.states import Answer
-from claudemesh.daemon.outbox.store import Submission
+from claudemesh.daemon.outbox.types import Submission
 
 _assemble_sending = Daemon._assemble_sending
 

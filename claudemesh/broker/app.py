@@ -33,9 +33,10 @@ from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Ack, Store
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.timekeeper import Timekeeper
 from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
-from claudemesh.runtime.clock import Clock, OffsetClock, SystemClock
+from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.errors import SchemaTooNew, StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
@@ -49,12 +50,16 @@ log = get_logger("broker")
 _TOKEN_BYTES = 32
 _MIN_TOKEN_CHARACTERS = 16
 _FRAME_SLACK = 16_384
+# Frames up to this size are read and answered `payload_too_large`, however small `inline_bytes` is: a daemon
+# that was promised more by an earlier broker gets an answer for its row instead of a closed link.
+_READ_FRAME_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
     url: str
     context: Context
+    time: Timekeeper
     stack: AsyncExitStack
 
 
@@ -87,12 +92,18 @@ class Broker:
         """The parts that routes and connections work with; only while it runs."""
         return self._alive().context
 
+    @property
+    def time(self) -> Timekeeper:
+        """The clocks; only while it runs."""
+        return self._alive().time
+
     async def start(self) -> None:
         """Return once connections are accepted and `broker.json` tells where."""
         async with AsyncExitStack() as stack:
             _take_data_dir(self.settings.data_dir, stack)
             store = await self._open_store(stack)
-            context = await self._assemble(store)
+            time = await self._keep_time(store, stack)
+            context = await self._assemble(store, time)
             stack.push_async_callback(context.limiter.close)
             stack.push_async_callback(context.audit.close)
             stack.push_async_callback(context.presence.stop)
@@ -104,7 +115,7 @@ class Broker:
             context.jobs.start()
             stack.push_async_callback(context.jobs.stop)
             url = await self._serve(context, stack)
-            self._running = _Running(url, context, stack.pop_all())
+            self._running = _Running(url, context, time, stack.pop_all())
         log.info("broker_started", url=url, data_dir=str(self.settings.data_dir))
 
     async def stop(self, drain: bool = True) -> None:
@@ -169,28 +180,35 @@ class Broker:
         stack.push_async_callback(mark.try_to_note)
         stack.push_async_callback(tasks.stop)
 
-    async def _assemble(self, store: Store) -> Context:
-        settings, clock = self.settings, OffsetClock(self.clock)
+    async def _keep_time(self, store: Store, stack: AsyncExitStack) -> Timekeeper:
+        time = Timekeeper(store, self.clock, self._crashed)
+        try:
+            await time.start()
+        except StorageError as error:
+            raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+        stack.push_async_callback(time.stop)
+        return time
+
+    async def _assemble(self, store: Store, time: Timekeeper) -> Context:
+        settings, clock, lived = self.settings, time.wall, time.lived
         metrics = BrokerMetrics()
-        shared = store.shared
-        if shared is not None:
-            clock.follow(await shared.now_ms())
         mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
         state = State(epoch=await store.epoch())
         hub = Hub(settings.limits.connections_per_member)
         broker_id = _kept_id(settings.data_dir, mint())
         cluster = Cluster(
-            shared=shared,
+            shared=store.shared,
             hub=hub,
             state=state,
             clock=clock,
+            lived=lived,
             metrics=metrics,
             limits=settings.limits,
             broker_id=broker_id,
             on_crash=self._crashed,
         )
         acks = _acknowledging(store, metrics)
-        queues = Queues(store, hub, acks, clock, metrics, settings.limits, cluster.offer)
+        queues = Queues(store, hub, acks, lived, metrics, settings.limits, cluster.offer)
         cluster.on_queue = partial(queues.kick, told=True)
         cluster.on_sweep = queues.sweep
         audit = Audit(store, clock, metrics)
@@ -198,10 +216,11 @@ class Broker:
         acceptor = Acceptor(
             store, limiter, hub, cluster.wake, queues.kick, clock, metrics, mint, settings.inline_bytes
         )
-        presence = Presence(store, clock, metrics, settings.limits, broker_id, self._crashed)
+        presence = Presence(store, clock, lived, metrics, settings.limits, broker_id, self._crashed)
         return Context(
             settings=settings,
             clock=clock,
+            lived=lived,
             store=store,
             hub=hub,
             limiter=limiter,
@@ -210,7 +229,7 @@ class Broker:
             presence=presence,
             cluster=cluster,
             queues=queues,
-            jobs=Jobs(store, cluster, audit, clock, metrics, self._crashed),
+            jobs=Jobs(store, cluster, audit, time, metrics, self._crashed),
             audit=audit,
             metrics=metrics,
             mint=mint,
@@ -227,7 +246,7 @@ class Broker:
             build_app(context, listener),
             socket,
             ws=True,
-            ws_max_size=self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK,
+            ws_max_size=max(_READ_FRAME_BYTES, self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK),
             tls=_tls(self.settings),
         )
         await server.start()

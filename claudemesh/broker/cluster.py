@@ -26,6 +26,7 @@ from claudemesh.protocol import CloseCode
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import OffsetClock
 from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
@@ -61,6 +62,7 @@ class Cluster:
         hub: Hub,
         state: State,
         clock: OffsetClock,
+        lived: LivedClock,
         metrics: BrokerMetrics,
         limits: Limits,
         broker_id: str,
@@ -70,6 +72,7 @@ class Cluster:
         self._hub = hub
         self._state = state
         self._clock = clock
+        self._lived = lived
         self._metrics = metrics
         self._limits = limits
         self._broker_id = broker_id
@@ -151,7 +154,7 @@ class Cluster:
             policy, limit = mesh.clone_concurrency_policy, self._limits.connections_per_member
             return judge(policy, others=here + count(rows), limit=limit) is not Verdict.REFUSE
 
-        now_ms = self._clock.wall_ms()
+        now_ms = self._lived.now_ms()
         lease_until = now_ms + round(self._limits.lease_s * 1000)
         row = PresenceRow(
             connection_id, member_id, mesh.id, self._broker_id, now_ms, lease_until, instance_id
@@ -194,7 +197,7 @@ class Cluster:
         card: Mapping[str, object] | None,
     ) -> None:
         try:
-            remaining = await shared.release(mesh_id, member_id, connection_id, self._clock.wall_ms())
+            remaining = await shared.release(mesh_id, member_id, connection_id, self._lived.now_ms())
         except StorageError as error:
             self._failed("release", error)
             return
@@ -287,9 +290,9 @@ class Cluster:
 
     async def _look(self, shared: Shared) -> None:
         # One clock for all: leases and retention go by the database's.
-        now_ms = await shared.now_ms()
-        self._clock.follow(now_ms)
+        self._clock.follow(await shared.now_ms())
         await self._compare_epoch(shared)
+        now_ms = self._lived.now_ms()
         await self._take_leases_again(shared, now_ms)
         for mesh_id, member_id in await shared.expire(now_ms):
             if not self._hub.links(mesh_id, member_id):

@@ -20,14 +20,16 @@ from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Ack, Store
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.lived import LivedClock
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One broker's parts."""
+    """One broker's parts. `clock` is for showing, `lived` for deciding (broker/timekeeper.py)."""
 
     settings: BrokerSettings
     clock: Clock
+    lived: LivedClock
     store: Store
     hub: Hub
     limiter: Limiter

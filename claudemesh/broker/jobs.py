@@ -1,31 +1,37 @@
-"""What a broker does by itself, in small batches between the accepts (broker.md, Retention and audits).
+"""The broker's jobs: retention, the ephemeral reaper and the check, in small batches between the accepts.
 
-Each job is also a command. A job that goes by the time of day refuses to run when the clock has jumped
-since the broker started: a year that is skipped must not delete a year of messages.
+Every job goes by the lived clock (broker/timekeeper.py), so that no wall clock deletes anything, and notes
+its last run in the database: a job that is overdue runs shortly after the broker has started, and brokers
+that share a database share the schedule. Each job is also a command (broker.md, Retention and audits).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.store.base import CheckPosition, Finding, Store
+from claudemesh.broker.store.base import Absent, CheckPosition, Finding, JobRun, Store
+from claudemesh.broker.timekeeper import Timekeeper
 from claudemesh.protocol import CloseCode
-from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("broker.jobs")
 
-MAX_CLOCK_JUMP_MS = 3_600_000
 MAX_FINDINGS = 100
-_HOUR_S = 3600.0
-_IDLE_EPHEMERAL_MS = 120_000
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_IDLE_EPHEMERAL_MS = 2 * _MINUTE_MS
+# A broker that starts first lets its members come back.
+SETTLE_S = 20.0
+# Another broker may run a job first, and a store that was away may be back.
+_LOOK_AGAIN_MS = 10 * _MINUTE_MS
+_RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +44,17 @@ class Outcome:
     found: int = 0
 
 
-class ClockJumped(Exception):
-    """The time of day is not where it should be; the message says by how much."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     run: Callable[[], Awaitable[Outcome]]
-    every_s: float
-    by_the_clock: bool = True
+    every_ms: int
+
+
+def wait_ms(every_ms: int, last_ms: int | None, now_ms: int) -> int:
+    """Return how long a job has to wait in lived time; 0 when it is due, never ran, or ran in the future."""
+    if last_ms is None or last_ms > now_ms:
+        return 0
+    return max(0, last_ms + every_ms - now_ms)
 
 
 class Jobs:
@@ -57,24 +65,26 @@ class Jobs:
         store: Store,
         cluster: Cluster,
         audit: Audit,
-        clock: Clock,
+        time: Timekeeper,
         metrics: BrokerMetrics,
         on_crash: OnCrash,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._audit = audit
-        self._clock = clock
+        self._time = time
+        self._settle_s = settle_s
+        # Ephemeral members without a lease, and since when in lived time.
+        self._absent: dict[Absent, int] = {}
         self._metrics = metrics
         self._one_at_a_time = asyncio.Lock()
         self._tasks = TaskOwner(on_crash)
-        self._started_wall_ms = clock.wall_ms()
-        self._started_s = clock.monotonic()
         self._jobs = {
-            "message-sweep": _Job(self._sweep_messages, _HOUR_S),
-            "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_S),
-            "ephemeral-reaper": _Job(self._reap, 60.0),
-            "orphan-check": _Job(self._check, 24 * _HOUR_S, by_the_clock=False),
+            "message-sweep": _Job(self._sweep_messages, _HOUR_MS),
+            "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_MS),
+            "ephemeral-reaper": _Job(self._reap, _MINUTE_MS),
+            "orphan-check": _Job(self._check, 24 * _HOUR_MS),
         }
 
     @property
@@ -83,7 +93,7 @@ class Jobs:
         return tuple(self._jobs)
 
     def start(self) -> None:
-        """Run each job again and again, first after its own interval."""
+        """Run each job whenever it is due; an overdue one soon after the start."""
         for name, job in self._jobs.items():
             self._tasks.start(self._repeat(name, job), name)
 
@@ -91,19 +101,26 @@ class Jobs:
         """Stop between two batches."""
         await self._tasks.stop()
 
+    async def schedule(self) -> Sequence[tuple[str, int, JobRun | None]]:
+        """Return each job, how often it runs in milliseconds, and its last run."""
+        runs = await self._store.job_runs()
+        return [(name, job.every_ms, runs.get(name)) for name, job in self._jobs.items()]
+
     async def run(self, name: str) -> Outcome:
-        """Run a job now. `KeyError`: no job of this name; `ClockJumped`: it would go by a wrong time."""
+        """Run a job now, and note that it ran. `KeyError`: no job of this name."""
         job = self._jobs[name]
-        jump_ms = self._clock_jump_ms()
-        if job.by_the_clock and abs(jump_ms) > MAX_CLOCK_JUMP_MS:
-            self._metrics.job_runs.labels(name, "refused").inc()
-            raise ClockJumped(
-                f"the clock has jumped by {jump_ms / 1000:.0f} s since the broker started: set it right, "
-                "then restart the broker"
-            )
         async with self._one_at_a_time:
             try:
                 outcome = await job.run()
+                await self._store.job_note(
+                    JobRun(
+                        name,
+                        self._time.lived.now_ms(),
+                        self._time.wall.wall_ms(),
+                        outcome.count,
+                        outcome.found,
+                    )
+                )
             except StorageError:
                 self._metrics.job_runs.labels(name, "failed").inc()
                 raise
@@ -112,22 +129,25 @@ class Jobs:
             log.info("job_done", job=name, count=outcome.count, found=outcome.found)
         return outcome
 
-    def _clock_jump_ms(self) -> float:
-        wall_ms = self._clock.wall_ms() - self._started_wall_ms
-        return wall_ms - (self._clock.monotonic() - self._started_s) * 1000
-
     async def _repeat(self, name: str, job: _Job) -> None:
+        await asyncio.sleep(self._settle_s)
         while True:
-            await asyncio.sleep(job.every_s)
             try:
-                await self.run(name)
-            except (StorageError, ClockJumped) as error:
+                last = (await self._store.job_runs()).get(name)
+                now_ms = self._time.lived.now_ms()
+                left_ms = wait_ms(job.every_ms, None if last is None else last.lived_ms, now_ms)
+                if left_ms:
+                    await asyncio.sleep(min(left_ms, _LOOK_AGAIN_MS) / 1000)
+                else:
+                    await self.run(name)
+            except StorageError as error:
                 log.error("job_failed", job=name, error=str(error))
+                await asyncio.sleep(_RETRY_S)
 
     async def _sweep_messages(self) -> Outcome:
-        now_ms, after, count = self._clock.wall_ms(), 0, 0
+        now_ms, after, count = self._time.wall.wall_ms(), 0, 0
         while True:
-            swept = await self._store.sweep_messages(now_ms, after)
+            swept = await self._store.sweep_messages(self._time.lived.now_ms(), now_ms, after)
             count += swept.count
             if swept.after is None:
                 return Outcome("message-sweep", count)
@@ -135,13 +155,17 @@ class Jobs:
 
     async def _sweep_dedupe(self) -> Outcome:
         count = 0
-        while swept := await self._store.sweep_dedupe(self._clock.wall_ms()):
+        while swept := await self._store.sweep_dedupe(self._time.lived.now_ms()):
             count += swept
         return Outcome("dedupe-sweep", count)
 
     async def _reap(self) -> Outcome:
-        now_ms = self._clock.wall_ms()
-        gone = await self._store.reap_ephemeral(now_ms, now_ms - _IDLE_EPHEMERAL_MS)
+        """Let ephemeral members leave that have been without a lease for two minutes of lived time."""
+        now_ms = self._time.lived.now_ms()
+        found = await self._store.absent_ephemerals(now_ms)
+        self._absent = {one: self._absent.get(one, now_ms) for one in found}
+        idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
+        gone = await self._store.reap_ephemeral(idle, now_ms) if idle else ()
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")

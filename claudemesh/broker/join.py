@@ -15,26 +15,38 @@ from claudemesh.protocol import (
     InvalidField,
     Invite,
     ProtocolError,
+    challenge_keypair,
     check_key,
     check_member_name,
     parse_link,
     uuid_from_ulid,
     verify_join,
     verify_key_binding,
+    verify_possession,
 )
+from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.ids import KEY_ID
 from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.exits import ExitWith
 
 _RANK = {"member": 0, "admin": 1, "owner": 2}
 _REFUSALS = {
-    "invite_expired": "the invite has expired: ask for a new one",
     "invite_exhausted": "the invite has been used up: ask for a new one",
     "invite_revoked": "the invite was revoked: ask for a new one",
     "not_authorized": "the inviter may not invite to this mesh",
     "name_taken": "another member has this name: choose one with --name",
-    "key_taken": "this key is a member already, by another name or invite",
+    "key_taken": "one of these keys belongs to another member already: join with new keys",
 }
+
+
+def expired(invite: Invite, now_ms: int) -> ProtocolError:
+    """Return the error for an invite past its time. It tells the broker's time: that may be the fault."""
+    text = (
+        f"the invite expired at {iso_ms(invite.expires_at_ms)}, and this broker's clock shows "
+        f"{iso_ms(now_ms)}: ask for a new one, or have the broker's clock set right"
+    )
+    return ProtocolError("invite_expired", text)
 
 
 def refusal(error: str) -> ProtocolError:
@@ -47,6 +59,8 @@ class Joining:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._challenge_privkey, self._challenge_pubkey = challenge_keypair(context.admin_token)
+        self.challenge = guarded(self._challenge)
         self.join = guarded(self._join)
         self.register_invite = guarded(self._register_invite)
 
@@ -55,10 +69,14 @@ class Joining:
         invite = _verified_invite(body)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
-        if invite.expires_at_ms <= self._context.clock.wall_ms():
-            raise refusal("invite_expired")
+        now_ms = self._context.clock.wall_ms()
+        if invite.expires_at_ms <= now_ms:
+            raise expired(invite, now_ms)
         created = await self._context.store.invite_register(_row_of(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
+
+    async def _challenge(self, request: Request) -> Response:
+        return JsonAnswer(200, {"challenge_key": self._challenge_pubkey})
 
     async def _join(self, request: Request) -> Response:
         try:
@@ -72,13 +90,14 @@ class Joining:
             request,
             self._context.settings.limits.body_bytes,
             *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "ephemeral", "proof"),
+            *("key_id", "ephemeral", "proof", "x25519_proof"),
         )
         invite = _verified_invite(body)
         ephemeral = body.get("ephemeral", False)
         if not isinstance(ephemeral, bool):
             raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
         proof = signature_of(body.get("proof"), "proof")
+        possession = from_base64(body.get("x25519_proof"))
         context = self._context
         member = member_of(
             body,
@@ -88,12 +107,25 @@ class Joining:
             context=context,
         )
         _check_proof(invite, member, proof)
+        self._check_possession(member, possession)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
-        outcome = await context.store.join(_row_of(invite), member, context.clock.wall_ms())
+        now_ms = context.clock.wall_ms()
+        outcome = await context.store.join(_row_of(invite), member, now_ms)
         if not isinstance(outcome, Joined):
+            if outcome.error == "invite_expired":
+                raise expired(invite, now_ms)
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
+
+    def _check_possession(self, member: Member, proof: bytes | None) -> None:
+        keys = (member.ed25519_pubkey, member.x25519_pubkey)
+        if proof is None or not verify_possession(self._challenge_privkey, *keys, proof):
+            raise ProtocolError(
+                "bad_signature",
+                "x25519_proof does not show that the private key of x25519_pubkey is yours: "
+                "join with a claudemesh of this broker's version",
+            )
 
     def _welcome(self, mesh: Mesh, joined: Joined) -> Response:
         member = joined.member

@@ -13,6 +13,7 @@ from claudemesh.broker.store.base import PresenceRow, Store
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
@@ -50,9 +51,10 @@ def is_clone_suspected(known_host: bytes | None, told_host: bytes | None) -> boo
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A connection came: its lease, and the host it named."""
+    """A connection came: its lease, when by the wall clock, and the host it named."""
 
     row: PresenceRow
+    seen_at: int
     host: bytes | None
 
 
@@ -68,6 +70,7 @@ class Departure:
 class Presence:
     """Keeps leases and last-seen times in the store, behind the connections' backs and in order.
 
+    Leases go by the lived clock; last-seen times are wall time, for showing.
     At most 8192 changes wait; more are dropped and counted, and the lease's end mends the picture.
     """
 
@@ -75,6 +78,7 @@ class Presence:
         self,
         store: Store,
         clock: Clock,
+        lived: LivedClock,
         metrics: BrokerMetrics,
         limits: Limits,
         broker_id: str,
@@ -82,6 +86,7 @@ class Presence:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._lived = lived
         self._metrics = metrics
         self._limits = limits
         self._broker_id = broker_id
@@ -108,7 +113,7 @@ class Presence:
         instance_id: str = "",
     ) -> None:
         """Note a connection that was admitted."""
-        now_ms = self._clock.wall_ms()
+        now_ms = self._lived.now_ms()
         row = PresenceRow(
             connection_id,
             member_id,
@@ -118,7 +123,7 @@ class Presence:
             self._lease_until(now_ms),
             instance_id,
         )
-        self._submit(Arrival(row, host))
+        self._submit(Arrival(row, self._clock.wall_ms(), host))
 
     def departed(self, connection_id: str, mesh_id: str, member_id: str) -> None:
         """Note that a connection is gone."""
@@ -146,7 +151,7 @@ class Presence:
                 row = change.row
                 if row.connection_id not in gone:
                     await self._store.presence_open(row)
-                await self._store.member_seen(row.mesh_id, row.member_id, row.connected_at, change.host)
+                await self._store.member_seen(row.mesh_id, row.member_id, change.seen_at, change.host)
             else:
                 await self._store.member_seen(change.mesh_id, change.member_id, self._clock.wall_ms(), None)
         if gone:
@@ -157,7 +162,7 @@ class Presence:
         while True:
             await asyncio.sleep(self._limits.lease_s / _RENEWALS_PER_LEASE)
             try:
-                await self._store.presence_renew(self._broker_id, self._lease_until(self._clock.wall_ms()))
+                await self._store.presence_renew(self._broker_id, self._lease_until(self._lived.now_ms()))
             except StorageError as error:
                 self._metrics.store_errors.labels("presence").inc()
                 log.warning("presence_not_renewed", error=repr(error))

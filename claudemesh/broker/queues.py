@@ -18,8 +18,8 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Ack, Store
 from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 
@@ -43,7 +43,7 @@ class Queues:
         store: Store,
         hub: Hub,
         acks: Batcher[Ack, None],
-        clock: Clock,
+        lived: LivedClock,
         metrics: BrokerMetrics,
         limits: Limits,
         tell_others: Callable[[str, str], None],
@@ -51,7 +51,7 @@ class Queues:
         self._store = store
         self._hub = hub
         self._acks = acks
-        self._clock = clock
+        self._lived = lived
         self._metrics = metrics
         self._limits = limits
         self._tell_others = tell_others
@@ -90,7 +90,7 @@ class Queues:
 
     async def sweep(self) -> None:
         """Take back what members hold that are connected nowhere, and look at every queue taken from here."""
-        for mesh_id, queue in await self._store.queue_release_lost(self._clock.wall_ms()):
+        for mesh_id, queue in await self._store.queue_release_lost(self._lived.now_ms()):
             self.kick(mesh_id, queue)
         for mesh_id, queue in list(self._takers):
             self.kick(mesh_id, queue, told=True)
@@ -139,7 +139,7 @@ class Queues:
         except (StorageError, Overloaded) as error:
             self._failed("acknowledge", error)
         queues = await self._surely(
-            lambda: self._store.queue_release(mesh_id, member_id, connection_id, self._clock.wall_ms())
+            lambda: self._store.queue_release(mesh_id, member_id, connection_id, self._lived.now_ms())
         )
         for queue in queues:
             self.kick(mesh_id, queue)
@@ -189,7 +189,7 @@ class Queues:
         self._rotate(key, len(rows))
         for member_id in gone:
             # It left while the database was giving it something.
-            await self._store.queue_release(mesh_id, member_id, "", self._clock.wall_ms())
+            await self._store.queue_release(mesh_id, member_id, "", self._lived.now_ms())
         return bool(gone) or len(rows) == room * len(ready)
 
     def _ready(self, key: Key) -> list[str]:

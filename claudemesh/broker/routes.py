@@ -19,6 +19,7 @@ def build_app(context: Context, listener: Listener) -> App:
     joining, health = Joining(context), Health(context)
     table: dict[str, dict[str, Endpoint]] = {
         "/v1/join": {"POST": joining.join},
+        "/v1/join/challenge": {"GET": joining.challenge},
         "/v1/invites": {"POST": joining.register_invite},
         **Admin(context).table(),
         "/healthz": {"GET": health.healthz},

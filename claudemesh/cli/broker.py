@@ -67,7 +67,9 @@ def up(**flags: Any) -> int:
     import uvloop
 
     from claudemesh.broker.settings import load_settings
+    from claudemesh.runtime.hardening import protect_memory
 
+    protect_memory()
     settings = load_settings(flags, os.environ)
     setup_logging(settings.log_level)
     uvloop.run(_serve(settings))

@@ -210,6 +210,15 @@ def job() -> None:
     """Jobs: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
 
 
+@job.command("list")
+@admin_options
+@json_option
+def list_jobs(as_json: bool, **which: Any) -> None:
+    """List the jobs with their last run: when by the wall clock, and how many seconds of uptime ago."""
+    answer = AdminClient(**which).get("jobs")
+    _listed(answer, as_json, ("job", "every_s", "last_run_at", "age_s", "count", "found"))
+
+
 @job.command("run")
 @click.argument("name")
 @admin_options

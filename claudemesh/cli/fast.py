@@ -11,6 +11,10 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _OPTIONS = {"--mesh": "mesh", "--id": "id", "--priority": "priority", "--wait": "wait"}
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CONNECT_S = 0.1
@@ -18,13 +22,16 @@ _ANSWER_S = 60.0
 _TEMPORARY = 75
 
 
-def run(argv: list[str]) -> int | None:
-    """Handle a plain send and return its exit code, or None when the full command line must."""
+def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
+    """Handle a plain send and return its exit code, or None when the full command line must.
+
+    `distrust` is the rule of `runtime/trust.py` for the folder of the socket.
+    """
     given = _parse(argv)
     if given is None:
         return None
     path = _socket_path(given.get("mesh"))
-    if path is None:
+    if path is None or not _is_safe(path, distrust):
         return None
     message_id = given.get("id") or _ulid()
     try:
@@ -93,6 +100,13 @@ def _socket_path(mesh: str | None) -> str | None:
     except OSError:
         return None
     return f"{daemons}/{joined[0]}/sock" if len(joined) == 1 else None
+
+
+def _is_safe(path: str, distrust: Callable[[str], str | None]) -> bool:
+    try:
+        return distrust(os.path.dirname(path)) is None and os.lstat(path).st_uid == os.geteuid()  # noqa: PTH120
+    except OSError:
+        return False
 
 
 def _request(given: dict[str, str], message_id: str) -> bytes:

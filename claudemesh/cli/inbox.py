@@ -102,8 +102,5 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     where = f" {mark}{item['topic']}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
     body = "(sealed with a key that is not here yet)" if item["body"] is None else item["body"]
-    # A text from stdin ends with a newline that nobody wants to see.
-    lines = [output.safe(line) for line in body.removesuffix("\n").split("\n")]
-    output.say(f"{head}  {lines[0]}")
-    for line in lines[1:]:
-        output.say(f"      {line}")
+    lines = output.safe_lines(body).split("\n")
+    output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

@@ -1,6 +1,7 @@
-"""What people and programs read: tables on a terminal, tabs in a pipe, JSON when asked for.
+"""Output of every command: tables on a terminal, tabs in a pipe, JSON when asked for.
 
-Results go to stdout, everything else to stderr. Text of other hosts never reaches the terminal raw.
+Results go to stdout, everything else to stderr. Everything that is written to a terminal is neutralised
+(`runtime/terminal.py`); JSON and bodies that go to a file or a pipe stay exactly what was sent.
 """
 
 from __future__ import annotations
@@ -8,36 +9,39 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
 from claudemesh.runtime.terminal import safe as safe
+from claudemesh.runtime.terminal import safe_json
+from claudemesh.runtime.terminal import safe_lines as safe_lines
 
 _BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
-def safe_lines(text: str) -> str:
-    """Return text of several lines with everything else spelt out."""
-    return "\n".join(safe(line) for line in text.removesuffix("\n").split("\n"))
-
-
 def print_json(value: Any) -> None:
     """Print one JSON line."""
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
-    sys.stdout.flush()
+    text = orjson.dumps(value).decode()
+    _write(sys.stdout, safe_json(text) if sys.stdout.isatty() else text)
 
 
 def say(text: str) -> None:
-    """Print one line of result."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print lines of result."""
+    _write(sys.stdout, safe_lines(text))
+
+
+def body(text: str) -> None:
+    """Print the body of a message: neutralised on a terminal, as it was sent in a file or a pipe."""
+    if sys.stdout.isatty():
+        say(text)
+    else:
+        _write(sys.stdout, text.removesuffix("\n"))
 
 
 def note(text: str) -> None:
     """Tell the person something that is not the result."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _write(sys.stderr, safe_lines(text))
 
 
 def tell(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
@@ -51,7 +55,7 @@ def tell(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
 
 def error(message: str) -> None:
     """Say what went wrong, in the words that the error has."""
-    note(f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
+    _write(sys.stderr, f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -59,19 +63,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     shown = [[safe(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in shown:
-            say("\t".join(row))
+            _write(sys.stdout, "\t".join(row))
         return
     widths = [max(len(cell) for cell in column) for column in zip(columns, *shown, strict=True)]
-    say(_colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
+    _write(sys.stdout, _colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
     for row in shown:
-        say(_line(row, widths))
+        _write(sys.stdout, _line(row, widths))
 
 
 def fields(values: Mapping[str, object]) -> None:
     """Print names and values, one a line."""
     width = max(map(len, values))
     for name, value in values.items():
-        say(f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
+        _write(sys.stdout, f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

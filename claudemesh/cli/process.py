@@ -23,6 +23,7 @@ from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import read_private
+from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 from claudemesh.runtime.services import TaskOwner
 
@@ -38,6 +39,7 @@ _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|::1)\Z")
 def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     """Run until stopped; returns the exit code. `ExitWith` is logged, then raised for the terminal."""
     os.umask(0o077)
+    protect_memory()
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging("info", Path(log_file) if log_file else None)
     try:

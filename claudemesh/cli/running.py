@@ -213,7 +213,7 @@ def _program() -> list[str]:
 
     own = Path(sys.argv[0])
     if zipfile.is_zipfile(own):
-        return [sys.executable, str(own.resolve())]
+        return [sys.executable, "-IS", str(own.resolve())]
     return [sys.executable, "-m", "claudemesh"]
 
 

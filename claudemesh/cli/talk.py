@@ -140,7 +140,7 @@ def request(to: str, text: str | None, timeout: int, mesh: str | None, as_json: 
                 if as_json:
                     output.print_json(item)
                 else:
-                    output.say(output.safe_lines(item["body"] or ""))
+                    output.body(item["body"] or "")
                 return
             if time.monotonic() > deadline:
                 break
@@ -190,5 +190,5 @@ def ping(name: str, mesh: str | None, as_json: bool) -> int:
     }
     seen = "here" if peer["online"] else f"not here, last seen {peer['last_seen_at'] or 'never'}"
     lag = "" if health["lag_ms"] is None else f"  (broker {health['lag_ms']} ms)"
-    output.tell(as_json, answer, f"{output.safe(peer['name'])}: {seen}{lag}")
+    output.tell(as_json, answer, f"{peer['name']}: {seen}{lag}")
     return 0 if peer["online"] else UNAVAILABLE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -111,8 +110,11 @@ def _show(line: bytes, as_json: bool) -> None:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
         fields = None
-    if as_json or not isinstance(fields, dict):
-        output.say(output.safe(line.decode(errors="replace")))
+    if not isinstance(fields, dict):
+        output.say(line.decode(errors="replace"))
+        return
+    if as_json:
+        output.print_json(fields)
         return
     head = [str(fields.pop(name, "")) for name in ("ts", "level", "event")]
     fields.pop("logger", None)
@@ -120,7 +122,7 @@ def _show(line: bytes, as_json: bool) -> None:
     rest = "  ".join(f"{name}={value}" for name, value in fields.items())
     output.say(output.safe(f"{head[0]}  {head[1]:<7}  {head[2]}  {rest}".rstrip()))
     if trace:
-        output.say("\n".join(f"    {output.safe(part)}" for part in str(trace).splitlines()))
+        output.say("\n".join(f"    {part}" for part in str(trace).splitlines()))
 
 
 @click.command()
@@ -130,7 +132,7 @@ def metrics(mesh: str | None, as_json: bool) -> None:
     """Print the daemon's metrics in Prometheus' text format."""
     text = LocalClient(mesh).text("/v1/metrics")
     if not as_json:
-        sys.stdout.write(text)
+        output.say(text)
         return
     samples = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
     output.print_json({name: float(value) for name, _, value in samples})

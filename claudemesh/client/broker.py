@@ -43,6 +43,13 @@ class BrokerClient:
         """Let the broker know of an invite, so that it can be listed and revoked."""
         return self.ask("POST", "/v1/invites", {"invite": link})
 
+    def challenge_key(self) -> str:
+        """Return the broker's x25519 key for proofs of possession."""
+        key = self.ask("GET", "/v1/join/challenge", None).get("challenge_key")
+        if not isinstance(key, str):
+            raise ClientError("bad_answer", f"{self.url} gave no challenge key: upgrade the broker.")
+        return key
+
     def join(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Become a member."""
         return self.ask("POST", "/v1/join", body)

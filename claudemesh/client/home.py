@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from claudemesh.client.errors import WrongHome
+from claudemesh.runtime.trust import distrust
 
 
 def home() -> Path:
@@ -20,6 +21,12 @@ def meshes() -> list[str]:
         entries = sorted((home() / "daemon").iterdir())
     except FileNotFoundError:
         return []
+    except PermissionError as error:
+        raise WrongHome(
+            "unsafe_home",
+            f"{error.filename} cannot be read by this user: run this as its owner, or set CLAUDEMESH_HOME "
+            "to a folder of your own.",
+        ) from error
     return [entry.name for entry in entries if (entry / "membership.json").exists()]
 
 
@@ -44,5 +51,24 @@ def choose_mesh(slug: str | None) -> str:
 
 
 def socket_path(slug: str) -> Path:
-    """Return where a mesh's daemon answers."""
-    return home() / "daemon" / slug / "sock"
+    """Return the socket of a mesh's daemon. `WrongHome` when another user could answer on it."""
+    folder = home() / "daemon" / slug
+    reason = distrust(os.fspath(folder))
+    if reason is not None:
+        raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
+    return check_socket(folder / "sock")
+
+
+def check_socket(path: Path) -> Path:
+    """Return the path of a socket. `WrongHome` when another user made the socket; a missing one passes."""
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return path
+    if owner != os.geteuid():
+        raise WrongHome(
+            "unsafe_home",
+            f"{path} belongs to another user (uid {owner}), who would read what is sent: "
+            "run this as that user, or set CLAUDEMESH_HOME to a folder of your own.",
+        )
+    return path

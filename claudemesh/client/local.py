@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import orjson
 
 from claudemesh.client.errors import ApiError, DaemonNotRunning
-from claudemesh.client.home import choose_mesh, socket_path
+from claudemesh.client.home import check_socket, choose_mesh, socket_path
 
 _CONNECT_S = 0.1
 _ANSWER_S = 60.0
@@ -39,7 +39,7 @@ class LocalClient:
         # A hook is told where its daemon is, and has no home to find it by.
         told = os.environ.get("CLAUDEMESH_DAEMON_SOCK") if slug is None else None
         self.slug = os.environ.get("CLAUDEMESH_MESH", "") if told else choose_mesh(slug)
-        self._path = Path(told) if told else socket_path(self.slug)
+        self._path = check_socket(Path(told)) if told else socket_path(self.slug)
         token = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN") if told else None
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 

@@ -18,11 +18,14 @@ import orjson
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError, WrongHome
 from claudemesh.client.home import home
-from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug, check_uuid
 from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import audience_of, sign_join
 from claudemesh.runtime.files import make_private_dir, read_private, write_atomic
+from claudemesh.runtime.hardening import protect_memory
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
@@ -34,13 +37,22 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     folder = _folder(slug)
     identity = _identity(folder)
     made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **_public(identity)}})
-    return _keep(folder, made, slug=slug, broker_url=broker.url, name=name, role="owner", inviter=None)
+    return _keep(folder, made, {"slug": slug}, broker_url=broker.url, inviter=None, name=name, role="owner")
 
 
 def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
-    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine."""
+    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine.
+
+    The signature is checked before anything of the link is used: whoever changed the broker's address in it
+    is not asked for anything.
+    """
     check_member_name(name)
     invite = parse_link(link)
+    if not invite.verify():
+        raise ProtocolError(
+            "bad_signature",
+            "This invite was changed after it was signed: ask its maker to send it again, by another way.",
+        )
     broker = BrokerClient(invite.broker_url, insecure=insecure)
     folder = _folder(invite.slug)
     identity = _identity(folder)
@@ -57,21 +69,16 @@ def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
         **_public(identity),
         "ephemeral": False,
         "proof": base64.b64encode(proof).decode(),
+        "x25519_proof": base64.b64encode(_possession(identity, broker)).decode(),
     }
     joined = broker.join(body)
-    return _keep(
-        folder,
-        joined,
-        slug=invite.slug,
-        broker_url=invite.broker_url,
-        name=name,
-        role=joined["role"],
-        inviter=invite.inviter_pubkey,
-    )
+    expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
+    return _keep(folder, joined, expected, broker_url=invite.broker_url, inviter=invite.inviter_pubkey)
 
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
     """Sign an invite with this host's key; returns it and its link."""
+    protect_memory()
     folder = home() / "daemon" / slug
     membership = orjson.loads(read_private(folder / "membership.json"))
     invite = sign_invite(
@@ -98,6 +105,7 @@ def _folder(slug: str) -> Path:
 
 
 def _identity(folder: Path) -> Identity:
+    protect_memory()
     path = folder / "keypair.json"
     if path.exists():
         return Identity.from_json(orjson.loads(read_private(path)))
@@ -115,28 +123,41 @@ def _public(identity: Identity) -> dict[str, str]:
     }
 
 
+def _possession(identity: Identity, broker: BrokerClient) -> bytes:
+    try:
+        return prove_possession(identity.x25519_privkey, broker.challenge_key(), identity.ed25519_pubkey)
+    except ValueError as error:
+        raise _bad_answer(broker.url, str(error)) from error
+
+
 def _keep(
     folder: Path,
     answer: Mapping[str, Any],
+    expected: Mapping[str, str],
     *,
-    slug: str,
     broker_url: str,
-    name: str,
-    role: str,
     inviter: str | None,
+    **known: str,
 ) -> dict[str, Any]:
+    """Write membership.json from a broker's answer. The broker may not change what was asked for."""
+    for field, value in expected.items():
+        if answer.get(field) != value:
+            raise _bad_answer(broker_url, f"{field} is not {value!r}, as it was asked for")
     try:
-        membership = {
-            "schema_version": 1,
-            "mesh_id": answer["mesh_id"],
-            "slug": slug,
-            "broker_url": broker_url,
-            "member_id": answer["member_id"],
-            "name": name,
-            "role": role,
-            "inviter_pubkey": inviter,
-        }
-    except KeyError as error:
-        raise ClientError("bad_answer", f"{broker_url} gave an answer without {error}.") from error
+        ids = {field: check_uuid(answer.get(field), field) for field in ("mesh_id", "member_id")}
+    except ProtocolError as error:
+        raise _bad_answer(broker_url, error.message.rstrip(".")) from error
+    membership = {
+        "schema_version": 1,
+        **{field: (dict(expected) | known)[field] for field in ("slug", "name", "role")},
+        **ids,
+        "broker_url": broker_url,
+        "inviter_pubkey": inviter,
+    }
     write_atomic(folder / "membership.json", orjson.dumps(membership))
     return membership
+
+
+def _bad_answer(broker_url: str, reason: str) -> ClientError:
+    text = f"The broker at {broker_url} gave a wrong answer ({reason}). Nothing was kept: check the address."
+    return ClientError("bad_answer", text)

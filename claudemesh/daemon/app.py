@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,7 +17,7 @@ from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
-from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -28,23 +28,33 @@ from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.opening import load_directory, load_epoch, open_inbox, open_outbox, take_lock
+from claudemesh.daemon.notices import Notices
+from claudemesh.daemon.opening import (
+    keep_lived_clock,
+    load_directory,
+    load_epoch,
+    load_hooks,
+    load_inline_bytes,
+    open_inbox,
+    open_lived_clock,
+    open_outbox,
+    take_lock,
+)
 from claudemesh.daemon.outbox.accept import Outbox
+from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
-from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.protocol.features import REQUIRED, Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import write_atomic
@@ -66,6 +76,7 @@ class Daemon:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
+        self._conditions = Conditions(self._clock)
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
         self._features: Features
@@ -100,7 +111,7 @@ class Daemon:
         core.reloads += 1
         try:
             settings = load_settings(self._paths.config)
-            manifest = self._load_hooks(settings)
+            manifest = load_hooks(self._paths.hooks_manifest, settings)
             live, later = changed(self._settings, settings)
             self._housekeeping.use(settings)
             self._doors.apply(settings)
@@ -138,21 +149,26 @@ class Daemon:
 
     async def _start(self) -> None:
         take_lock(self._paths, self._stack)
+        self._lived = open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
         self._directory = load_directory(self._paths.peers)
         self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
-        self._inbox = await open_inbox(self._paths.inbox_db, self._clock, self._storage_failed, self._stack)
+        self._lived.at_least(await self._outbox_store.newest_stamp())
+        self._clocks = OutboxClocks(self._clock, self._lived, BrokerTime(self._clock))
+        self._inbox = await open_inbox(
+            self._paths.inbox_db, self._clock, self._lived, self._storage_failed, self._stack
+        )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics()
-        self._assemble_hooks(self._load_hooks(self._settings))
+        self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
         sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        await self._outbox_store.recover(self._clock.wall_ms(), round(self._settings.max_backoff_ms * 1.25))
+        await self._outbox_store.recover(self._lived.now_ms(), round(self._settings.max_backoff_ms * 1.25))
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -193,7 +209,8 @@ class Daemon:
             self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
         )
         self._disk.look()
-        self._drain = Drain(store, self._link, clock, self._settings.backoff, self._settled)
+        parts = (self._clocks, self._settings.backoff, self._conditions, self._metrics)
+        self._drain = Drain(store, self._link, *parts, lambda settlement: self._notices.ended(settlement))
         known = load_epoch(self._paths.broker_features)
         self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
         self._gate = Outbox(
@@ -207,6 +224,8 @@ class Daemon:
             self._disk.refusal,
             self._hooks,
         )
+        self._notices = Notices(self._bus, self._metrics, self._gate.settled)
+        self._gate.inline_bytes = load_inline_bytes(self._paths.broker_features)
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
         opener = Opener(
@@ -224,7 +243,12 @@ class Daemon:
             self._hooks.wake,
         )
         self._housekeeping = Housekeeping(
-            self._outbox_store, self._inbox, self._clock, self._settings, self._expired
+            self._outbox_store,
+            self._inbox,
+            self._clocks,
+            self._settings,
+            self._notices.expired,
+            lambda: keep_lived_clock(self._paths.lived_clock, self._lived),
         )
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
@@ -233,7 +257,7 @@ class Daemon:
             self._gate,
             sealer,
             self._directory,
-            self._clock,
+            self._clocks,
             self._new_id,
             self._look_up_sends,
             self._drain.wake,
@@ -242,6 +266,7 @@ class Daemon:
             membership=membership,
             identity=identity,
             clock=self._clock,
+            lived=self._lived,
             settings=self._settings,
             directory=self._directory,
             bus=self._bus,
@@ -266,6 +291,7 @@ class Daemon:
         schema = f"{self._outbox_store.schema_version}\n".encode()
         write_atomic(self._paths.schema_version, schema, 0o644)
         self._tasks.start(self._drain.run(), "drain")
+        self._tasks.start(self._drain.carry(), "drain_carry")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
@@ -286,9 +312,10 @@ class Daemon:
 
     def _link_opened(self, opened: Opened) -> None:
         features = opened.features
-        self._gate.inline_bytes = features.inline_bytes
+        self._gate.inline_bytes = self._drain.inline_bytes = features.inline_bytes
+        self._clocks.broker.heard(opened.hello.server_time)
         try:
-            self._housekeeping.broker_reached(features, opened.hello.server_time)
+            self._housekeeping.broker_reached(features)
         except ExitWith as ending:
             self.end(ending)
             return
@@ -298,6 +325,8 @@ class Daemon:
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
         self._features = features
         self._reoffer.link_up(opened.hello.epoch)
+        if self._reoffer.epoch != opened.hello.epoch:
+            self._note_broker()
         self._sync.soon()
         self._drain.wake()
 
@@ -306,12 +335,12 @@ class Daemon:
         noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
         write_atomic(self._paths.broker_features, orjson.dumps(noted))
 
-    def _link_down(self, reason: str) -> None:
+    def _link_down(self, reason: str, close_code: int) -> None:
         self._reoffer.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
         self._directory.all_offline()
-        self._drain.on_link_down()
+        self._drain.on_link_down(close_code)
         self._bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
         self._hooks.tell("on-disconnect", {"reason": reason})
 
@@ -339,42 +368,16 @@ class Daemon:
         )
         return peer is not None and peer.member_id == event.get("sender_member_id")
 
-    def _load_hooks(self, settings: DaemonSettings) -> Manifest:
-        """The hooks in force; in CI there are none unless config.toml says so."""
-        place = kind_of_place(os.environ)
-        if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
-            return NO_HOOKS
-        manifest = load_manifest(self._paths.hooks_manifest, settings.hooks_default_timeout_s)
-        if place == "ci" and manifest.hooks:
-            log.warning("hooks_less_safe_here", place=place)
-        return manifest
-
     async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
         answer = await self._link.call("send_status", {"client_message_ids": ids})
         items: dict[str, Any] = answer["items"]
         return items
 
-    def _settled(self, settlement: Settlement) -> None:
-        row = settlement.row
-        self._gate.settled(row.client_message_id)
-        self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
-        if settlement.status is Status.DEAD:
-            data = {
-                "id": row.id,
-                "client_message_id": row.client_message_id,
-                "reason": settlement.error,
-            }
-            self._bus.publish([BusEvent("outbox_dead", data)])
-
-    def _expired(self, row_ids: Sequence[str]) -> None:
-        for row_id in row_ids:
-            self._bus.publish([BusEvent("outbox_dead", {"id": row_id, "reason": "max_age_exceeded"})])
-
     def _pressure_high(self, found: Mapping[str, float]) -> None:
         self._bus.publish([BusEvent("outbox_pressure_high", found)])
 
     def _degraded(self) -> list[str]:
-        problems = [*self._disk.degraded]
+        problems = [*self._disk.degraded, *(str(item["code"]) for item in self._conditions.items())]
         if self._drain.disk_full:
             problems.append("disk_full")
         if not self._receiver.storing:

@@ -23,6 +23,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.lived import LivedClock
 
 
 class Core:
@@ -34,6 +35,7 @@ class Core:
         membership: Membership,
         identity: Identity,
         clock: Clock,
+        lived: LivedClock,
         settings: DaemonSettings,
         directory: Directory,
         bus: Bus,
@@ -52,6 +54,7 @@ class Core:
         self.membership = membership
         self.identity = identity
         self.clock = clock
+        self.lived = lived
         self.settings = settings
         self.directory = directory
         self.bus = bus
@@ -97,11 +100,16 @@ class Core:
             invalid_inbound=self._receiver.invalid,
             room=self._room(),
             oldest_s=await self._oldest_s(),
+            held_s=self._drain.held_s,
         )
 
     async def _oldest_s(self) -> float:
         accepted_ms = await self.outbox.oldest_pending()
-        return 0.0 if accepted_ms is None else max(0.0, (self.clock.wall_ms() - accepted_ms) / 1000)
+        return 0.0 if accepted_ms is None else (self.lived.now_ms() - accepted_ms) / 1000
+
+    def wall_of(self, lived_ms: int) -> int:
+        """Return the Unix milliseconds at which the lived clock shows this, for people."""
+        return self.clock.wall_ms() + lived_ms - self.lived.now_ms()
 
     async def health(self) -> dict[str, Any]:
         """Return what `/v1/health` shows."""

@@ -66,10 +66,13 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class LinkHandlers:
-    """Who hears of what comes over the link; none of them blocks."""
+    """Receivers of what comes over the link; none of them blocks.
+
+    `on_down` takes the reason for people, and the close code that the broker sent (0 when it sent none).
+    """
 
     on_open: Callable[[Opened], None]
-    on_down: Callable[[str], None]
+    on_down: Callable[[str, int], None]
     on_result: Callable[[SendResult], None]
     on_deliver: Callable[[int, Deliver], None]
     on_event: Callable[[Event], None]
@@ -135,6 +138,7 @@ class Link:
         self.broker_version: str | None = None
         self.last_error: str | None = None
         self.reconnects = 0
+        self._reset_for: str | None = None
 
     @property
     def connected(self) -> bool:
@@ -196,6 +200,13 @@ class Link:
         finally:
             self._calls.pop(call_id, None)
 
+    def reset(self, reason: str) -> None:
+        """Cut the link without waiting for the peer; it is made anew after a backoff."""
+        if self._socket is not None:
+            log.warning("link_reset", reason=reason)
+            self._reset_for = reason
+            self._socket.transport.abort()
+
     async def close(self) -> None:
         """Say goodbye, so that the broker need not wait for a ping."""
         if self._socket is not None:
@@ -243,13 +254,14 @@ class Link:
             async with asyncio.timeout(_HANDSHAKE_S):
                 opened = await self._handshake(socket, session)
             self._socket = socket
+            self._reset_for = None
             self.broker_version = opened.broker_version
             self.last_error = None
             self._handlers.on_open(opened)
             await self._read(socket, session)
         except ConnectionClosed as error:
-            received = error.rcvd
-            return (received.code, received.reason) if received else (0, "the connection was lost")
+            received, lost = error.rcvd, self._reset_for or "the connection was lost"
+            return (received.code, received.reason) if received else (0, lost)
         except (ProtocolError, Overloaded) as error:
             detail = error.message if isinstance(error, ProtocolError) else "more deliveries than the window"
             await socket.close(
@@ -268,8 +280,10 @@ class Link:
         for future in calls.values():
             if not future.done():
                 future.set_exception(ConnectionError("the link closed"))
-        code = socket.close_code
-        self._handlers.on_down(str(code) if code else "lost")
+        code, protocol = socket.close_code, socket.protocol
+        # A close that this daemon began is echoed with the same code.
+        theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
+        self._handlers.on_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
 
     async def _handshake(self, socket: ClientConnection, session: Session) -> Opened:
         challenge = await self._expect(socket, session, Challenge)

@@ -28,6 +28,15 @@ class DaemonMetrics:
         )
         self._reconnects = metrics.counter("reconnects_total", "Links lost, by close code", ("reason",))
         self._sent = metrics.counter("send_total", "Sends that ended, by outcome", ("kind", "status"))
+        self._unanswered = metrics.counter(
+            "send_unanswered_total", "Sends that the broker left unanswered until their deadline"
+        )
+        self._limited = metrics.counter(
+            "send_rate_limited_total", "Sends refused for the broker's rate limit"
+        )
+        self._held = metrics.gauge(
+            "send_held_seconds", "How long the broker's rate limit still holds back the next send"
+        )
         self._received = metrics.counter("recv_total", "Messages received, by kind", ("kind",))
         self._dedupe = metrics.counter(
             "dedupe_total",
@@ -85,6 +94,14 @@ class DaemonMetrics:
         if duplicate:
             self._dedupe.labels("out").inc()
 
+    def unanswered(self, count: int) -> None:
+        """Count sends whose answer did not come in time."""
+        self._unanswered.inc(count)
+
+    def rate_limited(self) -> None:
+        """Count a send that the broker refused for its rate limit."""
+        self._limited.inc()
+
     def received(self, kind: str, count: int) -> None:
         """Count messages received."""
         self._received.labels(kind).inc(count)
@@ -102,11 +119,13 @@ class DaemonMetrics:
         invalid_inbound: int,
         room: Room,
         oldest_s: float,
+        held_s: float,
     ) -> bytes:
         """Return everything as text, with the gauges as they are now."""
         self._connected.set(connected)
         self._lag.set(lag_ms or 0)
         self._age.set(oldest_s)
+        self._held.set(held_s)
         for status, count in depth.items():
             self._depth.labels(status).set(count)
         self._invalid.set(invalid_inbound)

@@ -59,9 +59,10 @@ from claudemesh.protocol.ids import (
     ulid_to_bytes,
     uuid_from_ulid,
 )
-from claudemesh.protocol.invites import Invite, parse_link, sign_invite, verify_invite
+from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.keys import Identity, new_identity, verify_key_binding
 from claudemesh.protocol.outcomes import PERMANENT_ERRORS, Dead, Done, Outcome, Retry, classify
+from claudemesh.protocol.possession import challenge_keypair, prove_possession, verify_possession
 from claudemesh.protocol.sealing import BoxKeys, decode_content, encode_content, open_box, seal_box
 from claudemesh.protocol.session import Session, SessionViolation, State
 from claudemesh.protocol.signing import (
@@ -122,6 +123,7 @@ __all__ = [
     "build_envelope",
     "canonical_json",
     "canonical_meta",
+    "challenge_keypair",
     "check_client_message_id",
     "check_key",
     "check_member_name",
@@ -145,6 +147,7 @@ __all__ = [
     "parse_close_reason",
     "parse_json",
     "parse_link",
+    "prove_possession",
     "request_fingerprint",
     "seal_box",
     "sign_envelope",
@@ -158,8 +161,8 @@ __all__ = [
     "uuid_from_ulid",
     "verify_envelope",
     "verify_hello",
-    "verify_invite",
     "verify_join",
     "verify_key_binding",
+    "verify_possession",
     "verify_request",
 ]

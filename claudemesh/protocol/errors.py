@@ -30,7 +30,6 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "key_taken": 409,
         "name_taken": 409,
         "slug_taken": 409,
-        "clock_jumped": 409,
         "invite_exhausted": 410,
         "invite_expired": 410,
         "invite_revoked": 410,

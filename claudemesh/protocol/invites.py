@@ -87,11 +87,6 @@ def sign_invite(
     return replace(unsigned, signature=signature)
 
 
-def verify_invite(invite: Invite) -> bool:
-    """Tell whether the inviter signed exactly this."""
-    return invite.verify()
-
-
 def parse_link(text: str) -> Invite:
     """Read a link; white space around it is forgiven. `ProtocolError` invalid_invite, whatever the text is.
 

@@ -22,9 +22,10 @@ PERMANENT_ERRORS: Final = frozenset(
     )
 )
 PERMANENT_STATUSES: Final = frozenset((400, 403, 404, 413, 422))
-# A broker may ask for patience, not for a standstill: an hour at most.
+# Upper bound for the broker's `retry_after_ms`.
 MAX_RETRY_AFTER_MS: Final = 3_600_000
 
+RATE_LIMITED: Final = "rate_limited"
 _SUCCESS: Final = frozenset((200, 201))
 _CONFLICT: Final = 409
 _MESSAGE_CHARACTERS: Final = 500
@@ -49,10 +50,14 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not known, or not now. `retry_after_ms` is how long the broker asked to wait, None if it did not."""
+    """Not known, or not now. `retry_after_ms` is how long the broker asked to wait, None if it did not.
+
+    `holds_all`: a rate limit of the member or its mesh, so other sends would be refused like this one.
+    """
 
     error: str
     retry_after_ms: int | None
+    holds_all: bool = False
 
 
 Outcome: TypeAlias = Done | Dead | Retry
@@ -71,7 +76,9 @@ def classify(result: SendResult) -> Outcome:
     wait_ms = fields.get("retry_after_ms")
     if type(wait_ms) is not int or wait_ms < 0:
         return Retry(error, None)
-    return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS))
+    # A limit of one destination says so; any other one counts the member or its mesh.
+    holds_all = error == RATE_LIMITED and fields.get("scope") != "destination"
+    return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS), holds_all)
 
 
 def _done(result: SendResult) -> Outcome:

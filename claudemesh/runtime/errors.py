@@ -11,6 +11,10 @@ class StorageUnavailable(StorageError):
     """The database did not do it now, or nobody knows whether it did: ask again with the same id."""
 
 
+class StorageUnreachable(StorageUnavailable):
+    """The database does not answer at all, whatever it is asked."""
+
+
 class StorageFull(StorageUnavailable):
     """No space left: nothing was written. It works again once there is space."""
 

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.trust import distrust
 
 _OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
@@ -19,7 +20,7 @@ class UnsafeFile(Exception):
 
 
 def make_private_dir(path: Path) -> None:
-    """Make a directory 0700, parents too, and refuse one that is a link, foreign, or writable by others."""
+    """Make a directory 0700, parents too. `UnsafeFile` when another user can change or replace it."""
     if not path.parent.exists():
         make_private_dir(path.parent)
     try:
@@ -31,14 +32,10 @@ def make_private_dir(path: Path) -> None:
 
 
 def check_private_dir(path: Path) -> None:
-    """Raise `UnsafeFile` unless the directory is ours, no link, and closed to others."""
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFile(f"{path} is not a directory: move it away, then try again")
-    if found.st_uid != os.geteuid():
-        raise UnsafeFile(f"{path} belongs to another user: set CLAUDEMESH_HOME to a directory of your own")
-    if found.st_mode & _WRITABLE_BY_OTHERS:
-        raise UnsafeFile(f"others can write to {path}: run chmod 700 {path}")
+    """Raise `UnsafeFile` unless the directory is this user's and no other user can change or replace it."""
+    reason = distrust(os.fspath(path))
+    if reason is not None:
+        raise UnsafeFile(reason)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -52,6 +52,10 @@ class LivedClock:
         if lived_ms is not None and lived_ms > self.now_ms():
             self._offset_ms = lived_ms - self._boot_ms()
 
+    def restart_at(self, lived_ms: int) -> None:
+        """Set the clock to a position, also an earlier one: the data that it belongs to was replaced."""
+        self._offset_ms = lived_ms - self._boot_ms()
+
     def mark(self) -> Mark:
         """Return the position to be stored for the next run."""
         return Mark(self.now_ms(), self._boot_id, self._boot_ms())
@@ -62,7 +66,7 @@ class LivedClock:
 
 def load_lived_clock(path: Path, clock: Clock) -> LivedClock:
     """Return the clock of this host's file. A missing, unreadable or damaged file starts it at zero."""
-    return LivedClock(clock, _read(path), _read_boot_id())
+    return LivedClock(clock, _read(path), read_boot_id())
 
 
 def save_lived_clock(path: Path, lived: LivedClock) -> None:
@@ -85,7 +89,8 @@ def _read(path: Path) -> Mark | None:
     return Mark(lived_ms, boot_id if isinstance(boot_id, str) else None, boot_ms)
 
 
-def _read_boot_id() -> str | None:
+def read_boot_id() -> str | None:
+    """Return the id of the machine's present boot, None where the system does not tell it."""
     try:
         return _BOOT_ID.read_text().strip() or None
     except OSError:

@@ -111,4 +111,6 @@ def test_a_plain_send_imports_no_library_at_all(home: Path) -> None:
         "claudemesh.__main__",
         "claudemesh.cli",
         "claudemesh.cli.fast",
+        "claudemesh.runtime",
+        "claudemesh.runtime.trust",
     }

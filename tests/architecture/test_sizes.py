@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
+# Each must be one file: the first is copied into other projects, the second runs as a script of its own.
+ONE_FILE = {Path("claudemesh/sdk.py"), Path("claudemesh/daemon/hooks/keeper.py")}
 SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob("*.py")])
 
 
@@ -24,7 +26,7 @@ def bodies(source: str) -> Iterator[tuple[str, int]]:
 def test_no_module_is_longer_than_400_lines() -> None:
     """What grows past it is two rooms."""
     lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES}
-    assert {path: count for path, count in lines.items() if count > MODULE_LINES} == {}
+    assert {path: n for path, n in lines.items() if n > MODULE_LINES and path not in ONE_FILE} == {}
 
 
 def test_no_function_body_is_longer_than_60_lines() -> None:

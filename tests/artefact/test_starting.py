@@ -230,7 +230,15 @@ def test_a_tree_torn_by_a_power_loss_is_replaced(pyz: Path, home: Path, cache: P
 def poison(folder: Path) -> None:
     """Modules that end the program when they are imported, under names that it uses."""
     # compileall stands for the standard library; a machine's own start-up hooks may import more common ones.
-    names = ("claudemesh", "claudemesh_fast", "_bootstrap", "click", "orjson", "compileall")
+    names = (
+        "claudemesh",
+        "claudemesh_fast",
+        "claudemesh_trust",
+        "_bootstrap",
+        "click",
+        "orjson",
+        "compileall",
+    )
     folder.mkdir(exist_ok=True)
     for name in names:
         (folder / f"{name}.py").write_text("import os\nos._exit(99)\n")
@@ -241,6 +249,43 @@ def test_modules_in_the_current_folder_shadow_none_of_ours(pyz: Path, home: Path
     poison(home.parent / "empty")
     for path in ("", ":", ".", str(home.parent / "empty")):
         assert_works(version(pyz, home, PYTHONPATH=path))
+
+
+def test_start_up_hooks_of_the_user_do_not_run_in_the_file(pyz: Path, home: Path) -> None:
+    """Its first line isolates Python: no sitecustomize, usercustomize or .pth file runs ahead of it."""
+    (home / "bin").mkdir()
+    (home / "bin" / "python3").symlink_to(BARE_PYTHON)
+    user_site = (
+        home / ".local" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    )
+    user_site.mkdir(parents=True)
+    for folder in (user_site, home / "poison"):
+        folder.mkdir(exist_ok=True)
+        for name in ("sitecustomize", "usercustomize"):
+            (folder / f"{name}.py").write_text("import os\nos._exit(99)\n")
+        (folder / "poison.pth").write_text("import os; os._exit(99)\n")
+    environment = bare_environment(
+        home,
+        PATH=f"{home / 'bin'}:{os.defpath}",
+        PYTHONPATH=str(home / "poison"),
+        PYTHONUSERBASE=str(home / ".local"),
+    )
+    for _ in range(2):
+        assert_works(
+            subprocess.run([str(pyz), "version", "--json"], env=environment, capture_output=True, text=True)
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("foreign", ["home", "cache"])
+def test_root_runs_no_code_from_below_another_users_folder(
+    pyz: Path, home: Path, cache: Path, foreign: str
+) -> None:
+    """Root with a HOME of somebody else's: whoever owns a folder on the way can replace what is below it."""
+    cache.mkdir(parents=True, mode=0o700)
+    os.chown({"home": home, "cache": cache.parent}[foreign], 65534, 65534)
+    assert_refused(version(pyz, home), "belongs to another user", "CLAUDEMESH_CACHE")
+    assert trees(cache) == []
 
 
 def test_python_path_is_kept_when_asked_for(pyz: Path, home: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits
 from claudemesh.broker.store.base import Member, Mesh
-from claudemesh.protocol import Identity, uuid_from_ulid
+from claudemesh.protocol import Identity, challenge_keypair, uuid_from_ulid
 from claudemesh.runtime.clock import Clock
 from tests.support.wspeer import Peer, http_request, make_identity, make_invite, owner_body
 
@@ -50,7 +50,7 @@ async def create_mesh(broker: Broker, slug: str = "home", owner: str = "owner", 
         token=broker.admin_token,
     )
     assert status == 201, body
-    return Peer(owner, identity, body["mesh_id"], slug, body["member_id"], broker.url)
+    return Peer(owner, identity, body["mesh_id"], slug, body["member_id"], broker.url, _challenge(broker))
 
 
 async def join_mesh(owner: Peer, name: str, *, invite: str | None = None, **fields: Any) -> Peer:
@@ -61,7 +61,7 @@ async def join_mesh(owner: Peer, name: str, *, invite: str | None = None, **fiel
         owner.broker_url, "POST", "/v1/join", owner.join_body(link, name, identity) | fields
     )
     assert status == 201, body
-    return Peer(name, identity, body["mesh_id"], body["slug"], body["member_id"], owner.broker_url)
+    return replace(owner, name=name, identity=identity, member_id=body["member_id"])
 
 
 async def _create_directly(
@@ -83,7 +83,11 @@ async def _create_directly(
         created_at=context.clock.wall_ms(),
     )
     assert await context.store.mesh_create(mesh, member)
-    return Peer(owner, identity, mesh.id, slug, member.id, broker.url)
+    return Peer(owner, identity, mesh.id, slug, member.id, broker.url, _challenge(broker))
+
+
+def _challenge(broker: Broker) -> str:
+    return challenge_keypair(broker.admin_token.encode())[1]
 
 
 def _uuid(broker: Broker) -> str:

@@ -40,7 +40,7 @@ def binaries() -> Path:
     return found[-1].parent if found else Path(on_path or "").resolve().parent
 
 
-def _account() -> pwd.struct_passwd | None:
+def account() -> pwd.struct_passwd | None:
     """Whom to run the server as: Postgres refuses root."""
     if os.geteuid() != 0:
         return None
@@ -59,7 +59,7 @@ class Server:
     """
 
     def __init__(self, primary: Server | None = None) -> None:
-        self._account = _account()
+        self._account = account()
         # A short folder: a socket path has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="cm-pg-"))
         self.data = self.folder / "data"

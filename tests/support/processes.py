@@ -161,11 +161,15 @@ class Daemon(Process):
         self.root = home / "daemon" / slug
         self.sock = self.root / "sock"
 
+    def connection(self) -> http.client.HTTPConnection:
+        """A connection to the local API, opened by its first request."""
+        return _SocketConnection(self.sock)
+
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
         """One request to the local API: status and JSON."""
-        connection = _SocketConnection(self.sock)
+        connection = self.connection()
         with closing(connection):
             raw = None if body is None else json.dumps(body)
             all_headers = {"Content-Type": "application/json", **(headers or {})} if raw else headers or {}

@@ -25,6 +25,8 @@ class Rules:
     actions: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     struck: list[tuple[str, int]] = field(default_factory=list)
+    # The largest frame that the proxy takes from a daemon; a larger one ends the link with 1009.
+    max_size: int | None = None
 
     def judge(self, text: str) -> str:
         """Count a frame and say what to do with it."""
@@ -91,7 +93,7 @@ def proxy(broker_port: int, rules: Rules) -> Generator[int]:
         stop = asyncio.Event()
         state["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
         loop = asyncio.get_running_loop()
-        options = {"compression": None, "max_size": None, "ping_interval": None}
+        options = {"compression": None, "max_size": rules.max_size, "ping_interval": None}
         async with serve(
             lambda client: _serve_one(client, broker_port, rules),
             "127.0.0.1",

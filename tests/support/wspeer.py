@@ -28,6 +28,7 @@ from claudemesh.protocol import (
     UlidFactory,
     build_envelope,
     new_identity,
+    prove_possession,
     sign_hello,
     sign_invite,
     sign_join,
@@ -119,6 +120,8 @@ class Peer:
     slug: str
     member_id: str
     broker_url: str
+    # The broker's key for proofs of possession.
+    challenge: str = ""
 
     @property
     def pubkey(self) -> str:
@@ -147,6 +150,9 @@ class Peer:
             **owner_body(name, identity),
             "ephemeral": False,
             "proof": b64encode(proof).decode(),
+            "x25519_proof": b64encode(
+                prove_possession(identity.x25519_privkey, self.challenge, identity.ed25519_pubkey)
+            ).decode(),
         }
 
     def envelope(self, to: Peer | str, text: str = "hello", **changes: Any) -> Frame:

@@ -17,7 +17,7 @@ async def peers(caller: Caller, params: Params) -> Answer:
     only(params)
     context = caller.context
     members = await context.store.member_list(caller.mesh_id)
-    leased = await context.store.presence_online(caller.mesh_id, context.clock.wall_ms())
+    leased = await context.store.presence_online(caller.mesh_id, context.lived.now_ms())
     online = leased | context.hub.online(caller.mesh_id)
     return {"items": [_peer(member, member.id in online, caller.member_id) for member in members]}
 

@@ -11,12 +11,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from claudemesh.runtime.lived import Mark
+
 Role: TypeAlias = Literal["owner", "admin", "member"]
 MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
 DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
 TopicMode: TypeAlias = Literal["topic", "queue"]
 
 DEFAULT_TOPIC = "all"
+
+# How far the history has come is noted this often, in lived time.
+HORIZON_EVERY_MS = 3_600_000
+# A message whose id was given out before a note of the history may be committed this long after it.
+LATEST_COMMIT_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +207,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class PresenceRow:
-    """One connection's lease; it counts as online until `lease_until`."""
+    """One connection's lease; it counts as online until `lease_until`. Both times are of the lived clock."""
 
     connection_id: str
     member_id: str
@@ -220,6 +227,26 @@ class AuditEvent:
     member_id: str | None
     created_at: int
     data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """An ephemeral member without a lease; another `last_seen_at` says that it has been here in between."""
+
+    mesh_id: str
+    member_id: str
+    last_seen_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """The last run of a job: `lived_ms` is decided by, `finished_at` is wall time for showing."""
+
+    job: str
+    lived_ms: int
+    finished_at: int
+    count: int
+    found: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +364,15 @@ class Store(Protocol):
     async def audit_write(self, events: Sequence[AuditEvent]) -> None: ...
     async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]: ...
 
-    # Retention: each call is one batch
-    async def sweep_messages(self, now_ms: int, after: int) -> Swept: ...
-    async def sweep_dedupe(self, now_ms: int) -> int: ...
-    async def reap_ephemeral(self, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]: ...
+    # Time: the database's lived clock, and what is decided by it
+    async def lived_clock(self) -> Mark | None: ...
+    async def lived_clock_note(self, mark: Mark, known_ms: int) -> int: ...
+    async def job_runs(self) -> Mapping[str, JobRun]: ...
+    async def job_note(self, run: JobRun) -> None: ...
+
+    # Retention: each call is one batch. `lived_ms` decides, `now_ms` is wall time for showing
+    async def sweep_messages(self, lived_ms: int, now_ms: int, after: int) -> Swept: ...
+    async def sweep_dedupe(self, lived_ms: int) -> int: ...
+    async def absent_ephemerals(self, lived_ms: int) -> Sequence[Absent]: ...
+    async def reap_ephemeral(self, absent: Sequence[Absent], lived_ms: int) -> Sequence[tuple[str, str]]: ...
     async def check(self, position: CheckPosition | None) -> Checked: ...

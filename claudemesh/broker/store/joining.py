@@ -26,6 +26,8 @@ def join_member(
     if again:
         same = again[0].name == member.name and again[0].status == "active"
         return Joined(again[0], created=False) if same else JoinRefused("key_taken")
+    if raw.execute(_Q["sealing_key_taken"], (mesh_id, member.x25519_pubkey)).fetchone() is not None:
+        return JoinRefused("key_taken")
     if kept.revoked_at is not None:
         return JoinRefused("invite_revoked")
     if kept.expires_at <= now_ms:

@@ -1,4 +1,6 @@
-"""What goes, and what must hang together, on SQLite, batch by batch (broker.md, Retention and audits).
+"""Retention and its check on SQLite, batch by batch (broker.md, Retention and audits).
+
+A message is as old as the newest `history_horizon` row that knows it: at that lived time it was there.
 
 Crash story: a batch is one transaction. A message's body, history and mentions go together with its
 tombstone and the mark on its id, or all of them stay.
@@ -7,25 +9,28 @@ tombstone and the mark on its id, or all of them stay.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from claudemesh.broker.store.accepting import queries
-from claudemesh.broker.store.base import Checked, CheckPosition, Finding, Swept
+from claudemesh.broker.store.base import LATEST_COMMIT_MS, Absent, Checked, CheckPosition, Finding, Swept
 
 _Q = queries()
-_DAY_MS = 86_400_000
 _BATCH = 500
 
 
-def sweep_messages(raw: sqlite3.Connection, now_ms: int, after: int) -> Swept:
-    """Delete messages past their mesh's retention that nobody is owed, in the order of their acceptance."""
-    kept_ms = {mesh_id: days * _DAY_MS for mesh_id, days in raw.execute(_Q["retention"])}
+def sweep_messages(raw: sqlite3.Connection, lived_ms: int, now_ms: int, after: int) -> Swept:
+    """Delete messages that were kept for their mesh's retention of lived time and that nobody is owed.
+
+    They go in the order of their acceptance.
+    """
+    limits = dict(raw.execute(_Q["retention"], (lived_ms - LATEST_COMMIT_MS,)).fetchall())
     rows = raw.execute(_Q["history_after"], (after, _BATCH)).fetchall()
     if not rows:
         return Swept(0, None)
-    old = [row for row in rows if row[3] < now_ms - kept_ms.get(row[2], 0)]
+    old = [row for row in rows if row[0] <= limits.get(row[2], 0)]
     owed = {row[0] for row in raw.execute(_Q["still_owed"], (_json([row[1] for row in old]),))}
     going = [row for row in old if row[1] not in owed]
     if going:
@@ -34,24 +39,41 @@ def sweep_messages(raw: sqlite3.Connection, now_ms: int, after: int) -> Swept:
             raw.execute(_Q[name], ids)
         raw.executemany(_Q["sweep_history"], [(row[0],) for row in going])
         raw.executemany(_Q["tombstone"], [(row[1], row[2], now_ms) for row in going])
-    newest = rows[-1]
-    young = newest[3] >= now_ms - min(kept_ms.values(), default=0)
-    return Swept(len(going), None if young or len(rows) < _BATCH else newest[0])
+    newest: int = rows[-1][0]
+    done = len(rows) < _BATCH or newest >= max(limits.values(), default=0)
+    return Swept(len(going), None if done else newest)
 
 
-def sweep_dedupe(raw: sqlite3.Connection, now_ms: int) -> int:
-    """Forget ids past their time, whose messages are gone; returns how many."""
-    rows = raw.execute(_Q["expired_ids"], (now_ms, _BATCH)).fetchall()
+def sweep_dedupe(raw: sqlite3.Connection, lived_ms: int) -> int:
+    """Forget ids whose time was lived through and whose messages are gone; returns how many.
+
+    That is the mesh's retention and the one that the id was accepted under (`expires_at - first_seen_at`),
+    whichever is longer. Where a whole batch has to wait, ids accepted later wait with it.
+    """
+    lived_ms -= LATEST_COMMIT_MS
+    rows: list[Any] = []
+    for mesh_id, newest in raw.execute(_Q["dedupe_retention"], (lived_ms,)).fetchall():
+        if len(rows) < _BATCH:
+            rows += raw.execute(_Q["expired_ids"], (mesh_id, newest, lived_ms, _BATCH - len(rows)))
     raw.executemany(_Q["forget_id"], [row[:3] for row in rows])
     raw.executemany(_Q["forget_tombstone"], [row[3:] for row in rows])
     return len(rows)
 
 
-def reap_ephemeral(raw: sqlite3.Connection, now_ms: int, idle_since_ms: int) -> list[tuple[str, str]]:
-    """Let ephemeral members leave whose lease has run out; returns (mesh, member) of each."""
-    rows = raw.execute(_Q["gone_ephemerals"], (now_ms, idle_since_ms, _BATCH)).fetchall()
-    raw.executemany(_Q["member_set_status"], [("left", mesh_id, member_id) for mesh_id, member_id in rows])
-    return rows
+def absent_ephemerals(raw: sqlite3.Connection, lived_ms: int) -> list[Absent]:
+    """Return ephemeral members whose lease has run out."""
+    return [Absent(*row) for row in raw.execute(_Q["absent_ephemerals"], (lived_ms, _BATCH))]
+
+
+def reap_ephemeral(raw: sqlite3.Connection, absent: Sequence[Absent], lived_ms: int) -> list[tuple[str, str]]:
+    """Let members leave that are still as absent as they were found; returns (mesh, member) of each."""
+    return [
+        (one.mesh_id, one.member_id)
+        for one in absent
+        if raw.execute(
+            _Q["reap_ephemeral"], (one.mesh_id, one.member_id, one.last_seen_at, lived_ms)
+        ).rowcount
+    ]
 
 
 def check(raw: sqlite3.Connection, position: CheckPosition | None) -> Checked:

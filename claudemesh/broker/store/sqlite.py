@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from claudemesh.broker.store import queueing, retention
+from claudemesh.broker.store import queueing
 from claudemesh.broker.store.accepting import accept_batch, find_dedupe, queries
 from claudemesh.broker.store.base import (
     DEFAULT_TOPIC,
@@ -16,8 +16,6 @@ from claudemesh.broker.store.base import (
     AcceptOutcome,
     Ack,
     AuditEvent,
-    Checked,
-    CheckPosition,
     DedupeRow,
     DueDelivery,
     Failed,
@@ -30,11 +28,11 @@ from claudemesh.broker.store.base import (
     NewSend,
     PresenceRow,
     SendKey,
-    Swept,
     TopicMode,
     TopicRow,
 )
 from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
+from claudemesh.broker.store.upkeep import SqliteUpkeep
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -43,7 +41,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 _Q = queries()
 
 
-class SqliteStore:
+class SqliteStore(SqliteUpkeep):
     """The `Store` of an embedded broker."""
 
     def __init__(self, path: Path, on_failure: OnFailure | None = None) -> None:
@@ -358,24 +356,6 @@ class SqliteStore:
         """Return a mesh's newest events, newest first."""
         rows = await self._db.run(lambda raw: raw.execute(_Q["audit_list"], (mesh_id, limit)).fetchall())
         return [AuditEvent(row[0], row[1], row[2], row[3], orjson.loads(row[4])) for row in rows]
-
-    # Retention
-
-    async def sweep_messages(self, now_ms: int, after: int) -> Swept:
-        """Delete one batch of messages past their retention, with their tombstones."""
-        return await self._db.transaction(lambda raw: retention.sweep_messages(raw, now_ms, after))
-
-    async def sweep_dedupe(self, now_ms: int) -> int:
-        """Forget one batch of ids past their time."""
-        return await self._db.transaction(lambda raw: retention.sweep_dedupe(raw, now_ms))
-
-    async def reap_ephemeral(self, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]:
-        """Let one batch of ephemeral members leave that are gone."""
-        return await self._db.transaction(lambda raw: retention.reap_ephemeral(raw, now_ms, idle_since_ms))
-
-    async def check(self, position: CheckPosition | None) -> Checked:
-        """Look for orphans in one batch; accepts go on between batches."""
-        return await self._db.run(lambda raw: retention.check(raw, position))
 
 
 class _Rejected(Exception):

@@ -49,6 +49,10 @@ class CoreLike(Protocol):
     @property
     def link(self) -> LinkLike: ...
 
+    def wall_of(self, lived_ms: int) -> int:
+        """Return the Unix milliseconds at which the lived clock shows this, for people."""
+        ...
+
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably, or answer what is known of its id."""
         ...

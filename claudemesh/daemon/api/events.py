@@ -1,8 +1,12 @@
-"""GET /v1/events: server-sent events, resumable by the inbox's seq (daemon.md, Events).
+"""GET /v1/events: server-sent events, resumable by position, which is the inbox's seq (daemon.md, Events).
 
-Nothing is missed and nothing comes twice: what is stored is read until there is no more, then the bus is
-joined, then the store is read once more up to what the bus will bring; a message that both bring has a seq
-that was sent already.
+A stream names its position before anything else, so that a client that is cut off before its first event
+resumes without a gap. Then stored messages behind the position are sent until there are no more, the bus is
+joined, and the store is read once more up to what the bus brings; a message that both bring has a seq that
+was sent already.
+
+A position past the end comes from another inbox: this one was begun anew or restored from a backup. Such a
+stream begins with the oldest message and a `reset` event.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ MAX_STREAMS: Final = 32
 COMMENT_EVERY_S: Final = 15.0
 _CHUNK = 64 << 10
 _REPLAYED_AT_A_TIME: Final = 100
+# Pause before a browser's EventSource connects again.
+_RETRY_MS: Final = 1000
 
 _SINCE = sequence("since")
 _LAST_EVENT_ID: Final = b"last-event-id"
@@ -69,7 +75,7 @@ class EventStreams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client goes, falls behind, or the daemon stops."""
         try:
-            since = _start(scope)
+            asked = _asked(scope)
             if self.open >= MAX_STREAMS:
                 raise _TOO_MANY
         except Exception as error:
@@ -79,7 +85,7 @@ class EventStreams:
         reader = _Reader(send, self._write_deadline_s)
         watch = self._tasks.start(reader.watch(receive), "event_stream_watch")
         try:
-            await self._stream(reader, since)
+            await self._stream(reader, asked)
         except StorageError as error:
             log.error("event_replay_failed", error=str(error))
             reader.hang_up()
@@ -88,14 +94,20 @@ class EventStreams:
             self.open -= 1
             watch.cancel()
 
-    async def _stream(self, reader: _Reader, since: int | None) -> None:
+    async def _stream(self, reader: _Reader, asked: int | None) -> None:
+        position = await self._core.inbox.position()
+        start = first_position(asked, position)
         await reader.begin()
-        if since is not None:
-            since = await self._replay(reader, since)
+        # A block without data is no event, but clients take its id.
+        opening = b"retry: %d\nid: %d\n\n" % (_RETRY_MS, start)
+        if asked is not None and asked > position:
+            log.warning("event_position_past_end", asked=asked, position=position)
+            opening += encode_event(_reset(asked, position))
+        await reader.write(opening)
+        start = await self._replay(reader, start)
         with self._core.bus.subscribe() as stream:
             reader.follows(stream)
-            last = await self._core.inbox.last_seq() if since is None else await self._replay(reader, since)
-            # An id without data: a reader that hears nothing before the connection is lost resumes here.
+            last = await self._replay(reader, start)
             await reader.write(b"id: %d\n: live\n\n" % last)
             await self._go_live(reader, stream, last)
             if stream.lagged:
@@ -189,7 +201,22 @@ def encode_event(event: BusEvent) -> bytes:
     return event.spelt
 
 
-def _start(scope: Scope) -> int | None:
+def first_position(asked: int | None, position: int) -> int:
+    """Return the seq behind which a stream begins; `position` is the greatest seq given so far."""
+    if asked is None:
+        return position
+    return asked if asked <= position else 0
+
+
+def _reset(asked: int, position: int) -> BusEvent:
+    text = (
+        f"Position {asked} lies past the end of this inbox, which is at {position}: the inbox was begun anew "
+        "or restored from a backup. Every message that it holds follows."
+    )
+    return BusEvent("reset", {"asked": asked, "position": position, "message": text})
+
+
+def _asked(scope: Scope) -> int | None:
     """Return the seq to resume after; the header wins, because a browser repeats the query it began with."""
     if scope["method"] != "GET":
         raise method_not_allowed(["GET"])
@@ -220,7 +247,10 @@ OPERATIONS = (
         query=(_SINCE,),
         headers=(
             HeaderField(
-                "Last-Event-ID", {"type": "string"}, "The last id seen: what came after it is sent first."
+                "Last-Event-ID",
+                {"type": "string"},
+                "The last id seen: what came after it is sent first. Past the end, everything is, after a "
+                "`reset` event.",
             ),
         ),
         content_type="text/event-stream",

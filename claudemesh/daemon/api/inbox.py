@@ -36,7 +36,19 @@ async def list_messages(core: CoreLike, request: Request) -> Reply:
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
         return await core.inbox.page(chosen, after=None if after is None else int(after), limit=limit)
 
-    return await page(request, fetch, lambda item: str(item["seq"]), query["limit"])
+    reset = await _is_past_the_end(core, query["after"], query["order"])
+    return await page(request, fetch, lambda item: str(item["seq"]), query["limit"], reset=reset)
+
+
+async def _is_past_the_end(core: CoreLike, after: str | None, order: str) -> bool:
+    """Tell whether a cursor lies behind every seq given so far, so that it comes from another inbox.
+
+    The inbox was begun anew or restored from a backup then. Nothing would be found behind such a cursor
+    for a long time, so the list begins with the oldest message, and says so.
+    """
+    if after is None or order == "desc":
+        return False
+    return int(after) > await core.inbox.position()
 
 
 async def get_message(core: CoreLike, request: Request) -> Reply:

@@ -23,7 +23,7 @@ from claudemesh.daemon.api.schemas import (
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.clock import iso_ms
 
-_TIMES = ("enqueued_at", "next_attempt_at", "delivered_at", "aborted_at")
+_TIMES = ("enqueued_at", "delivered_at", "aborted_at")
 _OPERATOR = "operator"
 _PRUNE_BATCH = 500
 
@@ -35,7 +35,7 @@ async def list_rows(core: CoreLike, request: Request) -> Reply:
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
         rows, following = await core.outbox.page(status, limit, after, newest_first=query["order"] == "desc")
-        return [_item(row) for row in rows], following
+        return [_item(core, row) for row in rows], following
 
     return await page(request, fetch, None, query["limit"])
 
@@ -45,7 +45,7 @@ async def get_row(core: CoreLike, request: Request) -> Reply:
     row = await core.outbox.get(row_key(request))
     if row is None:
         raise Refusal(404, "not_found", "There is no such row; GET /v1/outbox lists them.")
-    return Reply(200, {**_item(row), "chain": [_item(successor) for successor in row["chain"]]})
+    return Reply(200, {**_item(core, row), "chain": [_item(core, later) for later in row["chain"]]})
 
 
 async def requeue(core: CoreLike, request: Request) -> Reply:
@@ -72,9 +72,12 @@ async def prune(core: CoreLike, request: Request) -> Reply:
             return Reply(200, {"pruned": rows, "freed_bytes": freed})
 
 
-def _item(row: Mapping[str, Any]) -> dict[str, Any]:
-    times = {name: None if row[name] is None else iso_ms(row[name]) for name in _TIMES}
-    return {**row, **times}
+def _item(core: CoreLike, row: Mapping[str, Any]) -> dict[str, Any]:
+    item = {name: value for name, value in row.items() if name != "due_lived_ms"}
+    item |= {name: None if row[name] is None else iso_ms(row[name]) for name in _TIMES}
+    waits = row["status"] == Status.PENDING and row["due_lived_ms"]
+    item["next_attempt_at"] = iso_ms(core.wall_of(row["due_lived_ms"])) if waits else None
+    return item
 
 
 OPERATIONS = (

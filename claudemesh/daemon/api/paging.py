@@ -20,27 +20,30 @@ Fetch: TypeAlias = Callable[[int, str | None], Awaitable[tuple[Sequence[Item], s
 Cursor: TypeAlias = Callable[[Item], str]
 
 
-async def page(request: Request, fetch: Fetch, cursor_of: Cursor | None, limit: int) -> Reply:
+async def page(
+    request: Request, fetch: Fetch, cursor_of: Cursor | None, limit: int, *, reset: bool = False
+) -> Reply:
     """Return up to `limit` items, fewer when they would pass 10 MiB, but one at least.
 
     `fetch(limit, after)` brings items and the cursor behind them. `cursor_of` names the place behind one
-    item; where there is none, the page is cut between two fetches.
+    item; where there is none, the page is cut between two fetches. `reset` passes over the cursor of the
+    request and says so in the answer.
     """
     parts: list[orjson.Fragment] = []
-    size, after = _ENVELOPE, request.query["after"]
+    size, after = _ENVELOPE, None if reset else request.query["after"]
     while True:
         items, following = await fetch(min(limit - len(parts), _STRIDE), after)
         encoded = [orjson.dumps(item) for item in items]
         if parts and cursor_of is None and size + sum(map(len, encoded)) > MAX_RESPONSE:
-            return _reply(request, parts, after)
+            return _reply(request, parts, after, reset)
         for item, raw in zip(items, encoded, strict=True):
             if parts and cursor_of is not None and size + len(raw) > MAX_RESPONSE:
-                return _reply(request, parts, after)
+                return _reply(request, parts, after, reset)
             parts.append(orjson.Fragment(raw))
             size += len(raw) + 1
             after = after if cursor_of is None else cursor_of(item)
         if following is None or len(parts) >= limit:
-            return _reply(request, parts, following)
+            return _reply(request, parts, following, reset)
         after = following
 
 
@@ -55,6 +58,7 @@ def listed(items: Sequence[Item], cursor_of: Cursor) -> Fetch:
     return fetch
 
 
-def _reply(request: Request, parts: Sequence[orjson.Fragment], following: str | None) -> Reply:
+def _reply(request: Request, parts: Sequence[orjson.Fragment], following: str | None, reset: bool) -> Reply:
     link = () if following is None else ((b"link", request.following(following)),)
-    return Reply(200, {"items": parts, "next": following}, link)
+    hint = {"reset": True} if reset else {}
+    return Reply(200, {"items": parts, "next": following, **hint}, link)

@@ -145,10 +145,15 @@ class InboxItem(Struct):
 
 
 class InboxPage(Struct):
-    """Messages received; `next` goes into `after`."""
+    """Messages received; `next` goes into `after`.
+
+    `reset` is true when `after` lies past the end of this inbox, which was begun anew or restored: the page
+    begins with the oldest message then.
+    """
 
     items: list[InboxItem]
     next: str | None
+    reset: bool | UnsetType = UNSET
 
 
 class Marked(Struct):
@@ -158,14 +163,17 @@ class Marked(Struct):
 
 
 class OutboxItem(Struct):
-    """A send, without its payload. Destination and priority are told while the payload is kept."""
+    """A send, without its payload. Destination and priority are told while the payload is kept.
+
+    `next_attempt_at` is the end of a wait for a retry, and null while there is none.
+    """
 
     id: str
     client_message_id: str
     request_fingerprint: str
     enqueued_at: Moment
     attempts: int
-    next_attempt_at: Moment
+    next_attempt_at: Moment | None
     status: Status
     last_error: str | None
     delivered_at: Moment | None

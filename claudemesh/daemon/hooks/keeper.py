@@ -26,10 +26,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-_NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_NEWNS, _NEWUSER, _NEWPID, _NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_CAPBSET_DROP = 1, 36, 24
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 1 << 18
+# Capabilities by which root could leave a network namespace: NET_ADMIN, SYS_MODULE, SYS_RAWIO, SYS_PTRACE,
+# SYS_ADMIN, MKNOD, PERFMON, BPF, CHECKPOINT_RESTORE.
+_ESCAPES = (12, 16, 17, 19, 21, 27, 38, 39, 40)
 _LENGTH = struct.Struct("!I")
 _PIECE = 1 << 16
 _DEFAULT_SIGNALS = [
@@ -43,6 +47,8 @@ def main(network: str, isolation: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     flags = _enter(network == "deny", isolation)
     home = os.open("/proc/self/ns/pid", os.O_RDONLY) if flags & _NEWPID else -1
+    has_proc = home >= 0 and _tried(lambda: _unshare(_NEWPID), _mount_proc)
+    confine = Confinement(mount_proc=has_proc, drop_escapes=flags & (_NEWNET | _NEWUSER) == _NEWNET)
     found = {"pid_namespace": bool(flags & _NEWPID), "network_namespace": bool(flags & _NEWNET)}
     _send(control, found)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -53,11 +59,30 @@ def main(network: str, isolation: str) -> None:
             return
         # Received ones are inherited unless told otherwise: a hook must not hold its own keeper's line.
         os.set_inheritable(descriptors[0], False)
-        _fork_worker(descriptors[0], control, home)
+        _fork_worker(descriptors[0], control, home, confine)
         os.close(descriptors[0])
 
 
 # Namespaces.
+
+
+class Confinement(NamedTuple):
+    """Steps that a worker takes before it runs hooks."""
+
+    # Mount a /proc of its PID namespace: with the host's, a hook sees every process and pids mean others.
+    mount_proc: bool
+    # Give up the capabilities by which a hook that runs as root could enter the host's network again.
+    drop_escapes: bool
+
+    def apply(self) -> None:
+        """Confine this process and everything that it starts."""
+        if self.mount_proc:
+            _mount_proc()
+        if self.drop_escapes:
+            for capability in _ESCAPES:
+                # A kernel that does not know a capability has nothing to drop.
+                with contextlib.suppress(OSError):
+                    _libc("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def _enter(without_network: bool, isolation: str) -> int:
@@ -82,14 +107,15 @@ def _wishes(without_network: bool, isolation: str) -> list[int]:
     return list(dict.fromkeys([*wishes, network, _NEWUSER | network] if network else wishes))
 
 
-def _tried(entering: Callable[[], None]) -> bool:
-    """Try it in a child first: half of it done cannot be taken back."""
+def _tried(entering: Callable[[], None], inside: Callable[[], None] = lambda: None) -> bool:
+    """Try a step in a child, and another in a child of that: half of a step cannot be undone."""
     pid = os.fork()
     if pid == 0:
         try:
             entering()
             inner = os.fork()
             if inner == 0:
+                inside()
                 os._exit(0)
             os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) and 1)
         except BaseException:
@@ -116,7 +142,14 @@ def _stay_as_guard() -> None:
     os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
 
 
-def _libc(name: str, *arguments: int) -> None:
+def _mount_proc() -> None:
+    """Mount a /proc of this process's PID namespace, seen by this process and its children alone."""
+    _libc("unshare", _NEWNS)
+    _libc("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    _libc("mount", b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
+
+
+def _libc(name: str, *arguments: int | bytes | None) -> None:
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
 
@@ -124,7 +157,7 @@ def _libc(name: str, *arguments: int) -> None:
 # Workers.
 
 
-def _fork_worker(descriptor: int, control: socket.socket, home: int) -> None:
+def _fork_worker(descriptor: int, control: socket.socket, home: int, confine: Confinement) -> None:
     pid = -1
     # Without room for a process the daemon finds this line closed, and hooks that run go on.
     with contextlib.suppress(OSError):
@@ -140,6 +173,7 @@ def _fork_worker(descriptor: int, control: socket.socket, home: int) -> None:
         os.close(0)
         os.open(os.devnull, os.O_RDONLY)
         os.setsid()
+        confine.apply()
         Worker(socket.socket(fileno=descriptor)).serve()
     finally:
         os._exit(0)

@@ -69,11 +69,13 @@ class Runner:
         self._now = now
         self._denied = Keepers("deny", concurrency)
         self._allowed = Keepers("allow", concurrency)
+        # Bubblewrap makes every namespace itself, and needs a /proc that shows its own processes.
+        self._plain = Keepers("allow", concurrency, "none")
 
     @property
     def pids(self) -> frozenset[int]:
         """The processes below which every hook runs."""
-        return frozenset(pid for keepers in (self._denied, self._allowed) if (pid := keepers.pid) is not None)
+        return frozenset(pid for keepers in self._all if (pid := keepers.pid) is not None)
 
     async def run(self, hook: Hook, manifest: Manifest, event_id: str, event: Mapping[str, Any]) -> Ran:
         """Run a hook to its end. `HookNotRunnable` says why it does not; `KeeperLost`."""
@@ -103,14 +105,19 @@ class Runner:
 
     def close(self) -> None:
         """End every hook that runs."""
-        self._denied.close()
-        self._allowed.close()
+        for keepers in self._all:
+            keepers.close()
+
+    @property
+    def _all(self) -> tuple[Keepers, ...]:
+        return self._denied, self._allowed, self._plain
 
     async def _keepers(self, hook: Hook) -> Keepers:
+        if hook.sandbox == "bubblewrap":
+            return self._plain
         if hook.network_policy == "allow":
             return self._allowed
-        # Inside bubblewrap the network is its business, and it fails when it cannot.
-        if hook.sandbox == "none" and not (await self._denied.isolation()).network_namespace:
+        if not (await self._denied.isolation()).network_namespace:
             if hook.network_policy == "require":
                 raise HookNotRunnable(
                     "the network cannot be taken from it here, and its network_policy requires that"
@@ -138,7 +145,7 @@ class Runner:
             bubblewrap = find_bubblewrap()
             if bubblewrap is None:
                 raise HookNotRunnable("sandbox = bubblewrap needs bwrap: install the package bubblewrap")
-            argv = sandboxed(bubblewrap, path, self._at.sock, env, network=hook.network_policy == "allow")
+            argv = sandboxed(bubblewrap, path, self._at.sock, network=hook.network_policy == "allow")
         return Command(
             argv=argv,
             env=env,

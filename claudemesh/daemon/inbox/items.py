@@ -13,11 +13,15 @@ _TIMES = ("received_at", "shown_at", "acked_at")
 
 
 def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    """Return the rows of a query over the inbox by their columns' names; times become ISO 8601."""
+    """Return the rows of a query over the inbox by their columns' names; times become ISO 8601.
+
+    The lived time is left out: it is a position of this host's own clock and means nothing to a reader.
+    """
     names = [column[0] for column in cursor.description]
     items = []
     for values in cursor:
         row = dict(zip(names, values, strict=True))
+        row.pop("lived_ms", None)
         row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])

@@ -24,6 +24,8 @@ class Selection:
     sender: str | None = None
     unread: bool = False
     newest_first: bool = False
+    # Without messages whose body is still sealed.
+    readable: bool = False
 
     def statement(self, after: int | None, limit: int) -> tuple[str, dict[str, Any]]:
         """Return the statement, and its values, for up to `limit` messages that follow the seq `after`."""
@@ -37,6 +39,8 @@ class Selection:
             conditions.append("sender_pubkey = :sender" if is_key else "sender_name = :sender COLLATE NOCASE")
         if self.unread:
             conditions.append("acked_at IS NULL")
+        if self.readable:
+            conditions.append("body IS NOT NULL")
         if self.since_ms is not None:
             # The plus keeps it from ordering by time first and sorting by seq after.
             conditions.append("+received_at >= :since")

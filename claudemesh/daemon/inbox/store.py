@@ -2,6 +2,9 @@
 
 Crash story: the row is committed before the acknowledgement leaves; a delivery that is repeated
 meets the unique key and is acknowledged again, without a second event.
+
+Retention goes by the host-lived clock, for read and unread messages alike: each row is stamped with the lived
+time of its commit, and is pruned once the host has lived through the retention since. No wall clock is asked.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import sync_dir
+from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -30,6 +34,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 log = get_logger("inbox")
 
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+_READABLE = Selection(readable=True)
 _SEQ = re.compile(r"[0-9]{1,18}")
 
 
@@ -60,21 +65,31 @@ class InboxRow:
 class InboxStore:
     """The inbox on disk."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lived: LivedClock) -> None:
         self._db = database
+        self._lived = lived
         self.jobs = HookJobs(database)
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock, on_failure: OnFailure | None = None) -> InboxStore:
+    async def open(
+        cls, path: Path, clock: Clock, on_failure: OnFailure | None = None, lived: LivedClock | None = None
+    ) -> InboxStore:
         """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
         still at the broker or were read, and a daemon that cannot receive helps nobody."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         try:
-            return cls(await Database.open(path, migrations, on_failure))
+            database = await Database.open(path, migrations, on_failure)
         except StorageCorrupt as error:
             moved = _move_aside(path, clock.wall_ms())
             log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
-            return cls(await Database.open(path, migrations, on_failure))
+            database = await Database.open(path, migrations, on_failure)
+        store = cls(database, lived or LivedClock(clock))
+        try:
+            await store._take_up_time()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
         """Close the file."""
@@ -84,7 +99,8 @@ class InboxStore:
         """Write messages in one transaction; returns each one's seq, or None when it was there before."""
 
         def work(raw: sqlite3.Connection) -> list[int | None]:
-            seqs = [_insert(raw, row) for row in rows]
+            lived_ms = self._lived.now_ms()
+            seqs = [_insert(raw, row, lived_ms) for row in rows]
             failpoint("r1")
             return seqs
 
@@ -114,14 +130,15 @@ class InboxStore:
         return items[0] if items else None
 
     async def replay(self, after_seq: int, limit: int) -> list[dict[str, Any]]:
-        """Return up to `limit` messages after a seq, for a stream that resumes."""
-        items, _ = await self.page(after=after_seq, limit=limit)
+        """Return up to `limit` readable messages after a seq, for a stream that resumes."""
+        items, _ = await self.page(_READABLE, after=after_seq, limit=limit)
         return items
 
-    async def last_seq(self) -> int:
-        """Return the newest message's seq, 0 when there is none."""
-        row = await self._db.run(lambda raw: raw.execute(_Q["latest"]).fetchone())
-        return row[0] or 0
+    async def position(self) -> int:
+        """Return the greatest seq given so far, 0 before the first message. Later ones are greater."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["position"]).fetchone())
+        position: int = row[0]
+        return position
 
     async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
         """Note that messages were `shown` or `acked`; the first time counts. Returns how many are known."""
@@ -132,16 +149,32 @@ class InboxStore:
 
         return await self._db.transaction(work)
 
-    async def prune(self, before_ms: int, now_ms: int, forget_before_ms: int, limit: int) -> int:
-        """Remove old messages but remember their ids for as long as they may be delivered again."""
+    async def prune(self, kept_ms: int, remembered_ms: int, limit: int) -> int:
+        """Remove messages that this host has kept for `kept_ms` of lived time; returns how many.
+
+        Their ids are remembered for `remembered_ms` from then on, in case they are delivered again.
+        """
+        now_ms = self._lived.now_ms()
+        before_ms = now_ms - kept_ms
 
         def work(raw: sqlite3.Connection) -> int:
             raw.execute(_Q["prune_remember"], (before_ms, now_ms, limit))
             removed = raw.execute(_Q["prune"], (before_ms, limit)).rowcount
-            raw.execute(_Q["forget_seen"], (forget_before_ms,))
+            raw.execute(_Q["forget_seen"], (now_ms - remembered_ms,))
             return removed
 
         return await self._db.transaction(work)
+
+    async def _take_up_time(self) -> None:
+        """Let the clock go on from the newest stamp, and stamp rows of an older schema with the present."""
+
+        def work(raw: sqlite3.Connection) -> None:
+            self._lived.at_least(raw.execute(_Q["newest_lived"]).fetchone()[0])
+            now_ms = self._lived.now_ms()
+            raw.execute(_Q["stamp_messages"], (now_ms,))
+            raw.execute(_Q["stamp_seen"], (now_ms,))
+
+        await self._db.transaction(work)
 
 
 def item(row: InboxRow, seq: int) -> dict[str, Any]:
@@ -168,7 +201,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
     }
 
 
-def _insert(raw: sqlite3.Connection, row: InboxRow) -> int | None:
+def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None:
     values = (
         row.id,
         row.client_message_id,
@@ -185,6 +218,7 @@ def _insert(raw: sqlite3.Connection, row: InboxRow) -> int | None:
         row.priority,
         row.received_at,
         row.reply_to_id,
+        lived_ms,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:

@@ -16,7 +16,8 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.sealer import Resolved, Sealer
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_done, answer_known
-from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Submission
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.envelope import PRIORITY_RANK
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import DEFAULT_INLINE_BYTES
@@ -90,11 +91,11 @@ class Outbox:
     async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
         answer = await self._pass(request, submission)
         # The outbox does not know the id, and nobody knows the name: perhaps it joined a moment ago.
-        if submission.unknown_member and answer is submission.refusal:
+        if submission.unknown_destination and answer is submission.refusal:
             await self._look_again()
             # Also when nothing was asked: a list may have come while the outbox looked for the id.
             again = self.prepare(request, client_message_id=submission.client_message_id)
-            if not again.unknown_member:
+            if not again.unknown_destination:
                 return await self._pass(request, again)
         return answer
 
@@ -190,7 +191,7 @@ class Outbox:
 
         fingerprint = self._sealer.fingerprint(request, "dm", request.target.ref or "")
         refusal = _refusal(error, message_id)
-        return Submission(message_id, fingerprint, None, refusal, same_as, unknown_member=True)
+        return Submission(message_id, fingerprint, None, refusal, same_as, unknown_destination=True)
 
     def _same_under_earlier_key(
         self, request: SendRequest, to: Resolved, row: KnownRow, payload: bytes

@@ -1,10 +1,19 @@
-"""How old a row may grow before the broker could have forgotten its id (daemon.md, Outbox)."""
+"""The age at which a row dies, before the broker could forget its id, and the clocks that it is judged by.
+
+A row's age is host-lived time since its acceptance (runtime/lived.py). That clock stands still while the
+machine is off, so a row that was sent before is also judged by the broker's time since it first left. No wall
+clock of this host takes part.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+from claudemesh.daemon.outbox.types import Now
 from claudemesh.protocol.features import Features
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.lived import LivedClock
 
 _HOURS_A_DAY = 24
 _OVERRIDE_MARGIN_HOURS = 24
@@ -32,3 +41,36 @@ def max_age_hours(features: Features, *, default: int, cap: int, override: int |
         return override
     margin = max(_LEAST_MARGIN_HOURS, math.ceil(features.dedupe_retention_days * 0.1 * _HOURS_A_DAY))
     return window - margin
+
+
+class BrokerTime:
+    """The broker's time: what it said at the last handshake, plus the monotonic time since."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_ms: float | None = None
+
+    def heard(self, server_time_ms: int) -> None:
+        """Take the time that the broker says now."""
+        self._offset_ms = server_time_ms - self._clock.monotonic() * 1000
+
+    def now_ms(self) -> int | None:
+        """Return the broker's time, None before it was heard in this run."""
+        return None if self._offset_ms is None else int(self._offset_ms + self._clock.monotonic() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxClocks:
+    """The clocks of the outbox: wall time for showing, lived time for ages and waits, the broker's time."""
+
+    clock: Clock
+    lived: LivedClock
+    broker: BrokerTime
+
+    def now(self) -> Now:
+        """Return the moment that a transaction is stamped with."""
+        return Now(self.clock.wall_ms(), self.lived.now_ms(), self.broker.now_ms())
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed moment, for waits within this run."""
+        return self.clock.monotonic()

@@ -1,11 +1,14 @@
-"""The outbox's one loop: sends come in, envelopes go out, results are written (daemon.md, Outbox, Drain).
+"""The outbox's loop: sends come in, envelopes go out, results are written (daemon.md, Outbox, Drain).
 
 Each turn is one transaction shared by all who wait: what came in during the last commit is in the next.
 A send that meets an open link is inserted and claimed by the same commit, so it costs one commit before
-it is acknowledged and on its way.
+it is acknowledged and on its way. Envelopes leave in a task of their own: a slow link holds up no commit.
+
+Every wait is measured by the host-lived or the monotonic clock. A row in flight has a deadline: an answer
+that was lost on a link that lives on costs a retry, which the broker's dedupe makes free.
 
 Crash story: a row is on disk before its caller hears of it, `inflight` on disk before its envelope
-leaves, and `done` on disk before anybody hears of that. Whatever is in flight when the process or the
+leaves, and `done` on disk before it is published. Whatever is in flight when the process or the
 link dies has an unknown outcome, is pending again, and the broker's dedupe makes sending it twice free.
 """
 
@@ -16,29 +19,36 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
+from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.pace import Pace
 from claudemesh.daemon.outbox.states import Answer, Status
-from claudemesh.daemon.outbox.store import Claimed, OutboxStore, Settlement, Submission
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import Claimed, Settlement, Submission
+from claudemesh.daemon.outbox.window import Window
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.outcomes import Dead, Done, classify
+from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, Retry, classify
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
-from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageBroken, StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("drain")
 
-WINDOW = 256
 MAX_BATCH = 256
 MAX_WAITING = 8192
-_STORAGE_RETRY_MS = 1000
+ANSWER_DEADLINE_S = 60.0
+_STORAGE_RETRY_S = 1.0
+# Deadlines in a row, without an answer in between, after which the link is made anew.
+_SILENT_DEADLINES = 2
 
 _Waiting: TypeAlias = tuple[Submission, "asyncio.Future[Answer]"]
 
 
 class Carrier(Protocol):
-    """What the drain needs of the link."""
+    """The part of the link that the drain uses."""
 
     @property
     def connected(self) -> bool:
@@ -49,37 +59,71 @@ class Carrier(Protocol):
         """Hand over a frozen envelope; raises `ConnectionError` when the link is gone."""
         ...
 
+    def reset(self, reason: str) -> None:
+        """Cut the link, so that it is made anew."""
+        ...
+
+
+class DrainMetrics(Protocol):
+    """The metrics that the drain turns."""
+
+    def unanswered(self, count: int) -> None:
+        """Count sends whose answer did not come in time."""
+        ...
+
+    def rate_limited(self) -> None:
+        """Count a send that the broker refused for its rate limit."""
+        ...
+
 
 class Drain:
-    """Takes sends, keeps up to `WINDOW` rows in flight while the link is up, writes what became of them."""
+    """Takes sends, keeps a window of rows in flight while the link is up, and writes their outcomes.
+
+    `run` and `carry` are its two tasks. Rows over `inline_bytes` die unsent; None until a broker has said it.
+    """
 
     def __init__(
         self,
         store: OutboxStore,
         carrier: Carrier,
-        clock: Clock,
+        clocks: OutboxClocks,
         backoff: Backoff,
+        conditions: Conditions,
+        metrics: DrainMetrics,
         on_settled: Callable[[Settlement], None],
     ) -> None:
         self._store = store
         self._carrier = carrier
-        self._clock = clock
+        self._clocks = clocks
         self.backoff = backoff
+        self._conditions = conditions
+        self._metrics = metrics
         self._on_settled = on_settled
         self._waiting: deque[_Waiting] = deque()
-        self._inflight: dict[str, Claimed] = {}
+        self._window = Window()
+        self._pace = Pace()
         self._results: list[Settlement] = []
         self._wake = asyncio.Event()
+        self._leave = asyncio.Event()
         self._idle = asyncio.Event()
         self._next_due: int | None = None
+        self._storage_retry_s: float | None = None
         self._stopping = self._over = False
+        self._silent = 0
+        self.inline_bytes: int | None = None
         # The last commit found the disk full.
         self.disk_full = False
 
     @property
     def inflight(self) -> int:
         """How many rows wait for the broker's word."""
-        return len(self._inflight)
+        return len(self._window)
+
+    @property
+    def held_s(self) -> float:
+        """Seconds until the broker's rate limit lets the next send leave; 0 when nothing is held back."""
+        now_s = self._clocks.monotonic()
+        return (self._pace.held_until(now_s) or now_s) - now_s
 
     def submit(self, submission: Submission) -> asyncio.Future[Answer]:
         """Queue a send for the next turn; `Overloaded` when 8192 wait already, `StorageBroken` at the end.
@@ -96,33 +140,45 @@ class Drain:
         return future
 
     def wake(self) -> None:
-        """Something may be due: a row written by other means, a link that is up."""
+        """Look again: a row was written by other means, or the link is up."""
         self._wake.set()
 
     def on_result(self, result: SendResult) -> None:
         """Take the broker's word for one row; a result for a row that is not in flight is ignored."""
-        row = self._inflight.pop(str(result.id), None)
+        row = self._window.answered(str(result.id))
         if row is None:
             return
+        self._silent = 0
         self._results.append(self._settlement(row, result))
         self._wake.set()
+        self._leave.set()
 
-    def on_link_down(self) -> None:
-        """Every row in flight has an unknown outcome: it is offered again as soon as there is a link."""
-        now_ms = self._clock.wall_ms()
-        for row in self._inflight.values():
-            self._results.append(Settlement(row, Status.PENDING, "link_lost", now_ms))
-        self._inflight.clear()
+    def on_link_down(self, close_code: int = 0) -> None:
+        """Every row in flight has an unknown outcome: it is offered again as soon as there is a link.
+
+        `close_code` is the broker's; 1009 is about a frame that it does not take (outbox/window.py).
+        """
+        self._silent = 0
+        lost = self._window.lost(close_code, self._clocks.monotonic())
+        for row in lost.again:
+            self._results.append(Settlement(row, Status.PENDING, "link_lost"))
+        for row in lost.later:
+            self._results.append(self._later(row, "link_lost"))
+        if lost.culprit is not None:
+            self._results.append(Settlement(lost.culprit, Status.DEAD, _frame_refused(lost.culprit)))
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until cancelled, or until the disk fails."""
+        """Write and claim until cancelled, or until the disk fails."""
         try:
             while True:
                 self._wake.clear()
+                self._give_up_waiting()
+                if self._pace.recover(self._clocks.monotonic()):
+                    self._conditions.end(RATE_LIMITED)
                 count = min(len(self._waiting), MAX_BATCH)
                 await self._turn([self._waiting.popleft() for _ in range(count)])
-                if not (self._inflight or self._results or self._waiting):
+                if not (self._window or self._results or self._waiting):
                     self._idle.set()
                 if not self._wake.is_set() and not self._waiting:
                     await self._rest()
@@ -130,6 +186,13 @@ class Drain:
             self._over = True
             _fail(self._waiting, StorageBroken("nothing more is written"))
             self._idle.set()
+
+    async def carry(self) -> None:
+        """Hand claimed rows to the link until cancelled."""
+        while True:
+            self._leave.clear()
+            await self._carry_all()
+            await self._leave.wait()
 
     async def finish(self, timeout_s: float) -> None:
         """Claim nothing more and let what is in flight be answered and written, for so long at most."""
@@ -141,14 +204,15 @@ class Drain:
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
-            log.info("drain_unfinished", inflight=len(self._inflight))
+            log.info("drain_unfinished", inflight=len(self._window))
 
     def _free(self) -> int:
-        if self._stopping or not self._carrier.connected:
+        if self._stopping or not self._carrier.connected or self._window.isolating:
             return 0
-        return WINDOW - len(self._inflight)
+        return self._pace.free(len(self._window), self._clocks.monotonic())
 
     async def _turn(self, batch: list[_Waiting]) -> None:
+        self._storage_retry_s = None
         results, self._results = self._results, []
         free = self._free()
         if not (batch or results or free):
@@ -156,7 +220,7 @@ class Drain:
             return
         submissions = [submission for submission, _ in batch]
         try:
-            turn = await self._store.turn(submissions, results, self._clock.wall_ms(), free)
+            turn = await self._store.turn(submissions, results, self._clocks.now(), free, self.inline_bytes)
         except StorageUnavailable as error:
             self.disk_full = isinstance(error, StorageFull)
             self._put_off(results)
@@ -172,20 +236,20 @@ class Drain:
             return
         self.disk_full = False
         _answer(batch, turn.answers)
-        for settlement in results:
+        for settlement in (*results, *turn.refused):
             self._report(settlement)
         if results:
             failpoint("d7")
         self._next_due = turn.next_due
         if turn.claimed:
             # The callers' answers leave first: they have waited for the commit, the broker has not.
-            await asyncio.sleep(0)
-            await self._send(turn.claimed)
+            self._window.take(turn.claimed)
+            self._leave.set()
 
     def _put_off(self, results: list[Settlement]) -> None:
         """Keep results that could not be written; the broker's word is not lost, only later on disk."""
         self._results[:0] = results
-        self._next_due = self._clock.wall_ms() + _STORAGE_RETRY_MS
+        self._storage_retry_s = self._clocks.monotonic() + _STORAGE_RETRY_S
 
     async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
         """One bad send must not sink its neighbours: only the culprit hears of its error."""
@@ -205,27 +269,57 @@ class Drain:
         except (StorageUnavailable, StorageBroken) as failure:
             _fail(batch, failure)
 
-    async def _send(self, claimed: Sequence[Claimed]) -> None:
-        failpoint("d4")
-        for row in claimed:
-            self._inflight[row.id] = row
-        for row in claimed:
+    async def _carry_all(self) -> None:
+        """Hand over every row that may leave now."""
+        sent = 0
+        while (row := self._window.next(self._clocks.monotonic())) is not None:
+            if not sent:
+                failpoint("d4")
             try:
                 await self._carrier.send_envelope(row.id, row.payload)
             except ConnectionError:
-                # The link reports its end itself when it had carried rows; these it may not know of.
-                self.on_link_down()
+                # A link that ends reports it itself, with the close code. One that had ended before these
+                # rows were claimed has reported it already.
+                if not self._carrier.connected:
+                    self.on_link_down()
                 return
-        failpoint("d5")
+            sent += 1
+        if sent:
+            failpoint("d5")
+
+    def _give_up_waiting(self) -> None:
+        """Return rows to pending whose answer is overdue; renew a link on which nothing is answered."""
+        late = self._window.overdue(self._clocks.monotonic(), ANSWER_DEADLINE_S)
+        if not late:
+            return
+        self._metrics.unanswered(len(late))
+        self._silent += 1
+        log.warning("sends_unanswered", count=len(late), after_s=ANSWER_DEADLINE_S, in_a_row=self._silent)
+        for row in late:
+            self._results.append(
+                self._later(row, f"no_answer: The broker was silent for {ANSWER_DEADLINE_S:.0f} s.")
+            )
+        self._leave.set()
+        if self._silent >= _SILENT_DEADLINES:
+            self._silent = 0
+            self._carrier.reset(
+                f"the broker has left sends unanswered for {ANSWER_DEADLINE_S:.0f} s, twice in a row"
+            )
 
     async def _rest(self) -> None:
-        """Wait for something to do, or until the next row is due."""
-        if self._next_due is None:
-            await self._wake.wait()
-            return
+        """Wait for something to do: a wake, a row that is ready again, a deadline, or the end of a hold."""
+        now_s = self._clocks.monotonic()
+        ends = [self._storage_retry_s, self._pace.held_until(now_s), self._pace.limited_until_s]
+        if self._next_due is not None:
+            ends.append(now_s + (self._next_due - self._clocks.lived.now_ms()) / 1000)
+        if self._window:
+            # Rows that have not left yet will have done so by then.
+            ends.append((self._window.first_sent_s() or now_s) + ANSWER_DEADLINE_S)
+        until_s = min((end for end in ends if end is not None), default=None)
+        # Not `wait_for`: it loses a cancellation that comes together with the wake.
         try:
-            timeout_s = max(0.0, (self._next_due - self._clock.wall_ms()) / 1000)
-            await asyncio.wait_for(self._wake.wait(), timeout_s)
+            async with asyncio.timeout(None if until_s is None else max(0.0, until_s - now_s)):
+                await self._wake.wait()
         except TimeoutError:
             return
 
@@ -239,6 +333,7 @@ class Drain:
     def _settlement(self, row: Claimed, result: SendResult) -> Settlement:
         outcome = classify(result)
         if isinstance(outcome, Done):
+            self._pace.accepted()
             return Settlement(
                 row,
                 Status.DONE,
@@ -250,8 +345,35 @@ class Drain:
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms
         if wait_ms is None:
-            wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
-        return Settlement(row, Status.PENDING, outcome.error, self._clock.wall_ms() + wait_ms)
+            return self._later(row, outcome.error)
+        if outcome.holds_all:
+            self._hold(outcome, wait_ms)
+            return Settlement(row, Status.PENDING, outcome.error)
+        return Settlement(row, Status.PENDING, outcome.error, self._clocks.lived.now_ms() + wait_ms)
+
+    def _later(self, row: Claimed, reason: str) -> Settlement:
+        """Back to pending until its backoff is over."""
+        wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
+        return Settlement(row, Status.PENDING, reason, self._clocks.lived.now_ms() + wait_ms)
+
+    def _hold(self, outcome: Retry, wait_ms: int) -> None:
+        """Let nothing leave for as long as the broker asks, and say so."""
+        self._metrics.rate_limited()
+        self._pace.refused(wait_ms, self._clocks.monotonic())
+        until = iso_ms(self._clocks.clock.wall_ms() + round(self.held_s * 1000))
+        self._conditions.begin(
+            RATE_LIMITED,
+            "The broker's rate limit for this mesh or member is reached, and it asked to wait "
+            f"{wait_ms / 1000:.1f} s: the next sends leave at {until}. They are kept and leave by "
+            "themselves; send less, or ask the broker's operator for a higher limit.",
+        )
+
+
+def _frame_refused(row: Claimed) -> str:
+    return (
+        f"payload_too_large: The broker closed the link (1009) for this frame of {len(row.payload)} bytes, "
+        "also when nothing else was in flight. Send less, or raise the frame size of the broker or its proxy."
+    )
 
 
 def _answer(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.accept import Outbox
+from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Answer, Status
-from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Submission
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
 from claudemesh.protocol.sealing import decode_content, open_box
-from claudemesh.runtime.clock import Clock
 
 PATCH_FIELDS = frozenset({"to", "message", "meta", "priority", "reply_to_id", "mentions"})
 
@@ -35,7 +36,7 @@ class Requeue:
         outbox: Outbox,
         sealer: Sealer,
         directory: Directory,
-        clock: Clock,
+        clocks: OutboxClocks,
         new_id: Callable[[], str],
         look_up: StatusLookup,
         wake: Callable[[], None],
@@ -44,7 +45,7 @@ class Requeue:
         self._outbox = outbox
         self._sealer = sealer
         self._directory = directory
-        self._clock = clock
+        self._clocks = clocks
         self._new_id = new_id
         self._look_up = look_up
         self._wake = wake
@@ -77,7 +78,7 @@ class Requeue:
         if row is None or refusal is not None:
             return refusal or _NO_ROW
         status, _ = await self._store.replace(
-            row["id"], None, attempts=row["attempts"], by=by, now_ms=self._clock.wall_ms()
+            row["id"], None, attempts=row["attempts"], by=by, now=self._clocks.now()
         )
         if status not in (Status.DEAD, Status.PENDING):
             return _illegal(status, "dropped")
@@ -85,7 +86,7 @@ class Requeue:
 
     async def _replace(self, row: Mapping[str, Any], submission: Submission) -> Answer:
         status, answer = await self._store.replace(
-            row["id"], submission, attempts=row["attempts"], by="operator", now_ms=self._clock.wall_ms()
+            row["id"], submission, attempts=row["attempts"], by="operator", now=self._clocks.now()
         )
         if answer is None:
             return _illegal(status, "requeued")
@@ -120,7 +121,7 @@ class Requeue:
         if not status.get("known"):
             return None
         broker_message_id, history_id = status["broker_message_id"], status["history_id"]
-        await self._store.found_at_broker(row["id"], broker_message_id, history_id, self._clock.wall_ms())
+        await self._store.found_at_broker(row["id"], broker_message_id, history_id, self._clocks.now())
         return Answer(
             200,
             {
@@ -135,9 +136,8 @@ class Requeue:
 
     def _reissued(self, envelope: Envelope, row: Mapping[str, Any], message_id: str) -> Submission:
         fresh = self._sealer.reissue(envelope, message_id)
-        new_row = NewRow(
-            self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], self._clock.wall_ms()
-        )
+        now_ms = self._clocks.now().wall_ms
+        new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms)
         return Submission(message_id, row["request_fingerprint"], new_row)
 
     def _patched(self, envelope: Envelope, patch: Mapping[str, Any]) -> SendRequest:

@@ -1,22 +1,22 @@
 """outbox.db: every write path is one transaction on the connection's own thread.
 
-Crash story: a row exists before its caller hears of it; a row is `inflight` on disk before its
-envelope leaves; a result is on disk before anybody is told. What died in between is `pending` again.
+The crash story of a turn is in outbox/turn.py. The totals (rows by status, bytes that wait) are counted once
+at start and kept in memory by every write, so that neither a send nor a health request reads what waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import orjson
+from typing import Any, TypeVar
 
 from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.rows import dicts, get_row, page_statement, public
-from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
+from claudemesh.daemon.outbox.turn import answer_without_space, find, submit, take_turn
+from claudemesh.daemon.outbox.types import Expired, Now, Settlement, Submission, Totals, Turn
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -25,66 +25,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 _CHAIN_LIMIT = 100
 
-
-@dataclass(frozen=True, slots=True)
-class NewRow:
-    """A send that may be inserted: its frozen envelope, and where it stands in the queue."""
-
-    id: str
-    payload: bytes
-    priority: int
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A send at the door: its id, its fingerprint, and what to do when the id is new.
-
-    `row` is inserted when the id is unknown; without one, `refusal` is the answer. `same_as` judges
-    a known row whose fingerprint differs: by its envelope, was it the same send under another key?
-    """
-
-    client_message_id: str
-    request_fingerprint: bytes
-    row: NewRow | None
-    refusal: Answer | None = None
-    same_as: Callable[[KnownRow, bytes], bool] | None = None
-    unknown_member: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A row that is `inflight` on disk and may leave now."""
-
-    id: str
-    client_message_id: str
-    payload: bytes
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What became of a row in flight."""
-
-    row: Claimed
-    status: Literal[Status.DONE, Status.DEAD, Status.PENDING]
-    error: str | None = None
-    next_attempt_at: int = 0
-    broker_message_id: str | None = None
-    history_id: int | None = None
-    duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one transaction brought. `next_due` is when the next waiting row may go out, if any waits;
-    `queued_bytes` by how much the payloads that wait have grown.
-    """
-
-    answers: Sequence[Answer]
-    claimed: Sequence[Claimed]
-    next_due: int | None
-    queued_bytes: int = 0
+R = TypeVar("R")
 
 
 class OutboxStore:
@@ -93,8 +34,9 @@ class OutboxStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self.done = DoneSends(database)
-        # Payloads that are pending or in flight, kept in step by every write.
-        self.queued_bytes = 0
+        self._totals = Totals()
+        # A write was cancelled while it ran: whether it happened is not known, so the rows are counted again.
+        self._uncounted = True
 
     @classmethod
     async def open(cls, path: Path, on_failure: OnFailure | None = None) -> OutboxStore:
@@ -111,51 +53,88 @@ class OutboxStore:
         """The file's own version."""
         return self._db.schema_version
 
-    async def turn(
-        self, submissions: Sequence[Submission], settlements: Sequence[Settlement], now_ms: int, limit: int
-    ) -> Turn:
-        """Write results, look up and insert sends, and claim up to `limit` rows that are due: one commit.
+    @property
+    def queued_bytes(self) -> int:
+        """The payload bytes that are pending or in flight."""
+        return self._totals.queued_bytes
 
-        Sends are answered in order. `StorageFull` and the like mean that none of it happened.
+    async def turn(
+        self,
+        submissions: Sequence[Submission],
+        settlements: Sequence[Settlement],
+        now: Now,
+        limit: int,
+        inline_bytes: int | None = None,
+    ) -> Turn:
+        """Write results, look up and insert sends, and claim up to `limit` rows that are ready: one commit.
+
+        Sends are answered in order. Rows over `inline_bytes` die unsent. `StorageFull` and the like mean that
+        none of it happened.
         """
-        turn = await self._db.transaction(lambda raw: _turn(raw, submissions, settlements, now_ms, limit))
-        self.queued_bytes += turn.queued_bytes
+
+        def work(raw: sqlite3.Connection) -> tuple[Turn, Totals]:
+            turn = take_turn(raw, submissions, settlements, now, limit, inline_bytes)
+            return turn, turn.change
+
+        turn = await self._write(work)
         if submissions:
             failpoint("d3")
         return turn
 
     async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
         """Answer known ids as always and new ones with 507: the disk is full, reading still works."""
-        return await self._db.run(lambda raw: _answer_without_space(raw, submissions))
+        return await self._db.run(lambda raw: answer_without_space(raw, submissions))
+
+    async def newest_stamp(self) -> int | None:
+        """Return the lived time of the newest row, or None: the lived clock is not behind it."""
+
+        def work(raw: sqlite3.Connection) -> int | None:
+            found: tuple[int | None] | None = raw.execute(_Q["newest_stamp"]).fetchone()
+            return None if found is None else found[0]
+
+        return await self._db.run(work)
 
     async def recover(self, now_ms: int, longest_wait_ms: int) -> int:
-        """At start: what was in flight becomes pending, and no row waits longer than the longest backoff."""
+        """At start: rows in flight become pending, and no row waits longer than the longest backoff.
+
+        `now_ms` is lived time. Rows of a schema without it begin to age now.
+        """
 
         def work(raw: sqlite3.Connection) -> int:
-            count = raw.execute(_Q["recover_inflight"], (now_ms,)).rowcount
-            latest = now_ms + longest_wait_ms
-            raw.execute(_Q["clamp_attempts"], (latest, latest))
+            raw.execute(_Q["stamp_unstamped"], (now_ms,))
+            raw.execute(_Q["stamp_undated"], (now_ms,))
+            count = raw.execute(_Q["recover_inflight"]).rowcount
+            raw.execute(_Q["clamp_waits"], (now_ms + longest_wait_ms,))
             return count
 
         count = await self._db.transaction(work)
-        await self._count_queued()
+        await self._count()
         return count
 
-    async def expire(self, before_ms: int, limit: int) -> Sequence[str]:
-        """Give up pending rows accepted before a moment; each says whether it may have been accepted."""
+    async def expire(self, lived_ms: int, broker_ms: int, limit: int) -> Sequence[Expired]:
+        """Give up pending rows accepted before `lived_ms`, or first sent before `broker_ms`.
 
-        def work(raw: sqlite3.Connection) -> list[str]:
-            rows = raw.execute(_Q["too_old"], (before_ms, limit)).fetchall()
-            raw.executemany(_Q["expire"], [(_age_reason(attempts), row_id) for row_id, attempts in rows])
-            return [row_id for row_id, _ in rows]
+        Each says whether the broker may have accepted it.
+        """
 
-        expired = await self._db.transaction(work)
-        if expired:
-            await self._count_queued()
-        return expired
+        def work(raw: sqlite3.Connection) -> tuple[list[Expired], Totals]:
+            found = [
+                *raw.execute(_Q["too_old"], (lived_ms, limit)),
+                *raw.execute(_Q["sent_too_long_ago"], (broker_ms, limit)),
+            ]
+            rows = {row[0]: row for row in found}
+            reasons = [
+                (_age_reason(attempts, sent), row_id) for row_id, _, _, attempts, sent in rows.values()
+            ]
+            raw.executemany(_Q["refuse"], reasons)
+            size = sum(row[2] for row in rows.values())
+            change = Totals(pending=-len(rows), dead=len(rows), queued_bytes=-size)
+            return [Expired(row[0], row[1]) for row in rows.values()], change
+
+        return await self._write(work)
 
     async def drop_payloads(self, before_ms: int, limit: int) -> int:
-        """Drop the payload of done rows older than a moment; id, fingerprint and broker ids stay."""
+        """Drop the payload of rows done before a lived time; id, fingerprint and broker ids stay."""
         return await self._db.transaction(
             lambda raw: raw.execute(_Q["drop_payloads"], (before_ms, limit)).rowcount
         )
@@ -175,7 +154,7 @@ class OutboxStore:
 
     async def find(self, client_message_id: str) -> tuple[KnownRow, bytes] | None:
         """Return a row and its payload by its client_message_id."""
-        found = await self._db.run(lambda raw: _find(raw, [client_message_id]))
+        found = await self._db.run(lambda raw: find(raw, [client_message_id]))
         return found.get(client_message_id)
 
     async def get(self, key: str) -> dict[str, Any] | None:
@@ -213,14 +192,22 @@ class OutboxStore:
 
     async def counts(self) -> dict[str, int]:
         """Return how many rows are pending, inflight and dead."""
-        return await self._db.run(lambda raw: dict(raw.execute(_Q["counts"]).fetchall()))
+        if self._uncounted:
+            await self._count()
+        totals = self._totals
+        return {"pending": totals.pending, "inflight": totals.inflight, "dead": totals.dead}
 
     async def oldest_pending(self) -> int | None:
-        """Return when the send that has waited longest was accepted, in Unix milliseconds."""
-        return await self._db.run(lambda raw: raw.execute(_Q["oldest_pending"]).fetchone()[0])
+        """Return the lived time at which the send that has waited longest was accepted."""
+
+        def work(raw: sqlite3.Connection) -> int | None:
+            found: tuple[int] | None = raw.execute(_Q["oldest_pending"]).fetchone()
+            return None if found is None else found[0]
+
+        return await self._db.run(work)
 
     async def replace(
-        self, key: str, successor: Submission | None, *, attempts: int, by: str, now_ms: int
+        self, key: str, successor: Submission | None, *, attempts: int, by: str, now: Now
     ) -> tuple[Status | None, Answer | None]:
         """Abort a dead or pending row, with a successor or without, in one transaction.
 
@@ -228,156 +215,63 @@ class OutboxStore:
         may not be aborted changes nothing, and so does a row that was sent since `attempts` was read.
         """
 
-        def work(raw: sqlite3.Connection) -> tuple[Status | None, Answer | None]:
+        def work(raw: sqlite3.Connection) -> tuple[tuple[Status | None, Answer | None], Totals]:
             row = get_row(raw, key)
             if row is None:
-                return None, None
+                return (None, None), Totals()
             status = Status(row["status"]) if row["attempts"] == attempts else Status.INFLIGHT
             if status not in (Status.DEAD, Status.PENDING):
-                return status, None
-            answer = _submit(raw, [successor])[0][0] if successor is not None else None
+                return (status, None), Totals()
+            answers, change = submit(raw, [successor], now) if successor is not None else ([], Totals())
+            answer = answers[0] if answers else None
             if answer is not None and answer.status != 202:
-                return status, answer
+                return (status, answer), Totals()
             new_id = successor.row.id if successor is not None and successor.row is not None else None
-            raw.execute(_Q["abort"], (now_ms, by, new_id, row["id"]))
+            raw.execute(_Q["abort"], (now.wall_ms, by, new_id, row["id"]))
             failpoint("d8")
-            return status, answer
+            return (status, answer), change.plus(_gone(status, row["payload"]))
 
-        result = await self._db.transaction(work)
-        await self._count_queued()
-        return result
+        return await self._write(work)
 
-    async def found_at_broker(
-        self, row_id: str, broker_message_id: str, history_id: int, now_ms: int
-    ) -> None:
+    async def found_at_broker(self, row_id: str, broker_message_id: str, history_id: int, now: Now) -> None:
         """The broker has this message after all: dead or pending becomes done by the legal steps."""
 
-        def work(raw: sqlite3.Connection) -> None:
-            raw.execute(_Q["claim"], (row_id,))
-            raw.execute(_Q["found_at_broker"], (broker_message_id, history_id, now_ms, row_id))
+        def work(raw: sqlite3.Connection) -> tuple[None, Totals]:
+            row = get_row(raw, row_id)
+            raw.execute(_Q["claim"], (None, row_id))
+            values = (broker_message_id, history_id, now.wall_ms, now.lived_ms, row_id)
+            if not raw.execute(_Q["found_at_broker"], values).rowcount or row is None:
+                return None, Totals()
+            return None, _gone(Status(row["status"]), row["payload"])
 
-        await self._db.transaction(work)
-        await self._count_queued()
+        await self._write(work)
 
-    async def _count_queued(self) -> None:
-        """Count anew, after what only operators and age do: it reads every row that waits."""
-        self.queued_bytes = await self._db.run(lambda raw: raw.execute(_Q["queued_bytes"]).fetchone()[0])
+    async def _write(self, work: Callable[[sqlite3.Connection], tuple[R, Totals]]) -> R:
+        """Run a transaction and add its change to the totals."""
+        try:
+            result, change = await self._db.transaction(work)
+        except asyncio.CancelledError:
+            self._uncounted = True
+            raise
+        self._totals = self._totals.plus(change)
+        return result
 
-
-def _submit(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> tuple[list[Answer], int]:
-    """Answer each send, insert the new ones; returns the bytes that were added too."""
-    failpoint("d1")
-    known = _find(raw, [submission.client_message_id for submission in submissions])
-    answers: list[Answer] = []
-    rows: list[tuple[Any, ...]] = []
-    for submission in submissions:
-        found = known.get(submission.client_message_id)
-        if found is not None:
-            answers.append(_answer_found(submission, *found))
-        elif submission.row is None:
-            assert submission.refusal is not None
-            answers.append(submission.refusal)
-        else:
-            row = submission.row
-            rows.append(
-                (
-                    row.id,
-                    submission.client_message_id,
-                    submission.request_fingerprint,
-                    row.payload,
-                    row.now_ms,
-                    row.now_ms,
-                    row.priority,
-                )
-            )
-            # A second submission of this id in the same batch must find the first one's row.
-            known[submission.client_message_id] = (_pending(submission, row.id), row.payload)
-            answers.append(answer_queued(submission.client_message_id))
-    if rows:
-        raw.executemany(_Q["insert"], rows)
-    failpoint("d2")
-    return answers, sum(len(row[3]) for row in rows)
+    async def _count(self) -> None:
+        """Count anew. It reads every row that waits: at start, and after a write of unknown outcome."""
+        self._totals = Totals(*await self._db.run(lambda raw: raw.execute(_Q["totals"]).fetchone()))
+        self._uncounted = False
 
 
-def _answer_found(submission: Submission, row: KnownRow, payload: bytes) -> Answer:
-    match = row.request_fingerprint == submission.request_fingerprint or (
-        submission.same_as is not None and submission.same_as(row, payload)
-    )
-    return answer_known(row, match=match)
+def _gone(status: Status, payload: bytes) -> Totals:
+    """The change of the totals by a row that leaves them."""
+    if status is Status.DEAD:
+        return Totals(dead=-1)
+    if status is Status.PENDING:
+        return Totals(pending=-1, queued_bytes=-len(payload))
+    return Totals(inflight=-1, queued_bytes=-len(payload))
 
 
-def _answer_without_space(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Answer]:
-    known = _find(raw, [submission.client_message_id for submission in submissions])
-    answers = []
-    for submission in submissions:
-        found = known.get(submission.client_message_id)
-        answers.append(NO_SPACE if found is None else _answer_found(submission, *found))
-    return answers
-
-
-NO_SPACE = Answer(
-    507,
-    {
-        "error": "insufficient_storage",
-        "message": "The disk is full: free some space and send again; nothing of this send was kept.",
-    },
-)
-
-
-def _pending(submission: Submission, row_id: str) -> KnownRow:
-    return KnownRow(
-        row_id, submission.client_message_id, Status.PENDING, submission.request_fingerprint, None, None, None
-    )
-
-
-def _find(raw: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[KnownRow, bytes]]:
-    found = {}
-    for row in raw.execute(_Q["find_many"], (orjson.dumps(ids).decode(),)):
-        row_id, client_message_id, status, fingerprint, error, broker_message_id, history_id, payload = row
-        known = KnownRow(
-            row_id, client_message_id, Status(status), fingerprint, error, broker_message_id, history_id
-        )
-        found[client_message_id] = (known, payload)
-    return found
-
-
-def _turn(
-    raw: sqlite3.Connection,
-    submissions: Sequence[Submission],
-    settlements: Sequence[Settlement],
-    now_ms: int,
-    limit: int,
-) -> Turn:
-    if settlements:
-        _settle(raw, settlements, now_ms)
-    answers, queued_bytes = _submit(raw, submissions) if submissions else ([], 0)
-    queued_bytes -= sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)
-    claimed = _claim(raw, now_ms, limit) if limit > 0 else []
-    # With room left everything that is due is claimed, and what waits for later is little.
-    next_due = raw.execute(_Q["next_due"]).fetchone()[0] if len(claimed) < limit else None
-    return Turn(answers, claimed, next_due, queued_bytes)
-
-
-def _settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now_ms: int) -> None:
-    done = [
-        (s.broker_message_id, s.history_id, now_ms, s.row.id) for s in settlements if s.status is Status.DONE
-    ]
-    dead = [(s.error, s.row.id) for s in settlements if s.status is Status.DEAD]
-    retry = [(s.error, s.next_attempt_at, s.row.id) for s in settlements if s.status is Status.PENDING]
-    for name, rows in (("settle_done", done), ("settle_dead", dead), ("settle_retry", retry)):
-        if rows:
-            raw.executemany(_Q[name], rows)
-    failpoint("d6")
-
-
-def _claim(raw: sqlite3.Connection, now_ms: int, limit: int) -> list[Claimed]:
-    claimed = [Claimed(*row) for row in raw.execute(_Q["due"], (now_ms, limit))]
-    if claimed:
-        raw.executemany(_Q["claim"], [(row.id,) for row in claimed])
-    return claimed
-
-
-def _age_reason(attempts: int) -> str:
-    if attempts:
+def _age_reason(attempts: int, first_sent_broker_ms: int | None) -> str:
+    if attempts or first_sent_broker_ms is not None:
         return "max_age_exceeded: it was sent before, so the broker may have accepted it"
     return "max_age_exceeded: it was never sent"

@@ -1,7 +1,7 @@
 -- insert: a received message, once per sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
-                   sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+                   sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
@@ -15,8 +15,9 @@ SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 -- get_by_sender: the newest message that its sender, or the broker, calls so.
 SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
 
--- latest: the newest message's seq.
-SELECT max(seq) FROM inbox;
+-- position: the greatest seq given so far, also when the message that had it is gone.
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0),
+           coalesce((SELECT max(seq) FROM inbox), 0));
 
 -- mark_shown: a reader says that it has shown this message.
 UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
@@ -24,15 +25,25 @@ UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
 -- mark_acked: a reader says that it is done with this message.
 UPDATE inbox SET acked_at = coalesce(acked_at, ?1), shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
 
+-- newest_lived: the newest lived time of any row, NULL when there is none.
+SELECT max(lived_ms) FROM (SELECT max(lived_ms) AS lived_ms FROM inbox UNION ALL SELECT max(lived_ms) FROM inbox_seen);
+
+-- stamp_messages: messages of a schema without lived time are as old as the upgrade.
+UPDATE inbox SET lived_ms = ? WHERE lived_ms IS NULL;
+
+-- stamp_seen: the same for the ids of pruned messages.
+UPDATE inbox_seen SET lived_ms = ? WHERE lived_ms IS NULL;
+
 -- prune_remember: keep the ids of messages that are about to be pruned.
-INSERT OR IGNORE INTO inbox_seen (sender_member_id, client_message_id, seen_at)
-SELECT sender_member_id, client_message_id, ?2 FROM inbox WHERE received_at < ?1 ORDER BY received_at, seq LIMIT ?3;
+INSERT OR IGNORE INTO inbox_seen (sender_member_id, client_message_id, seen_at, lived_ms)
+SELECT sender_member_id, client_message_id, received_at, ?2 FROM inbox WHERE lived_ms < ?1
+ORDER BY lived_ms, seq LIMIT ?3;
 
--- prune: remove messages past their retention.
-DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox WHERE received_at < ?1 ORDER BY received_at, seq LIMIT ?2);
+-- prune: remove messages past their retention, in lived time.
+DELETE FROM inbox WHERE seq IN (SELECT seq FROM inbox WHERE lived_ms < ?1 ORDER BY lived_ms, seq LIMIT ?2);
 
--- forget_seen: ids that the broker cannot deliver again.
-DELETE FROM inbox_seen WHERE seen_at < ?;
+-- forget_seen: forget ids that the broker cannot deliver again.
+DELETE FROM inbox_seen WHERE lived_ms < ?;
 
 -- add_job: a hook that is to run.
 INSERT INTO hook_jobs (hook, event_id, event) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;

@@ -4,63 +4,95 @@ SELECT o.id, o.client_message_id, o.status, o.request_fingerprint, o.last_error,
 FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.value;
 
 -- insert: a new send, pending.
-INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, next_attempt_at, status, priority)
-VALUES (?, ?, ?, ?, ?, ?, 'pending', ?);
+INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, due_lived_ms, status,
+                    priority)
+VALUES (?, ?, ?, ?, ?, ?, 0, 'pending', ?);
 
--- due: pending rows that may go out now, most urgent first, then oldest.
-SELECT id, client_message_id, payload, attempts FROM outbox
-WHERE status = 'pending' AND next_attempt_at <= ?
+-- promote: rows whose wait is over are ready.
+UPDATE outbox SET due_lived_ms = 0 WHERE rowid IN (
+  SELECT rowid FROM outbox INDEXED BY outbox_waiting
+  WHERE status = 'pending' AND due_lived_ms > 0 AND due_lived_ms <= ? ORDER BY due_lived_ms LIMIT ?);
+
+-- ready: pending rows that may go out now, most urgent first, then oldest.
+SELECT id, client_message_id, payload, attempts FROM outbox INDEXED BY outbox_ready
+WHERE status = 'pending' AND due_lived_ms = 0
 ORDER BY priority, rowid LIMIT ?;
 
--- claim: pending to inflight.
-UPDATE outbox SET status = 'inflight' WHERE id = ? AND status = 'pending';
+-- claim: pending to inflight, with the broker's time when it first leaves.
+UPDATE outbox SET status = 'inflight', first_sent_broker_ms = coalesce(first_sent_broker_ms, ?)
+WHERE id = ? AND status = 'pending';
+
+-- refuse: pending to dead, never sent as it is.
+UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pending';
 
 -- settle_done: inflight to done, with the broker's ids.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
+  last_error = NULL
 WHERE id = ? AND status = 'inflight';
 
 -- settle_dead: inflight to dead, with the reason.
 UPDATE outbox SET status = 'dead', last_error = ?, attempts = attempts + 1 WHERE id = ? AND status = 'inflight';
 
 -- settle_retry: inflight back to pending, to be tried again later.
-UPDATE outbox SET status = 'pending', last_error = ?, next_attempt_at = ?, attempts = attempts + 1
+UPDATE outbox SET status = 'pending', last_error = ?, due_lived_ms = ?, attempts = attempts + 1
 WHERE id = ? AND status = 'inflight';
 
--- next_due: when the next pending row may go out.
-SELECT min(next_attempt_at) FROM outbox WHERE status = 'pending';
+-- next_due: when the next row that waits for a retry is ready.
+SELECT due_lived_ms FROM outbox INDEXED BY outbox_waiting
+WHERE status = 'pending' AND due_lived_ms > 0 ORDER BY due_lived_ms LIMIT 1;
+
+-- newest_stamp: the newest lived time in the file. The stamps of acceptance never decrease from row to row.
+SELECT max(stamp) FROM (
+  SELECT * FROM (SELECT lived_ms AS stamp FROM outbox ORDER BY rowid DESC LIMIT 1)
+  UNION ALL
+  SELECT max(done_lived_ms) FROM outbox WHERE status = 'done' AND payload <> x'');
+
+-- stamp_unstamped: rows of a schema without lived time are as old as the upgrade.
+UPDATE outbox SET lived_ms = ? WHERE status IN ('pending', 'inflight') AND lived_ms IS NULL;
+
+-- stamp_undated: sends that were done under a schema without lived time were done at the upgrade.
+UPDATE outbox SET done_lived_ms = ? WHERE status = 'done' AND payload <> x'' AND done_lived_ms IS NULL;
 
 -- recover_inflight: what was in flight when the process died is unknown, so it is tried again.
-UPDATE outbox SET status = 'pending', attempts = attempts + 1, next_attempt_at = ?, last_error = 'interrupted'
+UPDATE outbox SET status = 'pending', attempts = attempts + 1, due_lived_ms = 0, last_error = 'interrupted'
 WHERE status = 'inflight';
 
--- clamp_attempts: a clock that jumped must not strand a row beyond the longest backoff.
-UPDATE outbox SET next_attempt_at = ? WHERE status = 'pending' AND next_attempt_at > ?;
+-- clamp_waits: no row waits longer than the longest backoff after a start, whatever its stamp says.
+UPDATE outbox SET due_lived_ms = ?1 WHERE status = 'pending' AND due_lived_ms > ?1;
 
--- too_old: pending rows accepted before a moment.
-SELECT id, attempts FROM outbox WHERE status = 'pending' AND enqueued_at < ? LIMIT ?;
+-- too_old: pending rows accepted before a lived time. They are the oldest ones, so no other row is looked at.
+SELECT id, client_message_id, length(payload), attempts, first_sent_broker_ms FROM (
+  SELECT id, client_message_id, payload, attempts, lived_ms, first_sent_broker_ms
+  FROM outbox INDEXED BY outbox_pending WHERE status = 'pending' ORDER BY rowid LIMIT ?2)
+WHERE lived_ms < ?1;
 
--- expire: pending to dead, too old.
-UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pending';
+-- sent_too_long_ago: pending rows that first left before a moment of the broker's time.
+SELECT id, client_message_id, length(payload), attempts, first_sent_broker_ms FROM outbox INDEXED BY outbox_sent
+WHERE status = 'pending' AND first_sent_broker_ms IS NOT NULL AND first_sent_broker_ms < ?1
+ORDER BY first_sent_broker_ms LIMIT ?2;
 
 -- get: one row by its id or its client_message_id.
 SELECT * FROM outbox WHERE id = ?1 OR client_message_id = ?1 LIMIT 1;
 
--- counts: how many rows still matter, by status.
-SELECT 'pending', count(*) FROM outbox WHERE status = 'pending'
-UNION ALL SELECT 'inflight', count(*) FROM outbox WHERE status = 'inflight'
-UNION ALL SELECT 'dead', count(*) FROM outbox WHERE status = 'dead';
+-- totals: how many rows still matter by status, and the bytes that have not left yet. Read once, at start.
+SELECT (SELECT count(*) FROM outbox WHERE status = 'pending'),
+       (SELECT count(*) FROM outbox WHERE status = 'inflight'),
+       (SELECT count(*) FROM outbox WHERE status = 'dead'),
+       (SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight'));
 
 -- abort: dead or pending to aborted, perhaps with a successor.
 UPDATE outbox SET status = 'aborted', aborted_at = ?, aborted_by = ?, superseded_by = ?
 WHERE id = ? AND status IN ('dead', 'pending');
 
 -- found_at_broker: a dead row that the broker turned out to have becomes done.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, last_error = NULL
+UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
+  last_error = NULL
 WHERE id = ? AND status IN ('dead', 'inflight');
 
--- drop_payloads: done rows keep their payload for three days only.
+-- drop_payloads: done rows keep their payload for three days of lived time.
 UPDATE outbox SET payload = x'' WHERE rowid IN (
-  SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND delivered_at < ? ORDER BY delivered_at LIMIT ?);
+  SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND done_lived_ms < ?
+  ORDER BY done_lived_ms LIMIT ?);
 
 -- done_payloads: sends that are done and can be offered again, oldest first.
 SELECT rowid, id, payload, broker_message_id FROM outbox
@@ -77,13 +109,5 @@ SELECT * FROM (SELECT rowid, length(payload) FROM outbox WHERE status = 'aborted
 -- prune: the id and the fingerprint stay.
 UPDATE outbox SET payload = x'' WHERE rowid = ?;
 
--- queued_bytes: payloads that have not left yet.
-SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight');
-
--- oldest_pending: the first of each priority, found by the drain's index.
-SELECT min(enqueued_at) FROM (
-  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 0 ORDER BY rowid LIMIT 1)
-  UNION ALL
-  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 1 ORDER BY rowid LIMIT 1)
-  UNION ALL
-  SELECT enqueued_at FROM (SELECT enqueued_at FROM outbox WHERE status = 'pending' AND priority = 2 ORDER BY rowid LIMIT 1));
+-- oldest_pending: the lived time at which the send that has waited longest was accepted.
+SELECT lived_ms FROM outbox INDEXED BY outbox_pending WHERE status = 'pending' ORDER BY rowid LIMIT 1;

@@ -259,7 +259,7 @@ class EventReader:
     async def next(self) -> tuple[str | None, str, Any]:
         """The next event (id, name, data), or comment (None, "", text). Ends with `EOFError`."""
         fields: dict[str, str] = {}
-        for line in (await self._block()).splitlines():
+        for line in (await self.block()).splitlines():
             name, _, value = line.partition(": ")
             fields[name or ""] = value
         if "event" not in fields:
@@ -298,7 +298,8 @@ class EventReader:
     def close(self) -> None:
         self.writer.close()
 
-    async def _block(self) -> str:
+    async def block(self) -> str:
+        """The next block of lines."""
         # A chunk of HTTP holds whole events and comments, one or more.
         if self._blocks:
             return self._blocks.pop(0)

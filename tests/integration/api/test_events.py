@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -132,12 +133,41 @@ async def test_a_malformed_place_is_refused(
         assert (answer.status, answer.json["field"]) == (400, field)
 
 
-async def test_a_place_ahead_of_everything_waits_for_what_comes(tmp_path: Path) -> None:
-    """An id that is not there yet replays nothing."""
+async def test_a_position_past_the_end_shows_everything_and_says_so(tmp_path: Path) -> None:
+    """The inbox was begun anew or restored: a stream that waited for its old position would be silent."""
     async with served(tmp_path) as daemon:
-        stream = await EventReader.open(daemon, "?since=9223372036854775807")
-        assert await stream.until_live() == []
+        await daemon.receive("1", "2")
+        stream = await EventReader.open(daemon, last_event_id="300")
+        blocks = [await stream.next() for _ in range(2)]
+        event_id, name, data = blocks[1]
+        assert (event_id, name, data["asked"], data["position"]) == (None, "reset", 300, 2)
+        assert await stream.until_live() == ["1", "2"]
+        await daemon.receive("3")
+        assert await stream.bodies(1) == ["3"]
         stream.close()
+
+
+async def test_the_position_of_a_pruned_message_is_not_past_the_end(tmp_path: Path) -> None:
+    """Every seq that was given counts, also when the newest messages are gone."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("1", "2", "3")
+        await daemon.core.inbox._db.transaction(lambda raw: raw.execute("DELETE FROM inbox"))
+        stream = await EventReader.open(daemon, "?since=3")
+        assert await stream.until_live() == []
+        await daemon.receive("4")
+        assert await stream.next() == ("4", "message", ANY)
+        stream.close()
+
+
+async def test_a_stream_names_its_position_before_anything_else(tmp_path: Path) -> None:
+    """A client that is cut off before its first event resumes from there, whatever it asked for."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("1", "2", "3")
+        for query, position in (("", "3"), ("?since=1", "1"), ("?since=9", "0")):
+            stream = await EventReader.open(daemon, query)
+            first = (await stream.block()).splitlines()
+            assert (first[0].partition(":")[0], first[1]) == ("retry", f"id: {position}")
+            stream.close()
 
 
 async def test_a_quiet_stream_is_kept_open_by_comments(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon.outbox.states import Status
-from claudemesh.daemon.outbox.store import Settlement
+from claudemesh.daemon.outbox.types import Now, Settlement
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.clock import iso_ms
 from tests.integration.api.served import BrokerAnswers, Served, served
@@ -20,8 +20,9 @@ ULID = "01J0000000000000000000000Z"
 
 async def _settle(daemon: Served, status: Status, **fields: Any) -> None:
     """Take everything that is due in flight, and end it."""
-    claimed = (await daemon.core.outbox.turn([], [], daemon.core.clock.wall_ms(), 100)).claimed
-    await daemon.core.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], 1, 0)
+    now = Now(daemon.core.clock.wall_ms(), daemon.core.lived.now_ms())
+    claimed = (await daemon.core.outbox.turn([], [], now, 100)).claimed
+    await daemon.core.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], now, 0)
 
 
 async def _bodies(daemon: Served, path: str) -> list[str]:
@@ -69,6 +70,16 @@ async def test_the_newest_messages_come_first_if_asked_for(tmp_path: Path) -> No
         assert await _bodies(daemon, following) == ["one"]
         refused = await daemon.ask("GET", "/v1/inbox?order=up")
         assert (refused.status, refused.error) == (400, "invalid_parameter")
+
+
+async def test_a_cursor_past_the_end_of_the_inbox_begins_with_the_oldest_message(tmp_path: Path) -> None:
+    """It comes from an inbox that was begun anew or restored; the answer says so."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("one", "two")
+        past = (await daemon.ask("GET", "/v1/inbox?after=300&limit=1")).json
+        assert ([item["body"] for item in past["items"]], past["next"], past["reset"]) == (["one"], "1", True)
+        assert (await daemon.ask("GET", "/v1/inbox?after=2")).json == {"items": [], "next": None}
+        assert "reset" not in (await daemon.ask("GET", "/v1/inbox?after=300&order=desc")).json
 
 
 async def test_a_message_is_found_by_its_seq_or_any_of_its_ids(tmp_path: Path) -> None:

@@ -197,12 +197,22 @@ async def test_a_body_beyond_the_negotiated_size_is_refused() -> None:
     assert (result["status"], result["error"]) == (413, "payload_too_large")
 
 
-async def test_a_frame_beyond_every_size_ends_the_connection() -> None:
-    """Over 4/3 of inline_bytes plus 16 KiB: 1009."""
+async def test_a_body_that_another_broker_took_is_answered_not_cut_off() -> None:
+    """A frame up to 2 MiB is read, however small inline_bytes is, and its neighbours are accepted."""
     async with running_broker(inline_bytes=2048) as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
-            await link.send(ada.envelope("all", "x" * 30_000))
+            result = await link.request(ada.envelope("all", "x" * 1_500_000))
+            assert (result["status"], result["error"]) == (413, "payload_too_large")
+            assert (await link.request(ada.envelope("all", "x")))["status"] == 201
+
+
+async def test_a_frame_beyond_every_size_ends_the_connection() -> None:
+    """Over 2 MiB: 1009."""
+    async with running_broker(inline_bytes=2048) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.send(ada.envelope("all", "x" * 1_600_000))
             assert (await link.closed())[0] == 1009
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from claudemesh.runtime.clock import iso_ms
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
 from tests.support.wspeer import Frame, Peer, http_request, invite_fields, make_identity, make_invite
@@ -62,7 +63,7 @@ async def test_fifty_race_for_one_use() -> None:
 
 
 async def test_an_expired_invite_is_refused() -> None:
-    """The broker's clock decides."""
+    """The broker's clock decides, and the refusal tells what it shows."""
     clock = ManualClock()
     async with running_broker(clock=clock) as broker:
         ada = await create_mesh(broker)
@@ -71,6 +72,8 @@ async def test_an_expired_invite_is_refused() -> None:
         registered = await http_request(broker.url, "POST", "/v1/invites", {"invite": late})
     assert (status, body["error"]) == (410, "invite_expired")
     assert (registered[0], registered[1]["error"]) == (410, "invite_expired")
+    for answer in (body, registered[1]):
+        assert iso_ms(clock.wall_ms()) in answer["message"]
 
 
 async def test_a_revoked_invite_is_refused() -> None:
@@ -105,6 +108,46 @@ def relink(link: str, **changes: Any) -> str:
     """Return an invite link with fields replaced behind its signature's back."""
     raw = orjson.dumps(invite_fields(link) | changes)
     return "claudemesh://join/" + urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+async def test_the_sealing_key_of_another_member_cannot_be_joined_with() -> None:
+    """Neither without its private key, nor with a proof of its holder, nor by its holder twice."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        alice = await join_mesh(ada, "alice")
+        link, mallory = make_invite(ada, uses=10), make_identity()
+        stolen = {
+            "x25519_pubkey": alice.identity.x25519_pubkey,
+            "x25519_signature": b64encode(
+                mallory.sign(
+                    b"\0".join(
+                        (
+                            b"claudemesh-x25519-v1",
+                            mallory.ed25519_pubkey.encode(),
+                            alice.identity.x25519_pubkey.encode(),
+                        )
+                    )
+                )
+            ).decode(),
+        }
+        thief = replace(mallory, x25519_pubkey=alice.identity.x25519_pubkey)
+        body = ada.join_body(link, "mallory", thief) | stolen
+        of_alice = ada.join_body(link, "alice", alice.identity)["x25519_proof"]
+        for proof in (body["x25519_proof"], of_alice, None, "", 1):
+            status, answer = await http_request(
+                broker.url, "POST", "/v1/join", body | {"x25519_proof": proof}
+            )
+            assert (status, answer["error"]) == (403, "bad_signature")
+            assert "x25519_proof" in answer["message"]
+        twice = replace(
+            mallory,
+            x25519_privkey=alice.identity.x25519_privkey,
+            x25519_pubkey=alice.identity.x25519_pubkey,
+        )
+        status, answer = await http_request(
+            broker.url, "POST", "/v1/join", ada.join_body(link, "mallory", twice) | stolen
+        )
+        assert (status, answer["error"]) == (409, "key_taken")
 
 
 async def test_only_owners_and_admins_invite_and_not_above_themselves() -> None:

@@ -8,7 +8,8 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncGenerator
+import subprocess
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_a_keeper_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.Monkey
     ours, theirs = socket.socketpair()
     control, other = socket.socketpair()
     with ours, theirs, control, other:
-        keeper._fork_worker(theirs.fileno(), control, home)
+        keeper._fork_worker(theirs.fileno(), control, home, keeper.Confinement(False, False))
         assert control.fileno() >= 0
     assert calls == ([] if home < 0 else ["unshare", "setns"])
 
@@ -183,3 +184,59 @@ sys.exit(0 if link.getresponse().status == 202 else 1)
     assert '"usr": "Read-only file system"' in told
     assert "root" not in told.partition('"root": ')[2]
     assert Path("/root").exists()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_starts_every_time(alice: Host, bob: Host) -> None:
+    """Its pids are those of the /proc that it sees, so that it maps its own user and nobody else's."""
+    bob.script("on-dm", "exit 0")
+    bob.manifest(on_dm={"sandbox": "bubblewrap"})
+    bob.reload()
+    for number in range(20):
+        send(alice, f"run {number}")
+    bob.ran("on-dm", 20)
+    assert [line["exit"] for line in bob.runs("on-dm")] == [0] * 20
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_capability_token_stands_in_no_command_line(alice: Host, bob: Host) -> None:
+    """Every user of the machine can read command lines."""
+    bob.script("on-dm", "sleep 982")
+    bob.manifest(
+        on_dm={"sandbox": "bubblewrap", "capability_token_scope": ["dm:send:sender"], "timeout_s": 600}
+    )
+    bob.reload()
+    send(alice, "wait")
+    until(lambda: processes("sleep 982"), "the hook runs")
+    lines = processes("")
+    assert any("bwrap" in line for line in lines)
+    assert [line for line in lines if "CAPABILITY_TOKEN" in line] == []
+
+
+async def test_a_hook_sees_the_processes_of_its_own_namespace_alone() -> None:
+    """Where the kernel allows a /proc of its own, as it does here for root and for ordinary users."""
+    async with keepers("auto") as made:
+        assert (await made.isolation()).pid_namespace
+        outcome = await made.run(shell("ls -d /proc/[0-9]* | wc -l"))
+        assert int(outcome.stdout) <= 5
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Generator[Path]:
+    """A file that leads to the host's network namespace, as `ip netns` keeps one."""
+    path = tmp_path / "host-net"
+    path.touch()
+    subprocess.run(["mount", "--bind", "/proc/self/ns/net", str(path)], check=True)
+    subprocess.run(["nsenter", f"--net={path}", "true"], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could enter the namespace again")
+async def test_root_in_a_hook_cannot_enter_the_network_of_the_host_again(door: Path) -> None:
+    """`deny` holds for a daemon that runs as root, also where a file leads to the host's namespace."""
+    async with keepers("auto") as made:
+        assert (await made.isolation()).network_namespace
+        for attempt in (f"nsenter --net={door} true", "unshare --mount true"):
+            outcome = await made.run(shell(attempt))
+            assert b"Operation not permitted" in outcome.stderr, attempt

@@ -12,8 +12,8 @@ import asyncpg
 from claudemesh.broker.store.base import Member, NewSend
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.postgres.accepting import arguments
-from claudemesh.broker.store.postgres.pools import prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES
+from claudemesh.broker.store.postgres.sessions import prepare_session
 from tests.support.postgres import empty_database
 from tests.support.stores import NOW, World, member, new_mesh
 
@@ -73,7 +73,7 @@ class Shared:
 async def watching(url: str) -> AsyncGenerator[Any]:
     """A connection of the test's own, set up as the store's are."""
     connection = await asyncpg.connect(url)
-    await prepare_session(connection)
+    await prepare_session(connection, {})
     try:
         yield connection
     finally:

@@ -185,7 +185,7 @@ async def test_two_brokers_that_are_asked_at_once_admit_one(tmp_path: Path) -> N
             assert sorted(await asyncio.gather(*coming)) == [False, True]
 
             async def nobody_is_here() -> bool:
-                return not await one.context.store.presence_online(bob.mesh_id, one.context.clock.wall_ms())
+                return not await one.context.store.presence_online(bob.mesh_id, one.context.lived.now_ms())
 
             await eventually(nobody_is_here)
 
@@ -258,7 +258,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(t
             await sql(url, "DELETE FROM mesh.presence", "SELECT 1")
 
             async def is_online() -> bool:
-                now_ms = one.context.clock.wall_ms()
+                now_ms = one.context.lived.now_ms()
                 return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(is_online)
@@ -276,7 +276,7 @@ async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> 
                 pass
 
             async def nobody_is_here() -> bool:
-                now_ms = one.context.clock.wall_ms()
+                now_ms = one.context.lived.now_ms()
                 return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(nobody_is_here)

@@ -169,7 +169,7 @@ async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that is gone without a word, as behind a broken network: bounded, unknown, and then healed."""
-    monkeypatch.setattr(pools, "_COMMAND_S", 0.2)
+    monkeypatch.setattr(pools, "_DEADLINE_S", 0.2)
     monkeypatch.setattr(pools, "_ACQUIRE_S", 0.5)
     async with empty_database() as url, link_to(tmp_path) as link:
         store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)))

@@ -16,6 +16,7 @@ GROWING = {
     "audit_event",
     "client_message_dedupe",
     "delivery_queue",
+    "history_horizon",
     "member",
     "member_key",
     "mention_index",
@@ -65,6 +66,7 @@ FROM mesh.member ON CONFLICT DO NOTHING;
 INSERT INTO mesh.topic_subscription SELECT mesh_id, 'other', id, now() FROM mesh.member;
 INSERT INTO mesh.presence SELECT id::text, id, mesh_id, 'other', now(), now() + interval '1 day'
 FROM mesh.member;
+INSERT INTO mesh.history_horizon SELECT n, 1000000 + n FROM generate_series(1, 20000) AS n;
 INSERT INTO mesh.audit_event (mesh_id, kind, data, created_at)
 SELECT md5(id::text)::uuid, 'x', '{}', now() FROM mesh.member;
 """
@@ -146,9 +148,9 @@ async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
         await store.open()
         later = NOW + 400 * 86_400_000
         for _ in range(7):
-            await store.sweep_messages(later, 0)
+            await store.sweep_messages(later, NOW, 0)
             await store.sweep_dedupe(later)
-            await store.reap_ephemeral(later, later)
+            await store.reap_ephemeral(await store.absent_ephemerals(later), later)
         position = None
         for _ in range(40):
             position = (await store.check(position)).position

@@ -8,7 +8,13 @@ import asyncpg
 import pytest
 
 from claudemesh.broker.store.postgres.errors import TRANSIENT, translate_errors, translated
-from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull, StorageUnavailable
+from claudemesh.runtime.errors import (
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    StorageUnreachable,
+)
 
 
 def of_state(state: str) -> asyncpg.PostgresError:
@@ -25,21 +31,22 @@ def of_state(state: str) -> asyncpg.PostgresError:
         ("40003", StorageUnavailable),  # completion unknown
         ("55P03", StorageUnavailable),  # lock timeout
         ("57014", StorageUnavailable),  # statement timeout, or somebody cancelled it
-        ("57P01", StorageUnavailable),  # the server stops
-        ("57P03", StorageUnavailable),  # the server starts
-        ("53300", StorageUnavailable),  # too many connections
+        ("57P01", StorageUnreachable),  # the server stops
+        ("57P03", StorageUnreachable),  # the server starts
+        ("53300", StorageUnreachable),  # too many connections
         ("53100", StorageFull),
         ("58030", StorageUnavailable),  # the server's disk failed it
-        ("08006", StorageUnavailable),
-        ("28P01", StorageUnavailable),  # the password was changed
+        ("08006", StorageUnreachable),
+        ("28P01", StorageUnreachable),  # the password was changed
         ("42501", StorageUnavailable),  # rights were taken away
+        ("42P01", StorageUnavailable),  # a table is missing: a restore is under way, or a script
         ("25006", StorageUnavailable),  # it has become a standby
         ("XX001", StorageCorrupt),
         ("XX002", StorageCorrupt),
         ("23505", None),
         ("22P02", None),
         ("P0001", None),
-        ("42P01", None),
+        ("XX000", None),
     ],
 )
 def test_a_state_means_one_thing(state: str, meaning: type[StorageError] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,12 +11,18 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.outbox.drain import MAX_WAITING, WINDOW, Drain
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
+from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, MAX_WAITING, Drain
+from claudemesh.daemon.outbox.pace import WINDOW
 from claudemesh.daemon.outbox.states import Answer
-from claudemesh.daemon.outbox.store import NewRow, OutboxStore, Settlement, Submission
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import NewRow, Settlement, Submission
 from claudemesh.protocol.frames import SendResult
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import TaskOwner
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
@@ -29,6 +36,8 @@ class Carrier:
     def __init__(self) -> None:
         self.up = True
         self.sent: list[str] = []
+        self.resets: list[str] = []
+        self.stuck: asyncio.Event | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -40,6 +49,11 @@ class Carrier:
             raise ConnectionError("down")
         self.sent.append(request_id)
         self._changed.set()
+        if self.stuck is not None:
+            await self.stuck.wait()
+
+    def reset(self, reason: str) -> None:
+        self.resets.append(reason)
 
     async def wait_sent(self, count: int) -> None:
         """Return once so many envelopes have left."""
@@ -59,7 +73,12 @@ class Bench:
         self._event = asyncio.Event()
         steady: Callable[[float, float], float] = lambda low, high: 1.0  # noqa: E731
         backoff = Backoff(0.5, 30, uniform=steady)
-        self.drain = Drain(store, self.carrier, self.clock, backoff, self._on_settled)
+        self.lived = LivedClock(self.clock)
+        self.conditions = Conditions(self.clock)
+        self.clocks = OutboxClocks(self.clock, self.lived, BrokerTime(self.clock))
+        self.drain = Drain(
+            store, self.carrier, self.clocks, backoff, self.conditions, DaemonMetrics(), self._on_settled
+        )
 
     def _on_settled(self, settlement: Settlement) -> None:
         self.settled.append(settlement)
@@ -96,6 +115,7 @@ async def running(tmp_path: Path) -> AsyncGenerator[Bench]:
     bench = Bench(store)
     tasks = TaskOwner()
     tasks.start(bench.drain.run(), "drain")
+    tasks.start(bench.drain.carry(), "carry")
     try:
         yield bench
     finally:
@@ -162,7 +182,7 @@ async def test_anything_else_waits_and_is_tried_again(tmp_path: Path, status: in
         await bench.carrier.wait_sent(1)
         bench.answer(row_id, status, error=error, message="Later.")
         row = await bench.wait_status(row_id, "pending")
-        assert (row["attempts"], row["next_attempt_at"]) == (1, bench.clock.wall_ms() + 500)
+        assert (row["attempts"], row["due_lived_ms"]) == (1, bench.lived.now_ms() + 500)
         bench.clock.advance(seconds=1)
         bench.drain.wake()
         await bench.carrier.wait_sent(2)
@@ -173,9 +193,9 @@ async def test_it_waits_as_long_as_the_broker_asked(tmp_path: Path) -> None:
     async with running(tmp_path) as bench:
         [row_id] = await bench.put(1)
         await bench.carrier.wait_sent(1)
-        bench.answer(row_id, 429, error="rate_limited", message="Later.", retry_after_ms=42_000)
+        bench.answer(row_id, 503, error="broker_busy", message="Later.", retry_after_ms=42_000)
         row = await bench.wait_status(row_id, "pending")
-        assert row["next_attempt_at"] == bench.clock.wall_ms() + 42_000
+        assert row["due_lived_ms"] == bench.lived.now_ms() + 42_000
 
 
 async def test_a_lost_link_makes_every_row_in_flight_pending_again(tmp_path: Path) -> None:
@@ -265,3 +285,132 @@ async def test_more_than_the_bound_is_refused_at_once(tmp_path: Path) -> None:
         bench.drain.submit(Submission(row.id, bytes(32), row))
     assert len(waiting) == MAX_WAITING
     await store.close()
+
+
+async def test_a_row_whose_answer_was_lost_is_sent_again_on_the_same_link(tmp_path: Path) -> None:
+    """The broker's dedupe makes it free; a link that answers others is kept."""
+    async with running(tmp_path) as bench:
+        first, second = await bench.put(2)
+        await bench.carrier.wait_sent(2)
+        bench.answer(second, 201, broker_message_id=new_ulid(), history_id=1)
+        await bench.wait_settled(1)
+        bench.clock.advance(seconds=ANSWER_DEADLINE_S)
+        bench.drain.wake()
+        row = await bench.wait_status(first, "pending")
+        assert row["last_error"].startswith("no_answer")
+        bench.clock.advance(seconds=1)
+        bench.drain.wake()
+        await bench.carrier.wait_sent(3)
+        assert bench.carrier.sent[2] == first
+        bench.answer(first, 200, broker_message_id=new_ulid(), history_id=2, duplicate=True)
+        await bench.wait_settled(2)
+        assert bench.carrier.resets == []
+
+
+async def test_a_link_on_which_nothing_is_answered_is_made_anew(tmp_path: Path) -> None:
+    """After the second deadline without any answer in between."""
+    async with running(tmp_path) as bench:
+        [row_id] = await bench.put(1)
+        for sent in (1, 2):
+            await bench.carrier.wait_sent(sent)
+            assert bench.carrier.resets == []
+            bench.clock.advance(seconds=ANSWER_DEADLINE_S)
+            bench.drain.wake()
+            await bench.wait_status(row_id, "pending")
+            bench.clock.advance(seconds=2)
+            bench.drain.wake()
+        assert len(bench.carrier.resets) == 1
+
+
+@pytest.mark.parametrize("hours", [-24 * 365, 24 * 365])
+async def test_a_retry_is_not_held_up_by_a_wall_clock_that_is_set(tmp_path: Path, hours: int) -> None:
+    """It waits for its backoff, in lived time."""
+    async with running(tmp_path) as bench:
+        [row_id] = await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        bench.answer(row_id, 503, error="storage_unavailable", message="Later.")
+        await bench.wait_status(row_id, "pending")
+        bench.clock.jump(hours=hours)
+        bench.clock.advance(seconds=0.4)
+        bench.drain.wake()
+        [other] = await bench.put(1)
+        await bench.carrier.wait_sent(2)
+        assert bench.carrier.sent == [row_id, other]
+        bench.clock.advance(seconds=0.1)
+        bench.drain.wake()
+        await bench.carrier.wait_sent(3)
+        assert bench.carrier.sent[2] == row_id
+
+
+async def test_a_rate_limit_holds_back_as_long_as_told_and_says_so(tmp_path: Path) -> None:
+    """Nothing else is offered meanwhile, the refused row keeps its place, and the condition ends."""
+    async with running(tmp_path) as bench:
+        [limited] = await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        bench.answer(limited, 429, error="rate_limited", message="Wait.", retry_after_ms=42_000)
+        row = await bench.wait_status(limited, "pending")
+        assert (row["due_lived_ms"], bench.drain.held_s) == (0, 42.0)
+        [shown] = bench.conditions.items()
+        assert shown["code"] == "rate_limited"
+        assert "42.0 s" in shown["message"]
+        [later] = await bench.put(1)
+        bench.clock.advance(seconds=41)
+        [third] = await bench.put(1)
+        assert bench.carrier.sent == [limited]
+        bench.clock.advance(seconds=1)
+        bench.drain.wake()
+        await bench.carrier.wait_sent(4)
+        assert bench.carrier.sent[1:] == [limited, later, third]
+        bench.clock.advance(seconds=6)
+        [last] = await bench.put(1)
+        await bench.carrier.wait_sent(5)
+        assert bench.conditions.items() == []
+        assert bench.carrier.sent[4] == last
+
+
+async def test_a_row_over_the_negotiated_size_dies_unsent_and_its_neighbours_leave(tmp_path: Path) -> None:
+    """The reason names both sizes."""
+    async with running(tmp_path) as bench:
+        bench.carrier.up = False
+        [small] = await bench.put(1)
+        body = base64.b64encode(bytes(3000))
+        large = NewRow(new_ulid(), b'{"body":"%b"}' % body, 0, 0)
+        assert (await bench.drain.submit(Submission(large.id, bytes(32), large))).status == 202
+        bench.drain.inline_bytes, bench.carrier.up = 2048, True
+        bench.drain.wake()
+        await bench.carrier.wait_sent(1)
+        await bench.wait_settled(1)
+        assert bench.carrier.sent == [small]
+        row = await bench.store.raw(large.id)
+        assert row is not None
+        assert (row["status"], row["attempts"]) == ("dead", 0)
+        assert row["last_error"].startswith("payload_too_large: The sealed message has 3000 bytes")
+        assert "2048" in row["last_error"]
+
+
+async def test_a_slow_link_holds_up_no_acceptance(tmp_path: Path) -> None:
+    """Sends are written and answered while an envelope waits for the socket."""
+    async with running(tmp_path) as bench:
+        bench.carrier.stuck = asyncio.Event()
+        await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        await asyncio.wait_for(bench.put(3), 10)
+        bench.carrier.stuck.set()
+        await bench.carrier.wait_sent(4)
+
+
+async def test_ages_are_judged_by_lived_time_and_the_broker_s(tmp_path: Path) -> None:
+    """A row that was sent dies when the broker may have forgotten it, even if this machine was off."""
+    async with running(tmp_path) as bench:
+        bench.clocks.broker.heard(1_000_000)
+        [row_id] = await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        bench.carrier.up = False
+        bench.drain.on_link_down()
+        await bench.wait_status(row_id, "pending")
+        row = await bench.store.raw(row_id)
+        assert row is not None
+        assert (row["first_sent_broker_ms"], row["lived_ms"]) == (1_000_000, bench.lived.now_ms())
+        assert await bench.store.expire(bench.lived.now_ms(), 1_000_000, 10) == []
+        [expired] = await bench.store.expire(0, 1_000_001, 10)
+        assert expired.id == row_id

@@ -13,11 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claudemesh.daemon.outbox.states import TRANSITIONS, Answer, Status
-from claudemesh.daemon.outbox.store import Claimed, NewRow, OutboxStore, Settlement, Submission
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import Claimed, Expired, NewRow, Now, Settlement, Submission, Totals
 from claudemesh.runtime.errors import StorageFull
+from claudemesh.runtime.queries import load_queries
 
 NOW = 1_780_000_000_000
+LIVED = 5_000_000
+BROKER = 1_790_000_000_000
+AT = Now(NOW, LIVED, BROKER)
 PAYLOAD = b'{"destination_kind":"topic","destination_ref":"all","priority":"next","reply_to_id":null}'
+_Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 NOBODY = Answer(404, {"error": "destination_not_found"})
 
 
@@ -38,12 +44,12 @@ def submission(message_id: str, fingerprint: int = 1, priority: int = 1, now_ms:
 
 async def submit(store: OutboxStore, *submissions: Submission) -> list[Answer]:
     """Insert without claiming."""
-    return list((await store.turn(submissions, [], NOW, 0)).answers)
+    return list((await store.turn(submissions, [], AT, 0)).answers)
 
 
 async def step(store: OutboxStore, settlements: list[Settlement], limit: int) -> list[Claimed]:
     """Write results and claim."""
-    return list((await store.turn([], settlements, NOW, limit)).claimed)
+    return list((await store.turn([], settlements, AT, limit)).claimed)
 
 
 async def statuses(store: OutboxStore) -> dict[str, str]:
@@ -98,11 +104,11 @@ async def test_recovery_makes_inflight_pending_and_clamps_waits() -> None:
     async with opened() as store:
         await submit(store, submission("a"), submission("b"))
         [row] = await step(store, [], 1)
-        far = Settlement(row, Status.PENDING, "rate_limited", NOW + 10**10)
+        far = Settlement(row, Status.PENDING, "rate_limited", LIVED + 10**10)
         await step(store, [far], 1)
-        assert await store.recover(NOW, 37_500) == 1
+        assert await store.recover(LIVED, 37_500) == 1
         items = {item["client_message_id"]: item for item in (await store.page(None, 10, None))[0]}
-        assert items["a"]["next_attempt_at"] == NOW + 37_500
+        assert items["a"]["due_lived_ms"] == LIVED + 37_500
         assert (items["b"]["status"], items["b"]["attempts"]) == ("pending", 1)
 
 
@@ -111,10 +117,10 @@ async def test_old_rows_die_and_say_whether_they_may_have_been_accepted() -> Non
     async with opened() as store:
         await submit(store, submission("never"), submission("once"))
         rows = await step(store, [], 2)
-        await step(store, [Settlement(row, Status.PENDING, "x", NOW) for row in rows[1:]], 0)
+        await step(store, [Settlement(row, Status.PENDING, "x") for row in rows[1:]], 0)
         await step(store, [Settlement(rows[0], Status.DEAD, "x")], 0)
-        assert await store.expire(NOW, 10) == []
-        assert await store.expire(NOW + 1, 10) == ["row-once"]
+        assert await store.expire(LIVED, BROKER, 10) == []
+        assert await store.expire(LIVED + 1, 0, 10) == [Expired("row-once", "once")]
         row = await store.get("once")
         assert row is not None
         assert "may have accepted" in row["last_error"]
@@ -127,7 +133,8 @@ async def test_payloads_of_done_rows_are_dropped_but_the_id_is_kept() -> None:
         [row] = await step(store, [], 1)
         ulid = "01HQXW5Z3Y8C6T0V9R4N2M7K1P"
         await step(store, [Settlement(row, Status.DONE, broker_message_id=ulid, history_id=3)], 0)
-        assert await store.drop_payloads(NOW + 1, 10) == 1
+        assert await store.drop_payloads(LIVED, 10) == 0
+        assert await store.drop_payloads(LIVED + 1, 10) == 1
         [answer] = await submit(store, submission("a"))
         assert (answer.status, answer.body["broker_message_id"]) == (200, ulid)
 
@@ -136,13 +143,13 @@ async def test_replacing_a_row_is_one_transaction_and_refuses_one_that_left_mean
     """Requeue: aborted with a successor, or nothing at all."""
     async with opened() as store:
         await submit(store, submission("a"))
-        status, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
+        status, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now=AT)
         assert (status, answer and answer.status) == (Status.PENDING, 202)
         row = await store.get("a")
         assert row is not None
         assert (row["status"], row["chain"][0]["client_message_id"]) == ("aborted", "b")
         await step(store, [], 1)
-        status, answer = await store.replace("b", submission("c"), attempts=0, by="operator", now_ms=NOW)
+        status, answer = await store.replace("b", submission("c"), attempts=0, by="operator", now=AT)
         assert (status, answer) == (Status.INFLIGHT, None)
         assert "c" not in await statuses(store)
 
@@ -151,7 +158,7 @@ async def test_a_successor_whose_id_is_taken_changes_nothing() -> None:
     """The new id of a requeue must be new."""
     async with opened() as store:
         await submit(store, submission("a"), submission("b", fingerprint=2))
-        _, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now_ms=NOW)
+        _, answer = await store.replace("a", submission("b"), attempts=0, by="operator", now=AT)
         assert answer is not None
         assert answer.status == 409
         assert await statuses(store) == {"a": "pending", "b": "pending"}
@@ -178,6 +185,8 @@ def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, i
             for number, (step, which) in enumerate(steps):
                 await _apply(store, step, f"m{which}", number, inflight)
                 after = await statuses(store)
+                counted = await store._db.run(lambda raw: raw.execute(_Q["totals"]).fetchone())
+                assert store._totals == Totals(*counted), step
                 assert before.keys() <= after.keys()
                 for message_id, status in before.items():
                     moved = Status(after[message_id])
@@ -204,17 +213,17 @@ async def _apply(
     elif action in ("done", "dead", "retry"):
         status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[action]
         row = inflight.pop(message_id, Claimed("none", "none", b"", 0))
-        await step(store, [Settlement(row, status, "x", NOW)], 0)  # type: ignore[arg-type]
+        await step(store, [Settlement(row, status, "x", LIVED)], 0)  # type: ignore[arg-type]
     elif action == "recover":
         inflight.clear()
-        await store.recover(NOW, 1000)
+        await store.recover(LIVED, 1000)
     elif action == "expire":
-        await store.expire(NOW + 1, 1)
+        await store.expire(LIVED + 1, BROKER, 1)
     else:
         successor = submission(f"n{number}") if action == "replace" else None
         row_now = await store.raw(message_id)
         attempts = row_now["attempts"] if row_now else 0
-        await store.replace(message_id, successor, attempts=attempts, by="test", now_ms=NOW)
+        await store.replace(message_id, successor, attempts=attempts, by="test", now=AT)
 
 
 @pytest.mark.parametrize("status", ["pending", "dead", "done", None])
@@ -224,7 +233,7 @@ async def test_a_page_by_status_goes_on_where_the_page_before_ended(status: str 
         await submit(store, *[submission(f"m{number}") for number in range(5)])
         claimed = await step(store, [], 5)
         if status in ("dead", "done", "pending"):
-            await step(store, [Settlement(row, Status(status), "x", NOW) for row in claimed], 0)  # type: ignore[arg-type]
+            await step(store, [Settlement(row, Status(status), "x", LIVED) for row in claimed], 0)  # type: ignore[arg-type]
         wanted = None if status is None else Status(status)
         first, cursor = await store.page(wanted, 3, None)
         rest, end = await store.page(wanted, 3, cursor)

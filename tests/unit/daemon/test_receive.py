@@ -180,8 +180,7 @@ async def test_a_message_pruned_from_the_inbox_is_not_shown_again(tmp_path: Path
     async with host(tmp_path) as bob:
         old = delivery(ALICE, bob.directory)
         [item] = await bob.take(old)
-        far = 1 << 50
-        assert await bob.store.prune(far, far, 0, 10) == 1
+        assert await bob.store.prune(-1, 1, 10) == 1
         assert await bob.take(replace(old, delivery_id=2)) == []
         assert bob.acked == [1, 2]
         assert item["id"]

@@ -98,6 +98,12 @@ def test_permanent_code_under_a_transient_status_is_asked_again(status: int, err
 def test_broker_s_wait_is_honoured() -> None:
     """429 with retry_after_ms."""
     limited = result(429, error="rate_limited", retry_after_ms=1500)
+    assert classify(limited) == Retry("rate_limited", 1500, holds_all=True)
+
+
+def test_a_limit_of_one_destination_holds_back_nothing_else() -> None:
+    """The broker says so; any other limit counts the member or its mesh."""
+    limited = result(429, error="rate_limited", retry_after_ms=1500, scope="destination")
     assert classify(limited) == Retry("rate_limited", 1500)
 
 
@@ -110,7 +116,7 @@ def test_wait_that_makes_no_sense_is_none(wait: object) -> None:
 def test_wait_is_bounded() -> None:
     """A broker cannot stop a daemon for good."""
     limited = result(429, error="rate_limited", retry_after_ms=2**60)
-    assert classify(limited) == Retry("rate_limited", MAX_RETRY_AFTER_MS)
+    assert classify(limited) == Retry("rate_limited", MAX_RETRY_AFTER_MS, holds_all=True)
 
 
 def test_texts_are_bounded() -> None:

@@ -34,7 +34,7 @@ def test_a_line_for_a_terminal_can_be_read_and_drives_nothing() -> None:
         record(url="ws://b:1", reason="it is gone", name="\x1b[2J\u202eü", none=None)
     )
     assert (
-        line[8:] == ' warning link_down url=ws://b:1 reason="it is gone" name="\\u001b[2J\\x202eü" none=null'
+        line[8:] == ' warning link_down url=ws://b:1 reason="it is gone" name="\\u001b[2J\\u202eü" none=null'
     )
 
 

@@ -12,6 +12,7 @@ from claudemesh.runtime.errors import (
     StorageError,
     StorageFull,
     StorageUnavailable,
+    StorageUnreachable,
 )
 
 UNIQUE_VIOLATION = "23505"
@@ -21,10 +22,12 @@ TRANSIENT = frozenset({"40001", "40P01", "55P03"})
 
 _DISK_FULL = "53100"
 _CORRUPT = frozenset({"XX001", "XX002"})
-# Connection, rights, resources, a server that stops or only reads, the system's own errors, and a
-# statement that was cancelled: nothing about the message, everything about the moment.
-_UNAVAILABLE_CLASSES = frozenset({"08", "28", "53", "57", "58"})
-_UNAVAILABLE = frozenset({"25006", "25P03", "3D000", "40003", "42501"}) | TRANSIENT
+# No connection, no access, no such database, the server stops or starts, no more connections.
+_UNREACHABLE_CLASSES = frozenset({"08", "28"})
+_UNREACHABLE = frozenset({"3D000", "57P01", "57P02", "57P03", "57P05", "53300"})
+# A state of the server or of the schema: transactions, missing tables and rights, resources, objects in use,
+# a cancelled statement, the system's own errors. A message cannot cause any of them, and they may pass.
+_UNAVAILABLE_CLASSES = frozenset({"25", "40", "42", "53", "55", "57", "58"})
 
 
 @contextmanager
@@ -51,7 +54,7 @@ def translated(error: Exception) -> StorageError | None:
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return None
     if isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
-        return StorageUnavailable(f"the database did not answer: {type(error).__name__}: {text_of(error)}")
+        return StorageUnreachable(f"the database did not answer: {type(error).__name__}: {text_of(error)}")
     return None
 
 
@@ -61,7 +64,9 @@ def _by_state(error: asyncpg.PostgresError) -> StorageError | None:
         return StorageFull("the database's disk is full: free some space, it goes on by itself")
     if state in _CORRUPT:
         return StorageCorrupt(f"the database is damaged: {text_of(error)}")
-    if state in _UNAVAILABLE or state[:2] in _UNAVAILABLE_CLASSES:
+    if state in _UNREACHABLE or state[:2] in _UNREACHABLE_CLASSES:
+        return StorageUnreachable(f"the database takes no connection ({state}): {text_of(error)}")
+    if state[:2] in _UNAVAILABLE_CLASSES:
         return StorageUnavailable(f"the database did not do it ({state}): {text_of(error)}")
     return None
 

@@ -34,6 +34,11 @@ async def join(connection: Any, invite: InviteRow, member: Member, now_ms: int) 
         if again[0].name == member.name and again[0].status == "active":
             return Joined(again[0], created=False)
         raise Rejected("key_taken")
+    if (
+        await connection.fetchrow(_Q["sealing_key_taken"], mesh_id, key_bytes(member.x25519_pubkey))
+        is not None
+    ):
+        raise Rejected("key_taken")
     if kept.revoked_at is not None:
         raise Rejected("invite_revoked")
     if kept.expires_at <= now_ms:

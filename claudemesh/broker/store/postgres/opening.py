@@ -7,9 +7,9 @@ from typing import Any
 import asyncpg
 
 from claudemesh.broker.store.postgres.errors import text_of
-from claudemesh.broker.store.postgres.pools import CONNECT_S, SESSION, prepare_session
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.schema import migrate
+from claudemesh.broker.store.postgres.sessions import CONNECT_S, SESSION, check_sessions, connect
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
@@ -34,11 +34,9 @@ async def prepare_database(database_url: str, *, allow_unsafe: bool) -> None:
     Raises `ExitWith` with a stable code, or `SchemaTooNew`.
     """
     try:
-        connection = await asyncpg.connect(
-            database_url, timeout=CONNECT_S, server_settings=SESSION | _PATIENT
-        )
+        await check_sessions(database_url)
+        connection = await connect(database_url, {**SESSION, **_PATIENT})
         try:
-            await prepare_session(connection)
             await _check_server(connection, allow_unsafe)
             await migrate(connection, load_migrations("claudemesh.broker.store.sql.postgres.migrations"))
             await _check_tables(connection, allow_unsafe)

@@ -7,13 +7,16 @@ after a restart does not hold them up. More connections would only add latency.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
 
 from claudemesh.broker.store.postgres.errors import TRANSIENT, state_of, translate_errors
+from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, SESSION, prepare_session
 from claudemesh.runtime.errors import StorageUnavailable
 from claudemesh.runtime.logs import get_logger
 
@@ -22,51 +25,31 @@ log = get_logger("broker.postgres")
 R = TypeVar("R")
 
 ATTEMPTS = 5
-CONNECT_S = 10.0
 _ACQUIRE_S = 10.0
 _CLOSE_S = 5.0
-_STATEMENT_MS = 20_000
-# Longer than the server's own bound: it ends what does not even say that it was cancelled.
-_COMMAND_S = 30.0
+# How long the library may take to make a connection usable again after a statement failed on it.
+_RECOVER_S = 2.0
+_STATEMENT_MS = 10_000
+# The deadline of one use of a connection on our side, longer than the server's: past it the server or the way
+# to it is gone, because a server that is only slow would have cancelled the statement.
+_DEADLINE_S = 12.0
+# Retention works through cold pages in batches.
+_PATIENT_MS = 30_000
+_PATIENT_S = 35.0
 _LOCK_MS = 2_000
 _POOL_SIZE = 4
 
-_EPOCH_2000_US = 946_684_800_000_000
-
-# Part of the start of every session; `statement_timeout` and its like bound what a broker waits for.
-SESSION = {
-    "application_name": "claudemesh",
-    "default_transaction_isolation": "read committed",
-    "search_path": "mesh",
-    # Compiling costs more than any of these statements.
-    "jit": "off",
-    # A plan made while a table was small is kept, and must still do when it is not.
-    "enable_seqscan": "off",
-    # An index in its own order can stop at the limit; a bitmap reads a whole backlog first.
-    "enable_bitmapscan": "off",
-    # Planning anew for every batch would cost as much as running it.
-    "plan_cache_mode": "force_generic_plan",
-}
 _BOUNDS = {
     "statement_timeout": str(_STATEMENT_MS),
     "lock_timeout": str(_LOCK_MS),
     "idle_in_transaction_session_timeout": str(_STATEMENT_MS),
 }
-# Acknowledged means on the disk, whatever the server's default; a stronger setting stays.
-_DURABLE = """SELECT set_config('synchronous_commit', 'on', false)
-              WHERE current_setting('synchronous_commit') = 'off'"""
 
 
-async def prepare_session(connection: Any) -> None:
-    """Make commits durable, and let times be Unix milliseconds on our side."""
-    await connection.execute(_DURABLE)
-    await connection.set_type_codec(
-        "timestamptz",
-        schema="pg_catalog",
-        format="tuple",
-        encoder=lambda ms: (ms * 1000 - _EPOCH_2000_US,),
-        decoder=lambda value: (value[0] + _EPOCH_2000_US) // 1000,
-    )
+async def _set_up(connection: Any, settings: Mapping[str, str]) -> None:
+    """Prepare the session of a new connection, in bounded time."""
+    async with asyncio.timeout(CONNECT_S):
+        await prepare_session(connection, settings)
 
 
 async def _keep_session(_: Any) -> None:
@@ -74,18 +57,20 @@ async def _keep_session(_: Any) -> None:
 
 
 class _Pool:
-    """The library's pool, and the connections that wait here for their next use.
+    """The library's pool, and the connections that are free.
 
-    Giving one back starts a task: whoever had it would wait until the loop has done all else that is due.
+    asyncpg's `release()` starts a task and yields to the loop; free connections are kept here to avoid
+    that wait.
     """
 
-    def __init__(self, pool: Any, size: int) -> None:
+    def __init__(self, pool: Any, size: int, deadline_s: float) -> None:
         self._pool = pool
+        self._deadline_s = deadline_s
         self._free = asyncio.Semaphore(size)
         self._waiting: list[Any] = []
 
     async def open(self) -> None:
-        """Connect."""
+        """Make the pool; connections are opened when they are needed."""
         await self._pool
 
     async def close(self) -> None:
@@ -99,18 +84,22 @@ class _Pool:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Any]:
-        """Hold a connection that nobody else uses. `TimeoutError` when there is none for long."""
+    async def connection(self, deadline_s: float | None = None) -> AsyncGenerator[Any]:
+        """Hold a connection that nobody else uses, until the deadline.
+
+        `TimeoutError` when none becomes free, or when the deadline passes: the connection is then cut off,
+        and the outcome of what ran on it is unknown.
+        """
         # Not the library's own timeout, which makes a task each time.
         async with asyncio.timeout(_ACQUIRE_S):
             await self._free.acquire()
         try:
             connection = await self._take()
             try:
-                yield connection
-            except BaseException:
-                # The library finds out whether it can still be used.
-                await self._pool.release(connection)
+                async with asyncio.timeout(deadline_s or self._deadline_s):
+                    yield connection
+            except BaseException as error:
+                await self._recover(connection, error)
                 raise
             self._waiting.append(connection)
         finally:
@@ -126,6 +115,24 @@ class _Pool:
             await self._pool.release(connection)
         async with asyncio.timeout(_ACQUIRE_S):
             return await self._pool.acquire()
+
+    async def _recover(self, connection: Any, error: BaseException) -> None:
+        """Give a connection back on which something failed: usable again, or cut off, in bounded time."""
+        if isinstance(error, TimeoutError):
+            # The server's own bound is shorter, and its word did not come: the free connections most likely
+            # end in the same nowhere, and each would cost its user another deadline.
+            self._cut_off(connection)
+            while self._waiting:
+                self._cut_off(self._waiting.pop())
+            return
+        try:
+            await self._pool.release(connection, timeout=_RECOVER_S)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._cut_off(connection)
+
+    def _cut_off(self, connection: Any) -> None:
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 class Pools:
@@ -146,12 +153,11 @@ class Pools:
                 min_size=0,
                 max_size=_POOL_SIZE,
                 timeout=CONNECT_S,
-                command_timeout=_COMMAND_S,
-                server_settings=SESSION | _BOUNDS,
-                init=prepare_session,
+                server_settings={"application_name": APPLICATION},
+                init=partial(_set_up, settings={**SESSION, **_BOUNDS}),
                 reset=_keep_session,
             )
-            pools.append(_Pool(pool, _POOL_SIZE))
+            pools.append(_Pool(pool, _POOL_SIZE, _DEADLINE_S))
         made = cls(*pools)
         try:
             for pool in pools:
@@ -186,15 +192,21 @@ class Pools:
         return await self.run(work, accepting=accepting)
 
     async def transaction(
-        self, work: Callable[[Any], Awaitable[R]], *, retried: frozenset[str] = TRANSIENT
+        self,
+        work: Callable[[Any], Awaitable[R]],
+        *,
+        retried: frozenset[str] = TRANSIENT,
+        patient: bool = False,
     ) -> R:
-        """Run a function inside BEGIN … COMMIT; an exception rolls back."""
+        """Run a function inside BEGIN … COMMIT; an exception rolls back. `patient` raises its time limits."""
 
         async def inside(connection: Any) -> R:
             async with connection.transaction():
+                if patient:
+                    await connection.fetch(_Q["transaction_patience"], str(_PATIENT_MS))
                 return await work(connection)
 
-        return await self.run(inside, retried=retried)
+        return await self.run(inside, retried=retried, deadline_s=_PATIENT_S if patient else None)
 
     async def run(
         self,
@@ -202,6 +214,7 @@ class Pools:
         *,
         accepting: bool = False,
         retried: frozenset[str] = TRANSIENT,
+        deadline_s: float | None = None,
     ) -> R:
         """Run a function with a connection, and again, at most `ATTEMPTS` times in all, when the
         server rolled it back for one of the states in `retried`."""
@@ -209,12 +222,12 @@ class Pools:
         for attempt in range(1, ATTEMPTS + 1):
             with translate_errors():
                 try:
-                    async with pool.connection() as connection:
+                    async with pool.connection(deadline_s) as connection:
                         return await work(connection)
                 except asyncpg.PostgresError as error:
                     if state_of(error) not in retried or attempt == ATTEMPTS:
                         raise
-                    log.warning("transaction_retried", sqlstate=error.sqlstate, attempt=attempt)
+                    log.debug("transaction_retried", sqlstate=error.sqlstate, attempt=attempt)
         raise AssertionError("unreachable")
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import asyncpg
 
 from claudemesh.broker.store.base import PresenceRow
-from claudemesh.broker.store.postgres.errors import translate_errors
-from claudemesh.broker.store.postgres.pools import CONNECT_S, Pools
+from claudemesh.broker.store.postgres.errors import state_of, translate_errors
+from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, connect
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
@@ -20,12 +21,9 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("broker.postgres")
 
 CHANNEL = "claudemesh"
-_DOES_NOT_TELL = (
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.FeatureNotSupportedError,
-    asyncpg.UndefinedFunctionError,
-)
-_PING_S = 20.0
+# No right, no such feature, no such function.
+_DOES_NOT_TELL = frozenset({"42501", "0A000", "42883"})
+_PING_S = 5.0
 
 
 class PostgresSharing:
@@ -45,7 +43,9 @@ class PostgresSharing:
         """Return which incarnation of the data this is."""
         try:
             [row] = await self._db.fetch(_Q["epoch"])
-        except _DOES_NOT_TELL as error:
+        except (StorageError, asyncpg.PostgresError) as error:
+            if state_of(error) not in _DOES_NOT_TELL and state_of(error.__cause__) not in _DOES_NOT_TELL:
+                raise
             # Some hosted servers do not tell; there a restore needs its operator to note it.
             log.debug("failover_not_noticed", error=str(error))
             [row] = await self._db.fetch(_Q["epoch_alone"])
@@ -69,10 +69,8 @@ class PostgresSharing:
 
     async def _listen_once(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None:
         with translate_errors():
-            connection = await asyncpg.connect(
-                self._database_url,
-                timeout=CONNECT_S,
-                server_settings={"application_name": "claudemesh signals"},
+            connection = await connect(
+                self._database_url, {}, name=f"{APPLICATION} signals", command_s=CONNECT_S
             )
             try:
                 ended = asyncio.Event()
@@ -84,7 +82,7 @@ class PostgresSharing:
                         await asyncio.wait_for(ended.wait(), _PING_S)
                         return
                     # A network that swallows everything is only noticed by asking.
-                    await connection.execute(_Q["ping"], timeout=CONNECT_S)
+                    await connection.execute(_Q["ping"])
             finally:
                 connection.terminate()
 

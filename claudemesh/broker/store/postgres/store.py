@@ -15,8 +15,6 @@ from claudemesh.broker.store.base import (
     AcceptOutcome,
     Ack,
     AuditEvent,
-    Checked,
-    CheckPosition,
     DedupeRow,
     DueDelivery,
     Failed,
@@ -29,11 +27,10 @@ from claudemesh.broker.store.base import (
     NewSend,
     PresenceRow,
     SendKey,
-    Swept,
     TopicMode,
     TopicRow,
 )
-from claudemesh.broker.store.postgres import accepting, joining, retention
+from claudemesh.broker.store.postgres import accepting, joining
 from claudemesh.broker.store.postgres.errors import (
     QUERY_CANCELED,
     TRANSIENT,
@@ -45,6 +42,7 @@ from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.sharing import PostgresSharing
+from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
@@ -53,7 +51,7 @@ from claudemesh.runtime.failpoints import failpoint
 _RACED = TRANSIENT | {UNIQUE_VIOLATION}
 
 
-class PostgresStore:
+class PostgresStore(PostgresUpkeep):
     """The `Store` of brokers that share a database. `allow_unsafe` accepts a server that may forget."""
 
     def __init__(self, database_url: str, *, allow_unsafe: bool = False) -> None:
@@ -372,21 +370,3 @@ class PostgresStore:
             AuditEvent(str(row[0]), row[1], row[2] and str(row[2]), row[3], orjson.loads(row[4]))
             for row in rows
         ]
-
-    # Retention
-
-    async def sweep_messages(self, now_ms: int, after: int) -> Swept:
-        """Delete one batch of messages past their retention, with their tombstones."""
-        return await retention.sweep_messages(self._db, now_ms, after)
-
-    async def sweep_dedupe(self, now_ms: int) -> int:
-        """Forget one batch of ids past their time."""
-        return await retention.sweep_dedupe(self._db, now_ms)
-
-    async def reap_ephemeral(self, now_ms: int, idle_since_ms: int) -> Sequence[tuple[str, str]]:
-        """Let one batch of ephemeral members leave that are gone."""
-        return await retention.reap_ephemeral(self._db, now_ms, idle_since_ms)
-
-    async def check(self, position: CheckPosition | None) -> Checked:
-        """Look for orphans in one batch; accepts go on meanwhile."""
-        return await retention.check(self._db, position)

@@ -30,6 +30,9 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 
+-- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
+
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
@@ -320,6 +323,19 @@ WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
                           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
   ELSE true END;
 
+-- session_settings: settings of this session, by name.
+SELECT set_config(s.name, s.value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value);
+
+-- session_durable: acknowledged means on the disk, whatever the server's default; a stronger setting stays.
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+
+-- session_process: the server process of this session.
+SELECT pg_backend_pid();
+
+-- transaction_patience: time limits of this transaction alone.
+SELECT set_config(s.name, $1, true)
+FROM unnest('{statement_timeout,idle_in_transaction_session_timeout}'::text[]) AS s (name);
+
 -- ping: whether anybody answers.
 SELECT 1;
 
@@ -330,8 +346,39 @@ UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, 
 -- job_lock: one broker at a time, for as long as a batch takes.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));
 
--- retention: how long each mesh keeps its messages.
-SELECT id, message_retention_days FROM mesh.mesh;
+-- lived_clock: the position of the database's lived clock.
+SELECT lived_ms, boot_id, boot_ms FROM mesh.lived_clock;
+
+-- lived_clock_lock: brokers move the clock one after another.
+SELECT pg_advisory_xact_lock(hashtext('claudemesh lived clock'));
+
+-- lived_clock_note: its new position.
+INSERT INTO mesh.lived_clock (one, lived_ms, boot_id, boot_ms) VALUES (1, $1, $2, $3)
+ON CONFLICT (one) DO UPDATE SET lived_ms = excluded.lived_ms, boot_id = excluded.boot_id, boot_ms = excluded.boot_ms;
+
+-- horizon_note: how far the history had come at this lived time, unless that was noted less than $2 ms ago.
+INSERT INTO mesh.history_horizon (lived_ms, history_id)
+SELECT $1::bigint, h.newest
+FROM (SELECT history_id AS newest FROM mesh.message_history ORDER BY history_id DESC LIMIT 1) AS h
+WHERE h.newest > coalesce((SELECT o.history_id FROM mesh.history_horizon AS o ORDER BY o.lived_ms DESC LIMIT 1), 0)
+  AND $1::bigint - $2::bigint >= coalesce(
+    (SELECT o.lived_ms FROM mesh.history_horizon AS o ORDER BY o.lived_ms DESC LIMIT 1), $1::bigint - $2::bigint)
+ON CONFLICT (lived_ms) DO NOTHING;
+
+-- job_runs: the last run of each job.
+SELECT job, lived_ms, finished_at, count, found FROM mesh.job_run;
+
+-- job_note: a job has run.
+INSERT INTO mesh.job_run (job, lived_ms, finished_at, count, found) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (job) DO UPDATE SET lived_ms = excluded.lived_ms, finished_at = excluded.finished_at,
+                                count = excluded.count, found = excluded.found;
+
+-- retention: each mesh with the newest history id that was there its retention of lived time ago, 0 without one.
+SELECT m.id, coalesce((
+  SELECT h.history_id FROM mesh.history_horizon AS h
+  WHERE h.lived_ms <= $1::bigint - m.message_retention_days * 86400000::bigint
+  ORDER BY h.lived_ms DESC LIMIT 1), 0)
+FROM mesh.mesh AS m;
 
 -- history_after: messages in the order of their acceptance.
 SELECT history_id, broker_message_id, mesh_id, created_at FROM mesh.message_history
@@ -362,10 +409,25 @@ WITH gone AS (
 INSERT INTO mesh.message_tombstone (broker_message_id, mesh_id, deleted_at, reason)
 SELECT broker_message_id, mesh_id, $2, 'retention' FROM gone ON CONFLICT DO NOTHING;
 
--- forget_ids: ids past their time whose messages are gone, with their tombstones.
+-- forget_ids: the oldest swept ids of each mesh whose time was lived through, by the mesh's retention and by the
+-- one that they were accepted under, with their tombstones.
 WITH expired AS (
-  SELECT mesh_id, sender_member_id, client_message_id FROM mesh.client_message_dedupe
-  WHERE expires_at <= $1 AND NOT history_available ORDER BY expires_at LIMIT $2
+  SELECT d.mesh_id, d.sender_member_id, d.client_message_id
+  FROM mesh.mesh AS m
+  CROSS JOIN LATERAL (
+    SELECT h.history_id FROM mesh.history_horizon AS h
+    WHERE h.lived_ms <= $1::bigint - m.dedupe_retention_days * 86400000::bigint
+    ORDER BY h.lived_ms DESC LIMIT 1) AS z
+  CROSS JOIN LATERAL (
+    SELECT * FROM mesh.client_message_dedupe AS c
+    WHERE c.mesh_id = m.id AND c.history_id <= z.history_id AND NOT c.history_available
+      AND c.expires_at IS NOT NULL
+    ORDER BY c.mesh_id, c.history_id LIMIT $2) AS d
+  WHERE m.dedupe_retention_mode = 'retention_scoped' AND d.history_id <= (
+    SELECT h.history_id FROM mesh.history_horizon AS h
+    WHERE h.lived_ms <= $1::bigint - (extract(epoch FROM d.expires_at - d.first_seen_at) * 1000)::bigint
+    ORDER BY h.lived_ms DESC LIMIT 1)
+  LIMIT $2
 ), forgotten AS (
   DELETE FROM mesh.client_message_dedupe AS d USING expired AS e
   WHERE d.mesh_id = e.mesh_id AND d.sender_member_id = e.sender_member_id
@@ -376,14 +438,21 @@ WITH expired AS (
 )
 SELECT count(*) FROM forgotten;
 
--- reap_ephemeral: ephemeral members without a lease, and not only just made, leave.
-UPDATE mesh.member SET status = 'left' WHERE id IN (
-  SELECT m.id FROM mesh.member AS m
-  WHERE m.ephemeral AND m.status = 'active' AND m.created_at < $2 AND coalesce(m.last_seen_at, m.created_at) < $2
-    AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = m.id OFFSET 0) AS p
-                    WHERE p.lease_until > $1)
-  LIMIT $3)
-RETURNING mesh_id, id;
+-- absent_ephemerals: ephemeral members without a lease.
+SELECT m.mesh_id, m.id, m.last_seen_at FROM mesh.member AS m
+WHERE m.ephemeral AND m.status = 'active' AND m.created_at > '-infinity'
+  AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = m.id OFFSET 0) AS p
+                  WHERE p.lease_until > $1)
+ORDER BY m.created_at LIMIT $2;
+
+-- reap_ephemeral: ephemeral members leave, unless they have been here since.
+UPDATE mesh.member AS m SET status = 'left'
+FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS w (mesh_id, id, last_seen_at)
+WHERE m.id = w.id AND m.mesh_id = w.mesh_id AND m.status = 'active'
+  AND m.last_seen_at IS NOT DISTINCT FROM w.last_seen_at
+  AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = m.id OFFSET 0) AS p
+                  WHERE p.lease_until > $4)
+RETURNING m.mesh_id, m.id;
 
 -- The checks look each row up (a scalar with LIMIT): an EXISTS may be answered by hashing the whole other table.
 

@@ -34,6 +34,9 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
 
+-- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+SELECT 1 FROM member_key WHERE mesh_id = ? AND x25519_pubkey = ? LIMIT 1;
+
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 
@@ -226,8 +229,39 @@ UPDATE epoch SET epoch = ?;
 -- newest_history: the last history id that was given.
 SELECT seq FROM sqlite_sequence WHERE name = 'message_history';
 
--- retention: how long each mesh keeps its messages.
-SELECT id, message_retention_days FROM mesh;
+-- lived_clock: the position of the database's lived clock.
+SELECT lived_ms, boot_id, boot_ms FROM lived_clock;
+
+-- lived_clock_note: its new position.
+INSERT INTO lived_clock (one, lived_ms, boot_id, boot_ms) VALUES (1, ?, ?, ?)
+ON CONFLICT (one) DO UPDATE SET lived_ms = excluded.lived_ms, boot_id = excluded.boot_id, boot_ms = excluded.boot_ms;
+
+-- horizon_note: how far the history had come at this lived time, unless that was noted less than ?2 ms ago.
+INSERT INTO history_horizon (lived_ms, history_id)
+SELECT ?1, h.newest FROM (SELECT max(history_id) AS newest FROM message_history) AS h
+WHERE h.newest > coalesce((SELECT max(history_id) FROM history_horizon), 0)
+  AND ?1 - ?2 >= coalesce((SELECT max(lived_ms) FROM history_horizon), ?1 - ?2)
+ON CONFLICT (lived_ms) DO NOTHING;
+
+-- job_runs: the last run of each job.
+SELECT job, lived_ms, finished_at, count, found FROM job_run;
+
+-- job_note: a job has run.
+INSERT INTO job_run (job, lived_ms, finished_at, count, found) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (job) DO UPDATE SET lived_ms = excluded.lived_ms, finished_at = excluded.finished_at,
+                                count = excluded.count, found = excluded.found;
+
+-- retention: each mesh with the newest history id that was there its retention of lived time ago, 0 without one.
+SELECT m.id, coalesce((
+  SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?1 - m.message_retention_days * 86400000
+  ORDER BY h.lived_ms DESC LIMIT 1), 0)
+FROM mesh AS m;
+
+-- dedupe_retention: the same by the retention of ids, for meshes that forget any.
+SELECT m.id, coalesce((
+  SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?1 - m.dedupe_retention_days * 86400000
+  ORDER BY h.lived_ms DESC LIMIT 1), 0)
+FROM mesh AS m WHERE m.dedupe_retention_mode = 'retention_scoped';
 
 -- history_after: messages in the order of their acceptance.
 SELECT history_id, broker_message_id, mesh_id, created_at FROM message_history
@@ -262,9 +296,14 @@ DELETE FROM message_history WHERE history_id = ?;
 INSERT INTO message_tombstone (broker_message_id, mesh_id, deleted_at, reason) VALUES (?, ?, ?, 'retention')
 ON CONFLICT DO NOTHING;
 
--- expired_ids: dedupe rows past their time whose message has been swept.
-SELECT mesh_id, sender_member_id, client_message_id, broker_message_id FROM client_message_dedupe
-WHERE expires_at IS NOT NULL AND expires_at <= ? AND NOT history_available ORDER BY expires_at LIMIT ?;
+-- expired_ids: the oldest swept ids of a mesh up to a history id, as far as their own time was lived through.
+SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id FROM (
+  SELECT * FROM client_message_dedupe INDEXED BY client_message_dedupe_swept
+  WHERE mesh_id = ?1 AND history_id <= ?2 AND NOT history_available AND expires_at IS NOT NULL
+  ORDER BY history_id LIMIT ?4) AS d
+WHERE d.history_id <= (
+  SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?3 - (d.expires_at - d.first_seen_at)
+  ORDER BY h.lived_ms DESC LIMIT 1);
 
 -- forget_id: the id may be used again.
 DELETE FROM client_message_dedupe WHERE mesh_id = ? AND sender_member_id = ? AND client_message_id = ?;
@@ -272,11 +311,16 @@ DELETE FROM client_message_dedupe WHERE mesh_id = ? AND sender_member_id = ? AND
 -- forget_tombstone: with the id.
 DELETE FROM message_tombstone WHERE broker_message_id = ?;
 
--- gone_ephemerals: ephemeral members without a lease, and not only just made.
-SELECT m.mesh_id, m.id FROM member AS m
-WHERE m.ephemeral AND m.status = 'active' AND max(m.created_at, coalesce(m.last_seen_at, 0)) < ?2
+-- absent_ephemerals: ephemeral members without a lease.
+SELECT m.mesh_id, m.id, m.last_seen_at FROM member AS m
+WHERE m.ephemeral AND m.status = 'active'
   AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = m.id AND p.lease_until > ?1)
-LIMIT ?3;
+LIMIT ?2;
+
+-- reap_ephemeral: an ephemeral member leaves, unless it has been here since.
+UPDATE member SET status = 'left'
+WHERE mesh_id = ?1 AND id = ?2 AND status = 'active' AND last_seen_at IS ?3
+  AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = ?2 AND p.lease_until > ?4);
 
 -- check_dedupe: ids in the order of their key, each with what must be there with it.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,

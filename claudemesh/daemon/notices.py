@@ -1,0 +1,37 @@
+"""Notices about sends that have ended: to callers that wait, to the event stream, to the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.states import Status
+from claudemesh.daemon.outbox.types import Expired, Settlement
+
+
+class Notices:
+    """Publishes the end of each send, after it is on disk. `settled` ends the wait of its callers."""
+
+    def __init__(self, bus: Bus, metrics: DaemonMetrics, settled: Callable[[str], None]) -> None:
+        self._bus = bus
+        self._metrics = metrics
+        self._settled = settled
+
+    def ended(self, settlement: Settlement) -> None:
+        """A send is done or dead by the broker's answer, or because its frame is too large."""
+        row = settlement.row
+        self._settled(row.client_message_id)
+        self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
+        if settlement.status is Status.DEAD:
+            self._dead(row.id, row.client_message_id, settlement.error)
+
+    def expired(self, rows: Sequence[Expired]) -> None:
+        """Sends have died of age."""
+        for row in rows:
+            self._settled(row.client_message_id)
+            self._dead(row.id, row.client_message_id, "max_age_exceeded")
+
+    def _dead(self, row_id: str, client_message_id: str, reason: str | None) -> None:
+        data = {"id": row_id, "client_message_id": client_message_id, "reason": reason}
+        self._bus.publish([BusEvent("outbox_dead", data)])

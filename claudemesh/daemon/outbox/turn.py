@@ -1,0 +1,188 @@
+"""One turn of the drain as a transaction: write results, look up and insert sends, claim rows that are ready.
+
+Plain functions over the connection; `OutboxStore` runs them. Each returns by how much the totals change.
+
+Crash story: a row exists before its caller hears of it; a row is `inflight` on disk before its
+envelope leaves; a result is on disk before it is published. A row in between is `pending` again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
+from claudemesh.daemon.outbox.types import Claimed, Now, Settlement, Submission, Totals, Turn
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.queries import load_queries
+
+_Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
+# Rows whose wait is over are made ready so many at a time: a turn stays short however many there are.
+_PROMOTED = 512
+
+NO_SPACE = Answer(
+    507,
+    {
+        "error": "insufficient_storage",
+        "message": "The disk is full: free some space and send again; nothing of this send was kept.",
+    },
+)
+
+
+def take_turn(
+    raw: sqlite3.Connection,
+    submissions: Sequence[Submission],
+    settlements: Sequence[Settlement],
+    now: Now,
+    limit: int,
+    inline_bytes: int | None,
+) -> Turn:
+    """Do all that one commit holds. Rows whose body is over `inline_bytes` die instead of being claimed."""
+    change = settle(raw, settlements, now) if settlements else Totals()
+    answers: Sequence[Answer] = ()
+    if submissions:
+        answers, added = submit(raw, submissions, now)
+        change = change.plus(added)
+    if limit <= 0:
+        return Turn(answers, (), change=change)
+    raw.execute(_Q["promote"], (now.lived_ms, _PROMOTED))
+    claimed: list[Claimed] = []
+    refused: list[Settlement] = []
+    while len(claimed) < limit:
+        wanted = limit - len(claimed)
+        rows = [Claimed(*row) for row in raw.execute(_Q["ready"], (wanted,))]
+        fitting = [row for row in rows if inline_bytes is None or not _is_over(row.payload, inline_bytes)]
+        change = change.plus(_claim(raw, fitting, now))
+        claimed += fitting
+        if inline_bytes is not None and len(fitting) < len(rows):
+            refused += _refuse(raw, [row for row in rows if row not in fitting], inline_bytes)
+        if len(rows) < wanted:
+            break
+    change = change.plus(_refused(refused))
+    waiting = raw.execute(_Q["next_due"]).fetchone() if len(claimed) < limit else None
+    return Turn(answers, claimed, refused, waiting and waiting[0], change)
+
+
+def submit(
+    raw: sqlite3.Connection, submissions: Sequence[Submission], now: Now
+) -> tuple[list[Answer], Totals]:
+    """Answer each send in order and insert the new ones."""
+    failpoint("d1")
+    known = find(raw, [submission.client_message_id for submission in submissions])
+    answers: list[Answer] = []
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for submission in submissions:
+        found = known.get(submission.client_message_id)
+        if found is not None:
+            answers.append(_answer_found(submission, *found))
+        elif submission.row is None:
+            assert submission.refusal is not None
+            answers.append(submission.refusal)
+        else:
+            row = submission.row
+            ids = (row.id, submission.client_message_id, submission.request_fingerprint)
+            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, row.priority))
+            size += len(row.payload)
+            # A second submission of this id in the same batch must find the first one's row.
+            known[submission.client_message_id] = (_pending(submission, row.id), row.payload)
+            answers.append(answer_queued(submission.client_message_id))
+    if rows:
+        raw.executemany(_Q["insert"], rows)
+    failpoint("d2")
+    return answers, Totals(pending=len(rows), queued_bytes=size)
+
+
+def answer_without_space(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Answer]:
+    """Answer known ids as always and new ones with 507."""
+    known = find(raw, [submission.client_message_id for submission in submissions])
+    answers = []
+    for submission in submissions:
+        found = known.get(submission.client_message_id)
+        answers.append(NO_SPACE if found is None else _answer_found(submission, *found))
+    return answers
+
+
+def find(raw: sqlite3.Connection, ids: Sequence[str]) -> dict[str, tuple[KnownRow, bytes]]:
+    """Return rows and payloads by client_message_id."""
+    found = {}
+    for row in raw.execute(_Q["find_many"], (orjson.dumps(ids).decode(),)):
+        row_id, client_message_id, status, fingerprint, error, broker_message_id, history_id, payload = row
+        known = KnownRow(
+            row_id, client_message_id, Status(status), fingerprint, error, broker_message_id, history_id
+        )
+        found[client_message_id] = (known, payload)
+    return found
+
+
+def settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now: Now) -> Totals:
+    """Write the outcomes of rows in flight."""
+    by_status: dict[Status, list[Settlement]] = {Status.DONE: [], Status.DEAD: [], Status.PENDING: []}
+    for settlement in settlements:
+        by_status[settlement.status].append(settlement)
+    done = [
+        (s.broker_message_id, s.history_id, now.wall_ms, now.lived_ms, s.row.id)
+        for s in by_status[Status.DONE]
+    ]
+    dead = [(s.error, s.row.id) for s in by_status[Status.DEAD]]
+    retry = [(s.error, s.due_lived_ms, s.row.id) for s in by_status[Status.PENDING]]
+    counts = [
+        raw.executemany(_Q[name], rows).rowcount if rows else 0
+        for name, rows in (("settle_done", done), ("settle_dead", dead), ("settle_retry", retry))
+    ]
+    failpoint("d6")
+    over = sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)
+    return Totals(pending=counts[2], inflight=-sum(counts), dead=counts[1], queued_bytes=-over)
+
+
+def _claim(raw: sqlite3.Connection, rows: Sequence[Claimed], now: Now) -> Totals:
+    if not rows:
+        return Totals()
+    count = raw.executemany(_Q["claim"], [(now.broker_ms, row.id) for row in rows]).rowcount
+    return Totals(pending=-count, inflight=count)
+
+
+def _refuse(raw: sqlite3.Connection, rows: Sequence[Claimed], inline_bytes: int) -> list[Settlement]:
+    refused = [
+        Settlement(row, Status.DEAD, _too_large(_body_bytes(row.payload), inline_bytes)) for row in rows
+    ]
+    raw.executemany(_Q["refuse"], [(settlement.error, settlement.row.id) for settlement in refused])
+    return refused
+
+
+def _refused(refused: Sequence[Settlement]) -> Totals:
+    size = sum(len(settlement.row.payload) for settlement in refused)
+    return Totals(pending=-len(refused), dead=len(refused), queued_bytes=-size)
+
+
+def _is_over(payload: bytes, inline_bytes: int) -> bool:
+    # Base64 takes four characters for three bytes: a payload that is short enough needs no parsing.
+    return len(payload) * 3 // 4 > inline_bytes and _body_bytes(payload) > inline_bytes
+
+
+def _body_bytes(payload: bytes) -> int:
+    text: str = orjson.loads(payload)["body"]
+    return len(text) * 3 // 4 - text.count("=")
+
+
+def _too_large(size: int, inline_bytes: int) -> str:
+    return (
+        f"payload_too_large: The sealed message has {size} bytes and the broker takes {inline_bytes} now. "
+        "It was not sent: raise the broker's inline_bytes and requeue it, or send less."
+    )
+
+
+def _answer_found(submission: Submission, row: KnownRow, payload: bytes) -> Answer:
+    match = row.request_fingerprint == submission.request_fingerprint or (
+        submission.same_as is not None and submission.same_as(row, payload)
+    )
+    return answer_known(row, match=match)
+
+
+def _pending(submission: Submission, row_id: str) -> KnownRow:
+    return KnownRow(
+        row_id, submission.client_message_id, Status.PENDING, submission.request_fingerprint, None, None, None
+    )

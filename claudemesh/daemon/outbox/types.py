@@ -1,0 +1,114 @@
+"""The plain data that sender, drain and store of the outbox exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A send that may be inserted: its frozen envelope, its priority, and the wall time for showing."""
+
+    id: str
+    payload: bytes
+    priority: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A send to be accepted: its id, its fingerprint, and the action when the id is new.
+
+    `row` is inserted when the id is unknown; without one, `refusal` is the answer. `same_as` judges
+    a known row whose fingerprint differs: by its envelope, was it the same send under another key?
+    `unknown_destination` says that a fresh list of members or topics may turn the refusal into a row.
+    """
+
+    client_message_id: str
+    request_fingerprint: bytes
+    row: NewRow | None
+    refusal: Answer | None = None
+    same_as: Callable[[KnownRow, bytes], bool] | None = None
+    unknown_destination: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A row that is `inflight` on disk and may leave now."""
+
+    id: str
+    client_message_id: str
+    payload: bytes
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait; 0: none."""
+
+    row: Claimed
+    status: Literal[Status.DONE, Status.DEAD, Status.PENDING]
+    error: str | None = None
+    due_lived_ms: int = 0
+    broker_message_id: str | None = None
+    history_id: int | None = None
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A row that has died of age."""
+
+    id: str
+    client_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The moment of a transaction: wall time for showing, lived time for ages and waits.
+
+    `broker_ms` is the broker's time, None while no broker has told it.
+    """
+
+    wall_ms: int
+    lived_ms: int
+    broker_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Rows by status and the payload bytes that have not left; also used as a difference of two of these."""
+
+    pending: int = 0
+    inflight: int = 0
+    dead: int = 0
+    queued_bytes: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """Return the sum."""
+        return Totals(
+            self.pending + other.pending,
+            self.inflight + other.inflight,
+            self.dead + other.dead,
+            self.queued_bytes + other.queued_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The result of one transaction.
+
+    `refused` are rows that died unsent because the broker takes no body of their size. `next_due` is the
+    lived time at which the next row that waits for a retry is ready; None when none waits, or ready rows
+    are left.
+    """
+
+    answers: Sequence[Answer]
+    claimed: Sequence[Claimed]
+    refused: Sequence[Settlement] = ()
+    next_due: int | None = None
+    change: Totals = field(default=Totals())

@@ -1,0 +1,110 @@
+"""Another user of the machine reads no key, runs no code of theirs here, and gets no message handed over."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import REPOSITORY, mesh
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize("which", ["daemon", "broker"])
+def test_a_process_that_is_aborted_leaves_no_core(which: str) -> None:
+    """The private keys and the messages in its memory stay off the disk, whatever the core limit was."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard == 0:
+        pytest.fail("this machine forbids cores: the test would prove nothing")
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        with mesh("alice") as made:
+            process = made.daemons["alice"] if which == "daemon" else made.broker
+            assert process._popen is not None
+            os.kill(process.pid, signal.SIGABRT)
+            _, status = os.waitpid(process.pid, 0)
+            process._popen.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+    assert os.WTERMSIG(status) == signal.SIGABRT
+    assert not os.WCOREDUMP(status)
+
+
+def claudemesh(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
+        "CLAUDEMESH_HOME": str(home),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "claudemesh", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, NOBODY, NOBODY)
+
+
+@as_root
+@pytest.mark.parametrize("place", ["home", "daemon", "mesh", "sock"])
+@pytest.mark.parametrize(
+    "command", [["send", "alice", "secret"], ["send", "alice", "secret", "--json"], ["inbox"]]
+)
+def test_a_home_of_another_user_is_sent_nothing(place: str, command: list[str]) -> None:
+    """Neither the fast path nor the full command line hands a text to a daemon that may be another user's."""
+    with mesh("alice") as made:
+        alice = made.daemons["alice"]
+        foreign = {
+            "home": alice.home,
+            "daemon": alice.home / "daemon",
+            "mesh": alice.root,
+            "sock": alice.sock,
+        }[place]
+        give_away(foreign)
+        done = claudemesh(alice.home, *command)
+        assert done.returncode == 78
+        assert f"{foreign} belongs to another user" in done.stdout + done.stderr
+        os.chown(foreign, 0, 0)
+        assert alice.outbox() == {}
+
+
+@as_root
+def test_keys_are_not_written_into_the_home_of_another_user(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    give_away(home)
+    with mesh() as made:
+        token = made.broker.data / "admin_token"
+        create = ["mesh", "create", "team", "--broker", made.broker.url, "--name", "alice"]
+        done = claudemesh(home, *create, "--admin-token-file", str(token))
+    assert done.returncode == 77
+    assert "belongs to another user" in done.stderr
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_a_home_below_a_folder_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+    """Whoever may rename a folder there may put their own in its place."""
+    shared = tmp_path / "shared"
+    (shared / "home").mkdir(parents=True, mode=0o700)
+    with mesh("alice") as made:
+        shutil.copytree(
+            made.daemons["alice"].home / "daemon", shared / "home" / "daemon", ignore=lambda *_: ["sock"]
+        )
+    (shared / "home" / "daemon").chmod(0o700)
+    shared.chmod(0o777)
+    done = claudemesh(shared / "home", "status")
+    assert done.returncode == 78
+    assert f"chmod go-w {shared}" in done.stderr

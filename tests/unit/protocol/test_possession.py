@@ -1,0 +1,45 @@
+"""Possession of an x25519 key is proven, by its holder alone and for one member alone."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from claudemesh.protocol.possession import challenge_keypair, prove_possession, verify_possession
+from tests.support.wspeer import make_identity
+
+SECRET = b"an admin token of some length"
+ALICE, MALLORY = make_identity(), make_identity()
+
+
+def test_the_holder_of_both_keys_is_believed_by_every_broker_with_the_secret() -> None:
+    privkey, pubkey = challenge_keypair(SECRET)
+    proof = prove_possession(ALICE.x25519_privkey, pubkey, ALICE.ed25519_pubkey)
+    assert verify_possession(challenge_keypair(SECRET)[0], ALICE.ed25519_pubkey, ALICE.x25519_pubkey, proof)
+    assert not verify_possession(
+        challenge_keypair(b"another secret entirely")[0], ALICE.ed25519_pubkey, ALICE.x25519_pubkey, proof
+    )
+    assert len(privkey) == 32
+
+
+def test_a_key_of_another_member_cannot_be_claimed() -> None:
+    """Neither with one's own private key, nor with the proof that its holder gave, nor with a guess."""
+    privkey, pubkey = challenge_keypair(SECRET)
+    claims = [
+        prove_possession(MALLORY.x25519_privkey, pubkey, MALLORY.ed25519_pubkey),
+        prove_possession(ALICE.x25519_privkey, pubkey, ALICE.ed25519_pubkey),
+        secrets.token_bytes(32),
+        b"",
+    ]
+    for proof in claims:
+        assert not verify_possession(privkey, MALLORY.ed25519_pubkey, ALICE.x25519_pubkey, proof)
+
+
+@pytest.mark.parametrize("key", ["00" * 32, "01" + "00" * 31, "not hex", ""])
+def test_unusable_keys_prove_nothing(key: str) -> None:
+    """Points of low order share the same key with everybody."""
+    privkey, _ = challenge_keypair(SECRET)
+    assert not verify_possession(privkey, ALICE.ed25519_pubkey, key, b"\0" * 32)
+    with pytest.raises(ValueError, match="challenge key"):
+        prove_possession(ALICE.x25519_privkey, key, ALICE.ed25519_pubkey)
