@@ -190,6 +190,9 @@ class Cluster:
         broker.log = self.root / f"{name}.log"
         if number == 0:
             self._mesh.broker = broker
+        else:
+            # Brokers of one database have one admin token.
+            shutil.copy(self._mesh.broker.data / "admin_token", broker.data / "admin_token")
         self._register(name, BROKER, broker, broker.data).start()
 
     async def _add_daemon(self, name: str) -> None:
