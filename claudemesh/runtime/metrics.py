@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -39,6 +39,20 @@ class Tally(Collector):
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
+        yield family
+
+
+class Flags(Collector):
+    """A gauge of 0 and 1 per label, read from its owner whenever the page is rendered."""
+
+    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, bool]]) -> None:
+        self._name, self._text, self._label, self._read = name, text, label, read
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the flags as they are now to the exposition."""
+        family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for value, is_set in self._read().items():
+            family.add_metric([value], float(is_set))
         yield family
 
 
@@ -106,6 +120,10 @@ class Metrics:
         made = Tally(f"{self._prefix}_{name}", text, labels)
         self._registry.register(made)
         return made
+
+    def flags(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, bool]]) -> None:
+        """Show 0 or 1 for each value of a label, as `read` tells them at each rendering."""
+        self._registry.register(Flags(f"{self._prefix}_{name}", text, label, read))
 
     def render(self) -> bytes:
         """Return everything in the text format."""
