@@ -17,7 +17,7 @@ from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
-from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -28,7 +28,16 @@ from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.opening import load_directory, load_epoch, open_inbox, open_outbox, take_lock
+from claudemesh.daemon.opening import (
+    keep_lived_clock,
+    load_directory,
+    load_epoch,
+    load_hooks,
+    open_inbox,
+    open_lived_clock,
+    open_outbox,
+    take_lock,
+)
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.reoffer import Reoffer
@@ -39,7 +48,6 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
-from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.protocol.features import REQUIRED, Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
@@ -100,7 +108,7 @@ class Daemon:
         core.reloads += 1
         try:
             settings = load_settings(self._paths.config)
-            manifest = self._load_hooks(settings)
+            manifest = load_hooks(self._paths.hooks_manifest, settings)
             live, later = changed(self._settings, settings)
             self._housekeeping.use(settings)
             self._doors.apply(settings)
@@ -138,6 +146,7 @@ class Daemon:
 
     async def _start(self) -> None:
         take_lock(self._paths, self._stack)
+        self._lived = open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
         self._directory = load_directory(self._paths.peers)
@@ -147,7 +156,7 @@ class Daemon:
         self._bus = Bus()
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics()
-        self._assemble_hooks(self._load_hooks(self._settings))
+        self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
         sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
         self._connect(membership, identity)
         self._assemble_sending(sealer)
@@ -224,7 +233,12 @@ class Daemon:
             self._hooks.wake,
         )
         self._housekeeping = Housekeeping(
-            self._outbox_store, self._inbox, self._clock, self._settings, self._expired
+            self._outbox_store,
+            self._inbox,
+            self._clock,
+            self._settings,
+            self._expired,
+            lambda: keep_lived_clock(self._paths.lived_clock, self._lived),
         )
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
@@ -338,16 +352,6 @@ class Daemon:
             self._directory.by_name(target.name) if target.name else self._directory.by_key(target.ref or "")
         )
         return peer is not None and peer.member_id == event.get("sender_member_id")
-
-    def _load_hooks(self, settings: DaemonSettings) -> Manifest:
-        """The hooks in force; in CI there are none unless config.toml says so."""
-        place = kind_of_place(os.environ)
-        if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
-            return NO_HOOKS
-        manifest = load_manifest(self._paths.hooks_manifest, settings.hooks_default_timeout_s)
-        if place == "ci" and manifest.hooks:
-            log.warning("hooks_less_safe_here", place=place)
-        return manifest
 
     async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
         answer = await self._link.call("send_status", {"client_message_ids": ids})

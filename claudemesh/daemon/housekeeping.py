@@ -35,12 +35,14 @@ class Housekeeping:
         clock: Clock,
         settings: DaemonSettings,
         on_expired: Callable[[Sequence[str]], None],
+        keep_clock: Callable[[], None] = lambda: None,
     ) -> None:
         self._outbox = outbox
         self._inbox = inbox
         self._clock = clock
         self._settings = settings
         self._on_expired = on_expired
+        self._keep_clock = keep_clock
         self._wake = asyncio.Event()
         self._max_age_ms: int | None = None
         self._features: Features | None = None
@@ -71,6 +73,7 @@ class Housekeeping:
         """Work until cancelled; a storage that fails is tried again next time."""
         while True:
             self._wake.clear()
+            self._keep_clock()
             try:
                 await self.expire()
                 await self.tidy()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import orjson
 
+from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
+from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sqlite import OnFailure
+
+log = get_logger("daemon")
 
 
 def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
@@ -52,6 +60,17 @@ def load_directory(path: Path) -> Directory:
     return directory
 
 
+def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
+    """Return the hooks in force; in CI there are none unless config.toml says so."""
+    place = kind_of_place(os.environ)
+    if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
+        return NO_HOOKS
+    manifest = load_manifest(path, settings.hooks_default_timeout_s)
+    if place == "ci" and manifest.hooks:
+        log.warning("hooks_less_safe_here", place=place)
+    return manifest
+
+
 def load_epoch(path: Path) -> str | None:
     """Return the broker's epoch as last noted in broker_features.json; None when nothing was noted."""
     try:
@@ -59,6 +78,21 @@ def load_epoch(path: Path) -> str | None:
     except (OSError, UnsafeFile, orjson.JSONDecodeError, AttributeError):
         return None
     return epoch if isinstance(epoch, str) else None
+
+
+def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:
+    """Load the host-lived clock; its position is written when the stack closes."""
+    lived = load_lived_clock(path, clock)
+    stack.callback(keep_lived_clock, path, lived)
+    return lived
+
+
+def keep_lived_clock(path: Path, lived: LivedClock) -> None:
+    """Write the clock's position. A failure costs the next run at most the time since the last write."""
+    try:
+        save_lived_clock(path, lived)
+    except OSError as error:
+        log.warning("lived_clock_not_saved", path=str(path), error=str(error))
 
 
 async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:

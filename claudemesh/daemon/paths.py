@@ -86,6 +86,11 @@ class DaemonPaths:
         return self.root / "inbox.db"
 
     @property
+    def lived_clock(self) -> Path:
+        """The position of the host-lived clock (runtime/lived.py)."""
+        return self.root / "lived_clock.json"
+
+    @property
     def schema_version(self) -> Path:
         """A mirror of the databases' own versions."""
         return self.root / "schema_version"
