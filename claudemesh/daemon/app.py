@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import orjson
-
 import claudemesh
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
+from claudemesh.daemon.healing import Healing, HealingFiles
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.service import Hooks
@@ -31,7 +30,6 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.opening import (
     keep_lived_clock,
     load_directory,
-    load_epoch,
     load_hooks,
     open_inbox,
     open_lived_clock,
@@ -40,7 +38,6 @@ from claudemesh.daemon.opening import (
 )
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -48,11 +45,12 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import Settlement
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, changed, load_settings
-from claudemesh.protocol.features import REQUIRED, Features
+from claudemesh.protocol.features import REQUIRED
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, SystemClock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import write_atomic
@@ -76,7 +74,7 @@ class Daemon:
         self._stack = AsyncExitStack()
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
-        self._features: Features
+        self.conditions = Conditions(self._clock)
         self.core: Core
 
     async def start(self) -> None:
@@ -137,7 +135,7 @@ class Daemon:
         self._bus.close()
         await self._doors.close()
         await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
-        await self._reoffer.close()
+        await self._healing.close()
         await self._link.close()
         await self._tasks.stop()
         await self._receiver.close()
@@ -162,6 +160,7 @@ class Daemon:
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
         await self._outbox_store.recover(self._clock.wall_ms(), round(self._settings.max_backoff_ms * 1.25))
+        await self._healing.load()
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -203,8 +202,18 @@ class Daemon:
         )
         self._disk.look()
         self._drain = Drain(store, self._link, clock, self._settings.backoff, self._settled)
-        known = load_epoch(self._paths.broker_features)
-        self._reoffer = Reoffer(store.done, self._link, self._settings.backoff, known, self._note_broker)
+        self._healing = Healing(
+            store.done,
+            self._link,
+            HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features),
+            clock=clock,
+            lived=self._lived,
+            backoff=self._settings.backoff,
+            busy=lambda: self._drain.inflight > 0,
+            conditions=self.conditions,
+            on_crash=self._crashed,
+        )
+        self._drain.may_come_back = self._healing.may_come_back
         self._gate = Outbox(
             store,
             sealer,
@@ -249,7 +258,7 @@ class Daemon:
             self._directory,
             self._clock,
             self._new_id,
-            self._look_up_sends,
+            self._healing.look_up,
             self._drain.wake,
         )
         return Core(
@@ -265,6 +274,7 @@ class Daemon:
             drain=self._drain,
             receiver=self._receiver,
             link=self._link,
+            topics=self._healing.topics,
             operator=operator,
             metrics=self._metrics,
             room=lambda: self._disk.room,
@@ -310,18 +320,12 @@ class Daemon:
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
-        self._features = features
-        self._reoffer.link_up(opened.hello.epoch)
+        self._healing.link_up(opened)
         self._sync.soon()
         self._drain.wake()
 
-    def _note_broker(self) -> None:
-        """Keep what was negotiated, and under which epoch everything done was accepted."""
-        noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
-        write_atomic(self._paths.broker_features, orjson.dumps(noted))
-
     def _link_down(self, reason: str) -> None:
-        self._reoffer.link_down()
+        self._healing.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
         self._directory.all_offline()
@@ -330,7 +334,7 @@ class Daemon:
         self._hooks.tell("on-disconnect", {"reason": reason})
 
     def _on_result(self, result: Any) -> None:
-        if not self._reoffer.on_result(result):
+        if not self._healing.on_result(result):
             self._drain.on_result(result)
 
     def _on_deliver(self, connection: int, delivery: Any) -> None:
@@ -342,6 +346,7 @@ class Daemon:
             self._directory.set_online(member_id, event.event == "peer_join")
             self._bus.publish([BusEvent(event.event, event.data)])
         # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
+        self._healing.on_event(event.event)
         if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
             self._sync.soon()
 
@@ -352,11 +357,6 @@ class Daemon:
             self._directory.by_name(target.name) if target.name else self._directory.by_key(target.ref or "")
         )
         return peer is not None and peer.member_id == event.get("sender_member_id")
-
-    async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
-        answer = await self._link.call("send_status", {"client_message_ids": ids})
-        items: dict[str, Any] = answer["items"]
-        return items
 
     def _settled(self, settlement: Settlement) -> None:
         row = settlement.row
@@ -378,7 +378,7 @@ class Daemon:
         self._bus.publish([BusEvent("outbox_pressure_high", found)])
 
     def _degraded(self) -> list[str]:
-        problems = [*self._disk.degraded]
+        problems = [*self._disk.degraded, *(str(found["code"]) for found in self.conditions.items())]
         if self._drain.disk_full:
             problems.append("disk_full")
         if not self._receiver.storing:

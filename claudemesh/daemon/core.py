@@ -21,6 +21,7 @@ from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.topics import Topics
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
 
@@ -43,6 +44,7 @@ class Core:
         drain: Drain,
         receiver: Receiver,
         link: Link,
+        topics: Topics,
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
@@ -58,6 +60,7 @@ class Core:
         self.outbox = outbox_store
         self.inbox = inbox
         self.link = link
+        self.topics = topics
         self.metrics = metrics
         self.started_at = clock.monotonic()
         self._gate = gate

@@ -6,8 +6,6 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import orjson
-
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.store import InboxStore
@@ -18,7 +16,7 @@ from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir
 from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sqlite import OnFailure
@@ -69,15 +67,6 @@ def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
     if place == "ci" and manifest.hooks:
         log.warning("hooks_less_safe_here", place=place)
     return manifest
-
-
-def load_epoch(path: Path) -> str | None:
-    """Return the broker's epoch as last noted in broker_features.json; None when nothing was noted."""
-    try:
-        epoch = orjson.loads(read_own(path)).get("epoch")
-    except (OSError, UnsafeFile, orjson.JSONDecodeError, AttributeError):
-        return None
-    return epoch if isinstance(epoch, str) else None
 
 
 def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:

@@ -275,6 +275,24 @@ class Shared(Protocol):
     async def inactive(self, member_ids: Collection[str]) -> Collection[str]: ...
 
 
+class Restoring(Protocol):
+    """What puts back state that a restore from an older copy has lost. Raises `StorageError`."""
+
+    async def put_back_member(self, member: Member, invite_id: str | None) -> Joined | JoinRefused:
+        """Write a member under the id that it had. An invite that is known loses one use, if it has any.
+
+        A key that is a member already is answered with it (`created` False). `JoinRefused`: id_taken,
+        name_taken.
+        """
+        ...
+
+    async def backfill(
+        self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
+    ) -> int:
+        """Owe a member the newest posts to a topic since a moment, but for those owed; returns a count."""
+        ...
+
+
 class Store(Protocol):
     """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
 
@@ -285,6 +303,8 @@ class Store(Protocol):
     async def epoch(self) -> str: ...
     @property
     def shared(self) -> Shared | None: ...
+    @property
+    def restoring(self) -> Restoring: ...
 
     # Meshes, members, invites
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...

@@ -35,6 +35,7 @@ from claudemesh.broker.store.base import (
     TopicRow,
 )
 from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
+from claudemesh.broker.store.restoring import SqliteRestoring
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -91,6 +92,11 @@ class SqliteStore:
     @property
     def shared(self) -> None:
         """No other broker opens this file."""
+
+    @property
+    def restoring(self) -> SqliteRestoring:
+        """Put back state that a restore from an older copy has lost."""
+        return SqliteRestoring(self._db)
 
     # Meshes, members, invites
 

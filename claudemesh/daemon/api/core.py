@@ -13,6 +13,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.topics import Topics
 from claudemesh.runtime.clock import Clock
 
 
@@ -48,6 +49,8 @@ class CoreLike(Protocol):
     def inbox(self) -> InboxStore: ...
     @property
     def link(self) -> LinkLike: ...
+    @property
+    def topics(self) -> Topics: ...
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably, or answer what is known of its id."""

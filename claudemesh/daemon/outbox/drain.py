@@ -75,6 +75,8 @@ class Drain:
         self._stopping = self._over = False
         # The last commit found the disk full.
         self.disk_full = False
+        # Whether a refusal may pass by itself, because the broker is being mended (healing.py).
+        self.may_come_back: Callable[[str], bool] = lambda error: False
 
     @property
     def inflight(self) -> int:
@@ -246,9 +248,9 @@ class Drain:
                 history_id=outcome.history_id,
                 duplicate=outcome.duplicate,
             )
-        if isinstance(outcome, Dead):
+        if isinstance(outcome, Dead) and not self.may_come_back(outcome.error):
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
-        wait_ms = outcome.retry_after_ms
+        wait_ms = None if isinstance(outcome, Dead) else outcome.retry_after_ms
         if wait_ms is None:
             wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, outcome.error, self._clock.wall_ms() + wait_ms)

@@ -33,6 +33,22 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
+-- member_id_taken: whether a member of any mesh has this id.
+SELECT 1 FROM mesh.member WHERE id = $1;
+
+-- invite_take_late: a use that was taken before the restore.
+UPDATE mesh.invite SET used_count = used_count + 1 WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses;
+
+-- topic_backfill: the newest posts since an id that a subscriber is not owed yet, in their order.
+INSERT INTO mesh.delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
+  SELECT t.id FROM mesh.topic_message AS t
+  WHERE t.mesh_id = $1 AND t.topic = $2 AND t.id >= $4 AND t.sender_member_id <> $3
+    AND NOT EXISTS (SELECT 1 FROM mesh.delivery_queue AS d
+                    WHERE d.broker_message_id = t.id AND d.recipient_member_id = $3)
+  ORDER BY t.id DESC LIMIT $6) AS p
+ORDER BY p.id;
+
 -- member_list: everybody who ever was a member, by name.
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
