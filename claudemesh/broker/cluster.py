@@ -33,6 +33,7 @@ log = get_logger("broker.cluster")
 
 # A signal has less than 8000 bytes; a member's id in JSON has 39.
 _IDS_PER_SIGNAL = 180
+_IDS_BESIDE_DATA = 100
 # An accept that takes longer has been given up by the database.
 _LATEST_COMMIT_S = 30.0
 
@@ -125,6 +126,14 @@ class Cluster:
         """Send an event to every open connection of a mesh, here and elsewhere."""
         self._hub.tell(mesh_id, event, data, besides=besides)
         self._say({"kind": "tell", "mesh": mesh_id, "event": event, "data": data, "besides": besides})
+
+    def tell_members(
+        self, mesh_id: str, member_ids: Sequence[str], event: str, data: Mapping[str, object]
+    ) -> None:
+        """Send an event to the connections of these members only, here and elsewhere."""
+        self._hub.tell_members(mesh_id, member_ids, event, data)
+        for ids in _chunks(member_ids, _IDS_BESIDE_DATA):
+            self._say({"kind": "tell_members", "mesh": mesh_id, "members": ids, "event": event, "data": data})
 
     def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str) -> None:
         """Close every connection of a member, here and elsewhere."""
@@ -265,6 +274,8 @@ class Cluster:
             self.on_queue(signal["mesh"], signal["queue"])
         elif kind == "tell":
             self._hub.tell(signal["mesh"], signal["event"], signal["data"], besides=signal["besides"])
+        elif kind == "tell_members":
+            self._hub.tell_members(signal["mesh"], signal["members"], signal["event"], signal["data"])
         elif kind == "close":
             only = signal.get("connection")
             for link in self._hub.links(signal["mesh"], signal["member"]):
@@ -351,7 +362,7 @@ async def _nothing() -> None:
     """What follows a sweep when nobody has said anything."""
 
 
-def _chunks(ids: Collection[str]) -> Iterator[list[str]]:
+def _chunks(ids: Collection[str], size: int = _IDS_PER_SIGNAL) -> Iterator[list[str]]:
     rest = iter(ids)
-    while chunk := list(islice(rest, _IDS_PER_SIGNAL)):
+    while chunk := list(islice(rest, size)):
         yield chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from claudemesh.protocol import (
     ProtocolError,
     check_key,
     check_member_name,
+    check_uuid,
     parse_link,
     uuid_from_ulid,
     verify_join,
@@ -33,6 +35,7 @@ _REFUSALS = {
     "invite_revoked": "the invite was revoked: ask for a new one",
     "not_authorized": "the inviter may not invite to this mesh",
     "name_taken": "another member has this name: choose one with --name",
+    "id_taken": "another member has this member id: remove membership.json and join as a new member",
     "key_taken": "this key is a member already, by another name or invite",
 }
 
@@ -52,12 +55,12 @@ class Joining:
 
     async def _register_invite(self, request: Request) -> Response:
         body = await read_object(request, self._context.settings.limits.body_bytes, "invite")
-        invite = _verified_invite(body)
+        invite = verified_invite(body)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         if invite.expires_at_ms <= self._context.clock.wall_ms():
             raise refusal("invite_expired")
-        created = await self._context.store.invite_register(_row_of(invite))
+        created = await self._context.store.invite_register(invite_row(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
     async def _join(self, request: Request) -> Response:
@@ -72,9 +75,9 @@ class Joining:
             request,
             self._context.settings.limits.body_bytes,
             *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "ephemeral", "proof"),
+            *("key_id", "ephemeral", "proof", "member_id"),
         )
-        invite = _verified_invite(body)
+        invite = verified_invite(body)
         ephemeral = body.get("ephemeral", False)
         if not isinstance(ephemeral, bool):
             raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
@@ -87,10 +90,13 @@ class Joining:
             ephemeral=ephemeral,
             context=context,
         )
-        _check_proof(invite, member, proof)
+        check_proof(invite, member, proof)
+        if body.get("member_id") is not None:
+            # A member that a restore has lost keeps its id, by which others have pinned its key.
+            member = replace(member, id=check_uuid(body["member_id"], "member_id"))
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
-        outcome = await context.store.join(_row_of(invite), member, context.clock.wall_ms())
+        outcome = await context.store.join(invite_row(invite), member, context.clock.wall_ms())
         if not isinstance(outcome, Joined):
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
@@ -114,6 +120,7 @@ class Joining:
             "member_id": member.id,
             "name": member.name,
             "role": member.role,
+            "created": joined.created,
         }
         return JsonAnswer(201 if joined.created else 200, answer)
 
@@ -162,14 +169,16 @@ def _key_id(value: object) -> str:
     return value
 
 
-def _verified_invite(body: Mapping[str, object]) -> Invite:
+def verified_invite(body: Mapping[str, object]) -> Invite:
+    """Return a body's invite. `ProtocolError` when its inviter did not sign it."""
     invite = parse_link(text_of(body.get("invite"), "invite", MAX_LINK_CHARACTERS))
     if not invite.verify():
         raise ProtocolError("bad_signature", "the invite was changed after it was signed: ask for a new one")
     return invite
 
 
-def _check_proof(invite: Invite, member: Member, proof: bytes) -> None:
+def check_proof(invite: Invite, member: Member, proof: bytes) -> None:
+    """`ProtocolError` bad_signature unless the holder of the keys asked for this join."""
     try:
         audience = audience_of(invite.broker_url)
     except ExitWith as error:
@@ -187,7 +196,8 @@ def _check_proof(invite: Invite, member: Member, proof: bytes) -> None:
         raise ProtocolError("bad_signature", "proof is not by ed25519_pubkey over this join")
 
 
-def _row_of(invite: Invite) -> InviteRow:
+def invite_row(invite: Invite) -> InviteRow:
+    """Return an invite as the store keeps it, from what was signed."""
     return InviteRow(
         id=invite.invite_id,
         mesh_id=invite.mesh_id,

@@ -37,12 +37,19 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     return _keep(folder, made, slug=slug, broker_url=broker.url, name=name, role="owner", inviter=None)
 
 
-def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
-    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine."""
-    check_member_name(name)
+def join(link: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
+    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine.
+
+    A host that is a member joins again as the same member, under its name unless another is given: for a
+    broker whose database was restored from before it had joined. Its queues and inbox stay.
+    """
     invite = parse_link(link)
     broker = BrokerClient(invite.broker_url, insecure=insecure)
-    folder = _folder(invite.slug)
+    folder = home() / "daemon" / invite.slug
+    known = _known(folder, invite)
+    name = name or (known["name"] if known else default_name)
+    check_member_name(name)
+    make_private_dir(folder)
     identity = _identity(folder)
     proof = sign_join(
         identity,
@@ -58,10 +65,15 @@ def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
         "ephemeral": False,
         "proof": base64.b64encode(proof).decode(),
     }
+    if known:
+        body["member_id"] = known["member_id"]
     joined = broker.join(body)
+    if known and joined.get("created") is False:
+        raise _already_member(invite.slug)
     return _keep(
         folder,
         joined,
+        invite=link.strip(),
         slug=invite.slug,
         broker_url=invite.broker_url,
         name=name,
@@ -87,12 +99,25 @@ def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[
     return invite, invite.to_link()
 
 
+def _known(folder: Path, invite: Invite) -> dict[str, Any] | None:
+    """Return this host's membership in the invite's mesh. `WrongHome` when it is in another of this name."""
+    try:
+        known: dict[str, Any] = orjson.loads(read_private(folder / "membership.json"))
+    except FileNotFoundError:
+        return None
+    if known.get("mesh_id") != invite.mesh_id:
+        raise _already_member(invite.slug)
+    return known
+
+
+def _already_member(slug: str) -> WrongHome:
+    return WrongHome("already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it.")
+
+
 def _folder(slug: str) -> Path:
     folder = home() / "daemon" / slug
     if (folder / "membership.json").exists():
-        raise WrongHome(
-            "already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it."
-        )
+        raise _already_member(slug)
     make_private_dir(folder)
     return folder
 
@@ -124,6 +149,7 @@ def _keep(
     name: str,
     role: str,
     inviter: str | None,
+    invite: str | None = None,
 ) -> dict[str, Any]:
     try:
         membership = {
@@ -135,6 +161,7 @@ def _keep(
             "name": name,
             "role": role,
             "inviter_pubkey": inviter,
+            "invite": invite,
         }
     except KeyError as error:
         raise ClientError("bad_answer", f"{broker_url} gave an answer without {error}.") from error

@@ -206,6 +206,7 @@ class Daemon:
             store.done,
             self._link,
             HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features),
+            self._directory,
             clock=clock,
             lived=self._lived,
             backoff=self._settings.backoff,
@@ -213,7 +214,7 @@ class Daemon:
             conditions=self.conditions,
             on_crash=self._crashed,
         )
-        self._drain.may_come_back = self._healing.may_come_back
+        self._link.readmit, self._drain.may_come_back = self._healing.readmit, self._healing.may_come_back
         self._gate = Outbox(
             store,
             sealer,
@@ -346,7 +347,7 @@ class Daemon:
             self._directory.set_online(member_id, event.event == "peer_join")
             self._bus.publish([BusEvent(event.event, event.data)])
         # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
-        self._healing.on_event(event.event)
+        self._healing.on_event(event)
         if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
             self._sync.soon()
 

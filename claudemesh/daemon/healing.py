@@ -5,6 +5,10 @@
    database went back. The broker's `epoch` is a hint: when it changed, every done send is asked about.
 3. Forgotten sends are offered again (`outbox/reoffer.py`).
 
+A broker that has forgotten this member itself is asked to take it back (`identity/readmission.py`). The
+daemons of owners and admins confirm members that it has forgotten (`identity/vouching.py`), and revoke
+again those that it has revived.
+
 The state is in outbox.db, so a crash or a lost link leaves the work to be continued at the next link-up.
 A write that fails is tried again; it never ends the process.
 """
@@ -18,6 +22,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from claudemesh.daemon.broker_notes import BrokerNotes
+from claudemesh.daemon.identity import vouching
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.readmission import ask_to_be_taken_back
 from claudemesh.daemon.link import Opened
 from claudemesh.daemon.outbox.done import DoneSends, Restore, Waiting
 from claudemesh.daemon.outbox.drain import Carrier
@@ -25,11 +33,13 @@ from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, j
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.topics import Topics
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import SendResult
+from claudemesh.protocol.frames import Event, SendResult
+from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
@@ -43,6 +53,7 @@ PATIENCE_MS = 24 * _HOUR_MS
 # So long is it shown that sends were lost for good.
 _LOST_SHOWN_MS = 72 * _HOUR_MS
 _SCAN_PAGE = 128
+_UNCONFIRMED = "membership_unconfirmed"
 _MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
 
 
@@ -70,6 +81,7 @@ class Healing:
         sends: DoneSends,
         link: HealingLink,
         files: HealingFiles,
+        directory: Directory,
         *,
         clock: Clock,
         lived: LivedClock,
@@ -80,6 +92,9 @@ class Healing:
     ) -> None:
         self._sends = sends
         self._link = link
+        self._directory = directory
+        directory.on_revived = self._on_revived
+        self._member_id = ""
         self._backoff = backoff
         self._lived = lived
         self._conditions = conditions
@@ -104,6 +119,8 @@ class Healing:
 
     def link_up(self, opened: Opened) -> None:
         """Begin to ask and to mend on a new link."""
+        self._conditions.end(_UNCONFIRMED)
+        self._member_id = opened.hello.member_id
         self._is_unsure = True
         self._task = self._tasks.start(self._run(opened), "healing")
 
@@ -121,16 +138,50 @@ class Healing:
         """Take the broker's word if it is about a send that was offered again; returns whether it is."""
         return self._reoffer.on_result(result)
 
-    def on_event(self, event: str) -> None:
-        """Offer refused sends again at once when a member is there again."""
-        if event == "member_added":
+    def on_event(self, event: Event) -> None:
+        """React to news: a member is there again, or one asks to be confirmed."""
+        if event.event == "member_added":
             self._reoffer.try_refused_now()
+        elif event.event == vouching.EVENT:
+            self._confirm(event.data)
+
+    async def readmit(self, membership: Membership, identity: Identity) -> ExitWith | None:
+        """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
+        self.topics.member_lost()
+        outcome = await ask_to_be_taken_back(membership, identity)
+        if isinstance(outcome, ExitWith):
+            return outcome
+        self._conditions.begin(_UNCONFIRMED, outcome.message)
+        return None
 
     async def look_up(self, ids: list[str]) -> dict[str, Any]:
         """Ask the broker about sends, by their client_message_ids. `ProtocolError`."""
         answer = await self._link.call("send_status", {"client_message_ids": ids})
         items: dict[str, Any] = answer["items"]
         return items
+
+    def _confirm(self, card: Mapping[str, Any]) -> None:
+        params = vouching.vouch_for(card, self._directory)
+        if params is not None:
+            self._tasks.start(self._vouch(params), "vouching")
+
+    def _on_revived(self, card: Mapping[str, Any]) -> bool:
+        """Revoke again whom this host knows as revoked, if that is for its role to say."""
+        own = self._directory.by_id(self._member_id)
+        if own is None or own.role not in vouching.ROLES:
+            return False
+        self._confirm(card)
+        return True
+
+    async def _vouch(self, params: Mapping[str, Any]) -> None:
+        """Confirm a member; when that fails it asks again."""
+        member_id, status = params["member_id"], params["status"]
+        try:
+            await self._link.call("member_vouch", params)
+        except ProtocolError as error:
+            log.warning("member_not_confirmed", member_id=member_id, error=str(error))
+        else:
+            log.warning("member_confirmed", member_id=member_id, name=params["name"], status=status)
 
     def may_come_back(self, error: str) -> bool:
         """Whether a refusal may be the work of a restore: the destination's host has yet to put it back."""

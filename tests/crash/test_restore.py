@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 
 import pytest
@@ -153,3 +154,177 @@ def test_a_daemon_that_dies_while_it_mends_begins_again(pair: Mesh) -> None:
     at_the_broker(pair, [*ids, *live])
     until(lambda: logged(alice, "reoffer_done"), "alice has offered everything")
     assert_contract(pair, alice, [bob], [*ids, *live])
+
+
+@pytest.mark.parametrize("first", ["alice", "bob"])
+def test_topics_and_subscriptions_made_since_the_copy_come_back(pair: Mesh, first: str) -> None:
+    """Whichever host is there first: what was posted reaches those who were subscribed."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    copy = Directory(pair)
+    copied(pair, copy)
+    for topic in ("plans", "queue:builds"):
+        assert bob.request("POST", "/v1/topic/create", {"topic": topic})[0] == 201
+        assert bob.request("POST", "/v1/topic/subscribe", {"topic": topic})[0] == 200
+    assert bob.request("POST", "/v1/topic/unsubscribe", {"topic": "all"})[0] == 200
+    bob.stop()
+    posts = {"plans": "post-plans", "queue:builds": "post-builds", "all": "post-all"}
+    for topic, message_id in posts.items():
+        assert alice.post(topic, "text", client_message_id=message_id)[0] in (200, 202)
+    wait_done(alice, list(posts.values()))
+    alice.stop()
+    restored(pair, copy)
+    second = "bob" if first == "alice" else "alice"
+    pair.daemons[first].start()
+    until(lambda: logged(pair.daemons[first], "link_up") >= 2, f"{first} is back")
+    if first == "alice":
+        until(lambda: logged(alice, "reoffer_done") or logged(alice, "degraded"), "alice has offered once")
+    pair.daemons[second].start()
+    wait_received(bob, ["post-plans", "post-builds"])
+    wait_done(alice, list(posts.values()))
+    at_the_broker(pair, list(posts.values()))
+    wanted = {"all": False, "builds": True, "plans": True}
+    until(lambda: subscriptions(bob) == wanted, "bob's subscriptions are what he wants")
+    # A copy from before an unsubscription may bring a post too many, but each once.
+    received = [item["client_message_id"] for item in bob.inbox()]
+    assert len(received) == len(set(received))
+
+
+def test_a_live_send_is_not_given_up_while_its_topic_is_not_back(pair: Mesh) -> None:
+    """The sender is there before the host that made the topic."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    copy = Directory(pair)
+    copied(pair, copy)
+    assert bob.request("POST", "/v1/topic/create", {"topic": "plans"})[0] == 201
+    assert bob.request("POST", "/v1/topic/subscribe", {"topic": "plans"})[0] == 200
+    send(alice, "bob", ["noticed-by-this"])
+    wait_done(alice, ["noticed-by-this"])
+    bob.stop()
+    pair.broker.stop()
+    assert alice.post("plans", "text", client_message_id="live")[0] in (200, 202)
+    restored(pair, copy)
+    until(lambda: alice.outbox()["live"]["attempts"] >= 2, "the broker has refused it")
+    assert alice.outbox()["live"]["status"] in ("pending", "inflight")
+    bob.start()
+    wait_received(bob, ["live", "noticed-by-this"])
+    wait_done(alice, ["live"])
+
+
+def test_a_member_that_joined_after_the_copy_is_taken_back(pair: Mesh) -> None:
+    """Its daemon goes on, an owner's daemon confirms it, and what was sent to it and by it is there again."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    copy = Directory(pair)
+    copied(pair, copy)
+    carol = pair.add("carol")
+    carol.start()
+    carol.ready()
+    member_id = carol.request("GET", "/v1/health")[1]["member_id"]
+    send(carol, "bob", ["from-carol"])
+    send(alice, "carol", ["to-carol"])
+    wait_received(bob, ["from-carol"])
+    wait_received(carol, ["to-carol"])
+    wait_done(carol, ["from-carol"])
+    carol.stop()
+    send(bob, "carol", ["owed-to-carol"])
+    assert bob.post("all", "text", client_message_id="owed-post")[0] in (200, 202)
+    wait_done(bob, ["owed-to-carol", "owed-post"])
+    # No owner is there at first: the member waits, and accepts sends.
+    alice.stop()
+    restored(pair, copy)
+    until(lambda: logged(bob, "broker_went_back"), "bob has noticed")
+    carol.start()
+    until(lambda: "membership_unconfirmed" in degraded(carol), "carol waits")
+    send(carol, "bob", ["while-waiting"])
+    until(lambda: "reoffer_refused" in degraded(bob), "bob cannot reach carol yet")
+    alice.start()
+    wait_received(carol, ["to-carol", "owed-to-carol", "owed-post"])
+    wait_received(bob, ["from-carol", "while-waiting"])
+    everything = ["from-carol", "to-carol", "owed-to-carol", "owed-post", "while-waiting"]
+    at_the_broker(pair, everything)
+    for daemon in (alice, bob, carol):
+        until(lambda one=daemon: degraded(one) == [], f"{daemon.name} has nothing left to mend")
+        received = [item["client_message_id"] for item in daemon.inbox()]
+        assert len(received) == len(set(received))
+    assert carol.request("GET", "/v1/health")[1]["member_id"] == member_id
+    check_is_clean(pair, alice)
+
+
+def test_a_member_that_cannot_prove_itself_says_so_and_keeps_its_queue(pair: Mesh) -> None:
+    """Exit 77 names the way back: a new invite, and the same member with all that was queued."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    copy = Directory(pair)
+    copied(pair, copy)
+    carol = pair.add("carol")
+    carol.start()
+    carol.ready()
+    send(alice, "carol", ["received"])
+    wait_received(carol, ["received"])
+    carol.stop()
+    membership = carol.root / "membership.json"
+    known = json.loads(membership.read_text())
+    membership.write_text(json.dumps({**known, "invite": None}))
+    pair.broker.stop()
+    carol.start()
+    carol.ready(connected=False)
+    send(carol, "bob", ["queued"])
+    restored(pair, copy)
+    assert carol.ended() == 77
+    said = carol.log.read_text()
+    assert "not_a_member" in said
+    assert "database was restored from before this host joined" in said
+    invite = json.loads(pair.cli(alice, "invite", "create", "--json"))["invite"]
+    joined = json.loads(pair.cli(carol, "join", invite, "--json"))
+    assert (joined["member_id"], joined["name"]) == (known["member_id"], "carol")
+    carol.start()
+    carol.ready()
+    wait_received(bob, ["queued"])
+    assert [item["client_message_id"] for item in carol.inbox()] == ["received"]
+    # A member that is known stays one: the invite is not used up by joining twice.
+    again = json.loads(pair.cli(alice, "invite", "create", "--json"))["invite"]
+    with pytest.raises(AssertionError, match="already"):
+        pair.cli(carol, "join", again)
+
+
+@pytest.mark.parametrize("joined", ["before", "after"])
+def test_a_revoked_member_does_not_come_back_with_an_older_copy(pair: Mesh, joined: str) -> None:
+    """The owner's daemon knows of the revocation, and says so to the broker."""
+    alice = pair.daemons["alice"]
+    copy = Directory(pair)
+    if joined == "after":
+        copied(pair, copy)
+    mallory = pair.add("mallory")
+    mallory.start()
+    mallory.ready()
+    send(alice, "mallory", ["known"])
+    wait_received(mallory, ["known"])
+    if joined == "before":
+        copied(pair, copy)
+    token = str(pair.broker.data / "admin_token")
+    at = ("--broker", pair.broker.url, "--admin-token-file", token)
+    pair.cli(alice, "broker", "member", "revoke", "demo", "mallory", *at)
+    assert mallory.ended() == 77
+    until(lambda: "mallory" not in names(alice), "alice knows of it")
+    restored(pair, copy)
+    alice.ready()
+    mallory.start()
+    assert mallory.ended() == 77
+    assert '"error":"not_a_member"' not in mallory.log.read_text()
+    members = json.loads(pair.cli(alice, "broker", "member", "list", "demo", "--json", *at))["items"]
+    assert {one["name"]: one["status"] for one in members}["mallory"] == "revoked"
+    assert "mallory" not in names(alice)
+
+
+def subscriptions(daemon: Daemon) -> dict[str, bool]:
+    """What a daemon's member is subscribed to, as the broker says."""
+    listed = daemon.request("GET", "/v1/topic/list")[1].get("items", ())
+    return {item["topic"]: item["subscribed"] for item in listed}
+
+
+def degraded(daemon: Daemon) -> list[str]:
+    """What a daemon's health says, by code."""
+    found = daemon.request("GET", "/v1/health")[1]["degraded"]
+    return [entry["code"] if isinstance(entry, dict) else entry for entry in found]
+
+
+def names(daemon: Daemon) -> list[str]:
+    """Whom a daemon knows as active members."""
+    return [peer["name"] for peer in daemon.request("GET", "/v1/peers")[1]["items"]]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from claudemesh.broker.answers import of_error
-from claudemesh.broker.calls import peers, status, topics
+from claudemesh.broker.calls import peers, status, topics, vouching
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.calls")
 
-METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS
+METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS | vouching.METHODS
 
 
 async def answer(

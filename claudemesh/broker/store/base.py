@@ -81,7 +81,7 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class JoinRefused:
     """The join wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
-    not_authorized (the inviter is not an active owner or admin), name_taken, key_taken."""
+    not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
 
     error: str
 
