@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from claudemesh.broker.hub import Hub
+from claudemesh.broker.lives import Life, may_have_gone_back
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Verdict, judge
 from claudemesh.broker.settings import Limits
@@ -78,6 +79,7 @@ class Cluster:
         self._flushing = False
         self._signals: Batcher[str, None] = Batcher(self._send)
         self._newest: deque[tuple[float, int]] = deque()
+        self._life: Life | None = None
         self._tasks = TaskOwner(on_crash)
         # Told of queues in which there is something, and of each sweep.
         self.on_queue: Callable[[str, str], None] = lambda mesh_id, queue: None
@@ -332,12 +334,15 @@ class Cluster:
 
     async def _compare_epoch(self, shared: Shared) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
-        epoch = await shared.epoch()
-        if epoch != self._state.epoch:
-            log.warning("epoch_changed")
-            self._state.epoch = epoch
-            for link in self._hub:
-                link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
+        epoch, life = await shared.epoch(), await shared.life()
+        before, self._life = self._life, life
+        if epoch == self._state.epoch and not may_have_gone_back(before, life):
+            return
+        log.warning("database_may_be_another", epoch_changed=epoch != self._state.epoch)
+        self._state.epoch = epoch
+        self._newest.clear()
+        for link in self._hub:
+            link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
 
     async def _look_for_deliveries(self, shared: Shared, here: Mapping[str, str]) -> None:
         """Find what was committed elsewhere and not told: ids are given in order, but committed in any."""

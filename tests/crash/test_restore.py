@@ -125,6 +125,26 @@ def test_a_postgres_restored_from_any_copy_has_everything_again(server: Server, 
         forget_and_mend(made, POSTGRES[kind](made, server))
 
 
+@pytest.mark.parametrize("kind", ["directory", "rows"])
+def test_a_postgres_restored_under_a_running_broker_has_everything_again(server: Server, kind: str) -> None:
+    """The broker notices, and sends its daemons to ask."""
+    with mesh("alice", "bob", database_url=server.url()) as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        copy = POSTGRES[kind](made, server)
+        copied(made, copy)
+        bob.stop()
+        ids = [f"owed-{number}" for number in range(8)]
+        send(alice, "bob", ids)
+        wait_done(alice, ids)
+        copy.put_back()
+        until(lambda: logged(alice, "reoffer_done"), "alice has offered everything")
+        bob.start()
+        wait_received(bob, ids)
+        assert_contract(made, alice, [bob], ids)
+        made.broker.ready()
+        check_is_clean(made, alice)
+
+
 def test_a_daemon_that_dies_while_it_mends_begins_again(pair: Mesh) -> None:
     """At each step: the restore is noted, everything was asked about, a part is offered. Live sends go on."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from claudemesh.broker.lives import Life
+
 Role: TypeAlias = Literal["owner", "admin", "member"]
 MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
 DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
@@ -256,6 +258,7 @@ class Shared(Protocol):
 
     async def now_ms(self) -> int: ...
     async def epoch(self) -> str: ...
+    async def life(self) -> Life: ...
     async def signal(self, payloads: Sequence[str]) -> None: ...
     async def listen(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None: ...
 

@@ -131,7 +131,9 @@ class DoneSends:
         """Count what waits to be offered again; sends whose payloads were pruned do not wait any more."""
 
         def work(raw: sqlite3.Connection) -> Waiting:
-            raw.execute(_Q["reoffer_drop_empty"])
+            for (row_id,) in raw.execute(_Q["reoffer_empty"]).fetchall():
+                raw.execute(_Q["done_note"], (_LOST, row_id))
+                raw.execute(_Q["reoffer_done"], (row_id,))
             return Waiting(*raw.execute(_Q["reoffer_counts"]).fetchone())
 
         return await self._db.transaction(work)

@@ -91,13 +91,12 @@ UPDATE broker_restore SET scanned = 1;
 -- reoffer_add: a forgotten send waits to be offered again.
 INSERT INTO reoffer (row_id, position) VALUES (?, ?) ON CONFLICT DO NOTHING;
 
--- reoffer_drop_empty: an operator has pruned the payloads; there is nothing left to offer.
-DELETE FROM reoffer WHERE NOT EXISTS (
-  SELECT 1 FROM outbox AS o WHERE o.id = reoffer.row_id AND o.status = 'done' AND o.payload <> x'');
+-- reoffer_empty: sends on the list whose payloads an operator has pruned; there is nothing left to offer.
+SELECT r.row_id FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id WHERE o.payload = x'';
 
 -- reoffer_page: sends to be offered again behind a place, oldest first.
 SELECT r.position, o.id, o.client_message_id, o.payload FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id
-WHERE (r.position, r.row_id) > (?, ?) ORDER BY r.position, r.row_id LIMIT ?;
+WHERE (r.position, r.row_id) > (?, ?) AND o.payload <> x'' ORDER BY r.position, r.row_id LIMIT ?;
 
 -- reoffer_known: which of these rows wait already, given as a JSON array.
 SELECT r.row_id FROM json_each(?) AS wanted JOIN reoffer AS r ON r.row_id = wanted.value;

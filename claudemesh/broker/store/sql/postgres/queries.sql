@@ -283,6 +283,9 @@ SELECT md5(concat_ws('-', e.epoch, s.system_identifier, 'mesh.epoch'::regclass::
                      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)))
 FROM mesh.epoch AS e, pg_control_system() AS s;
 
+-- life: when the server was started, and the newest history id that was given out.
+SELECT pg_postmaster_start_time()::text, s.last_value FROM mesh.message_history_history_id_seq AS s;
+
 -- epoch_alone: the same where the server does not tell of itself.
 SELECT epoch FROM mesh.epoch;
 
