@@ -161,9 +161,9 @@ def _keep(
             "name": name,
             "role": role,
             "inviter_pubkey": inviter,
-            "invite": invite,
         }
     except KeyError as error:
         raise ClientError("bad_answer", f"{broker_url} gave an answer without {error}.") from error
-    write_atomic(folder / "membership.json", orjson.dumps(membership))
+    # The invite stays in the file: it is shown nowhere, because it may admit others.
+    write_atomic(folder / "membership.json", orjson.dumps({**membership, "invite": invite}))
     return membership

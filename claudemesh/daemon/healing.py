@@ -54,6 +54,7 @@ PATIENCE_MS = 24 * _HOUR_MS
 _LOST_SHOWN_MS = 72 * _HOUR_MS
 _SCAN_PAGE = 128
 _UNCONFIRMED = "membership_unconfirmed"
+_UNCHECKED = "restore_check_failed"
 _MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
 
 
@@ -120,6 +121,7 @@ class Healing:
     def link_up(self, opened: Opened) -> None:
         """Begin to ask and to mend on a new link."""
         self._conditions.end(_UNCONFIRMED)
+        self._show_lost()
         self._member_id = opened.hello.member_id
         self._is_unsure = True
         self._task = self._tasks.start(self._run(opened), "healing")
@@ -127,6 +129,7 @@ class Healing:
     def link_down(self) -> None:
         """Stop: nothing more is answered on this link, and the next one begins anew."""
         self.topics.link_down()
+        self._conditions.end(_UNCHECKED)
         if self._task is not None:
             self._task.cancel()
 
@@ -200,7 +203,11 @@ class Healing:
                 return
             except (ProtocolError, ConnectionError, StorageError) as error:
                 failures += 1
-                log.warning("restore_check_failed", error=str(error))
+                self._conditions.begin(
+                    _UNCHECKED,
+                    f"It cannot be checked whether the broker still has what it accepted ({error}). The "
+                    "check is repeated; sends and deliveries go on.",
+                )
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _heal(self, opened: Opened) -> None:
@@ -212,6 +219,7 @@ class Healing:
         self.epoch = opened.hello.epoch
         self._notes.note(opened.features, self.epoch)
         self._is_unsure = False
+        self._conditions.end(_UNCHECKED)
         is_mending = self._restore is not None and not self._restore.is_scanned
         if is_mending:
             await self._scan(opened)

@@ -43,7 +43,9 @@ class Waiting:
 async def ask_to_be_taken_back(membership: Membership, identity: Identity) -> Waiting | ExitWith:
     """Ask once. `Waiting`: connect again after a while. `ExitWith` 77: it cannot be proven."""
     if membership.invite is None:
-        return _forgotten("this host keeps no invite that proves its membership")
+        made = membership.inviter_pubkey is None
+        why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
+        return _forgotten(f"{why} that proves its membership")
     try:
         body = _body(membership, identity, membership.invite)
     except (ProtocolError, ValueError):
