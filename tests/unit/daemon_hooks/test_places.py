@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.app import Daemon
+from claudemesh.daemon.opening import load_hooks
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 
@@ -33,4 +33,4 @@ def test_hooks_are_off_in_ci_unless_the_user_says_otherwise(
     paths.hooks.mkdir(parents=True, mode=0o700)
     paths.hooks_manifest.write_text("[on-dm]\n")
     settings = DaemonSettings(hooks_enabled=enabled)
-    assert bool(Daemon(paths, settings)._load_hooks(settings).hooks) is runs
+    assert bool(load_hooks(paths.hooks_manifest, settings).hooks) is runs
