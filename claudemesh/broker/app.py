@@ -196,7 +196,16 @@ class Broker:
         audit = Audit(store, clock, metrics)
         limiter = _limiter(settings, clock, metrics)
         acceptor = Acceptor(
-            store, limiter, hub, cluster.wake, queues.kick, clock, metrics, mint, settings.inline_bytes
+            store,
+            limiter,
+            hub,
+            cluster.wake,
+            queues.kick,
+            clock,
+            metrics,
+            mint,
+            settings.inline_bytes,
+            state.accepted,
         )
         presence = Presence(store, clock, metrics, settings.limits, broker_id, self._crashed)
         return Context(

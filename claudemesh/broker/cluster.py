@@ -334,12 +334,13 @@ class Cluster:
 
     async def _compare_epoch(self, shared: Shared) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
+        accepted = self._state.newest_history
         epoch, life = await shared.epoch(), await shared.life()
         before, self._life = self._life, life
-        if epoch == self._state.epoch and not may_have_gone_back(before, life):
+        if epoch == self._state.epoch and not may_have_gone_back(before, life, accepted):
             return
         log.warning("database_may_be_another", epoch_changed=epoch != self._state.epoch)
-        self._state.epoch = epoch
+        self._state.epoch, self._state.newest_history = epoch, 0
         self._newest.clear()
         for link in self._hub:
             link.close(CloseCode.DRAINING, "the database is another than it was: connect again")

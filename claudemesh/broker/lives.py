@@ -18,8 +18,12 @@ class Life:
     newest_history: int
 
 
-def may_have_gone_back(before: Life | None, now: Life) -> bool:
-    """Whether the data may be older than it was. A restart counts: it may hide a restore."""
+def may_have_gone_back(before: Life | None, now: Life, accepted: int = 0) -> bool:
+    """Whether the data may be older than it was. A restart counts: it may hide a restore.
+
+    `accepted` is the newest history id that was accepted in this life before it was asked for `now`.
+    """
     if before is None:
         return False
-    return before.server_started != now.server_started or now.newest_history < before.newest_history
+    newest = max(before.newest_history, accepted)
+    return before.server_started != now.server_started or now.newest_history < newest

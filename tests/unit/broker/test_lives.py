@@ -8,17 +8,18 @@ from claudemesh.broker.lives import Life, may_have_gone_back
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "suspected"),
+    ("before", "accepted", "now", "suspected"),
     [
-        (None, Life("a", 5), False),
-        (Life("a", 5), Life("a", 5), False),
-        (Life("a", 5), Life("a", 9), False),
-        (Life("a", 5), Life("a", 4), True),
-        (Life("a", 5), Life("b", 9), True),
+        (None, 0, Life("a", 5), False),
+        (Life("a", 5), 0, Life("a", 5), False),
+        (Life("a", 5), 9, Life("a", 9), False),
+        (Life("a", 5), 0, Life("a", 4), True),
+        (Life("a", 5), 9, Life("a", 8), True),
+        (Life("a", 5), 0, Life("b", 9), True),
     ],
 )
 def test_a_server_that_started_anew_or_counts_lower_is_suspected(
-    before: Life | None, now: Life, suspected: bool
+    before: Life | None, accepted: int, now: Life, suspected: bool
 ) -> None:
     """The first look has nothing to compare with."""
-    assert may_have_gone_back(before, now) is suspected
+    assert may_have_gone_back(before, now, accepted) is suspected
