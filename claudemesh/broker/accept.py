@@ -142,7 +142,9 @@ class Acceptor:
         degraded: Degraded,
         mint: Callable[[], str],
         inline_bytes: int,
+        on_history: Callable[[int], None] = lambda history_id: None,
     ) -> None:
+        self._on_history = on_history
         self._store = store
         self._limiter = limiter
         self._hub = hub
@@ -240,6 +242,8 @@ class Acceptor:
                 results.append(decision)
                 continue
             outcome = next(outcomes)
+            if isinstance(outcome, Accepted):
+                self._on_history(outcome.history_id)
             if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
                 queues.add((decision.key.mesh_id, decision.destination_ref))
             elif isinstance(outcome, Accepted) and outcome.deliveries:

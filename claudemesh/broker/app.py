@@ -252,6 +252,7 @@ class Broker:
             degraded,
             mint,
             settings.inline_bytes,
+            state.accepted,
         )
         presence = Presence(store, clock, lived, degraded, settings.limits, broker_id, self._crashed)
         return Context(

@@ -19,6 +19,7 @@ import orjson
 
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.hub import Hub
+from claudemesh.broker.lives import Life, may_have_gone_back
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Verdict, judge
 from claudemesh.broker.settings import Limits
@@ -36,6 +37,7 @@ log = get_logger("broker.cluster")
 
 # A signal has less than 8000 bytes; a member's id in JSON has 39.
 _IDS_PER_SIGNAL = 180
+_IDS_BESIDE_DATA = 100
 # An accept that takes longer has been given up by the database.
 _LATEST_COMMIT_S = 30.0
 _BACKOFF = Backoff(initial_s=0.2, cap_s=5)
@@ -85,6 +87,7 @@ class Cluster:
         self._flushing = False
         self._signals: Batcher[str, None] = Batcher(self._send)
         self._newest: deque[tuple[float, int]] = deque()
+        self._life: Life | None = None
         self._tasks = TaskOwner(on_crash)
         # Told of queues in which there is something, and of each sweep.
         self.on_queue: Callable[[str, str], None] = lambda mesh_id, queue: None
@@ -138,6 +141,14 @@ class Cluster:
         """Send an event to every open connection of a mesh, here and elsewhere."""
         self._hub.tell(mesh_id, event, data, besides=besides)
         self._say({"kind": "tell", "mesh": mesh_id, "event": event, "data": data, "besides": besides})
+
+    def tell_members(
+        self, mesh_id: str, member_ids: Sequence[str], event: str, data: Mapping[str, object]
+    ) -> None:
+        """Send an event to the connections of these members only, here and elsewhere."""
+        self._hub.tell_members(mesh_id, member_ids, event, data)
+        for ids in _chunks(member_ids, _IDS_BESIDE_DATA):
+            self._say({"kind": "tell_members", "mesh": mesh_id, "members": ids, "event": event, "data": data})
 
     def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str) -> None:
         """Close every connection of a member, here and elsewhere."""
@@ -280,6 +291,8 @@ class Cluster:
             self.on_queue(signal["mesh"], signal["queue"])
         elif kind == "tell":
             self._hub.tell(signal["mesh"], signal["event"], signal["data"], besides=signal["besides"])
+        elif kind == "tell_members":
+            self._hub.tell_members(signal["mesh"], signal["members"], signal["event"], signal["data"])
         elif kind == "close":
             only = signal.get("connection")
             for link in self._hub.links(signal["mesh"], signal["member"]):
@@ -328,12 +341,16 @@ class Cluster:
 
     async def _compare_epoch(self, shared: Shared) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
-        epoch = await shared.epoch()
-        if epoch != self._state.epoch:
-            log.warning("epoch_changed")
-            self._state.epoch = epoch
-            for link in self._hub:
-                link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
+        accepted = self._state.newest_history
+        epoch, life = await shared.epoch(), await shared.life()
+        before, self._life = self._life, life
+        if epoch == self._state.epoch and not may_have_gone_back(before, life, accepted):
+            return
+        log.warning("database_may_be_another", epoch_changed=epoch != self._state.epoch)
+        self._state.epoch, self._state.newest_history = epoch, 0
+        self._newest.clear()
+        for link in self._hub:
+            link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
 
     async def _look_for_deliveries(self, shared: Shared, here: Mapping[str, str]) -> None:
         """Find what was committed elsewhere and not told: ids are given in order, but committed in any."""
@@ -354,7 +371,7 @@ async def _nothing() -> None:
     """What follows a sweep when nobody has said anything."""
 
 
-def _chunks(ids: Collection[str]) -> Iterator[list[str]]:
+def _chunks(ids: Collection[str], size: int = _IDS_PER_SIGNAL) -> Iterator[list[str]]:
     rest = iter(ids)
-    while chunk := list(islice(rest, _IDS_PER_SIGNAL)):
+    while chunk := list(islice(rest, size)):
         yield chunk

@@ -143,7 +143,7 @@ class Connection:
         except Closed:
             pass
         except Closing as end:
-            self._wire.close(end.code, end.detail)
+            self._wire.close(end.code, end.detail, kind=end.kind)
         except SessionViolation as error:
             self._wire.close(CloseCode.PROTOCOL_ERROR, error.message)
         except StorageError as error:
@@ -228,7 +228,7 @@ class Connection:
         mesh = await context.store.mesh_get(hello.mesh_id)
         member = await context.store.member_by_key(hello.mesh_id, hello.pubkey)
         if mesh is None or member is None:
-            raise Closing(handshake.NOT_A_MEMBER.code, handshake.NOT_A_MEMBER.detail)
+            raise _closing(handshake.NOT_A_MEMBER)
         _refuse_if(handshake.check_member(hello, member))
         return Membership.of(context, self._wire.outgoing, mesh=mesh, member=member, hello=hello)
 
@@ -387,4 +387,8 @@ class Connection:
 
 def _refuse_if(refusal: Refusal | None) -> None:
     if refusal is not None:
-        raise Closing(refusal.code, refusal.detail)
+        raise _closing(refusal)
+
+
+def _closing(refusal: Refusal) -> Closing:
+    return Closing(refusal.code, refusal.detail, refusal.kind)

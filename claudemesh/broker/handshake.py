@@ -7,7 +7,7 @@ from typing import Any
 
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.base import Member, Mesh
-from claudemesh.protocol import CloseCode, Hello, broker_offer, verify_hello
+from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
 
 _HTTP_PORTS = (80, 443)
 
@@ -18,10 +18,11 @@ class Refusal:
 
     code: CloseCode
     detail: str
+    kind: str | None = None
 
 
 # The same words for an unknown mesh and an unknown key: a stranger learns neither.
-NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key")
+NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key", errors.NOT_A_MEMBER)
 
 
 def audiences(host_header: str, public_audience: str | None) -> frozenset[str]:

@@ -1,7 +1,8 @@
-"""Noticing that an embedded broker's database is an older one than it was: restored from a backup.
+"""A hint that an embedded broker's database file was restored from an older copy.
 
 A file beside the database notes how many messages have been accepted. A database that knows of fewer has
-forgotten some, and gets a new epoch, so that daemons offer what they have sent of late again.
+forgotten some, and gets a new epoch. It is a hint only: a copy of the whole directory brings its own mark.
+Daemons notice any restore by themselves (daemon/healing.py). A new epoch makes them ask about all done sends.
 """
 
 from __future__ import annotations

@@ -136,6 +136,16 @@ class Hub:
                     if link.is_open:
                         link.put(frame)
 
+    def tell_members(
+        self, mesh_id: str, member_ids: Iterable[str], event: str, data: Mapping[str, object]
+    ) -> None:
+        """Send an event to the open connections of these members."""
+        frame = event_frame(event, data)
+        for member_id in member_ids:
+            for link in self.links(mesh_id, member_id):
+                if link.is_open:
+                    link.put(frame)
+
     def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str = "") -> None:
         """Close every connection of a member."""
         for link in self.links(mesh_id, member_id):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +19,7 @@ from claudemesh.protocol import (
     challenge_keypair,
     check_key,
     check_member_name,
+    check_uuid,
     parse_link,
     uuid_from_ulid,
     verify_join,
@@ -37,6 +39,7 @@ _REFUSALS = {
     "not_authorized": "the inviter may not invite to this mesh",
     "name_taken": "another member has this name: choose one with --name",
     "key_taken": "one of these keys belongs to another member already: join with new keys",
+    "id_taken": "another member has this member id: remove membership.json and join as a new member",
 }
 
 
@@ -66,13 +69,13 @@ class Joining:
 
     async def _register_invite(self, request: Request) -> Response:
         body = await read_object(request, self._context.settings.limits.body_bytes, "invite")
-        invite = _verified_invite(body)
+        invite = verified_invite(body)
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         now_ms = self._context.clock.wall_ms()
         if invite.expires_at_ms <= now_ms:
             raise expired(invite, now_ms)
-        created = await self._context.store.invite_register(_row_of(invite))
+        created = await self._context.store.invite_register(invite_row(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
     async def _challenge(self, request: Request) -> Response:
@@ -90,9 +93,9 @@ class Joining:
             request,
             self._context.settings.limits.body_bytes,
             *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "ephemeral", "proof", "x25519_proof"),
+            *("key_id", "ephemeral", "proof", "x25519_proof", "member_id"),
         )
-        invite = _verified_invite(body)
+        invite = verified_invite(body)
         ephemeral = body.get("ephemeral", False)
         if not isinstance(ephemeral, bool):
             raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
@@ -106,12 +109,15 @@ class Joining:
             ephemeral=ephemeral,
             context=context,
         )
-        _check_proof(invite, member, proof)
+        check_proof(invite, member, proof)
         self._check_possession(member, possession)
+        if body.get("member_id") is not None:
+            # A member that a restore has lost keeps its id, by which others have pinned its key.
+            member = replace(member, id=check_uuid(body["member_id"], "member_id"))
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         now_ms = context.clock.wall_ms()
-        outcome = await context.store.join(_row_of(invite), member, now_ms)
+        outcome = await context.store.join(invite_row(invite), member, now_ms)
         if not isinstance(outcome, Joined):
             if outcome.error == "invite_expired":
                 raise expired(invite, now_ms)
@@ -146,6 +152,7 @@ class Joining:
             "member_id": member.id,
             "name": member.name,
             "role": member.role,
+            "created": joined.created,
         }
         return JsonAnswer(201 if joined.created else 200, answer)
 
@@ -194,14 +201,16 @@ def _key_id(value: object) -> str:
     return value
 
 
-def _verified_invite(body: Mapping[str, object]) -> Invite:
+def verified_invite(body: Mapping[str, object]) -> Invite:
+    """Return a body's invite. `ProtocolError` when its inviter did not sign it."""
     invite = parse_link(text_of(body.get("invite"), "invite", MAX_LINK_CHARACTERS))
     if not invite.verify():
         raise ProtocolError("bad_signature", "the invite was changed after it was signed: ask for a new one")
     return invite
 
 
-def _check_proof(invite: Invite, member: Member, proof: bytes) -> None:
+def check_proof(invite: Invite, member: Member, proof: bytes) -> None:
+    """`ProtocolError` bad_signature unless the holder of the keys asked for this join."""
     try:
         audience = audience_of(invite.broker_url)
     except ExitWith as error:
@@ -219,7 +228,8 @@ def _check_proof(invite: Invite, member: Member, proof: bytes) -> None:
         raise ProtocolError("bad_signature", "proof is not by ed25519_pubkey over this join")
 
 
-def _row_of(invite: Invite) -> InviteRow:
+def invite_row(invite: Invite) -> InviteRow:
+    """Return an invite as the store keeps it, from what was signed."""
     return InviteRow(
         id=invite.invite_id,
         mesh_id=invite.mesh_id,

@@ -10,6 +10,7 @@ from claudemesh.broker.context import Context
 from claudemesh.broker.health import Health
 from claudemesh.broker.join import Joining
 from claudemesh.broker.listen import Listener
+from claudemesh.broker.rejoin import Rejoining
 from claudemesh.broker.web import Endpoint, not_found, wrong_method
 from claudemesh.runtime.http import App, Receive, Scope, Send
 
@@ -20,6 +21,7 @@ def build_app(context: Context, listener: Listener) -> App:
     table: dict[str, dict[str, Endpoint]] = {
         "/v1/join": {"POST": joining.join},
         "/v1/join/challenge": {"GET": joining.challenge},
+        "/v1/rejoin": {"POST": Rejoining(context).rejoin},
         "/v1/invites": {"POST": joining.register_invite},
         **Admin(context).table(),
         "/healthz": {"GET": health.healthz},

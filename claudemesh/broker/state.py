@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class State:
-    """`epoch` names this life of the database (protocol.md, hello_ack)."""
+    """`epoch` names this life of the database (protocol.md, hello_ack).
+
+    `newest_history` is the newest message that this broker has accepted in it, 0 before the first.
+    """
 
     epoch: str
     draining: bool = False
     handshakes: int = 0
+    newest_history: int = 0
+
+    def accepted(self, history_id: int) -> None:
+        """Note that a message was accepted."""
+        if history_id > self.newest_history:
+            self.newest_history = history_id

@@ -30,10 +30,11 @@ class Closed(Exception):
 class Closing(Exception):
     """Whoever raises it wants the connection closed with `code`, and `detail` in the reason."""
 
-    def __init__(self, code: int, detail: str) -> None:
+    def __init__(self, code: int, detail: str, kind: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
+        self.kind = kind
 
 
 class Wire:
@@ -97,11 +98,11 @@ class Wire:
         result: str = text
         return result
 
-    def close(self, code: int, detail: str = "", *, discard: bool = False) -> None:
+    def close(self, code: int, detail: str = "", *, kind: str | None = None, discard: bool = False) -> None:
         """Close once what waits has left (`discard`: at once). Only the first call counts."""
         if self.is_closing:
             return
-        kind = CLOSE_KINDS[CloseCode(code)] if code in CLOSE_KINDS else _STANDARD_KINDS[code]
+        kind = kind or (CLOSE_KINDS[CloseCode(code)] if code in CLOSE_KINDS else _STANDARD_KINDS[code])
         self._close = (code, _reason(code, kind, detail))
         self._metrics.closes.labels(kind).inc()
         self.outgoing.finish(discard=discard)
@@ -153,5 +154,5 @@ class Wire:
 
 def _reason(code: int, kind: str, detail: str) -> str:
     if code in CLOSE_KINDS:
-        return close_reason(CloseCode(code), detail=detail)
+        return close_reason(CloseCode(code), kind=kind, detail=detail)
     return orjson.dumps({"kind": kind, "feature": "", "detail": detail}).decode()

@@ -102,10 +102,13 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
 @click.option("--insecure", is_flag=True, help="Allow ws:// to another machine.")
 @json_option
 def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
-    """Join a mesh by an invite LINK."""
+    """Join a mesh by an invite LINK.
+
+    A member that its broker has forgotten joins again with a new invite, and keeps its queues and its inbox.
+    """
     from claudemesh.client import membership
 
-    joined = membership.join(link, name or own_name(), insecure=insecure)
+    joined = membership.join(link, name, own_name(), insecure=insecure)
     if as_json:
         output.print_json(joined)
         return

@@ -40,13 +40,14 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     return _keep(folder, made, {"slug": slug}, broker_url=broker.url, inviter=None, name=name, role="owner")
 
 
-def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
+def join(link: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
     """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine.
 
     The signature is checked before anything of the link is used: whoever changed the broker's address in it
-    is not asked for anything.
+    is not asked for anything. A host that is a member joins again as the same member, under its name unless
+    another is given: for a broker whose database was restored from before it had joined. Its queues and
+    inbox stay.
     """
-    check_member_name(name)
     invite = parse_link(link)
     if not invite.verify():
         raise ProtocolError(
@@ -54,7 +55,11 @@ def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
             "This invite was changed after it was signed: ask its maker to send it again, by another way.",
         )
     broker = BrokerClient(invite.broker_url, insecure=insecure)
-    folder = _folder(invite.slug)
+    folder = home() / "daemon" / invite.slug
+    known = _known(folder, invite)
+    name = name or (known["name"] if known else default_name)
+    check_member_name(name)
+    make_private_dir(folder)
     identity = _identity(folder)
     proof = sign_join(
         identity,
@@ -71,9 +76,20 @@ def join(link: str, name: str, *, insecure: bool = False) -> dict[str, Any]:
         "proof": base64.b64encode(proof).decode(),
         "x25519_proof": base64.b64encode(_possession(identity, broker)).decode(),
     }
+    if known:
+        body["member_id"] = known["member_id"]
     joined = broker.join(body)
+    if known and joined.get("created") is False:
+        raise _already_member(invite.slug)
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
-    return _keep(folder, joined, expected, broker_url=invite.broker_url, inviter=invite.inviter_pubkey)
+    return _keep(
+        folder,
+        joined,
+        expected,
+        broker_url=invite.broker_url,
+        inviter=invite.inviter_pubkey,
+        invite=link.strip(),
+    )
 
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
@@ -94,12 +110,25 @@ def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[
     return invite, invite.to_link()
 
 
+def _known(folder: Path, invite: Invite) -> dict[str, Any] | None:
+    """Return this host's membership in the invite's mesh. `WrongHome` when it is in another of this name."""
+    try:
+        known: dict[str, Any] = orjson.loads(read_private(folder / "membership.json"))
+    except FileNotFoundError:
+        return None
+    if known.get("mesh_id") != invite.mesh_id:
+        raise _already_member(invite.slug)
+    return known
+
+
+def _already_member(slug: str) -> WrongHome:
+    return WrongHome("already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it.")
+
+
 def _folder(slug: str) -> Path:
     folder = home() / "daemon" / slug
     if (folder / "membership.json").exists():
-        raise WrongHome(
-            "already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it."
-        )
+        raise _already_member(slug)
     make_private_dir(folder)
     return folder
 
@@ -137,6 +166,7 @@ def _keep(
     *,
     broker_url: str,
     inviter: str | None,
+    invite: str | None = None,
     **known: str,
 ) -> dict[str, Any]:
     """Write membership.json from a broker's answer. The broker may not change what was asked for."""
@@ -154,7 +184,8 @@ def _keep(
         "broker_url": broker_url,
         "inviter_pubkey": inviter,
     }
-    write_atomic(folder / "membership.json", orjson.dumps(membership))
+    # The invite stays in the file: it is shown nowhere, because it may admit others.
+    write_atomic(folder / "membership.json", orjson.dumps({**membership, "invite": invite}))
     return membership
 
 

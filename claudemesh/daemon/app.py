@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-import orjson
-
 import claudemesh
 from claudemesh.daemon import opening
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.doors import Doors
+from claudemesh.daemon.healing import Healing, HealingFiles
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.service import Hooks
@@ -35,14 +34,12 @@ from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.reload import Reload
 from claudemesh.daemon.settings import DaemonSettings
-from claudemesh.protocol.features import Features
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
@@ -50,7 +47,7 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
-from claudemesh.runtime.files import remove, write_atomic
+from claudemesh.runtime.files import remove
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import require_descriptors
 from claudemesh.runtime.services import TaskOwner
@@ -78,7 +75,6 @@ class Daemon:
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
         self.conditions = Conditions(self._clock)
-        self._features: Features
         self.core: Core
 
     async def start(self) -> None:
@@ -138,7 +134,7 @@ class Daemon:
             self._drain.finish(DRAIN_GRACE_S),
             self._hooks.finish(DRAIN_GRACE_S),
         )
-        await self._reoffer.close()
+        await self._healing.close()
         await self._link.close()
         await self._tasks.stop()
         await self._receiver.close()
@@ -181,6 +177,7 @@ class Daemon:
         self._assemble_receiving(membership, identity)
         longest_wait_ms = round(self._settings.max_backoff_ms * 1.25)
         await self._care.recover(self._drain, longest_wait_ms, self._tasks)
+        await self._healing.load()
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -225,8 +222,19 @@ class Daemon:
         self._care.disk.look()
         parts = (self._clocks, self._backoff, self.conditions, self._metrics)
         self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
-        known = opening.load_epoch(self._paths.broker_features)
-        self._reoffer = Reoffer(store.done, self._link, self._backoff, known, self._note_broker)
+        self._healing = Healing(
+            store.done,
+            self._link,
+            HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features),
+            self._directory,
+            clock=self._clock,
+            lived=self._lived,
+            backoff=self._backoff,
+            busy=lambda: self._drain.inflight > 0,
+            conditions=self.conditions,
+            on_crash=self._crashed,
+        )
+        self._link.readmit, self._drain.may_come_back = self._healing.readmit, self._healing.may_come_back
         self._gate = Outbox(
             store,
             sealer,
@@ -279,7 +287,7 @@ class Daemon:
             self._directory,
             self._clocks,
             self._new_id,
-            self._look_up_sends,
+            self._healing.look_up,
             self._drain.wake,
         )
         return Core(
@@ -297,6 +305,7 @@ class Daemon:
             drain=self._drain,
             receiver=self._receiver,
             link=self._link,
+            own_topics=self._healing.topics,
             operator=operator,
             metrics=self._metrics,
             room=lambda: self._care.disk.room,
@@ -353,25 +362,13 @@ class Daemon:
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
-        self._features = features
-        self._reoffer.link_up(opened.hello.epoch)
-        if self._reoffer.epoch != opened.hello.epoch:
-            self._note_broker()
+        self._healing.link_up(opened)
         self._sync.soon()
         self._topics.soon()
         self._drain.wake()
 
-    def _note_broker(self) -> None:
-        """Keep what was negotiated, and under which epoch everything done was accepted."""
-        path = self._paths.broker_features
-
-        def write() -> None:
-            write_atomic(path, orjson.dumps({**self._features.to_dict(), "epoch": self._reoffer.epoch}))
-
-        self._care.files.write(path.name, write)
-
     def _link_down(self, reason: str, close_code: int) -> None:
-        self._reoffer.link_down()
+        self._healing.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
         self._directory.all_offline()
@@ -380,7 +377,7 @@ class Daemon:
         self._hooks.tell("on-disconnect", {"reason": reason})
 
     def _on_result(self, result: Any) -> None:
-        if not self._reoffer.on_result(result):
+        if not self._healing.on_result(result):
             self._drain.on_result(result)
 
     def _on_deliver(self, connection: int, delivery: Any) -> None:
@@ -392,6 +389,7 @@ class Daemon:
             self._directory.set_online(member_id, event.event == "peer_join")
             self._bus.publish([BusEvent(event.event, event.data)])
         # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
+        self._healing.on_event(event)
         if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
             self._sync.soon()
 
@@ -402,11 +400,6 @@ class Daemon:
             self._directory.by_name(target.name) if target.name else self._directory.by_key(target.ref or "")
         )
         return peer is not None and peer.member_id == event.get("sender_member_id")
-
-    async def _look_up_sends(self, ids: list[str]) -> dict[str, Any]:
-        answer = await self._link.call("send_status", {"client_message_ids": ids})
-        items: dict[str, Any] = answer["items"]
-        return items
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

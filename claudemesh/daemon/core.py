@@ -21,6 +21,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.own_topics import OwnTopics
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
@@ -40,7 +41,7 @@ class Core:
         lived: LivedClock,
         settings: DaemonSettings,
         directory: Directory,
-        topics: Topics,
+        own_topics: OwnTopics,
         bus: Bus,
         outbox_store: OutboxStore,
         inbox: InboxStore,
@@ -48,6 +49,7 @@ class Core:
         drain: Drain,
         receiver: Receiver,
         link: Link,
+        topics: Topics,
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
@@ -60,11 +62,12 @@ class Core:
         self.lived = lived
         self.settings = settings
         self.directory = directory
-        self.topics = topics
+        self.own_topics = own_topics
         self.bus = bus
         self.outbox = outbox_store
         self.inbox = inbox
         self.link = link
+        self.topics = topics
         self.metrics = metrics
         self.started_at = clock.monotonic()
         self._gate = gate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,13 @@ from websockets.exceptions import ConnectionClosed
 import claudemesh
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.linkfaults import LinkFaults
-from claudemesh.protocol.errors import CloseCode, ProtocolError, close_reason
+from claudemesh.protocol.errors import (
+    NOT_A_MEMBER,
+    CloseCode,
+    ProtocolError,
+    close_reason,
+    parse_close_reason,
+)
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
     Call,
@@ -109,8 +115,16 @@ def exit_after_close(code: int) -> ExitWith | None:
     return None if found is None else ExitWith(*found)
 
 
+def is_unknown_member(code: int, reason: str) -> bool:
+    """Whether a close says that the broker has no member with this host's key."""
+    return code == CloseCode.UNAUTHENTICATED and parse_close_reason(reason).get("kind") == NOT_A_MEMBER
+
+
 class Link:
     """Connects, reconnects, and carries frames; `run` ends only by cancellation or with `ExitWith`."""
+
+    # Asks the broker to take this member back when it says that it does not know it (healing.py). None: ends.
+    readmit: Callable[[Membership, Identity], Awaitable[ExitWith | None]] | None = None
 
     def __init__(
         self,
@@ -142,7 +156,6 @@ class Link:
         self._next_call = 0
         self.broker_version: str | None = None
         self.last_error: str | None = None
-        self.reconnects = 0
         self._reset_for: str | None = None
 
     @property
@@ -163,6 +176,8 @@ class Link:
             opened_before = self._connection
             code, reason = await self._attempt()
             ending = exit_after_close(code)
+            if self.readmit is not None and is_unknown_member(code, reason):
+                ending = await self.readmit(self._membership, self._identity)
             if ending is not None:
                 raise ending
             self.last_error = reason
@@ -173,7 +188,6 @@ class Link:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)
             log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))
             await self.pause.rest(delay_s)
-            self.reconnects += 1
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
         """Send a frozen envelope as it is; `ConnectionError` when there is no link."""

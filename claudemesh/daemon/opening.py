@@ -90,15 +90,6 @@ def load_inline_bytes(path: Path) -> int:
         return DEFAULT_INLINE_BYTES
 
 
-def load_epoch(path: Path) -> str | None:
-    """Return the broker's epoch as last noted in broker_features.json; None when nothing was noted."""
-    try:
-        epoch = orjson.loads(read_own(path)).get("epoch")
-    except (OSError, UnsafeFile, orjson.JSONDecodeError, AttributeError):
-        return None
-    return epoch if isinstance(epoch, str) else None
-
-
 def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:
     """Load the host-lived clock; its position is written when the stack closes."""
     lived = load_lived_clock(path, clock)

@@ -76,6 +76,11 @@ class DaemonPaths:
         return self.root / "broker_features.json"
 
     @property
+    def topic_subscriptions(self) -> Path:
+        """Topics that this host created, subscribed to and unsubscribed from (topics.py)."""
+        return self.root / "topic_subscriptions.json"
+
+    @property
     def config(self) -> Path:
         """The user's settings."""
         return self.root / "config.toml"

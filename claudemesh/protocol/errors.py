@@ -29,6 +29,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "idempotency_key_reused": 409,
         "key_taken": 409,
         "name_taken": 409,
+        "id_taken": 409,
         "slug_taken": 409,
         "invite_exhausted": 410,
         "invite_expired": 410,
@@ -111,10 +112,18 @@ CLOSE_KINDS: dict[CloseCode, str] = {
 }
 
 
-def close_reason(code: CloseCode, *, feature: str = "", detail: str = "") -> str:
-    """Return the reason as JSON in at most 123 bytes; `detail`, then `feature`, are cut to fit."""
+# Under 4001: the broker knows no member by this key. Its own kind, because a restore may be the reason.
+NOT_A_MEMBER = "not_a_member"
+
+
+def close_reason(code: CloseCode, *, kind: str | None = None, feature: str = "", detail: str = "") -> str:
+    """Return the reason as JSON in at most 123 bytes; `detail`, then `feature`, are cut to fit.
+
+    `kind` is the code's own unless it is given.
+    """
+    shown = kind or CLOSE_KINDS[code]
     kept = {"feature": _printable(feature), "detail": _printable(detail)}
-    while len(text := _reason_text(code, kept)) and len(text.encode()) > CLOSE_REASON_BYTES:
+    while len(text := _reason_text(shown, kept)) and len(text.encode()) > CLOSE_REASON_BYTES:
         name = "detail" if kept["detail"] else "feature"
         kept[name] = kept[name][:-1]
     return text
@@ -132,8 +141,8 @@ def parse_close_reason(text: str) -> dict[str, str]:
     return {name: value[name] for name in known if isinstance(value.get(name), str)}
 
 
-def _reason_text(code: CloseCode, kept: Mapping[str, str]) -> str:
-    body = {"kind": CLOSE_KINDS[code], **{name: text for name, text in kept.items() if text}}
+def _reason_text(kind: str, kept: Mapping[str, str]) -> str:
+    body = {"kind": kind, **{name: text for name, text in kept.items() if text}}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -7,8 +7,15 @@ from typing import cast
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
 from claudemesh.broker.store.base import TopicMode
 from claudemesh.protocol import InvalidField, ProtocolError, check_topic
+from claudemesh.protocol.invites import MAX_TIME_MS
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.topics")
 
 _MODES = ("topic", "queue")
+# As far back as daemons keep what they offer again, with a week for hosts that were away.
+_BACKFILL_MS = 10 * 86_400_000
+_BACKFILL_POSTS = 10_000
 
 
 async def create(caller: Caller, params: Params) -> Answer:
@@ -29,9 +36,14 @@ async def create(caller: Caller, params: Params) -> Answer:
 
 
 async def subscribe(caller: Caller, params: Params) -> Answer:
-    """Subscribe the caller; once more is no error."""
-    only(params, "topic")
+    """Subscribe the caller; once more is no error.
+
+    `since` is for a subscription that a restore of the database has lost: posts accepted since that moment
+    (Unix milliseconds, broker time) are delivered too. The recipient recognises those that it has.
+    """
+    only(params, "topic", "since")
     topic = check_topic(params.get("topic"))
+    since_ms = _since(params)
     context = caller.context
     done = await context.store.topic_subscribe(
         caller.mesh_id, topic, caller.member_id, context.clock.wall_ms()
@@ -39,7 +51,30 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     if not done:
         raise _not_found(topic)
     context.queues.subscribe(caller.mesh_id, caller.member_id)
+    if since_ms is not None:
+        await _backfill(caller, topic, since_ms)
     return {"topic": topic, "subscribed": True}
+
+
+def _since(params: Params) -> int | None:
+    value = params.get("since")
+    if value is None:
+        return None
+    if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
+        raise InvalidField("invalid_params", "since", "since must be a time in Unix milliseconds")
+    return value
+
+
+async def _backfill(caller: Caller, topic: str, since_ms: int) -> None:
+    context, now_ms = caller.context, caller.context.clock.wall_ms()
+    since_ms = max(since_ms, now_ms - _BACKFILL_MS)
+    count = await context.store.restoring.backfill(
+        caller.mesh_id, topic, caller.member_id, since_ms=since_ms, limit=_BACKFILL_POSTS, now_ms=now_ms
+    )
+    if count:
+        log.info("topic_backfilled", topic=topic, count=count)
+        for link in context.hub.links(caller.mesh_id, caller.member_id):
+            link.refresh()
 
 
 async def unsubscribe(caller: Caller, params: Params) -> Answer:

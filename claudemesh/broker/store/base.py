@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
+from claudemesh.broker.lives import Life
 from claudemesh.runtime.lived import Mark
 
 Role: TypeAlias = Literal["owner", "admin", "member"]
@@ -90,7 +91,7 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class JoinRefused:
     """The join wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
-    not_authorized (the inviter is not an active owner or admin), name_taken, key_taken."""
+    not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
 
     error: str
 
@@ -285,6 +286,7 @@ class Shared(Protocol):
 
     async def now_ms(self) -> int: ...
     async def epoch(self) -> str: ...
+    async def life(self) -> Life: ...
     async def signal(self, payloads: Sequence[str]) -> None: ...
     async def listen(
         self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
@@ -306,6 +308,24 @@ class Shared(Protocol):
     async def inactive(self, member_ids: Collection[str]) -> Collection[str]: ...
 
 
+class Restoring(Protocol):
+    """What puts back state that a restore from an older copy has lost. Raises `StorageError`."""
+
+    async def put_back_member(self, member: Member, invite_id: str | None) -> Joined | JoinRefused:
+        """Write a member under the id that it had. An invite that is known loses one use, if it has any.
+
+        A key that is a member already is answered with it (`created` False). `JoinRefused`: id_taken,
+        name_taken.
+        """
+        ...
+
+    async def backfill(
+        self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
+    ) -> int:
+        """Owe a member the newest posts to a topic since a moment, but for those owed; returns a count."""
+        ...
+
+
 class Store(Protocol):
     """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
 
@@ -316,6 +336,8 @@ class Store(Protocol):
     async def epoch(self) -> str: ...
     @property
     def shared(self) -> Shared | None: ...
+    @property
+    def restoring(self) -> Restoring: ...
 
     # Meshes, members, invites
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...

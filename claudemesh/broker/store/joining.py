@@ -34,6 +34,8 @@ def join_member(
         return JoinRefused("invite_expired")
     if raw.execute(_Q["member_by_name"], (mesh_id, member.name)).fetchone() is not None:
         return JoinRefused("name_taken")
+    if raw.execute(_Q["member_id_taken"], (member.id,)).fetchone() is not None:
+        return JoinRefused("id_taken")
     if raw.execute(_Q["invite_take"], (invite.id, now_ms)).rowcount == 0:
         return JoinRefused("invite_exhausted")
     insert_member(raw, member)

@@ -32,6 +32,7 @@ from claudemesh.broker.store.base import (
     TopicRow,
 )
 from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
+from claudemesh.broker.store.restoring import SqliteRestoring
 from claudemesh.broker.store.upkeep import SqliteUpkeep
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
@@ -94,6 +95,11 @@ class SqliteStore(SqliteUpkeep):
     @property
     def shared(self) -> None:
         """No other broker opens this file."""
+
+    @property
+    def restoring(self) -> SqliteRestoring:
+        """Put back state that a restore from an older copy has lost."""
+        return SqliteRestoring(self._db)
 
     # Meshes, members, invites
 

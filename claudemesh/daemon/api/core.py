@@ -13,6 +13,7 @@ from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.own_topics import OwnTopics
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.runtime.clock import Clock
 
@@ -42,7 +43,7 @@ class CoreLike(Protocol):
     @property
     def directory(self) -> Directory: ...
     @property
-    def topics(self) -> Topics: ...
+    def own_topics(self) -> OwnTopics: ...
     @property
     def bus(self) -> Bus: ...
     @property
@@ -51,6 +52,8 @@ class CoreLike(Protocol):
     def inbox(self) -> InboxStore: ...
     @property
     def link(self) -> LinkLike: ...
+    @property
+    def topics(self) -> Topics: ...
 
     def wall_of(self, lived_ms: int) -> int:
         """Return the Unix milliseconds at which the lived clock shows this, for people."""

@@ -26,8 +26,7 @@ async def create(core: CoreLike, request: Request) -> Reply:
     """Make a topic; 201 when it is new, 200 when it was there."""
     body: TopicCreateBody = request.body
     mode = "queue" if body.mode is None and body.topic.startswith(QUEUE_MARK) else body.mode
-    params = {"topic": check_topic_or_queue(body.topic)} | ({} if mode is None else {"mode": mode})
-    answer = await core.link.call("topic_create", params)
+    answer = await core.own_topics.create(core.link.call, check_topic_or_queue(body.topic), mode)
     created = bool(answer["created"])
     core.topics.created(answer["topic"], answer["mode"])
     return Reply(
@@ -56,7 +55,8 @@ async def list_topics(core: CoreLike, request: Request) -> Reply:
 async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool) -> Reply:
     body: TopicBody = request.body
     topic = check_topic_or_queue(body.topic)
-    await core.link.call("topic_subscribe" if subscribed else "topic_unsubscribe", {"topic": topic})
+    change = core.own_topics.subscribe if subscribed else core.own_topics.unsubscribe
+    await change(core.link.call, topic)
     return Reply(200, {"topic": topic, "subscribed": subscribed})
 
 

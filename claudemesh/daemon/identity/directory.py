@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Directory:
         self._by_name: dict[str, str] = {}
         self._by_key: dict[str, str] = {}
         self.refused = 0
+        # Told of an entry that is active again though it was revoked; True keeps it revoked here.
+        self.on_revived: Callable[[Mapping[str, Any]], bool] = lambda item: False
 
     def load(self) -> None:
         """Read peers.json; none yet is an empty directory. `ValueError` when it is damaged."""
@@ -87,6 +89,10 @@ class Directory:
             if (known is not None and known.pubkey != peer.pubkey) or pinned not in (None, peer.member_id):
                 self._refuse("key_changed", peer.name, None)
                 continue
+            if known is not None and (known.status, peer.status) == ("revoked", "active"):
+                log.warning("revoked_member_listed_as_active", name=peer.name, member_id=peer.member_id)
+                if self.on_revived(item):
+                    continue
             if peer != known:
                 changed = True
                 self._remember(peer)

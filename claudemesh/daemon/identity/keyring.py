@@ -18,7 +18,10 @@ from claudemesh.runtime.oserrors import cannot
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Which mesh, by which broker, as which member. `inviter_pubkey` is None for the mesh's first member."""
+    """Which mesh, by which broker, as which member. `inviter_pubkey` is None for the mesh's first member.
+
+    `invite` is the link by which this host joined: proof for a broker that has forgotten the member.
+    """
 
     mesh_id: str
     slug: str
@@ -27,13 +30,14 @@ class Membership:
     name: str
     role: str
     inviter_pubkey: str | None
+    invite: str | None = None
 
 
 def load_membership(path: Path) -> Membership:
     """Read membership.json. `ExitWith` says how to join when there is none, or what is wrong with it."""
     data = _read_json(path, "join a mesh first: `claudemesh join LINK`, or `claudemesh mesh create SLUG`")
     try:
-        inviter = data.get("inviter_pubkey")
+        inviter, invite = data.get("inviter_pubkey"), data.get("invite")
         return Membership(
             mesh_id=check_uuid(data["mesh_id"], "mesh_id"),
             slug=check_slug(data["slug"]),
@@ -42,6 +46,7 @@ def load_membership(path: Path) -> Membership:
             name=check_member_name(data["name"]),
             role=str(data["role"]),
             inviter_pubkey=None if inviter is None else check_key(inviter, "inviter_pubkey"),
+            invite=invite if isinstance(invite, str) else None,
         )
     except (KeyError, ProtocolError) as error:
         raise _malformed(path, error) from error

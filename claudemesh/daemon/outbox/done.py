@@ -1,23 +1,63 @@
-"""Sends that are done, as long as their envelopes are kept: what a broker that forgot them is offered."""
+"""Sends that are done, as outbox.db has them, and those of them that wait to be offered again.
+
+Crash story: a restore is noted before anything is offered. A forgotten send is listed before the next page is
+asked about, and taken off the list in the transaction that writes its new ids. So a crash leaves a list
+that is too long, never one that is too short, and the broker's dedupe makes offering twice free.
+"""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
+from claudemesh.daemon.outbox.lookback import DoneSend, Verdict
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sqlite import Database
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
+_LOST = "forgotten_by_broker: its payload was no longer kept, so it cannot be offered again"
 
 
 @dataclass(frozen=True, slots=True)
-class DoneSend:
-    """A done row with its frozen envelope."""
+class Restore:
+    """A restore that was noticed. `noticed_ms` is host-lived time; `lost` sends cannot be offered again."""
 
-    cursor: int
+    noticed_ms: int
+    is_scanned: bool
+    forgotten: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A done send with its frozen envelope, on its way to the broker once more."""
+
+    position: int
     id: str
+    client_message_id: str
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many sends wait to be offered again; `error` is one of the refusals, if there is any."""
+
+    count: int
+    refused: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reaccepted:
+    """The broker has a send under these ids."""
+
+    row_id: str
     broker_message_id: str
+    history_id: int
 
 
 class DoneSends:
@@ -26,12 +66,95 @@ class DoneSends:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def after(self, cursor: int, limit: int) -> list[DoneSend]:
-        """Return done sends behind a cursor whose envelopes are still here, oldest first."""
-        rows = await self._db.run(lambda raw: raw.execute(_Q["done_payloads"], (cursor, limit)).fetchall())
-        return [DoneSend(*row) for row in rows]
+    async def at(self, places: Sequence[int]) -> Sequence[DoneSend]:
+        """Return the done sends that stand so far behind the newest one, as far as there are so many."""
 
-    async def accepted_anew(self, row_id: str, broker_message_id: str, history_id: int) -> None:
-        """Note under which ids the broker has accepted a done send that it had forgotten."""
-        values = (broker_message_id, history_id, row_id)
-        await self._db.transaction(lambda raw: raw.execute(_Q["accepted_anew"], values))
+        def work(raw: sqlite3.Connection) -> list[DoneSend]:
+            found = []
+            for place in places:
+                row = raw.execute(_Q["done_at"], (place,)).fetchone()
+                if row is None:
+                    break
+                found.append(_done_send(row))
+            return found
+
+        return await self._db.run(work)
+
+    async def before(self, last: DoneSend | None, limit: int) -> Sequence[DoneSend]:
+        """Return done sends that the broker accepted before this one, newest first."""
+        after = (2**63 - 1, 2**63 - 1) if last is None else (last.history_id, last.rowid)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["done_before"], (*after, limit)).fetchall())
+        return [_done_send(row) for row in rows]
+
+    async def restore(self) -> Restore | None:
+        """Return the restore that was noticed last, None when there was none."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["restore_get"]).fetchone())
+        return None if row is None else Restore(row[0], bool(row[1]), row[2], row[3])
+
+    async def note_restore(self, lived_ms: int) -> None:
+        """Note that the broker's database went back; from now on every start goes on with mending it."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["restore_noticed"], (lived_ms,)))
+
+    async def note_verdict(self, verdict: Verdict) -> None:
+        """Queue what the broker has forgotten, and take over ids that it has given anew."""
+        offerable = [send for send in verdict.forgotten if send.offerable]
+        lost = [send for send in verdict.forgotten if not send.offerable]
+
+        def work(raw: sqlite3.Connection) -> None:
+            added = raw.executemany(_Q["reoffer_add"], [(send.id, send.history_id) for send in offerable])
+            raw.executemany(_Q["done_note"], [(_LOST, send.id) for send in lost])
+            renamed = [(message_id, history_id, send.id) for send, message_id, history_id in verdict.renamed]
+            raw.executemany(_Q["accepted_anew"], renamed)
+            raw.execute(_Q["restore_count"], (max(added.rowcount, 0), len(lost)))
+
+        await self._db.transaction(work)
+
+    async def not_waiting(self, sends: Sequence[DoneSend]) -> Sequence[DoneSend]:
+        """Return those of these sends that do not wait to be offered again yet."""
+        ids = orjson.dumps([send.id for send in sends]).decode()
+        rows = await self._db.run(lambda raw: raw.execute(_Q["reoffer_known"], (ids,)).fetchall())
+        known = {row[0] for row in rows}
+        return [send for send in sends if send.id not in known]
+
+    async def note_scanned(self) -> None:
+        """Note that every done send was asked about."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["restore_scanned"]))
+        failpoint("o2")
+
+    async def offers(self, last: Offer | None, limit: int) -> Sequence[Offer]:
+        """Return sends to be offered again, oldest first."""
+        after = (-1, "") if last is None else (last.position, last.id)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["reoffer_page"], (*after, limit)).fetchall())
+        return [Offer(*row) for row in rows]
+
+    async def waiting(self) -> Waiting:
+        """Count what waits to be offered again; sends whose payloads were pruned do not wait any more."""
+
+        def work(raw: sqlite3.Connection) -> Waiting:
+            for (row_id,) in raw.execute(_Q["reoffer_empty"]).fetchall():
+                raw.execute(_Q["done_note"], (_LOST, row_id))
+                raw.execute(_Q["reoffer_done"], (row_id,))
+            return Waiting(*raw.execute(_Q["reoffer_counts"]).fetchone())
+
+        return await self._db.transaction(work)
+
+    async def settle_offers(self, accepted: Sequence[Reaccepted], refused: Sequence[tuple[str, str]]) -> None:
+        """Write what became of offers: new ids, or (row id, reason) of a refusal, to be tried again later."""
+
+        def work(raw: sqlite3.Connection) -> None:
+            for one in accepted:
+                raw.execute(_Q["accepted_anew"], (one.broker_message_id, one.history_id, one.row_id))
+                raw.execute(_Q["reoffer_done"], (one.row_id,))
+            for row_id, reason in refused:
+                raw.execute(_Q["reoffer_refused"], (reason, row_id))
+                raw.execute(_Q["done_note"], (f"reoffer_refused: {reason}", row_id))
+
+        await self._db.transaction(work)
+
+
+def _done_send(row: Sequence[object]) -> DoneSend:
+    rowid, history_id, row_id, client_message_id, broker_message_id, offerable = row
+    assert isinstance(rowid, int) and isinstance(history_id, int)
+    return DoneSend(
+        rowid, history_id, str(row_id), str(client_message_id), str(broker_message_id), bool(offerable)
+    )

@@ -116,6 +116,8 @@ class Drain:
         self.inline_bytes: int | None = None
         # Nothing is claimed while the rows that an earlier run left in flight are not pending again.
         self.held = False
+        # Whether a refusal may pass by itself, because the broker is being mended (healing.py).
+        self.may_come_back: Callable[[str], bool] = lambda error: False
 
     @property
     def inflight(self) -> int:
@@ -345,6 +347,8 @@ class Drain:
                 duplicate=outcome.duplicate,
             )
         if isinstance(outcome, Dead):
+            if self.may_come_back(outcome.error):
+                return self._later(row, outcome.error)
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms
         if wait_ms is None:

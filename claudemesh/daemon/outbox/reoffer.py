@@ -1,11 +1,10 @@
-"""Sends that were done are offered again when the broker's data is another than it was (daemon.md, Outbox).
+"""Done sends that the broker has forgotten are offered again: oldest first, behind live traffic.
 
-A broker whose database was restored from a backup, or failed over to a standby that lagged, has forgotten
-what it accepted since; it says a new `epoch`. Its dedupe makes offering what it does remember free, and
-recipients know what they have by the sender's id.
+A small page of them is in flight at a time, and the next page waits while the drain is busy. What the
+broker refuses for now (a recipient or topic that is not there again yet) stays on the list for later rounds.
+A recipient that has a message already recognises it by sender and client_message_id.
 
-Crash story: the new epoch is noted after the last of them was answered; until then every start, and every
-link, begins anew.
+Crash story: the list is in outbox.db (`outbox/done.py`); whatever a crash interrupts is offered again.
 """
 
 from __future__ import annotations
@@ -13,120 +12,134 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from claudemesh.daemon.outbox.done import DoneSend, DoneSends
+from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, Waiting
 from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, Carrier
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.outcomes import Dead, Done, classify
+from claudemesh.protocol.outcomes import Dead, Done, Outcome, classify
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("reoffer")
 
 _PREFIX = "again-"
-_PAGE = 64
+_PAGE = 32
+_POLL_S = 0.05
+_LONGEST_YIELD_S = 1.0
+# Between two rounds over what was refused. A member that comes back starts the next round at once.
+ROUNDS = Backoff(initial_s=5.0, cap_s=600.0)
 
 
 class Reoffer:
-    """Compares epochs when the link is up, and offers done sends again when they differ."""
+    """Works through the list of forgotten sends while the link is up."""
 
     def __init__(
         self,
         store: DoneSends,
         carrier: Carrier,
         backoff: Backoff,
-        known: str | None,
-        on_finished: Callable[[], None],
+        busy: Callable[[], bool],
+        on_waiting: Callable[[Waiting], None],
     ) -> None:
         self._store = store
         self._carrier = carrier
         self._backoff = backoff
-        self._on_finished = on_finished
-        self._waiting: dict[str, asyncio.Future[SendResult]] = {}
-        self._tasks = TaskOwner()
-        self._task: asyncio.Task[None] | None = None
-        # The epoch under which everything that is done was accepted; None before the first link.
-        self.epoch = known
-
-    def link_up(self, epoch: str) -> None:
-        """The broker has said its epoch."""
-        if self.epoch is None or self.epoch == epoch:
-            self.epoch = epoch
-            self._on_finished()
-            return
-        log.warning("epoch_changed", old=self.epoch, new=epoch)
-        self._task = self._tasks.start(self._run(epoch), "reoffer")
-
-    def link_down(self) -> None:
-        """Nothing more is answered on this link; the next one begins anew."""
-        self._waiting.clear()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def close(self) -> None:
-        """Stop."""
-        await self._tasks.stop()
+        self._busy = busy
+        self._on_waiting = on_waiting
+        self._asked: dict[str, asyncio.Future[SendResult]] = {}
+        self._again = asyncio.Event()
 
     def on_result(self, result: SendResult) -> bool:
         """Take the broker's word if it is about a send that was offered again; returns whether it is."""
         name = str(result.id)
         if not name.startswith(_PREFIX):
             return False
-        future = self._waiting.pop(name, None)
+        future = self._asked.pop(name, None)
         if future is not None and not future.done():
             future.set_result(result)
         return True
 
-    async def _run(self, epoch: str) -> None:
-        after = offered = 0
-        try:
-            while rows := await self._store.after(after, _PAGE):
-                failpoint("o1")
-                await self._offer(rows)
-                after, offered = rows[-1].cursor, offered + len(rows)
-        except ConnectionError:
-            return  # the next link begins anew
-        except StorageError as error:
-            log.warning("reoffer_failed", error=str(error))
-            return
-        log.info("reoffer_done", count=offered)
-        self.epoch = epoch
-        self._on_finished()
+    def try_refused_now(self) -> None:
+        """Begin the next round at once: a member or a topic is there again."""
+        self._again.set()
 
-    async def _offer(self, rows: Sequence[DoneSend]) -> None:
-        failures = 0
-        while rows:
-            results = await self._ask(rows)
-            again, wait_s = [], 0.0
-            for row, result in zip(rows, results, strict=True):
-                outcome = classify(result)
-                if isinstance(outcome, Done):
-                    if outcome.broker_message_id != row.broker_message_id:
-                        await self._store.accepted_anew(row.id, outcome.broker_message_id, outcome.history_id)
-                elif isinstance(outcome, Dead):
-                    # A recipient that has left since, for one: it was done once, and stays so here.
-                    log.warning("reoffer_refused", id=row.id, error=outcome.error)
-                else:
-                    again.append(row)
-                    wait_s = max(wait_s, (outcome.retry_after_ms or 0) / 1000)
-            failures += 1
-            rows = again
-            if rows:
+    async def run(self) -> int:
+        """Offer until nothing waits; returns how many the broker took. `ConnectionError`, `StorageError`."""
+        taken = rounds = 0
+        while True:
+            self._again.clear()
+            taken += await self._round()
+            waiting = await self._store.waiting()
+            self._on_waiting(waiting)
+            if not waiting.count:
+                return taken
+            rounds += 1
+            try:
+                await asyncio.wait_for(self._again.wait(), ROUNDS.delay_s(rounds))
+            except TimeoutError:
+                continue
+
+    async def _round(self) -> int:
+        last: Offer | None = None
+        taken = 0
+        while page := await self._store.offers(last, _PAGE):
+            await self._yield_to_live_traffic()
+            failpoint("o1")
+            taken += await self._offer(page)
+            last = page[-1]
+        return taken
+
+    async def _yield_to_live_traffic(self) -> None:
+        """Wait while the drain has sends in flight, for a second at most: a busy host is mended too."""
+        waited_s = 0.0
+        while self._busy() and waited_s < _LONGEST_YIELD_S:
+            await asyncio.sleep(_POLL_S)
+            waited_s += _POLL_S
+
+    async def _offer(self, page: Sequence[Offer]) -> int:
+        """Offer a page until each of it is taken or refused; returns how many were taken."""
+        failures = taken = 0
+        while page:
+            outcomes = await self._ask(page)
+            accepted, refused, again, wait_s = _sorted(page, outcomes)
+            await self._store.settle_offers(accepted, refused)
+            taken += len(accepted)
+            page = again
+            if page:
+                failures += 1
                 await asyncio.sleep(wait_s or self._backoff.delay_s(failures))
+        return taken
 
-    async def _ask(self, rows: Sequence[DoneSend]) -> Sequence[SendResult]:
+    async def _ask(self, page: Sequence[Offer]) -> Sequence[Outcome | None]:
+        """Send a page and return what each was answered, None when no answer came in time."""
+        futures: dict[str, asyncio.Future[SendResult]] = {}
         loop = asyncio.get_running_loop()
-        futures = []
-        for row in rows:
-            future: asyncio.Future[SendResult] = loop.create_future()
-            futures.append(future)
-            self._waiting[_PREFIX + row.id] = future
-            await self._carrier.send_envelope(_PREFIX + row.id, row.payload)
         try:
-            async with asyncio.timeout(ANSWER_DEADLINE_S):
-                return await asyncio.gather(*futures)
-        except TimeoutError:
-            self._carrier.reset(f"the broker has left sends unanswered for {ANSWER_DEADLINE_S:.0f} s")
-            raise ConnectionError("no answer") from None
+            for offer in page:
+                name = _PREFIX + offer.id
+                self._asked[name] = futures[name] = loop.create_future()
+                await self._carrier.send_envelope(name, offer.payload)
+            await asyncio.wait(futures.values(), timeout=ANSWER_DEADLINE_S)
+        finally:
+            for name in futures:
+                self._asked.pop(name, None)
+        return [classify(future.result()) if future.done() else None for future in futures.values()]
+
+
+def _sorted(
+    page: Sequence[Offer], outcomes: Sequence[Outcome | None]
+) -> tuple[list[Reaccepted], list[tuple[str, str]], list[Offer], float]:
+    """Sort a page into accepted, refused, and to be asked again after so many seconds (0: not said)."""
+    accepted: list[Reaccepted] = []
+    refused: list[tuple[str, str]] = []
+    again: list[Offer] = []
+    wait_s = 0.0
+    for offer, outcome in zip(page, outcomes, strict=True):
+        if isinstance(outcome, Done):
+            accepted.append(Reaccepted(offer.id, outcome.broker_message_id, outcome.history_id))
+        elif isinstance(outcome, Dead):
+            refused.append((offer.id, f"{outcome.error}: {outcome.message}"))
+        else:
+            again.append(offer)
+            wait_s = max(wait_s, (outcome.retry_after_ms or 0) / 1000 if outcome is not None else 0.0)
+    return accepted, refused, again, wait_s

@@ -89,17 +89,63 @@ UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delive
   last_error = NULL
 WHERE id = ? AND status IN ('dead', 'inflight');
 
--- drop_payloads: done rows keep their payload for three days of lived time.
+-- drop_payloads: done rows keep their payload for three days of lived time, or until they are offered again.
 UPDATE outbox SET payload = x'' WHERE rowid IN (
   SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND done_lived_ms < ?
-  ORDER BY done_lived_ms LIMIT ?);
+  AND id NOT IN (SELECT row_id FROM reoffer) ORDER BY done_lived_ms LIMIT ?);
 
--- done_payloads: sends that are done and can be offered again, oldest first.
-SELECT rowid, id, payload, broker_message_id FROM outbox
-WHERE rowid > ? AND status = 'done' AND payload <> x'' ORDER BY rowid LIMIT ?;
+-- done_at: the done send that is so many places behind the newest one in the broker's order.
+SELECT rowid, history_id, id, client_message_id, broker_message_id, payload <> x'' FROM outbox
+WHERE status = 'done' AND last_error IS NULL ORDER BY history_id DESC, rowid DESC LIMIT 1 OFFSET ?;
+
+-- done_before: done sends before a place in the broker's order, newest first.
+SELECT rowid, history_id, id, client_message_id, broker_message_id, payload <> x'' FROM outbox
+WHERE status = 'done' AND last_error IS NULL AND (history_id, rowid) < (?, ?)
+ORDER BY history_id DESC, rowid DESC LIMIT ?;
+
+-- restore_get: the restore that was noticed last.
+SELECT noticed_ms, scanned, forgotten, lost FROM broker_restore;
+
+-- restore_noticed: a restore begins to be mended; every done send is to be asked about. Counts of the last
+-- 72 hours are kept: they are still shown.
+INSERT INTO broker_restore (id, noticed_ms) VALUES (1, ?)
+ON CONFLICT (id) DO UPDATE SET noticed_ms = excluded.noticed_ms, scanned = 0,
+  forgotten = iif(noticed_ms < excluded.noticed_ms - 259200000, 0, forgotten),
+  lost = iif(noticed_ms < excluded.noticed_ms - 259200000, 0, lost);
+
+-- restore_count: what a page of questions has brought.
+UPDATE broker_restore SET forgotten = forgotten + ?, lost = lost + ?;
+
+-- restore_scanned: every done send was asked about.
+UPDATE broker_restore SET scanned = 1;
+
+-- reoffer_add: a forgotten send waits to be offered again.
+INSERT INTO reoffer (row_id, position) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- reoffer_empty: sends on the list whose payloads an operator has pruned; there is nothing left to offer.
+SELECT r.row_id FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id WHERE o.payload = x'';
+
+-- reoffer_page: sends to be offered again behind a place, oldest first.
+SELECT r.position, o.id, o.client_message_id, o.payload FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id
+WHERE (r.position, r.row_id) > (?, ?) AND o.payload <> x'' ORDER BY r.position, r.row_id LIMIT ?;
+
+-- reoffer_known: which of these rows wait already, given as a JSON array.
+SELECT r.row_id FROM json_each(?) AS wanted JOIN reoffer AS r ON r.row_id = wanted.value;
+
+-- reoffer_counts: how many wait, how many of them were refused, and one of the refusals.
+SELECT count(*), count(error), max(error) FROM reoffer;
+
+-- reoffer_refused: the broker refuses it for now.
+UPDATE reoffer SET error = ? WHERE row_id = ?;
+
+-- reoffer_done: the broker has it again.
+DELETE FROM reoffer WHERE row_id = ?;
+
+-- done_note: what an operator should know of a done send.
+UPDATE outbox SET last_error = ? WHERE id = ? AND status = 'done';
 
 -- accepted_anew: a done send that the broker had forgotten and has accepted anew.
-UPDATE outbox SET broker_message_id = ?, history_id = ? WHERE id = ? AND status = 'done';
+UPDATE outbox SET broker_message_id = ?, history_id = ?, last_error = NULL WHERE id = ? AND status = 'done';
 
 -- prunable: rows that are over and still carry their payload.
 SELECT * FROM (SELECT rowid, length(payload) FROM outbox WHERE status = 'done' AND payload <> x'' LIMIT ?)

@@ -67,14 +67,14 @@ async def test_a_feature_that_nobody_knows_is_reported_as_missing() -> None:
 
 
 async def test_an_unknown_key_is_unauthenticated() -> None:
-    """4001 for a key that is no member, for another mesh's member, and for an unknown mesh alike."""
+    """4001, of a kind of its own, for a stranger, another mesh's member, and an unknown mesh alike."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         other = await create_mesh(broker, "other")
         stranger = replace(ada, identity=make_identity())
-        assert await refusal(stranger) == (4001, "unauthenticated")
-        assert await refusal(replace(ada, mesh_id=other.mesh_id)) == (4001, "unauthenticated")
-        assert await refusal(replace(ada, mesh_id=UNKNOWN_MESH)) == (4001, "unauthenticated")
+        assert await refusal(stranger) == (4001, "not_a_member")
+        assert await refusal(replace(ada, mesh_id=other.mesh_id)) == (4001, "not_a_member")
+        assert await refusal(replace(ada, mesh_id=UNKNOWN_MESH)) == (4001, "not_a_member")
 
 
 async def test_a_signature_that_does_not_fit_is_unauthenticated() -> None:

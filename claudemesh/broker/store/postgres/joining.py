@@ -45,6 +45,8 @@ async def join(connection: Any, invite: InviteRow, member: Member, now_ms: int) 
         raise Rejected("invite_expired")
     if await connection.fetchrow(_Q["member_by_name"], mesh_id, member.name) is not None:
         raise Rejected("name_taken")
+    if await connection.fetchrow(_Q["member_id_taken"], member.id) is not None:
+        raise Rejected("id_taken")
     if await connection.execute(_Q["invite_take"], mesh_id, invite.id, now_ms) != "UPDATE 1":
         raise Rejected("invite_exhausted")
     await insert_member(connection, member)

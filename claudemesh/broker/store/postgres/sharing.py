@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.lives import Life
 from claudemesh.broker.store.base import PresenceRow
 from claudemesh.broker.store.postgres.errors import state_of, translate_errors
 from claudemesh.broker.store.postgres.pools import Pools
@@ -48,6 +49,11 @@ class PostgresSharing:
             log.debug("failover_not_noticed", error=str(error))
             [row] = await self._db.fetch(_Q["epoch_alone"])
         return str(row[0])
+
+    async def life(self) -> Life:
+        """Return when the server was started, and the newest history id it has given out."""
+        [row] = await self._db.fetch(_Q["life"])
+        return Life(str(row[0]), int(row[1]))
 
     async def signal(self, payloads: Sequence[str]) -> None:
         """Tell every broker that listens, in a transaction that writes nothing else."""

@@ -41,6 +41,7 @@ from claudemesh.broker.store.postgres.errors import (
 from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.restoring import PostgresRestoring
 from claudemesh.broker.store.postgres.sharing import PostgresSharing
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
@@ -90,6 +91,11 @@ class PostgresStore(PostgresUpkeep):
     def shared(self) -> PostgresSharing:
         """What brokers on this database need of it besides."""
         return PostgresSharing(self._database_url, self._db)
+
+    @property
+    def restoring(self) -> PostgresRestoring:
+        """Put back state that a restore from an older copy has lost."""
+        return PostgresRestoring(self._db)
 
     # Meshes, members, invites
 

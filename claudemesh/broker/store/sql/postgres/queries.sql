@@ -37,6 +37,22 @@ SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
+-- member_id_taken: whether a member of any mesh has this id.
+SELECT 1 FROM mesh.member WHERE id = $1;
+
+-- invite_take_late: a use that was taken before the restore.
+UPDATE mesh.invite SET used_count = used_count + 1 WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses;
+
+-- topic_backfill: the newest posts since an id that a subscriber is not owed yet, in their order.
+INSERT INTO mesh.delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
+  SELECT t.id FROM mesh.topic_message AS t
+  WHERE t.mesh_id = $1 AND t.topic = $2 AND t.id >= $4 AND t.sender_member_id <> $3
+    AND NOT EXISTS (SELECT 1 FROM mesh.delivery_queue AS d
+                    WHERE d.broker_message_id = t.id AND d.recipient_member_id = $3)
+  ORDER BY t.id DESC LIMIT $6) AS p
+ORDER BY p.id;
+
 -- member_list: everybody who ever was a member, by name.
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
@@ -263,6 +279,9 @@ SELECT md5(concat_ws('-', e.epoch, s.system_identifier, 'mesh.epoch'::regclass::
                      (SELECT d.oid::text FROM pg_database AS d WHERE d.datname = current_database()),
                      substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)))
 FROM mesh.epoch AS e, pg_control_system() AS s;
+
+-- life: when the server was started, and the newest history id that was given out.
+SELECT pg_postmaster_start_time()::text, s.last_value FROM mesh.message_history_history_id_seq AS s;
 
 -- epoch_alone: the same where the server does not tell of itself.
 SELECT epoch FROM mesh.epoch;

@@ -42,6 +42,9 @@ SELECT 1 FROM member_key WHERE mesh_id = ? AND x25519_pubkey = ? LIMIT 1;
 -- member_by_name: a name is unique in its mesh without regard to case.
 SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 
+-- member_id_taken: whether a member of any mesh has this id.
+SELECT 1 FROM member WHERE id = ?;
+
 -- member_list: everybody who ever was a member, by name.
 SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
 
@@ -75,6 +78,9 @@ UPDATE invite SET revoked_at = coalesce(revoked_at, ?) WHERE mesh_id = ? AND id 
 UPDATE invite SET used_count = used_count + 1
 WHERE id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?;
 
+-- invite_take_late: a use that was taken before the restore.
+UPDATE invite SET used_count = used_count + 1 WHERE mesh_id = ? AND id = ? AND used_count < max_uses;
+
 -- invite_list: every invite of a mesh.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
 WHERE mesh_id = ? ORDER BY id;
@@ -87,6 +93,16 @@ SELECT 1 FROM topic WHERE mesh_id = ? AND name = ?;
 
 -- topic_subscribe: once is enough.
 INSERT INTO topic_subscription (mesh_id, topic, member_id, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- topic_backfill: the newest posts since an id that a subscriber is not owed yet, in their order.
+INSERT INTO delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+SELECT id, ?1, ?3, 1, ?5 FROM (
+  SELECT t.id FROM topic_message AS t
+  WHERE t.mesh_id = ?1 AND t.topic = ?2 AND t.id >= ?4 AND t.sender_member_id <> ?3
+    AND NOT EXISTS (SELECT 1 FROM delivery_queue AS d
+                    WHERE d.broker_message_id = t.id AND d.recipient_member_id = ?3)
+  ORDER BY t.id DESC LIMIT ?6)
+ORDER BY id;
 
 -- topic_unsubscribe: away.
 DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ? AND member_id = ?;

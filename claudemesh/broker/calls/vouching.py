@@ -1,0 +1,79 @@
+"""`member_vouch`: an owner or admin confirms a member that a restore of the database has lost or revived."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
+from claudemesh.broker.join import member_of
+from claudemesh.broker.store.base import Joined, Member, MemberStatus, Role
+from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_ulid, check_uuid
+
+_RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
+_KEYS = ("pubkey", "x25519_pubkey", "x25519_signature", "key_id")
+_STATUSES: dict[str, MemberStatus] = {"active": "active", "revoked": "revoked"}
+
+
+async def vouch(caller: Caller, params: Params) -> Answer:
+    """Write the member as the voucher knows it: under its old id, active or revoked.
+
+    A voucher gives no role above its own. A member that is there already stays as it is, unless the voucher
+    knows that it was revoked.
+    """
+    only(params, "member_id", "name", "role", "status", "invite_id", *_KEYS)
+    role, status = _role(params), _STATUSES.get(str(params.get("status")))
+    if status is None:
+        raise InvalidField("invalid_params", "status", "status must be active or revoked")
+    context = caller.context
+    body = {**params, "ed25519_pubkey": params.get("pubkey")}
+    made = member_of(body, mesh_id=caller.mesh_id, role=role, ephemeral=False, context=context)
+    member = replace(made, id=check_uuid(params.get("member_id"), "member_id"), status=status)
+    await _check_voucher(caller, member)
+    invite_id = params.get("invite_id")
+    outcome = await context.store.restoring.put_back_member(
+        member, None if invite_id is None else check_ulid(invite_id, "invite_id")
+    )
+    if not isinstance(outcome, Joined):
+        raise ProtocolError(outcome.error, "another member has this id or name now: ask for a new invite")
+    if outcome.created:
+        _tell_put_back(caller, outcome.member)
+    elif status == "revoked" and outcome.member.status == "active":
+        await _revoke_again(caller, outcome.member)
+    return {"member_id": outcome.member.id, "created": outcome.created}
+
+
+def _role(params: Params) -> Role:
+    role = params.get("role")
+    if role == "owner" or role == "admin" or role == "member":
+        return role
+    raise InvalidField("invalid_params", "role", "role must be owner, admin or member")
+
+
+async def _check_voucher(caller: Caller, member: Member) -> None:
+    """`ProtocolError` not_authorized unless the caller's role covers the member's, given and present."""
+    members = await caller.context.store.member_list(caller.mesh_id)
+    voucher = next((one for one in members if one.id == caller.member_id), None)
+    known = next((one for one in members if one.ed25519_pubkey == member.ed25519_pubkey), member)
+    needed = max(_RANK["admin"], _RANK[member.role], _RANK[known.role])
+    if voucher is None or voucher.status != "active" or _RANK[voucher.role] < needed:
+        raise ProtocolError("not_authorized", "only an owner or admin of the mesh can vouch for this member")
+
+
+def _tell_put_back(caller: Caller, member: Member) -> None:
+    context, by, role, status = caller.context, caller.member_id, member.role, member.status
+    context.audit.record(member.mesh_id, "member_put_back", member.id, by=by, role=role, status=status)
+    if status == "active":
+        card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey, "role": role}
+        context.cluster.tell(member.mesh_id, "member_added", card)
+
+
+async def _revoke_again(caller: Caller, member: Member) -> None:
+    context, mesh_id = caller.context, member.mesh_id
+    await context.store.member_set_status(mesh_id, member.id, "revoked")
+    context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
+    card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey}
+    context.cluster.tell(mesh_id, "member_revoked", card)
+    context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "this member was revoked")
+
+
+METHODS: dict[str, Method] = {"member_vouch": vouch}

@@ -1,0 +1,118 @@
+"""Asking a broker that has forgotten this member to take it back (broker/rejoin.py has the other half).
+
+The broker closes with `not_a_member` when no member has this host's key. After a restore from a copy that is
+older than this membership that is no reason to end. The host presents the invite by which it joined and a
+proof of its keys, and waits until an owner's or admin's daemon has confirmed it. Meanwhile it
+accepts sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.invites import parse_link
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.runtime.exits import PERMISSION, ExitWith
+
+_TIMEOUT_S = 15.0
+_MAX_ANSWER = 1 << 16
+_KEPT = (
+    "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox; "
+    "then start the daemon again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The broker takes the member back later; `message` says what that depends on."""
+
+    message: str
+
+
+async def ask_to_be_taken_back(membership: Membership, identity: Identity) -> Waiting | ExitWith:
+    """Ask once. `Waiting`: connect again after a while. `ExitWith` 77: it cannot be proven."""
+    if membership.invite is None:
+        made = membership.inviter_pubkey is None
+        why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
+        return _forgotten(f"{why} that proves its membership")
+    try:
+        body = _body(membership, identity, membership.invite)
+    except (ProtocolError, ValueError):
+        return _forgotten("the invite kept in membership.json is damaged")
+    try:
+        status, answer = await asyncio.to_thread(_post, membership.broker_url, body)
+    except (OSError, http.client.HTTPException) as error:
+        return Waiting(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
+    return _decide(status, answer)
+
+
+def _decide(status: int, answer: Any) -> Waiting | ExitWith:
+    """Return what an answer means. Only a refusal of this request ends the daemon."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if status == 200:
+        return Waiting("The broker has taken this member back.")
+    if status in (400, 403, 404, 405, 409) and isinstance(error, str):
+        reason = f"it refuses to take the member back ({error}: {answer.get('message')})"
+        return _forgotten(reason)
+    return Waiting(
+        "The broker no longer knows this member: its database was restored from before this host joined. The "
+        "daemon of an owner or admin of the mesh confirms the member as soon as it is connected; until then "
+        "sends are accepted here and wait. If none of them knows this host, ask an owner for a new invite: "
+        + _KEPT
+    )
+
+
+def _forgotten(reason: str) -> ExitWith:
+    return ExitWith(
+        PERMISSION,
+        "not_a_member",
+        "The broker does not know this member: the member was removed, or the broker's database was restored "
+        f"from before this host joined, and {reason}. Ask an owner of the mesh for a new invite: {_KEPT}",
+    )
+
+
+def _body(membership: Membership, identity: Identity, link: str) -> dict[str, Any]:
+    invite = parse_link(link)
+    proof = sign_join(
+        identity,
+        audience=audience_of(invite.broker_url),
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=membership.name,
+    )
+    return {
+        "invite": link,
+        "name": membership.name,
+        "member_id": membership.member_id,
+        "ed25519_pubkey": identity.ed25519_pubkey,
+        "x25519_pubkey": identity.x25519_pubkey,
+        "x25519_signature": base64.b64encode(identity.x25519_signature).decode(),
+        "key_id": identity.key_id,
+        "proof": base64.b64encode(proof).decode(),
+    }
+
+
+def _post(broker_url: str, body: dict[str, Any]) -> tuple[int, Any]:
+    parts = urlsplit(broker_url)
+    kind = http.client.HTTPSConnection if parts.scheme == "wss" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    with closing(connection):
+        path = f"{parts.path.rstrip('/')}/v1/rejoin"
+        connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        raw = response.read(_MAX_ANSWER)
+    try:
+        return response.status, orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return response.status, None
