@@ -100,7 +100,7 @@ async def _run(options: argparse.Namespace, shape: Shape, faults: tuple[Fault, .
             return 2
         try:
             result = await run(cluster, faults, options.seed, options.minutes, say)
-        except Stuck as error:
+        except (Stuck, AssertionError) as error:
             say(f"FAILED: {error}")
             return 1
         violations = check(result.history)

@@ -22,7 +22,11 @@ from tests.support.processes import Broker, Daemon, Mesh, Process, mesh, until
 HERE = Path(__file__).parent
 BODY = "x" * 1024
 # The limiter is a policy of the mesh, not what is measured.
-UNLIMITED = "UPDATE mesh.mesh SET rate_limit_per_minute = 1000000000"
+_LIMITS = (
+    "rate_limit_per_minute = 1000000000, member_rate_limit_per_minute = 1000000000, "
+    "member_bytes_per_minute = 1000000000000000"
+)
+UNLIMITED = f"UPDATE mesh.mesh SET {_LIMITS}"  # noqa: S608 - all ours
 _CLAUDEMESH = [sys.executable, "-m", "claudemesh"]
 _STORELESS = [sys.executable, str(HERE / "storeless.py")]
 
@@ -116,7 +120,7 @@ class Lab:
         made.broker.stop()
         database = sqlite3.connect(made.broker.data / "broker.db")
         # The limiter is a policy of the mesh, not what is measured.
-        database.execute("UPDATE mesh SET rate_limit_per_minute = 1000000000")
+        database.execute(f"UPDATE mesh SET {_LIMITS}")  # noqa: S608 - all ours
         database.commit()
         database.close()
         daemons = list(made.daemons.values())

@@ -195,7 +195,7 @@ def _alive(history: History, index: _Index) -> Iterable[Violation]:
     for ended in history.ended:
         provoked = any(
             upset.kind in ENDING_KINDS
-            and ended.process in upset.target
+            and ended.process == upset.target
             and upset.began_s <= ended.at_s <= upset.ended_s + _AFTERMATH_S
             for upset in history.upsets
         )

@@ -20,9 +20,9 @@ from typing import Any, Final
 from tests.support.postgres import Server, sql
 from tests.support.processes import REPOSITORY, Broker, Daemon, Mesh, Process
 from tortures import client
-from tortures.gate import Gate
+from tortures.gate import DatabaseGate, Gate
 from tortures.history import Ended
-from tortures.plan import BROKER, DAEMON, Shape
+from tortures.plan import BROKER, DAEMON, DATABASE, Shape
 from tortures.shims import ClockSwitch, FaultSwitch, build_fault_shim, environment, find_faketime
 
 PYZ: Final = REPOSITORY / "dist" / "claudemesh.pyz"
@@ -168,23 +168,31 @@ class Cluster:
             self.server.start()
             await sql(self.server.url(), f"CREATE DATABASE {_DATABASE}", "SELECT 1")
         for number, name in enumerate(self.shape.brokers):
-            self._add_broker(number, name)
+            await self._add_broker(number, name)
             await self.ready(name)
         for name in self.shape.daemons:
             await self._add_daemon(name)
         await asyncio.gather(*map(self.ready, self.shape.daemons))
         self._supervisor = asyncio.ensure_future(self._supervise())
 
-    def _add_broker(self, number: int, name: str) -> None:
+    async def _add_broker(self, number: int, name: str) -> None:
         folder = self.root / name
         folder.mkdir()
-        broker = Broker(folder, None if self.server is None else self.server.url(_DATABASE))
+        broker = Broker(
+            folder, None if self.server is None else f"postgresql://postgres@/{_DATABASE}?host={folder}"
+        )
         broker.data.mkdir(mode=0o700)
         if self.server is None:
             self._mount(broker.data)
+        else:
+            gate = self.gates[f"{DATABASE}:{name}"] = DatabaseGate(name, folder, self.server.folder)
+            await gate.start()
         broker.log = self.root / f"{name}.log"
         if number == 0:
             self._mesh.broker = broker
+        else:
+            # Brokers of one database have one admin token.
+            shutil.copy(self._mesh.broker.data / "admin_token", broker.data / "admin_token")
         self._register(name, BROKER, broker, broker.data).start()
 
     async def _add_daemon(self, name: str) -> None:

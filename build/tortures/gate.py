@@ -1,6 +1,7 @@
-"""The gate: a TCP proxy in front of the brokers, one for each daemon, that sees WebSocket frames.
+"""The gates: a TCP proxy between a daemon and the brokers, and one on a socket between a broker and Postgres.
 
-Bytes pass as they are; frames are read only to be counted, dropped or delayed whole. Plain HTTP passes too.
+Bytes pass as they are. WebSocket frames are read only to be counted, dropped or delayed whole; plain HTTP
+and the Postgres protocol pass unread.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 _HEAD_LIMIT: Final = 1 << 16
+_POSTGRES_SOCKET: Final = ".s.PGSQL.5432"
 _TEXT: Final = 1
 # The queue between the reader and the writer of one direction, in frames. A full queue stops the reader.
 _HELD_FRAMES: Final = 4096
@@ -20,8 +23,14 @@ _ACCEPTED: Final = (200, 201)
 _FINAL: Final = (400, 403, 404, 409, 413, 422)
 
 
+Opened = tuple[int, asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class Gate:
     """The proxy of one daemon. Its attributes may be changed at any time and hold from the next frame on."""
+
+    # Whether a connection begins with the head of an HTTP request.
+    has_heads: ClassVar[bool] = True
 
     def __init__(self, name: str, ports: Callable[[], Sequence[int]]) -> None:
         self.name = name
@@ -104,7 +113,7 @@ class Gate:
         finally:
             self._links.discard(link)
 
-    async def _open(self) -> tuple[int, asyncio.StreamReader, asyncio.StreamWriter] | None:
+    async def _open(self) -> Opened | None:
         ports = self._ports()
         self._turn += 1
         for offset in range(len(ports)):
@@ -114,8 +123,28 @@ class Gate:
         return None
 
 
+class DatabaseGate(Gate):
+    """The proxy of one broker: a socket in a folder of its own in front of the server's."""
+
+    has_heads = False
+
+    def __init__(self, name: str, folder: Path, server: Path) -> None:
+        super().__init__(name, tuple)
+        self.folder = folder
+        self._socket = server / _POSTGRES_SOCKET
+
+    async def start(self) -> None:
+        """Listen in the folder."""
+        self._server = await asyncio.start_unix_server(self._accept, str(self.folder / _POSTGRES_SOCKET))
+
+    async def _open(self) -> Opened | None:
+        with suppress(OSError):
+            return (0, *await asyncio.open_unix_connection(str(self._socket)))
+        return None
+
+
 class _Link:
-    """One connection of a daemon to a broker."""
+    """One connection through a gate."""
 
     def __init__(
         self, gate: Gate, port: int, writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
@@ -149,7 +178,8 @@ class _Link:
         held: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(_HELD_FRAMES)
         sender = asyncio.ensure_future(self._deliver(held, writer))
         try:
-            await self._head(reader, held, way)
+            if self.gate.has_heads:
+                await self._head(reader, held, way)
             while chunk := await self._next(reader, way):
                 await self._hold(held, chunk)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-DAEMON, BROKER, LINK, BROKERS, SERVER = "daemon", "broker", "link", "brokers", "server"
+DAEMON, BROKER, LINK, BROKERS = "daemon", "broker", "link", "brokers"
+SERVER, DATABASE = "server", "database"
 MINUTE_S: Final = 60.0
 _FIRST_AT_S: Final = 2.0
 _GAP_S: Final = (1.0, 5.0)
@@ -41,8 +42,8 @@ KINDS: Final = {
     for kind in (
         Kind("kill", (DAEMON, BROKER), (0.0, 2.0), "SIGKILL, then a start"),
         Kind("pause", (DAEMON, BROKER), (1.0, 8.0), "SIGSTOP, then SIGCONT"),
-        Kind("partition", (LINK, BROKER), (1.0, 8.0), "connections are cut and refused"),
-        Kind("half_open", (LINK,), (1.0, 6.0), "traffic is swallowed, nobody is told"),
+        Kind("partition", (LINK, BROKER, DATABASE), (1.0, 8.0), "connections are cut and refused"),
+        Kind("half_open", (LINK, DATABASE), (1.0, 6.0), "traffic is swallowed, nobody is told"),
         Kind("drop", (LINK,), (1.0, 4.0), "frames of one type vanish, then the link is cut"),
         Kind("delay", (LINK,), (2.0, 8.0), "frames arrive late, in order"),
         Kind(
@@ -75,6 +76,7 @@ class Shape:
             BROKER: self.brokers,
             BROKERS: (BROKERS,),
             SERVER: (SERVER,) if self.postgres else (),
+            DATABASE: tuple(f"database:{name}" for name in self.brokers) if self.postgres else (),
         }[role]
 
 
@@ -124,8 +126,8 @@ def _targets(kind: Kind, shape: Shape) -> list[str]:
 def _conflicts(target: str, shape: Shape) -> tuple[str, ...]:
     """Return the targets that a fault of this one must not overlap with."""
     if target in (BROKERS, SERVER):
-        return (BROKERS, SERVER, *shape.brokers)
-    if target in shape.brokers:
+        return (BROKERS, SERVER, *shape.brokers, *shape.targets(DATABASE))
+    if target in shape.brokers or target.startswith(DATABASE):
         return (target, BROKERS, SERVER)
     return (target,)
 

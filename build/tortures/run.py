@@ -18,7 +18,7 @@ from tortures.workload import Workload
 
 WARM_UP_S: Final = 5.0
 # The run is over when nothing has moved for so long: longer than any wait that the product documents.
-QUIET_S: Final = 120.0
+QUIET_S: Final = 180.0
 _POLL_S: Final = 0.5
 
 Say = Callable[[str], None]

@@ -15,9 +15,10 @@ import orjson
 
 from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.delivery import Push, deliver_tail
 from claudemesh.broker.hub import Hub
-from claudemesh.broker.limiter.base import Count, Limiter
+from claudemesh.broker.limiter.base import Allowance, Count, Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import (
     Accepted,
@@ -40,9 +41,6 @@ from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.logs import get_logger
-
-log = get_logger("broker.accept")
 
 _FINGERPRINT_HEX = 64
 
@@ -55,7 +53,7 @@ class Sender:
     member_id: str
     name: str
     pubkey: str
-    rate_limit_per_minute: int
+    allowance: Allowance
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,8 @@ class Submission:
     def count(self) -> Count:
         """Return what the limiter is asked."""
         sender = self.sender
-        return Count(
-            sender.mesh_id, sender.member_id, self.key.client_message_id, sender.rate_limit_per_minute
-        )
+        size = len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
+        return Count(sender.mesh_id, sender.member_id, self.key.client_message_id, size, sender.allowance)
 
 
 def prepare(
@@ -142,6 +139,7 @@ class Acceptor:
         queued: Callable[[str, str], None],
         clock: Clock,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         mint: Callable[[], str],
         inline_bytes: int,
     ) -> None:
@@ -152,6 +150,7 @@ class Acceptor:
         self._queued = queued
         self._clock = clock
         self._metrics = metrics
+        self._degraded = degraded
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[Submission, Answer] = Batcher(self._commit)
@@ -193,8 +192,7 @@ class Acceptor:
         if error is None:
             self._answer(future.result(), started, reply)
             return
-        self._metrics.store_errors.labels("accept").inc()
-        log.error("accept_failed", error=repr(error))
+        self._degraded.failed("accept", error)
         self._answer(answers.of_error(error), started, reply)
 
     def _answer(self, answer: Answer, started: float, reply: Callable[[Answer], None]) -> None:
@@ -291,7 +289,7 @@ class Acceptor:
         limited: list[Answer | NewSend] = []
         for decision in decided:
             if isinstance(decision, NewSend) and not (verdict := next(each)).allowed:
-                decision = answers.rate_limited(verdict.retry_after_ms)
+                decision = answers.rate_limited(verdict)
             limited.append(decision)
         return limited
 
@@ -316,9 +314,9 @@ class Acceptor:
                 self._metrics.consumed_then_refused.inc()
                 return answers.refused(error)
             case _:
-                self._metrics.store_errors.labels("accept").inc()
-                log.error("accept_failed", error=outcome.reason)
-                return answers.of_error(RuntimeError(outcome.reason))
+                failure = RuntimeError(outcome.reason)
+                self._degraded.failed("accept", failure)
+                return answers.of_error(failure)
 
     def _publish(self, pushes: Sequence[tuple[Sender, NewSend, Accepted]]) -> None:
         for sender, send, outcome in pushes:

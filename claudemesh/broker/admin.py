@@ -47,7 +47,7 @@ class Admin:
             require_admin(request, self._context.admin_token)
             return await answer(request.query_params)
 
-        return guarded(endpoint)
+        return guarded(endpoint, self._context.degraded)
 
     def _told(self, answer: Callable[[Mapping[str, Any]], Awaitable[Response]], *known: str) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -55,7 +55,7 @@ class Admin:
             require_admin(request, context.admin_token)
             return await answer(await read_object(request, context.settings.limits.body_bytes, *known))
 
-        return guarded(endpoint)
+        return guarded(endpoint, self._context.degraded)
 
     async def _create_mesh(self, body: Mapping[str, Any]) -> Response:
         context = self._context
@@ -204,6 +204,8 @@ class Admin:
             "dedupe_retention_days": mesh.dedupe_retention_days,
             "message_retention_days": mesh.message_retention_days,
             "rate_limit_per_minute": mesh.rate_limit_per_minute,
+            "member_rate_limit_per_minute": mesh.member_rate_limit_per_minute,
+            "member_bytes_per_minute": mesh.member_bytes_per_minute,
             "online": len(self._context.hub.online(mesh.id)),
         }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.store.base import DedupeRow
 from claudemesh.protocol import ProtocolError, fingerprint_prefix
 from claudemesh.runtime.batching import Overloaded
@@ -15,6 +16,13 @@ from claudemesh.runtime.errors import StorageError, StorageFull
 _REFUSALS = {
     "not_a_member": "you are not an active member of this mesh any more",
     "destination_not_found": "nobody is there: check the recipient's key or the topic's name",
+}
+
+
+_OVER: Mapping[str | None, str] = {
+    "mesh": "the mesh is over its limit of sends a minute (rate_limit_per_minute)",
+    "member": "this member is over its limit of sends a minute (member_rate_limit_per_minute)",
+    "bytes": "this member is over its limit of bytes a minute (member_bytes_per_minute)",
 }
 
 
@@ -71,14 +79,15 @@ def existing(client_message_id: str, claimed: bytes | None, row: DedupeRow) -> A
     )
 
 
-def rate_limited(retry_after_ms: int) -> Answer:
+def rate_limited(decision: Decision) -> Answer:
     """Return the answer to a send that the limiter did not let through; it is not counted."""
+    over = _OVER.get(decision.bucket, _OVER["mesh"])
     return Answer(
         429,
         {
             "error": "rate_limited",
-            "message": "the mesh is over its limit: wait, then send the same again",
-            "retry_after_ms": retry_after_ms,
+            "message": f"{over}: send the same again in {decision.retry_after_ms} ms",
+            "retry_after_ms": decision.retry_after_ms,
         },
     )
 

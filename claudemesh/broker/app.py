@@ -19,6 +19,7 @@ from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.context import Context
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.highwater import HighWater
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
@@ -26,7 +27,9 @@ from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.listen import Listener
 from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.parts import start_parts, within
 from claudemesh.broker.presence import Presence
+from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
@@ -37,13 +40,24 @@ from claudemesh.broker.timekeeper import Timekeeper
 from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock
-from claudemesh.runtime.errors import SchemaTooNew, StorageError
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, TEMPORARY, UNAVAILABLE, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
+from claudemesh.runtime.files import (
+    FileLock,
+    UnsafeFile,
+    make_private_dir,
+    read_private,
+    remove,
+    write_atomic,
+)
 from claudemesh.runtime.http import HttpServer, bind_tcp
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite import OnFailure
+from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 log = get_logger("broker")
 
@@ -53,6 +67,9 @@ _FRAME_SLACK = 16_384
 # Frames up to this size are read and answered `payload_too_large`, however small `inline_bytes` is: a daemon
 # that was promised more by an earlier broker gets an answer for its row instead of a closed link.
 _READ_FRAME_BYTES = 2 << 20
+# Bounds of a stop: answers to sends that were taken, acknowledgements of what was delivered.
+_ANSWERS_S = 10.0
+_ACKNOWLEDGEMENTS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,7 @@ class _Running:
     url: str
     context: Context
     time: Timekeeper
+    listener: Listener
     stack: AsyncExitStack
 
 
@@ -75,6 +93,8 @@ class Broker:
         self.clock: Clock = clock or SystemClock()
         self._ending = asyncio.Event()
         self._failure: ExitWith | None = None
+        self._conditions = Conditions(self.clock, log)
+        self._files = SideFiles(settings.data_dir, self._conditions)
         self._running: _Running | None = None
 
     @property
@@ -99,34 +119,40 @@ class Broker:
 
     async def start(self) -> None:
         """Return once connections are accepted and `broker.json` tells where."""
+        try:
+            await self._start()
+        except StorageError as error:
+            raise _cannot_open(self.settings, error) from error
+        log.info("broker_started", url=self.url, data_dir=str(self.settings.data_dir))
+
+    async def _start(self) -> None:
         async with AsyncExitStack() as stack:
             _take_data_dir(self.settings.data_dir, stack)
-            store = await self._open_store(stack)
+            metrics = BrokerMetrics()
+            degraded = Degraded(self._conditions, self.clock, metrics)
+            store = await self._open_store(degraded, stack)
             time = await self._keep_time(store, stack)
-            context = await self._assemble(store, time)
-            stack.push_async_callback(context.limiter.close)
-            stack.push_async_callback(context.audit.close)
-            stack.push_async_callback(context.presence.stop)
-            await context.presence.start()
-            stack.push_async_callback(context.cluster.stop)
-            await context.cluster.start()
-            stack.push_async_callback(context.queues.stop)
-            await context.queues.start()
-            context.jobs.start()
-            stack.push_async_callback(context.jobs.stop)
-            url = await self._serve(context, stack)
-            self._running = _Running(url, context, time, stack.pop_all())
-        log.info("broker_started", url=url, data_dir=str(self.settings.data_dir))
+            context = await self._assemble(store, time, metrics, degraded)
+            await start_parts(context, stack)
+            listener = Listener(context)
+            url = await self._serve(context, listener, stack)
+            self._running = _Running(url, context, time, listener, stack.pop_all())
 
     async def stop(self, drain: bool = True) -> None:
-        """Stop. With `drain` what is in flight is finished first and connections close with 4006."""
+        """Stop. With `drain` what is in flight is finished first, in bounded time.
+
+        Sends are answered, nothing more is delivered, and connections close with 4006 when what was delivered
+        is acknowledged.
+        """
         running, self._running = self._running, None
         if running is None:
             return
-        running.context.state.draining = True
+        context = running.context
+        context.state.draining = True
+        context.queues.pause()
         if drain:
-            await running.context.acceptor.close()
-            await running.context.acks.close()
+            await within(_ANSWERS_S, context.acceptor.close)
+            await running.listener.drain(_ACKNOWLEDGEMENTS_S)
         await running.stack.aclose()
         self._ending.set()
         log.info("broker_stopped")
@@ -159,39 +185,40 @@ class Broker:
             raise RuntimeError("the broker is not running")
         return self._running
 
-    async def _open_store(self, stack: AsyncExitStack) -> Store:
+    async def _open_store(self, degraded: Degraded, stack: AsyncExitStack) -> Store:
         store = _store(self.settings, lambda error: self._fail("storage_broken", f"{error}."))
         try:
             await store.open()
         except SchemaTooNew as error:
             raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
         except StorageError as error:
-            raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+            raise _cannot_open(self.settings, error) from error
         stack.push_async_callback(store.close)
         if isinstance(store, SqliteStore):
-            await self._watch_for_restore(store, stack)
+            await self._watch_for_restore(store, degraded, stack)
         return store
 
-    async def _watch_for_restore(self, store: SqliteStore, stack: AsyncExitStack) -> None:
-        mark = HighWater(self.settings.data_dir / "high_water", store)
+    async def _watch_for_restore(self, store: SqliteStore, degraded: Degraded, stack: AsyncExitStack) -> None:
+        mark = HighWater(self.settings.data_dir / "high_water", store, self._conditions)
         await mark.check()
         tasks = TaskOwner(self._crashed)
-        tasks.start(mark.run(), "high_water")
+        tasks.start(mark.run(degraded), "high_water")
+        upkeep = Upkeep(store.database, self._conditions)
+        tasks.start(upkeep.run(), "upkeep")
+        tasks.start(upkeep.check(), "database_check")
         stack.push_async_callback(mark.try_to_note)
         stack.push_async_callback(tasks.stop)
 
     async def _keep_time(self, store: Store, stack: AsyncExitStack) -> Timekeeper:
         time = Timekeeper(store, self.clock, self._crashed)
-        try:
-            await time.start()
-        except StorageError as error:
-            raise ExitWith(UNAVAILABLE, "storage_unavailable", str(error)) from error
+        await time.start()
         stack.push_async_callback(time.stop)
         return time
 
-    async def _assemble(self, store: Store, time: Timekeeper) -> Context:
+    async def _assemble(
+        self, store: Store, time: Timekeeper, metrics: BrokerMetrics, degraded: Degraded
+    ) -> Context:
         settings, clock, lived = self.settings, time.wall, time.lived
-        metrics = BrokerMetrics()
         mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
         state = State(epoch=await store.epoch())
         hub = Hub(settings.limits.connections_per_member)
@@ -203,20 +230,30 @@ class Broker:
             clock=clock,
             lived=lived,
             metrics=metrics,
+            degraded=degraded,
             limits=settings.limits,
             broker_id=broker_id,
             on_crash=self._crashed,
         )
         acks = _acknowledging(store, metrics)
-        queues = Queues(store, hub, acks, lived, metrics, settings.limits, cluster.offer)
+        queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
         cluster.on_queue = partial(queues.kick, told=True)
         cluster.on_sweep = queues.sweep
-        audit = Audit(store, clock, metrics)
+        audit = Audit(store, clock, degraded)
         limiter = _limiter(settings, clock, metrics)
         acceptor = Acceptor(
-            store, limiter, hub, cluster.wake, queues.kick, clock, metrics, mint, settings.inline_bytes
+            store,
+            limiter,
+            hub,
+            cluster.wake,
+            queues.kick,
+            clock,
+            metrics,
+            degraded,
+            mint,
+            settings.inline_bytes,
         )
-        presence = Presence(store, clock, lived, metrics, settings.limits, broker_id, self._crashed)
+        presence = Presence(store, clock, lived, degraded, settings.limits, broker_id, self._crashed)
         return Context(
             settings=settings,
             clock=clock,
@@ -229,31 +266,36 @@ class Broker:
             presence=presence,
             cluster=cluster,
             queues=queues,
-            jobs=Jobs(store, cluster, audit, time, metrics, self._crashed),
+            jobs=Jobs(store, cluster, audit, time, metrics, degraded, self._crashed),
             audit=audit,
+            degraded=degraded,
+            pulse=Pulse(store, degraded, self._crashed),
             metrics=metrics,
             mint=mint,
             state=state,
             admin_token=_admin_token(settings),
         )
 
-    async def _serve(self, context: Context, stack: AsyncExitStack) -> str:
+    async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:
         host, port = self.settings.address
         socket = bind_tcp(host, port)
         stack.callback(socket.close)
-        listener = Listener(context)
         server = HttpServer(
             build_app(context, listener),
             socket,
             ws=True,
             ws_max_size=max(_READ_FRAME_BYTES, self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK),
             tls=_tls(self.settings),
+            on_crash=self._crashed,
         )
         await server.start()
         stack.push_async_callback(server.stop)
         stack.push_async_callback(listener.close_all)
+        # First of the three: members that are told to go come back at once.
+        stack.callback(server.close_listener)
         tasks = TaskOwner(self._crashed)
         tasks.start(listener.watch(), "slow_consumers")
+        tasks.start(self._files.run(), "side_files")
         stack.push_async_callback(tasks.stop)
         shown = f"[{host}]" if ":" in host else host
         scheme = "ws" if self.settings.tls_cert is None else "wss"
@@ -261,8 +303,9 @@ class Broker:
         if scheme == "ws" and not _is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
-        write_atomic(path, orjson.dumps({"url": url, "pid": os.getpid()}))
-        stack.callback(path.unlink, missing_ok=True)
+        found = orjson.dumps({"url": url, "pid": os.getpid()})
+        self._files.write(path.name, lambda: write_atomic(path, found))
+        stack.callback(remove, path)
         return url
 
 
@@ -310,13 +353,32 @@ def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_data_dir", str(error)) from error
     except OSError as error:
-        raise ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {error}") from error
+        raise _unusable(data_dir, error) from error
     lock = FileLock(data_dir / "lock")
-    if not lock.acquire():
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, lock.path) from error
+    if not is_ours:
         raise ExitWith(
             TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
         )
     stack.callback(lock.release)
+
+
+def _unusable(data_dir: Path, error: OSError) -> ExitWith:
+    cause = local_cause(error)
+    if cause is not None and cause.exit_code == TEMPORARY:
+        return cannot("use", error, data_dir)
+    return ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {explain(error)}")
+
+
+def _cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
+    """A disk may be well again at the next try; a damaged file needs its operator."""
+    if settings.database_url is None and not isinstance(error, StorageCorrupt):
+        code = "disk_full" if isinstance(error, StorageFull) else "storage_unavailable"
+        return ExitWith(TEMPORARY, code, f"{error}.")
+    return ExitWith(UNAVAILABLE, "storage_unavailable", str(error))
 
 
 def _store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
@@ -352,7 +414,10 @@ def _kept(path: Path, fresh: str) -> bytes:
     try:
         return read_private(path).strip()
     except FileNotFoundError:
-        write_atomic(path, fresh.encode())
+        try:
+            write_atomic(path, fresh.encode())
+        except OSError as error:
+            raise cannot("write", error, path) from error
         return fresh.encode()
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.store.base import AuditEvent, Store
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
@@ -19,13 +19,14 @@ _MAX_PENDING = 4096
 class Audit:
     """Writes audit events in the background, several to a commit.
 
-    At most 4096 events wait; one more is logged and counted as lost, and delays nobody.
+    At most 4096 events wait. One more, or one that the store does not take, is in the log alone; `Degraded`
+    hears of it.
     """
 
-    def __init__(self, store: Store, clock: Clock, metrics: BrokerMetrics) -> None:
+    def __init__(self, store: Store, clock: Clock, degraded: Degraded) -> None:
         self._store = store
         self._clock = clock
-        self._metrics = metrics
+        self._degraded = degraded
         self._batcher: Batcher[AuditEvent, None] = Batcher(self._commit, max_pending=_MAX_PENDING)
 
     def record(self, mesh_id: str, kind: str, member_id: str | None, **data: object) -> None:
@@ -34,8 +35,8 @@ class Audit:
         event = AuditEvent(mesh_id, kind, member_id, self._clock.wall_ms(), data)
         try:
             self._batcher.submit(event).add_done_callback(self._written)
-        except Overloaded:
-            self._lost("overloaded")
+        except Overloaded as error:
+            self._degraded.failed("audit", error)
 
     async def close(self) -> None:
         """Return when everything noted before is written."""
@@ -48,8 +49,4 @@ class Audit:
     def _written(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            self._lost(repr(error))
-
-    def _lost(self, reason: str) -> None:
-        self._metrics.store_errors.labels("audit").inc()
-        log.error("audit_event_lost", reason=reason)
+            self._degraded.failed("audit", error)

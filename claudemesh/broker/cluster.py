@@ -11,11 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import orjson
 
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Verdict, judge
@@ -23,12 +25,12 @@ from claudemesh.broker.settings import Limits
 from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Mesh, PresenceRow, Shared
 from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import OffsetClock
-from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner, repeat, supervise
 
 log = get_logger("broker.cluster")
 
@@ -36,6 +38,7 @@ log = get_logger("broker.cluster")
 _IDS_PER_SIGNAL = 180
 # An accept that takes longer has been given up by the database.
 _LATEST_COMMIT_S = 30.0
+_BACKOFF = Backoff(initial_s=0.2, cap_s=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Cluster:
         clock: OffsetClock,
         lived: LivedClock,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         limits: Limits,
         broker_id: str,
         on_crash: OnCrash,
@@ -74,6 +78,7 @@ class Cluster:
         self._clock = clock
         self._lived = lived
         self._metrics = metrics
+        self._degraded = degraded
         self._limits = limits
         self._broker_id = broker_id
         self._waking: dict[str, set[str]] = {}
@@ -96,9 +101,14 @@ class Cluster:
         """Begin to listen and to look."""
         if self._shared is None:
             return
-        await self._look(self._shared)
-        self._tasks.start(self._shared.listen(self._hear, self._resumed), "cluster_listen")
-        self._tasks.start(self._sweep(self._shared), "cluster_sweep")
+        shared = self._shared
+        await self._look(shared)
+        listening = supervise(
+            partial(shared.listen, self._hear, self._resumed), "listen", _BACKOFF, self._degraded
+        )
+        sweeping = repeat(lambda: self._look(shared), self._limits.sweep_s, "sweep", _BACKOFF, self._degraded)
+        self._tasks.start(listening, "cluster_listen")
+        self._tasks.start(sweeping, "cluster_sweep")
         self._say({"kind": "hello"})
 
     async def stop(self) -> None:
@@ -198,8 +208,9 @@ class Cluster:
     ) -> None:
         try:
             remaining = await shared.release(mesh_id, member_id, connection_id, self._lived.now_ms())
-        except StorageError as error:
-            self._failed("release", error)
+        except Exception as error:
+            # The lease ends by itself.
+            self._degraded.failed("release", error)
             return
         if card is not None and not remaining and not self._hub.links(mesh_id, member_id):
             self.tell(mesh_id, "peer_leave", card)
@@ -212,13 +223,13 @@ class Cluster:
         text = orjson.dumps({"from": self._broker_id, **signal}).decode()
         try:
             self._signals.submit(text).add_done_callback(self._said)
-        except Overloaded:
-            self._metrics.store_errors.labels("signal").inc()
+        except Overloaded as error:
+            self._degraded.failed("signal", error)
 
     def _said(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            self._failed("signal", error)
+            self._degraded.failed("signal", error)
 
     async def _send(self, payloads: Sequence[str]) -> Sequence[None]:
         if self._shared is not None:
@@ -239,8 +250,9 @@ class Cluster:
                 ]
                 try:
                     await self._send(payloads)
-                except StorageError as error:
-                    self._failed("signal", error)
+                except Exception as error:
+                    # Sweeps of the other brokers find what they were not told of.
+                    self._degraded.failed("signal", error)
         finally:
             self._flushing = False
 
@@ -279,14 +291,6 @@ class Cluster:
         self._hub.refresh()
 
     # Looking.
-
-    async def _sweep(self, shared: Shared) -> None:
-        while True:
-            await asyncio.sleep(self._limits.sweep_s)
-            try:
-                await self._look(shared)
-            except StorageError as error:
-                self._failed("sweep", error)
 
     async def _look(self, shared: Shared) -> None:
         # One clock for all: leases and retention go by the database's.
@@ -344,10 +348,6 @@ class Cluster:
                 if link.is_open and not link.knows(delivery_id):
                     self._metrics.wakeups_missed.inc()
                     link.refresh()
-
-    def _failed(self, what: str, error: BaseException) -> None:
-        self._metrics.store_errors.labels(what).inc()
-        log.warning("cluster_failed", what=what, error=repr(error))
 
 
 async def _nothing() -> None:

@@ -121,6 +121,14 @@ class Connection:
         """Close once what waits has left; never waits itself."""
         self._wire.close(code, detail)
 
+    def drain(self) -> None:
+        """Deliver nothing more, and close with 4006 once what was delivered is acknowledged."""
+        leave = partial(self.close, CloseCode.DRAINING, "reconnect")
+        if self._is_open:
+            self.membership.delivery.pause(leave)
+        else:
+            leave()
+
     def check_progress(self, now: float) -> None:
         """Close with 4005 when the peer does not drain its socket."""
         self._wire.check_progress(now)
@@ -139,10 +147,10 @@ class Connection:
         except SessionViolation as error:
             self._wire.close(CloseCode.PROTOCOL_ERROR, error.message)
         except StorageError as error:
-            log.error("connection_store_failed", error=repr(error))
+            self._context.degraded.failed("connection", error)
             self._wire.close(TRY_AGAIN_LATER, "the database did not answer")
         except Exception as error:
-            log.error("connection_failed", error=repr(error), exc_info=error)
+            self._context.degraded.failed("connection", error)
             self._wire.close(INTERNAL, "the broker failed")
         finally:
             await self._leave()
@@ -187,7 +195,8 @@ class Connection:
                 member_id=membership.member.id,
                 connection_id=membership.connection_id,
                 mesh=handshake.mesh_summary(membership.mesh),
-                server_time=context.clock.wall_ms(),
+                # Members measure the age of their sends by it, so no clock that is set may move it.
+                server_time=context.lived.now_ms(),
                 epoch=context.state.epoch,
             )
         )

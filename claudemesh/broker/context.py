@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Presence
+from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import State
@@ -40,6 +42,8 @@ class Context:
     queues: Queues
     jobs: Jobs
     audit: Audit
+    degraded: Degraded
+    pulse: Pulse
     metrics: BrokerMetrics
     mint: Callable[[], str]
     state: State

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.outgoing import Outgoing
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Ack, DueDelivery, Store
 from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
-
-log = get_logger("broker.delivery")
 
 PRIORITIES = 3
 READ_ROWS = 64
@@ -225,6 +223,7 @@ class Delivery:
         acks: Batcher[Ack, None],
         outgoing: Outgoing,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         limits: Limits,
         mesh_id: str,
         member_id: str,
@@ -234,11 +233,14 @@ class Delivery:
         self._acks = acks
         self._outgoing = outgoing
         self._metrics = metrics
+        self._degraded = degraded
         self._limits = limits
         self._mesh_id = mesh_id
         self._member_id = member_id
         self._tasks = TaskOwner()
         self._closed = False
+        # Set once nothing new goes out: called when everything that went out is acknowledged.
+        self._on_settled: Callable[[], None] | None = None
 
     def open(self) -> None:
         """Begin: first what is owed, then live."""
@@ -257,7 +259,7 @@ class Delivery:
 
     def pump(self) -> None:
         """Send what may be sent now, and read on when the flow is behind."""
-        if self._closed:
+        if self._closed or self._on_settled is not None:
             return
         before = self.flow.unacked
         while self._outgoing.has_room:
@@ -285,15 +287,29 @@ class Delivery:
         except Overloaded:
             self._settled(delivery_ids, False)
             return None
-        future.add_done_callback(lambda done: self._settled(delivery_ids, done.exception() is None))
+        future.add_done_callback(partial(self._written, delivery_ids))
         self.pump()
+        if self._on_settled is not None and not self.flow.unacked:
+            self._on_settled()
         return future
+
+    def pause(self, on_settled: Callable[[], None]) -> None:
+        """Send nothing more, and call this as soon as everything that was sent is acknowledged."""
+        self._on_settled = on_settled
+        if not self.flow.unacked:
+            on_settled()
 
     async def close(self) -> None:
         """Stop reading; what is unacknowledged stays owed."""
         self._closed = True
         self._metrics.unacknowledged.dec(self.flow.unacked)
         await self._tasks.stop()
+
+    def _written(self, delivery_ids: tuple[int, ...], done: asyncio.Future[None]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._degraded.failed("acknowledge", error)
+        self._settled(delivery_ids, error is None)
 
     def _settled(self, delivery_ids: tuple[int, ...], committed: bool) -> None:
         self.flow.settle(delivery_ids, committed=committed)
@@ -311,9 +327,9 @@ class Delivery:
             rows = await self._store.deliveries_due(
                 self._mesh_id, self._member_id, exclude=exclude, limit=READ_ROWS
             )
-        except StorageError as error:
-            self._metrics.store_errors.labels("deliveries_due").inc()
-            log.warning("deliveries_not_read", error=repr(error))
+        except Exception as error:
+            # Whatever it is: a flow that waits for a read that died would deliver nothing more.
+            self._degraded.failed("deliveries", error)
             await asyncio.sleep(self._limits.retry_s)
             self.flow.read_failed()
         else:

@@ -11,19 +11,25 @@ import secrets
 from pathlib import Path
 
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.services import Watcher, repeat
 
 log = get_logger("broker")
 
 _EVERY_S = 1.0
+_BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class HighWater:
     """The mark, `high_water` in the data dir. It follows the database within a second, and is never ahead."""
 
-    def __init__(self, path: Path, store: SqliteStore) -> None:
+    def __init__(self, path: Path, store: SqliteStore, conditions: Conditions) -> None:
+        self._conditions = conditions
         self._path = path
         self._store = store
         self._noted = 0
@@ -35,7 +41,7 @@ class HighWater:
         if newest < self._noted:
             log.warning("database_is_older_than_it_was", accepted=newest, noted=self._noted)
             await self._store.renew_epoch(secrets.token_hex(16))
-        await self.note()
+        await self.try_to_note()
 
     async def note(self) -> None:
         """Write the mark if it has moved."""
@@ -45,18 +51,24 @@ class HighWater:
             await asyncio.to_thread(write_atomic, self._path, b"%d\n" % newest)
             self._noted = newest
 
-    async def run(self) -> None:
+    async def run(self, watcher: Watcher) -> None:
         """Follow until cancelled."""
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self.try_to_note()
+        await repeat(self.try_to_note, _EVERY_S, "high_water", _BACKOFF, watcher)
 
     async def try_to_note(self) -> None:
-        """Write the mark if that is possible; one that is behind forgets nothing."""
+        """Write the mark at the end, if that is possible; one that is behind forgets nothing."""
         try:
             await self.note()
-        except (StorageError, OSError) as error:
-            log.warning("high_water_not_noted", error=str(error))
+        except StorageError as error:
+            log.debug("high_water_not_noted", error=str(error))
+        except OSError as error:
+            self._conditions.begin(
+                "high_water_not_noted",
+                f"{self._path} cannot be written ({explain(error)}). Messages are not affected; a database "
+                "that is restored from a backup now would not be noticed. It is tried again every second.",
+            )
+        else:
+            self._conditions.end("high_water_not_noted")
 
 
 def _read(path: Path) -> int:

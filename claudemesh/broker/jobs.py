@@ -13,13 +13,15 @@ from dataclasses import dataclass
 
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.base import Absent, CheckPosition, Finding, JobRun, Store
 from claudemesh.broker.timekeeper import Timekeeper
 from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.services import OnCrash, TaskOwner, supervise
 
 log = get_logger("broker.jobs")
 
@@ -31,7 +33,7 @@ _IDLE_EPHEMERAL_MS = 2 * _MINUTE_MS
 SETTLE_S = 20.0
 # Another broker may run a job first, and a store that was away may be back.
 _LOOK_AGAIN_MS = 10 * _MINUTE_MS
-_RETRY_S = 60.0
+_BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Jobs:
         audit: Audit,
         time: Timekeeper,
         metrics: BrokerMetrics,
+        degraded: Degraded,
         on_crash: OnCrash,
         settle_s: float = SETTLE_S,
     ) -> None:
@@ -78,6 +81,7 @@ class Jobs:
         # Ephemeral members without a lease, and since when in lived time.
         self._absent: dict[Absent, int] = {}
         self._metrics = metrics
+        self._degraded = degraded
         self._one_at_a_time = asyncio.Lock()
         self._tasks = TaskOwner(on_crash)
         self._jobs = {
@@ -130,9 +134,8 @@ class Jobs:
         return outcome
 
     async def _repeat(self, name: str, job: _Job) -> None:
-        await asyncio.sleep(self._settle_s)
-        while True:
-            try:
+        async def turns(worked: Callable[[], None]) -> None:
+            while True:
                 last = (await self._store.job_runs()).get(name)
                 now_ms = self._time.lived.now_ms()
                 left_ms = wait_ms(job.every_ms, None if last is None else last.lived_ms, now_ms)
@@ -140,9 +143,10 @@ class Jobs:
                     await asyncio.sleep(min(left_ms, _LOOK_AGAIN_MS) / 1000)
                 else:
                     await self.run(name)
-            except StorageError as error:
-                log.error("job_failed", job=name, error=str(error))
-                await asyncio.sleep(_RETRY_S)
+                    worked()
+
+        await asyncio.sleep(self._settle_s)
+        await supervise(turns, name.replace("-", "_"), _BACKOFF, self._degraded)
 
     async def _sweep_messages(self) -> Outcome:
         now_ms, after, count = self._time.wall.wall_ms(), 0, 0

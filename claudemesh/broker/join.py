@@ -60,9 +60,9 @@ class Joining:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._challenge_privkey, self._challenge_pubkey = challenge_keypair(context.admin_token)
-        self.challenge = guarded(self._challenge)
-        self.join = guarded(self._join)
-        self.register_invite = guarded(self._register_invite)
+        self.challenge = guarded(self._challenge, context.degraded)
+        self.join = guarded(self._join, context.degraded)
+        self.register_invite = guarded(self._register_invite, context.degraded)
 
     async def _register_invite(self, request: Request) -> Response:
         body = await read_object(request, self._context.settings.limits.body_bytes, "invite")

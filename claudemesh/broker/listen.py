@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import orjson
 
 from claudemesh.broker.connection import Connection
 from claudemesh.broker.context import Context
 from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.http import Receive, Scope, Send
+from claudemesh.runtime.services import repeat
 
 SUBPROTOCOL = "claudemesh.v1"
 PATH = "/v1/ws"
 _CHECKS_PER_STALL = 4
+_BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class Listener:
@@ -48,11 +52,24 @@ class Listener:
 
     async def watch(self) -> None:
         """Close those that do not drain their socket, for as long as this runs."""
-        while True:
-            await asyncio.sleep(self._context.settings.limits.stall_s / _CHECKS_PER_STALL)
-            now = self._context.clock.monotonic()
-            for connection in list(self._inside):
-                connection.check_progress(now)
+        every_s = self._context.settings.limits.stall_s / _CHECKS_PER_STALL
+        await repeat(self._check_progress, every_s, "slow_consumers", _BACKOFF, self._context.degraded)
+
+    async def _check_progress(self) -> None:
+        now = self._context.clock.monotonic()
+        for connection in list(self._inside):
+            connection.check_progress(now)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close each connection with 4006 when its deliveries are acknowledged; wait so long for all of them.
+
+        An acknowledgement that finds no connection is lost, and the message would go to another worker.
+        """
+        for connection in list(self._inside):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
 
     async def close_all(self) -> None:
         """Close every connection with 4006 once what waits for it has left; return when all are gone."""

@@ -9,6 +9,7 @@ from claudemesh.broker.calls.base import Caller
 from claudemesh.broker.context import Context
 from claudemesh.broker.delivery import Delivery
 from claudemesh.broker.outgoing import Outgoing
+from claudemesh.broker.policies import allowance_of
 from claudemesh.broker.store.base import Member, Mesh
 from claudemesh.protocol import Hello
 
@@ -36,6 +37,7 @@ class Membership:
             acks=context.acks,
             outgoing=outgoing,
             metrics=context.metrics,
+            degraded=context.degraded,
             limits=context.settings.limits,
             mesh_id=mesh.id,
             member_id=member.id,
@@ -46,7 +48,7 @@ class Membership:
             instance_id=hello.instance_id,
             host=bytes.fromhex(hello.host_fingerprint) or None,
             connection_id=context.mint(),
-            sender=Sender(mesh.id, member.id, member.name, member.ed25519_pubkey, mesh.rate_limit_per_minute),
+            sender=Sender(mesh.id, member.id, member.name, member.ed25519_pubkey, allowance_of(mesh)),
             caller=Caller(context, mesh.id, member.id),
             delivery=delivery,
         )

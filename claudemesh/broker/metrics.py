@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.metrics import Metrics
 
 _LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -46,7 +47,12 @@ class BrokerMetrics:
         self.violations = made.counter(
             "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
         )
+        self._made = made
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
+
+    def show(self, conditions: Conditions) -> None:
+        """Show which conditions hold."""
+        self._made.flags("degraded", "Conditions that hold now, by code", "code", conditions.states)
 
     def limited(self, allowed: int, refused: int) -> None:
         """Count the limiter's decisions on a batch."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.store.base import Mesh
 from claudemesh.protocol import InvalidField
 
@@ -17,8 +18,17 @@ _NUMBERS = {
     "dedupe_retention_days": (7, 36_500),
     "message_retention_days": (1, 36_500),
     "rate_limit_per_minute": (1, 1_000_000_000),
+    "member_rate_limit_per_minute": (1, 1_000_000_000),
+    "member_bytes_per_minute": (1024, 1_000_000_000_000_000),
 }
 POLICIES = frozenset(_WORDS) | frozenset(_NUMBERS)
+
+
+def allowance_of(mesh: Mesh) -> Allowance:
+    """Return what the mesh lets itself and its members send."""
+    return Allowance(
+        mesh.rate_limit_per_minute, mesh.member_rate_limit_per_minute, mesh.member_bytes_per_minute
+    )
 
 
 def with_policies(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import PresenceRow, Store
+from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.lived import LivedClock
-from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import OnCrash, TaskOwner
-
-log = get_logger("broker.presence")
+from claudemesh.runtime.services import OnCrash, TaskOwner, repeat
 
 _RENEWALS_PER_LEASE = 3
+_BACKOFF = Backoff(initial_s=0.5, cap_s=5)
 
 
 class Verdict(Enum):
@@ -79,7 +77,7 @@ class Presence:
         store: Store,
         clock: Clock,
         lived: LivedClock,
-        metrics: BrokerMetrics,
+        degraded: Degraded,
         limits: Limits,
         broker_id: str,
         on_crash: OnCrash,
@@ -87,7 +85,7 @@ class Presence:
         self._store = store
         self._clock = clock
         self._lived = lived
-        self._metrics = metrics
+        self._degraded = degraded
         self._limits = limits
         self._broker_id = broker_id
         self._batcher: Batcher[Arrival | Departure, None] = Batcher(self._commit)
@@ -96,7 +94,9 @@ class Presence:
     async def start(self) -> None:
         """Forget what an earlier run of this broker left behind, and begin renewing."""
         await self._store.presence_clear(self._broker_id)
-        self._tasks.start(self._renew(), "presence_renew")
+        every_s = self._limits.lease_s / _RENEWALS_PER_LEASE
+        renewing = repeat(self._renew, every_s, "presence_renewal", _BACKOFF, self._degraded)
+        self._tasks.start(renewing, "presence_renew")
 
     async def stop(self) -> None:
         """Write what waits and end."""
@@ -135,14 +135,13 @@ class Presence:
     def _submit(self, change: Arrival | Departure) -> None:
         try:
             self._batcher.submit(change).add_done_callback(self._written)
-        except Overloaded:
-            self._metrics.store_errors.labels("presence").inc()
+        except Overloaded as error:
+            self._degraded.failed("presence", error)
 
     def _written(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            self._metrics.store_errors.labels("presence").inc()
-            log.warning("presence_not_written", error=repr(error))
+            self._degraded.failed("presence", error)
 
     async def _commit(self, changes: Sequence[Arrival | Departure]) -> Sequence[None]:
         gone = {change.connection_id for change in changes if isinstance(change, Departure)}
@@ -159,10 +158,4 @@ class Presence:
         return [None] * len(changes)
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._limits.lease_s / _RENEWALS_PER_LEASE)
-            try:
-                await self._store.presence_renew(self._broker_id, self._lease_until(self._lived.now_ms()))
-            except StorageError as error:
-                self._metrics.store_errors.labels("presence").inc()
-                log.warning("presence_not_renewed", error=repr(error))
+        await self._store.presence_renew(self._broker_id, self._lease_until(self._lived.now_ms()))

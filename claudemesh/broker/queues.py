@@ -12,18 +12,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
+from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.delivery import push_of
-from claudemesh.broker.hub import Hub
-from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.hub import Hub, Link
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Ack, Store
-from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.lived import LivedClock
-from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
-
-log = get_logger("broker.queues")
 
 # How many unacknowledged queue messages a member holds; more would wait with it and not with an idle one.
 HELD = 16
@@ -44,7 +40,7 @@ class Queues:
         hub: Hub,
         acks: Batcher[Ack, None],
         lived: LivedClock,
-        metrics: BrokerMetrics,
+        degraded: Degraded,
         limits: Limits,
         tell_others: Callable[[str, str], None],
     ) -> None:
@@ -52,7 +48,7 @@ class Queues:
         self._hub = hub
         self._acks = acks
         self._lived = lived
-        self._metrics = metrics
+        self._degraded = degraded
         self._limits = limits
         self._tell_others = tell_others
         # Members that take from a queue here, whoever was served longest ago first.
@@ -61,11 +57,18 @@ class Queues:
         self._load: dict[str, int] = {}
         self._serving: set[Key] = set()
         self._again: set[Key] = set()
+        # Members whose subscriptions are being read.
+        self._arriving: set[str] = set()
+        self._paused = False
         self._tasks = TaskOwner()
 
     async def start(self) -> None:
         """Take back what members hold that are connected nowhere."""
         await self.sweep()
+
+    def pause(self) -> None:
+        """Hand out nothing more: what members have is theirs until they acknowledge it or leave."""
+        self._paused = True
 
     async def stop(self) -> None:
         """Let what members have left behind go back, then hand out nothing more."""
@@ -79,7 +82,7 @@ class Queues:
     def kick(self, mesh_id: str, queue: str, *, told: bool = False) -> None:
         """There may be something to hand out. `told`: by another broker, which need not hear it back."""
         key = (mesh_id, queue)
-        if not self._ready(key):
+        if self._paused or not self._ready(key):
             if not told:
                 self._tell_others(mesh_id, queue)
         elif key in self._serving:
@@ -99,6 +102,7 @@ class Queues:
 
     def subscribe(self, mesh_id: str, member_id: str) -> None:
         """A member has come, or takes from other queues than before."""
+        self._arriving.add(member_id)
         self._tasks.start(self._subscribe(mesh_id, member_id), "queue_subscribe")
 
     def acknowledged(self, mesh_id: str, member_id: str, delivery_ids: Iterable[int]) -> None:
@@ -115,7 +119,7 @@ class Queues:
     def leave(self, mesh_id: str, member_id: str, connection_id: str) -> None:
         """A connection has gone: with the member's last one here, what it holds goes back."""
         keys = self._of(mesh_id, member_id)
-        if not keys or self._hub.links(mesh_id, member_id):
+        if self._hub.links(mesh_id, member_id) or not (keys or member_id in self._arriving):
             return
         self._forget(member_id, keys)
         for delivery_id in [number for number, holder in self._held.items() if holder == member_id]:
@@ -125,6 +129,7 @@ class Queues:
 
     async def _subscribe(self, mesh_id: str, member_id: str) -> None:
         queues = await self._surely(lambda: self._store.queue_subscriptions(mesh_id, member_id))
+        self._arriving.discard(member_id)
         self._forget(member_id, self._of(mesh_id, member_id))
         if not self._hub.links(mesh_id, member_id):
             return
@@ -136,21 +141,28 @@ class Queues:
         try:
             # Behind the acknowledgements that came before: what they say is done is not given to another.
             await self._acks.submit(Ack(mesh_id, member_id, ()))
-        except (StorageError, Overloaded) as error:
-            self._failed("acknowledge", error)
-        queues = await self._surely(
-            lambda: self._store.queue_release(mesh_id, member_id, connection_id, self._lived.now_ms())
-        )
-        for queue in queues:
+        except Exception as error:
+            self._degraded.failed("queue", error)
+        for queue in await self._surely(lambda: self._release(mesh_id, member_id, connection_id)):
             self.kick(mesh_id, queue)
+
+    async def _release(self, mesh_id: str, member_id: str, connection_id: str) -> Collection[str]:
+        """Take back what a member holds, unless it is here again: its new connection gets it once more."""
+        links = self._hub.links(mesh_id, member_id)
+        if not links:
+            return await self._store.queue_release(mesh_id, member_id, connection_id, self._lived.now_ms())
+        for link in links:
+            if link.is_open:
+                link.refresh()
+        return ()
 
     async def _surely(self, ask: Callable[[], Awaitable[Collection[str]]]) -> Collection[str]:
         """Ask until the store answers: a member that was missed would never be served, or hold for ever."""
         while True:
             try:
                 return await ask()
-            except StorageError as error:
-                self._failed("store", error)
+            except Exception as error:
+                self._degraded.failed("queue", error)
                 await asyncio.sleep(self._limits.retry_s)
 
     # Handing out.
@@ -161,8 +173,8 @@ class Queues:
                 self._again.discard(key)
                 if not await self._hand_out(key) and key not in self._again:
                     return
-        except StorageError as error:
-            self._failed("take", error)
+        except Exception as error:
+            self._degraded.failed("queue", error)
             self._tasks.start(self._kick_later(key), "queue_retry")
         finally:
             self._serving.discard(key)
@@ -170,7 +182,7 @@ class Queues:
     async def _hand_out(self, key: Key) -> bool:
         """Give each member that has room its share; returns whether there may be more to give."""
         mesh_id, queue = key
-        ready = self._ready(key)
+        ready = [] if self._paused else self._ready(key)
         if not ready:
             # Somebody elsewhere may have room.
             self._tell_others(mesh_id, queue)
@@ -179,7 +191,7 @@ class Queues:
         rows = await self._store.queue_take(mesh_id, queue, ready, room * len(ready))
         gone = set()
         for member_id, row in rows:
-            link = next((link for link in self._hub.links(mesh_id, member_id) if link.is_open), None)
+            link = self._link(mesh_id, member_id)
             if link is None:
                 gone.add(member_id)
                 continue
@@ -187,13 +199,21 @@ class Queues:
             self._load[member_id] = self._load.get(member_id, 0) + 1
             link.push(push_of(row))
         self._rotate(key, len(rows))
-        for member_id in gone:
-            # It left while the database was giving it something.
-            await self._store.queue_release(mesh_id, member_id, "", self._lived.now_ms())
-        return bool(gone) or len(rows) == room * len(ready)
+        for member_id in gone - set(self._takers.get(key, ())):
+            # It left while the database was giving it something. One that is still leaving gives it back with
+            # the rest, behind acknowledgements that are not read yet.
+            self._tasks.start(self._give_back(mesh_id, member_id, ""), "queue_leave")
+        return len(rows) == room * len(ready)
 
     def _ready(self, key: Key) -> list[str]:
-        return [member_id for member_id in self._takers.get(key, ()) if self._load.get(member_id, 0) < HELD]
+        return [
+            member_id
+            for member_id in self._takers.get(key, ())
+            if self._load.get(member_id, 0) < HELD and self._link(key[0], member_id) is not None
+        ]
+
+    def _link(self, mesh_id: str, member_id: str) -> Link | None:
+        return next((link for link in self._hub.links(mesh_id, member_id) if link.is_open), None)
 
     def _rotate(self, key: Key, count: int) -> None:
         takers = self._takers.get(key)
@@ -213,7 +233,3 @@ class Queues:
     async def _kick_later(self, key: Key) -> None:
         await asyncio.sleep(self._limits.retry_s)
         self.kick(*key)
-
-    def _failed(self, what: str, error: BaseException) -> None:
-        self._metrics.store_errors.labels(f"queue_{what}").inc()
-        log.warning("queue_failed", what=what, error=repr(error))

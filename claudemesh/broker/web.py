@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from claudemesh.broker.degraded import Degraded
 from claudemesh.protocol import InvalidField, ProtocolError, has_control, parse_json
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.runtime.errors import StorageError
@@ -36,7 +37,7 @@ class JsonAnswer(Response):
         super().__init__(orjson.dumps(content), status_code=status, headers=_HEADERS)
 
 
-def guarded(endpoint: Endpoint) -> Endpoint:
+def guarded(endpoint: Endpoint, degraded: Degraded) -> Endpoint:
     """Turn whatever an endpoint raises into its answer: the one place where that happens."""
 
     @wraps(endpoint)
@@ -50,10 +51,10 @@ def guarded(endpoint: Endpoint) -> Endpoint:
         except ClientGone:
             return _failure(400, "incomplete_body", "the body ended early: send it again")
         except StorageError as error:
-            log.error("store_failed", path=request.url.path, error=repr(error))
+            degraded.failed("request", error)
             return _failure(503, "storage_unavailable", "the broker's database did not answer: try again")
         except Exception as error:
-            log.error("request_failed", path=request.url.path, exc_info=error)
+            degraded.failed("request", error)
             return _failure(500, "internal_error", "the broker failed: its log says why")
 
     return answered

@@ -12,7 +12,10 @@ from claudemesh.broker.outgoing import Outgoing
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
 from claudemesh.runtime.http import Receive, Send
+from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("broker.wire")
 
 TOO_BIG = 1009
 INTERNAL = 1011
@@ -77,12 +80,16 @@ class Wire:
             self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read", discard=True)
 
     async def read(self) -> str:
-        """Return the next text frame. Raises `Closed`; a binary frame is a protocol error."""
+        """Return the next text frame. Raises `Closed`; a binary frame is a protocol error.
+
+        Frames that came before the peer went are read to the end, also when the writer has found it gone:
+        they acknowledge what the peer has stored.
+        """
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self._gone = True
             raise Closed
-        if self.is_closing:
+        if self._close is not None:
             raise Closed
         text = message.get("text")
         if text is None:
@@ -127,8 +134,12 @@ class Wire:
             if self._close is not None and not self._gone:
                 code, reason = self._close
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except (OSError, RuntimeError):
+        except Exception as error:
             # The server says so when the peer is gone or a ping was not answered; the reader learns it too.
+            # Whatever else it is: a connection without its writer must not look alive.
+            if not isinstance(error, (OSError, RuntimeError)):
+                log.error("connection_writer_failed", error=repr(error), exc_info=error)
+                self._abort()
             self._gone = True
             self.outgoing.finish(discard=True)
             self._on_change()

@@ -80,8 +80,17 @@ async def _serve(settings: Any) -> None:
     from claudemesh.broker.app import Broker
 
     running = Broker(settings)
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # A second signal ends the process at once: what was accepted is on the disk.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        running.stop_soon()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, running.stop_soon)
+        loop.add_signal_handler(number, stop)
     await running.start()
     place = settings.data_dir if settings.database_url is None else "Postgres"
     output.note(f"broker at {running.url}, data in {place}")

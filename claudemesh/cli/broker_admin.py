@@ -100,6 +100,8 @@ _POLICIES = (
     "dedupe_retention_days",
     "message_retention_days",
     "rate_limit_per_minute",
+    "member_rate_limit_per_minute",
+    "member_bytes_per_minute",
 )
 
 
@@ -111,7 +113,9 @@ _POLICIES = (
 @click.option("--dedupe-retention-mode", type=click.Choice(["retention_scoped", "permanent"]))
 @click.option("--dedupe-retention-days", type=int)
 @click.option("--message-retention-days", type=int)
-@click.option("--rate-limit-per-minute", type=int)
+@click.option("--rate-limit-per-minute", type=int, help="Sends of the whole mesh, default 120000.")
+@click.option("--member-rate-limit-per-minute", type=int, help="Sends of each member, default 30000.")
+@click.option("--member-bytes-per-minute", type=int, help="Bytes of each member's sends, default 256 MiB.")
 @admin_options
 @json_option
 def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
@@ -207,7 +211,7 @@ def check(as_json: bool, **which: Any) -> int:
 
 @click.group()
 def job() -> None:
-    """Jobs: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
+    """Jobs of a broker: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
 
 
 @job.command("list")

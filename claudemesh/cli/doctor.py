@@ -174,8 +174,9 @@ def _running(health: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("outbox", "warning", f"{health['dead']} sends were given up", remedy)
     else:
         yield Finding("outbox", "ok", f"{health['queue_depth']} waiting")
-    for problem in health["degraded"]:
-        yield Finding("degraded", "failed", problem, "See `claudemesh logs`.")
+    for item in health["degraded"]:
+        since = f"since {item['since']}; `claudemesh logs` has more"
+        yield Finding("degraded", "failed", f"{item['code']}: {item['message']}", since)
     if health["config"]["error"]:
         yield Finding(
             "reload", "warning", health["config"]["error"], "Mend it, then `claudemesh daemon reload`."

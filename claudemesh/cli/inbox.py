@@ -12,6 +12,7 @@ import click
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
+from claudemesh.runtime.destinations import spell_destination
 
 _SEALED = "(sealed to a key that is not on this host yet: the text is shown when the key arrives)"
 
@@ -107,8 +108,7 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.print_json(item)
         return
-    mark = "queue:" if item["kind"] == "queue" else "#"
-    where = f" {mark}{item['topic']}" if item["topic"] else ""
+    where = f" {spell_destination(item['kind'], item['topic'])}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
     body = _SEALED if item["body"] is None else item["body"]
     lines = output.safe_lines(body).split("\n")

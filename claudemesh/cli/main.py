@@ -101,6 +101,7 @@ def _unforeseen(argv: Sequence[str], error: Exception) -> int:
     from claudemesh.client.errors import ClientError
     from claudemesh.protocol.errors import ProtocolError
     from claudemesh.runtime.files import UnsafeFile
+    from claudemesh.runtime.oserrors import cannot
 
     if isinstance(error, ClientError):
         body = error.as_body()
@@ -110,7 +111,8 @@ def _unforeseen(argv: Sequence[str], error: Exception) -> int:
     if isinstance(error, UnsafeFile):
         return _tell(argv, "unsafe_file", str(error), 77)
     if isinstance(error, OSError):
-        return _tell(argv, "os_error", str(error), INTERNAL)
+        ending = cannot("use", error)
+        return _tell(argv, ending.error, ending.message, ending.code)
     return _tell(argv, "internal_error", f"{type(error).__name__}: {error}", INTERNAL)
 
 

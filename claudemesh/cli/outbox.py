@@ -12,6 +12,7 @@ import orjson
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
+from claudemesh.runtime.destinations import spell_destination
 
 
 @click.group(invoke_without_command=True)
@@ -55,8 +56,7 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
 def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ...]:
     # A row whose payload was pruned does not know any more whom it was for.
     ref = row.get("destination_ref", "")
-    marks = {"dm": "", "topic": "#", "queue": "queue:"}
-    to = f"{marks.get(row.get('destination_kind', ''), '')}{names.get(ref, ref[:20])}"
+    to = spell_destination(row.get("destination_kind", ""), names.get(ref, ref[:20]))
     return (
         row["enqueued_at"],
         row["status"],

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
+from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.services import TaskOwner
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     setup_logging("info", Path(log_file) if log_file else None)
     try:
         return uvloop.run(_run(slug, with_broker, name))
-    except ExitWith as ending:
+    except (ExitWith, OSError) as error:
+        ending = error if isinstance(error, ExitWith) else cannot("use", error)
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
-        raise
+        raise ending from error
     finally:
         # Python would wait for a second signal while it shuts down.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 async def _run(slug: str, with_broker: bool, name: str | None) -> int:

@@ -161,12 +161,14 @@ def status(mesh: str | None, as_json: bool) -> int:
             "name": health["name"],
             "link": link,
             "waiting": waiting,
-            "degraded": ", ".join(health["degraded"]) or "no",
+            "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{health['uptime_s']} s, pid {health['pid']}",
             "version": health["daemon_version"],
             "key": health["member_pubkey"],
         }
     )
+    for item in health["degraded"]:
+        output.note(f"{item['code']}, since {item['since']}: {item['message']}")
     if health["dead"]:
         output.note("Dead sends wait for you: claudemesh daemon outbox list --failed.")
     return 0

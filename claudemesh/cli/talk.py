@@ -14,6 +14,7 @@ from claudemesh.cli.options import Duration, complete_members, json_option, mesh
 from claudemesh.cli.send import message_text
 from claudemesh.client.errors import ApiError, ClientError, DaemonNotRunning
 from claudemesh.client.local import LocalClient
+from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, USAGE, ExitWith
 
 _POLL_S = 0.1
@@ -99,8 +100,8 @@ def reply(message_id: str, text: str | None, mesh: str | None, as_json: bool) ->
     if item is None:
         text = f"No message {message_id} is in the inbox: see `claudemesh inbox`."
         raise ExitWith(USAGE, "not_found", text)
-    # A job from a queue is answered to whoever gave it out.
-    to = f"#{item['topic']}" if item["kind"] == "topic" else item["sender_pubkey"]
+    # A job from a queue is answered to the member that gave it out.
+    to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]
     body = {"to": to, "message": message_text(text), "reply_to_id": item["broker_message_id"]}
     answer = client.post("/v1/send", body)
     return output.tell(as_json, answer, f"{answer['status']} {answer['client_message_id']}")

@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 import claudemesh
+from claudemesh.daemon import opening
 from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.disk import DiskWatch
 from claudemesh.daemon.doors import Doors
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
@@ -24,23 +25,13 @@ from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
-from claudemesh.daemon.opening import (
-    keep_lived_clock,
-    load_directory,
-    load_epoch,
-    load_hooks,
-    load_inline_bytes,
-    open_inbox,
-    open_lived_clock,
-    open_outbox,
-    take_lock,
-)
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
@@ -59,13 +50,17 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
-from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.files import remove, write_atomic
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import require_descriptors
 from claudemesh.runtime.services import TaskOwner
 
 log = get_logger("daemon")
 
 DRAIN_GRACE_S = 10.0
+RECEIVE_GRACE_S = 5.0
+_WAITERS_S = 0.5
+_DESCRIPTORS = 24
 _MAX_BODY = 4 << 20
 _MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
@@ -80,9 +75,9 @@ class Daemon:
         self._backoff = settings.backoff
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
-        self._conditions = Conditions(self._clock)
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
+        self.conditions = Conditions(self._clock)
         self._features: Features
         self.core: Core
 
@@ -91,8 +86,11 @@ class Daemon:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             await self._start()
-        except BaseException:
+        except BaseException as error:
+            await self._tasks.stop()
             await self._stack.aclose()
+            if isinstance(error, StorageError):
+                raise opening.cannot_open(self._paths.root, error) from error
             raise
 
     async def run(self) -> int:
@@ -103,10 +101,13 @@ class Daemon:
             loop.add_signal_handler(number, self.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ending = await self._ended
+        # A second signal ends the process at once: what was accepted is on the disk.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         await self.stop()
         if ending is None:
             return OK
-        log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
         raise ending
 
     def reload(self) -> None:
@@ -114,8 +115,8 @@ class Daemon:
         self._reload.run()
 
     def _take_over(self, settings: DaemonSettings, manifest: Manifest) -> None:
-        self._settings = self._disk.settings = settings
-        self._disk.look()
+        self._settings = self._care.disk.settings = settings
+        self._care.disk.look()
         self._hooks.manifest = manifest
         self._backoff.become(settings.backoff)
         self._link.pause.end()
@@ -126,10 +127,17 @@ class Daemon:
 
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
-        # Event streams end with the bus; the server would wait for them as for any request.
+        # Listeners first: a client whose event stream ends comes back at once.
+        self._doors.close_listeners()
         self._bus.close()
+        asyncio.get_running_loop().call_later(_WAITERS_S, self._gate.release_waiting)
         await self._doors.close()
-        await asyncio.gather(self._drain.finish(DRAIN_GRACE_S), self._hooks.finish(DRAIN_GRACE_S))
+        # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
+        await asyncio.gather(
+            self._receiver.finish(RECEIVE_GRACE_S),
+            self._drain.finish(DRAIN_GRACE_S),
+            self._hooks.finish(DRAIN_GRACE_S),
+        )
         await self._reoffer.close()
         await self._link.close()
         await self._tasks.stop()
@@ -138,27 +146,41 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        take_lock(self._paths, self._stack)
-        self._lived = open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
+        opening.take_lock(self._paths, self._stack)
+        self._lived = opening.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = load_directory(self._paths.peers)
-        self._outbox_store = await open_outbox(self._paths.outbox_db, self._storage_failed, self._stack)
+        self._directory = opening.load_directory(self._paths.peers)
+        self._outbox_store = await opening.open_outbox(
+            self._paths.outbox_db, self._storage_failed, self._stack
+        )
         self._lived.at_least(await self._outbox_store.newest_stamp())
         self._clocks = OutboxClocks(self._clock, self._lived, BrokerTime(self._clock))
-        self._inbox = await open_inbox(
+        self._inbox = await opening.open_inbox(
             self._paths.inbox_db, self._clock, self._lived, self._storage_failed, self._stack
         )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
         self._bus = Bus()
         self._stack.callback(self._bus.close)
-        self._metrics = DaemonMetrics()
-        self._assemble_hooks(load_hooks(self._paths.hooks_manifest, self._settings))
-        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes)
+        self._metrics = DaemonMetrics(self.conditions)
+        self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
+        self._care = StorageCare(
+            self._paths,
+            self._settings,
+            self._outbox_store,
+            self._inbox,
+            self.conditions,
+            self._lived,
+            self._notices.pressure_high,
+        )
+        self._assemble_hooks(opening.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, identity)
+        check_topic = self._topics.check
+        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes, check_topic)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        await self._outbox_store.recover(self._lived.now_ms(), round(self._settings.max_backoff_ms * 1.25))
+        longest_wait_ms = round(self._settings.max_backoff_ms * 1.25)
+        await self._care.recover(self._drain, longest_wait_ms, self._tasks)
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -175,8 +197,14 @@ class Daemon:
             host_fingerprint=host_fingerprint(),
             require=self._settings.required_features,
             optional=self._settings.features_optional,
+            on_local_cause=self._care.link_trouble,
         )
-        self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock)
+        self._sync = DirectorySync(
+            self._directory, self._link.call, self._tasks, self._clock, self._save_directory
+        )
+        link, tasks = self._link, self._tasks
+        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, tasks, self._clock)
+        self._topics.load()
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
         self._hooks = Hooks(
@@ -193,28 +221,24 @@ class Daemon:
         self._hooks.manifest = manifest
 
     def _assemble_sending(self, sealer: Sealer) -> None:
-        store, clock = self._outbox_store, self._clock
-        self._disk = DiskWatch(
-            self._paths.root, self._settings, lambda: store.queued_bytes, self._pressure_high
-        )
-        self._disk.look()
-        parts = (self._clocks, self._backoff, self._conditions, self._metrics)
-        self._drain = Drain(store, self._link, *parts, lambda settlement: self._notices.ended(settlement))
-        known = load_epoch(self._paths.broker_features)
+        store = self._outbox_store
+        self._care.disk.look()
+        parts = (self._clocks, self._backoff, self.conditions, self._metrics)
+        self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
+        known = opening.load_epoch(self._paths.broker_features)
         self._reoffer = Reoffer(store.done, self._link, self._backoff, known, self._note_broker)
         self._gate = Outbox(
             store,
             sealer,
             self._directory,
-            clock,
+            self._clock,
             self._new_id,
             self._drain.submit,
-            self._sync.after_miss,
-            self._disk.refusal,
+            lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
+            self._care.disk.refusal,
             self._hooks,
         )
-        self._notices = Notices(self._bus, self._metrics, self._gate.settled)
-        self._gate.inline_bytes = load_inline_bytes(self._paths.broker_features)
+        self._gate.inline_bytes = opening.load_inline_bytes(self._paths.broker_features)
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
         opener = Opener(
@@ -230,6 +254,8 @@ class Daemon:
             self._clock,
             self._metrics,
             self._hooks.wake,
+            self._care.inbox_storage,
+            self._care.disk.check_room_for_messages,
             on_sealed=lambda senders: self._unsealer.stored(senders),
         )
         sealed, monotonic = self._inbox.sealed, self._clock.monotonic
@@ -242,7 +268,7 @@ class Daemon:
             self._clocks,
             self._settings,
             self._notices.expired,
-            lambda: keep_lived_clock(self._paths.lived_clock, self._lived),
+            lambda: opening.keep_lived_clock(self._paths.lived_clock, self._lived),
         )
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
@@ -263,6 +289,7 @@ class Daemon:
             lived=self._lived,
             settings=self._settings,
             directory=self._directory,
+            topics=self._topics,
             bus=self._bus,
             outbox_store=self._outbox_store,
             inbox=self._inbox,
@@ -272,29 +299,35 @@ class Daemon:
             link=self._link,
             operator=operator,
             metrics=self._metrics,
-            room=lambda: self._disk.room,
-            degraded=self._degraded,
+            room=lambda: self._care.disk.room,
+            conditions=self.conditions,
             pid=os.getpid(),
         )
 
     async def _serve(self) -> None:
-        self._doors = Doors(self._paths, self.core, self._hooks)
+        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
+        self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
         await self._doors.open()
         may_refuse = (self._housekeeping.use, self._doors.apply)
-        self._reload = Reload(self._paths, self.core, self._clock, may_refuse, self._take_over)
-        write_atomic(self._paths.pid, f"{os.getpid()}\n".encode())
-        self._stack.callback(lambda: self._paths.pid.unlink(missing_ok=True))
-        schema = f"{self._outbox_store.schema_version}\n".encode()
-        write_atomic(self._paths.schema_version, schema, 0o644)
+        self._reload = Reload(
+            self._paths, self.core, self._clock, self.conditions, may_refuse, self._take_over
+        )
+        self._care.files.write_number(self._paths.pid, os.getpid())
+        self._stack.callback(lambda: remove(self._paths.pid))
+        self._care.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._drain.carry(), "drain_carry")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
-        self._tasks.start(self._disk.run(), "disk")
+        self._tasks.start(self._doors.run(), "doors")
         self._tasks.start(self._unsealer.run(), "unseal")
+        self._care.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
+
+    def _save_directory(self) -> None:
+        self._care.files.write(self._paths.peers.name, self._directory.save)
 
     async def _run_link(self) -> None:
         try:
@@ -316,7 +349,7 @@ class Daemon:
         except ExitWith as ending:
             self.end(ending)
             return
-        self.core.clock_offset_ms = self._clock.wall_ms() - opened.hello.server_time
+        self.core.clock_offset_ms = self._clock.wall_ms() - opened.broker_wall_ms
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
@@ -325,12 +358,17 @@ class Daemon:
         if self._reoffer.epoch != opened.hello.epoch:
             self._note_broker()
         self._sync.soon()
+        self._topics.soon()
         self._drain.wake()
 
     def _note_broker(self) -> None:
         """Keep what was negotiated, and under which epoch everything done was accepted."""
-        noted = {**self._features.to_dict(), "epoch": self._reoffer.epoch}
-        write_atomic(self._paths.broker_features, orjson.dumps(noted))
+        path = self._paths.broker_features
+
+        def write() -> None:
+            write_atomic(path, orjson.dumps({**self._features.to_dict(), "epoch": self._reoffer.epoch}))
+
+        self._care.files.write(path.name, write)
 
     def _link_down(self, reason: str, close_code: int) -> None:
         self._reoffer.link_down()
@@ -369,17 +407,6 @@ class Daemon:
         answer = await self._link.call("send_status", {"client_message_ids": ids})
         items: dict[str, Any] = answer["items"]
         return items
-
-    def _pressure_high(self, found: Mapping[str, float]) -> None:
-        self._bus.publish([BusEvent("outbox_pressure_high", found)])
-
-    def _degraded(self) -> list[str]:
-        problems = [*self._disk.degraded, *(str(item["code"]) for item in self._conditions.items())]
-        if self._drain.disk_full:
-            problems.append("disk_full")
-        if not self._receiver.storing:
-            problems.append("inbox_unavailable")
-        return problems
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -90,11 +90,14 @@ class Bus:
 
     def __init__(self) -> None:
         self._streams: set[Stream] = set()
+        self._closed = False
 
     def subscribe(self) -> Stream:
-        """Open a stream of everything published from now on."""
+        """Open a stream of everything published from now on; after `close` it has ended already."""
         stream = Stream(self)
         self._streams.add(stream)
+        if self._closed:
+            stream.close()
         return stream
 
     def leave(self, stream: Stream) -> None:
@@ -110,6 +113,7 @@ class Bus:
                 stream.push(event)
 
     def close(self) -> None:
-        """End every stream."""
+        """End every stream, and those that are opened later."""
+        self._closed = True
         for stream in tuple(self._streams):
             stream.close()

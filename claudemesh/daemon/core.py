@@ -10,6 +10,7 @@ from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.link import Link
@@ -23,6 +24,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 
 
@@ -38,6 +40,7 @@ class Core:
         lived: LivedClock,
         settings: DaemonSettings,
         directory: Directory,
+        topics: Topics,
         bus: Bus,
         outbox_store: OutboxStore,
         inbox: InboxStore,
@@ -48,7 +51,7 @@ class Core:
         operator: Requeue,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
-        degraded: Callable[[], list[str]],
+        conditions: Conditions,
         pid: int,
     ) -> None:
         self.membership = membership
@@ -57,6 +60,7 @@ class Core:
         self.lived = lived
         self.settings = settings
         self.directory = directory
+        self.topics = topics
         self.bus = bus
         self.outbox = outbox_store
         self.inbox = inbox
@@ -68,7 +72,7 @@ class Core:
         self._receiver = receiver
         self._operator = operator
         self._room = room
-        self._degraded = degraded
+        self._conditions = conditions
         self._pid = pid
         self.config_loaded_ms = clock.wall_ms()
         self.config_error: str | None = None
@@ -130,7 +134,7 @@ class Core:
             "broker_version": self.link.broker_version,
             "broker_url": self.membership.broker_url,
             "last_error": self.link.last_error,
-            "degraded": self._degraded(),
+            "degraded": self._conditions.items(),
             "config": {
                 "loaded_at": iso_ms(self.config_loaded_ms),
                 "error": self.config_error,

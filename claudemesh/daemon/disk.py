@@ -1,27 +1,38 @@
-"""How much room there is: a warning at 80 % of the budget, no new sends from 95 % on (daemon.md, Disk).
+"""The room for messages: a warning at 80 % of the budget, no new sends from 95 % on (daemon.md, Disk).
 
-The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system.
+The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system. Of the databases
+the pages in use and the log count, not free pages: new rows take those first. `daemon.log` does not count,
+it has a bound of its own. With a budget, received messages count too: when it is used up the oldest messages
+that a reader has acknowledged are removed; without any of those, new ones stay at the broker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageError, StorageFull
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 log = get_logger("disk")
 
 HIGH_PCT = 80.0
 FULL_PCT = 95.0
-# Raised again only after it has been better than this, so that a brink does not flood anybody.
+# Hysteresis: the alarm is armed again below this level: a value near the threshold does not repeat it.
 _CALM_PCT = 75.0
 _EVERY_S = 2.0
+# A file system with so much room again is not full any more, whatever the last commit met.
+_ROOM_AGAIN_BYTES = 1 << 20
+_DATABASE_PARTS = (".db", ".db-wal", ".db-shm", ".db-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +48,43 @@ class Room:
         return max(self.disk_pct, self.queue_pct)
 
 
-def measure(folder: Path, queued_bytes: int, settings: DaemonSettings) -> Room:
-    """Look at the disk. `OSError` when it cannot be looked at."""
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What this daemon's own files take, in bytes."""
+
+    outbox: int = 0
+    inbox: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.outbox + self.inbox + self.other
+
+
+def measure(folder: Path, queued_bytes: int, settings: DaemonSettings, used: Used) -> Room:
+    """Compare what is used with the budget. `OSError` when the disk cannot be looked at."""
     queue_pct = 100 * queued_bytes / settings.max_queue_bytes
     if settings.reserved_bytes is not None:
-        used = sum(
-            entry.stat().st_size for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)
-        )
-        return Room(100 * used / settings.reserved_bytes, queue_pct)
+        return Room(100 * used.total / settings.reserved_bytes, queue_pct)
     found = os.statvfs(folder)
     # As `df` counts: what is kept for root is not ours to fill.
     usable = found.f_blocks - found.f_bfree + found.f_bavail
     return Room(100 - 100 * found.f_bavail / usable if usable else 100.0, queue_pct)
+
+
+def other_bytes(folder: Path) -> int:
+    """Return the size of the files beside the databases and the log."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(_DATABASE_PARTS) or entry.name.startswith("daemon.log"):
+                continue
+            # A temporary file may have gone since it was listed.
+            with suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 class DiskWatch:
@@ -60,28 +96,67 @@ class DiskWatch:
         settings: DaemonSettings,
         queued_bytes: Callable[[], int],
         on_high: Callable[[Mapping[str, float]], None],
+        conditions: Conditions,
+        upkeeps: Sequence[Upkeep],
+        make_room: Callable[[], Awaitable[bool]],
     ) -> None:
+        """Watch a folder. `upkeeps` are those of outbox.db and inbox.db, in this order; `make_room` removes
+        some acknowledged messages and returns whether there were any."""
         self._folder = folder
         self._queued_bytes = queued_bytes
         self._on_high = on_high
+        self._conditions = conditions
+        self._upkeeps = upkeeps
+        self._make_room = make_room
         self._alarmed = False
         self._refusal: Answer | None = None
+        self._used = Used()
+        self._queued_then = self._received_since = 0
         self.settings = settings
         self.room = Room(0.0, 0.0)
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled; under pressure, give space back first."""
         while True:
+            try:
+                await self.examine()
+            except (StorageError, OSError) as error:
+                log.debug("disk_not_examined", error=str(error))
             self.look()
             await asyncio.sleep(_EVERY_S)
+
+    async def examine(self) -> None:
+        """Read the sizes of the databases, after what pressure makes worth doing to them."""
+        pressed = self.settings.reserved_bytes is not None and (
+            self._alarmed or self._pct(self._used_now()) >= HIGH_PCT
+        )
+        await self._read_sizes(pressed=pressed)
+        if self.settings.reserved_bytes is None:
+            return
+        removed = False
+        while self._pct(self._used) >= FULL_PCT and await self._make_room():
+            removed = True
+            await self._read_sizes(pressed=True)
+        if removed:
+            log.info("acknowledged_messages_removed", reason="reserved_bytes", used=self._used.total)
+
+    async def _read_sizes(self, *, pressed: bool) -> None:
+        queued, self._received_since = self._queued_bytes(), 0
+        outbox, inbox = [(await upkeep.step(pressure=pressed)).used_bytes for upkeep in self._upkeeps]
+        self._used = Used(outbox, inbox, other_bytes(self._folder))
+        self._queued_then = queued
 
     def look(self) -> None:
         """Look once, and act on what is seen."""
         try:
-            self.room = measure(self._folder, self._queued_bytes(), self.settings)
+            self.room = measure(self._folder, self._queued_bytes(), self.settings, self._used_now())
+            available = _available(self._folder)
         except OSError as error:
-            log.warning("disk_not_measured", error=str(error))
+            self._conditions.begin(
+                "disk_not_measured", f"{self._folder} cannot be measured: {explain(error)}."
+            )
             return
+        self._conditions.end("disk_not_measured")
         room = self.room
         if room.worst >= HIGH_PCT and not self._alarmed:
             self._alarmed = True
@@ -91,32 +166,90 @@ class DiskWatch:
         elif room.worst < _CALM_PCT and self._alarmed:
             self._alarmed = False
             log.info("outbox_pressure_gone")
-        self._refusal = _refusal(room)
+        if available >= _ROOM_AGAIN_BYTES:
+            self._conditions.end("disk_full")
+        self._conditions.set(
+            "disk_almost_full", self._disk_text(room.disk_pct) if room.disk_pct >= FULL_PCT else None
+        )
+        self._conditions.set("queue_full", _QUEUE_TEXT if room.queue_pct >= 100 else None)
+        self._refusal = self._refuse(room)
 
     def refusal(self) -> Answer | None:
         """What a new send is answered with now, None while there is room. The queue is counted exactly."""
-        if self._queued_bytes() >= self.settings.max_queue_bytes:
-            return _refusal(Room(0.0, 100.0))
+        queued = self._queued_bytes()
+        if queued >= self.settings.max_queue_bytes:
+            return self._refuse(Room(0.0, 100.0))
+        if self.settings.reserved_bytes is not None and self._refusal is None:
+            pct = self._pct(self._used_now())
+            if pct >= FULL_PCT or (pct >= HIGH_PCT and not self._alarmed):
+                self.look()
         return self._refusal
 
-    @property
-    def degraded(self) -> list[str]:
-        """What `/v1/health` says of it."""
-        refused = self.refusal()
+    def check_room_for_messages(self, size: int) -> None:
+        """Count received messages of this size. `StorageFull` when the budget is used up without them.
+
+        One batch may pass the budget: split, its parts would come to the same.
+        """
+        if self.settings.reserved_bytes is None:
+            return
+        pct = self._pct(self._used_now())
+        if pct >= 100:
+            raise StorageFull(self._disk_text(pct).rstrip("."))
+        self._received_since += size
+
+    def _used_now(self) -> Used:
+        """The sizes as last read, and what was queued and received since."""
+        grown = max(0, self._queued_bytes() - self._queued_then)
+        return Used(self._used.outbox + grown, self._used.inbox + self._received_since, self._used.other)
+
+    def _pct(self, used: Used) -> float:
+        return 100 * used.total / (self.settings.reserved_bytes or 1)
+
+    def _refuse(self, room: Room) -> Answer | None:
+        if room.disk_pct >= FULL_PCT:
+            text = self._disk_text(room.disk_pct)
+        elif room.queue_pct >= 100:
+            text = _QUEUE_TEXT
+        else:
+            return None
+        message = f"{text} Nothing of this send was kept: send it again then."
+        return Answer(507, {"error": "insufficient_storage", "message": message})
+
+    def _disk_text(self, pct: float) -> str:
+        if self.settings.reserved_bytes is None:
+            return f"The file system of {self._folder} is {pct:.0f} % full: free some space."
+        used = self._used_now()
+        parts = f"outbox {_mb(used.outbox)}, inbox {_mb(used.inbox)}, other files {_mb(used.other)}"
         return (
-            []
-            if refused is None
-            else ["disk_almost_full" if self.room.disk_pct >= FULL_PCT else "queue_full"]
+            f"{pct:.0f} % of [disk] reserved_bytes is taken in {self._folder} ({parts}): raise it, remove "
+            "delivered payloads (claudemesh daemon outbox prune --confirm), or acknowledge messages that "
+            "are read."
         )
 
 
-def _refusal(room: Room) -> Answer | None:
-    if room.disk_pct >= FULL_PCT:
-        text = f"{room.disk_pct:.0f} % of the disk's budget is taken: free some space and send again."
-    elif room.queue_pct >= 100:
-        text = (
-            "The queue is full ([outbox] max_queue_bytes): send again when the broker has taken some of it."
+_QUEUE_TEXT = (
+    "The queue is full ([outbox] max_queue_bytes): wait until the broker has taken some of it, "
+    "or raise the limit."
+)
+
+
+def storage_texts(path: Path, error: StorageError | None) -> tuple[str | None, str | None]:
+    """Return the messages of `disk_full` and of an unavailable outbox, for the outcome of its last commit."""
+    if error is None:
+        return None, None
+    if isinstance(error, StorageFull):
+        full = (
+            f"The disk that holds {path.parent} is full, so new sends are refused; accepted ones are safe. "
+            "Free some space: sending goes on by itself."
         )
-    else:
-        return None
-    return Answer(507, {"error": "insufficient_storage", "message": f"{text} Nothing of this send was kept."})
+        return full, None
+    return None, f"Sends cannot be written: {error}. It is tried again every second."
+
+
+def _available(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import os
 import secrets
+from collections.abc import Callable
 
 from claudemesh.daemon.api import build_api
 from claudemesh.daemon.api.app import TABLE
@@ -21,10 +22,12 @@ from claudemesh.daemon.core import Core
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.surroundings import kind_of_place
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exits import PERMISSION, ExitWith
-from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
+from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_atomic
 from claudemesh.runtime.http import HttpServer, bind_tcp, bind_unix
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import explain
 
 log = get_logger("doors")
 
@@ -33,18 +36,30 @@ OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
 _TCP_CONNECTIONS = 256
+_CLOSED = "loopback_closed"
+_AGAIN_S = 2.0
 
 
 class Doors:
     """Opens and closes the API's listeners, and keeps their rules in step with the settings."""
 
-    def __init__(self, paths: DaemonPaths, core: Core, hooks: HookAccess) -> None:
+    def __init__(
+        self,
+        paths: DaemonPaths,
+        core: Core,
+        hooks: HookAccess,
+        write: Callable[[str, Callable[[], None]], bool],
+        conditions: Conditions,
+    ) -> None:
+        """`write` writes a side file under its name, now or as soon as that can be done."""
+        self._write = write
+        self._conditions = conditions
         self._paths = paths
         self._hooks = hooks
         self._core = core
         self._servers: list[HttpServer] = []
         self._socket: Guards | None = None
-        self._owns_socket = False
+        self._owns_socket = self._closing = False
         self._loopback: Guards | None = None
         self._token = b""
         self._old_token: bytes | None = None
@@ -55,9 +70,9 @@ class Doors:
         settings = self._core.settings
         try:
             if self._wants_tcp(settings):
-                await self._open_loopback(settings)
+                await self._try_loopback(settings)
             else:
-                self._paths.http_port.unlink(missing_ok=True)
+                remove(self._paths.http_port)
             # Last: whoever gets an answer on the socket knows that the start has succeeded.
             self._socket = build_api(self._core, _rules(settings), hooks=self._hooks)
             listener = bind_unix(self._paths.sock)
@@ -67,14 +82,21 @@ class Doors:
             await self.close()
             raise
 
+    def close_listeners(self) -> None:
+        """Accept no more connections; requests on those that are open are answered."""
+        self._closing = True
+        for server in self._servers:
+            server.close_listener()
+
     async def close(self) -> None:
         """Take no more requests, let those under way finish, and remove what names the doors."""
+        self._closing = True
         if self._forget is not None:
             self._forget.cancel()
         await asyncio.gather(*(server.stop() for server in self._servers))
         if self._owns_socket:
-            self._paths.sock.unlink(missing_ok=True)
-        self._paths.http_port.unlink(missing_ok=True)
+            remove(self._paths.sock)
+        remove(self._paths.http_port)
 
     def apply(self, settings: DaemonSettings) -> None:
         """Put settings in force, and a token that was rotated: the one before works for a minute more."""
@@ -99,6 +121,25 @@ class Doors:
         if self._loopback is not None:
             self._loopback.rules = _rules(self._core.settings, self._token)
 
+    async def run(self) -> None:
+        """Open the loopback later if it could not be opened at the start; return when it is open."""
+        while self._conditions.holds(_CLOSED) and not self._closing:
+            await asyncio.sleep(_AGAIN_S)
+            await self._try_loopback(self._core.settings)
+
+    async def _try_loopback(self, settings: DaemonSettings) -> None:
+        """Open the loopback; without it the socket answers all the same."""
+        try:
+            await self._open_loopback(settings)
+        except OSError as error:
+            self._conditions.begin(
+                _CLOSED,
+                f"The loopback API is closed, because {self._paths.local_token} cannot be written "
+                f"({explain(error)}). The socket {self._paths.sock} answers; the loopback opens by itself.",
+            )
+        else:
+            self._conditions.end(_CLOSED)
+
     async def _open_loopback(self, settings: DaemonSettings) -> None:
         # Loaded first: a door without its lock is never open.
         self._token = load_token(self._paths)
@@ -107,7 +148,8 @@ class Doors:
         self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
         app = self._observed(self._loopback, "tcp")
         await self._serve(HttpServer(app, listener, max_connections=_TCP_CONNECTIONS))
-        write_atomic(self._paths.http_port, f"{port}\n".encode(), 0o644)
+        path = self._paths.http_port
+        self._write(path.name, lambda: write_atomic(path, f"{port}\n".encode()))
         log.info("tcp_open", bind=settings.http_bind, port=port)
 
     def _observed(self, guards: Guards, transport: str) -> Observed:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed
 
 import claudemesh
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.linkfaults import LinkFaults
 from claudemesh.protocol.errors import CloseCode, ProtocolError, close_reason
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
@@ -56,10 +56,11 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A link that is ready for traffic."""
+    """A link that is ready for traffic; `broker_wall_ms` is the broker's time of day, for showing."""
 
     connection: int
     hello: HelloAck
+    broker_wall_ms: int
     features: Features
     broker_version: str
 
@@ -122,7 +123,10 @@ class Link:
         host_fingerprint: str,
         require: Sequence[str] = REQUIRED,
         optional: Sequence[str] = OPTIONAL,
+        on_local_cause: Callable[[str | None], None] = lambda text: None,
     ) -> None:
+        """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens."""
+        self._faults = LinkFaults(membership.broker_url, on_local_cause)
         self._membership = membership
         self._identity = identity
         self.backoff = backoff
@@ -225,6 +229,7 @@ class Link:
     async def _attempt(self) -> tuple[int, str]:
         """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
         url = self._membership.broker_url.rstrip("/") + "/v1/ws"
+        opened = False
         try:
             async with connect(
                 url,
@@ -239,15 +244,13 @@ class Link:
                 max_queue=64,
                 create_connection=_Connection,
             ) as socket:
+                opened = True
                 return await self._serve(socket)
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI, ssl.SSLError) as error:
-            return 0, f"cannot reach {self._membership.broker_url}: {str(error) or type(error).__name__}"
         except ExitWith:
             raise
         except Exception as error:
             # Whatever it is, a daemon that does not try again helps nobody: what is queued here is safe.
-            log.error("link_failed", error=repr(error), exc_info=error)
-            return 0, f"an unforeseen error on the link: {type(error).__name__}"
+            return 0, self._faults.reason(error, opened=opened)
 
     async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
         session = Session("daemon")
@@ -258,6 +261,7 @@ class Link:
             self._reset_for = None
             self.broker_version = opened.broker_version
             self.last_error = None
+            self._faults.opened()
             self._handlers.on_open(opened)
             await self._read(socket, session)
         except ConnectionClosed as error:
@@ -306,7 +310,7 @@ class Link:
         )
         log.debug("features_offered", supported=response.supported)
         self._connection += 1
-        return Opened(self._connection, hello_ack, features, challenge.broker_version)
+        return Opened(self._connection, hello_ack, challenge.server_time, features, challenge.broker_version)
 
     def _hello(self, challenge: Challenge) -> Hello:
         membership, audience = self._membership, audience_of(self._membership.broker_url)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.outbox.states import Status
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.metrics import Metrics
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
@@ -16,8 +17,10 @@ _KINDS = ("dm", "topic", "queue")
 class DaemonMetrics:
     """Counters that the parts turn, and gauges set when somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, conditions: Conditions | None = None) -> None:
         self._metrics = metrics = Metrics("cm_daemon")
+        if conditions is not None:
+            metrics.flags("degraded", "Conditions that hold, 1, or have held, 0", "code", conditions.states)
         self._connected = metrics.gauge("connected", "1 while the link to the broker is up")
         self._lag = metrics.gauge("lag_ms", "Round trip to the broker in milliseconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -31,6 +31,10 @@ class Notices:
         for row in rows:
             self._settled(row.client_message_id)
             self._dead(row.id, row.client_message_id, "max_age_exceeded")
+
+    def pressure_high(self, found: Mapping[str, float]) -> None:
+        """The disk or the queue is almost full."""
+        self._bus.publish([BusEvent("outbox_pressure_high", found)])
 
     def _dead(self, row_id: str, client_message_id: str, reason: str | None) -> None:
         data = {"id": row_id, "client_message_id": client_message_id, "reason": reason}

@@ -18,11 +18,12 @@ from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.features import DEFAULT_INLINE_BYTES, Features
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError
-from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, ExitWith
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
+from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
 from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import cannot, local_cause
 from claudemesh.runtime.sqlite import OnFailure
 
 log = get_logger("daemon")
@@ -33,10 +34,16 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
     try:
         make_private_dir(paths.home)
         make_private_dir(paths.root)
-    except (UnsafeFile, OSError) as error:
-        raise ExitWith(CANNOT_CREATE, "unsafe_directory", str(error)) from error
+    except UnsafeFile as error:
+        raise ExitWith(CANNOT_CREATE, "unsafe_directory", f"{error}.") from error
+    except OSError as error:
+        raise cannot("make the directory", error, paths.root) from error
     lock = FileLock(paths.lock)
-    if not lock.acquire():
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, paths.lock) from error
+    if not is_ours:
         holder = _read_pid(paths.pid)
         raise ExitWith(
             CANNOT_CREATE,
@@ -52,6 +59,8 @@ def load_directory(path: Path) -> Directory:
     directory = Directory(path)
     try:
         directory.load()
+    except OSError as error:
+        raise cannot("read", error, path) from error
     except (ValueError, KeyError, TypeError) as error:
         raise ExitWith(
             CONFIGURATION,
@@ -117,7 +126,7 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
             "restore it from a backup, or run `claudemesh daemon recover`.",
         ) from error
     except StorageError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)
     return store
 
@@ -129,14 +138,21 @@ async def open_inbox(
     try:
         store = await InboxStore.open(path, clock, on_failure, lived)
     except StorageError as error:
-        raise _cannot_open(path, error) from error
+        raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)
     return store
 
 
-def _cannot_open(path: Path, error: StorageError) -> ExitWith:
-    code = "schema_too_new" if isinstance(error, SchemaTooNew) else "cannot_open"
-    return ExitWith(CANNOT_CREATE, code, f"{path}: {error}.")
+def cannot_open(path: Path, error: StorageError) -> ExitWith:
+    """Return the end of a start that the storage refused: 75, because a later start may succeed."""
+    if isinstance(error, SchemaTooNew):
+        return ExitWith(CONFIGURATION, "schema_too_new", f"{path}: {error}.")
+    cause = local_cause(error)
+    if cause is not None:
+        return ExitWith(cause.exit_code, cause.code, f"{error}.")
+    if isinstance(error, StorageFull):
+        return ExitWith(TEMPORARY, "disk_full", f"{error}.")
+    return ExitWith(TEMPORARY, "cannot_open", f"{error}.")
 
 
 def _read_pid(path: Path) -> str:

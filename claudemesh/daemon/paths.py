@@ -66,6 +66,11 @@ class DaemonPaths:
         return self.root / "peers.json"
 
     @property
+    def topics(self) -> Path:
+        """The topics and queues as last listed."""
+        return self.root / "topics.json"
+
+    @property
     def broker_features(self) -> Path:
         """What the broker offered last time."""
         return self.root / "broker_features.json"
@@ -89,6 +94,11 @@ class DaemonPaths:
     def lived_clock(self) -> Path:
         """The position of the host-lived clock (runtime/lived.py)."""
         return self.root / "lived_clock.json"
+
+    @property
+    def inbox_position(self) -> Path:
+        """A number ahead of every position in the inbox that was given out."""
+        return self.root / "inbox_position"
 
     @property
     def schema_version(self) -> Path:

@@ -10,8 +10,10 @@ from claudemesh.daemon.opening import load_hooks
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, differing, in_force, load_settings
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger, set_level
+from claudemesh.runtime.oserrors import cannot
 
 log = get_logger("daemon")
 
@@ -28,12 +30,14 @@ class Reload:
         paths: DaemonPaths,
         core: Core,
         clock: Clock,
+        conditions: Conditions,
         may_refuse: Sequence[Callable[[DaemonSettings], None]],
         take_over: Callable[[DaemonSettings, Manifest], None],
     ) -> None:
         self._paths = paths
         self._core = core
         self._clock = clock
+        self._conditions = conditions
         self._may_refuse = may_refuse
         self._take_over = take_over
 
@@ -49,12 +53,18 @@ class Reload:
             for use in self._may_refuse:
                 use(settings)
                 accepted.append(use)
-        except ExitWith as error:
+        except (ExitWith, OSError) as problem:
+            error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
             for use in accepted:
                 use(old)
             core.config_error = error.message
             log.error("reload_refused", error=error.error, detail=error.message)
+            self._conditions.begin(
+                "config_refused",
+                f"config.toml was not taken over, the settings before it hold: {error.message}",
+            )
             return
+        self._conditions.end("config_refused")
         core.settings = settings
         self._take_over(settings, manifest)
         set_level(settings.log_level)

@@ -16,6 +16,7 @@ from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_own
+from claudemesh.runtime.oserrors import cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ KEYS: tuple[Key, ...] = (
         "retention_days",
         "inbox_retention_days",
         Number(1, 3660),
-        "How long received messages are kept.",
+        "How long received messages are kept, read or unread, in days that this host has lived through.",
     ),
     Key(
         "reconnect",
@@ -346,6 +347,8 @@ def load_settings(path: Path) -> DaemonSettings:
         return DaemonSettings()
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error
+    except OSError as error:
+        raise cannot("read", error, path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ExitWith(CONFIGURATION, "invalid_config", f"{path} is not TOML: {error}.") from error
     return parse_settings(data, str(path))

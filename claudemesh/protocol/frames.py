@@ -72,7 +72,10 @@ class Hello(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class HelloAck(_Fields):
-    """The broker knows the member. A new `epoch`: its database was restored or failed over."""
+    """The broker knows the member. A new `epoch`: its database was restored or failed over.
+
+    `server_time` is the broker's lived clock in milliseconds, which is close to Unix time and never set.
+    """
 
     TYPE: ClassVar[str] = "hello_ack"
     member_id: str

@@ -79,6 +79,8 @@ class Batcher(Generic[T, R]):
     async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
             results = await self._commit([item for item, _ in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"a commit of {len(batch)} items returned {len(results)} results")
         except (StorageUnavailable, StorageBroken) as error:
             self._fail(batch, error)
         except Exception as error:

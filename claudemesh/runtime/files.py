@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from claudemesh.runtime.failpoints import failpoint
@@ -41,8 +42,16 @@ def check_private_dir(path: Path) -> None:
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a file so that a crash leaves the old one or the new one, whole.
 
-    Order: temporary file beside it, fsync, rename, fsync of the directory.
+    Order: temporary file beside it, fsync, rename, fsync of the directory. `OSError` names the file.
     """
+    try:
+        _write_atomic(path, data, mode)
+    except OSError as error:
+        # A failed write does not know the file's name, and a failed open knows the temporary one.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_atomic(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, mode)
@@ -80,6 +89,12 @@ def sync_dir(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that only says what was the case; one that cannot be removed is left."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -17,8 +17,9 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
-from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.exits import CANNOT_CREATE, TEMPORARY, ExitWith
+from claudemesh.runtime.oserrors import cannot, explain, local_cause
+from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.transport import JoinedWrites
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -33,7 +34,8 @@ _CREDENTIALS = struct.Struct("3i")
 _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
 _BACKLOG = 1024
 _KEEP_ALIVE_S = 60
-_GRACE_S = 10
+_GRACE_S = 1.0
+_CUT_S = 0.05
 _HEAD_LIMIT = 64 << 10
 _HEAD_DEADLINE_S = 10.0
 
@@ -141,10 +143,13 @@ class HttpServer:
         ws_max_size: int = 1 << 20,
         max_connections: int | None = None,
         tls: ssl.SSLContext | None = None,
+        on_crash: OnCrash | None = None,
     ) -> None:
-        self._listener = listener
+        self._app = app
+        self._stopping = False
         config = uvicorn.Config(
-            app,
+            self._run,
+            interface="asgi3",
             http=_BoundedHeads if max_connections is None else _crowded_after(max_connections),
             ws="websockets-sansio" if ws else "none",
             ws_max_size=ws_max_size,
@@ -159,10 +164,10 @@ class HttpServer:
             date_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_GRACE_S,
         )
+        self._listener = listener
         self._server = _QuietServer(config)
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(on_crash)
 
     async def start(self) -> None:
         """Return once connections are accepted."""
@@ -173,10 +178,45 @@ class HttpServer:
                 raise RuntimeError("the HTTP server ended while it was starting")
             await asyncio.sleep(0.001)
 
-    async def stop(self) -> None:
-        """Accept nothing more, let requests under way finish (10 s), and return."""
+    def close_listener(self) -> None:
+        """Accept no more connections; those that are open are served on."""
+        for server in self._server.servers:
+            server.close()
+
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Accept nothing more, let requests under way finish for so long, cut off the rest, and return.
+
+        Connections without a request are closed at once. A client that has not sent its whole request, or
+        does not read its answer, is cut off at the end of the grace period.
+        """
+        self._stopping = True
+        self.close_listener()
         self._server.should_exit = True
-        await self._tasks.join()
+        cutting = asyncio.get_running_loop().call_later(grace_s, self._cut_off)
+        try:
+            await self._tasks.join()
+        finally:
+            cutting.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            transport = connection.transport
+            if transport is not None:
+                transport.abort()
+        # One turn of the loop later the requests know that their clients have gone.
+        asyncio.get_running_loop().call_later(_CUT_S, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in list(self._server.server_state.tasks):
+            task.cancel()
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app. A request that is cut off while the server stops is no error."""
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
 
 
 def bind_tcp(host: str, port: int) -> socket.socket:
@@ -189,9 +229,7 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ExitWith(
-            CANNOT_CREATE, "cannot_listen", f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-        ) from error
+        raise _cannot_listen(f"{host}:{port}", error) from error
     listener.setblocking(False)
     return listener
 
@@ -217,13 +255,19 @@ def bind_unix(path: Path) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ExitWith(
-            CANNOT_CREATE, "cannot_listen", f"cannot listen on {path}: {os.strerror(error.errno or 0)}"
-        ) from error
+        raise _cannot_listen(str(path), error) from error
     finally:
         os.umask(previous)
     listener.setblocking(False)
     return listener
+
+
+def _cannot_listen(place: str, error: OSError) -> ExitWith:
+    """Say why: what is wrong with this machine may be over at the next try, an address in use may not."""
+    cause = local_cause(error)
+    if cause is not None and cause.exit_code == TEMPORARY:
+        return cannot("listen on", error, place)
+    return ExitWith(CANNOT_CREATE, "cannot_listen", f"cannot listen on {place}: {explain(error)}")
 
 
 def _remove_stale(path: Path) -> None:

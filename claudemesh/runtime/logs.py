@@ -121,7 +121,8 @@ def setup_logging(level: str = "info", path: Path | None = None) -> None:
         handler = logging.StreamHandler(sys.stderr)
         formatter = TerminalFormatter() if sys.stderr.isatty() else formatter
     else:
-        handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS)
+        # Opened at the first line, so that a log that cannot be opened costs its lines and nothing else.
+        handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, delay=True)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

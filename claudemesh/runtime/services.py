@@ -1,14 +1,73 @@
-"""Every task has an owner that stops it, waits for it, and hears of its crash."""
+"""Every task has an owner that stops it, waits for it, and hears of its crash.
+
+A task that must not end is supervised: `supervise` and `repeat` run it again after any exception.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import local_cause
 
 log = get_logger("services")
+
+
+class Watcher(Protocol):
+    """Hears of what supervised tasks do; it logs an exception, because nobody else does."""
+
+    def failed(self, operation: str, error: BaseException) -> None:
+        """Note that a task failed; it is tried again."""
+        ...
+
+    def worked(self, operation: str) -> None:
+        """Note that a task did its work."""
+        ...
+
+
+async def supervise(
+    run: Callable[[Callable[[], None]], Awaitable[None]], name: str, backoff: Backoff, watcher: Watcher
+) -> None:
+    """Run a task for ever: again after any exception, and when it ends, with growing delays.
+
+    `run` gets a function to call whenever it has done its work; the delays then begin anew.
+    """
+    failures = 0
+
+    def worked() -> None:
+        nonlocal failures
+        failures = 0
+        watcher.worked(name)
+
+    while True:
+        try:
+            await run(worked)
+        except Exception as error:
+            watcher.failed(name, error)
+        failures += 1
+        await asyncio.sleep(backoff.delay_s(failures))
+
+
+async def repeat(
+    turn: Callable[[], Awaitable[object]], every_s: float, name: str, backoff: Backoff, watcher: Watcher
+) -> None:
+    """Do something every `every_s` seconds for ever, first after that time.
+
+    After an exception the backoff decides when it is done again.
+    """
+
+    async def run(worked: Callable[[], None]) -> None:
+        while True:
+            await turn()
+            worked()
+            await asyncio.sleep(every_s)
+
+    await asyncio.sleep(every_s)
+    await supervise(run, name, backoff, watcher)
 
 
 OnCrash: TypeAlias = Callable[[str, BaseException], None]
@@ -52,6 +111,8 @@ class TaskOwner:
         error = task.exception()
         if error is None:
             return
-        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=error)
+        # A disk or a limit says by itself what is wrong: the place where it was met does not help.
+        trace = None if isinstance(error, StorageError) or local_cause(error) is not None else error
+        log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=trace)
         if self._on_crash is not None:
             self._on_crash(task.get_name(), error)

@@ -6,12 +6,14 @@ a hop between threads for every statement would cost more than the statements th
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -25,15 +27,17 @@ from claudemesh.runtime.errors import (
     StorageUnavailable,
 )
 from claudemesh.runtime.migrations import Migration, apply_migrations
+from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.sqlite_errors import translate_errors
 
 R = TypeVar("R")
 
 _BUSY_TIMEOUT_S = 5.0
 _BUSY_PAUSE_S = 0.01
 _WAL_AUTOCHECKPOINT_PAGES = 4000
-# Checking reads every page: up to 256 MiB that is under a second, a larger file is checked as it is read.
-_CHECKED_PAGES = 65_536
-_IOERR_SHMSIZE = sqlite3.SQLITE_IOERR | (19 << 8)
+# The check at the start reads every page: up to 256 MiB that is under a second. A larger file is open
+# before it is checked, and `sqlite_upkeep` checks it in the background.
+CHECKED_PAGES = 65_536
 _FULL = 2  # PRAGMA synchronous: 2 is FULL
 _PRIMARY_CODE = 0xFF
 
@@ -49,34 +53,46 @@ class Database:
     """
 
     def __init__(
-        self, connection: aiosqlite.Connection, path: Path, version: int, on_failure: OnFailure | None = None
+        self,
+        connection: aiosqlite.Connection,
+        path: Path,
+        prepared: Prepared,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self._connection = connection
         self._on_failure = on_failure
         self._failure: StorageError | None = None
         self.path = path
-        self.schema_version = version
+        self.schema_version = prepared.version
+        # False for a large file, which is still to be checked in the background.
+        self.checked = prepared.checked
 
     @classmethod
     async def open(
-        cls, path: Path, migrations: Sequence[Migration], on_failure: OnFailure | None = None
+        cls,
+        path: Path,
+        migrations: Sequence[Migration],
+        on_failure: OnFailure | None = None,
+        *,
+        check_pages: int = CHECKED_PAGES,
     ) -> Database:
         """Open or create the file (0600), check that it is durable and healthy, and migrate it.
 
-        Raises `StorageCorrupt`, `SchemaTooNew`, or `StorageUnavailable` with what to do.
+        A file of more than `check_pages` pages is checked here only if its last user found it damaged.
+        On a full disk a file that needs no migration is opened all the same, for reading. Raises
+        `StorageCorrupt`, `SchemaTooNew`, or another `StorageError` with the file, the reason and the remedy.
         """
         _create_private(path)
         suspect = _suspect(path)
-        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        pages = sys.maxsize if suspect.exists() else check_pages
         try:
-            version = await _on_thread(
-                connection, lambda raw: _prepare(raw, migrations, whole=suspect.exists())
-            )
-        except BaseException:
-            await connection.close()
-            raise
-        suspect.unlink(missing_ok=True)
-        return cls(connection, path, version, on_failure)
+            connection, prepared = await _connect(path, migrations, pages, shared=True)
+        except StorageFull:
+            # There is no room for the shared memory file. In the exclusive mode SQLite needs none.
+            connection, prepared = await _connect(path, migrations, pages, shared=False)
+        with suppress(OSError):
+            suspect.unlink(missing_ok=True)
+        return cls(connection, path, prepared, on_failure)
 
     async def close(self) -> None:
         """Close the file after everything that was queued before."""
@@ -98,12 +114,13 @@ class Database:
         if self._failure is not None:
             raise self._failure
         try:
-            return await _on_thread(self._connection, function)
+            return await _on_thread(self._connection, self.path, function)
         except (StorageBroken, StorageCorrupt) as error:
-            self._fail(error)
+            self.fail(error)
             raise
 
-    def _fail(self, error: StorageError) -> None:
+    def fail(self, error: StorageError) -> None:
+        """Let nothing be tried any more, for this reason; `on_failure` hears of it once."""
         if self._failure is not None:
             return
         self._failure = error
@@ -119,9 +136,27 @@ def _suspect(path: Path) -> Path:
     return path.with_name(f"{path.name}.suspect")
 
 
-async def _on_thread(connection: aiosqlite.Connection, function: Callable[[sqlite3.Connection], R]) -> R:
+async def _connect(
+    path: Path, migrations: Sequence[Migration], check_pages: int, *, shared: bool
+) -> tuple[aiosqlite.Connection, Prepared]:
+    with translate_errors(path):
+        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+    try:
+        prepared = await _on_thread(
+            connection, path, lambda raw: _prepare(raw, migrations, check_pages, shared=shared)
+        )
+    except BaseException:
+        with suppress(sqlite3.Error):
+            await connection.close()
+        raise
+    return connection, prepared
+
+
+async def _on_thread(
+    connection: aiosqlite.Connection, path: Path, function: Callable[[sqlite3.Connection], R]
+) -> R:
     def translated() -> R:
-        with translate_errors():
+        with translate_errors(path):
             return function(connection._conn)
 
     # The library's own way to run something on the connection's thread; it has no public name.
@@ -146,13 +181,15 @@ def _create_private(path: Path) -> None:
     """Make the file 0600 before SQLite sees it, so that -wal and -shm inherit the mode."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+        finally:
+            os.close(descriptor)
+        _sync_directory(path.parent)
     except OSError as error:
-        raise StorageUnavailable(f"cannot open {path}: {error.strerror}") from error
-    try:
-        os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)
-    _sync_directory(path.parent)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        kind = StorageFull if full else StorageUnavailable
+        raise kind(f"{path} cannot be opened: {explain(error)}") from error
 
 
 def _sync_directory(directory: Path) -> None:
@@ -163,7 +200,22 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration], *, whole: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file that is ready: its schema's version, and whether every page has been checked."""
+
+    version: int
+    checked: bool
+
+
+def _prepare(
+    raw: sqlite3.Connection, migrations: Sequence[Migration], check_pages: int, *, shared: bool
+) -> Prepared:
+    if not shared:
+        raw.execute("PRAGMA locking_mode = EXCLUSIVE")
+    if raw.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # Only a new file takes this; an older one needs a VACUUM (`sqlite_space.rebuild`).
+        raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
     mode = _write_ahead(raw)
     raw.execute("PRAGMA synchronous = FULL")
     if sys.platform == "darwin":
@@ -175,11 +227,12 @@ def _prepare(raw: sqlite3.Connection, migrations: Sequence[Migration], *, whole:
             "the file system cannot hold a write-ahead log: keep the data on a local disk"
         )
     pages = raw.execute("PRAGMA page_count").fetchone()[0]
-    if whole or pages <= _CHECKED_PAGES:
+    checked = pages <= check_pages
+    if checked:
         verdict = raw.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StorageCorrupt(f"the database is damaged: {verdict}")
-    return apply_migrations(raw, migrations)
+    return Prepared(apply_migrations(raw, migrations), checked)
 
 
 def _write_ahead(raw: sqlite3.Connection) -> str:
@@ -193,35 +246,3 @@ def _write_ahead(raw: sqlite3.Connection) -> str:
             if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_BUSY_PAUSE_S)
-
-
-@contextmanager
-def translate_errors() -> Generator[None]:
-    """Turn sqlite3's errors into ours; integrity errors and our own pass unchanged."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise _translated(error) from error
-
-
-def _translated(error: sqlite3.DatabaseError) -> Exception:
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & _PRIMARY_CODE if code is not None else None
-    text = str(error)
-    if primary == sqlite3.SQLITE_FULL or code == _IOERR_SHMSIZE:
-        return StorageFull("the disk is full: free some space, it goes on by itself")
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StorageCorrupt(f"the database is damaged: {text}")
-    if primary == sqlite3.SQLITE_IOERR:
-        # After a failed fsync the kernel may have dropped the pages: a retry could claim what is not there.
-        return StorageBroken(f"the disk failed ({text}): check it, then start again")
-    if primary in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-    ):
-        return StorageUnavailable(f"the database did not answer: {text}")
-    return error

@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.support.audit import assert_contract
-from tests.support.balancer import balancer
-from tests.support.postgres import Server
-from tests.support.processes import Broker, Mesh, until
+from tests.support.fleet import Fleet, fleet
+from tests.support.processes import until
 
 CALLERS = 4
 
 
-@dataclass
-class Fleet:
-    """A mesh whose broker is three of them."""
-
-    mesh: Mesh
-    brokers: list[Broker]
-
-
-@pytest.fixture(scope="module")
-def fleet() -> Generator[Fleet]:
+@pytest.fixture(scope="module", name="fleet")
+def three_brokers() -> Generator[Fleet]:
     """Alice, bob and carol, connected to whichever of the three answered."""
-    server = Server()
-    root = Path(tempfile.mkdtemp(prefix="cm-"))
-    made = Mesh(root, None)
-    fleet: list[Broker] = []
-    try:
-        server.start()
-        for number in range(3):
-            folder = root / str(number)
-            folder.mkdir()
-            fleet.append(Broker(folder, server.url()))
-        made.broker = fleet[0]
-        fleet[0].start()
-        fleet[0].ready()
-        with balancer([broker.port for broker in fleet]) as front:
-            fleet[0].url = front.url
-            made.add("alice")
-            for broker in fleet[1:]:
-                broker.start()
-                broker.ready()
-            made.add("bob")
-            made.add("carol")
-            for daemon in made.daemons.values():
-                daemon.start()
-            for daemon in made.daemons.values():
-                daemon.ready()
-            yield Fleet(made, fleet)
-    finally:
-        for process in (*made.daemons.values(), *fleet):
-            if process.running:
-                process.kill()
-        server.remove()
-        shutil.rmtree(root, ignore_errors=True)
+    with fleet(3, "alice", "bob", "carol") as made:
+        yield made
 
 
 class Traffic:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,13 +49,15 @@ def test_at_95_percent_of_the_budget_only_new_sends_are_refused() -> None:
         assert run(alice.home, "daemon", "reload").code == 0
         taken, refused = send_until_refused(alice, 20_000)
         assert '"outbox_pressure_high"' in alice.log.read_text()
-        assert alice.request("GET", "/v1/health")[1]["degraded"] == ["disk_almost_full"]
+        [item] = alice.request("GET", "/v1/health")[1]["degraded"]
+        assert item["code"] == "disk_almost_full"
+        assert str(alice.root) in item["message"]
         answers_known_ids(alice, taken, 20_000)
         assert alice.request("GET", "/v1/inbox")[0] == 200
         config.write_text(CONFIG)
         assert run(alice.home, "daemon", "reload").code == 0
         assert alice.send("bob", "x" * 20_000, client_message_id=refused)[0] == 202
-        assert alice.request("GET", "/v1/health")[1]["degraded"] == []
+        until(lambda: not alice.request("GET", "/v1/health")[1]["degraded"], "it is well again")
         made.broker.start()
         assert_contract(made, alice, [bob], [*taken, refused])
 
@@ -95,8 +98,8 @@ def test_prune_frees_payloads_and_keeps_ids() -> None:
 @contextmanager
 def small_disk(folder: Path, size: str) -> Generator[None]:
     """Put a folder on a small file system of its own; skips where this user may not mount."""
-    kept = folder.parents[2] / f"{folder.name}.kept"
-    shutil.copytree(folder, kept)
+    kept = Path(tempfile.mkdtemp(prefix="cm-"))
+    shutil.copytree(folder, kept, dirs_exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)], capture_output=True
     )
@@ -107,6 +110,7 @@ def small_disk(folder: Path, size: str) -> Generator[None]:
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        shutil.rmtree(kept)
 
 
 def fill(ballast: Path) -> None:
@@ -147,3 +151,129 @@ def test_a_full_disk_loses_nothing_and_heals_without_a_restart() -> None:
             assert_contract(made, alice, [bob], [*before, *taken, refused])
             until(lambda: not alice.request("GET", "/v1/health")[1]["degraded"], "it is well again")
             alice.kill()
+
+
+def degraded(daemon: Daemon) -> dict[str, str]:
+    """The conditions that a daemon's health shows: messages by code."""
+    return {item["code"]: item["message"] for item in daemon.request("GET", "/v1/health")[1]["degraded"]}
+
+
+def test_a_budget_that_was_used_up_can_be_left_again_by_draining_and_pruning() -> None:
+    """Without a restart: neither free pages nor the write-ahead log count against it."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.kill()
+        (alice.root / "config.toml").write_text(f"{CONFIG}[disk]\nreserved_bytes = 3000000\n")
+        assert run(alice.home, "daemon", "reload").code == 0
+        taken, refused = send_until_refused(alice, 60_000)
+        assert 10 < len(taken) < 50
+        assert "outbox" in degraded(alice)["disk_almost_full"]
+        made.broker.start()
+        assert_contract(made, alice, [bob], taken)
+        assert run(alice.home, "daemon", "outbox", "prune", "--confirm").code == 0
+        until(
+            lambda: alice.send("bob", "x" * 60_000, client_message_id=refused)[0] == 202,
+            "it takes sends again",
+        )
+        assert_contract(made, alice, [bob], [*taken, refused])
+        until(lambda: not degraded(alice), "it is well again")
+
+
+def test_a_full_inbox_leaves_messages_at_the_broker_and_deletes_nothing_unread() -> None:
+    """Acknowledged messages make room; until there are some, what comes waits, and health says so."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        (bob.root / "config.toml").write_text(f"{CONFIG}[disk]\nreserved_bytes = 2000000\n")
+        assert run(bob.home, "daemon", "reload").code == 0
+        sent = [f"send-{number}" for number in range(60)]
+        for message_id in sent:
+            assert alice.send("bob", "x" * 50_000, client_message_id=message_id)[0] == 202
+        until(lambda: "inbox_unavailable" in degraded(bob), "it says that it takes no more")
+        unread = bob.inbox()
+        assert 0 < len(unread) < len(sent)
+        seen: set[str] = set()
+
+        def all_came() -> bool:
+            items = bob.inbox()
+            seen.update(item["client_message_id"] for item in items)
+            ids = [item["id"] for item in items]
+            assert bob.request("POST", "/v1/inbox/ack", {"ids": ids, "as": "acked"})[0] == 200
+            return seen == set(sent)
+
+        until(all_came, "every message has been read")
+
+
+def test_a_daemon_starts_on_a_full_disk_reads_refuses_sends_and_heals() -> None:
+    """Also when it was killed, with sends in flight; a member that joins meanwhile is known."""
+    with mesh("alice", "bob", start=False) as made:
+        alice, bob = made.daemons.values()
+        with small_disk(alice.root, "8m"):
+            for daemon in (alice, bob):
+                daemon.start()
+            for daemon in (alice, bob):
+                daemon.ready()
+            before = [f"before-{number}" for number in range(3)]
+            assert bob.send("alice", "text", client_message_id="to-alice")[0] == 202
+            for message_id in before:
+                assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+            assert_contract(made, alice, [bob], before)
+            until(lambda: len(alice.inbox()) == 1, "alice has her message")
+            for stop in (alice.stop, alice.kill):
+                stop()
+                fill(alice.root / "ballast")
+                alice.start()
+                alice.ready(connected=False)
+                assert len(alice.inbox()) == 1
+                status, answer = alice.send("bob", "text", client_message_id="refused")
+                assert status == 507
+                assert str(alice.root) in answer["message"]
+                assert alice.send("bob", "text", client_message_id=before[0])[0] == 200
+                until(lambda: "files_not_written" in degraded(alice), "it says which files wait")
+                until(lambda: alice.request("GET", "/v1/health")[1]["connected"], "it is connected")
+                carol = made.add(f"carol-{stop.__name__}")
+                carol.start()
+                carol.ready()
+                until(
+                    lambda name=carol.name: name in str(alice.request("GET", "/v1/peers")[1]),
+                    "it knows who joined",
+                )
+                assert alice.running
+                (alice.root / "ballast").unlink()
+                until(lambda: not degraded(alice), "it is well again")
+            until(lambda: alice.send("bob", "text", client_message_id="refused")[0] == 202, "it takes sends")
+            assert_contract(made, alice, [bob], [*before, "refused"])
+            for line in alice.log.read_text().splitlines():
+                assert "Traceback" not in line
+            alice.kill()
+
+
+def test_a_broker_on_a_full_disk_starts_and_goes_on() -> None:
+    """Its members stay connected, sends wait for space, and nothing is told to have gone wrong elsewhere."""
+    with mesh("alice", "bob", start=False) as made:
+        alice, bob = made.daemons.values()
+        made.broker.stop()
+        with small_disk(made.broker.data, "8m"):
+            made.broker.start()
+            made.broker.ready()
+            for daemon in (alice, bob):
+                daemon.start()
+            for daemon in (alice, bob):
+                daemon.ready()
+            made.broker.stop()
+            fill(made.broker.data / "ballast")
+            made.broker.start()
+            until(lambda: not made.broker.running or made.broker.is_ready(), "it starts or says why not")
+            if not made.broker.running:
+                assert made.broker.ended() == 75, made.broker.log.read_text()[-2000:]
+                assert str(made.broker.data) in made.broker.log.read_text().splitlines()[-1]
+            assert alice.send("bob", "text", client_message_id="one")[0] == 202
+            (made.broker.data / "ballast").unlink()
+            if not made.broker.running:
+                made.broker.start()
+            until(bob.inbox, "the message has arrived")
+            # Opened without a shared memory file, its database is open to nobody else until the next start.
+            made.broker.stop()
+            made.broker.start()
+            made.broker.ready()
+            assert_contract(made, alice, [bob], ["one"])
+            made.broker.kill()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Generator
+from contextlib import ExitStack
 
 import pytest
 
-from tests.support.audit import wait_done
-from tests.support.processes import Mesh, mesh, until
+from tests.support.audit import rows, wait_done
+from tests.support.fleet import fleet
+from tests.support.processes import Daemon, Mesh, Process, mesh, until
 
 JOBS = 60
+ROUNDS = 5
+# Between two stops, so that each of them meets work under way.
+BETWEEN = 60
 
 
 @pytest.fixture
@@ -56,3 +63,79 @@ def test_every_job_is_done_by_somebody_though_workers_and_broker_die(crew: Mesh)
     crew.cli(carol, "reply", str(item["seq"]), "it is done")
     until(lambda: [item["body"] for item in alice.inbox()] == ["it is done"], "alice has heard")
     assert crew.cli(carol, "inbox", "--topic", "queue:jobs", "--limit", "1").strip()
+
+
+class Jobs:
+    """Callers that give out work until told to stop, and remember what was acknowledged."""
+
+    def __init__(self, giver: Daemon, callers: int = 4) -> None:
+        self._giver = giver
+        self._stop = threading.Event()
+        self._ids: list[list[str]] = [[] for _ in range(callers)]
+        self._threads = [threading.Thread(target=self._give, args=(number,)) for number in range(callers)]
+
+    def __enter__(self) -> Jobs:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def ids(self) -> list[str]:
+        return [message_id for ids in self._ids for message_id in ids]
+
+    def _give(self, caller: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            message_id = f"job-{caller}-{number}"
+            status, _ = self._giver.post("queue:jobs", "do it", client_message_id=message_id)
+            # The outbox takes 10,000; more would only wait there.
+            assert status in (200, 202)
+            self._ids[caller].append(message_id)
+            number += 1
+
+
+def done_by(worker: Daemon) -> list[str]:
+    """What a worker has in its inbox, also while it is stopped."""
+    return [row[0] for row in rows(worker.root / "inbox.db", "SELECT client_message_id FROM inbox")]
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"])
+def test_workers_and_brokers_that_are_stopped_in_turn_double_and_lose_no_job(storage: str) -> None:
+    """SIGTERM under load: what is received is acknowledged before anything closes, others get the rest."""
+    names = ("alice", "bob", "carol", "dave")
+    with ExitStack() as stack:
+        if storage == "postgres":
+            made = stack.enter_context(fleet(2, *names))
+            crew, brokers = made.mesh, made.brokers
+        else:
+            crew = stack.enter_context(mesh(*names))
+            brokers = [crew.broker]
+        alice, *workers = crew.daemons.values()
+        alice.request("POST", "/v1/topic/create", {"topic": "queue:jobs"})
+        for worker in workers:
+            assert worker.request("POST", "/v1/topic/subscribe", {"topic": "queue:jobs"})[0] == 200
+
+        def done() -> list[str]:
+            return [message_id for worker in workers for message_id in done_by(worker)]
+
+        with Jobs(alice) as jobs:
+            for _ in range(ROUNDS):
+                for process in (*workers, *brokers):
+                    before = len(done())
+                    until(lambda before=before: len(done()) >= before + BETWEEN, "work goes on")  # type: ignore[misc]
+                    restart(process)
+        wait_done(alice, jobs.ids)
+        until(lambda: set(jobs.ids) <= set(done()), "every job is done")
+        twice = [message_id for message_id, count in Counter(done()).items() if count > 1]
+        assert twice == [], f"{len(twice)} of {len(jobs.ids)}"
+
+
+def restart(process: Process) -> None:
+    """Stop in good order, and start again."""
+    assert process.stop() == 0, process.log.read_text()[-3000:]
+    process.start()

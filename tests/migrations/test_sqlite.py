@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.types import Now
 from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.migrations import Migration, load_migrations
 from claudemesh.runtime.sqlite import Database
@@ -66,3 +68,51 @@ async def test_a_schema_ahead_of_the_program_is_refused(tmp_path: Path, package:
     await (await Database.open(tmp_path / "x.db", newer)).close()
     with pytest.raises(SchemaTooNew):
         await Database.open(tmp_path / "x.db", migrations)
+
+
+async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(tmp_path: Path) -> None:
+    """Their wall times mean nothing to the lived clock: what waited is ready, and as old as the upgrade."""
+    migrations = load_migrations("claudemesh.daemon.sql.outbox")
+    database = await Database.open(tmp_path / "outbox.db", migrations[:1])
+    insert = (
+        "INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, attempts,"
+        " next_attempt_at, status, priority)"
+        " VALUES (?1, ?1, x'00', x'', 1780000000000, 1, 1780000030000, ?2, 1)"
+    )
+    for name, status in (("waiting", "pending"), ("flying", "inflight"), ("over", "done")):
+        await database.transaction(lambda raw, row=(name, status): raw.execute(insert, row))
+    await database.close()
+    store = await OutboxStore.open(tmp_path / "outbox.db")
+    try:
+        assert await store.newest_stamp() is None
+        assert await store.recover(5_000, 37_500) == 1
+        turn = await store.turn([], [], Now(1_780_000_000_000, 5_001, None), 10)
+        assert [row.id for row in turn.claimed] == ["waiting", "flying"]
+        assert (await store.counts())["pending"] == 0
+        await store.recover(5_002, 37_500)
+        assert await store.expire(5_000, 0, 10) == []
+        assert len(await store.expire(5_001, 0, 10)) == 2
+    finally:
+        await store.close()
+
+
+async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -> None:
+    """A limit that an operator has set stays; every member gets the defaults of the new buckets."""
+    migrations = load_migrations(PACKAGES[0])
+    database = await Database.open(tmp_path / "broker.db", migrations[:6])
+    for slug, limit in (("kept", 500), ("moved", 6000)):
+        values = (slug, slug, limit)
+        await database.transaction(
+            lambda raw, values=values: raw.execute(  # type: ignore[misc]
+                "INSERT INTO mesh VALUES (?, ?, 'prefer_newest', 'permanent', 365, 90, ?, 0)", values
+            )
+        )
+    await database.close()
+    database = await Database.open(tmp_path / "broker.db", migrations)
+    query = (
+        "SELECT rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute"
+        " FROM mesh ORDER BY slug"
+    )
+    rows = await database.run(lambda raw: raw.execute(query).fetchall())
+    await database.close()
+    assert rows == [(500, 30_000, 268_435_456), (120_000, 30_000, 268_435_456)]

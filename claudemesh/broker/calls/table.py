@@ -8,9 +8,6 @@ from claudemesh.broker.answers import of_error
 from claudemesh.broker.calls import peers, status, topics
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.protocol import ProtocolError
-from claudemesh.runtime.logs import get_logger
-
-log = get_logger("broker.calls")
 
 METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS
 
@@ -29,5 +26,5 @@ async def answer(
     except Exception as error:
         # The same words as for a send: an outcome nobody knows is never called a failure.
         fields = of_error(error).fields
-        log.error("call_failed", method=method, error=repr(error), exc_info=error)
+        caller.context.degraded.failed("request", error)
         return None, {"code": str(fields["error"]), "message": str(fields["message"])}

@@ -1,39 +1,93 @@
-"""What a broker asks of its limiter (broker.md, Limiter)."""
+"""The limiter's interface, and the arithmetic that every implementation shares (broker.md, Limiter).
+
+Each bucket holds a quarter of a minute's tokens and refills at its limit. It is kept as one number, the
+time at which it will be full again: a send moves that time by its cost, and is allowed while the time stays
+within the burst. A send that costs more than the whole burst is allowed when the bucket is full.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-WINDOW_S = 60
+# An id that was counted is free for so long.
+COUNTED_MS = 60_000
+# The depth of a bucket, as the time in which it refills.
+BURST_MS = 15_000
+# A bucket is never further than this from being full: a clock that was set back must not close it for long.
+LONGEST_MS = 60_000
+# Clocks and their arithmetic round: a difference of a microsecond is none.
+EPSILON_MS = 1e-3
 
 Kind: TypeAlias = Literal["memory", "redis", "open"]
+Bucket: TypeAlias = Literal["mesh", "member", "bytes"]
+
+BUCKETS: tuple[Bucket, ...] = ("mesh", "member", "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a mesh and each of its members may send a minute."""
+
+    mesh_per_minute: int
+    member_per_minute: int
+    member_bytes_per_minute: int
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """An id that wants to be counted, and how many its mesh may have in a window."""
+    """An id that wants to be counted: how many bytes it has, and what its mesh and member may send."""
 
     mesh_id: str
     member_id: str
     client_message_id: str
-    limit: int
+    size: int
+    allowance: Allowance
+
+    def costs(self) -> tuple[float, float, float]:
+        """Return by how many milliseconds it moves each bucket, in the order of `BUCKETS`."""
+        allowance = self.allowance
+        return (
+            60_000 / allowance.mesh_per_minute,
+            60_000 / allowance.member_per_minute,
+            self.size * 60_000 / allowance.member_bytes_per_minute,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a send may go on; if not, after how many milliseconds the window ends."""
+    """Whether a send may go on; if not, after how many milliseconds it may, and which bucket is empty."""
 
     allowed: bool
     retry_after_ms: int = 0
+    bucket: Bucket | None = None
 
 
 ALLOWED = Decision(True)
 
 
+def wait_ms(ahead_ms: float, cost_ms: float) -> float:
+    """Return how long a send has to wait for a bucket that is full again in `ahead_ms`; 0: it may go."""
+    over_ms = ahead_ms + min(cost_ms, BURST_MS) - BURST_MS
+    return over_ms if over_ms > EPSILON_MS else 0.0
+
+
+def refused(waits_ms: Sequence[float]) -> Decision:
+    """Return the refusal for the waits of each bucket, of which one at least is not 0."""
+    longest_ms = max(waits_ms)
+    return Decision(
+        False, max(1, math.ceil(longest_ms - EPSILON_MS)), BUCKETS[list(waits_ms).index(longest_ms)]
+    )
+
+
 class Limiter(Protocol):
-    """Counts sends per mesh in fixed windows of 60 s; an id that was counted in a window is free."""
+    """Token buckets for each mesh and each member: sends, and a member's bytes.
+
+    An id that was counted in the last minute is free, and a refused attempt is not counted. Of several that
+    are refused at once each is told when it may go if those before it go first.
+    """
 
     @property
     def kind(self) -> Kind:
@@ -45,7 +99,7 @@ class Limiter(Protocol):
         ...
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
-        """Count each id once, in order, or say that the window is full; a refused one is not counted."""
+        """Count each id once, in order, or say how long it has to wait."""
         ...
 
     async def close(self) -> None:

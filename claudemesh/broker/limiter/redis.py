@@ -1,7 +1,7 @@
 """One limiter for several brokers, in Redis or Valkey: a script that counts a whole batch at once.
 
 It fails open: a Redis that is away or slow lets everybody through, is logged and shown, and is asked
-again after a second. The window is the server's own time, so brokers whose clocks differ agree.
+again after a second. Time is the server's own, so brokers whose clocks differ agree.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from claudemesh.broker.limiter.base import ALLOWED, WINDOW_S, Count, Decision, Kind
+from claudemesh.broker.limiter.base import (
+    ALLOWED,
+    BUCKETS,
+    BURST_MS,
+    COUNTED_MS,
+    EPSILON_MS,
+    LONGEST_MS,
+    Count,
+    Decision,
+    Kind,
+)
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
@@ -22,33 +32,75 @@ log = get_logger("broker.limiter")
 
 _TIMEOUT_S = 0.5
 _AGAIN_S = 1.0
-_PREFIX = "claudemesh:limit:"
+_PREFIX = "claudemesh:bucket:"
 
-# KEYS: a set for each mesh. ARGV: seconds of a window, then for each id: which key, its limit, the id.
-# A set belongs to its window, whose number is its first member's; what is left of an earlier one goes.
+# The arithmetic of `base.py`, for a whole batch. KEYS: three buckets and the set of counted ids of each
+# member that sends, the first of which is its mesh's; each bucket is the time at which it will be full.
+# ARGV: four constants, then for each id: its place among the KEYS, the id, and its cost for each bucket.
+# Answers: for each id its wait, 0 when it is allowed, and the number of the bucket that it waits for.
 _SCRIPT = """
-local window_s = tonumber(ARGV[1])
+local counted_ms, burst_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
+local longest_ms, epsilon_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-local window = math.floor(now_ms / (window_s * 1000))
-local ends_ms = (window + 1) * window_s * 1000
-local wait_ms = ends_ms - now_ms
-local answers = {}
-for i = 2, #ARGV, 3 do
-  local key = KEYS[tonumber(ARGV[i])] .. ':' .. window
-  local answer = 0
-  if redis.call('SISMEMBER', key, ARGV[i + 2]) == 0 then
-    if redis.call('SCARD', key) >= tonumber(ARGV[i + 1]) then
-      answer = math.max(1, wait_ms)
-    else
-      redis.call('SADD', key, ARGV[i + 2])
-      redis.call('PEXPIREAT', key, ends_ms + 1000)
+local now_ms = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000
+local ahead, queued, changed, answers = {}, {}, {}, {}
+local function exact(number)
+  return string.format('%.17g', number)
+end
+local function load(key)
+  if ahead[key] == nil then
+    local full_at = tonumber(redis.call('GET', key) or now_ms)
+    ahead[key] = math.min(math.max(full_at - now_ms, 0), longest_ms)
+    queued[key] = 0
+  end
+end
+local function wait(ahead_ms, cost_ms)
+  local over_ms = ahead_ms + math.min(cost_ms, burst_ms) - burst_ms
+  return over_ms > epsilon_ms and over_ms or 0
+end
+for i = 5, #ARGV, 5 do
+  local place = tonumber(ARGV[i])
+  local set = KEYS[place + 3]
+  local at = redis.call('ZSCORE', set, ARGV[i + 1])
+  local age_ms = at and now_ms - tonumber(at)
+  local longest, bucket = 0, 0
+  if not (age_ms and age_ms >= 0 and age_ms < counted_ms) then
+    local is_over = false
+    for j = 0, 2 do
+      local key = KEYS[place + j]
+      load(key)
+      is_over = is_over or wait(ahead[key], tonumber(ARGV[i + 2 + j])) > 0
+    end
+    for j = 0, 2 do
+      local key, cost_ms = KEYS[place + j], tonumber(ARGV[i + 2 + j])
+      if is_over then
+        local wait_ms = wait(ahead[key] + queued[key], cost_ms)
+        queued[key] = queued[key] + cost_ms
+        if wait_ms > longest then
+          longest, bucket = wait_ms, j
+        end
+      else
+        ahead[key] = math.min(ahead[key] + cost_ms, longest_ms)
+        changed[key] = true
+      end
+    end
+    if not is_over then
+      redis.call('ZADD', set, exact(now_ms), ARGV[i + 1])
+      redis.call('PEXPIRE', set, counted_ms)
     end
   end
-  answers[#answers + 1] = answer
+  answers[#answers + 1] = longest > 0 and math.max(1, math.ceil(longest - epsilon_ms)) or 0
+  answers[#answers + 1] = bucket
+end
+for key in pairs(changed) do
+  redis.call('SET', key, exact(now_ms + ahead[key]), 'PX', math.ceil(ahead[key]) + 1000)
+end
+for place = 1, #KEYS, 4 do
+  redis.call('ZREMRANGEBYSCORE', KEYS[place + 3], '-inf', exact(now_ms - counted_ms))
 end
 return answers
 """
+_CONSTANTS = (COUNTED_MS, BURST_MS, LONGEST_MS, EPSILON_MS)
 
 
 class RedisLimiter:
@@ -81,14 +133,9 @@ class RedisLimiter:
         """Count a batch in one call; everybody is allowed while Redis does not answer."""
         if self._clock.monotonic() < self._away_until_s:
             return self._open(counts)
-        keys = list(dict.fromkeys(count.mesh_id for count in counts))
-        places = {mesh_id: number for number, mesh_id in enumerate(keys, 1)}
-        arguments: list[object] = [WINDOW_S]
-        for count in counts:
-            entry = f"{count.member_id}:{count.client_message_id}"
-            arguments += [places[count.mesh_id], count.limit, entry]
+        keys, arguments = script_arguments(counts)
         try:
-            answers = await self._script(keys=[f"{_PREFIX}{key}" for key in keys], args=arguments)
+            answers = await self._script(keys=keys, args=arguments)
         except (TimeoutError, RedisError, OSError) as error:
             if not self._away_until_s:
                 log.error("limiter_open", error=type(error).__name__)
@@ -97,7 +144,7 @@ class RedisLimiter:
         if self._away_until_s:
             self._away_until_s = 0.0
             log.info("limiter_healed")
-        return [ALLOWED if wait_ms == 0 else Decision(False, int(wait_ms)) for wait_ms in answers]
+        return decisions_of(answers)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -106,3 +153,26 @@ class RedisLimiter:
     def _open(self, counts: Sequence[Count]) -> Sequence[Decision]:
         self._metrics.limiter_unavailable.inc(len(counts))
         return [ALLOWED] * len(counts)
+
+
+def script_arguments(counts: Sequence[Count]) -> tuple[list[str], list[object]]:
+    """Return the script's KEYS and ARGV for a batch."""
+    keys: list[str] = []
+    places: dict[tuple[str, str], int] = {}
+    arguments: list[object] = list(_CONSTANTS)
+    for count in counts:
+        sender = (count.mesh_id, count.member_id)
+        if sender not in places:
+            places[sender] = len(keys) + 1
+            member = f"{_PREFIX}{count.mesh_id}:{count.member_id}"
+            keys += [f"{_PREFIX}{count.mesh_id}", f"{member}:sends", f"{member}:bytes", f"{member}:ids"]
+        arguments += [places[sender], count.client_message_id, *map(repr, count.costs())]
+    return keys, arguments
+
+
+def decisions_of(answers: Sequence[int]) -> Sequence[Decision]:
+    """Return the script's answers as decisions."""
+    return [
+        ALLOWED if wait == 0 else Decision(False, int(wait), BUCKETS[int(bucket)])
+        for wait, bucket in zip(answers[::2], answers[1::2], strict=True)
+    ]

@@ -37,7 +37,9 @@ class Mesh:
     dedupe_retention_mode: str = "retention_scoped"
     dedupe_retention_days: int = 365
     message_retention_days: int = 90
-    rate_limit_per_minute: int = 6000
+    rate_limit_per_minute: int = 120_000
+    member_rate_limit_per_minute: int = 30_000
+    member_bytes_per_minute: int = 268_435_456
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +286,9 @@ class Shared(Protocol):
     async def now_ms(self) -> int: ...
     async def epoch(self) -> str: ...
     async def signal(self, payloads: Sequence[str]) -> None: ...
-    async def listen(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None: ...
+    async def listen(
+        self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
+    ) -> None: ...
 
     # Leases, of every broker
     async def claim(

@@ -50,6 +50,11 @@ class SqliteStore(SqliteUpkeep):
         self._database: Database | None = None
 
     @property
+    def database(self) -> Database:
+        """The file, for its upkeep."""
+        return self._db
+
+    @property
     def _db(self) -> Database:
         if self._database is None:
             raise RuntimeError("the store is not open")
@@ -104,6 +109,8 @@ class SqliteStore(SqliteUpkeep):
                 mesh.dedupe_retention_days,
                 mesh.message_retention_days,
                 mesh.rate_limit_per_minute,
+                mesh.member_rate_limit_per_minute,
+                mesh.member_bytes_per_minute,
                 mesh.created_at,
             )
             if raw.execute(_Q["mesh_insert"], values).rowcount == 0:
@@ -128,6 +135,8 @@ class SqliteStore(SqliteUpkeep):
             mesh.dedupe_retention_days,
             mesh.message_retention_days,
             mesh.rate_limit_per_minute,
+            mesh.member_rate_limit_per_minute,
+            mesh.member_bytes_per_minute,
             mesh.id,
         )
         return await self._db.transaction(lambda raw: raw.execute(_Q["mesh_update"], values).rowcount > 0)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
@@ -40,6 +41,8 @@ class CoreLike(Protocol):
     def settings(self) -> DaemonSettings: ...
     @property
     def directory(self) -> Directory: ...
+    @property
+    def topics(self) -> Topics: ...
     @property
     def bus(self) -> Bus: ...
     @property

@@ -301,6 +301,14 @@ class Config(Struct):
     reloads: int
 
 
+class DegradedBy(Struct):
+    """A condition that holds: a stable code, when it began, and a sentence with thing, reason and remedy."""
+
+    code: str
+    since: Moment
+    message: str
+
+
 class Health(Struct):
     """How this daemon is; `degraded` lists what does not work, and is empty when all does."""
 
@@ -315,7 +323,7 @@ class Health(Struct):
     schema_version: int
     daemon_version: str
     broker_version: str | None
-    degraded: list[str]
+    degraded: list[DegradedBy]
     config: Config
     with_broker: bool
     clock_offset_ms: int | None

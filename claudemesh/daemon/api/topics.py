@@ -17,17 +17,19 @@ from claudemesh.daemon.api.schemas import (
     TopicPage,
     TopicSubscribed,
 )
-from claudemesh.daemon.outbox.request import QUEUE, check_topic_or_queue
+from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.destinations import QUEUE_MARK
 
 
 async def create(core: CoreLike, request: Request) -> Reply:
     """Make a topic; 201 when it is new, 200 when it was there."""
     body: TopicCreateBody = request.body
-    mode = "queue" if body.mode is None and body.topic.startswith(QUEUE) else body.mode
+    mode = "queue" if body.mode is None and body.topic.startswith(QUEUE_MARK) else body.mode
     params = {"topic": check_topic_or_queue(body.topic)} | ({} if mode is None else {"mode": mode})
     answer = await core.link.call("topic_create", params)
     created = bool(answer["created"])
+    core.topics.created(answer["topic"], answer["mode"])
     return Reply(
         201 if created else 200, {"topic": answer["topic"], "mode": answer["mode"], "created": created}
     )
@@ -46,6 +48,7 @@ async def unsubscribe(core: CoreLike, request: Request) -> Reply:
 async def list_topics(core: CoreLike, request: Request) -> Reply:
     """The mesh's topics, by name."""
     answer = await core.link.call("topic_list", {})
+    core.topics.apply(answer["items"])
     items = sorted((_item(topic) for topic in answer["items"]), key=_cursor)
     return await page(request, listed(items, _cursor), _cursor, request.query["limit"])
 

@@ -22,7 +22,7 @@ from claudemesh.daemon.outbox.states import Answer
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.errors import StorageError, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
@@ -112,7 +112,7 @@ class Hooks:
 
     async def run(self) -> None:
         """Run jobs as they come, until cancelled; those that an earlier life left come first."""
-        parked = await self._jobs.recover(self._concurrency)
+        parked = await self._recover()
         if parked:
             log.error("hook_jobs_parked", count=parked)
         last = 0
@@ -132,6 +132,18 @@ class Hooks:
                 self._tasks.start(self._do(job), "hook")
             if not jobs:
                 await self._waiting.wait()
+
+    async def _recover(self) -> int:
+        """Count what an earlier life left, as soon as the disk takes that; no hook runs before."""
+        failures = 0
+        while True:
+            try:
+                return await self._jobs.recover(self._concurrency)
+            except StorageUnavailable as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("hooks_wait_for_the_disk", error=str(error))
+                await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def finish(self, grace_s: float) -> None:
         """Let hooks that run come to their end, then end them; their jobs stay for the next start."""

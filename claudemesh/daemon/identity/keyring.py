@@ -13,6 +13,7 @@ from claudemesh.protocol.ids import check_key, check_member_name, check_slug, ch
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_private
+from claudemesh.runtime.oserrors import cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ def _read_json(path: Path, when_missing: str) -> dict[str, Any]:
         raise ExitWith(CONFIGURATION, "not_joined", f"There is no {path}: {when_missing}.") from error
     except UnsafeFile as error:
         raise ExitWith(PERMISSION, "unsafe_file", str(error)) from error
+    except OSError as error:
+        raise cannot("read", error, path) from error
     except orjson.JSONDecodeError as error:
         raise _malformed(path, error) from error
     if not isinstance(data, dict):

@@ -23,7 +23,11 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 class DirectorySync:
     """Asks the broker for the mesh's members, and saves what changed."""
 
-    def __init__(self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock) -> None:
+    def __init__(
+        self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock, save: Callable[[], None]
+    ) -> None:
+        """`save` keeps the directory on the disk, now or as soon as that can be done."""
+        self._save = save
         self._directory = directory
         self._ask = ask
         self._tasks = tasks
@@ -41,7 +45,7 @@ class DirectorySync:
         self._asked_at = self._clock.monotonic()
         answer = await self._ask("peers", {})
         if self._directory.apply(answer["items"]):
-            self._directory.save()
+            self._save()
             self.on_change()
         self._synced.set()
 

@@ -16,7 +16,7 @@ from claudemesh.protocol.frames import Deliver
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageUnavailable
+from claudemesh.runtime.errors import StorageError, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
@@ -48,8 +48,14 @@ class Receiver:
         clock: Clock,
         metrics: DaemonMetrics,
         on_jobs: Callable[[], None],
+        on_storage: Callable[[StorageError | None], None] = lambda error: None,
+        check_room: Callable[[int], None] = lambda size: None,
         on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:
+        """`on_storage` hears why messages cannot be stored, and None when they were; `check_room` gets the
+        size of some, and raises `StorageFull` when the budget has no room."""
+        self._on_storage = on_storage
+        self._check_room = check_room
         self._store = store
         self._opener = opener
         self._directory = directory
@@ -64,15 +70,34 @@ class Receiver:
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
         )
+        self._finishing = False
+        self._closing = asyncio.Event()
         self.invalid = 0
-        self.storing = True
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
+        if self._finishing:
+            # Unacknowledged, it stays with the broker: for this daemon's next start, or for another worker.
+            return
         self._batcher.submit((connection, delivery)).add_done_callback(_log_failure)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Take nothing more, and return when all that came in is stored and acknowledged, or the time is up.
+
+        The link has to be open meanwhile: a work queue gives what is not acknowledged to another worker.
+        """
+        self._finishing = True
+        self._closing.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._batcher.close()
+        except TimeoutError:
+            log.warning("deliveries_left_unacknowledged", after_s=timeout_s)
+
     async def close(self) -> None:
-        """Return when all that came in is stored and acknowledged."""
+        """Return when nothing is written any more; what is not stored yet stays with the broker."""
+        self._finishing = True
+        self._closing.set()
         await self._batcher.close()
 
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
@@ -124,17 +149,23 @@ class Receiver:
 
     async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
         """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""
-        failures = 0
+        failures, size = 0, sum(len(row.body or row.sealed or "") for row in rows)
         while rows:
             try:
+                self._check_room(size)
                 seqs = await self._store.insert(rows)
             except StorageUnavailable as error:
+                if self._finishing:
+                    raise
                 failures += 1
-                self.storing = False
-                log.warning("inbox_unavailable", error=str(error))
-                await asyncio.sleep(self._backoff.delay_s(failures))
+                self._on_storage(error)
+                try:
+                    await asyncio.wait_for(self._closing.wait(), self._backoff.delay_s(failures))
+                except TimeoutError:
+                    continue
+                raise
             else:
-                self.storing = True
+                self._on_storage(None)
                 return seqs
         return []
 
@@ -159,5 +190,10 @@ class Receiver:
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
+    if future.cancelled() or (error := future.exception()) is None:
+        return
+    if isinstance(error, StorageError):
+        # The store has reported it already; the delivery is not acknowledged and comes again.
+        log.info("delivery_not_stored", error=str(error))
+    else:
         log.error("receive_failed", error=repr(error), exc_info=error)

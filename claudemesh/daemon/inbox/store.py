@@ -20,6 +20,7 @@ import orjson
 
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
+from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
 from claudemesh.runtime.clock import Clock, iso_ms
@@ -66,9 +67,10 @@ class InboxRow:
 class InboxStore:
     """The inbox on disk."""
 
-    def __init__(self, database: Database, lived: LivedClock) -> None:
+    def __init__(self, database: Database, lived: LivedClock, positions: Positions) -> None:
         self._db = database
         self._lived = lived
+        self.positions = positions
         self.jobs = HookJobs(database)
         self.sealed = SealedMessages(database)
 
@@ -77,21 +79,31 @@ class InboxStore:
         cls, path: Path, clock: Clock, on_failure: OnFailure | None = None, lived: LivedClock | None = None
     ) -> InboxStore:
         """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
-        still at the broker or were read, and a daemon that cannot receive helps nobody."""
+        still at the broker or were read, and a daemon that cannot receive helps nobody. Its seq goes on
+        behind every seq that was given out."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
+        salvaged = 0
         try:
             database = await Database.open(path, migrations, on_failure)
         except StorageCorrupt as error:
             moved = _move_aside(path, clock.wall_ms())
+            salvaged = salvage_last(moved)
             log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
             database = await Database.open(path, migrations, on_failure)
-        store = cls(database, lived or LivedClock(clock))
+        positions = Positions(path.with_name("inbox_position"))
+        store = cls(database, lived or LivedClock(clock), positions)
         try:
+            await database.transaction(lambda raw: positions.open(raw, salvaged))
             await store._take_up_time()
         except BaseException:
             await store.close()
             raise
         return store
+
+    @property
+    def database(self) -> Database:
+        """The file, for its upkeep."""
+        return self._db
 
     async def close(self) -> None:
         """Close the file."""
@@ -100,13 +112,18 @@ class InboxStore:
     async def insert(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
         """Write messages in one transaction; returns each one's seq, or None when it was there before."""
 
+        reserved = await self.positions.reserve(len(rows))
+
         def work(raw: sqlite3.Connection) -> list[int | None]:
+            if reserved is not None:
+                self.positions.note(raw, reserved)
             lived_ms = self._lived.now_ms()
             seqs = [_insert(raw, row, lived_ms) for row in rows]
             failpoint("r1")
             return seqs
 
         seqs = await self._db.transaction(work)
+        self.positions.used(max((seq for seq in seqs if seq is not None), default=0))
         failpoint("r2")
         return seqs
 
@@ -164,6 +181,15 @@ class InboxStore:
             removed = raw.execute(_Q["prune"], (before_ms, limit)).rowcount
             raw.execute(_Q["forget_seen"], (now_ms - remembered_ms,))
             return removed
+
+        return await self._db.transaction(work)
+
+    async def remove_acknowledged(self, limit: int) -> int:
+        """Remove the oldest messages that a reader has acknowledged, and remember their ids like `prune`."""
+
+        def work(raw: sqlite3.Connection) -> int:
+            raw.execute(_Q["acked_remember"], (self._lived.now_ms(), limit))
+            return raw.execute(_Q["acked_remove"], (limit,)).rowcount
 
         return await self._db.transaction(work)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import orjson
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.request import SendRequest, Target
 from claudemesh.daemon.outbox.sealer import Resolved, Sealer
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_done, answer_known
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -56,7 +56,7 @@ class Outbox:
         clock: Clock,
         new_id: Callable[[], str],
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
-        look_again: Callable[[], Awaitable[bool]],
+        look_again: Callable[[Target], Awaitable[bool]],
         no_room: Callable[[], Answer | None],
         pre_send: PreSend | None = None,
     ) -> None:
@@ -90,9 +90,9 @@ class Outbox:
 
     async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
         answer = await self._pass(request, submission)
-        # The outbox does not know the id, and nobody knows the name: perhaps it joined a moment ago.
+        # The outbox does not know the id, and no list has the name: it may be new.
         if submission.unknown_destination and answer is submission.refusal:
-            await self._look_again()
+            await self._look_again(request.target)
             # Also when nothing was asked: a list may have come while the outbox looked for the id.
             again = self.prepare(request, client_message_id=submission.client_message_id)
             if not again.unknown_destination:
@@ -128,6 +128,11 @@ class Outbox:
             return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
+
+    def release_waiting(self) -> None:
+        """Answer those who wait for the broker's word with what is known now: the daemon stops."""
+        for client_message_id in list(self._waiting):
+            self.settled(client_message_id)
 
     def settled(self, client_message_id: str) -> None:
         """The drain says that this row is done or dead, on disk."""
@@ -181,7 +186,15 @@ class Outbox:
         )
 
     def _unresolved(self, request: SendRequest, message_id: str, error: ProtocolError) -> Submission:
-        """Nobody of this name is known (any more): a row of this id is compared under its own recipient."""
+        """No destination of this name is known (any more).
+
+        A row of this id is compared under its own recipient; a topic's name is its own reference.
+        """
+        refusal = _refusal(error, message_id)
+        target = request.target
+        if target.kind != "dm":
+            fingerprint = self._sealer.fingerprint(request, target.kind, target.ref or "")
+            return Submission(message_id, fingerprint, None, refusal, unknown_destination=True)
 
         def same_as(row: KnownRow, payload: bytes) -> bool:
             ref = _payload_ref(payload)
@@ -189,8 +202,7 @@ class Outbox:
                 return False
             return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
 
-        fingerprint = self._sealer.fingerprint(request, "dm", request.target.ref or "")
-        refusal = _refusal(error, message_id)
+        fingerprint = self._sealer.fingerprint(request, "dm", target.ref or "")
         return Submission(message_id, fingerprint, None, refusal, same_as, unknown_destination=True)
 
     def _same_under_earlier_key(

@@ -31,7 +31,7 @@ from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.errors import StorageBroken, StorageFull, StorageUnavailable
+from claudemesh.runtime.errors import StorageBroken, StorageError, StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
@@ -91,7 +91,10 @@ class Drain:
         conditions: Conditions,
         metrics: DrainMetrics,
         on_settled: Callable[[Settlement], None],
+        on_storage: Callable[[StorageError | None], None] = lambda error: None,
     ) -> None:
+        """`on_storage` hears whether a commit was refused, and None when one has succeeded."""
+        self._on_storage = on_storage
         self._store = store
         self._carrier = carrier
         self._clocks = clocks
@@ -111,8 +114,8 @@ class Drain:
         self._stopping = self._over = False
         self._silent = 0
         self.inline_bytes: int | None = None
-        # The last commit found the disk full.
-        self.disk_full = False
+        # Nothing is claimed while the rows that an earlier run left in flight are not pending again.
+        self.held = False
 
     @property
     def inflight(self) -> int:
@@ -207,7 +210,7 @@ class Drain:
             log.info("drain_unfinished", inflight=len(self._window))
 
     def _free(self) -> int:
-        if self._stopping or not self._carrier.connected or self._window.isolating:
+        if self._stopping or self.held or not self._carrier.connected or self._window.isolating:
             return 0
         return self._pace.free(len(self._window), self._clocks.monotonic())
 
@@ -222,7 +225,7 @@ class Drain:
         try:
             turn = await self._store.turn(submissions, results, self._clocks.now(), free, self.inline_bytes)
         except StorageUnavailable as error:
-            self.disk_full = isinstance(error, StorageFull)
+            self._on_storage(error)
             self._put_off(results)
             await self._answer_anyway(batch, error)
             return
@@ -234,7 +237,8 @@ class Drain:
             self._put_off(results)
             await self._one_by_one(batch, error)
             return
-        self.disk_full = False
+        if batch or results or turn.claimed:
+            self._on_storage(None)
         _answer(batch, turn.answers)
         for settlement in (*results, *turn.refused):
             self._report(settlement)
@@ -260,7 +264,6 @@ class Drain:
             await self._turn([entry])
 
     async def _answer_anyway(self, batch: list[_Waiting], error: StorageUnavailable) -> None:
-        log.warning("outbox_unavailable", error=str(error))
         if not isinstance(error, StorageFull):
             _fail(batch, error)
             return

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from claudemesh.daemon.outbox.done import DoneSend, DoneSends
-from claudemesh.daemon.outbox.drain import Carrier
+from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, Carrier
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, classify
 from claudemesh.runtime.backoff import Backoff
@@ -124,4 +124,9 @@ class Reoffer:
             futures.append(future)
             self._waiting[_PREFIX + row.id] = future
             await self._carrier.send_envelope(_PREFIX + row.id, row.payload)
-        return await asyncio.gather(*futures)
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE_S):
+                return await asyncio.gather(*futures)
+        except TimeoutError:
+            self._carrier.reset(f"the broker has left sends unanswered for {ANSWER_DEADLINE_S:.0f} s")
+            raise ConnectionError("no answer") from None

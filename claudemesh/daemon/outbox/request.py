@@ -16,6 +16,7 @@ from claudemesh.protocol.ids import (
     check_topic,
     check_ulid,
 )
+from claudemesh.runtime.destinations import QUEUE_MARK, TOPIC_MARK
 
 Kind: TypeAlias = Literal["dm", "topic", "queue"]
 
@@ -24,7 +25,6 @@ _COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
 CHANGE_FIELDS = frozenset({"message", "meta", "priority"})
-QUEUE = "queue:"
 MAX_MENTIONS = 64
 
 
@@ -64,11 +64,8 @@ def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRe
     """Check the body of `POST /v1/topic/post`, as `parse_send` does."""
     _refuse_unknown(body, POST_FIELDS)
     topic = _required(body, "topic")
-    if topic.startswith(QUEUE):
-        target = Target("queue", ref=check_topic(topic.removeprefix(QUEUE), "topic"))
-    else:
-        target = Target("topic", ref=check_topic(topic.removeprefix("#"), "topic"))
-    return _parse(body, target, header_key)
+    marked = topic if topic.startswith((QUEUE_MARK, TOPIC_MARK)) else f"{TOPIC_MARK}{topic}"
+    return _parse(body, parse_target(marked, "topic"), header_key)
 
 
 def parse_changes(changes: object) -> dict[str, Any]:
@@ -86,18 +83,18 @@ def parse_changes(changes: object) -> dict[str, Any]:
     return found
 
 
-def parse_target(to: str) -> Target:
-    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`."""
-    if to.startswith("#"):
-        return Target("topic", ref=check_topic(to[1:], "to"))
-    if to.startswith(QUEUE):
-        return Target("queue", ref=check_topic(to.removeprefix(QUEUE), "to"))
-    return _parse_member(to, "to")
+def parse_target(to: str, field: str = "to") -> Target:
+    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`; `spell_destination` is the way back."""
+    if to.startswith(TOPIC_MARK):
+        return Target("topic", ref=check_topic(to.removeprefix(TOPIC_MARK), field))
+    if to.startswith(QUEUE_MARK):
+        return Target("queue", ref=check_topic(to.removeprefix(QUEUE_MARK), field))
+    return _parse_member(to, field)
 
 
 def check_topic_or_queue(text: str, field: str = "topic") -> str:
     """Return the name in `name`, `#name` or `queue:name`: topics and queues share their names."""
-    return check_topic(text.removeprefix("#").removeprefix(QUEUE), field)
+    return check_topic(text.removeprefix(TOPIC_MARK).removeprefix(QUEUE_MARK), field)
 
 
 def _parse_member(text: str, field: str) -> Target:

@@ -12,7 +12,7 @@ from typing import Any
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import OutboxClocks
-from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
+from claudemesh.daemon.outbox.request import SendRequest, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -21,6 +21,7 @@ from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
 from claudemesh.protocol.sealing import decode_content, open_box
+from claudemesh.runtime.destinations import spell_destination
 
 PATCH_FIELDS = frozenset({"to", "message", "meta", "priority", "reply_to_id", "mentions"})
 
@@ -153,9 +154,8 @@ class Requeue:
             "reply_to_id": envelope.reply_to_id,
             "mentions": list(envelope.mentions),
         }
-        if envelope.destination_kind == "topic" and "to" not in patch:
-            return parse_post({**body, "topic": envelope.destination_ref, **patch})
-        return parse_send({**body, "to": envelope.destination_ref, **patch})
+        to = spell_destination(envelope.destination_kind, envelope.destination_ref)
+        return parse_send({**body, "to": to, **patch})
 
     def _open(self, envelope: Envelope) -> tuple[str, dict[str, Any] | None]:
         """Both ends of a box share one key, so the sender can open what it sealed."""

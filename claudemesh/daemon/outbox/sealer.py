@@ -29,18 +29,28 @@ class Sealer:
     """Resolves, fingerprints, seals and signs, with this host's keys and directory."""
 
     def __init__(
-        self, identity: Identity, mesh_id: str, directory: Directory, entropy: Callable[[int], bytes]
+        self,
+        identity: Identity,
+        mesh_id: str,
+        directory: Directory,
+        entropy: Callable[[int], bytes],
+        check_topic: Callable[[str, str], None] = lambda kind, name: None,
     ) -> None:
         self._identity = identity
         self._mesh_id = mesh_id
         self._directory = directory
         self._entropy = entropy
+        self._check_topic = check_topic
         self._boxes = BoxKeys(identity.x25519_privkey)
 
     def resolve(self, target: Target) -> Resolved:
-        """Find whom a target means. `ProtocolError` destination_not_found, with near matches, when nobody."""
+        """Find the destination of a target.
+
+        `ProtocolError` destination_not_found or topic_not_found, with near matches, when there is none.
+        """
         if target.kind != "dm":
             assert target.ref is not None
+            self._check_topic(target.kind, target.ref)
             return Resolved(target.kind, target.ref)
         if target.name is not None:
             peer = self._directory.by_name(target.name)

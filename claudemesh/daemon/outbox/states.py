@@ -20,7 +20,10 @@ class Status(StrEnum):
     ABORTED = "aborted"
 
 
-# Dead to done: a look-up at the broker, asked for by a requeue, found the message accepted after all.
+# Pending to dead: too old, or over the size that the broker takes now. In flight to pending: a transient
+# answer, a lost link, or no answer by the deadline. In flight to dead: refused for good, or alone in flight
+# when the broker closed the link for its frame a second time. Dead to done: a requeue asked the broker first,
+# and it had the message.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.INFLIGHT, Status.DEAD, Status.ABORTED}),
     Status.INFLIGHT: frozenset({Status.DONE, Status.DEAD, Status.PENDING}),

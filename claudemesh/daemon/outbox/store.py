@@ -49,6 +49,11 @@ class OutboxStore:
         await self._db.close()
 
     @property
+    def database(self) -> Database:
+        """The file, for its upkeep."""
+        return self._db
+
+    @property
     def schema_version(self) -> int:
         """The file's own version."""
         return self._db.schema_version
@@ -83,7 +88,7 @@ class OutboxStore:
 
     async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
         """Answer known ids as always and new ones with 507: the disk is full, reading still works."""
-        return await self._db.run(lambda raw: answer_without_space(raw, submissions))
+        return await self._db.run(lambda raw: answer_without_space(raw, submissions, self._db.path.parent))
 
     async def newest_stamp(self) -> int | None:
         """Return the lived time of the newest row, or None: the lived clock is not behind it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,13 +24,10 @@ _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 # Rows whose wait is over are made ready so many at a time: a turn stays short however many there are.
 _PROMOTED = 512
 
-NO_SPACE = Answer(
-    507,
-    {
-        "error": "insufficient_storage",
-        "message": "The disk is full: free some space and send again; nothing of this send was kept.",
-    },
-)
+
+def _no_space(folder: Path) -> Answer:
+    text = f"The disk that holds {folder} is full: free some space and send again. Nothing of this was kept."
+    return Answer(507, {"error": "insufficient_storage", "message": text})
 
 
 def take_turn(
@@ -96,13 +94,16 @@ def submit(
     return answers, Totals(pending=len(rows), queued_bytes=size)
 
 
-def answer_without_space(raw: sqlite3.Connection, submissions: Sequence[Submission]) -> list[Answer]:
-    """Answer known ids as always and new ones with 507."""
+def answer_without_space(
+    raw: sqlite3.Connection, submissions: Sequence[Submission], folder: Path
+) -> list[Answer]:
+    """Answer known ids as always and new ones with 507, which names the folder."""
+    refusal = _no_space(folder)
     known = find(raw, [submission.client_message_id for submission in submissions])
     answers = []
     for submission in submissions:
         found = known.get(submission.client_message_id)
-        answers.append(NO_SPACE if found is None else _answer_found(submission, *found))
+        answers.append(refusal if found is None else _answer_found(submission, *found))
     return answers
 
 

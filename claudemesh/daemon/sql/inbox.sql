@@ -81,3 +81,28 @@ DELETE FROM hook_jobs WHERE id = ?;
 
 -- prune_jobs: jobs whose message is gone.
 DELETE FROM hook_jobs AS j WHERE j.event IS NULL AND NOT EXISTS (SELECT 1 FROM inbox WHERE id = j.event_id);
+
+-- positions_reserved: the number that is ahead of every seq given out.
+SELECT coalesce((SELECT reserved FROM inbox_positions), 0);
+
+-- positions_last: the last seq that was given to a row.
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0), coalesce((SELECT max(seq) FROM inbox), 0));
+
+-- positions_clear: forget the last seq, so that another can be set.
+DELETE FROM sqlite_sequence WHERE name = 'inbox';
+
+-- positions_skip: let the next row follow this seq.
+INSERT INTO sqlite_sequence (name, seq) VALUES ('inbox', ?);
+
+-- positions_note: keep the number that is ahead of every seq given out.
+INSERT INTO inbox_positions (only, reserved) VALUES (1, ?1) ON CONFLICT (only) DO UPDATE SET reserved = ?1;
+
+-- acked_remember: keep the ids of acknowledged messages that are about to be removed for lack of room.
+INSERT OR IGNORE INTO inbox_seen (sender_member_id, client_message_id, seen_at)
+SELECT sender_member_id, client_message_id, ?1 FROM inbox AS i
+WHERE acked_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id) ORDER BY seq LIMIT ?2;
+
+-- acked_remove: remove the oldest acknowledged messages that no hook waits for.
+DELETE FROM inbox WHERE seq IN (
+  SELECT seq FROM inbox AS i
+  WHERE acked_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id) ORDER BY seq LIMIT ?);

@@ -245,8 +245,8 @@ async def test_a_member_revoked_on_its_connection_sends_nothing_more() -> None:
 
 
 async def saturated(broker: Any, limit: int) -> Peer:
-    """Make a mesh that takes so many sends a minute."""
-    return await create_mesh(broker, rate_limit_per_minute=limit)
+    """Make a mesh that takes so many sends at once."""
+    return await create_mesh(broker, rate_limit_per_minute=4 * limit)
 
 
 async def test_over_the_limit_a_send_waits_as_long_as_it_is_told() -> None:

@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from claudemesh.broker.settings import Limits
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.clock import ManualClock
 from tests.support.wspeer import Peer, dial, make_identity, new_id
 
 UNKNOWN_MESH = "01900000-0000-7000-8000-000000000000"
@@ -37,6 +38,23 @@ async def test_a_member_gets_in_and_learns_about_its_mesh() -> None:
             assert params["mode"] == "retention_scoped"
             assert params["request_fingerprint"] is True
             assert link.features["supported"]["max_payload"]["params"]["inline_bytes"] == 262_144
+
+
+async def test_the_time_that_sends_age_by_is_moved_by_no_clock_that_is_set() -> None:
+    """The challenge shows the time of day; hello_ack has the time that the broker's database was in use."""
+    clock = ManualClock()
+    async with running_broker(clock=clock) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            before = link.ack["server_time"]
+        clock.jump(hours=24 * 365)
+        clock.advance(seconds=5)
+        async with dial(ada.broker_url) as link:
+            challenge = await link.next("challenge")
+            await link.say(ada.hello(challenge))
+            ack = await link.next("hello_ack")
+    assert challenge["server_time"] == clock.wall_ms()
+    assert ack["server_time"] == before + 5000
 
 
 async def test_a_feature_that_nobody_knows_is_reported_as_missing() -> None:

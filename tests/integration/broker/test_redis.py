@@ -11,7 +11,7 @@ async def test_a_broker_counts_in_redis_and_outlives_it() -> None:
     """Without Redis everything goes on, and /readyz says so."""
     with redis_server() as server:
         async with running_broker(redis_url=server.url) as broker:
-            owner = await create_mesh(broker, rate_limit_per_minute=3)
+            owner = await create_mesh(broker, rate_limit_per_minute=12)
             bob = await join_mesh(owner, "bob")
             async with owner.connect() as link:
                 statuses = [(await link.request(owner.envelope(bob)))["status"] for _ in range(4)]

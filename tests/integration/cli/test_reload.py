@@ -55,9 +55,9 @@ def token_of(daemon: Daemon) -> str:
 
 
 def test_the_loopback_wants_the_token_on_every_route(alice: Daemon) -> None:
-    """Health too; the token is private, the port is not; the socket asks for none."""
+    """Health too; token and port are private; the socket asks for none."""
     assert stat.S_IMODE((alice.root / "local_token").stat().st_mode) == 0o600
-    assert stat.S_IMODE((alice.root / "http.port").stat().st_mode) == 0o644
+    assert stat.S_IMODE((alice.root / "http.port").stat().st_mode) == 0o600
     for path in ("/v1/health", "/v1/metrics", "/v1/version", "/v1/openapi.json", "/nowhere"):
         assert on_tcp(alice, path, None)[0] == 401, path
         assert on_tcp(alice, path, token_of(alice) + "x")[0] == 401, path

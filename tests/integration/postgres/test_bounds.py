@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
 
 from claudemesh.broker.store.base import Accepted
-from claudemesh.broker.store.postgres import PostgresStore, pools
+from claudemesh.broker.store.postgres import PostgresStore, pools, sessions
 from claudemesh.runtime.errors import StorageFull, StorageUnavailable
 from tests.integration.postgres.shared import shared
+from tests.support.postgres import shared_server
 from tests.support.stores import NOW, World
 
 
@@ -83,6 +85,53 @@ async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pyte
             await s.one.store.ping()
         for call in calls:
             assert isinstance((await call)[0], Accepted)
+
+
+async def test_a_transaction_left_open_is_ended_by_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its locks go with it, its caller hears that it was not done, and every connection serves on."""
+    monkeypatch.setitem(pools._BOUNDS, "idle_in_transaction_session_timeout", "100")
+    async with shared() as s:
+        ended = asyncio.Event()
+
+        async def leak(connection: Any) -> None:
+            connection.add_termination_listener(lambda link: ended.set())
+            await connection.execute("LOCK TABLE mesh.audit_event")
+            await ended.wait()
+            await connection.execute("SELECT 1")
+
+        for _ in range(2 * pools._POOL_SIZE):
+            ended.clear()
+            with pytest.raises(StorageUnavailable):
+                await s.one.store._db.transaction(leak)  # type: ignore[attr-defined]
+        await s.one.store.audit_list(s.one.mesh.id, 1)
+        await asyncio.gather(*(s.one.store.ping() for _ in range(pools._POOL_SIZE)))
+
+
+async def test_a_dead_peer_is_found_by_the_kernel() -> None:
+    """Every connection over TCP has the options; Linux also bounds what is not confirmed."""
+    listener = await asyncio.start_server(_to_server, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    url = shared_server().url().replace(f"host={shared_server().folder}", f"host=127.0.0.1&port={port}")
+    connection = await sessions.connect(url, {})
+    link = connection._transport.get_extra_info("socket")
+    assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == sessions._UNCONFIRMED_MS
+    await connection.close()
+    listener.close()
+
+
+async def _to_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    up_reader, up_writer = await asyncio.open_unix_connection(shared_server().folder / ".s.PGSQL.5432")
+
+    async def pump(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            to.write(data)
+        to.close()
+
+    await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
 
 
 async def test_more_callers_than_connections_take_turns() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from claudemesh.broker.accept import Sender, Submission, prepare
+from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.store.base import NewSend, SendKey
 from claudemesh.protocol import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity
@@ -13,7 +14,7 @@ MESH = "01900000-0000-7000-8000-000000000000"
 MESSAGE = "01J0000000000000000000000A"
 ADA = Peer("ada", make_identity(), MESH, "home", "member-ada", "ws://127.0.0.1:1")
 BOB = Peer("bob", make_identity(), MESH, "home", "member-bob", "ws://127.0.0.1:1")
-SENDER = Sender(MESH, "member-ada", "ada", ADA.pubkey, 6000)
+SENDER = Sender(MESH, "member-ada", "ada", ADA.pubkey, Allowance(120_000, 30_000, 1 << 28))
 
 
 def prepared(envelope: Frame, inline_bytes: int = 4096) -> Submission:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from claudemesh.broker.answers import accepted, existing, of_error, rate_limited, refused
+from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.store.base import DedupeRow
 from claudemesh.protocol import (
     PERMANENT_ERRORS,
@@ -83,6 +84,6 @@ def test_daemons_read_every_answer_as_it_is_meant() -> None:
     assert isinstance(outcome(of_error(ProtocolError("fingerprint_drift", "…"))), Dead)
     assert isinstance(outcome(of_error(StorageUnavailable("…"))), Retry)
     assert isinstance(outcome(of_error(ValueError("…"))), Retry)
-    limited = outcome(rate_limited(1500))
+    limited = outcome(rate_limited(Decision(False, 1500, "member")))
     assert isinstance(limited, Retry)
     assert limited.retry_after_ms == 1500

@@ -125,7 +125,14 @@ async def test_a_broker_that_is_restarted_daily_does_check(tmp_path: Path) -> No
     for _ in range(3):
         async with running_broker(clock=clock, data_dir=folder) as broker:
             context = broker.context
-            parts = (context.store, context.cluster, context.audit, broker.time, context.metrics)
+            parts = (
+                context.store,
+                context.cluster,
+                context.audit,
+                broker.time,
+                context.metrics,
+                context.degraded,
+            )
             last = await check_ran(Jobs(*parts, lambda task, error: None, settle_s=0), context.store, last)
             for _, _, run in await context.jobs.schedule():
                 assert run is None or run.lived_ms <= context.lived.now_ms()

@@ -144,3 +144,24 @@ async def test_a_binary_frame_is_a_protocol_error() -> None:
         await wire.read()
     assert caught.value.code == 4000
     await wire.end()
+
+
+async def test_what_came_before_the_peer_went_is_read_though_nothing_can_be_written_any_more() -> None:
+    """The last frames of a daemon that stops are acknowledgements: else another worker gets the work."""
+    server = Server()
+    wire = wire_to(server)
+
+    async def gone(message: Message) -> None:
+        raise OSError("the peer has closed")
+
+    wire._send = gone
+    server.incoming.put_nowait({"type": "websocket.receive", "text": "an ack"})
+    server.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    wire.put("a delivery")
+    assert wire._writer is not None
+    await wire._writer
+    assert wire.is_closing
+    assert await wire.read() == "an ack"
+    with pytest.raises(Closed):
+        await wire.read()
+    await wire.end()

@@ -14,7 +14,6 @@ from claudemesh.broker.store.postgres.errors import state_of, translate_errors
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, connect
-from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 
@@ -32,7 +31,6 @@ class PostgresSharing:
     def __init__(self, database_url: str, pools: Pools) -> None:
         self._database_url = database_url
         self._db = pools
-        self._backoff = Backoff(initial_s=0.1, cap_s=5)
 
     async def now_ms(self) -> int:
         """Return the database's time."""
@@ -55,19 +53,13 @@ class PostgresSharing:
         """Tell every broker that listens, in a transaction that writes nothing else."""
         await self._db.fetch(_Q["signal"], CHANNEL, list(payloads))
 
-    async def listen(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None:
-        """Hear signals until cancelled. `resumed` follows each gap, and the beginning."""
-        failures = 0
-        while True:
-            try:
-                await self._listen_once(hear, resumed)
-                failures = 0
-            except (StorageError, TimeoutError) as error:
-                failures += 1
-                log.warning("signals_not_heard", error=str(error))
-            await asyncio.sleep(self._backoff.delay_s(max(1, failures)))
+    async def listen(
+        self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
+    ) -> None:
+        """Hear signals until the connection ends.
 
-    async def _listen_once(self, hear: Callable[[str], None], resumed: Callable[[], None]) -> None:
+        `resumed` follows each beginning, `worked` each proof that the connection is alive.
+        """
         with translate_errors():
             connection = await connect(
                 self._database_url, {}, name=f"{APPLICATION} signals", command_s=CONNECT_S
@@ -77,12 +69,14 @@ class PostgresSharing:
                 connection.add_termination_listener(lambda link: ended.set())
                 await connection.add_listener(CHANNEL, lambda link, pid, channel, payload: hear(payload))
                 resumed()
-                while not ended.is_set():
+                worked()
+                while True:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(ended.wait(), _PING_S)
                         return
                     # A network that swallows everything is only noticed by asking.
                     await connection.execute(_Q["ping"])
+                    worked()
             finally:
                 connection.terminate()
 

@@ -30,7 +30,7 @@ from claudemesh.broker.store.base import (
     TopicMode,
     TopicRow,
 )
-from claudemesh.broker.store.postgres import accepting, joining
+from claudemesh.broker.store.postgres import accepting, joining, queueing
 from claudemesh.broker.store.postgres.errors import (
     QUERY_CANCELED,
     TRANSIENT,
@@ -106,6 +106,8 @@ class PostgresStore(PostgresUpkeep):
                 mesh.dedupe_retention_days,
                 mesh.message_retention_days,
                 mesh.rate_limit_per_minute,
+                mesh.member_rate_limit_per_minute,
+                mesh.member_bytes_per_minute,
                 mesh.created_at,
             )
             if tag != "INSERT 0 1":
@@ -131,6 +133,8 @@ class PostgresStore(PostgresUpkeep):
             mesh.dedupe_retention_days,
             mesh.message_retention_days,
             mesh.rate_limit_per_minute,
+            mesh.member_rate_limit_per_minute,
+            mesh.member_bytes_per_minute,
             mesh.id,
         )
         return count > 0
@@ -291,20 +295,17 @@ class PostgresStore(PostgresUpkeep):
         self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
     ) -> Sequence[tuple[str, DueDelivery]]:
         """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""
-        rows = await self._db.fetch(_Q["queue_take"], mesh_id, queue, list(member_ids), limit)
-        return [(str(row[0]), due_of(tuple(row)[1:])) for row in rows]
+        return await queueing.take(self._db, mesh_id, queue, member_ids, limit)
 
     async def queue_release(
         self, mesh_id: str, member_id: str, connection_id: str, now_ms: int
     ) -> Collection[str]:
         """Take back what a member holds, unless it has a lease of another connection; returns the queues."""
-        rows = await self._db.fetch(_Q["queue_release"], mesh_id, member_id, connection_id, now_ms)
-        return [row[0] for row in rows]
+        return await queueing.release(self._db, mesh_id, member_id, connection_id, now_ms)
 
     async def queue_release_lost(self, now_ms: int) -> Collection[tuple[str, str]]:
         """Take back what members hold that have no lease; returns (mesh, queue) of each queue."""
-        rows = await self._db.fetch(_Q["queue_release_lost"], now_ms)
-        return [(str(row[0]), row[1]) for row in rows]
+        return await queueing.release_lost(self._db, now_ms)
 
     async def acknowledge(self, acks: Sequence[Ack]) -> int:
         """Delete acknowledged rows of their own recipients; returns how many there were."""

@@ -1,16 +1,17 @@
 -- mesh_insert: a new mesh.
 INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-                       message_retention_days, rate_limit_per_minute, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (slug) DO NOTHING;
+                       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
+                       member_bytes_per_minute, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (slug) DO NOTHING;
 
 -- mesh_get: one mesh.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh.mesh WHERE id = $1;
 
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh.mesh ORDER BY slug;
 
 -- member_insert: a new member.
@@ -165,20 +166,13 @@ WITH back AS (
   RETURNING d.queue)
 SELECT DISTINCT queue FROM back;
 
--- queue_release_lost: what members hold that are connected nowhere goes back.
+-- queue_holders_lost: members that hold something of a queue and are connected nowhere.
 WITH holder AS MATERIALIZED (
-  SELECT DISTINCT d.recipient_member_id AS member_id FROM mesh.delivery_queue AS d
-  WHERE d.queue IS NOT NULL AND d.recipient_member_id > '00000000-0000-0000-0000-000000000000'),
-back AS (
-  UPDATE mesh.delivery_queue AS d SET recipient_member_id = NULL
-  WHERE d.ctid = ANY (ARRAY(
-    SELECT t.ctid FROM holder AS h
-    CROSS JOIN LATERAL (SELECT q.ctid FROM mesh.delivery_queue AS q
-                        WHERE q.recipient_member_id = h.member_id AND q.queue IS NOT NULL OFFSET 0) AS t
-    WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
-                      WHERE p.lease_until > $1)))
-  RETURNING d.mesh_id, d.queue)
-SELECT DISTINCT mesh_id, queue FROM back;
+  SELECT DISTINCT d.mesh_id, d.recipient_member_id AS member_id FROM mesh.delivery_queue AS d
+  WHERE d.queue IS NOT NULL AND d.recipient_member_id > '00000000-0000-0000-0000-000000000000')
+SELECT h.mesh_id, h.member_id FROM holder AS h
+WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
+                  WHERE p.lease_until > $1);
 
 -- acknowledge: recipients' own rows only.
 DELETE FROM mesh.delivery_queue
@@ -341,7 +335,8 @@ SELECT 1;
 
 -- mesh_update: a mesh's policies.
 UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, dedupe_retention_days = $3,
-                     message_retention_days = $4, rate_limit_per_minute = $5 WHERE id = $6;
+                     message_retention_days = $4, rate_limit_per_minute = $5, member_rate_limit_per_minute = $6,
+                     member_bytes_per_minute = $7 WHERE id = $8;
 
 -- job_lock: one broker at a time, for as long as a batch takes.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));

@@ -1,20 +1,22 @@
 -- mesh_insert: a new mesh.
 INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-                  message_retention_days, rate_limit_per_minute, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slug) DO NOTHING;
+                  message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
+                  member_bytes_per_minute, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slug) DO NOTHING;
 
 -- mesh_get: one mesh.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh WHERE id = ?;
 
 -- mesh_update: a mesh's policies.
 UPDATE mesh SET clone_concurrency_policy = ?, dedupe_retention_mode = ?, dedupe_retention_days = ?,
-                message_retention_days = ?, rate_limit_per_minute = ? WHERE id = ?;
+                message_retention_days = ?, rate_limit_per_minute = ?, member_rate_limit_per_minute = ?,
+                member_bytes_per_minute = ? WHERE id = ?;
 
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
 FROM mesh ORDER BY slug;
 
 -- member_insert: a new member.

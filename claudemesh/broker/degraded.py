@@ -1,0 +1,104 @@
+"""Degraded: failures of the broker's parts as conditions, for `/readyz`, the metric `degraded` and the log.
+
+An unreachable database is one condition, however many operations meet it. An operation that fails for another
+reason is a condition of its own. A condition is logged when it begins and when it ends, not for each failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageError, StorageUnreachable
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.degraded")
+
+DATABASE_UNREACHABLE = "database_unreachable"
+# A failure that does not come again for so long is over.
+QUIET_S = 15.0
+# The same for an unreachable database that answers pings: some connections to it may still be dead.
+_ANSWERING_S = 5.0
+
+# What users notice of an operation that fails; the operation's name is part of a condition's code.
+_EFFECTS: Mapping[str, str] = {
+    "accept": "Sends are not accepted",
+    "acknowledge": "Acknowledgements are not written, so that deliveries are repeated",
+    "deliveries": "Members do not get what they are owed",
+    "presence": "Members may look offline",
+    "presence_renewal": "Members look offline to other brokers",
+    "sweep": "Messages, revocations and leases of other brokers are not noticed",
+    "listen": "Messages of other brokers arrive late",
+    "signal": "Other brokers hear late of what this one does",
+    "release": "Members may look online though they have left",
+    "queue": "Messages of work queues wait",
+    "audit": "Audit events are in the log only",
+    "connection": "Members cannot connect",
+    "request": "HTTP requests and calls are answered with an error",
+    "high_water": "A restore of the database may go unnoticed",
+    "slow_consumers": "Members that do not read keep their connections",
+    "message_sweep": "Old messages stay",
+    "dedupe_sweep": "Old message ids stay",
+    "ephemeral_reaper": "Ephemeral members that are gone stay members",
+    "orphan_check": "The database is not checked",
+}
+# Conditions that make the broker not ready. Only loops of its own report these, and loops end them: one that
+# ends by traffic alone would keep away the traffic that it waits for.
+_NOT_SERVING = frozenset({"sweep_failing", "presence_renewal_failing"})
+
+
+class Degraded:
+    """Takes reports of failures and keeps the conditions that follow from them."""
+
+    def __init__(self, conditions: Conditions, clock: Clock, metrics: BrokerMetrics) -> None:
+        self.conditions = conditions
+        self._clock = clock
+        self._metrics = metrics
+        self._failed_at: dict[str, float] = {}
+        metrics.show(conditions)
+
+    @property
+    def serving(self) -> bool:
+        """Whether nothing is known that keeps members from being served here."""
+        return not any(map(self.conditions.holds, _NOT_SERVING))
+
+    def failed(self, operation: str, error: BaseException) -> None:
+        """Report that an operation of `_EFFECTS` failed. It is tried again by its caller or by a daemon."""
+        self._metrics.store_errors.labels(operation).inc()
+        if isinstance(error, StorageUnreachable):
+            self._unreachable(error)
+            return
+        code = f"{operation}_failing"
+        self._failed_at[code] = self._clock.monotonic()
+        if isinstance(error, StorageError):
+            reason = f"{error}. The broker tries again by itself; see to the database."
+        else:
+            if not self.conditions.holds(code):
+                log.error("operation_failed", operation=operation, error=repr(error), exc_info=error)
+            reason = f"{error!r}. The broker tries again by itself; its log says more."
+        self.conditions.begin(code, f"{_EFFECTS[operation]}: {reason}")
+
+    def worked(self, operation: str) -> None:
+        """Report that an operation that a loop repeats worked."""
+        self._end(f"{operation}_failing")
+
+    def answered(self) -> None:
+        """Report that the database answered just now; failures that have not come again are over."""
+        now = self._clock.monotonic()
+        for code, at in list(self._failed_at.items()):
+            if now - at >= (_ANSWERING_S if code == DATABASE_UNREACHABLE else QUIET_S):
+                self._end(code)
+
+    def _unreachable(self, error: BaseException) -> None:
+        self._failed_at[DATABASE_UNREACHABLE] = self._clock.monotonic()
+        self.conditions.begin(
+            DATABASE_UNREACHABLE,
+            f"The broker accepts and delivers nothing: {error}. It goes on by itself when the database "
+            "answers; see to the server and the way to it.",
+        )
+
+    def _end(self, code: str) -> None:
+        self._failed_at.pop(code, None)
+        self.conditions.end(code)

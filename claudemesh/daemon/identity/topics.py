@@ -1,0 +1,148 @@
+"""The mesh's topics and queues as last listed, so that a send to one that does not exist is refused.
+
+Kept in topics.json, so that this holds while the broker is away. The file is a copy of what the broker knows:
+when it is missing or damaged, nothing is refused until the next list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import check_topic
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.destinations import spell_destination
+from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("topics")
+
+_MODES = ("topic", "queue")
+_NEAR = 3
+_ASK_EVERY_S = 1.0
+
+Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+
+
+class Topics:
+    """Names and modes of the mesh's topics, in memory and in topics.json."""
+
+    def __init__(
+        self, path: Path, ask: Ask, connected: Callable[[], bool], tasks: TaskOwner, clock: Clock
+    ) -> None:
+        self._path = path
+        self._ask = ask
+        self._connected = connected
+        self._tasks = tasks
+        self._clock = clock
+        # None: no list was ever seen, so nothing is known to be missing.
+        self._modes: dict[str, str] | None = None
+        self._asking = asyncio.Lock()
+        self._asked_at = clock.monotonic() - _ASK_EVERY_S
+        self._lists = 0
+        self._failed = False
+
+    def load(self) -> None:
+        """Read topics.json."""
+        try:
+            items = orjson.loads(read_own(self._path))["topics"]
+            self._modes = _read(items)
+        except FileNotFoundError:
+            return
+        except (OSError, UnsafeFile, ValueError, KeyError, TypeError) as error:
+            log.warning("topics_file_ignored", path=str(self._path), error=str(error))
+
+    def check(self, kind: str, name: str) -> None:
+        """Pass a topic or queue that is listed. `ProtocolError` topic_not_found otherwise.
+
+        Without any list so far, everything passes while the broker cannot be asked.
+        """
+        modes = self._modes
+        if modes is None:
+            if self._failed or not self._connected():
+                return
+            modes = {}
+        if modes.get(name) != kind:
+            raise _not_found(kind, name, modes)
+
+    def apply(self, items: Iterable[Mapping[str, Any]]) -> None:
+        """Take over the broker's whole list."""
+        modes = _read(items)
+        self._lists += 1
+        if modes != self._modes:
+            self._modes = modes
+            self._save()
+
+    def created(self, name: str, mode: str) -> None:
+        """Note a topic that the broker has made, or says that it has."""
+        if self._modes is not None and self._modes.get(name) != mode:
+            self._modes[name] = mode
+            self._save()
+
+    def soon(self) -> None:
+        """Ask for the list in the background: the link is up."""
+        self._tasks.start(self.after_miss(), "topics")
+
+    async def after_miss(self) -> bool:
+        """Ask the broker for a list that is newer than this call; return whether one came.
+
+        One question serves all who wait for it, and there is one a second at most.
+        """
+        seen = self._lists
+        async with self._asking:
+            if self._lists > seen + 1:
+                return True  # asked and answered after this call
+            pause_s = self._asked_at + _ASK_EVERY_S - self._clock.monotonic()
+            if self._modes is not None and pause_s > 0:
+                await asyncio.sleep(pause_s)
+            asked_at = self._clock.monotonic()
+            try:
+                self.apply((await self._ask("topic_list", {}))["items"])
+            except (ProtocolError, KeyError, TypeError) as error:
+                log.info("topics_refresh_failed", error=repr(error))
+                self._failed = True
+                return False
+            self._asked_at, self._failed = asked_at, False
+        return True
+
+    def _save(self) -> None:
+        items = [{"topic": name, "mode": mode} for name, mode in (self._modes or {}).items()]
+        try:
+            write_atomic(self._path, orjson.dumps({"schema_version": 1, "topics": items}))
+        except OSError as error:
+            log.warning("topics_not_saved", path=str(self._path), error=str(error))
+
+
+def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return mode by name; an entry that is no topic is left out."""
+    modes = {}
+    for item in items:
+        try:
+            name, mode = check_topic(item["topic"]), item["mode"]
+        except (ProtocolError, KeyError, TypeError):
+            continue
+        if mode in _MODES:
+            modes[name] = mode
+    return modes
+
+
+def _not_found(kind: str, name: str, modes: Mapping[str, str]) -> ProtocolError:
+    shown = spell_destination(kind, name)
+    other = modes.get(name)
+    if other is not None:
+        right = spell_destination(other, name)
+        text = f"{name!r} is a {other}, not a {kind}: send to {right}."
+        return ProtocolError("topic_not_found", text, near=[right], next="claudemesh topic list")
+    close = difflib.get_close_matches(name, modes, n=_NEAR)
+    near = [spell_destination(modes[match], match) for match in close]
+    create = f"claudemesh topic create {shown if kind == 'queue' else name}"
+    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    text = f"There is no {kind} {name!r} in this mesh.{hint} `{create}` creates it."
+    return ProtocolError("topic_not_found", text, near=near, next=create)

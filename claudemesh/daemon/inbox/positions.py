@@ -1,0 +1,100 @@
+"""Positions in the inbox that were given out: they never point into a later life of inbox.db.
+
+A reader resumes by the seq of the last message it has seen, so a new inbox.db that began at 1 again would
+hide its first messages from that reader. The file `inbox_position` holds a number that is ahead of every seq
+given out; inbox.db holds it too. A database that is new, or older than the file, goes on behind that number.
+
+Crash story: the file is written before the transaction that uses the positions it reserves. A crash in
+between leaves the file ahead of the database, which skips at most one block of numbers at the next start.
+When both are restored from the same backup, the seq goes back with them: nothing here can know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
+from claudemesh.runtime.queries import load_queries
+
+_Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+
+BLOCK = 1000
+
+
+class Positions:
+    """The reserved positions of one inbox."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = 0
+        self._reserved = 0
+        # Writes the file, now or later; returns whether it is written.
+        self.on_write: Callable[[Callable[[], None]], bool] = _written
+
+    def open(self, raw: sqlite3.Connection, salvaged: int) -> None:
+        """Let the seq go on behind what was given out; `salvaged` is the last one of a damaged file."""
+        reserved: int = raw.execute(_Q["positions_reserved"]).fetchone()[0]
+        given = max(_read(self._path), salvaged)
+        last: int = raw.execute(_Q["positions_last"]).fetchone()[0]
+        if given > reserved and given > last:
+            raw.execute(_Q["positions_clear"])
+            raw.execute(_Q["positions_skip"], (given,))
+            last = given
+        self._last = last
+        self._reserved = reserved if given <= reserved else last
+
+    async def reserve(self, count: int) -> int | None:
+        """Before a transaction of so many rows: return the number it must note, None when it need not."""
+        if self._last + count <= self._reserved:
+            return None
+        ahead = self._last + count + BLOCK
+        text = b"%d\n" % ahead
+        written = await asyncio.to_thread(_try, lambda: write_atomic(self._path, text))
+        if isinstance(written, OSError):
+            # Told on the loop's thread, where it is tried again; messages go on without it.
+            self.on_write(lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved)))
+            return None
+        self._reserved = ahead
+        return ahead
+
+    def note(self, raw: sqlite3.Connection, reserved: int) -> None:
+        """Keep the number in the database, in the transaction that uses the positions."""
+        raw.execute(_Q["positions_note"], (reserved,))
+
+    def used(self, seq: int) -> None:
+        """A row has this seq."""
+        self._last = max(self._last, seq)
+
+
+def salvage_last(path: Path) -> int:
+    """Return the last seq of a damaged inbox.db if that can still be read, else 0."""
+    try:
+        raw = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return int(raw.execute(_Q["positions_last"]).fetchone()[0])
+        finally:
+            raw.close()
+    except (sqlite3.Error, TypeError, ValueError):
+        return 0
+
+
+def _try(write: Callable[[], None]) -> OSError | None:
+    try:
+        write()
+    except OSError as error:
+        return error
+    return None
+
+
+def _written(write: Callable[[], None]) -> bool:
+    return False
+
+
+def _read(path: Path) -> int:
+    try:
+        return max(0, int(read_private(path)))
+    except (OSError, UnsafeFile, ValueError):
+        return 0

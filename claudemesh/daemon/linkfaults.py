@@ -1,0 +1,44 @@
+"""The reason of a link that failed: said as a local cause when it is one, and never as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import local_trouble
+
+log = get_logger("link")
+
+# What opening and carrying a link raises when the other end or the network fails.
+_LISTED = (OSError, TimeoutError, EOFError, InvalidHandshake, InvalidURI, ConnectionClosed)
+
+
+class LinkFaults:
+    """Names the reasons of one link's failures."""
+
+    def __init__(self, url: str, on_local_cause: Callable[[str | None], None]) -> None:
+        self._url = url
+        self._on_local_cause = on_local_cause
+        self._unlisted: set[str] = set()
+
+    def opened(self) -> None:
+        """The link is open: nothing on this machine keeps it from that."""
+        self._on_local_cause(None)
+
+    def reason(self, error: Exception, *, opened: bool) -> str:
+        """Return the reason for an error. A kind of error that no library lists is logged once."""
+        text = str(error) or type(error).__name__
+        cause = local_trouble(error)
+        if cause is not None:
+            reason = f"the link to {self._url} cannot be opened, because {cause.reason}: {cause.remedy}"
+            self._on_local_cause(f"{reason[0].upper()}{reason[1:]}. It is tried again by itself.")
+            return reason
+        if not isinstance(error, _LISTED):
+            kind = type(error).__name__
+            text = f"{kind}: {text}"
+            if kind not in self._unlisted:
+                self._unlisted.add(kind)
+                log.warning("link_error_unlisted", error=repr(error), opened=opened)
+        return f"the link to {self._url} was lost: {text}" if opened else f"cannot reach {self._url}: {text}"

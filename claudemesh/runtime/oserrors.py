@@ -1,0 +1,115 @@
+"""Errors of the operating system that have a local cause, as sentences with the reason and the remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from claudemesh.runtime.exits import PERMISSION, TEMPORARY, ExitWith
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCause:
+    """A cause on this machine: a stable code, the reason, and the remedy. Both are parts of a sentence."""
+
+    code: str
+    reason: str
+    remedy: str
+    exit_code: int = TEMPORARY
+
+
+_DISK_FULL = LocalCause("disk_full", "the disk is full", "free some space")
+_DENIED = LocalCause("access_denied", "access is denied", "give it to this user", PERMISSION)
+_LOCAL_TO_A_CONNECTION = frozenset(
+    {"disk_full", "read_only_file_system", "too_many_open_files", "out_of_memory"}
+)
+_CAUSES = {
+    errno.ENOSPC: _DISK_FULL,
+    errno.EDQUOT: LocalCause("disk_full", "the disk quota is used up", "free some space or raise the quota"),
+    errno.EFBIG: LocalCause(
+        "disk_full", "a file would pass the allowed size", "raise the limit (ulimit -f, LimitFSIZE=)"
+    ),
+    errno.EROFS: LocalCause(
+        "read_only_file_system", "the file system is read-only", "mount it read-write again"
+    ),
+    errno.EMFILE: LocalCause(
+        "too_many_open_files",
+        "this process may open no more files",
+        "raise its limit (ulimit -n, LimitNOFILE=)",
+    ),
+    errno.ENFILE: LocalCause(
+        "too_many_open_files", "this machine may open no more files", "raise the limit (sysctl fs.file-max)"
+    ),
+    errno.ENOMEM: LocalCause("out_of_memory", "there is no memory left", "free some memory"),
+    errno.EAGAIN: LocalCause(
+        "out_of_processes", "no more processes can be started", "raise the limit (ulimit -u)"
+    ),
+    errno.EIO: LocalCause("disk_failed", "the disk failed", "check the disk"),
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+}
+
+
+def local_cause(error: BaseException | None) -> LocalCause | None:
+    """Return the local cause of an error, or of the error that it was raised from; None for any other."""
+    seen = 0
+    while error is not None and seen < 8:
+        if isinstance(error, OSError) and error.errno in _CAUSES:
+            return _CAUSES[error.errno]
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None
+
+
+def local_trouble(error: BaseException) -> LocalCause | None:
+    """Return the cause on this machine for which a connection failed; None for the network or the peer.
+
+    A resolver or a TLS library that runs out of descriptors says something else, so one is asked for here.
+    """
+    found = local_cause(error)
+    if found is not None and found.code in _LOCAL_TO_A_CONNECTION:
+        return found
+    return descriptor_cause()
+
+
+def descriptor_cause(count: int = 1) -> LocalCause | None:
+    """Return the cause for which so many more descriptors cannot be opened now; None when they can."""
+    opened: list[int] = []
+    try:
+        while len(opened) < count:
+            opened.append(os.open(os.sep, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as error:
+        return local_cause(error)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return None
+
+
+def require_descriptors(count: int) -> None:
+    """End the process unless it may open so many more files: without them it would run and not answer."""
+    cause = descriptor_cause(count)
+    if cause is not None:
+        text = f"At least {count} more files must be open at a time, but {cause.reason}: {cause.remedy}."
+        raise ExitWith(cause.exit_code, cause.code, text)
+
+
+def explain(error: OSError) -> str:
+    """Return `reason: remedy` for an error, or the system's words when there is no remedy to name."""
+    cause = local_cause(error)
+    if cause is not None:
+        return f"{cause.reason}: {cause.remedy}"
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+
+
+def cannot(verb: str, error: OSError, thing: object = None) -> ExitWith:
+    """Return the end of a process that cannot do something to a file: 75 when a later try may succeed."""
+    cause = local_cause(error)
+    name = thing if thing is not None else error.filename or "a file"
+    if cause is None:
+        return ExitWith(TEMPORARY, "os_error", f"Cannot {verb} {name}: {explain(error)}.")
+    return ExitWith(
+        cause.exit_code,
+        cause.code,
+        f"Cannot {verb} {name}: {cause.reason}. Next: {cause.remedy}, then try again.",
+    )

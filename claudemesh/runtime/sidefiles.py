@@ -1,0 +1,64 @@
+"""Files beside the databases: written when they change, and later when they cannot be written now.
+
+A process works without the newest version of these files (peers.json, pid, broker.json, ...), so a full
+disk or a lack of descriptors must not end it or its connections. A write that fails is reported as the
+condition `files_not_written` and tried again until it succeeds; the file then gets what is current.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.oserrors import explain
+
+_EVERY_S = 2.0
+CODE = "files_not_written"
+
+
+class SideFiles:
+    """Writes side files, and remembers the ones that are still to be written."""
+
+    def __init__(self, folder: Path, conditions: Conditions) -> None:
+        self._folder = folder
+        self._conditions = conditions
+        self._waiting: dict[str, Callable[[], None]] = {}
+
+    def write(self, name: str, write: Callable[[], None]) -> bool:
+        """Write one file by calling `write`; False when it cannot be written now and will be later."""
+        try:
+            write()
+        except OSError as error:
+            self._waiting[name] = write
+            self._report(error)
+            return False
+        if self._waiting.pop(name, None) is not None and not self._waiting:
+            self._conditions.end(CODE)
+        return True
+
+    def write_number(self, path: Path, number: int) -> None:
+        """Write a file that holds one number."""
+        self.write(path.name, lambda: write_atomic(path, b"%d\n" % number))
+
+    def retry(self) -> None:
+        """Write what is still to be written."""
+        for name, write in list(self._waiting.items()):
+            if not self.write(name, write):
+                return
+
+    async def run(self) -> None:
+        """Retry until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            self.retry()
+
+    def _report(self, error: OSError) -> None:
+        names = ", ".join(sorted(self._waiting))
+        self._conditions.begin(
+            CODE,
+            f"{names} in {self._folder} cannot be written ({explain(error)}). No message is affected: "
+            "the process goes on with what it has in memory and writes them as soon as it can.",
+        )

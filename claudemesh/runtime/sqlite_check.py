@@ -1,0 +1,64 @@
+"""Checking a large database for damage while it is in use, table by table, on a connection of its own.
+
+The file's one writing connection would wait for the whole of a check. A reader does not hold it up, but as
+long as the reader's snapshot lives the write-ahead log cannot start over: a table's check is given up when
+the log passes a bound, and is said to be unchecked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_STEPS = 20_000
+_CACHE_KIB = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a check: the first damage found, and the tables that were not read to their end."""
+
+    damage: str | None
+    unchecked: tuple[str, ...] = ()
+
+
+def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) -> Verdict:
+    """Check every table with its indexes; blocks, so it belongs on a thread.
+
+    It ends early when `is_over` says so, and goes on with the next table when the log has grown too long.
+    `sqlite3.Error` when the file cannot be read at all.
+    """
+    wal = path.with_name(path.name + "-wal")
+
+    def must_stop() -> bool:
+        return is_over() or (wal.exists() and wal.stat().st_size > max_wal_bytes)
+
+    raw = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    unchecked: list[str] = []
+    try:
+        raw.execute("PRAGMA query_only = ON")
+        raw.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        tables = [row[0] for row in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        raw.set_progress_handler(must_stop, _STEPS)
+        for number, table in enumerate(tables):
+            if is_over():
+                return Verdict(None, (*unchecked, *tables[number:]))
+            try:
+                quoted = table.replace('"', '""')
+                verdict = raw.execute(f'PRAGMA quick_check("{quoted}")').fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                unchecked.append(table)
+                continue
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+                verdict = str(error)
+            if verdict != "ok":
+                return Verdict(f"table {table}: {verdict}")
+    finally:
+        raw.close()
+    return Verdict(None, tuple(unchecked))

@@ -1,0 +1,150 @@
+"""Upkeep of one SQLite file: give unused space back, and check a large file that was not checked at start.
+
+Everything is done in short steps between the batches of the database's users. What a crash interrupts is
+done again after the next start; no step changes what the tables hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from threading import Event
+
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageCorrupt, StorageError
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sqlite import Database
+from claudemesh.runtime.sqlite_check import Verdict, check_tables
+from claudemesh.runtime.sqlite_space import Space, give_back, rebuild, space_of, truncate_wal
+
+log = get_logger("storage")
+
+_EVERY_S = 5.0
+_SLICE_PAGES = 256
+_SLICES = 64
+# Below these a file is left alone: its next rows take the space anyway.
+_IDLE_WAL_BYTES = 1 << 20
+_FREE_BYTES = 4 << 20
+# A rebuild holds everything else up, about a second for each 100 MiB.
+_REBUILD_BYTES = 256 << 20
+# Past this something outside keeps the log from starting over, such as a backup that hangs.
+_LARGE_WAL_BYTES = 512 << 20
+_CHECK_WAL_BYTES = 256 << 20
+_CHECK_AGAIN_S = 3600.0
+
+
+class Step(Enum):
+    """What is to be done to a file next."""
+
+    TRUNCATE = "truncate"
+    GIVE_BACK = "give_back"
+    REBUILD = "rebuild"
+
+
+def next_step(space: Space, available_bytes: int, *, idle: bool, pressure: bool) -> Step | None:
+    """Decide: under pressure every free byte is wanted, else only a large amount is worth the work."""
+    free_from = space.page_bytes if pressure else max(_FREE_BYTES, space.live_bytes // 4)
+    if space.free_bytes >= free_from:
+        if space.is_incremental:
+            return Step.GIVE_BACK
+        # A file of an older release. The new copy goes through the log: it takes room twice.
+        if space.live_bytes <= _REBUILD_BYTES and 2 * space.live_bytes < available_bytes:
+            return Step.REBUILD
+    wal_from = 1 if pressure else _IDLE_WAL_BYTES
+    return Step.TRUNCATE if space.wal_bytes >= wal_from and (idle or pressure) else None
+
+
+class Upkeep:
+    """Keeps one database small and checked; `run` does it now and then, `step` once."""
+
+    def __init__(self, database: Database, conditions: Conditions) -> None:
+        self._database = database
+        self._conditions = conditions
+        self._name = database.path.name.replace(".", "_")
+        self._seen: tuple[int, int] | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            try:
+                await self.step(pressure=False)
+            except StorageError as error:
+                log.debug("upkeep_put_off", path=str(self._database.path), error=str(error))
+            await asyncio.sleep(_EVERY_S)
+
+    async def step(self, *, pressure: bool) -> Space:
+        """Give back what is worth it now, and return the sizes after that."""
+        space = await space_of(self._database)
+        seen, self._seen = self._seen, (space.wal_bytes, space.pages)
+        step = next_step(space, _available(self._database.path), idle=seen == self._seen, pressure=pressure)
+        if step is not None:
+            await self._do(step, space)
+            space = await space_of(self._database)
+        self._judge_wal(space)
+        return space
+
+    async def check(self) -> None:
+        """Check a file that was too large for the check at the start; returns when every table was read."""
+        while not self._database.checked:
+            log.info("database_check_began", path=str(self._database.path))
+            verdict = await _checked(self._database.path)
+            if verdict.damage is not None:
+                path = self._database.path
+                self._database.fail(StorageCorrupt(f"the database {path} is damaged: {verdict.damage}"))
+                return
+            self._database.checked = not verdict.unchecked
+            self._conditions.set(f"{self._name}_unchecked", self._unchecked(verdict))
+            if verdict.unchecked:
+                await asyncio.sleep(_CHECK_AGAIN_S)
+            else:
+                log.info("database_checked", path=str(self._database.path))
+
+    async def _do(self, step: Step, space: Space) -> None:
+        if step is Step.REBUILD:
+            log.info("database_rebuilt", path=str(self._database.path), free_bytes=space.free_bytes)
+            await rebuild(self._database)
+        elif step is Step.GIVE_BACK:
+            for _ in range(min(_SLICES, 1 + space.free_pages // _SLICE_PAGES)):
+                await give_back(self._database, _SLICE_PAGES)
+        await truncate_wal(self._database)
+
+    def _judge_wal(self, space: Space) -> None:
+        text = None
+        if space.wal_bytes > _LARGE_WAL_BYTES:
+            path = f"{self._database.path}-wal"
+            text = (
+                f"{path} has grown to {space.wal_bytes >> 20} MiB, because another process reads the "
+                "database and does not end: end that process, a backup for example."
+            )
+        self._conditions.set(f"{self._name}_wal_large", text)
+
+    def _unchecked(self, verdict: Verdict) -> str | None:
+        if not verdict.unchecked:
+            return None
+        tables = ", ".join(verdict.unchecked)
+        return (
+            f"{self._database.path} is too large for the check at the start, and these tables could not be "
+            f"checked for damage since: {tables}. It is tried again every hour; a restart tries at once."
+        )
+
+
+async def _checked(path: Path) -> Verdict:
+    over = Event()
+    try:
+        return await asyncio.to_thread(partial(check_tables, path, over.is_set, _CHECK_WAL_BYTES))
+    except sqlite3.Error as error:
+        return Verdict(None, (f"all ({error})",))
+    finally:
+        over.set()
+
+
+def _available(path: Path) -> int:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize

@@ -1,0 +1,76 @@
+"""Wall time is for showing: every module that reads it stands here, with what it is read for."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "claudemesh"
+# A module that decides by wall time deletes, expires or waits wrongly as soon as somebody sets a clock. For
+# decisions there are the monotonic clock and the two lived clocks (docs/architecture.md, Clocks).
+READERS = {
+    "runtime/clock.py": "defines it",
+    "runtime/conditions.py": "shows since when a condition holds",
+    "broker/accept.py": "first_seen_at, created_at and accepted_at, which are shown",
+    "broker/admin.py": "created_at of a mesh, revoked_at of an invite",
+    "broker/app.py": "the time in ULIDs",
+    "broker/audit.py": "created_at of audit events",
+    "broker/calls/topics.py": "created_at of topics, since of subscriptions",
+    "broker/connection.py": "server_time of the challenge, which is shown",
+    "broker/jobs.py": "finished_at of job runs, deleted_at of tombstones",
+    "broker/join.py": "an invite's expiry: a refusal, which tells the broker's time; created_at of members",
+    "broker/presence.py": "last_seen_at of members",
+    "broker/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
+    "client/membership.py": "the expiry of an invite that is made; the time in ULIDs",
+    "cli/fast.py": "the time in ULIDs",
+    "sdk.py": "the time in ULIDs",
+    "daemon/api/inbox.py": "shown_at and acked_at",
+    "daemon/api/status.py": "the answer to a heartbeat",
+    "daemon/app.py": "the time in ULIDs, when the configuration was loaded, the offset to the broker",
+    "daemon/core.py": "when the configuration was loaded, since when the oldest send waits",
+    "daemon/disk.py": "shown_at and acked_at of what is removed",
+    "daemon/inbox/receive.py": "received_at",
+    "daemon/inbox/store.py": "the name of a damaged file that is moved aside",
+    "daemon/outbox/accept.py": "enqueued_at",
+    "daemon/outbox/age.py": "the stamp of a transaction that is shown",
+    "daemon/outbox/drain.py": "until when the broker asked to wait",
+    "daemon/outbox/requeue.py": "enqueued_at of a successor",
+    "daemon/outbox/store.py": "aborted_at and delivered_at",
+    "daemon/outbox/turn.py": "delivered_at",
+}
+_ATTRIBUTES = {"wall_ms", "time_ns", "utcnow", "today"}
+
+
+def reads_wall_time(path: Path) -> bool:
+    """Whether a module asks a clock, ours or the library's, for the time of day."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Attribute):
+            continue
+        owner = node.value.id if isinstance(node.value, ast.Name) else ""
+        if node.attr in _ATTRIBUTES or (owner, node.attr) in {("time", "time"), ("datetime", "now")}:
+            return True
+    return False
+
+
+def test_wall_time_is_read_for_showing_only() -> None:
+    """A new reader is added with its reason, or goes by another clock."""
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if reads_wall_time(path)}
+    assert found - set(READERS) == set()
+
+
+def test_no_statement_asks_the_database_for_the_time_of_day() -> None:
+    """SQL gets its times as arguments; the server's time of day is asked for showing."""
+    words = ("now()", "clock_timestamp()", "current_timestamp", "strftime(", "unixepoch(", "datetime(")
+    found = {
+        (path.relative_to(PACKAGE).as_posix(), word)
+        for path in PACKAGE.rglob("*.sql")
+        for word in words
+        if word in path.read_text().lower()
+    }
+    folder = "broker/store/sql/postgres"
+    assert found == {
+        (f"{folder}/queries.sql", "clock_timestamp()"),
+        (f"{folder}/queries.sql", "now()"),
+        (f"{folder}/migrations/0001_initial.sql", "now()"),
+    }

@@ -1,0 +1,59 @@
+"""A mesh whose broker is several of them, on one Postgres and behind a balancer."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.balancer import balancer
+from tests.support.postgres import Server
+from tests.support.processes import Broker, Mesh
+
+
+@dataclass
+class Fleet:
+    """The mesh, and its brokers."""
+
+    mesh: Mesh
+    brokers: list[Broker]
+
+
+@contextmanager
+def fleet(count: int, *names: str) -> Generator[Fleet]:
+    """So many brokers, and these members, connected to whichever broker answered."""
+    server = Server()
+    root = Path(tempfile.mkdtemp(prefix="cm-"))
+    made = Mesh(root, None)
+    brokers: list[Broker] = []
+    try:
+        server.start()
+        for number in range(count):
+            folder = root / str(number)
+            folder.mkdir()
+            brokers.append(Broker(folder, server.url()))
+        made.broker = brokers[0]
+        brokers[0].start()
+        brokers[0].ready()
+        with balancer([broker.port for broker in brokers]) as front:
+            brokers[0].url = front.url
+            made.add(names[0])
+            for broker in brokers[1:]:
+                broker.start()
+                broker.ready()
+            for name in names[1:]:
+                made.add(name)
+            for daemon in made.daemons.values():
+                daemon.start()
+            for daemon in made.daemons.values():
+                daemon.ready()
+            yield Fleet(made, brokers)
+    finally:
+        for process in (*made.daemons.values(), *brokers):
+            if process.running:
+                process.kill()
+        server.remove()
+        shutil.rmtree(root, ignore_errors=True)

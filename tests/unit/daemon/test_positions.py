@@ -1,0 +1,83 @@
+"""A position that was given out never points into another inbox."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from tests.support.clock import ManualClock
+
+
+def row(number: int) -> InboxRow:
+    """A message."""
+    name = f"m{number}"
+    return InboxRow(
+        name, name, "member", name, number, "demo", "dm", None, "key", "alice", "x", None, "normal", 1, None
+    )
+
+
+async def open_inbox(folder: Path) -> InboxStore:
+    """The inbox in a folder."""
+    return await InboxStore.open(folder / "inbox.db", ManualClock())
+
+
+async def insert(folder: Path, *numbers: int) -> list[int | None]:
+    """Start, take these messages in, stop."""
+    store = await open_inbox(folder)
+    seqs = list(await store.insert([row(number) for number in numbers]))
+    await store.close()
+    return seqs
+
+
+async def test_positions_go_on_by_one_over_restarts(tmp_path: Path) -> None:
+    """Nothing is skipped while the database is its own successor."""
+    assert await insert(tmp_path, 1, 2) == [1, 2]
+    assert await insert(tmp_path, 3) == [3]
+
+
+async def test_a_new_database_goes_on_behind_what_was_given_out(tmp_path: Path) -> None:
+    """Lost, or damaged beyond reading."""
+    await insert(tmp_path, 1, 2, 3)
+    for path in tmp_path.glob("inbox.db*"):
+        path.unlink()
+    [first] = await insert(tmp_path, 4)
+    assert first is not None
+    assert first > 3
+    (tmp_path / "inbox.db").write_bytes(b"not a database" * 1000)
+    [second] = await insert(tmp_path, 5)
+    assert second is not None
+    assert second > first
+    assert await insert(tmp_path, 6) == [second + 1]
+
+
+async def test_an_older_copy_of_the_database_alone_goes_on_behind_what_was_given_out(tmp_path: Path) -> None:
+    """The file beside it was not restored."""
+    await insert(tmp_path, 1)
+    copy = tmp_path / "copy"
+    shutil.copy(tmp_path / "inbox.db", copy)
+    store = await open_inbox(tmp_path)
+    seqs = await store.insert([row(number) for number in range(2, 3000)])
+    await store.close()
+    last = seqs[-1]
+    assert last is not None
+    shutil.copy(copy, tmp_path / "inbox.db")
+    [first] = await insert(tmp_path, 5000)
+    assert first is not None
+    assert first > last
+
+
+async def test_a_mark_that_cannot_be_written_holds_no_message_up(tmp_path: Path) -> None:
+    """The write is handed over, to be done later, and then holds what is current."""
+    store = await open_inbox(tmp_path)
+    mark = tmp_path / "inbox_position"
+    mark.mkdir()
+    (mark / "x").touch()
+    later = []
+    store.positions.on_write = lambda write: bool(later.append(write))
+    assert await store.insert([row(1)]) == [1]
+    (mark / "x").unlink()
+    mark.rmdir()
+    later[-1]()
+    assert int(mark.read_text()) > 1
+    await store.close()
