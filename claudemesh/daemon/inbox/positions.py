@@ -31,6 +31,8 @@ class Positions:
         self._path = path
         self._last = 0
         self._reserved = 0
+        # Received and opened messages reserve at the same time; the number must not go back.
+        self._lock = asyncio.Lock()
         # Writes the file, now or later; returns whether it is written.
         self.on_write: Callable[[Callable[[], None]], bool] = _written
 
@@ -48,17 +50,18 @@ class Positions:
 
     async def reserve(self, count: int) -> int | None:
         """Before a transaction of so many rows: return the number it must note, None when it need not."""
-        if self._last + count <= self._reserved:
-            return None
-        ahead = self._last + count + BLOCK
-        text = b"%d\n" % ahead
-        written = await asyncio.to_thread(_try, lambda: write_atomic(self._path, text))
-        if isinstance(written, OSError):
-            # Told on the loop's thread, where it is tried again; messages go on without it.
-            self.on_write(lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved)))
-            return None
-        self._reserved = ahead
-        return ahead
+        async with self._lock:
+            if self._last + count <= self._reserved:
+                return None
+            ahead = self._last + count + BLOCK
+            text = b"%d\n" % ahead
+            written = await asyncio.to_thread(_try, lambda: write_atomic(self._path, text))
+            if isinstance(written, OSError):
+                # Told on the loop's thread, where it is tried again; messages go on without it.
+                self.on_write(lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved)))
+                return None
+            self._reserved = ahead
+            return ahead
 
     def note(self, raw: sqlite3.Connection, reserved: int) -> None:
         """Keep the number in the database, in the transaction that uses the positions."""

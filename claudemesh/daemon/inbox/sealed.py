@@ -17,6 +17,7 @@ from typing import Any
 
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.jobs import add_message_jobs
+from claudemesh.daemon.inbox.positions import Positions
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sqlite import Database
@@ -45,8 +46,9 @@ class OpenedBody:
 class SealedMessages:
     """The sealed messages in inbox.db."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, positions: Positions) -> None:
         self._db = database
+        self._positions = positions
 
     async def senders(self) -> list[str]:
         """Return the member ids of those whose messages are still sealed."""
@@ -66,11 +68,14 @@ class SealedMessages:
 
         `unreadable` messages were opened and hold nothing that can be shown; they are not tried again.
         """
+        reserved = await self._positions.reserve(len(opened))
 
         def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
+            if reserved is not None:
+                self._positions.note(raw, reserved)
             items: list[dict[str, Any]] = []
             for message_id, content in opened:
-                seq = raw.execute(_Q["position"]).fetchone()[0] + 1
+                seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
                 items += items_of(raw.execute(_Q["unseal"], (seq, content.body, content.meta, message_id)))
                 raw.execute(_Q["note_seq"], (seq,))
                 add_message_jobs(raw, message_id, content.hooks)
@@ -80,5 +85,6 @@ class SealedMessages:
             return items
 
         items = await self._db.transaction(work)
+        self._positions.used(max((item["seq"] for item in items), default=0))
         failpoint("unseal.after_commit")
         return items

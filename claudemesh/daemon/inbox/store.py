@@ -72,7 +72,7 @@ class InboxStore:
         self._lived = lived
         self.positions = positions
         self.jobs = HookJobs(database)
-        self.sealed = SealedMessages(database)
+        self.sealed = SealedMessages(database, positions)
 
     @classmethod
     async def open(
@@ -155,7 +155,7 @@ class InboxStore:
 
     async def position(self) -> int:
         """Return the greatest seq given so far, 0 before the first message. Later ones are greater."""
-        row = await self._db.run(lambda raw: raw.execute(_Q["position"]).fetchone())
+        row = await self._db.run(lambda raw: raw.execute(_Q["positions_last"]).fetchone())
         position: int = row[0]
         return position
 

@@ -32,10 +32,6 @@ SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 -- get_by_sender: the newest message that its sender, or the broker, calls so.
 SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
 
--- position: the greatest seq given so far, also when the message that had it is gone.
-SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0),
-           coalesce((SELECT max(seq) FROM inbox), 0));
-
 -- mark_shown: a reader says that it has shown this message.
 UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
 
@@ -85,7 +81,7 @@ DELETE FROM hook_jobs AS j WHERE j.event IS NULL AND NOT EXISTS (SELECT 1 FROM i
 -- positions_reserved: the number that is ahead of every seq given out.
 SELECT coalesce((SELECT reserved FROM inbox_positions), 0);
 
--- positions_last: the last seq that was given to a row.
+-- positions_last: the greatest seq given so far, also when the message that had it is gone.
 SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0), coalesce((SELECT max(seq) FROM inbox), 0));
 
 -- positions_clear: forget the last seq, so that another can be set.

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from tests.support.audit import wait_done, wait_received
 from tests.support.cli import Ran, run
 from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
 
+LIMIT_S = 120
 OK, USAGE, UNAVAILABLE, TEMPORARY, CONFIGURATION = 0, 64, 69, 75, 78
 
 
@@ -43,9 +45,13 @@ def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
+        # A command that should have printed something and does not must not keep the tests for ever.
+        limit = threading.Timer(LIMIT_S, process.kill)
+        limit.start()
         try:
             yield process
         finally:
+            limit.cancel()
             process.kill()
 
 
