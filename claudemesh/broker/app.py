@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import orjson
 
@@ -33,6 +32,7 @@ from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Ack, Store
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -41,28 +41,20 @@ from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
-from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.errors import SchemaTooNew, StorageError
+from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import (
-    FileLock,
-    UnsafeFile,
-    make_private_dir,
-    read_private,
     remove,
     write_atomic,
 )
 from claudemesh.runtime.http import HttpServer, bind_tcp
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
-from claudemesh.runtime.sqlite import OnFailure
 from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 log = get_logger("broker")
 
-_TOKEN_BYTES = 32
-_MIN_TOKEN_CHARACTERS = 16
 _FRAME_SLACK = 16_384
 # Frames up to this size are read and answered `payload_too_large`, however small `inline_bytes` is: a daemon
 # that was promised more by an earlier broker gets an answer for its row instead of a closed link.
@@ -122,12 +114,12 @@ class Broker:
         try:
             await self._start()
         except StorageError as error:
-            raise _cannot_open(self.settings, error) from error
+            raise cannot_open(self.settings, error) from error
         log.info("broker_started", url=self.url, data_dir=str(self.settings.data_dir))
 
     async def _start(self) -> None:
         async with AsyncExitStack() as stack:
-            _take_data_dir(self.settings.data_dir, stack)
+            take_data_dir(self.settings.data_dir, stack)
             metrics = BrokerMetrics()
             degraded = Degraded(self._conditions, self.clock, metrics)
             store = await self._open_store(degraded, stack)
@@ -186,13 +178,13 @@ class Broker:
         return self._running
 
     async def _open_store(self, degraded: Degraded, stack: AsyncExitStack) -> Store:
-        store = _store(self.settings, lambda error: self._fail("storage_broken", f"{error}."))
+        store = make_store(self.settings, lambda error: self._fail("storage_broken", f"{error}."))
         try:
             await store.open()
         except SchemaTooNew as error:
             raise ExitWith(CONFIGURATION, "schema_too_new", str(error)) from error
         except StorageError as error:
-            raise _cannot_open(self.settings, error) from error
+            raise cannot_open(self.settings, error) from error
         stack.push_async_callback(store.close)
         if isinstance(store, SqliteStore):
             await self._watch_for_restore(store, degraded, stack)
@@ -222,7 +214,7 @@ class Broker:
         mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
         state = State(epoch=await store.epoch())
         hub = Hub(settings.limits.connections_per_member)
-        broker_id = _kept_id(settings.data_dir, mint())
+        broker_id = kept_id(settings.data_dir, mint())
         cluster = Cluster(
             shared=store.shared,
             hub=hub,
@@ -274,7 +266,7 @@ class Broker:
             metrics=metrics,
             mint=mint,
             state=state,
-            admin_token=_admin_token(settings),
+            admin_token=admin_token_of(settings),
         )
 
     async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:
@@ -345,80 +337,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
-    try:
-        make_private_dir(data_dir)
-        data_dir.chmod(0o700)
-    except UnsafeFile as error:
-        raise ExitWith(CONFIGURATION, "unsafe_data_dir", str(error)) from error
-    except OSError as error:
-        raise _unusable(data_dir, error) from error
-    lock = FileLock(data_dir / "lock")
-    try:
-        is_ours = lock.acquire()
-    except OSError as error:
-        raise cannot("open", error, lock.path) from error
-    if not is_ours:
-        raise ExitWith(
-            TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
-        )
-    stack.callback(lock.release)
-
-
-def _unusable(data_dir: Path, error: OSError) -> ExitWith:
-    cause = local_cause(error)
-    if cause is not None and cause.exit_code == TEMPORARY:
-        return cannot("use", error, data_dir)
-    return ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {explain(error)}")
-
-
-def _cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
-    """A disk may be well again at the next try; a damaged file needs its operator."""
-    if settings.database_url is None and not isinstance(error, StorageCorrupt):
-        code = "disk_full" if isinstance(error, StorageFull) else "storage_unavailable"
-        return ExitWith(TEMPORARY, code, f"{error}.")
-    return ExitWith(UNAVAILABLE, "storage_unavailable", str(error))
-
-
-def _store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
-    if settings.database_url is None:
-        return SqliteStore(settings.data_dir / "broker.db", on_failure)
-    # Imported here: an embedded broker has no use for it.
-    from claudemesh.broker.store.postgres import PostgresStore
-
-    return PostgresStore(settings.database_url, allow_unsafe=settings.allow_unsafe_postgres)
-
-
-def _admin_token(settings: BrokerSettings) -> bytes:
-    """Return the token: from the settings, else from the data dir, where a missing one is made (0600)."""
-    if settings.admin_token is not None:
-        token = settings.admin_token.encode()
-    else:
-        token = _kept(settings.data_dir / "admin_token", secrets.token_urlsafe(_TOKEN_BYTES))
-    if len(token) < _MIN_TOKEN_CHARACTERS or not token.isascii():
-        raise ExitWith(
-            CONFIGURATION,
-            "weak_admin_token",
-            f"the admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters: make a longer one",
-        )
-    return token
-
-
-def _kept_id(data_dir: Path, fresh: str) -> str:
-    """Return this broker's name among brokers: the same after every start, so that old leases are found."""
-    return _kept(data_dir / "broker_id", fresh).decode("ascii", "replace")
-
-
-def _kept(path: Path, fresh: str) -> bytes:
-    try:
-        return read_private(path).strip()
-    except FileNotFoundError:
-        try:
-            write_atomic(path, fresh.encode())
-        except OSError as error:
-            raise cannot("write", error, path) from error
-        return fresh.encode()
-    except UnsafeFile as error:
-        raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error

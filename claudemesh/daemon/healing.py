@@ -211,7 +211,7 @@ class Healing:
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _heal(self, opened: Opened) -> None:
-        await self.topics.put_back(self._link.call, opened.hello.server_time)
+        await self.topics.put_back(self._link.call, opened.broker_wall_ms)
         if not self._to_be_noted:
             self._to_be_noted = await self._has_gone_back(opened)
         if self._to_be_noted:
@@ -246,7 +246,8 @@ class Healing:
         return False
 
     def _can_be_asked(self, send: DoneSend, opened: Opened) -> bool:
-        return can_be_asked(send, opened.hello.server_time, opened.features.dedupe_retention_days)
+        # Ids of messages hold the broker's time of day.
+        return can_be_asked(send, opened.broker_wall_ms, opened.features.dedupe_retention_days)
 
     async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
         if not sends:

@@ -93,7 +93,9 @@ class Broker:
 
     def opened(self) -> Opened:
         """A link that is up."""
-        return Opened(1, HelloAck("member", "connection", {}, self.now_ms, self.epoch), FEATURES, self.now_ms, "1")
+        return Opened(
+            1, HelloAck("member", "connection", {}, self.now_ms, self.epoch), self.now_ms, FEATURES, "1"
+        )
 
 
 class Host:
@@ -141,9 +143,9 @@ class Host:
             pass
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when a condition holds; the outbox is read meanwhile."""
+        """Return when a condition holds."""
         while not condition():
-            await self.store.counts()
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

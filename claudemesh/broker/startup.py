@@ -1,0 +1,98 @@
+"""Start-up of a broker: its data dir, its store, and the secrets that it keeps between runs."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.store.base import Store
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull
+from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
+from claudemesh.runtime.oserrors import cannot, explain, local_cause
+from claudemesh.runtime.sqlite import OnFailure
+
+_TOKEN_BYTES = 32
+_MIN_TOKEN_CHARACTERS = 16
+
+
+def take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
+    """Make the data dir private and lock it until the stack closes. `ExitWith` says why it cannot be used."""
+    try:
+        make_private_dir(data_dir)
+        data_dir.chmod(0o700)
+    except UnsafeFile as error:
+        raise ExitWith(CONFIGURATION, "unsafe_data_dir", str(error)) from error
+    except OSError as error:
+        raise _unusable(data_dir, error) from error
+    lock = FileLock(data_dir / "lock")
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, lock.path) from error
+    if not is_ours:
+        raise ExitWith(
+            TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
+        )
+    stack.callback(lock.release)
+
+
+def _unusable(data_dir: Path, error: OSError) -> ExitWith:
+    cause = local_cause(error)
+    if cause is not None and cause.exit_code == TEMPORARY:
+        return cannot("use", error, data_dir)
+    return ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {explain(error)}")
+
+
+def cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
+    """A disk may be well again at the next try; a damaged file needs its operator."""
+    if settings.database_url is None and not isinstance(error, StorageCorrupt):
+        code = "disk_full" if isinstance(error, StorageFull) else "storage_unavailable"
+        return ExitWith(TEMPORARY, code, f"{error}.")
+    return ExitWith(UNAVAILABLE, "storage_unavailable", str(error))
+
+
+def make_store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
+    """Return the store that the settings name, not open yet."""
+    if settings.database_url is None:
+        return SqliteStore(settings.data_dir / "broker.db", on_failure)
+    # Imported here: an embedded broker has no use for it.
+    from claudemesh.broker.store.postgres import PostgresStore
+
+    return PostgresStore(settings.database_url, allow_unsafe=settings.allow_unsafe_postgres)
+
+
+def admin_token_of(settings: BrokerSettings) -> bytes:
+    """Return the token: from the settings, else from the data dir, where a missing one is made (0600)."""
+    if settings.admin_token is not None:
+        token = settings.admin_token.encode()
+    else:
+        token = _kept(settings.data_dir / "admin_token", secrets.token_urlsafe(_TOKEN_BYTES))
+    if len(token) < _MIN_TOKEN_CHARACTERS or not token.isascii():
+        raise ExitWith(
+            CONFIGURATION,
+            "weak_admin_token",
+            f"the admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters: make a longer one",
+        )
+    return token
+
+
+def kept_id(data_dir: Path, fresh: str) -> str:
+    """Return this broker's name among brokers: the same after every start, so that old leases are found."""
+    return _kept(data_dir / "broker_id", fresh).decode("ascii", "replace")
+
+
+def _kept(path: Path, fresh: str) -> bytes:
+    try:
+        return read_private(path).strip()
+    except FileNotFoundError:
+        try:
+            write_atomic(path, fresh.encode())
+        except OSError as error:
+            raise cannot("write", error, path) from error
+        return fresh.encode()
+    except UnsafeFile as error:
+        raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error
