@@ -6,8 +6,8 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import claudemesh
@@ -19,6 +19,7 @@ from claudemesh.daemon.doors import Doors
 from claudemesh.daemon.healing import Healing, HealingFiles
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import Surroundings
+from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
@@ -34,7 +35,6 @@ from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.paths import DaemonPaths
@@ -160,15 +160,8 @@ class Daemon:
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics(self.conditions)
         self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
-        self._care = StorageCare(
-            self._paths,
-            self._settings,
-            self._outbox_store,
-            self._inbox,
-            self.conditions,
-            self._lived,
-            self._notices.pressure_high,
-        )
+        watched = (self._paths, self._settings, self._outbox_store, self._inbox)
+        self._care = StorageCare(*watched, self.conditions, self._lived, self._notices.pressure_high)
         self._assemble_hooks(opening.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, identity)
         check_topic = self._topics.check
@@ -183,7 +176,11 @@ class Daemon:
 
     def _connect(self, membership: Membership, identity: Identity) -> None:
         handlers = LinkHandlers(
-            self._link_opened, self._link_down, self._on_result, self._on_deliver, self._on_event
+            self._link_opened,
+            self._link_down,
+            self._on_result,
+            lambda connection, delivery: self._receiver.handle(connection, delivery),
+            self._on_event,
         )
         self._link = Link(
             membership,
@@ -212,7 +209,7 @@ class Daemon:
             self._clock,
             self._new_id,
             lambda request: self._gate.submit(request),
-            self._is_sender,
+            partial(is_sender, self._directory),
             self._settings.hooks_concurrency,
         )
         self._hooks.manifest = manifest
@@ -380,9 +377,6 @@ class Daemon:
         if not self._healing.on_result(result):
             self._drain.on_result(result)
 
-    def _on_deliver(self, connection: int, delivery: Any) -> None:
-        self._receiver.handle(connection, delivery)
-
     def _on_event(self, event: Event) -> None:
         member_id = str(event.data.get("member_id"))
         if event.event in ("peer_join", "peer_leave"):
@@ -392,14 +386,6 @@ class Daemon:
         self._healing.on_event(event)
         if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
             self._sync.soon()
-
-    def _is_sender(self, request: SendRequest, event: Mapping[str, Any]) -> bool:
-        """Whether a send goes to the member that an event is from."""
-        target = request.target
-        peer = (
-            self._directory.by_name(target.name) if target.name else self._directory.by_key(target.ref or "")
-        )
-        return peer is not None and peer.member_id == event.get("sender_member_id")
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -13,13 +13,12 @@ from websockets.exceptions import ConnectionClosed
 
 import claudemesh
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.link_endings import exit_after_close, is_unknown_member
 from claudemesh.daemon.linkfaults import LinkFaults
 from claudemesh.protocol.errors import (
-    NOT_A_MEMBER,
     CloseCode,
     ProtocolError,
     close_reason,
-    parse_close_reason,
 )
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
@@ -45,7 +44,7 @@ from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.signing import audience_of, sign_hello
 from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
-from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.transport import JoinedWrites
 
@@ -83,41 +82,6 @@ class LinkHandlers:
     on_result: Callable[[SendResult], None]
     on_deliver: Callable[[int, Deliver], None]
     on_event: Callable[[Event], None]
-
-
-_EXITS: Mapping[int, tuple[int, str, str]] = {
-    CloseCode.UNAUTHENTICATED: (
-        PERMISSION,
-        "unauthenticated",
-        "The broker does not know this member's key: join the mesh again with a new invite.",
-    ),
-    CloseCode.REVOKED: (
-        PERMISSION,
-        "revoked",
-        "This member was revoked: ask an owner of the mesh for a new invite.",
-    ),
-    CloseCode.REPLACED: (
-        TEMPORARY,
-        "replaced_by_newer_connection",
-        "Another daemon connected with this host's identity: see that only one of the two runs.",
-    ),
-    CloseCode.ALREADY_CONNECTED: (
-        TEMPORARY,
-        "member_already_connected",
-        "Another daemon is connected with this host's identity: stop it first.",
-    ),
-}
-
-
-def exit_after_close(code: int) -> ExitWith | None:
-    """Return the exit that a close code demands, or None when the daemon reconnects."""
-    found = _EXITS.get(code)
-    return None if found is None else ExitWith(*found)
-
-
-def is_unknown_member(code: int, reason: str) -> bool:
-    """Whether a close says that the broker has no member with this host's key."""
-    return code == CloseCode.UNAUTHENTICATED and parse_close_reason(reason).get("kind") == NOT_A_MEMBER
 
 
 class Link:

@@ -18,6 +18,7 @@ READERS = {
     "broker/audit.py": "created_at of audit events",
     "broker/calls/topics.py": "created_at of topics, since of subscriptions",
     "broker/connection.py": "server_time of the challenge, which is shown",
+    "broker/health.py": "since when a broker that does not say more is not ready",
     "broker/jobs.py": "finished_at of job runs, deleted_at of tombstones",
     "broker/join.py": "an invite's expiry: a refusal, which tells the broker's time; created_at of members",
     "broker/presence.py": "last_seen_at of members",

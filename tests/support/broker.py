@@ -23,6 +23,9 @@ async def running_broker(
 ) -> AsyncGenerator[Broker]:
     """Start a broker, and stop it at the end. Settings by their names; `data_dir` to keep its data."""
     with tempfile.TemporaryDirectory() as folder:
+        if "database_url" in settings:
+            # Brokers on one database share their token.
+            settings.setdefault("admin_token", "the-token-of-all-brokers-of-a-database")
         made = BrokerSettings(
             listen=settings.pop("listen", "127.0.0.1:0"),
             data_dir=data_dir or Path(folder) / "broker",

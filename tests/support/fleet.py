@@ -22,6 +22,14 @@ class Fleet:
     brokers: list[Broker]
 
 
+def share_token(broker: Broker) -> None:
+    """Give a broker the admin token that all brokers of its database have."""
+    broker.data.mkdir(mode=0o700)
+    token = broker.data / "admin_token"
+    token.touch(0o600)
+    token.write_text("the-token-of-all-brokers-of-the-fleet")
+
+
 @contextmanager
 def fleet(count: int, *names: str) -> Generator[Fleet]:
     """So many brokers, and these members, connected to whichever broker answered."""
@@ -35,6 +43,7 @@ def fleet(count: int, *names: str) -> Generator[Fleet]:
             folder = root / str(number)
             folder.mkdir()
             brokers.append(Broker(folder, server.url()))
+            share_token(brokers[-1])
         made.broker = brokers[0]
         brokers[0].start()
         brokers[0].ready()

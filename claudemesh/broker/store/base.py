@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from claudemesh.broker.lives import Life
+from claudemesh.broker.store.upkeep_rows import Absent as Absent
+from claudemesh.broker.store.upkeep_rows import JobRun as JobRun
 from claudemesh.runtime.lived import Mark
 
 Role: TypeAlias = Literal["owner", "admin", "member"]
@@ -230,26 +232,6 @@ class AuditEvent:
     member_id: str | None
     created_at: int
     data: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """An ephemeral member without a lease; another `last_seen_at` says that it has been here in between."""
-
-    mesh_id: str
-    member_id: str
-    last_seen_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class JobRun:
-    """The last run of a job: `lived_ms` is decided by, `finished_at` is wall time for showing."""
-
-    job: str
-    lived_ms: int
-    finished_at: int
-    count: int
-    found: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ class Host:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return when a condition holds."""
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - conditions have no event
             await asyncio.sleep(0.001)
 
 
