@@ -346,7 +346,7 @@ class Cluster:
         before, self._life = self._life, life
         if epoch == self._state.epoch and not may_have_gone_back(before, life, accepted):
             return
-        log.warning("database_may_be_another", epoch_changed=epoch != self._state.epoch)
+        log.info("database_may_be_another", epoch_changed=epoch != self._state.epoch)
         self._state.epoch, self._state.newest_history = epoch, 0
         self._newest.clear()
         for link in self._hub:
