@@ -231,6 +231,7 @@ class Daemon:
             conditions=self.conditions,
             on_crash=self._crashed,
         )
+        self._healing.topics.write = self._care.files.write
         self._link.readmit, self._drain.may_come_back = self._healing.readmit, self._healing.may_come_back
         self._gate = Outbox(
             store,

@@ -82,6 +82,9 @@ def plan(wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything
 class OwnTopics:
     """Changes topics at the broker, and remembers what was changed."""
 
+    # Writes a file now or later, by its name; None: now or with the next change.
+    write: Callable[[str, Callable[[], None]], bool] | None = None
+
     def __init__(self, path: Path, clock: Clock, conditions: Conditions) -> None:
         self._path = path
         self._clock = clock
@@ -205,6 +208,13 @@ class OwnTopics:
             "member_lost": self._is_member_lost,
             "topics": topics,
         }
+        if self.write is not None:
+            # A file that cannot be written now is written as soon as the disk allows.
+            self.write(
+                self._path.name,
+                lambda: write_atomic(self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2)),
+            )
+            return
         try:
             write_atomic(self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
         except OSError as error:
