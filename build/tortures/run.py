@@ -159,11 +159,14 @@ def _missing(history: History) -> int:
 
 
 def _figures(history: History, workload: Workload) -> dict[str, int]:
-    accepted = sum(send.accepted_s is not None for send in history.sends)
+    provoked = [send for send in history.sends if send.provokes is not None]
+    accepted = sum(send.accepted_s is not None for send in history.sends if send.provokes is None)
     answers = {f"answered {status}": count for status, count in sorted(workload.answers.items())}
     return {
         "sent": len(history.sends),
         "accepted": accepted,
+        "provoked": len(provoked),
+        "refused": sum(bool(send.refusals) for send in provoked),
         "delivered": len(history.arrivals),
         "unanswered": workload.unanswered,
         "marked": len(history.marked),
