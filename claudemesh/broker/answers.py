@@ -1,4 +1,4 @@
-"""What a send is answered with: the one place where outcomes and errors become `send_result`."""
+"""Answers to sends: outcomes and errors become `send_result` here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What brokers on one database tell one another: wake-ups, news, and whose connection has to go.
+"""Signals between brokers on one database: wake-ups, news, and connections that have to close.
 
 Nothing here is needed for a message to arrive: it is in the database. A signal only makes it arrive at once,
 and a sweep every few seconds finds what no signal told of. An embedded broker is alone, and all of this is

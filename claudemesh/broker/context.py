@@ -1,4 +1,4 @@
-"""What every connection and every route of one broker works with."""
+"""The parts that every connection and every route of one broker works with."""
 
 from __future__ import annotations
 

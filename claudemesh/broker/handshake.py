@@ -1,4 +1,4 @@
-"""Who is it? The pure part of a handshake: audiences, the signed transcript, the offer of features."""
+"""Decisions of a handshake: audiences, the signed transcript, the offer of features."""
 
 from __future__ import annotations
 

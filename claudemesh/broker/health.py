@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it is ready for traffic, and what it has counted."""
+"""Health routes: liveness, readiness with its reasons, and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is here, on this broker: connections by mesh and member. State changes without waiting."""
+"""Registry of the connections on this broker, by mesh and member. State changes without waiting."""
 
 from __future__ import annotations
 

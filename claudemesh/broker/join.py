@@ -130,7 +130,8 @@ class Joining:
             raise ProtocolError(
                 "bad_signature",
                 "x25519_proof does not show that the private key of x25519_pubkey is yours: "
-                "join with a claudemesh of this broker's version",
+                "join with a claudemesh of this broker's version. Brokers on one database need the same "
+                "admin token",
             )
 
     def _welcome(self, mesh: Mesh, joined: Joined) -> Response:

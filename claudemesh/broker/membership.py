@@ -1,4 +1,4 @@
-"""Who a connection belongs to, once its hello was believed."""
+"""The principal of a connection: the member that it speaks for, once its hello was believed."""
 
 from __future__ import annotations
 

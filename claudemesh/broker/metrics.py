@@ -1,4 +1,4 @@
-"""What a broker counts: `cm_broker_*`, no label that could hold a member, an id or a name."""
+"""Metrics of a broker: `cm_broker_*`. No label can hold a member, an id or a name."""
 
 from __future__ import annotations
 

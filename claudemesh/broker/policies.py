@@ -1,4 +1,4 @@
-"""What an operator may set on a mesh, and which settings go together (broker.md, Retention and audits)."""
+"""Policies that an operator sets on a mesh, and valid combinations (broker.md, Retention and audits)."""
 
 from __future__ import annotations
 

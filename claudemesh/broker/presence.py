@@ -1,4 +1,4 @@
-"""Who is here: the clone policy as a decision, and leases kept in the store in the background."""
+"""Presence: the clone policy as a decision, and leases kept in the store in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which path leads where. The WebSocket is a bare ASGI app ahead of the HTTP routes."""
+"""Route table of a broker. The WebSocket is a bare ASGI app ahead of the HTTP routes."""
 
 from __future__ import annotations
 

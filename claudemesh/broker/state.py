@@ -1,4 +1,4 @@
-"""What changes while a broker runs."""
+"""State that changes while a broker runs."""
 
 from __future__ import annotations
 

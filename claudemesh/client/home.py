@@ -1,4 +1,4 @@
-"""Which meshes this host is in, from the folders under CLAUDEMESH_HOME."""
+"""The meshes of this host, from the folders under CLAUDEMESH_HOME."""
 
 from __future__ import annotations
 

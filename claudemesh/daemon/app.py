@@ -59,7 +59,6 @@ RECEIVE_GRACE_S = 5.0
 _WAITERS_S = 0.5
 _DESCRIPTORS = 24
 _MAX_BODY = 4 << 20
-_MEMBER_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
 
 class Daemon:
@@ -196,8 +195,8 @@ class Daemon:
         self._sync = DirectorySync(
             self._directory, self._link.call, self._tasks, self._clock, self._save_directory
         )
-        link, tasks = self._link, self._tasks
-        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, tasks, self._clock)
+        link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
+        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
@@ -219,10 +218,11 @@ class Daemon:
         self._care.disk.look()
         parts = (self._clocks, self._backoff, self.conditions, self._metrics)
         self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
+        write = self._care.files.write
         self._healing = Healing(
             store.done,
             self._link,
-            HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features),
+            HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features, write),
             self._directory,
             clock=self._clock,
             lived=self._lived,
@@ -231,7 +231,6 @@ class Daemon:
             conditions=self.conditions,
             on_crash=self._crashed,
         )
-        self._healing.topics.write = self._care.files.write
         self._link.readmit, self._drain.may_come_back = self._healing.readmit, self._healing.may_come_back
         self._gate = Outbox(
             store,
@@ -379,14 +378,10 @@ class Daemon:
             self._drain.on_result(result)
 
     def _on_event(self, event: Event) -> None:
-        member_id = str(event.data.get("member_id"))
         if event.event in ("peer_join", "peer_leave"):
-            self._directory.set_online(member_id, event.event == "peer_join")
             self._bus.publish([BusEvent(event.event, event.data)])
-        # A member that is known needs no new list: otherwise each arrival would cost a list per daemon.
-        self._healing.on_event(event)
-        if event.event in _MEMBER_CHANGES or self._directory.by_id(member_id) is None:
-            self._sync.soon()
+        for part in (self._sync, self._topics, self._healing):
+            part.on_event(event)
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -8,16 +8,15 @@ import orjson
 
 from claudemesh.protocol.features import Features
 from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
-from claudemesh.runtime.logs import get_logger
-
-log = get_logger("daemon")
+from claudemesh.runtime.sidefiles import WriteFile
 
 
 class BrokerNotes:
     """The file. It is a hint: without it the broker is asked more than it had to be."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: WriteFile) -> None:
         self._path = path
+        self._write = write
 
     def epoch(self) -> str | None:
         """Return the epoch as last noted; None when nothing was noted."""
@@ -28,8 +27,6 @@ class BrokerNotes:
         return epoch if isinstance(epoch, str) else None
 
     def note(self, features: Features, epoch: str | None) -> None:
-        """Keep what was negotiated. A failure is logged and costs the next link a longer question."""
-        try:
-            write_atomic(self._path, orjson.dumps({**features.to_dict(), "epoch": epoch}))
-        except OSError as error:
-            log.warning("broker_features_not_saved", path=str(self._path), error=str(error))
+        """Keep what was negotiated. Until it is written, a restart costs a longer question."""
+        text = orjson.dumps({**features.to_dict(), "epoch": epoch})
+        self._write(self._path.name, lambda: write_atomic(self._path, text))

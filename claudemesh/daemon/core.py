@@ -1,4 +1,4 @@
-"""What a running daemon can do, for the API: one object, no HTTP in it."""
+"""The operations of a running daemon for the API: one object, no HTTP in it."""
 
 from __future__ import annotations
 

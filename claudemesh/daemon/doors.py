@@ -1,4 +1,4 @@
-"""Where local programs come in: the unix socket always, the loopback for those who bear the token.
+"""Listeners of the local API: the unix socket always, the loopback for those who bear the token.
 
 Each door has a server, guards and limits of its own, so that what happens on the loopback leaves the
 socket usable.

@@ -44,6 +44,7 @@ from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("healing")
 
@@ -68,10 +69,11 @@ class HealingLink(Carrier, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HealingFiles:
-    """The places of what is kept besides outbox.db."""
+    """The files that are kept besides outbox.db, and the way to write them."""
 
     topic_subscriptions: Path
     broker_features: Path
+    write: WriteFile
 
 
 class Healing:
@@ -99,8 +101,8 @@ class Healing:
         self._backoff = backoff
         self._lived = lived
         self._conditions = conditions
-        self._notes = BrokerNotes(files.broker_features)
-        self.topics = OwnTopics(files.topic_subscriptions, clock, conditions)
+        self._notes = BrokerNotes(files.broker_features, files.write)
+        self.topics = OwnTopics(files.topic_subscriptions, clock, files.write)
         self._reoffer = Reoffer(sends, link, backoff, busy, self._show_waiting)
         self._tasks = TaskOwner(on_crash)
         self._task: asyncio.Task[None] | None = None

@@ -1,4 +1,4 @@
-"""What a daemon opens when it starts, each with the reason when it cannot."""
+"""Start-up of a daemon: files and databases are opened, each with the reason when it cannot be."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ import orjson
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
@@ -32,7 +32,6 @@ Call = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 MODES = ("topic", "queue")
 # The broker's clock may have been set between the two lives of its database. Receivers recognise repeats.
 _MARGIN_MS = 600_000
-_UNSAVED = "topics_not_saved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +81,10 @@ def plan(wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything
 class OwnTopics:
     """Changes topics at the broker, and remembers what was changed."""
 
-    # Writes a file now or later, by its name; None: now or with the next change.
-    write: Callable[[str, Callable[[], None]], bool] | None = None
-
-    def __init__(self, path: Path, clock: Clock, conditions: Conditions) -> None:
+    def __init__(self, path: Path, clock: Clock, write: WriteFile) -> None:
         self._path = path
         self._clock = clock
-        self._conditions = conditions
+        self._write = write
         self._wishes: dict[str, Wish] = {}
         # The broker's time at which the subscriptions were last known to be in place.
         self._seen_ms = 0
@@ -208,24 +204,8 @@ class OwnTopics:
             "member_lost": self._is_member_lost,
             "topics": topics,
         }
-        if self.write is not None:
-            # A file that cannot be written now is written as soon as the disk allows.
-            self.write(
-                self._path.name,
-                lambda: write_atomic(self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2)),
-            )
-            return
-        try:
-            write_atomic(self._path, orjson.dumps(data, option=orjson.OPT_INDENT_2))
-        except OSError as error:
-            self._conditions.begin(
-                _UNSAVED,
-                f"{self._path} cannot be written ({error.strerror}), so a subscription that changes now is "
-                "not put back after a restore of the broker. Free space or mend the disk; the next change "
-                "saves it.",
-            )
-        else:
-            self._conditions.end(_UNSAVED)
+        text = orjson.dumps(data, option=orjson.OPT_INDENT_2)
+        self._write(self._path.name, lambda: write_atomic(self._path, text))
 
 
 def _wish_of(item: Mapping[str, Any]) -> Wish:

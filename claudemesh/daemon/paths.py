@@ -1,4 +1,4 @@
-"""Where a daemon keeps its files (daemon.md, Files)."""
+"""Paths of a daemon's files (daemon.md, Files)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a send after the broker's word: over, dead, or again (protocol.md, send_result)."""
+"""Outcomes of a send by the broker's answer: done, dead, or retried (protocol.md, send_result)."""
 
 from __future__ import annotations
 

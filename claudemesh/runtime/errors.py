@@ -1,4 +1,4 @@
-"""What storage can go wrong with, whichever engine it is. Foreign errors stop at the border."""
+"""Errors of storage, whichever engine it is. Foreign errors stop at the border."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.files import write_atomic
@@ -17,6 +18,9 @@ from claudemesh.runtime.oserrors import explain
 
 _EVERY_S = 2.0
 CODE = "files_not_written"
+
+# Writes a file, by its name, now or later; False: later.
+WriteFile: TypeAlias = Callable[[str, Callable[[], None]], bool]
 
 
 class SideFiles:

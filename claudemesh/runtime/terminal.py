@@ -27,7 +27,7 @@ def safe_lines(text: str) -> str:
 
 
 def safe_json(text: str) -> str:
-    r"""Return JSON that means the same, with unsafe characters as \uXXXX inside its strings."""
+    r"""Return JSON that means the same, with unsafe characters as \u200b inside its strings."""
     return _UNSAFE.sub(lambda match: _json_escape(match[0]), text)
 
 

@@ -29,7 +29,10 @@ async def create(caller: Caller, params: Params) -> Answer:
     created = await context.store.topic_create(
         caller.mesh_id, topic, cast(TopicMode, mode), caller.member_id, context.clock.wall_ms()
     )
-    if not created:
+    if created:
+        # Daemons refuse sends to topics that they have not heard of, also while the broker is away.
+        context.cluster.tell(caller.mesh_id, "topic_created", {"topic": topic, "mode": mode})
+    else:
         rows = await context.store.topic_list(caller.mesh_id, caller.member_id)
         mode = next((row.mode for row in rows if row.topic == topic), mode)
     return {"topic": topic, "mode": mode, "created": created}

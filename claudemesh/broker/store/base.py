@@ -1,4 +1,4 @@
-"""What a broker asks of its database: the `Store` protocol, its rows and its errors.
+"""The `Store` protocol of a broker, its rows and its errors.
 
 Two engines implement it and one contract suite holds both to it. Everything here is
 plain data; ids are strings as they travel (UUIDs, ULIDs, hex keys), times are Unix

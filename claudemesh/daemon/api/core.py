@@ -1,4 +1,4 @@
-"""What the API needs of a running daemon, and nothing more: `daemon/core.py` is one."""
+"""The interface between the API and a running daemon; `daemon/core.py` implements it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask at all: judged from the head of a request, before a byte of its body (daemon.md, Local API).
+"""Access checks on the head of a request, before a byte of its body is read (daemon.md, Local API).
 
 A page in a browser can reach the loopback, so Host, Origin, Referer and Sec-Fetch-Site are judged on every
 connection; the unix socket itself relies on its mode, TCP on a bearer besides.

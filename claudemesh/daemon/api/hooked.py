@@ -1,4 +1,4 @@
-"""Who asks on the socket: a hook may ask only what its capability token allows (daemon.md, Hooks).
+"""Authorisation of hooks on the socket: a hook may do what its capability token allows (daemon.md, Hooks).
 
 The socket's mode lets in every program of this user, and a hook is one; what sets it apart is that it
 runs below the daemon's keeper of hooks, which its peer credentials tell.

@@ -1,4 +1,4 @@
-"""How the daemon is, who it is, and what it speaks."""
+"""Status routes: health, version, compatibility and heartbeat."""
 
 from __future__ import annotations
 

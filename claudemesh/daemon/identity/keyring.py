@@ -1,4 +1,4 @@
-"""Who this host is: its membership and its keys, read once at start (daemon.md, Files)."""
+"""Membership and keys of this host, read once at start (daemon.md, Files)."""
 
 from __future__ import annotations
 

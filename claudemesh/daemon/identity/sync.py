@@ -8,6 +8,7 @@ from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Event
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
@@ -16,6 +17,9 @@ log = get_logger("directory")
 
 _FIRST_LIST_S = 2.0
 _MISS_EVERY_S = 1.0
+
+_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
+_PRESENCE = frozenset({"peer_join", "peer_leave"})
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
@@ -69,6 +73,15 @@ class DirectorySync:
         except ProtocolError:
             return False
         return True
+
+    def on_event(self, event: Event) -> None:
+        """Take over an event about a member. A known one needs no new list, unless it changed."""
+        if event.event in _PRESENCE:
+            self._directory.set_online(str(event.data.get("member_id")), event.event == "peer_join")
+        member_id = event.data.get("member_id")
+        is_unknown = member_id is not None and self._directory.by_id(str(member_id)) is None
+        if event.event in _CHANGES or is_unknown:
+            self.soon()
 
     def soon(self) -> None:
         """Ask in the background; changes that come meanwhile are covered by one more question."""

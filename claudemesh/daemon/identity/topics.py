@@ -15,12 +15,14 @@ from typing import Any
 import orjson
 
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import check_topic
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
@@ -35,13 +37,20 @@ class Topics:
     """Names and modes of the mesh's topics, in memory and in topics.json."""
 
     def __init__(
-        self, path: Path, ask: Ask, connected: Callable[[], bool], tasks: TaskOwner, clock: Clock
+        self,
+        path: Path,
+        ask: Ask,
+        connected: Callable[[], bool],
+        tasks: TaskOwner,
+        clock: Clock,
+        write: WriteFile,
     ) -> None:
         self._path = path
         self._ask = ask
         self._connected = connected
         self._tasks = tasks
         self._clock = clock
+        self._write = write
         # None: no list was ever seen, so nothing is known to be missing.
         self._modes: dict[str, str] | None = None
         self._asking = asyncio.Lock()
@@ -70,7 +79,7 @@ class Topics:
                 return
             modes = {}
         if modes.get(name) != kind:
-            raise _not_found(kind, name, modes)
+            raise _not_found(kind, name, modes, connected=self._connected())
 
     def apply(self, items: Iterable[Mapping[str, Any]]) -> None:
         """Take over the broker's whole list."""
@@ -85,6 +94,14 @@ class Topics:
         if self._modes is not None and self._modes.get(name) != mode:
             self._modes[name] = mode
             self._save()
+
+    def on_event(self, event: Event) -> None:
+        """Note a topic that another member has made."""
+        if event.event != "topic_created":
+            return
+        modes = _read([event.data])
+        for name, mode in modes.items():
+            self.created(name, mode)
 
     def soon(self) -> None:
         """Ask for the list in the background: the link is up."""
@@ -114,10 +131,8 @@ class Topics:
 
     def _save(self) -> None:
         items = [{"topic": name, "mode": mode} for name, mode in (self._modes or {}).items()]
-        try:
-            write_atomic(self._path, orjson.dumps({"schema_version": 1, "topics": items}))
-        except OSError as error:
-            log.warning("topics_not_saved", path=str(self._path), error=str(error))
+        text = orjson.dumps({"schema_version": 1, "topics": items})
+        self._write(self._path.name, lambda: write_atomic(self._path, text))
 
 
 def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -133,7 +148,7 @@ def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return modes
 
 
-def _not_found(kind: str, name: str, modes: Mapping[str, str]) -> ProtocolError:
+def _not_found(kind: str, name: str, modes: Mapping[str, str], *, connected: bool) -> ProtocolError:
     shown = spell_destination(kind, name)
     other = modes.get(name)
     if other is not None:
@@ -144,5 +159,11 @@ def _not_found(kind: str, name: str, modes: Mapping[str, str]) -> ProtocolError:
     near = [spell_destination(modes[match], match) for match in close]
     create = f"claudemesh topic create {shown if kind == 'queue' else name}"
     hint = f" Did you mean {', '.join(near)}?" if near else ""
-    text = f"There is no {kind} {name!r} in this mesh.{hint} `{create}` creates it."
+    if connected:
+        text = f"There is no {kind} {name!r} in this mesh.{hint} `{create}` creates it."
+    else:
+        text = (
+            f"No {kind} {name!r} is known here, and the broker cannot be asked now whether somebody "
+            f"has made it since.{hint} Send again when the daemon is connected; `{create}` creates it then."
+        )
     return ProtocolError("topic_not_found", text, near=near, next=create)

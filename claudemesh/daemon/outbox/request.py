@@ -1,4 +1,4 @@
-"""What a local program asks for when it sends: parsed once, at the edge, frozen inside."""
+"""Send requests of local programs: parsed once, at the edge, and frozen inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may do with a row that is stuck: send it again under a new id, or drop it.
+"""Recovery of stuck rows by an operator: send again under a new id, or drop.
 
 A row that was ever sent is looked up at the broker first: if the message is there, the row becomes
 done and nothing is sent twice (daemon.md, Outbox).

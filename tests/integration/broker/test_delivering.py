@@ -263,6 +263,19 @@ async def test_the_directory_tells_keys_and_presence() -> None:
     assert (hidden["online"], hidden["summary"], hidden["pubkey"]) == (False, None, bob.pubkey)
 
 
+async def test_connected_members_hear_of_a_new_topic_once() -> None:
+    """Their daemons refuse sends to topics that nobody has made; one that exists already is no news."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as making, bob.connect() as hearing:
+            await making.call("topic_create", topic="ops", mode="queue")
+            assert await hearing.event("topic_created") == {"topic": "ops", "mode": "queue"}
+            assert not (await making.call("topic_create", topic="ops"))["ok"]["created"]
+            await making.call("topic_create", topic="later")
+            assert await hearing.event("topic_created") == {"topic": "later", "mode": "topic"}
+
+
 async def test_topics_are_made_and_listed() -> None:
     """Creating is idempotent and tells the mode; the list says that bodies are not sealed yet."""
     async with running_broker() as broker:

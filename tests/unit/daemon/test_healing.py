@@ -23,6 +23,7 @@ from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
+from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
 from tests.support.daemon import NOW
 
@@ -109,7 +110,11 @@ class Host:
         self.healing = broker.healing = Healing(
             store.done,
             broker,
-            HealingFiles(folder / "topic_subscriptions.json", folder / "broker_features.json"),
+            HealingFiles(
+                folder / "topic_subscriptions.json",
+                folder / "broker_features.json",
+                SideFiles(folder, self.conditions).write,
+            ),
             Directory(folder / "peers.json"),
             clock=clock,
             lived=lived,

@@ -11,6 +11,7 @@ import pytest
 from claudemesh.daemon.own_topics import Listed, OwnTopics, Step, Wish, plan
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
 
 NOW = 1_780_000_000_000
@@ -49,7 +50,7 @@ class Broker:
 def opened(folder: Path) -> OwnTopics:
     """The topics of a host, as its file says."""
     clock = ManualClock(wall_ms=NOW)
-    topics = OwnTopics(folder / "topic_subscriptions.json", clock, Conditions(clock))
+    topics = OwnTopics(folder / "topic_subscriptions.json", clock, SideFiles(folder, Conditions(clock)).write)
     topics.load()
     return topics
 

@@ -1,4 +1,4 @@
-"""What an error of Postgres or of the way there means. Foreign errors stop here (faults.md, 44)."""
+"""Translation of errors of Postgres and of the way to it. Foreign errors stop here (faults.md, 44)."""
 
 from __future__ import annotations
 

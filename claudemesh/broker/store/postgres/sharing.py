@@ -1,4 +1,4 @@
-"""What several brokers on one Postgres need besides the `Store`: signals, leases, a common clock."""
+"""The shared part of several brokers on one Postgres: signals, leases, a common clock."""
 
 from __future__ import annotations
 
