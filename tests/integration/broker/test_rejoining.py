@@ -20,7 +20,7 @@ from tests.support.wspeer import Frame, Link, Peer, http_request, make_identity,
 def request_of(owner: Peer, link: str, name: str, identity: Identity, /, **changes: Any) -> Frame:
     """What a lost member asks with."""
     body = owner.join_body(link, name, identity)
-    del body["ephemeral"]
+    del body["ephemeral"], body["x25519_proof"]
     return {**body, "member_id": uuid_from_ulid(new_id())} | changes
 
 
