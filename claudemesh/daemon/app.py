@@ -12,7 +12,9 @@ from typing import Any
 
 import claudemesh
 from claudemesh.daemon import opening
+from claudemesh.daemon.broker_events import take_event
 from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.doors import Doors
@@ -181,6 +183,7 @@ class Daemon:
             lambda connection, delivery: self._receiver.handle(connection, delivery),
             self._on_event,
         )
+        self._replies = WrongReplies(self.conditions, self._metrics.reply_wrong)
         self._link = Link(
             membership,
             identity,
@@ -188,6 +191,7 @@ class Daemon:
             handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
+            replies=self._replies,
             require=self._settings.required_features,
             optional=self._settings.features_optional,
             on_local_cause=self._care.link_trouble,
@@ -378,10 +382,7 @@ class Daemon:
             self._drain.on_result(result)
 
     def _on_event(self, event: Event) -> None:
-        if event.event in ("peer_join", "peer_leave"):
-            self._bus.publish([BusEvent(event.event, event.data)])
-        for part in (self._sync, self._topics, self._healing):
-            part.on_event(event)
+        take_event(event, self._replies, self._bus, (self._sync, self._topics, self._healing))
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

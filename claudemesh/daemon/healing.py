@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from claudemesh.daemon.broker_notes import BrokerNotes
 from claudemesh.daemon.identity import vouching
@@ -32,9 +32,12 @@ from claudemesh.daemon.outbox.drain import Carrier
 from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.own_topics import OwnTopics
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import Event, SendResult
+from claudemesh.protocol.events import MemberEvent, News, UnconfirmedMember
+from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.replies import PeerEntry, Read, SendStatuses
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
@@ -47,6 +50,8 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("healing")
+
+T = TypeVar("T")
 
 _HOUR_MS = 3_600_000
 # So long after a restore was noticed, a destination that does not exist may still come back.
@@ -62,8 +67,8 @@ _MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
 class HealingLink(Carrier, Protocol):
     """The part of the link that healing uses."""
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
-        """Ask the broker and return its `ok`. `ProtocolError`: the broker's, or broker_unavailable."""
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
         ...
 
 
@@ -143,12 +148,12 @@ class Healing:
         """Take the broker's word if it is about a send that was offered again; returns whether it is."""
         return self._reoffer.on_result(result)
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, news: News) -> None:
         """React to news: a member is there again, or one asks to be confirmed."""
-        if event.event == "member_added":
+        if isinstance(news, UnconfirmedMember):
+            self._confirm(news)
+        elif isinstance(news, MemberEvent) and news.event == "member_added":
             self._reoffer.try_refused_now()
-        elif event.event == vouching.EVENT:
-            self._confirm(event.data)
 
     async def readmit(self, membership: Membership, identity: Identity) -> ExitWith | None:
         """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
@@ -159,30 +164,29 @@ class Healing:
         self._conditions.begin(_UNCONFIRMED, outcome.message)
         return None
 
-    async def look_up(self, ids: list[str]) -> dict[str, Any]:
+    async def look_up(self, ids: Sequence[str]) -> SendStatuses:
         """Ask the broker about sends, by their client_message_ids. `ProtocolError`."""
-        answer = await self._link.call("send_status", {"client_message_ids": ids})
-        items: dict[str, Any] = answer["items"]
-        return items
+        params = {"client_message_ids": list(ids)}
+        return await self._link.call("send_status", params, replies.send_status_of(ids))
 
-    def _confirm(self, card: Mapping[str, Any]) -> None:
-        params = vouching.vouch_for(card, self._directory)
+    def _confirm(self, member: UnconfirmedMember) -> None:
+        params = vouching.vouch_for(member, self._directory)
         if params is not None:
             self._tasks.start(self._vouch(params), "vouching")
 
-    def _on_revived(self, card: Mapping[str, Any]) -> bool:
+    def _on_revived(self, entry: PeerEntry) -> bool:
         """Revoke again whom this host knows as revoked, if that is for its role to say."""
         own = self._directory.by_id(self._member_id)
         if own is None or own.role not in vouching.ROLES:
             return False
-        self._confirm(card)
+        self._confirm(vouching.as_unconfirmed(entry))
         return True
 
     async def _vouch(self, params: Mapping[str, Any]) -> None:
         """Confirm a member; when that fails it asks again."""
         member_id, status = params["member_id"], params["status"]
         try:
-            await self._link.call("member_vouch", params)
+            await self._link.call("member_vouch", params, replies.nothing)
         except ProtocolError as error:
             log.warning("member_not_confirmed", member_id=member_id, error=str(error))
         else:
@@ -254,8 +258,7 @@ class Healing:
     async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
         if not sends:
             return Verdict()
-        ids = [send.client_message_id for send in sends]
-        return judge(sends, await self._link.call("send_status", {"client_message_ids": ids}))
+        return judge(sends, await self.look_up([send.client_message_id for send in sends]))
 
     async def _note(self) -> None:
         await self._sends.note_restore(self._lived.now_ms())

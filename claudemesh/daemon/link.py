@@ -12,17 +12,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 import claudemesh
+from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.link_endings import exit_after_close, is_unknown_member
 from claudemesh.daemon.linkfaults import LinkFaults
 from claudemesh.protocol.errors import (
     CloseCode,
+    InvalidField,
     ProtocolError,
     close_reason,
 )
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
-    Call,
     Challenge,
     Deliver,
     DeliverAck,
@@ -40,6 +41,7 @@ from claudemesh.protocol.frames import (
     encode_frame,
 )
 from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.replies import BadReply, Read, announced
 from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.signing import audience_of, sign_hello
 from claudemesh.runtime.backoff import Backoff, Pause
@@ -53,7 +55,6 @@ log = get_logger("link")
 SUBPROTOCOL = "claudemesh.v1"
 _HANDSHAKE_S = 10.0
 _MAX_FRAME = (4 << 20) * 4 // 3 + (16 << 10)
-_MAX_CALLS = 256
 _DRAINING_JITTER_S = 1.0
 
 F = TypeVar("F")
@@ -99,6 +100,7 @@ class Link:
         *,
         instance_id: str,
         host_fingerprint: str,
+        replies: WrongReplies,
         require: Sequence[str] = REQUIRED,
         optional: Sequence[str] = OPTIONAL,
         on_local_cause: Callable[[str | None], None] = lambda text: None,
@@ -116,11 +118,13 @@ class Link:
         self._optional = tuple(optional)
         self._socket: ClientConnection | None = None
         self._connection = 0
-        self._calls: dict[str, asyncio.Future[Any]] = {}
-        self._next_call = 0
+        self._replies = replies
+        self._calls = Calls(self._send_raw, replies)
         self.broker_version: str | None = None
         self.last_error: str | None = None
         self._reset_for: str | None = None
+        # Whether the last attempt ended because the broker broke the protocol.
+        self._broken = False
 
     @property
     def connected(self) -> bool:
@@ -145,8 +149,10 @@ class Link:
             if ending is not None:
                 raise ending
             self.last_error = reason
-            # A broker that was there a moment ago is asked again soon; one that is away, ever more slowly.
-            failures = 1 if self._connection > opened_before else failures + 1
+            # A broker that was there a moment ago is asked again soon; one that is away, or breaks the
+            # protocol, ever more slowly.
+            is_new = self._connection > opened_before and not self._broken
+            failures = 1 if is_new else failures + 1
             delay_s = self.backoff.delay_s(failures)
             if code == CloseCode.DRAINING:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)
@@ -167,21 +173,11 @@ class Link:
         except ConnectionError:
             log.debug("ack_not_sent", count=len(delivery_ids))
 
-    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = 10.0) -> Any:
-        """Ask the broker and return its `ok`. `ProtocolError`: the broker's, or broker_unavailable."""
-        if len(self._calls) >= _MAX_CALLS:
-            raise ProtocolError("daemon_busy", "Too many requests wait for the broker: try again shortly.")
-        self._next_call += 1
-        call_id = f"c{self._next_call}"
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls[call_id] = future
-        try:
-            await self._send_raw(encode_frame(Call(call_id, method, dict(params))).encode())
-            return await asyncio.wait_for(future, timeout_s)
-        except (ConnectionError, TimeoutError) as error:
-            raise broker_unavailable() from error
-        finally:
-            self._calls.pop(call_id, None)
+    async def call(
+        self, method: str, params: Mapping[str, Any], read: Read[T], timeout_s: float = ANSWER_S
+    ) -> T:
+        """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
+        return await self._calls.ask(method, params, read, timeout_s)
 
     def reset(self, reason: str) -> None:
         """Cut the link without waiting for the peer; it is made anew after a backoff."""
@@ -232,6 +228,7 @@ class Link:
 
     async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
         session = Session("daemon")
+        self._broken = False
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
                 opened = await self._handshake(socket, session)
@@ -250,6 +247,7 @@ class Link:
             await socket.close(
                 CloseCode.PROTOCOL_ERROR, close_reason(CloseCode.PROTOCOL_ERROR, detail=detail)
             )
+            self._broken = True
             return 0, f"the broker broke the protocol: {detail}"
         finally:
             self._down(socket)
@@ -259,10 +257,7 @@ class Link:
         if self._socket is not socket:
             return
         self._socket = None
-        calls, self._calls = self._calls, {}
-        for future in calls.values():
-            if not future.done():
-                future.set_exception(ConnectionError("the link closed"))
+        self._calls.link_down()
         code, protocol = socket.close_code, socket.protocol
         # A close that this daemon began is echoed with the same code.
         theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
@@ -340,13 +335,17 @@ class Link:
     async def _read(self, socket: ClientConnection, session: Session) -> None:
         handlers, connection = self._handlers, self._connection
         async for text in socket:
-            frame = decode_frame(text)
+            try:
+                frame = decode_frame(text)
+            except InvalidField as error:
+                self._skip(text, error)
+                continue
             if isinstance(frame, SendResult):
                 handlers.on_result(frame)
             elif isinstance(frame, Deliver):
                 handlers.on_deliver(connection, frame)
             elif isinstance(frame, Reply):
-                self._answer(frame)
+                self._calls.answer(frame)
             elif isinstance(frame, Event):
                 handlers.on_event(frame)
             elif isinstance(frame, ErrorFrame):
@@ -357,14 +356,12 @@ class Link:
             else:
                 session.receive(frame)
 
-    def _answer(self, reply: Reply) -> None:
-        future = self._calls.get(str(reply.id))
-        if future is None or future.done():
-            return
-        if reply.error is not None:
-            future.set_exception(ProtocolError(reply.error["code"], reply.error["message"]))
-        else:
-            future.set_result(reply.ok)
+    def _skip(self, text: str | bytes, error: ProtocolError) -> None:
+        """Leave out a frame that is wrong: it costs this frame, and not the link."""
+        kind, request_id = announced(text)
+        self._replies.note(f"{kind} frame" if kind else "frame", error)
+        if kind == Reply.TYPE and request_id is not None:
+            self._calls.fail(str(request_id), BadReply("reply", error.message))
 
 
 class _Connection(ClientConnection):
@@ -373,10 +370,3 @@ class _Connection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         joined = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
         super().connection_made(joined)  # type: ignore[arg-type]
-
-
-def broker_unavailable() -> ProtocolError:
-    """The error of everything that needs the broker now."""
-    return ProtocolError(
-        "broker_unavailable", "The daemon is not connected to its broker: try again when it is."
-    )

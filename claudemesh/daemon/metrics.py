@@ -40,6 +40,11 @@ class DaemonMetrics:
         self._held = metrics.gauge(
             "send_held_seconds", "How long the broker's rate limit still holds back the next send"
         )
+        self._wrong = metrics.counter(
+            "broker_replies_wrong_total",
+            "Frames, events and replies of the broker that were wrong",
+            ("kind",),
+        )
         self._received = metrics.counter("recv_total", "Messages received, by kind", ("kind",))
         self._dedupe = metrics.counter(
             "dedupe_total",
@@ -69,6 +74,10 @@ class DaemonMetrics:
         self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
             self._durations.observe(seconds, endpoint)
+
+    def reply_wrong(self, kind: str) -> None:
+        """Count something that the broker said wrongly, by the kind of frame, event or reply."""
+        self._wrong.labels(kind).inc()
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None:
         """Count a hook that ended: with this exit code, by timeout or signal, or not started."""

@@ -12,15 +12,18 @@ Crash story: the wish is on disk before the broker is asked. After a crash the n
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from claudemesh.daemon.calls import Ask
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
+from claudemesh.protocol.replies import MODES, TopicList, TopicMade
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
@@ -28,8 +31,6 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
-Call = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
-MODES = ("topic", "queue")
 # The broker's clock may have been set between the two lives of its database. Receivers recognise repeats.
 _MARGIN_MS = 600_000
 
@@ -104,27 +105,28 @@ class OwnTopics:
             self._wishes = {}
             log.warning("topics_not_loaded", path=str(self._path), error=repr(error))
 
-    async def create(self, call: Call, topic: str, mode: str | None) -> Any:
+    async def create(self, call: Ask, topic: str, mode: str | None) -> TopicMade:
         """Create a topic; returns the broker's answer. `ProtocolError` changes nothing here."""
-        answer = await call("topic_create", {"topic": topic} | ({} if mode is None else {"mode": mode}))
-        known, mode = self._wishes.get(topic), str(answer["mode"])
-        created = answer["created"] is True or (known is not None and known.created)
+        params = {"topic": topic} | ({} if mode is None else {"mode": mode})
+        answer = await call("topic_create", params, replies.topic_made)
+        known, mode = self._wishes.get(topic), answer.mode
+        created = answer.created or (known is not None and known.created)
         self._wish(topic, replace(known or Wish(mode), mode=mode, created=created))
         return answer
 
-    async def subscribe(self, call: Call, topic: str) -> None:
+    async def subscribe(self, call: Ask, topic: str) -> None:
         """Subscribe. A topic that does not exist is refused, and the wish is taken back."""
         await self._set(call, topic, "topic_subscribe", subscribed=True)
 
-    async def unsubscribe(self, call: Call, topic: str) -> None:
+    async def unsubscribe(self, call: Ask, topic: str) -> None:
         """Remove the subscription."""
         await self._set(call, topic, "topic_unsubscribe", subscribed=False)
 
-    async def _set(self, call: Call, topic: str, method: str, *, subscribed: bool) -> None:
+    async def _set(self, call: Ask, topic: str, method: str, *, subscribed: bool) -> None:
         before = self._wishes.get(topic)
         self._wish(topic, replace(before or Wish("topic"), subscribed=subscribed))
         try:
-            await call(method, {"topic": topic})
+            await call(method, {"topic": topic}, replies.nothing)
         except ProtocolError as error:
             if error.code != "broker_unavailable":
                 self._take_back(topic, before)
@@ -143,9 +145,9 @@ class OwnTopics:
             self._is_member_lost = True
             self._save()
 
-    async def put_back(self, call: Call, server_time_ms: int) -> None:
+    async def put_back(self, call: Ask, server_time_ms: int) -> None:
         """Make the broker's list what this host wants, then take over the rest of it. `ProtocolError`."""
-        listed = _listed(await call("topic_list", {}))
+        listed = _listed(await call("topic_list", {}, replies.topic_list))
         steps = plan(self._wishes, listed, everything=self._is_member_lost)
         if steps:
             log.warning(
@@ -176,14 +178,14 @@ class OwnTopics:
             self._seen_ms = int(self._offset_ms + self._clock.monotonic() * 1000)
         self._save()
 
-    async def _take(self, call: Call, step: Step) -> None:
+    async def _take(self, call: Ask, step: Step) -> None:
         params: dict[str, Any] = {"topic": step.topic}
         if step.method == "topic_create":
             params["mode"] = step.mode
         elif step.method == "topic_subscribe" and step.mode == "topic":
             params["since"] = max(0, self._seen_ms - _MARGIN_MS)
         try:
-            await call(step.method, params)
+            await call(step.method, params, replies.nothing)
         except ProtocolError as error:
             if error.code == "broker_unavailable":
                 raise
@@ -215,13 +217,5 @@ def _wish_of(item: Mapping[str, Any]) -> Wish:
     return Wish(mode, created, subscribed)
 
 
-def _listed(answer: Any) -> dict[str, Listed]:
-    """Read the broker's list. `ProtocolError` malformed_answer when it is none."""
-    items = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(items, list):
-        raise ProtocolError("malformed_answer", "The broker's list of topics cannot be read.")
-    listed = {}
-    for item in items:
-        if isinstance(item, dict) and item.get("mode") in MODES:
-            listed[check_topic(item.get("topic"))] = Listed(item["mode"], item.get("subscribed") is True)
-    return listed
+def _listed(answer: TopicList) -> dict[str, Listed]:
+    return {entry.topic: Listed(entry.mode, entry.subscribed) for entry in answer.items}

@@ -42,6 +42,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "hook_loop": 429,
         "too_many_streams": 429,
         "internal_error": 500,
+        "bad_reply": 503,
         "broker_busy": 503,
         "broker_draining": 503,
         "broker_unavailable": 503,

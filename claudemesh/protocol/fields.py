@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.ids import has_control
+from claudemesh.protocol.ids import HEX_32, has_control
 
 FrameId: TypeAlias = int | str
 Json: TypeAlias = dict[str, Any]
@@ -16,10 +16,13 @@ Json: TypeAlias = dict[str, Any]
 MAX_TEXT_CHARACTERS: Final = 64
 MAX_LIST: Final = 64
 MAX_INTEGER: Final = 2**63 - 1
+# The last millisecond of the year 9999: later moments have no ISO 8601 form of four digits.
+MAX_TIME_MS: Final = 253_402_300_799_999
 
 INVALID_FRAME: Final = "invalid_frame"
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=str)
 
 
 def frame_id(value: Json) -> FrameId:
@@ -45,6 +48,36 @@ def integer(value: Json, name: str) -> int:
     if type(found) is not int or not 0 <= found <= MAX_INTEGER:
         refuse(name, "be a whole number, not negative, of 63 bits at most")
     return found
+
+
+def timestamp(value: Json, name: str) -> int:
+    """Return Unix milliseconds, not after the year 9999."""
+    found = value.get(name)
+    if type(found) is not int or not 0 <= found <= MAX_TIME_MS:
+        refuse(name, "be Unix milliseconds, not after the year 9999")
+    return found
+
+
+def optional_timestamp(value: Json, name: str) -> int | None:
+    """Return Unix milliseconds, None when there are none."""
+    return None if value.get(name) is None else timestamp(value, name)
+
+
+def optional_text(value: Json, name: str, limit: int) -> str | None:
+    """Return a text of at most `limit` characters without control characters, None when there is none."""
+    found = value.get(name)
+    if found is None or found == "":
+        return found
+    return text(value, name, limit)
+
+
+def one_of(value: Json, name: str, allowed: Sequence[_S]) -> _S:
+    """Return one of the texts that are allowed."""
+    found = value.get(name)
+    matches = [choice for choice in allowed if choice == found]
+    if not matches:
+        refuse(name, f"be one of {', '.join(allowed)}")
+    return matches[0]
 
 
 def matching(value: Json, name: str, pattern: re.Pattern[str], field: str = "") -> str:
@@ -92,11 +125,11 @@ def binary(value: Json, name: str, length: int) -> bytes:
     return raw
 
 
-def each(value: Json, name: str, check: Callable[[object, str], _T]) -> tuple[_T, ...]:
-    """Return a list of at most 64, each of its items checked."""
+def each(value: Json, name: str, check: Callable[[object, str], _T], limit: int = MAX_LIST) -> tuple[_T, ...]:
+    """Return a list of at most `limit`, each of its items checked."""
     found = value.get(name)
-    if not isinstance(found, list) or len(found) > MAX_LIST:
-        refuse(name, f"be a list of at most {MAX_LIST}")
+    if not isinstance(found, list) or len(found) > limit:
+        refuse(name, f"be a list of at most {limit}")
     return tuple(check(item, name) for item in found)
 
 
@@ -104,6 +137,13 @@ def feature_name(value: object, field: str) -> str:
     """Return the name of a feature."""
     if not isinstance(value, str) or NAME.fullmatch(value) is None:
         refuse(field, "hold names of features")
+    return value
+
+
+def pubkey(value: object, field: str) -> str:
+    """Return a public key."""
+    if not isinstance(value, str) or HEX_32.fullmatch(value) is None:
+        refuse(field, "hold keys of 64 lower-case hexadecimal characters")
     return value
 
 

@@ -273,7 +273,7 @@ def decode_frame(raw: str | bytes) -> Frame:
 def _challenge(value: Json) -> Challenge:
     return Challenge(
         fields.binary(value, "nonce", NONCE_BYTES),
-        fields.integer(value, "server_time"),
+        fields.timestamp(value, "server_time"),
         fields.text(value, "broker_version"),
         fields.each(value, "protocol", fields.version),
     )
@@ -299,7 +299,7 @@ def _hello_ack(value: Json) -> HelloAck:
         fields.matching(value, "member_id", UUID_TEXT),
         fields.text(value, "connection_id"),
         fields.object_of(value, "mesh"),
-        fields.integer(value, "server_time"),
+        fields.timestamp(value, "server_time"),
         fields.text(value, "epoch"),
     )
 
@@ -343,7 +343,7 @@ def _deliver(value: Json) -> Deliver:
             fields.matching(sender, "name", MEMBER_NAME, "sender.name"),
             fields.matching(sender, "pubkey", HEX_32, "sender.pubkey"),
         ),
-        fields.integer(value, "accepted_at"),
+        fields.timestamp(value, "accepted_at"),
         fields.object_of(value, "envelope"),
     )
 

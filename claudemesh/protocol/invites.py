@@ -13,6 +13,7 @@ import orjson
 from claudemesh.protocol.base64 import from_base64, to_base64
 from claudemesh.protocol.canonical import canonical_json, parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_key, check_slug, check_ulid, check_uuid
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
@@ -20,7 +21,6 @@ from claudemesh.protocol.signing import sign_request, verify_request
 LINK_PREFIX: Final = "claudemesh://join/"
 MAX_LINK_CHARACTERS: Final = 4096
 MAX_USES: Final = 1_000_000
-MAX_TIME_MS: Final = 2**48 - 1
 Role: TypeAlias = Literal["owner", "admin", "member"]
 ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 

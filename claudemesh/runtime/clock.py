@@ -10,6 +10,10 @@ from typing import Protocol
 _MONOTONIC_ID = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
+# The last millisecond of the year 9999.
+_LAST_MS = 253_402_300_799_999
+
+
 class Clock(Protocol):
     """Time as an argument, so that a test can move it."""
 
@@ -55,7 +59,8 @@ class OffsetClock:
 
 
 def iso_ms(ms: int) -> str:
-    """Return Unix milliseconds as `2026-01-02T03:04:05.678Z`."""
+    """Return Unix milliseconds as `2026-01-02T03:04:05.678Z`, cut to the years 1970 to 9999."""
+    ms = min(max(ms, 0), _LAST_MS)
     moment = datetime.fromtimestamp(ms // 1000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 

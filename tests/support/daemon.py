@@ -13,6 +13,7 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.protocol.frames import Deliver, Sender
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.replies import PeerEntry, peer_entry
 
 MESH_ID = "01899e2d-0000-7000-8000-000000000001"
 NOW = 1_780_000_000_000
@@ -49,6 +50,10 @@ class Person:
             **changes,
         }
 
+    def listed(self, **changes: object) -> PeerEntry:
+        """The same, as a daemon reads it."""
+        return peer_entry(self.entry(**changes))
+
 
 def person(name: str) -> Person:
     """A new member."""
@@ -58,7 +63,7 @@ def person(name: str) -> Person:
 def directory_of(folder: Path, *people: Person) -> Directory:
     """A directory that knows these members."""
     directory = Directory(folder / "peers.json")
-    directory.apply([one.entry() for one in people])
+    directory.apply([one.listed() for one in people])
     return directory
 
 

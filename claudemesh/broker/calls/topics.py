@@ -7,7 +7,7 @@ from typing import cast
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
 from claudemesh.broker.store.base import TopicMode
 from claudemesh.protocol import InvalidField, ProtocolError, check_topic
-from claudemesh.protocol.invites import MAX_TIME_MS
+from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.topics")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
@@ -15,7 +15,10 @@ from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.own_topics import OwnTopics
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import Clock
+
+T = TypeVar("T")
 
 
 class LinkLike(Protocol):
@@ -26,8 +29,8 @@ class LinkLike(Protocol):
         """The broker's version as last heard, None before that."""
         ...
 
-    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = ...) -> Any:
-        """Ask the broker and return its `ok`. `ProtocolError`: the broker's, or broker_unavailable."""
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
         ...
 
 

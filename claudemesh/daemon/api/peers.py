@@ -11,6 +11,7 @@ from claudemesh.daemon.api.query import MAX_PAGE, name_cursor, page_limit
 from claudemesh.daemon.api.routes import Operation, Request
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
 from claudemesh.daemon.identity.directory import Peer
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import has_control
 from claudemesh.runtime.clock import iso_ms
@@ -30,7 +31,7 @@ async def set_profile(core: CoreLike, request: Request) -> Reply:
     for name, value in given.items():
         if isinstance(value, str) and has_control(value):
             raise InvalidField("invalid_field", name, f"{name} may hold no control character.")
-    await core.link.call("profile", given)
+    await core.link.call("profile", given, replies.nothing)
     return Reply(200, {"updated": sorted(given)})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from claudemesh.daemon.api.core import CoreLike
@@ -18,6 +17,8 @@ from claudemesh.daemon.api.schemas import (
     TopicSubscribed,
 )
 from claudemesh.daemon.outbox.request import check_topic_or_queue
+from claudemesh.protocol import replies
+from claudemesh.protocol.replies import TopicEntry
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.destinations import QUEUE_MARK
 
@@ -27,11 +28,9 @@ async def create(core: CoreLike, request: Request) -> Reply:
     body: TopicCreateBody = request.body
     mode = "queue" if body.mode is None and body.topic.startswith(QUEUE_MARK) else body.mode
     answer = await core.own_topics.create(core.link.call, check_topic_or_queue(body.topic), mode)
-    created = bool(answer["created"])
-    core.topics.created(answer["topic"], answer["mode"])
-    return Reply(
-        201 if created else 200, {"topic": answer["topic"], "mode": answer["mode"], "created": created}
-    )
+    core.topics.created(answer.topic, answer.mode)
+    shown = {"topic": answer.topic, "mode": answer.mode, "created": answer.created}
+    return Reply(201 if answer.created else 200, shown)
 
 
 async def subscribe(core: CoreLike, request: Request) -> Reply:
@@ -46,9 +45,9 @@ async def unsubscribe(core: CoreLike, request: Request) -> Reply:
 
 async def list_topics(core: CoreLike, request: Request) -> Reply:
     """The mesh's topics, by name."""
-    answer = await core.link.call("topic_list", {})
-    core.topics.apply(answer["items"])
-    items = sorted((_item(topic) for topic in answer["items"]), key=_cursor)
+    answer = await core.link.call("topic_list", {}, replies.topic_list)
+    core.topics.apply(answer)
+    items = sorted((_item(topic) for topic in answer.items), key=_cursor)
     return await page(request, listed(items, _cursor), _cursor, request.query["limit"])
 
 
@@ -60,16 +59,15 @@ async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool)
     return Reply(200, {"topic": topic, "subscribed": subscribed})
 
 
-def _item(topic: Mapping[str, Any]) -> dict[str, Any]:
-    created_at = topic.get("created_at")
+def _item(entry: TopicEntry) -> dict[str, Any]:
     return {
-        "topic": topic["topic"],
-        "mode": topic["mode"],
-        "subscribed": bool(topic.get("subscribed")),
-        "subscribers": topic.get("subscribers", 0),
+        "topic": entry.topic,
+        "mode": entry.mode,
+        "subscribed": entry.subscribed,
+        "subscribers": entry.subscribers,
         # protocol.md, Envelope: bodies of topics travel unsealed until topics have keys, and this says so.
         "sealed": False,
-        "created_at": iso_ms(created_at) if isinstance(created_at, int) else None,
+        "created_at": None if entry.created_at is None else iso_ms(entry.created_at),
     }
 
 

@@ -6,18 +6,15 @@ Members that left stay, for the same reason.
 
 from __future__ import annotations
 
-import base64
 import difflib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.ids import check_key, check_member_name, check_uuid
 from claudemesh.protocol.keys import verify_key_binding
+from claudemesh.protocol.replies import PeerEntry
 from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
 
@@ -45,6 +42,9 @@ class Peer:
     earlier_keys: tuple[str, ...] = ()
 
 
+_CARRIED = tuple(field.name for field in fields(Peer))
+
+
 class Directory:
     """Names, keys and presence of the mesh's members, in memory and in peers.json."""
 
@@ -55,7 +55,7 @@ class Directory:
         self._by_key: dict[str, str] = {}
         self.refused = 0
         # Told of an entry that is active again though it was revoked; True keeps it revoked here.
-        self.on_revived: Callable[[Mapping[str, Any]], bool] = lambda item: False
+        self.on_revived: Callable[[PeerEntry], bool] = lambda entry: False
 
     def load(self) -> None:
         """Read peers.json; none yet is an empty directory. `ValueError` when it is damaged."""
@@ -64,35 +64,37 @@ class Directory:
         except FileNotFoundError:
             return
         for item in data["peers"]:
-            self._remember(Peer(**{**item, "earlier_keys": tuple(item["earlier_keys"])}))
+            seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
+            self._remember(
+                Peer(**{**item, "last_seen_at": seen, "earlier_keys": tuple(item["earlier_keys"])})
+            )
 
     def save(self) -> None:
         """Write peers.json whole."""
         peers = [asdict(peer) for peer in self._by_id.values()]
         write_atomic(self._path, orjson.dumps({"schema_version": 1, "peers": peers}))
 
-    def apply(self, items: Iterable[Mapping[str, Any]]) -> bool:
+    def apply(self, entries: Iterable[PeerEntry]) -> bool:
         """Take over the broker's list; return whether anything worth saving changed.
 
         An entry whose keys are not bound to each other, or that shows another key for a pinned name,
         is refused and logged; what was known before stays.
         """
         changed = False
-        for item in items:
-            try:
-                peer = _parse(item)
-            except (ProtocolError, KeyError, TypeError, ValueError) as error:
-                self._refuse("malformed", item.get("name"), error)
+        for entry in entries:
+            known = self._by_id.get(entry.member_id)
+            if not _is_bound(entry):
+                self._refuse("key_not_bound", entry.name)
                 continue
-            known = self._by_id.get(peer.member_id)
-            pinned = self._by_name.get(peer.name.lower())
-            if (known is not None and known.pubkey != peer.pubkey) or pinned not in (None, peer.member_id):
-                self._refuse("key_changed", peer.name, None)
+            pinned = self._by_name.get(entry.name.lower())
+            if (known is not None and known.pubkey != entry.pubkey) or pinned not in (None, entry.member_id):
+                self._refuse("key_changed", entry.name)
                 continue
-            if known is not None and (known.status, peer.status) == ("revoked", "active"):
-                log.warning("revoked_member_listed_as_active", name=peer.name, member_id=peer.member_id)
-                if self.on_revived(item):
+            if known is not None and (known.status, entry.status) == ("revoked", "active"):
+                log.warning("revoked_member_listed_as_active", name=entry.name, member_id=entry.member_id)
+                if self.on_revived(entry):
                     continue
+            peer = _peer_of(entry)
             if peer != known:
                 changed = True
                 self._remember(peer)
@@ -140,33 +142,14 @@ class Directory:
         for key in peer.earlier_keys:
             self._by_key.setdefault(key, peer.member_id)
 
-    def _refuse(self, reason: str, name: object, error: Exception | None) -> None:
+    def _refuse(self, reason: str, name: str) -> None:
         self.refused += 1
-        log.warning("peer_refused", reason=reason, name=name, error=repr(error) if error else None)
+        log.warning("peer_refused", reason=reason, name=name)
 
 
-def _parse(item: Mapping[str, Any]) -> Peer:
-    pubkey = check_key(item["pubkey"], "pubkey")
-    x25519_pubkey = check_key(item["x25519_pubkey"], "x25519_pubkey")
-    signature = base64.b64decode(item["x25519_signature"], validate=True)
-    if not verify_key_binding(pubkey, x25519_pubkey, signature):
-        raise ValueError("the sealing key is not signed by the member's key")
-    return Peer(
-        member_id=check_uuid(item["member_id"], "member_id"),
-        name=check_member_name(item["name"]),
-        pubkey=pubkey,
-        x25519_pubkey=x25519_pubkey,
-        key_id=str(item["key_id"]),
-        role=str(item["role"]),
-        status=str(item["status"]),
-        online=item.get("online") is True,
-        presence_status=_optional_text(item.get("presence_status")),
-        summary=_optional_text(item.get("summary")),
-        visible=item.get("visible") is not False,
-        last_seen_at=item.get("last_seen_at"),
-        earlier_keys=tuple(check_key(key, "earlier_keys") for key in item.get("earlier_keys", ())),
-    )
+def _is_bound(entry: PeerEntry) -> bool:
+    return verify_key_binding(entry.pubkey, entry.x25519_pubkey, entry.x25519_signature)
 
 
-def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _peer_of(entry: PeerEntry) -> Peer:
+    return Peer(**{name: getattr(entry, name) for name in _CARRIED})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import Event
+from claudemesh.protocol.events import MemberEvent, News
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
@@ -20,8 +21,6 @@ _MISS_EVERY_S = 1.0
 
 _CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 _PRESENCE = frozenset({"peer_join", "peer_leave"})
-
-Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 
 class DirectorySync:
@@ -47,8 +46,8 @@ class DirectorySync:
     async def now(self) -> None:
         """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
         self._asked_at = self._clock.monotonic()
-        answer = await self._ask("peers", {})
-        if self._directory.apply(answer["items"]):
+        answer = await self._ask("peers", {}, replies.peers)
+        if self._directory.apply(answer.items):
             self._save()
             self.on_change()
         self._synced.set()
@@ -74,13 +73,14 @@ class DirectorySync:
             return False
         return True
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, news: News) -> None:
         """Take over an event about a member. A known one needs no new list, unless it changed."""
-        if event.event in _PRESENCE:
-            self._directory.set_online(str(event.data.get("member_id")), event.event == "peer_join")
-        member_id = event.data.get("member_id")
-        is_unknown = member_id is not None and self._directory.by_id(str(member_id)) is None
-        if event.event in _CHANGES or is_unknown:
+        if not isinstance(news, MemberEvent):
+            return
+        if news.event in _PRESENCE:
+            self._directory.set_online(news.member_id, news.event == "peer_join")
+        is_unknown = self._directory.by_id(news.member_id) is None
+        if news.event in _CHANGES or is_unknown:
             self.soon()
 
     def soon(self) -> None:

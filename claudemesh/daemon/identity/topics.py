@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from claudemesh.daemon.calls import Ask
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import Event
+from claudemesh.protocol.events import News, TopicCreated
 from claudemesh.protocol.ids import check_topic
+from claudemesh.protocol.replies import MODES, TopicList
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
@@ -26,11 +29,8 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
-_MODES = ("topic", "queue")
 _NEAR = 3
 _ASK_EVERY_S = 1.0
-
-Ask = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 
 class Topics:
@@ -81,9 +81,10 @@ class Topics:
         if modes.get(name) != kind:
             raise _not_found(kind, name, modes, connected=self._connected())
 
-    def apply(self, items: Iterable[Mapping[str, Any]]) -> None:
-        """Take over the broker's whole list."""
-        modes = _read(items)
+    def apply(self, answer: TopicList) -> None:
+        """Take over the broker's list. What was known stays beside entries that are wrong."""
+        modes = dict(self._modes or {}) if answer.faults else {}
+        modes.update((entry.topic, entry.mode) for entry in answer.items)
         self._lists += 1
         if modes != self._modes:
             self._modes = modes
@@ -95,13 +96,10 @@ class Topics:
             self._modes[name] = mode
             self._save()
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, news: News) -> None:
         """Note a topic that another member has made."""
-        if event.event != "topic_created":
-            return
-        modes = _read([event.data])
-        for name, mode in modes.items():
-            self.created(name, mode)
+        if isinstance(news, TopicCreated):
+            self.created(news.topic, news.mode)
 
     def soon(self) -> None:
         """Ask for the list in the background: the link is up."""
@@ -121,8 +119,8 @@ class Topics:
                 await asyncio.sleep(pause_s)
             asked_at = self._clock.monotonic()
             try:
-                self.apply((await self._ask("topic_list", {}))["items"])
-            except (ProtocolError, KeyError, TypeError) as error:
+                self.apply(await self._ask("topic_list", {}, replies.topic_list))
+            except ProtocolError as error:
                 log.info("topics_refresh_failed", error=repr(error))
                 self._failed = True
                 return False
@@ -143,7 +141,7 @@ def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             name, mode = check_topic(item["topic"]), item["mode"]
         except (ProtocolError, KeyError, TypeError):
             continue
-        if mode in _MODES:
+        if mode in MODES:
             modes[name] = mode
     return modes
 

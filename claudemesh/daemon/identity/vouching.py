@@ -10,25 +10,37 @@ from collections.abc import Mapping
 from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.protocol.events import UnconfirmedMember
+from claudemesh.protocol.replies import PeerEntry
 
-EVENT = "member_unconfirmed"
 ROLES = ("owner", "admin")
-_CARRIED = ("member_id", "pubkey", "x25519_pubkey", "x25519_signature", "key_id", "invite_id")
 
 
-def vouch_for(card: Mapping[str, Any], directory: Directory) -> Mapping[str, Any] | None:
+def vouch_for(member: UnconfirmedMember, directory: Directory) -> Mapping[str, Any] | None:
     """Return the parameters of `member_vouch` for a member, None when this host does not know exactly it."""
-    peer = directory.by_id(str(card.get("member_id")))
-    if peer is None or not _is_the_same(card, peer):
+    peer = directory.by_id(member.member_id)
+    if peer is None or not _is_the_same(member, peer):
         return None
-    carried = {name: card.get(name) for name in _CARRIED}
-    return {**carried, "name": peer.name, "role": peer.role, "status": peer.status}
+    return {**member.to_params(), "name": peer.name, "role": peer.role, "status": peer.status}
 
 
-def _is_the_same(card: Mapping[str, Any], peer: Peer) -> bool:
+def as_unconfirmed(entry: PeerEntry) -> UnconfirmedMember:
+    """Return a listed member as one to be confirmed, or revoked again."""
+    return UnconfirmedMember(
+        entry.member_id,
+        entry.name,
+        entry.pubkey,
+        entry.x25519_pubkey,
+        entry.x25519_signature,
+        entry.key_id,
+        None,
+    )
+
+
+def _is_the_same(member: UnconfirmedMember, peer: Peer) -> bool:
     return (
         peer.status in ("active", "revoked")
-        and str(card.get("name")).lower() == peer.name.lower()
-        and card.get("pubkey") == peer.pubkey
-        and card.get("x25519_pubkey") == peer.x25519_pubkey
+        and member.name.lower() == peer.name.lower()
+        and member.pubkey == peer.pubkey
+        and member.x25519_pubkey == peer.x25519_pubkey
     )

@@ -7,12 +7,11 @@ it, so each asks with `send_status`. Everything here is a plain function over pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.ids import is_ulid, ulid_time_ms
+from claudemesh.protocol.ids import ulid_time_ms
+from claudemesh.protocol.replies import SendStatuses
 
 # One question at each link-up: at most so many ids.
 MAX_ASKED = 64
@@ -21,7 +20,6 @@ _FARTHEST = 1 << 20
 _DAY_MS = 86_400_000
 # A dedupe row may be swept a little before its time when the broker's clock is set: those ids are not asked.
 _WINDOW_MARGIN_MS = _DAY_MS
-_MAX_HISTORY_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +72,14 @@ def can_be_asked(send: DoneSend, broker_now_ms: int, window_days: int | None) ->
     return age_ms < window_days * _DAY_MS - _WINDOW_MARGIN_MS
 
 
-def judge(asked: Sequence[DoneSend], answer: Any) -> Verdict:
-    """Sort what the broker answered. `ProtocolError` malformed_answer when it is not about these sends."""
-    items = answer.get("items") if isinstance(answer, dict) else None
-    if not isinstance(items, dict):
-        raise _malformed()
+def judge(asked: Sequence[DoneSend], found: SendStatuses) -> Verdict:
+    """Sort what the broker answered; each of these sends is in the answer."""
     forgotten: list[DoneSend] = []
     renamed: list[tuple[DoneSend, str, int]] = []
     for send in asked:
-        item = items.get(send.client_message_id)
-        if not isinstance(item, dict) or not isinstance(item.get("known"), bool):
-            raise _malformed()
-        if not item["known"]:
+        known = found[send.client_message_id]
+        if known is None:
             forgotten.append(send)
-            continue
-        broker_message_id, history_id = _ids(item)
-        if broker_message_id != send.broker_message_id:
-            renamed.append((send, broker_message_id, history_id))
+        elif known.broker_message_id != send.broker_message_id:
+            renamed.append((send, known.broker_message_id, known.history_id))
     return Verdict(tuple(forgotten), tuple(renamed))
-
-
-def _ids(item: Mapping[str, Any]) -> tuple[str, int]:
-    broker_message_id, history_id = item.get("broker_message_id"), item.get("history_id")
-    if not is_ulid(broker_message_id) or type(history_id) is not int or not 0 <= history_id < _MAX_HISTORY_ID:
-        raise _malformed()
-    return str(broker_message_id), history_id
-
-
-def _malformed() -> ProtocolError:
-    return ProtocolError("malformed_answer", "The broker's answer about done sends cannot be read.")

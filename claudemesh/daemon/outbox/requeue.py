@@ -6,7 +6,7 @@ done and nothing is sent twice (daemon.md, Outbox).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory
@@ -20,12 +20,13 @@ from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
+from claudemesh.protocol.replies import SendStatuses
 from claudemesh.protocol.sealing import decode_content, open_box
 from claudemesh.runtime.destinations import spell_destination
 
 PATCH_FIELDS = frozenset({"to", "message", "meta", "priority", "reply_to_id", "mentions"})
 
-StatusLookup = Callable[[list[str]], Awaitable[Mapping[str, Mapping[str, Any]]]]
+StatusLookup = Callable[[Sequence[str]], Awaitable[SendStatuses]]
 
 
 class Requeue:
@@ -109,7 +110,7 @@ class Requeue:
             return None
         message_id = row["client_message_id"]
         try:
-            status = (await self._look_up([message_id])).get(message_id, {})
+            known = (await self._look_up([message_id]))[message_id]
         except ProtocolError as error:
             return Answer(
                 503,
@@ -119,9 +120,9 @@ class Requeue:
                     f"the message ({error.message}): try again once the daemon is connected.",
                 },
             )
-        if not status.get("known"):
+        if known is None:
             return None
-        broker_message_id, history_id = status["broker_message_id"], status["history_id"]
+        broker_message_id, history_id = known.broker_message_id, known.history_id
         await self._store.found_at_broker(row["id"], broker_message_id, history_id, self._clocks.now())
         return Answer(
             200,

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from claudemesh.daemon.api import build_api
 from claudemesh.daemon.api.guards import Rules
@@ -20,10 +20,13 @@ from claudemesh.daemon.inbox.store import InboxRow, item
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.files import make_private_dir, write_atomic
 from claudemesh.runtime.http import App, HttpServer, bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
+
+T = TypeVar("T")
 
 READ_LIMIT_S = 10.0
 
@@ -64,12 +67,12 @@ class BrokerAnswers:
         self.broker_version = "9.9.9"
         self.last_error = None
 
-    async def call(self, method: str, params: Mapping[str, Any], timeout_s: float = 10.0) -> Any:
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
         self.calls.append((method, params))
         answer = self._answers[method]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return read(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.vouching import vouch_for
-from claudemesh.protocol import Identity, uuid_from_ulid
+from claudemesh.daemon.identity.vouching import as_unconfirmed, vouch_for
+from claudemesh.protocol import Event, Identity, uuid_from_ulid
+from claudemesh.protocol.events import UNCONFIRMED, UnconfirmedMember, parse_event
+from claudemesh.protocol.replies import PeerEntry, peer_entry
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
 from tests.support.wspeer import Frame, Link, Peer, http_request, make_identity, make_invite, new_id
@@ -198,9 +200,15 @@ async def test_a_daemon_confirms_only_whom_it_has_pinned(tmp_path: Path) -> None
         async with ada.connect() as owner:
             listed = await members(owner)
         directory = Directory(tmp_path / "peers.json")
-        directory.apply(listed.values())
+        directory.apply(map(peer_entry, listed.values()))
         card = {**listed["bob"], "invite_id": None}
-        assert vouch_for(card, directory) == {
+
+        def unconfirmed(**changes: Any) -> UnconfirmedMember:
+            news = parse_event(Event(UNCONFIRMED, card | changes))
+            assert isinstance(news, UnconfirmedMember)
+            return news
+
+        assert vouch_for(unconfirmed(), directory) == {
             **{name: card[name] for name in ("member_id", "pubkey", "x25519_pubkey", "x25519_signature")},
             "key_id": card["key_id"],
             "invite_id": None,
@@ -214,11 +222,10 @@ async def test_a_daemon_confirms_only_whom_it_has_pinned(tmp_path: Path) -> None
             {"x25519_pubkey": stranger.x25519_pubkey},
             {"name": "owner"},
             {"member_id": ada.member_id},
-            {"member_id": None},
         ):
-            assert vouch_for(card | changes, directory) is None
-        directory.apply([{**listed["bob"], "status": "left"}])
-        assert vouch_for(card, directory) is None
+            assert vouch_for(unconfirmed(**changes), directory) is None
+        directory.apply([peer_entry({**listed["bob"], "status": "left"})])
+        assert vouch_for(unconfirmed(), directory) is None
         assert bob.member_id == card["member_id"]
 
 
@@ -230,19 +237,19 @@ async def test_an_owner_keeps_a_revoked_member_revoked(tmp_path: Path) -> None:
         async with ada.connect() as owner:
             listed = await members(owner)
             directory = Directory(tmp_path / "peers.json")
-            directory.apply([{**listed["bob"], "status": "revoked"}])
-            revived: list[Mapping[str, Any]] = []
+            directory.apply([peer_entry({**listed["bob"], "status": "revoked"})])
+            revived: list[PeerEntry] = []
 
-            def keep(item: Mapping[str, Any]) -> bool:
-                revived.append(item)
+            def keep(entry: PeerEntry) -> bool:
+                revived.append(entry)
                 return True
 
             directory.on_revived = keep
-            directory.apply(listed.values())
+            directory.apply(map(peer_entry, listed.values()))
             bob = directory.by_name("bob")
             assert bob is not None
             assert bob.status == "revoked"
-            params = vouch_for(revived[0], directory)
+            params = vouch_for(as_unconfirmed(revived[0]), directory)
             assert params is not None
             await owner.call("member_vouch", **params)
             assert (await owner.event("member_revoked"))["name"] == "bob"

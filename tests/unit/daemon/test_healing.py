@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,12 +20,15 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import Features
 from claudemesh.protocol.frames import HelloAck, SendResult
 from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.replies import Read
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
 from tests.support.daemon import NOW
+
+T = TypeVar("T")
 
 DAY_MS = 86_400_000
 LIVED = 5_000_000
@@ -58,7 +61,10 @@ class Broker:
         self.known[client_message_id] = ids
         return ids
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        return read(self.answer(method, params))
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method == "topic_list":
             return {"items": []}
         if self.failing:

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon import link as module
+from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.link import Link, LinkHandlers
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import SystemClock
+from claudemesh.runtime.conditions import Conditions
 from tests.support.wspeer import make_identity
 
 
@@ -36,6 +39,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
         LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
         host_fingerprint="",
+        replies=WrongReplies(Conditions(SystemClock()), _ignore),
     )
     running = asyncio.create_task(link.run())
     for _ in range(3):
@@ -74,6 +78,7 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
         LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
         host_fingerprint="",
+        replies=WrongReplies(Conditions(SystemClock()), _ignore),
     )
     running = asyncio.create_task(link.run())
     for _ in range(3):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.daemon.outbox.lookback import MAX_ASKED, DoneSend, can_be_asked, judge, places_to_ask
-from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.replies import KnownSend, SendStatuses
 
 NOW = 1_780_000_000_000
 DAY = 86_400_000
@@ -26,17 +24,11 @@ def done(number: int, at_ms: int = NOW, *, offerable: bool = True) -> DoneSend:
     return DoneSend(number, number, f"row-{number}", f"id-{number}", ulid(at_ms + number), offerable)
 
 
-def answer(sends: list[DoneSend], known: set[DoneSend]) -> dict[str, Any]:
+def answer(sends: list[DoneSend], known: set[DoneSend]) -> SendStatuses:
     """What a broker says that knows some of these."""
     return {
-        "items": {
-            send.client_message_id: {
-                "known": send in known,
-                "broker_message_id": send.broker_message_id if send in known else None,
-                "history_id": send.history_id if send in known else None,
-            }
-            for send in sends
-        }
+        send.client_message_id: KnownSend(send.broker_message_id, send.history_id) if send in known else None
+        for send in sends
     }
 
 
@@ -100,27 +92,6 @@ def test_an_id_that_the_broker_may_have_swept_is_not_asked(
 def test_a_send_that_is_known_under_other_ids_was_accepted_anew() -> None:
     """So the database went back, and somebody has begun to mend it."""
     send = done(1)
-    item = {"known": True, "broker_message_id": ulid(NOW + 99), "history_id": 7}
-    verdict = judge([send], {"items": {"id-1": item}})
+    verdict = judge([send], {"id-1": KnownSend(ulid(NOW + 99), 7)})
     assert verdict.renamed == ((send, ulid(NOW + 99), 7),)
     assert verdict.went_back
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        None,
-        {},
-        {"items": []},
-        {"items": {}},
-        {"items": {"id-1": None}},
-        {"items": {"id-1": {"known": "no"}}},
-        {"items": {"id-1": {"known": True, "broker_message_id": "x", "history_id": 1}}},
-        {"items": {"id-1": {"known": True, "broker_message_id": ulid(NOW), "history_id": True}}},
-        {"items": {"id-1": {"known": True, "broker_message_id": ulid(NOW), "history_id": 2**70}}},
-    ],
-)
-def test_an_answer_of_another_shape_is_no_verdict(reply: Any) -> None:
-    """It neither starts a re-offer nor counts as a yes."""
-    with pytest.raises(ProtocolError, match="malformed_answer"):
-        judge([done(1)], reply)

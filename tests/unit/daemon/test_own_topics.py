@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from claudemesh.daemon.own_topics import Listed, OwnTopics, Step, Wish, plan
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.replies import Read
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
+
+T = TypeVar("T")
 
 NOW = 1_780_000_000_000
 TOPIC, QUEUE = Listed("topic", True), Listed("queue", False)
@@ -26,12 +29,20 @@ class Broker:
         self.calls: list[tuple[str, Mapping[str, Any]]] = []
         self.away = False
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        return read(self.answer(method, params))
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if self.away:
             raise ProtocolError("broker_unavailable", "away")
         if method == "topic_list":
             items = [
-                {"topic": name, "mode": listed.mode, "subscribed": listed.subscribed}
+                {
+                    "topic": name,
+                    "mode": listed.mode,
+                    "subscribed": listed.subscribed,
+                    "subscribers": int(listed.subscribed),
+                }
                 for name, listed in self.topics.items()
             ]
             return {"items": items}

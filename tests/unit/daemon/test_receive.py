@@ -21,6 +21,7 @@ from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.replies import PeerEntry
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, delivery, directory_of, new_ulid, person
 
@@ -38,7 +39,7 @@ class Host:
         self.woken = 0
         self.bus = Bus()
         self.refreshes = 0
-        self.newcomers: list[dict[str, object]] = []
+        self.newcomers: list[PeerEntry] = []
         self.broker_away = False
         opener = Opener(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of)
         self.receiver = Receiver(
@@ -149,7 +150,7 @@ async def test_a_forged_delivery_is_dropped_counted_and_never_shown(tmp_path: Pa
 async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:
     """Its keys come from the directory before its first message is judged."""
     async with host(tmp_path) as bob:
-        bob.newcomers = [CAROL.entry()]
+        bob.newcomers = [CAROL.listed()]
         full = directory_of(tmp_path / "x", ALICE, BOB, CAROL)
         [item] = await bob.take(delivery(CAROL, full))
         assert (item["sender_name"], bob.refreshes) == ("carol", 1)
@@ -210,7 +211,7 @@ async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -
         await bob.store.mark([items[0]["id"]], "acked", 1)
         with bob.bus.subscribe() as stream:
             await unsealer.open_all()
-            bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).entry()])
+            bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
             await unsealer.open_all()
             await unsealer.open_all()
             bob.bus.close()
@@ -233,7 +234,7 @@ async def test_a_key_that_comes_between_the_attempt_and_the_commit_is_not_missed
     async with with_sealed(tmp_path, "text") as (bob, unsealer):
         before = bob.directory.by_id(ALICE.member_id)
         assert before is not None
-        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).entry()])
+        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
         unsealer._tried[ALICE.member_id] = _with_new_sealing_key(ALICE.identity).x25519_pubkey
         unsealer._wake.clear()
         unsealer.stored([before])

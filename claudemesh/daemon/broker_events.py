@@ -1,0 +1,36 @@
+"""Events of the broker: parsed once, then told to local programs and to the parts of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.calls import WrongReplies
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.events import MemberEvent, News, parse_event
+from claudemesh.protocol.frames import Event
+
+_SHOWN = frozenset({"peer_join", "peer_leave"})
+
+
+class Part(Protocol):
+    """A part of the daemon that goes by the broker's news."""
+
+    def on_event(self, news: News) -> None:
+        """Take over what concerns this part."""
+        ...
+
+
+def take_event(event: Event, replies: WrongReplies, bus: Bus, parts: Iterable[Part]) -> None:
+    """Tell the parts. An event that is wrong is counted, and told to nobody."""
+    try:
+        news = replies.read(event.event, parse_event, event)
+    except ProtocolError:
+        return
+    if news is None:
+        return
+    if isinstance(news, MemberEvent) and news.event in _SHOWN:
+        bus.publish([BusEvent(news.event, news.to_dict())])
+    for part in parts:
+        part.on_event(news)

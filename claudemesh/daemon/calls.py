@@ -1,0 +1,146 @@
+"""Calls to the broker: questions that wait for their reply, and the one place where a reply is read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Call, Reply, encode_frame
+from claudemesh.protocol.replies import BadReply, Listing, Read
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker_replies")
+
+WRONG = "broker_replies_wrong"
+ANSWER_S = 10.0
+_MAX_CALLS = 256
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Asks the broker and returns what `read` makes of the reply.
+
+    `ProtocolError`: the broker's, broker_unavailable, or bad_reply when the reply is not what it must be.
+    """
+
+    async def __call__(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        """Ask."""
+        ...
+
+
+class WrongReplies:
+    """Counts what the broker says wrongly, and shows it as one condition while it lasts.
+
+    What a kind of frame, event or reply says wrongly is logged once, and again only after a right one of that
+    kind or a new link.
+    """
+
+    def __init__(self, conditions: Conditions, count: Callable[[str], None]) -> None:
+        """`count` gets the kind of each wrong frame, event or reply."""
+        self._conditions = conditions
+        self._count = count
+        self._wrong: dict[str, ProtocolError] = {}
+
+    def read(self, kind: str, read: Read[T], value: Any) -> T:
+        """Return what a reader makes of a value. `ProtocolError` is noted on its way."""
+        try:
+            found = read(value)
+        except ProtocolError as error:
+            self.note(kind, error)
+            raise
+        faults = found.faults if isinstance(found, Listing) else ()
+        if faults:
+            self.note(kind, faults[0], count=len(faults))
+        else:
+            self.right(kind)
+        return found
+
+    def note(self, kind: str, error: ProtocolError, count: int = 1) -> None:
+        """Note that something of a kind was wrong."""
+        self._count(kind)
+        if kind not in self._wrong:
+            field = error.field if isinstance(error, BadReply) else None
+            log.warning("broker_reply_wrong", kind=kind, field=field, detail=error.message, count=count)
+        self._wrong[kind] = error
+        self._show()
+
+    def right(self, kind: str) -> None:
+        """Note that something of a kind was right."""
+        if self._wrong.pop(kind, None) is not None:
+            self._show()
+
+    def link_down(self) -> None:
+        """The next link begins anew."""
+        self._wrong.clear()
+        self._show()
+
+    def _show(self) -> None:
+        last = next(reversed(self._wrong.values()), None)
+        text = None
+        if last is not None:
+            text = (
+                f"The broker says what the protocol does not allow, and that is not used: {last.message} "
+                "This host goes on with what it knew before. Upgrade the broker, or tell its operator."
+            )
+        self._conditions.set(WRONG, text)
+
+
+class Calls:
+    """The questions that wait on one link."""
+
+    def __init__(self, send: Callable[[bytes], Awaitable[None]], replies: WrongReplies) -> None:
+        self._send = send
+        self._replies = replies
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._next = 0
+
+    async def ask(self, method: str, params: Mapping[str, Any], read: Read[T], timeout_s: float) -> T:
+        """Ask, wait and read. `ProtocolError`: see `Ask`."""
+        if len(self._waiting) >= _MAX_CALLS:
+            raise ProtocolError("daemon_busy", "Too many requests wait for the broker: try again shortly.")
+        self._next += 1
+        call_id = f"c{self._next}"
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[call_id] = future
+        try:
+            await self._send(encode_frame(Call(call_id, method, dict(params))).encode())
+            ok = await asyncio.wait_for(future, timeout_s)
+        except (ConnectionError, TimeoutError) as error:
+            raise broker_unavailable() from error
+        finally:
+            self._waiting.pop(call_id, None)
+        return self._replies.read(method, read, ok)
+
+    def answer(self, reply: Reply) -> None:
+        """Take a reply. One that nobody waits for is not used."""
+        if reply.error is not None:
+            self.fail(str(reply.id), ProtocolError(reply.error["code"], reply.error["message"]))
+            return
+        future = self._waiting.get(str(reply.id))
+        if future is not None and not future.done():
+            future.set_result(reply.ok)
+
+    def fail(self, call_id: str, error: Exception) -> None:
+        """End one question with an error, if it waits."""
+        future = self._waiting.get(call_id)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def link_down(self) -> None:
+        """End all questions: no reply will come."""
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the link closed"))
+        self._replies.link_down()
+
+
+def broker_unavailable() -> ProtocolError:
+    """The error of everything that needs the broker now."""
+    return ProtocolError(
+        "broker_unavailable", "The daemon is not connected to its broker: try again when it is."
+    )

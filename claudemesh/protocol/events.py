@@ -1,0 +1,97 @@
+"""The data of a broker's events, as typed values. An event that is wrong is `BadReply`, like a reply."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeAlias
+
+from claudemesh.protocol import fields
+from claudemesh.protocol.base64 import to_base64
+from claudemesh.protocol.fields import Json
+from claudemesh.protocol.frames import Event
+from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
+from claudemesh.protocol.keys import SIGNATURE_BYTES
+from claudemesh.protocol.replies import MODES, Mode, Read, reader
+
+UNCONFIRMED: Final = "member_unconfirmed"
+TOPIC_CREATED: Final = "topic_created"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEvent:
+    """Something happened to a member; `event` says what."""
+
+    event: str
+    member_id: str
+    name: str
+    pubkey: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what local programs are told of the member."""
+        return {"name": self.name, "member_id": self.member_id, "pubkey": self.pubkey}
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedMember:
+    """A member that asks to be confirmed after a restore of the broker's database, with all its keys."""
+
+    member_id: str
+    name: str
+    pubkey: str
+    x25519_pubkey: str
+    x25519_signature: bytes
+    key_id: str
+    invite_id: str | None
+
+    def to_params(self) -> dict[str, Any]:
+        """Return the fields under which `member_vouch` carries them."""
+        return {**asdict(self), "x25519_signature": to_base64(self.x25519_signature)}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicCreated:
+    """A topic or queue that another member has made."""
+
+    topic: str
+    mode: Mode
+
+
+News: TypeAlias = MemberEvent | UnconfirmedMember | TopicCreated
+
+
+def parse_event(event: Event) -> News | None:
+    """Return what an event says, None for one of another version. `BadReply` names what is wrong."""
+    return _parser(event.event)(event.data)
+
+
+def _parser(name: str) -> Read[News | None]:
+    @reader(name)
+    def parse(data: Any) -> News | None:
+        if name == UNCONFIRMED:
+            return _unconfirmed(data)
+        if name == TOPIC_CREATED:
+            return TopicCreated(fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", MODES))
+        return _member(name, data) if "member_id" in data else None
+
+    return parse
+
+
+def _member(name: str, data: Json) -> MemberEvent:
+    return MemberEvent(
+        name,
+        fields.matching(data, "member_id", UUID_TEXT),
+        fields.matching(data, "name", MEMBER_NAME),
+        fields.matching(data, "pubkey", HEX_32),
+    )
+
+
+def _unconfirmed(data: Json) -> UnconfirmedMember:
+    return UnconfirmedMember(
+        fields.matching(data, "member_id", UUID_TEXT),
+        fields.matching(data, "name", MEMBER_NAME),
+        fields.matching(data, "pubkey", HEX_32),
+        fields.matching(data, "x25519_pubkey", HEX_32),
+        fields.binary(data, "x25519_signature", SIGNATURE_BYTES),
+        fields.matching(data, "key_id", KEY_ID),
+        None if data.get("invite_id") is None else fields.matching(data, "invite_id", ULID),
+    )

@@ -1,0 +1,183 @@
+"""A broker's replies and events: read into typed values, or refused by name, whatever was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claudemesh.protocol import events, replies
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Event
+from claudemesh.protocol.replies import BadReply, KnownSend
+from tests.support.daemon import person
+from tests.support.envelopes import ULID_TEXT
+
+BOB = person("bob")
+TOPIC = {"topic": "all", "mode": "topic", "subscribed": True, "subscribers": 1, "created_at": 0}
+KNOWN = {"known": True, "broker_message_id": ULID_TEXT, "history_id": 7}
+CARD = {name: BOB.entry()[name] for name in ("member_id", "name", "pubkey")}
+LOST = {
+    name: BOB.entry()[name]
+    for name in ("member_id", "name", "pubkey", "x25519_pubkey", "x25519_signature", "key_id")
+}
+
+# A right answer of each kind, and its reader.
+READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "peers": (replies.peers, {"items": [BOB.entry()]}),
+    "topic_list": (replies.topic_list, {"items": [TOPIC]}),
+    "topic_create": (replies.topic_made, {"topic": "all", "mode": "queue", "created": True}),
+    "send_status": (replies.send_status_of(["id-1"]), {"items": {"id-1": KNOWN}}),
+    **{
+        name: (lambda data, name=name: events.parse_event(Event(name, data)), data)
+        for name, data in {
+            "peer_join": CARD,
+            "member_added": {**CARD, "role": "member"},
+            "member_unconfirmed": LOST,
+            "topic_created": {"topic": "all", "mode": "topic"},
+        }.items()
+    },
+}
+REPLIES = ("peers", "topic_list", "topic_create", "send_status")
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(2**63, 2**200)
+    | st.floats()
+    | st.text()
+    | st.sampled_from([ULID_TEXT, "a" * 64, "0" * 10_000, -1, 1e300]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value, the whole included."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+def changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
+    """A copy with something else in one place."""
+    if not path:
+        return put
+    copy = deepcopy(value)
+    at = copy
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = put
+    return copy
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_what_a_broker_says_is_read(kind: str) -> None:
+    """Without faults."""
+    read, right = READERS[kind]
+    found = read(right)
+    assert found is not None
+    assert getattr(found, "faults", ()) == ()
+
+
+@pytest.mark.parametrize("kind", READERS)
+@given(data=st.data())
+def test_arbitrary_json_raises_nothing_but_a_bad_reply(kind: str, data: st.DataObject) -> None:
+    """Wherever it stands: in place of the reply, of an entry, or of one field."""
+    read, right = READERS[kind]
+    # The data of an event is an object: the frame says so.
+    where = [place for place in places(right) if place or kind in REPLIES]
+    mutant = changed(right, data.draw(st.sampled_from(where)), data.draw(JSON))
+    try:
+        read(mutant)
+    except BadReply as error:
+        assert error.code == "bad_reply"
+        assert error.field.startswith(kind)
+        assert kind in error.message
+
+
+WRONG: dict[str, list[Any]] = {
+    "member_id": [None, {}, "?", 5, BOB.member_id.upper()],
+    "name": [None, {}, "", "a b", "x" * 64, "a\n"],
+    "pubkey": [None, [], "A" * 64, "a" * 63],
+    "x25519_pubkey": [None, [], "A" * 64, "a" * 63],
+    "x25519_signature": [None, {}, "", "AAAA", "A" * 88],
+    "key_id": [None, {}, "k_", ULID_TEXT],
+    "role": [None, {}, "root", ["member"]],
+    "status": [None, {}, "gone", True],
+    "online": [None, 1, "yes", {}],
+    "presence_status": [5, {}, "x" * 65, "a\x1b[0m"],
+    "summary": [5, {}, "x" * 513, "a\nb"],
+    "visible": [None, 1, "yes", {}],
+    "last_seen_at": [{}, "5", True, -1, 1.5, 10**17, 2**70],
+    "earlier_keys": [None, {}, "?", [None], ["A" * 64], ["a" * 64] * 4097],
+}
+
+
+def test_every_field_of_a_member_has_wrong_values_here() -> None:
+    """A field that is added is tried too."""
+    assert set(WRONG) == set(BOB.entry())
+
+
+@pytest.mark.parametrize(("field", "wrong"), [(field, wrong) for field in WRONG for wrong in WRONG[field]])
+def test_a_member_with_a_wrong_field_is_left_out_and_the_others_stand(field: str, wrong: Any) -> None:
+    """Each entry is judged alone."""
+    found = replies.peers({"items": [BOB.entry(**{field: wrong}), person("ann").entry()]})
+    assert [entry.name for entry in found.items] == ["ann"]
+    assert [fault.field for fault in found.faults] == [f"peers.items[0].{field}"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        {},
+        {"items": []},
+        {"items": {}},
+        {"items": {"id-1": None}},
+        {"items": {"id-1": {"known": "no"}}},
+        {"items": {"id-1": {"known": True, "broker_message_id": "x", "history_id": 1}}},
+        {"items": {"id-1": {"known": True, "broker_message_id": ULID_TEXT, "history_id": True}}},
+        {"items": {"id-1": {"known": True, "broker_message_id": ULID_TEXT, "history_id": 2**70}}},
+    ],
+)
+def test_an_answer_about_other_sends_is_none(wrong: Any) -> None:
+    """Each send that was asked about has its answer: it neither starts a re-offer nor counts as a yes."""
+    with pytest.raises(BadReply, match="send_status"):
+        replies.send_status_of(["id-1"])(wrong)
+
+
+def test_a_send_is_known_under_its_ids_or_not_at_all() -> None:
+    """What is beside the ids that were asked about is not used."""
+    items = {"id-1": KNOWN, "id-2": {"known": False}, "id-3": "?"}
+    found = replies.send_status_of(["id-1", "id-2"])({"items": items})
+    assert found == {"id-1": KnownSend(ULID_TEXT, 7), "id-2": None}
+
+
+def test_an_event_of_a_later_version_says_nothing() -> None:
+    """It is no fault of the broker's, and nothing of it is passed on."""
+    assert events.parse_event(Event("from_the_future", {"x": {"y": []}})) is None
+
+
+@given(st.text() | st.binary())
+def test_a_text_that_is_no_frame_tells_its_kind_or_nothing(raw: str | bytes) -> None:
+    """Whatever it is, nothing is raised."""
+    assert replies.announced(raw) == ("", None)
+
+
+def test_a_wrong_frame_tells_its_type_and_id_as_far_as_they_are_right() -> None:
+    """So that the caller who waits for a reply hears of it at once."""
+    assert replies.announced('{"type":"reply","id":"c1","ok":1,"error":2}') == ("reply", "c1")
+    assert replies.announced('{"type":"reply","id":{}}') == ("reply", None)
+    assert replies.announced('{"type":"from_the_future","id":1}') == ("", None)
+
+
+def test_a_bad_reply_is_a_protocol_error_that_asks_to_try_again_later() -> None:
+    """Callers that know of refusals need to know nothing more; local programs get a 503."""
+    with pytest.raises(ProtocolError) as caught:
+        replies.topic_made({"topic": "all", "mode": "fax", "created": True})
+    assert (caught.value.code, caught.value.status) == ("bad_reply", 503)
+    assert caught.value.fields == {"field": "topic_create.mode"}
