@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+# No test asserts seconds: how long one example takes says how busy the machine is.
+settings.register_profile("claudemesh", deadline=None)
+settings.load_profile("claudemesh")
 
 ASYNC_TEST_LIMIT_S = 60
 
