@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -21,6 +21,8 @@ _TEXT: Final = 1
 _HELD_FRAMES: Final = 4096
 _ACCEPTED: Final = (200, 201)
 _FINAL: Final = (400, 403, 404, 409, 413, 422)
+# A send under which so many links have ended may be overtaken (daemon/outbox/window.py).
+_LOSSES: Final = 4
 
 
 Opened = tuple[int, asyncio.StreamReader, asyncio.StreamWriter]
@@ -49,8 +51,10 @@ class Gate:
         self.dropping: Counter[str] = Counter()
         # What happened here: cut, refused, swallowed, dropped, delayed.
         self.struck: Counter[str] = Counter()
-        # client_message_ids whose frames were dropped, or that the broker refused for now.
+        # client_message_ids whose frames were dropped, that the broker refused for now, or under which
+        # links kept ending.
         self.detained: set[str] = set()
+        self._losses: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Listen on a free port."""
@@ -112,6 +116,8 @@ class Gate:
             await link.run(reader, there)
         finally:
             self._links.discard(link)
+            self._losses.update(link.unanswered)
+            self.detained.update(m for m in link.unanswered if self._losses[m] >= _LOSSES)
 
     async def _open(self) -> Opened | None:
         ports = self._ports()
@@ -156,6 +162,11 @@ class _Link:
         self._is_frames = False
         # Row ids of sends, so that a result can be told to belong to a message.
         self._sent: dict[str, str] = {}
+
+    @property
+    def unanswered(self) -> Collection[str]:
+        """The messages that were sent on this link and have no result."""
+        return self._sent.values()
 
     def abort(self) -> None:
         for writer in self._writers:

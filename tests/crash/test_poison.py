@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.audit import wait_done, wait_received
 from tests.support.processes import Daemon, Mesh, mesh, until
-from tests.support.proxy import Rules, proxy
+from tests.support.proxy import CUT, Rules, proxy
 
 LARGE = "x" * 200_000
 SMALL_INLINE = 65_536
@@ -90,8 +90,7 @@ def test_a_frame_that_ends_the_link_dies_alone(pair: Mesh) -> None:
     pair.broker.start()
     pair.broker.ready()
     with proxy(pair.broker.port, Rules(max_size=100_000)) as port:
-        path = alice.root / "membership.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "broker_url": f"ws://127.0.0.1:{port}"}))
+        _dial(alice, port)
         alice.start()
         wait_received(bob, ids)
         wait_done(alice, ids)
@@ -101,6 +100,34 @@ def test_a_frame_that_ends_the_link_dies_alone(pair: Mesh) -> None:
         assert alice.send("bob", "after", client_message_id="after")[0] == 202
         wait_received(bob, ["after"])
         alice.stop()
+
+
+def test_links_that_die_right_after_sends_left_reorder_nothing(pair: Mesh) -> None:
+    """Three links in a row end under the same rows; they arrive in the order in which they were accepted."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    pair.broker.stop()
+    until(lambda: not health(alice)["connected"], "alice has lost the broker")
+    ids = [f"m-{number:02}" for number in range(20)]
+    for message_id in ids:
+        assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+    alice.stop()
+    pair.broker.start()
+    pair.broker.ready()
+    rules = Rules({(kind, number): CUT for kind in ("send", "sends") for number in (1, 2, 3)})
+    with proxy(pair.broker.port, rules) as port:
+        _dial(alice, port)
+        alice.start()
+        wait_received(bob, ids)
+        wait_done(alice, ids)
+        alice.stop()
+    assert len(rules.struck) >= 3
+    items = sorted(bob.inbox(), key=lambda item: item["history_id"])
+    assert [item["client_message_id"] for item in items] == ids
+
+
+def _dial(daemon: Daemon, port: int) -> None:
+    path = daemon.root / "membership.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "broker_url": f"ws://127.0.0.1:{port}"}))
 
 
 def _dead(daemon: Daemon, message_id: str) -> dict[str, object] | None:

@@ -219,7 +219,7 @@ class Drain:
     async def _turn(self, batch: list[_Waiting]) -> None:
         self._storage_retry_s = None
         results, self._results = self._results, []
-        free = self._free()
+        free, losses = self._free(), self._window.losses
         if not (batch or results or free):
             self._next_due = None
             return
@@ -250,6 +250,9 @@ class Drain:
         if turn.claimed:
             # The callers' answers leave first: they have waited for the commit, the broker has not.
             self._window.take(turn.claimed)
+            if losses != self._window.losses:
+                # The link was lost meanwhile: rows that were in flight on it are older and leave first.
+                self.on_link_down()
             self._leave.set()
 
     def _put_off(self, results: list[Settlement]) -> None:

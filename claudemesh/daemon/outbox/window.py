@@ -1,12 +1,14 @@
 """The rows in flight on the present link: the order in which they leave, their deadline, and their isolation.
 
 A row is in the window from its claim until it is answered, overdue or lost with the link. Plain data, no I/O.
+Rows leave in the order in which they were claimed, which is priority and age, over lost links too.
 
 Isolation: when the broker closes the link with 1009 (a frame that it does not take), every unanswered row
 that had left is suspect; when a link dies otherwise right after a row left, that row is suspect the second
-time. A suspect leaves alone, while nothing else is in flight, so that the next close names the culprit. After
-a 1009 the largest suspect goes first: its answer clears all that are not larger, and another 1009 is its own.
-The other rows go on.
+time. A suspect keeps its place and leaves alone: nothing else is in flight, and the rows behind it wait, so
+that the next close names the culprit. The answer to a suspect by size clears all that are not larger. A
+second 1009 is the suspect's own, and it dies of it. A row that has ended the link otherwise while it was
+alone, twice, is put off, and from then on others overtake it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ TOO_BIG = 1009
 # A link that dies this soon after a row has left may have died of that row.
 _RIGHT_AFTER_S = 5.0
 _LOSSES = 2
+_LOSSES_ALONE = 2
 # Rows that an operator retires meanwhile are never cleared; forgetting an old suspicion costs one more link.
 _REMEMBERED = 4096
 
@@ -29,6 +32,8 @@ _REMEMBERED = 4096
 class _Suspicion:
     losses: int
     by_size: bool = False
+    # How often the link died right after this row had left alone.
+    alone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +53,33 @@ class Window:
 
     def __init__(self) -> None:
         self._queue: deque[Claimed] = deque()
-        self._suspects: list[Claimed] = []
         self._sent: dict[str, tuple[Claimed, float]] = {}
         self._alone: str | None = None
+        # How many links have been lost.
+        self.losses = 0
         self._suspicions: dict[str, _Suspicion] = {}
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._suspects) + len(self._sent)
+        return len(self._queue) + len(self._sent)
 
     @property
     def isolating(self) -> bool:
         """Whether suspects wait to leave alone: until they have, no further rows are claimed."""
-        return bool(self._suspects) or self._alone is not None
+        return self._alone is not None or (bool(self._suspicions) and any(map(self._is_suspect, self._queue)))
 
     def take(self, rows: Iterable[Claimed]) -> None:
-        """Take rows that are `inflight` on disk."""
-        for row in rows:
-            if self._is_suspect(row):
-                self._suspects.append(row)
-            else:
-                self._queue.append(row)
+        """Take rows that are `inflight` on disk, in the order in which they are to leave."""
+        self._queue.extend(rows)
 
     def next(self, now_s: float) -> Claimed | None:
         """Return the row to hand to the link now, and count it as sent; None while all must wait."""
-        if self._alone is not None:
+        if self._alone is not None or not self._queue:
             return None
-        if self._queue:
-            row = self._queue.popleft()
-        elif self._suspects and not self._sent:
-            row = max(self._suspects, key=lambda suspect: len(suspect.payload))
-            self._suspects.remove(row)
-            self._alone = row.id
-        else:
-            return None
+        if self._is_suspect(self._queue[0]):
+            if self._sent:
+                return None
+            self._alone = self._queue[0].id
+        row = self._queue.popleft()
         self._sent[row.id] = (row, now_s)
         return row
 
@@ -115,21 +114,19 @@ class Window:
     def lost(self, close_code: int, now_s: float) -> Lost:
         """Empty the window: the link has gone. `close_code` is the broker's, 0 when it sent none."""
         culprit: Claimed | None = None
-        again, later = [*self._queue], list[Claimed]()
-        for row in self._suspects:
-            (again if self._is_by_size(row) else later).append(row)
+        again, later = list[Claimed](), list[Claimed]()
         for row, sent_s in self._sent.values():
             if close_code == TOO_BIG and self._alone == row.id and self._is_by_size(row):
                 culprit = row
                 self._suspicions.pop(row.id)
                 continue
             self._suspect(row, close_code, now_s - sent_s)
-            waits = self._is_suspect(row) and not self._is_by_size(row)
-            (later if waits else again).append(row)
+            (later if self._gives_way(row) else again).append(row)
+        again += self._queue
         self._queue.clear()
-        self._suspects.clear()
         self._sent.clear()
         self._alone = None
+        self.losses += 1
         return Lost(again, later, culprit)
 
     def _suspect(self, row: Claimed, close_code: int, age_s: float) -> None:
@@ -138,8 +135,13 @@ class Window:
         suspicion = self._suspicions.setdefault(row.id, _Suspicion(0))
         suspicion.losses = _LOSSES if close_code == TOO_BIG else suspicion.losses + 1
         suspicion.by_size = close_code == TOO_BIG
+        suspicion.alone += close_code != TOO_BIG and self._alone == row.id
         while len(self._suspicions) > _REMEMBERED:
             del self._suspicions[next(iter(self._suspicions))]
+
+    def _gives_way(self, row: Claimed) -> bool:
+        suspicion = self._suspicions.get(row.id)
+        return suspicion is not None and suspicion.alone >= _LOSSES_ALONE
 
     def _is_suspect(self, row: Claimed) -> bool:
         suspicion = self._suspicions.get(row.id)
@@ -155,8 +157,6 @@ class Window:
 
     def _clear_up_to(self, size: int) -> None:
         """The broker takes a frame of this size, so it takes the smaller ones too."""
-        cleared = [row for row in self._suspects if len(row.payload) <= size and self._is_by_size(row)]
-        for row in cleared:
-            del self._suspicions[row.id]
-            self._suspects.remove(row)
-            self._queue.append(row)
+        for row in self._queue:
+            if len(row.payload) <= size and self._is_by_size(row):
+                del self._suspicions[row.id]

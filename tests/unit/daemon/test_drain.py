@@ -17,7 +17,7 @@ from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, MAX_WAITING, Drain
 from claudemesh.daemon.outbox.pace import WINDOW
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.outbox.types import NewRow, Settlement, Submission
+from claudemesh.daemon.outbox.types import NewRow, Settlement, Submission, Turn
 from claudemesh.protocol.frames import SendResult
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Overloaded
@@ -212,6 +212,26 @@ async def test_a_lost_link_makes_every_row_in_flight_pending_again(tmp_path: Pat
         bench.drain.wake()
         await bench.carrier.wait_sent(6)
         assert sorted(bench.carrier.sent[3:]) == sorted(ids)
+
+
+async def test_rows_keep_their_order_when_the_link_is_made_anew_during_a_commit(tmp_path: Path) -> None:
+    """What that commit claimed stands behind what was in flight on the lost link."""
+    async with running(tmp_path) as bench:
+        older = await bench.put(3)
+        await bench.carrier.wait_sent(3)
+        turn = bench.store.turn
+
+        async def lose_the_link(*arguments: Any) -> Turn:
+            done = await turn(*arguments)
+            if done.claimed:
+                bench.store.turn = turn  # type: ignore[method-assign]
+                bench.drain.on_link_down()
+            return done
+
+        bench.store.turn = lose_the_link  # type: ignore[method-assign]
+        newer = await bench.put(2)
+        await bench.carrier.wait_sent(8)
+        assert bench.carrier.sent[3:] == [*older, *newer]
 
 
 async def test_a_result_for_a_row_that_is_not_in_flight_is_ignored(tmp_path: Path) -> None:

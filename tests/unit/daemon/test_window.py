@@ -24,53 +24,77 @@ def names(rows: object) -> list[str]:
     return [found.id for found in rows]  # type: ignore[attr-defined]
 
 
-def test_after_a_frame_too_large_the_largest_row_leaves_alone() -> None:
-    """Its answer clears those that are not larger, and they leave together."""
+def test_after_a_frame_too_large_each_row_larger_than_those_that_were_taken_leaves_alone() -> None:
+    """An answer clears those that are not larger, and all keep their places."""
     window = Window()
-    rows = [row("small"), row("large", 900), row("medium", 500)]
+    rows = [row("small"), row("large", 900), row("medium", 500), row("tiny", 10)]
     window.take(rows)
-    assert leave(window) == ["small", "large", "medium"]
-    assert names(window.lost(TOO_BIG, 1.0).again) == ["small", "large", "medium"]
+    assert leave(window) == ["small", "large", "medium", "tiny"]
+    assert names(window.lost(TOO_BIG, 1.0).again) == ["small", "large", "medium", "tiny"]
     window.take(rows)
     assert window.isolating
+    assert leave(window) == ["small"]
+    assert window.answered("small") == rows[0]
     assert leave(window) == ["large"]
     assert window.answered("large") == rows[1]
-    assert leave(window) == ["small", "medium"]
+    assert leave(window) == ["medium", "tiny"]
     assert not window.isolating
 
 
 def test_the_row_that_ends_the_link_twice_dies_and_its_neighbours_go_on() -> None:
     """The second 1009 comes while it is alone in flight."""
     window = Window()
-    rows = [row("small"), row("large", 900)]
+    rows = [row("large", 900), row("small")]
     window.take(rows)
     leave(window)
     assert window.lost(TOO_BIG, 1.0).culprit is None
     window.take(rows)
     assert leave(window) == ["large"]
     lost = window.lost(TOO_BIG, 2.0)
-    assert lost.culprit == rows[1]
+    assert lost.culprit == rows[0]
     assert names(lost.again) == ["small"]
-    window.take([rows[0], row("new")])
-    assert leave(window) == ["new"]
-    window.answered("new")
+    window.take([rows[1], row("new")])
     assert leave(window) == ["small"]
+    window.answered("small")
+    assert leave(window) == ["new"]
 
 
-def test_links_that_die_right_after_a_row_left_make_it_suspect_but_never_dead() -> None:
-    """It leaves alone, and after a backoff, so that others have their turn."""
+def test_rows_keep_their_order_over_links_that_die_right_after_they_left() -> None:
+    """A suspect leaves alone, at its place: what was queued behind it follows when it is answered."""
     window = Window()
+    rows = [row("a"), row("b")]
     for _ in range(2):
-        window.take([row("a")])
-        assert leave(window) == ["a"]
-        lost = window.lost(0, 0.5)
-    assert names(lost.later) == ["a"]
-    window.take([row("b"), row("a"), row("c")])
-    assert leave(window) == ["b", "c"]
+        window.take(rows)
+        assert leave(window) == ["a", "b"]
+        assert names(window.lost(0, 0.5).again) == ["a", "b"]
+    window.take([*rows, row("c")])
+    assert leave(window) == ["a"]
+    assert names(window.lost(0, 0.5).again) == ["a", "b", "c"]
+    window.take([*rows, row("c")])
+    order = []
+    for name in ("a", "b", "c"):
+        order += leave(window)
+        window.answered(name)
+    assert order == ["a", "b", "c"]
+
+
+def test_a_row_that_ends_the_link_twice_alone_is_put_off_but_never_dies() -> None:
+    """Others have their turn during its backoff; each of its attempts is alone."""
+    window = Window()
+    for losses in range(6):
+        window.take([row("a"), row("b")])
+        assert leave(window) == (["a", "b"] if losses < 2 else ["a"])
+        lost = window.lost(GOING_AWAY, 0.5)
+        assert lost.culprit is None
+        assert ("a" in names(lost.later)) is (losses >= 3)
+        assert "b" in names(lost.again)
+    window.take([row("b")])
+    assert leave(window) == ["b"]
     window.answered("b")
+    window.take([row("c"), row("a"), row("d")])
+    assert leave(window) == ["c"]
     window.answered("c")
     assert leave(window) == ["a"]
-    assert window.lost(GOING_AWAY, 0.6).culprit is None
 
 
 def test_a_row_that_had_left_long_before_a_link_died_is_not_suspect() -> None:
