@@ -131,6 +131,7 @@ class Healing:
         self._show_lost()
         self._member_id = opened.hello.member_id
         self._is_unsure = True
+        self._notes.note(opened.features, self.epoch)
         self._task = self._tasks.start(self._run(opened), "healing")
 
     def link_down(self) -> None:
@@ -222,8 +223,9 @@ class Healing:
             self._to_be_noted = await self._has_gone_back(opened)
         if self._to_be_noted:
             await self._note()
-        self.epoch = opened.hello.epoch
-        self._notes.note(opened.features, self.epoch)
+        if self.epoch != opened.hello.epoch:
+            self.epoch = opened.hello.epoch
+            self._notes.note(opened.features, self.epoch)
         self._is_unsure = False
         self._conditions.end(_UNCHECKED)
         is_mending = self._restore is not None and not self._restore.is_scanned

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 import pytest
 
 from claudemesh.daemon.healing import Healing, HealingFiles
@@ -188,6 +189,16 @@ async def test_a_broker_that_knows_the_newest_is_asked_once(tmp_path: Path) -> N
         assert all(len(ids) <= 64 for ids in broker.asked)
         assert broker.asked[0][0] == "send-0200"
         assert broker.offered == []
+
+
+async def test_features_are_noted_at_once_and_the_epoch_when_it_is_verified(tmp_path: Path) -> None:
+    """A link that is lost at once leaves the negotiated sizes behind, and another link asks again."""
+    broker = Broker()
+    async with host(tmp_path, broker) as made:
+        made.healing.link_up(broker.opened())
+        made.healing.link_down()
+        noted = orjson.loads((tmp_path / "broker_features.json").read_bytes())
+        assert (noted["inline_bytes"], noted["epoch"]) == (FEATURES.inline_bytes, None)
 
 
 async def test_only_what_was_forgotten_is_offered_oldest_first(tmp_path: Path) -> None:
