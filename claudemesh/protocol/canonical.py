@@ -30,9 +30,18 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-# Within these bounds both notations write a fraction alike: shortest digits, no exponent.
-_FLOAT_MIN: Final = 1e-4
+# orjson writes a fraction from 1e-5 to 1e15 as ECMAScript does: shortest digits, no exponent.
+_SMALL_TO: Final = 1e-5
 _FLOAT_MAX: Final = 1e15
+# Both write an exponent below 1e-6 and from 1e21 on; only between these bounds do they differ.
+_SMALL_FROM: Final = 1e-6
+_LARGE_TO: Final = 1e21
+# Below it a float without a fraction has the digits of the integer.
+_EXACT_INTEGERS: Final = 2.0**53
+
+
+class _NotPlain(Exception):
+    """A value holds what only the exact way judges."""
 
 
 def parse_json(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
@@ -70,12 +79,12 @@ def parse_json_exactly(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
 
 def canonical_json(value: object) -> bytes:
     """Return the RFC 8785 form. `ProtocolError` meta_not_canonical for what it cannot represent."""
-    if _is_simple(value):
-        try:
+    try:
+        if _is_simple(value):
             return orjson.dumps(value, option=_SORTED)
-        except orjson.JSONEncodeError:
-            pass  # the exact way finds out why
-    return canonical_json_exactly(value)
+        return orjson.dumps(_spelt(value), option=orjson.OPT_STRICT_INTEGER)
+    except (_NotPlain, orjson.JSONEncodeError, RecursionError):
+        return canonical_json_exactly(value)  # the exact way finds out why
 
 
 def canonical_json_exactly(value: object) -> bytes:
@@ -135,7 +144,7 @@ def _is_simple(value: object) -> bool:
         if kind in _PLAIN:
             continue
         if isinstance(member, float):
-            if kind is not float or member.is_integer() or not _FLOAT_MIN <= abs(member) < _FLOAT_MAX:
+            if kind is not float or member.is_integer() or not _SMALL_TO <= abs(member) < _FLOAT_MAX:
                 return False
         elif kind is dict:
             for key, inner in member.items():  # type: ignore[attr-defined]
@@ -148,6 +157,55 @@ def _is_simple(value: object) -> bool:
         else:
             return False
     return True
+
+
+def _spelt(value: object) -> object:
+    """Return a value that orjson writes, without sorting, as RFC 8785 writes this one. `_NotPlain`."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is float:
+        return _number(value)  # type: ignore[arg-type]
+    if kind is list:
+        return [inner if type(inner) in _PLAIN else _spelt(inner) for inner in value]  # type: ignore[attr-defined]
+    if kind is not dict:
+        raise _NotPlain
+    names = list(value)  # type: ignore[call-overload]
+    if not all(type(name) is str for name in names):
+        raise _NotPlain
+    # Only beyond the basic plane do code points and UTF-16 units differ in order.
+    names.sort(key=None if all(map(str.isascii, names)) else _utf16)
+    return {name: _spelt(value[name]) for name in names}  # type: ignore[index]
+
+
+def _number(number: float) -> int | float | orjson.Fragment:
+    """Return what orjson writes as ECMAScript writes this number (RFC 8785, 3.2.2.3)."""
+    size = abs(number)
+    if size < _EXACT_INTEGERS and number.is_integer():
+        return int(number)
+    if _SMALL_TO <= size < _FLOAT_MAX or size < _SMALL_FROM or _LARGE_TO <= size < math.inf:
+        return number
+    if not size < math.inf:
+        raise _NotPlain
+    # Python's shortest digits are the right ones; only the exponent must go.
+    mantissa, _, exponent = repr(number).partition("e")
+    return orjson.Fragment(_positional(mantissa, int(exponent or 0)))
+
+
+def _positional(mantissa: str, exponent: int) -> str:
+    """Return a decimal number, given as d.ddd and a power of ten, without the power."""
+    sign = "-" if mantissa[0] == "-" else ""
+    whole, _, fraction = mantissa.lstrip("-").partition(".")
+    fraction = "" if fraction == "0" else fraction
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{whole}{fraction}"
+    fraction = fraction.ljust(exponent, "0")
+    rest = fraction[exponent:]
+    return f"{sign}{whole}{fraction[:exponent]}{'.' + rest if rest else ''}"
+
+
+def _utf16(name: str) -> bytes:
+    return name.encode("utf-16be", "surrogatepass")
 
 
 def _nesting(raw: bytes, limit: int) -> int:

@@ -176,7 +176,20 @@ def test_canonical_form_is_the_reference_s(value: object) -> None:
     assert canonical_json(value) == expected
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False) | st.floats(min_value=1e-5, max_value=1e16))
+EDGES = st.builds(
+    lambda digits, exponent: float(f"{digits}e{exponent}"),
+    st.integers(min_value=0, max_value=10**17),
+    st.integers(min_value=-26, max_value=24),
+)
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.floats(min_value=1e-5, max_value=1e16)
+    | st.floats(min_value=1e-7, max_value=1e-5)
+    | st.floats(min_value=2.0**52, max_value=1e22)
+    | EDGES
+)
 def test_every_float_is_written_as_the_reference_writes_it(number: float) -> None:
     """The two notations agree on shortest digits, and differ beyond the fast way's bounds."""
     assert canonical_json({"n": [number, -number]}) == rfc8785.dumps({"n": [number, -number]})
@@ -198,6 +211,11 @@ def test_every_float_is_written_as_the_reference_writes_it(number: float) -> Non
         (1000000000000000.5, b"1000000000000000.5"),
         (1e16, b"10000000000000000"),
         (1e20, b"100000000000000000000"),
+        (2.0**63, b"9223372036854776000"),
+        (1.5e16, b"15000000000000000"),
+        (9007199254740993.0, b"9007199254740992"),
+        (1.2345678901234567e-6, b"0.0000012345678901234567"),
+        (1.5e300, b"1.5e+300"),
         (1e21, b"1e+21"),
         (5e-324, b"5e-324"),
     ],
@@ -206,6 +224,13 @@ def test_numbers_are_written_as_ecmascript_does(number: float, text: bytes) -> N
     """RFC 8785, 3.2.2.3: each alone, so that each decides by which way it goes."""
     assert canonical_json(number) == text
     assert canonical_json({"n": number}) == b'{"n":' + text + b"}"
+
+
+@given(st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
+@example({"\U0001f600": 1.0, "\ufb33": 1e20, "z": 2e-6})
+def test_keys_are_sorted_by_utf_16_units_whatever_stands_beside_them(value: dict[str, float]) -> None:
+    """RFC 8785, 3.2.3: a surrogate pair comes before the end of the basic plane."""
+    assert canonical_json({"m": [value]}) == rfc8785.dumps({"m": [value]})
 
 
 def nested(levels: int) -> object:
