@@ -7,7 +7,7 @@ arrives, because it depends on nothing but the frame; it counts only after B0 fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,11 @@ import orjson
 from claudemesh.broker import answers
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.delivery import Push, deliver_tail
 from claudemesh.broker.hub import Hub
-from claudemesh.broker.limiter.base import Allowance, Count, Limiter
+from claudemesh.broker.limiter.base import Count, Limiter
 from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.publishing import Publication, Publisher
+from claudemesh.broker.sender import Sender
 from claudemesh.broker.store.base import (
     Accepted,
     AcceptOutcome,
@@ -43,17 +44,8 @@ from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.failpoints import failpoint
 
 _FINGERPRINT_HEX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends, as the connection's handshake established it; nothing of it comes from a frame."""
-
-    mesh_id: str
-    member_id: str
-    name: str
-    pubkey: str
-    allowance: Allowance
+# Envelopes of a batch: they are copied on the way to the database.
+_BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +57,15 @@ class Submission:
     claimed: bytes | None
     verdict: NewSend | ProtocolError
 
+    def size(self) -> int:
+        """Return the length of the envelope; what is refused has none."""
+        return len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
+
     def count(self) -> Count:
         """Return what the limiter is asked."""
         sender = self.sender
-        size = len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
-        return Count(sender.mesh_id, sender.member_id, self.key.client_message_id, size, sender.allowance)
+        client_message_id, size = self.key.client_message_id, self.size()
+        return Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
 
 
 def prepare(
@@ -135,7 +131,7 @@ class Acceptor:
         store: Store,
         limiter: Limiter,
         hub: Hub,
-        wake: Callable[[str, Iterable[str]], None],
+        publisher: Publisher,
         queued: Callable[[str, str], None],
         clock: Clock,
         metrics: BrokerMetrics,
@@ -148,14 +144,16 @@ class Acceptor:
         self._store = store
         self._limiter = limiter
         self._hub = hub
-        self._wake = wake
+        self._publisher = publisher
         self._queued = queued
         self._clock = clock
         self._metrics = metrics
         self._degraded = degraded
         self._mint = mint
         self._inline_bytes = inline_bytes
-        self._batcher: Batcher[Submission, Answer] = Batcher(self._commit)
+        self._batcher: Batcher[Submission, Answer] = Batcher(
+            self._commit, weigh=Submission.size, max_weight=_BATCH_BYTES
+        )
         self._last: asyncio.Future[Answer] | None = None
         # Whether a commit's outcome is unknown since the last one that went well.
         self._unsure = False
@@ -183,8 +181,9 @@ class Acceptor:
             await asyncio.wait([self._last])
 
     async def close(self) -> None:
-        """Take nothing more (503) and return when all that was taken is answered."""
+        """Take nothing more (503) and return when all that was taken is answered and pushed."""
         await self._batcher.close()
+        await self._publisher.close()
 
     def _settled(
         self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
@@ -203,6 +202,7 @@ class Acceptor:
 
     async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
         """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
+        await self._publisher.room()
         self._metrics.accept_batch.observe(len(batch))
         # Where nothing but the claim can answer a send otherwise than by taking it, B0 is left to the claim.
         direct = self._is_direct(batch)
@@ -235,7 +235,7 @@ class Acceptor:
     ) -> Sequence[Answer]:
         """Return what each is answered; pushes are on their way."""
         results: list[Answer] = []
-        pushes: list[tuple[Sender, NewSend, Accepted]] = []
+        pushes: list[Publication] = []
         queues: set[tuple[str, str]] = set()
         for submission, decision in zip(batch, decided, strict=True):
             if isinstance(decision, Answer):
@@ -247,7 +247,7 @@ class Acceptor:
             if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
                 queues.add((decision.key.mesh_id, decision.destination_ref))
             elif isinstance(outcome, Accepted) and outcome.deliveries:
-                pushes.append((submission.sender, decision, outcome))
+                pushes.append(Publication(submission.sender, decision, outcome))
             results.append(self._outcome(submission, decision, outcome))
         if self._unsure:
             self._unsure = False
@@ -255,8 +255,7 @@ class Acceptor:
         for mesh_id, queue in queues:
             asyncio.get_running_loop().call_soon(self._queued, mesh_id, queue)
         if pushes:
-            # In a step of its own: what goes wrong in a push must not make a committed send look failed.
-            asyncio.get_running_loop().call_soon(self._publish, pushes)
+            self._publisher.publish(pushes)
         return results
 
     async def _write(self, sends: Sequence[NewSend]) -> Sequence[AcceptOutcome]:
@@ -321,25 +320,3 @@ class Acceptor:
                 failure = RuntimeError(outcome.reason)
                 self._degraded.failed("accept", failure)
                 return answers.of_error(failure)
-
-    def _publish(self, pushes: Sequence[tuple[Sender, NewSend, Accepted]]) -> None:
-        for sender, send, outcome in pushes:
-            away = self._hub.away(sender.mesh_id, (row.recipient_member_id for row in outcome.deliveries))
-            if away:
-                self._wake(sender.mesh_id, away)
-            here = self._hub.online(sender.mesh_id)
-            present = [row for row in outcome.deliveries if row.recipient_member_id in here]
-            if not present:
-                continue
-            tail = deliver_tail(
-                broker_message_id=send.broker_message_id,
-                history_id=outcome.history_id,
-                sender_member_id=sender.member_id,
-                sender_name=sender.name,
-                sender_pubkey=sender.pubkey,
-                accepted_at=outcome.accepted_at,
-                envelope=send.envelope,
-            )
-            for row in present:
-                push = Push(row.delivery_id, send.priority, tail)
-                self._hub.push(sender.mesh_id, row.recipient_member_id, push)

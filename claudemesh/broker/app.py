@@ -28,6 +28,7 @@ from claudemesh.broker.listen import Listener
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.parts import start_parts, within
 from claudemesh.broker.presence import Presence
+from claudemesh.broker.publishing import Publisher
 from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
 from claudemesh.broker.routes import build_app
@@ -237,7 +238,7 @@ class Broker:
             store,
             limiter,
             hub,
-            cluster.wake,
+            Publisher(hub, cluster.wake, degraded),
             queues.kick,
             clock,
             metrics,

@@ -16,6 +16,7 @@ from claudemesh.broker.delivery import Push
 from claudemesh.broker.handshake import Refusal
 from claudemesh.broker.hub import Admission, event_frame
 from claudemesh.broker.membership import Membership
+from claudemesh.broker.pending import Pending, decode
 from claudemesh.broker.presence import Verdict, is_clone_suspected
 from claudemesh.broker.wire import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, Wire
 from claudemesh.protocol import (
@@ -60,7 +61,7 @@ class Connection:
         self._membership: Membership | None = None
         self._is_open = False
         self._was_online = False
-        self._pending_sends = 0
+        self._pending = Pending(self._limits.pending_sends, self._limits.pending_bytes)
         self._change = asyncio.Event()
         self._session = Session("broker")
 
@@ -314,20 +315,20 @@ class Connection:
         while True:
             text = await self._wire.read()
             try:
-                frame = decode_frame(text)
+                frame = await decode(text)
             except ProtocolError as error:
                 self._complain(error)
                 continue
             self._session.receive(frame)
-            await self._handle(frame)
-            if self._pending_sends >= self._limits.pending_sends or self._wire.outgoing.is_crowded:
+            await self._handle(frame, len(text))
+            if self._pending.is_full or self._wire.outgoing.is_crowded:
                 await self._room()
 
-    async def _handle(self, frame: Frame) -> None:
+    async def _handle(self, frame: Frame, size: int) -> None:
         if isinstance(frame, Send):
-            self._pending_sends += 1
+            self._pending.add(size)
             self._context.acceptor.submit(
-                self.membership.sender, frame.envelope, partial(self._answered, frame.id)
+                self.membership.sender, frame.envelope, partial(self._answered, frame.id, size)
             )
         elif isinstance(frame, DeliverAck):
             await self._acknowledge(frame.delivery_ids)
@@ -344,8 +345,8 @@ class Connection:
         elif isinstance(frame, ErrorFrame):
             log.warning("peer_reported_error", code=frame.code)
 
-    def _answered(self, request_id: int | str, answer: Answer) -> None:
-        self._pending_sends -= 1
+    def _answered(self, request_id: int | str, size: int, answer: Answer) -> None:
+        self._pending.remove(size)
         self.put(answer.frame(request_id))
         self._change.set()
 
@@ -358,9 +359,7 @@ class Connection:
 
     async def _room(self) -> None:
         """Wait until fewer sends are unanswered and fewer answers wait: meanwhile nothing is read."""
-        while not self._wire.is_closing and (
-            self._pending_sends >= self._limits.pending_sends or self._wire.outgoing.is_crowded
-        ):
+        while not self._wire.is_closing and (self._pending.is_full or self._wire.outgoing.is_crowded):
             self._change.clear()
             await self._change.wait()
 

@@ -25,6 +25,7 @@ _ANSWERING_S = 5.0
 # What users notice of an operation that fails; the operation's name is part of a condition's code.
 _EFFECTS: Mapping[str, str] = {
     "accept": "Sends are not accepted",
+    "publish": "Members get what was accepted when they reconnect",
     "acknowledge": "Acknowledgements are not written, so that deliveries are repeated",
     "deliveries": "Members do not get what they are owed",
     "presence": "Members may look offline",

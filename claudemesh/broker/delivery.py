@@ -20,6 +20,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.outgoing import Outgoing
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Ack, DueDelivery, Store
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.services import TaskOwner
@@ -333,5 +334,9 @@ class Delivery:
             await asyncio.sleep(self._limits.retry_s)
             self.flow.read_failed()
         else:
-            self.flow.loaded([push_of(row) for row in rows], complete=len(rows) < READ_ROWS)
+            pushes, slices = [], Slices()
+            for row in rows:
+                await slices.rest()
+                pushes.append(push_of(row))
+            self.flow.loaded(pushes, complete=len(rows) < READ_ROWS)
         self.pump()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.broker.accept import Sender
 from claudemesh.broker.calls.base import Caller
 from claudemesh.broker.context import Context
 from claudemesh.broker.delivery import Delivery
 from claudemesh.broker.outgoing import Outgoing
 from claudemesh.broker.policies import allowance_of
+from claudemesh.broker.sender import Sender
 from claudemesh.broker.store.base import Member, Mesh
 from claudemesh.protocol import Hello
 

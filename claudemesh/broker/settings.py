@@ -28,6 +28,7 @@ class Limits:
     handshakes: int = 512  # connections that are not authenticated yet; likewise 503
     connections_per_member: int = 16  # under allow_concurrent; one more is closed with 4004
     pending_sends: int = 1024  # per connection; then the broker stops reading from it
+    pending_bytes: int = 8 << 20  # likewise, in characters of their frames
     pending_acks: int = 4096  # delivery ids per connection; then the broker stops reading from it
     window: int = 256  # unacknowledged deliveries per connection; the rest waits in the store
     outgoing_frames: int = 8192  # per connection; one more closes it with 4005

@@ -44,6 +44,7 @@ from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import BadReply, Read, announced
 from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.signing import audience_of, sign_hello
+from claudemesh.runtime import aside
 from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
@@ -336,7 +337,7 @@ class Link:
         handlers, connection = self._handlers, self._connection
         async for text in socket:
             try:
-                frame = decode_frame(text)
+                frame = await aside.run(aside.weight_of(text), decode_frame, text)
             except InvalidField as error:
                 self._skip(text, error)
                 continue

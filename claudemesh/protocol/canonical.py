@@ -101,9 +101,14 @@ def canonical_json_exactly(value: object) -> bytes:
 
 
 def canonical_meta(meta: object) -> bytes:
-    """Return a meta as it is fingerprinted: empty when there is none. `InvalidField` invalid_meta."""
+    """Return a meta as it is fingerprinted: empty when there is none; bytes are this form already.
+
+    `InvalidField` invalid_meta.
+    """
     if meta is None:
         return b""
+    if type(meta) is bytes:
+        return meta
     if not isinstance(meta, dict):
         raise InvalidField("invalid_meta", "meta", "meta must be a JSON object.")
     return canonical_json(meta) if meta else b""

@@ -24,7 +24,8 @@ class Batcher(Generic[T, R]):
     No timer: a lone item is committed at once. Items keep their order. When a batch fails
     as a whole it is retried one by one, so that only the culprit sees its error; a storage
     that is unavailable fails the batch, because every item would meet the same fate.
-    At most `max_pending` items wait; one more raises `Overloaded`.
+    At most `max_pending` items wait; one more raises `Overloaded`. A batch has at most `max_batch` items, and
+    ends with the one that brings it to `max_weight`.
     """
 
     def __init__(
@@ -33,8 +34,12 @@ class Batcher(Generic[T, R]):
         *,
         max_batch: int = 256,
         max_pending: int = 8192,
+        weigh: Callable[[T], int] | None = None,
+        max_weight: int = 0,
     ) -> None:
         self._commit = commit
+        self._weigh = weigh
+        self._max_weight = max_weight
         self._max_batch = max_batch
         self._max_pending = max_pending
         self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
@@ -71,10 +76,21 @@ class Batcher(Generic[T, R]):
     async def _drain(self) -> None:
         try:
             while self._pending:
-                count = min(len(self._pending), self._max_batch)
-                await self._commit_batch([self._pending.popleft() for _ in range(count)])
+                await self._commit_batch(self._next_batch())
         finally:
             self._loop = None
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        count = min(len(self._pending), self._max_batch)
+        if self._weigh is None:
+            return [self._pending.popleft() for _ in range(count)]
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        weight = 0
+        while len(batch) < count and (weight < self._max_weight or not batch):
+            entry = self._pending.popleft()
+            weight += self._weigh(entry[0])
+            batch.append(entry)
+        return batch
 
     async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:

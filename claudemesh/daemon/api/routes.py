@@ -16,6 +16,7 @@ from claudemesh.daemon.api.query import Parameter, parse_query
 from claudemesh.daemon.api.wire import body_of, respond
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.runtime import aside
 from claudemesh.runtime.http import App, ClientGone, Receive, Scope, Send
 
 Method: TypeAlias = Literal["GET", "POST"]
@@ -115,7 +116,8 @@ async def serve(replying: Awaitable[Reply], send: Send) -> None:
 async def _read(operation: Operation, receive: Receive) -> Any:
     if operation.body is None:
         return None
-    return parse_struct(await body_of(receive), operation.body, required=operation.body_required)
+    raw, required = await body_of(receive), operation.body_required
+    return await aside.run(aside.weight_of(raw), parse_struct, raw, operation.body, required=required)
 
 
 def _unquoted(name: str, raw: str) -> str:

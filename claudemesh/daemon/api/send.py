@@ -15,6 +15,7 @@ from claudemesh.daemon.api.schemas import Accepted, Conflict, Done, PostBody, Se
 from claudemesh.daemon.api.wire import body_of
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.protocol.errors import InvalidField
+from claudemesh.runtime import aside
 from claudemesh.runtime.http import App, Receive, Scope, Send
 
 MAX_WAIT_MS = 30_000
@@ -42,11 +43,15 @@ class SendRoute:
         query = scope["query_string"]
         wait_ms = parse_query(query, _QUERY)["wait_ms"] if query else None
         key = _idempotency_key(scope["headers"])
-        request = self._parse(parse_object(await body_of(receive)), key)
+        raw = await body_of(receive)
+        request = await aside.run(aside.weight_of(raw), self._request, raw, key)
         grant = scope.get(GRANT)
         if grant is not None:
             request = grant.admit(request)
         return answered(await self._core.submit(request, wait_ms=wait_ms))
+
+    def _request(self, raw: bytes, key: str | None) -> SendRequest:
+        return self._parse(parse_object(raw), key)
 
 
 def _idempotency_key(headers: list[tuple[bytes, bytes]]) -> str | None:

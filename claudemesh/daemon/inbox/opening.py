@@ -19,6 +19,7 @@ from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.sealing import BoxKeys, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
+from claudemesh.runtime import aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Opener:
         self._hooks = hooks
         self._boxes = BoxKeys(identity.x25519_privkey)
 
-    def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
+    async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
         """Return the row of a genuine message, or why it is none."""
         try:
             envelope = Envelope.parse(delivery.envelope)
@@ -65,7 +66,7 @@ class Opener:
             return Invalid(reason)
         sealed = None
         try:
-            body, meta = self._content(envelope, sender)
+            body, meta = await self._content(envelope, sender)
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
@@ -92,11 +93,11 @@ class Opener:
             hooks=() if sealed is not None else self._hooks_of(envelope),
         )
 
-    def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
+    async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
         """Open the envelope of a message that was stored sealed; None when its key is still missing."""
         try:
             envelope = Envelope.parse(orjson.loads(raw))
-            body, meta = self._content(envelope, sender)
+            body, meta = await self._content(envelope, sender)
         except ProtocolError as error:
             return None if error.code == "cannot_open" else Invalid(error.code)
         return OpenedBody(body, meta, self._hooks_of(envelope))
@@ -118,7 +119,7 @@ class Opener:
             return "wrong_seal"
         return None
 
-    def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
+    async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
             if envelope.seal.recipient_key_id != self._identity.key_id:
                 raise ProtocolError("cannot_open", "It is sealed to a key that is not here.")
@@ -128,8 +129,12 @@ class Opener:
             content = envelope.body
         else:
             raise ProtocolError("cannot_open", "The topic's key is not here.")
-        message, meta = decode_content(content)
-        return message, canonical_meta(meta).decode() or None
+        return await aside.run(aside.weight_of(content), _read, content)
+
+
+def _read(content: bytes) -> tuple[str, str | None]:
+    message, meta = decode_content(content)
+    return message, canonical_meta(meta).decode() or None
 
 
 def _topic(envelope: Envelope) -> str | None:

@@ -13,6 +13,7 @@ from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
@@ -103,7 +104,7 @@ class Receiver:
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
         known = await self._know_senders(batch)
         now_ms = self._clock.wall_ms()
-        rows = [row for _, delivery in known if (row := self._open(delivery, now_ms)) is not None]
+        rows = await self._open_all([delivery for _, delivery in known], now_ms)
         sealers = [
             peer for row in rows if row.sealed and (peer := self._directory.by_id(row.sender_member_id))
         ]
@@ -138,9 +139,20 @@ class Receiver:
             return list(filter(is_known, batch))
         return batch
 
-    def _open(self, delivery: Deliver, now_ms: int) -> InboxRow | None:
+    async def _open_all(self, deliveries: Sequence[Deliver], now_ms: int) -> list[InboxRow]:
+        rows, slices = [], Slices()
+        for delivery in deliveries:
+            await slices.rest()
+            if (row := await self._open(delivery, now_ms)) is not None:
+                rows.append(row)
+        return rows
+
+    async def _open(self, delivery: Deliver, now_ms: int) -> InboxRow | None:
         sender = self._directory.by_id(delivery.sender.member_id)
-        opened = Invalid("unknown_sender") if sender is None else self._opener.open(delivery, sender, now_ms)
+        if sender is None:
+            opened: InboxRow | Invalid = Invalid("unknown_sender")
+        else:
+            opened = await self._opener.open(delivery, sender, now_ms)
         if isinstance(opened, Invalid):
             self.invalid += 1
             log.warning("invalid_inbound", reason=opened.reason, broker_message_id=delivery.broker_message_id)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.errors import StorageBroken, StorageError
 from claudemesh.runtime.logs import get_logger
 
@@ -100,7 +101,10 @@ class Unsealer:
         after = 0
         while rows := await self._store.of(peer.member_id, after, _PAGE):
             after = rows[-1].seq
-            tried = [(row.id, self._opener.reopen(row.envelope, peer)) for row in rows]
+            slices, tried = Slices(), []
+            for row in rows:
+                await slices.rest()
+                tried.append((row.id, await self._opener.reopen(row.envelope, peer)))
             opened = [(message_id, found) for message_id, found in tried if isinstance(found, OpenedBody)]
             unreadable = [message_id for message_id, found in tried if isinstance(found, Invalid)]
             if not (opened or unreadable):

@@ -76,7 +76,7 @@ class Sealer:
             ref=ref,
             reply_to_id=request.reply_to_id,
             priority=request.priority,
-            meta=request.meta,
+            meta=request.canonical_meta or request.meta,
             body=request.message.encode(),
         )
 

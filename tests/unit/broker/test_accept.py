@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.accept import Sender, Submission, prepare
+from claudemesh.broker.accept import Submission, prepare
 from claudemesh.broker.limiter.base import Allowance
+from claudemesh.broker.sender import Sender
 from claudemesh.broker.store.base import NewSend, SendKey
 from claudemesh.protocol import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity

@@ -97,3 +97,16 @@ async def test_close_waits_for_what_was_taken() -> None:
     assert future.result() == 10
     with pytest.raises(Overloaded):
         batcher.submit(2)
+
+
+async def test_a_batch_ends_with_the_item_that_brings_it_to_its_weight() -> None:
+    """Large items share a commit with few others, and one too large of its own goes alone."""
+    recorder = Recorder()
+    batcher = Batcher(recorder.commit, weigh=lambda item: item, max_weight=10)
+    recorder.gate.clear()
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    rest = [batcher.submit(item) for item in (4, 4, 4, 4, 99, 1)]
+    recorder.gate.set()
+    assert await asyncio.gather(first, *rest) == [10, 40, 40, 40, 40, 990, 10]
+    assert recorder.batches == [[1], [4, 4, 4], [4, 99], [1]]
