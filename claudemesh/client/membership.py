@@ -106,6 +106,7 @@ def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[
         role=role,
         expires_at_ms=time.time_ns() // 1_000_000 + expires_in_s * 1000,
         uses=uses,
+        inviter=(membership["name"], membership["member_id"]),
     )
     return invite, invite.to_link()
 

@@ -147,7 +147,7 @@ class Daemon:
         self._lived = opening.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = opening.load_directory(self._paths.peers)
+        self._directory = opening.load_directory(self._paths.peers, membership)
         self._outbox_store = await opening.open_outbox(
             self._paths.outbox_db, self._storage_failed, self._stack
         )
@@ -160,6 +160,7 @@ class Daemon:
         self._bus = Bus()
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics(self.conditions)
+        self._directory.refusals.on_new = self._metrics.entry_refused
         self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
         watched = (self._paths, self._settings, self._outbox_store, self._inbox)
         self._care = StorageCare(*watched, self.conditions, self._lived, self._notices.pressure_high)
@@ -199,6 +200,7 @@ class Daemon:
         self._sync = DirectorySync(
             self._directory, self._link.call, self._tasks, self._clock, self._save_directory
         )
+        self._sync.on_list = partial(self._directory.show, self.conditions)
         link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
         self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()

@@ -51,6 +51,9 @@ class DaemonMetrics:
             "Messages that were there already: at the broker (out), or in the inbox (in)",
             ("direction",),
         )
+        self._entries_refused = metrics.counter(
+            "directory_refused_total", "Entries of the broker's member list refused, by reason", ("reason",)
+        )
         self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
         self._hooks = metrics.counter(
             "hook_invocations_total", "Hooks run, by how they ended", ("hook", "exit")
@@ -95,6 +98,10 @@ class DaemonMetrics:
     def token_rotated(self) -> None:
         """Count a new bearer of the loopback."""
         self._rotations.inc()
+
+    def entry_refused(self, reason: str) -> None:
+        """An entry of the broker's member list is refused from now on."""
+        self._entries_refused.labels(reason).inc()
 
     def link_down(self, reason: str) -> None:
         """Count a link that was lost."""

@@ -10,6 +10,8 @@ import orjson
 
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.pins import inviter_of
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.paths import DaemonPaths
@@ -54,9 +56,9 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
     stack.callback(lock.release)
 
 
-def load_directory(path: Path) -> Directory:
+def load_directory(path: Path, membership: Membership) -> Directory:
     """Load the pinned keys. `ExitWith` 78 when they are damaged: they are not thrown away silently."""
-    directory = Directory(path)
+    directory = Directory(path, membership.mesh_id, inviter_of(membership))
     try:
         directory.load()
     except OSError as error:

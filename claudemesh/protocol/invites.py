@@ -14,7 +14,7 @@ from claudemesh.protocol.base64 import from_base64, to_base64
 from claudemesh.protocol.canonical import canonical_json, parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fields import MAX_TIME_MS
-from claudemesh.protocol.ids import check_key, check_slug, check_ulid, check_uuid
+from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_ulid, check_uuid
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
 
@@ -26,8 +26,21 @@ ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 
 _CODE = "invalid_invite"
 _PURPOSE = "invite"
+_INTRODUCTION = "invite-introduction"
 _URL: Final = re.compile(r"wss?://[!-~]{1,250}")
 _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """The inviter's name and member id, signed by itself for one invite: the joiner pins them with its key.
+
+    It has a signature of its own, so that versions that do not know it can use the link.
+    """
+
+    name: str
+    member_id: str
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +56,33 @@ class Invite:
     uses: int
     inviter_pubkey: str
     signature: bytes
+    introduction: Introduction | None = None
 
     def to_link(self) -> str:
         """Return the link that is passed on."""
-        raw = orjson.dumps({**asdict(self), "signature": to_base64(self.signature)})
-        return LINK_PREFIX + urlsafe_b64encode(raw).rstrip(b"=").decode()
+        fields = {**_signed_fields(self), "signature": to_base64(self.signature)}
+        if self.introduction is not None:
+            fields["introduction"] = {
+                **asdict(self.introduction),
+                "signature": to_base64(self.introduction.signature),
+            }
+        return LINK_PREFIX + urlsafe_b64encode(orjson.dumps(fields)).rstrip(b"=").decode()
 
     def verify(self) -> bool:
         """Tell whether the inviter signed exactly this; whether it may invite is the broker's to say."""
-        return verify_request(
-            self.inviter_pubkey,
-            purpose=_PURPOSE,
-            mesh_id=self.mesh_id,
-            payload=_signed_part(self),
-            signature=self.signature,
+        signed = [(_PURPOSE, canonical_json(_signed_fields(self)), self.signature)]
+        if self.introduction is not None:
+            payload = _introduced(self.invite_id, self.introduction)
+            signed.append((_INTRODUCTION, payload, self.introduction.signature))
+        return all(
+            verify_request(
+                self.inviter_pubkey,
+                purpose=purpose,
+                mesh_id=self.mesh_id,
+                payload=payload,
+                signature=signature,
+            )
+            for purpose, payload, signature in signed
         )
 
 
@@ -70,8 +96,12 @@ def sign_invite(
     role: str,
     expires_at_ms: int,
     uses: int,
+    inviter: tuple[str, str] | None = None,
 ) -> Invite:
-    """Make an invite in the name of `identity`. `InvalidField` for what no link may hold."""
+    """Make an invite in the name of `identity`. `InvalidField` for what no link may hold.
+
+    `inviter` is the name and the member id under which the mesh knows the identity.
+    """
     fields = {
         "broker_url": broker_url,
         "mesh_id": mesh_id,
@@ -83,7 +113,16 @@ def sign_invite(
         "inviter_pubkey": identity.ed25519_pubkey,
     }
     unsigned = _checked(fields, b"")
-    signature = sign_request(identity, purpose=_PURPOSE, mesh_id=mesh_id, payload=_signed_part(unsigned))
+    payload = canonical_json(_signed_fields(unsigned))
+    signature = sign_request(identity, purpose=_PURPOSE, mesh_id=mesh_id, payload=payload)
+    introduction = None if inviter is None else _introduce(identity, mesh_id, invite_id, *inviter)
+    return replace(unsigned, signature=signature, introduction=introduction)
+
+
+def _introduce(identity: Identity, mesh_id: str, invite_id: str, name: str, member_id: str) -> Introduction:
+    unsigned = Introduction(check_member_name(name), check_uuid(member_id, "member_id"), b"")
+    payload = _introduced(invite_id, unsigned)
+    signature = sign_request(identity, purpose=_INTRODUCTION, mesh_id=mesh_id, payload=payload)
     return replace(unsigned, signature=signature)
 
 
@@ -110,7 +149,18 @@ def _from_json(value: Any) -> Invite:
     signature = from_base64(value.get("signature"))
     if signature is None or len(signature) != SIGNATURE_BYTES:
         raise InvalidField(_CODE, "signature", "its signature is damaged")
-    return _checked(value, signature)
+    return replace(_checked(value, signature), introduction=_introduction_of(value.get("introduction")))
+
+
+def _introduction_of(value: Any) -> Introduction | None:
+    if value is None:
+        return None
+    signature = from_base64(value.get("signature")) if isinstance(value, dict) else None
+    if signature is None or len(signature) != SIGNATURE_BYTES:
+        raise InvalidField(_CODE, "introduction", "its introduction is damaged")
+    return Introduction(
+        check_member_name(value.get("name")), check_uuid(value.get("member_id"), "member_id"), signature
+    )
 
 
 def _checked(value: dict[str, Any], signature: bytes) -> Invite:
@@ -153,9 +203,14 @@ def _check_number(value: object, field: str, limit: int) -> int:
     return value
 
 
-def _signed_part(invite: Invite) -> bytes:
+def _signed_fields(invite: Invite) -> dict[str, Any]:
     fields = asdict(invite)
-    del fields["signature"]
+    del fields["signature"], fields["introduction"]
+    return fields
+
+
+def _introduced(invite_id: str, introduction: Introduction) -> bytes:
+    fields = {"invite_id": invite_id, "name": introduction.name, "member_id": introduction.member_id}
     return canonical_json(fields)
 
 

@@ -19,6 +19,7 @@ from claudemesh.protocol.fields import FrameId, Json
 from claudemesh.protocol.frames import FRAME_TYPES
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
+from claudemesh.protocol.rotation import Rotation
 
 BAD_REPLY: Final = "bad_reply"
 MAX_ENTRIES: Final = 1_000_000
@@ -69,6 +70,7 @@ class PeerEntry:
     visible: bool
     last_seen_at: int | None
     earlier_keys: tuple[str, ...]
+    rotations: tuple[Rotation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,12 @@ def peer_entry(item: Json) -> PeerEntry:
         visible=fields.boolean(item, "visible"),
         last_seen_at=fields.optional_timestamp(item, "last_seen_at"),
         earlier_keys=fields.each(item, "earlier_keys", fields.pubkey, MAX_EARLIER_KEYS),
+        rotations=_rotations(item) if "rotations" in item else (),
     )
+
+
+def _rotations(item: Json) -> tuple[Rotation, ...]:
+    return fields.each(item, "rotations", lambda value, field: Rotation.parse(value), MAX_EARLIER_KEYS)
 
 
 @reader("topic_list")

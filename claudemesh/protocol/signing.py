@@ -16,6 +16,7 @@ _ENVELOPE = "claudemesh-envelope-v1"
 _HELLO = "claudemesh-hello-v1"
 _JOIN = "claudemesh-join-v1"
 _REQUEST = "claudemesh-request-v1"
+_ROTATION = "claudemesh-rotation-v1"
 
 _DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
@@ -70,6 +71,22 @@ def verify_join(
 ) -> bool:
     """Tell whether the holder of `pubkey` asked to join with exactly these keys, invite and name."""
     return _verify(pubkey, signature, _JOIN, audience, mesh_id, invite_id, name, pubkey, x25519_pubkey)
+
+
+def sign_rotation(
+    identity: Identity, *, mesh_id: str, pubkey: str, x25519_pubkey: str, rotated_at_ms: int
+) -> bytes:
+    """Pass from this identity's ed25519 key to another pair of keys, in one mesh."""
+    fields = (mesh_id, identity.ed25519_pubkey, pubkey, x25519_pubkey, str(rotated_at_ms))
+    return identity.sign(_statement(_ROTATION, *fields))
+
+
+def verify_rotation(
+    old_pubkey: str, *, mesh_id: str, pubkey: str, x25519_pubkey: str, rotated_at_ms: int, signature: bytes
+) -> bool:
+    """Tell whether the holder of `old_pubkey` has passed to exactly these keys."""
+    fields = (mesh_id, old_pubkey, pubkey, x25519_pubkey, str(rotated_at_ms))
+    return _verify(old_pubkey, signature, _ROTATION, *fields)
 
 
 def sign_request(identity: Identity, *, purpose: str, mesh_id: str, payload: bytes) -> bytes:

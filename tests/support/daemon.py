@@ -62,7 +62,7 @@ def person(name: str) -> Person:
 
 def directory_of(folder: Path, *people: Person) -> Directory:
     """A directory that knows these members."""
-    directory = Directory(folder / "peers.json")
+    directory = Directory(folder / "peers.json", MESH_ID)
     directory.apply([one.listed() for one in people])
     return directory
 

@@ -2,19 +2,27 @@
 
 Kept in peers.json, so that sends resolve and retries are recognised while the broker is away.
 Members that left stay, for the same reason.
+
+A key means that key, or one that it has signed itself over to (protocol/rotation.py). The first key seen for
+a member and its name stays, and an ed25519 or x25519 key belongs to the member that showed it first. Entries
+of the broker's list that say otherwise are refused (pins.py).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
+from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
 from claudemesh.protocol.keys import verify_key_binding
 from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.rotation import Rotation, proven_chain
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
 
@@ -25,7 +33,7 @@ _NEAR = 3
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A member as this host knows it."""
+    """A member as this host knows it. `chain` are the verified statements that lead to its present keys."""
 
     member_id: str
     name: str
@@ -39,21 +47,31 @@ class Peer:
     summary: str | None = None
     visible: bool = True
     last_seen_at: int | None = None
-    earlier_keys: tuple[str, ...] = ()
+    chain: tuple[Rotation, ...] = ()
+
+    @property
+    def earlier_keys(self) -> tuple[str, ...]:
+        """The ed25519 keys that the member has signed itself over from, oldest first."""
+        return tuple(statement.old_pubkey for statement in self.chain)
 
 
-_CARRIED = tuple(field.name for field in fields(Peer))
+_CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
 
 
 class Directory:
     """Names, keys and presence of the mesh's members, in memory and in peers.json."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mesh_id: str, inviter: Inviter | None = None) -> None:
         self._path = path
+        self._mesh_id = mesh_id
+        self._inviter = inviter
         self._by_id: dict[str, Peer] = {}
         self._by_name: dict[str, str] = {}
         self._by_key: dict[str, str] = {}
-        self.refused = 0
+        self._by_sealing_key: dict[str, str] = {}
+        self.refusals = Refusals()
+        # Earlier keys that the broker listed without a chain of statements: they count for nothing.
+        self.unproven = 0
         # Told of an entry that is active again though it was revoked; True keeps it revoked here.
         self.on_revived: Callable[[PeerEntry], bool] = lambda entry: False
 
@@ -64,41 +82,70 @@ class Directory:
         except FileNotFoundError:
             return
         for item in data["peers"]:
-            seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
-            self._remember(
-                Peer(**{**item, "last_seen_at": seen, "earlier_keys": tuple(item["earlier_keys"])})
-            )
+            self._remember(_loaded(item, self._mesh_id))
 
     def save(self) -> None:
         """Write peers.json whole."""
-        peers = [asdict(peer) for peer in self._by_id.values()]
+        peers = [_saved(peer) for peer in self._by_id.values()]
         write_atomic(self._path, orjson.dumps({"schema_version": 1, "peers": peers}))
 
     def apply(self, entries: Iterable[PeerEntry]) -> bool:
         """Take over the broker's list; return whether anything worth saving changed.
 
-        An entry whose keys are not bound to each other, or that shows another key for a pinned name,
-        is refused and logged; what was known before stays.
+        An entry whose keys are not bound to each other, or that contradicts what is pinned, is refused and
+        logged; what was known before stays. Entries refused before are judged again after a change.
         """
+        changed = self._take(entries)
+        while changed and (waiting := self.refusals.kept()) and self._take(one.entry for one in waiting):
+            pass
+        return changed
+
+    def _take(self, entries: Iterable[PeerEntry]) -> bool:
         changed = False
         for entry in entries:
             known = self._by_id.get(entry.member_id)
-            if not _is_bound(entry):
-                self._refuse("key_not_bound", entry.name)
+            peer = self._peer_of(entry, known)
+            reason = self._contradiction(peer, known) if _is_bound(entry) else "key_not_bound"
+            if reason is not None:
+                self.refusals.add(reason, entry)
                 continue
-            pinned = self._by_name.get(entry.name.lower())
-            if (known is not None and known.pubkey != entry.pubkey) or pinned not in (None, entry.member_id):
-                self._refuse("key_changed", entry.name)
-                continue
-            if known is not None and (known.status, entry.status) == ("revoked", "active"):
-                log.warning("revoked_member_listed_as_active", name=entry.name, member_id=entry.member_id)
+            self.refusals.accepted(peer.name, peer.member_id)
+            if known is not None and (known.status, peer.status) == ("revoked", "active"):
+                log.warning("revoked_member_listed_as_active", name=peer.name, member_id=peer.member_id)
                 if self.on_revived(entry):
                     continue
-            peer = _peer_of(entry)
             if peer != known:
                 changed = True
                 self._remember(peer)
         return changed
+
+    def _contradiction(self, peer: Peer, known: Peer | None) -> str | None:
+        """Return why an entry contradicts what is pinned (a code of pins.py), or None."""
+        own_keys = (peer.pubkey, *peer.earlier_keys)
+        if known is not None and known.pubkey not in own_keys:
+            return "key_changed"
+        if self._by_name.get(peer.name.lower(), peer.member_id) != peer.member_id:
+            return "name_rebound"
+        introduced = self._inviter.introduction if self._inviter else None
+        if self._inviter and introduced and introduced.member_id not in self._by_id:
+            is_named = peer.name.lower() == introduced.name.lower()
+            if peer.member_id == introduced.member_id and self._inviter.pubkey not in own_keys:
+                return "key_changed"
+            if is_named and peer.member_id != introduced.member_id:
+                return "name_rebound"
+        if any(self._by_key.get(key, peer.member_id) != peer.member_id for key in own_keys):
+            return "key_taken"
+        if self._by_sealing_key.get(peer.x25519_pubkey, peer.member_id) != peer.member_id:
+            return "sealing_key_taken"
+        return None
+
+    def show(self, conditions: Conditions) -> None:
+        """Report entries that are refused, and an inviter whose key a whole list does not hold."""
+        conditions.set("directory_refused", self.refusals.message())
+        missing = self._inviter is not None and self.by_key(self._inviter.pubkey) is None
+        conditions.set(
+            "inviter_unlisted", unlisted(self._inviter.pubkey) if missing and self._inviter else None
+        )
 
     def set_online(self, member_id: str, online: bool) -> None:
         """Note that a member came or went."""
@@ -138,18 +185,51 @@ class Directory:
     def _remember(self, peer: Peer) -> None:
         self._by_id[peer.member_id] = peer
         self._by_name[peer.name.lower()] = peer.member_id
-        self._by_key[peer.pubkey] = peer.member_id
-        for key in peer.earlier_keys:
-            self._by_key.setdefault(key, peer.member_id)
+        for key in (peer.pubkey, *peer.earlier_keys):
+            self._by_key[key] = peer.member_id
+        self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
 
-    def _refuse(self, reason: str, name: str) -> None:
-        self.refused += 1
-        log.warning("peer_refused", reason=reason, name=name)
+    def _peer_of(self, entry: PeerEntry, known: Peer | None) -> Peer:
+        peer = Peer(**{name: getattr(entry, name) for name in _CARRIED})
+        chain = self._proven(peer, known, entry.rotations)
+        unproven = set(entry.earlier_keys) - {statement.old_pubkey for statement in chain}
+        if unproven:
+            if not self.unproven:
+                log.warning("earlier_keys_without_proof", name=peer.name, keys=len(unproven))
+            self.unproven += len(unproven)
+        return replace(peer, chain=chain)
+
+    def _proven(self, peer: Peer, known: Peer | None, given: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
+        """Return the longest chain to the member's keys: of what the broker gives, and of what is known."""
+        before = known.chain if known is not None else ()
+        is_same = known is not None and (known.pubkey, known.x25519_pubkey) == (
+            peer.pubkey,
+            peer.x25519_pubkey,
+        )
+        if is_same and given in ((), before):
+            return before
+        keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
+        merged = tuple(dict.fromkeys((*before, *given)))
+        chains = [proven_chain(each, mesh_id=self._mesh_id, **keys) for each in (given, merged)]
+        return max(*chains, before if is_same else (), key=len)
 
 
 def _is_bound(entry: PeerEntry) -> bool:
     return verify_key_binding(entry.pubkey, entry.x25519_pubkey, entry.x25519_signature)
 
 
-def _peer_of(entry: PeerEntry) -> Peer:
-    return Peer(**{name: getattr(entry, name) for name in _CARRIED})
+def _saved(peer: Peer) -> dict[str, Any]:
+    item = {name: getattr(peer, name) for name in _CARRIED}
+    rotations = [statement.to_dict() for statement in peer.chain]
+    # Versions before the chain read `earlier_keys`, and know nothing of `rotations`.
+    return {**item, "earlier_keys": peer.earlier_keys, **({"rotations": rotations} if rotations else {})}
+
+
+def _loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
+    """Return a peer of peers.json. Earlier keys of a file without statements were never proven."""
+    given = {name: value for name, value in item.items() if name not in ("earlier_keys", "rotations")}
+    seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
+    peer = Peer(**{**given, "last_seen_at": seen})
+    statements = [Rotation.parse(statement) for statement in item.get("rotations", ())]
+    keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
+    return replace(peer, chain=proven_chain(statements, mesh_id=mesh_id, **keys))

@@ -37,6 +37,8 @@ class DirectorySync:
         self._clock = clock
         # Hears of every list that brought something new.
         self.on_change: Callable[[], None] = lambda: None
+        # Hears of every list, when it has been taken over.
+        self.on_list: Callable[[], None] = lambda: None
         self._wanted = False
         self._running = False
         self._asked_at = -_MISS_EVERY_S
@@ -50,6 +52,7 @@ class DirectorySync:
         if self._directory.apply(answer.items):
             self._save()
             self.on_change()
+        self.on_list()
         self._synced.set()
 
     async def after_miss(self) -> bool:

@@ -174,6 +174,8 @@ class Outbox:
     def _new_row(self, request: SendRequest, to: Resolved, message_id: str) -> NewRow:
         if to.peer is not None and to.peer.status != "active":
             raise ProtocolError("destination_not_found", f"{to.peer.name} has left this mesh.")
+        if request.target.name is not None and (refusal := self._directory.refusals.of(request.target.name)):
+            raise refusal.error()
         envelope = self._sealer.seal(request, to, message_id)
         if len(envelope.body) > self.inline_bytes:
             raise ProtocolError(

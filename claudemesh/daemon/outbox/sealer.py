@@ -61,7 +61,9 @@ class Sealer:
         return Resolved("dm", peer.pubkey, peer)
 
     def not_found(self, target: Target) -> ProtocolError:
-        """Say that a member is not in the directory, and who is meant perhaps."""
+        """Say that a member is not in the directory, or why it is not used, and who is meant perhaps."""
+        if target.name is not None and (refusal := self._directory.refusals.of(target.name)):
+            return refusal.error()
         near = self._directory.near(target.name) if target.name else []
         hint = f" Did you mean {', '.join(near)}?" if near else " `claudemesh peers` lists them."
         shown = target.name or target.ref

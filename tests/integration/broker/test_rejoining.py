@@ -199,7 +199,7 @@ async def test_a_daemon_confirms_only_whom_it_has_pinned(tmp_path: Path) -> None
         bob = await join_mesh(ada, "bob")
         async with ada.connect() as owner:
             listed = await members(owner)
-        directory = Directory(tmp_path / "peers.json")
+        directory = Directory(tmp_path / "peers.json", ada.mesh_id)
         directory.apply(map(peer_entry, listed.values()))
         card = {**listed["bob"], "invite_id": None}
 
@@ -236,7 +236,7 @@ async def test_an_owner_keeps_a_revoked_member_revoked(tmp_path: Path) -> None:
         await join_mesh(ada, "bob")
         async with ada.connect() as owner:
             listed = await members(owner)
-            directory = Directory(tmp_path / "peers.json")
+            directory = Directory(tmp_path / "peers.json", ada.mesh_id)
             directory.apply([peer_entry({**listed["bob"], "status": "revoked"})])
             revived: list[PeerEntry] = []
 

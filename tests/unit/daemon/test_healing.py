@@ -122,7 +122,7 @@ class Host:
                 folder / "broker_features.json",
                 SideFiles(folder, self.conditions).write,
             ),
-            Directory(folder / "peers.json"),
+            Directory(folder / "peers.json", "a-mesh"),
             clock=clock,
             lived=lived,
             backoff=Backoff(initial_s=0.001, cap_s=0.001),

@@ -163,3 +163,41 @@ def test_nothing_wrong_is_ever_signed(field: str, value: object) -> None:
     """What sign_invite makes, parse_link reads."""
     with pytest.raises(InvalidField):
         sign_invite(ALICE, **{**FIELDS, field: value})
+
+
+INTRODUCED = sign_invite(ALICE, **FIELDS, inviter=("alice", MESH_ID))
+
+
+def test_an_introduction_is_signed_for_its_invite_alone() -> None:
+    """A name, a member id, or the introduction of another invite in its place: not genuine."""
+    assert parse_link(INTRODUCED.to_link()) == INTRODUCED
+    assert INTRODUCED.verify()
+    introduction = INTRODUCED.introduction
+    assert introduction is not None
+    other = sign_invite(
+        ALICE, **{**FIELDS, "invite_id": "01HQXW5Z3Y8C6T0V9R4N2M7K2P"}, inviter=("alice", MESH_ID)
+    )
+    by_bob = sign_invite(BOB, **FIELDS, inviter=("alice", MESH_ID)).introduction
+    for forged in (
+        replace(introduction, name="mallory"),
+        replace(introduction, member_id=MESH_ID[:-1] + "9"),
+        other.introduction,
+        by_bob,
+    ):
+        assert not replace(INTRODUCED, introduction=forged).verify()
+
+
+def test_versions_without_introductions_can_use_the_link() -> None:
+    """They read the fields that they know, under the signature that they know."""
+    value = as_json(INTRODUCED)
+    del value["introduction"]
+    assert value == as_json(INVITE)
+    assert parse_link(link_of(value)).verify()
+
+
+@pytest.mark.parametrize(
+    "introduction", [5, {}, {"name": "alice"}, {"name": "", "member_id": MESH_ID, "signature": "A" * 88}]
+)
+def test_a_damaged_introduction_is_refused(introduction: object) -> None:
+    """It is not taken for none."""
+    refused(link_of(as_json() | {"introduction": introduction}))

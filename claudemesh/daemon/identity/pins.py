@@ -1,0 +1,142 @@
+"""Refused entries of the broker's member list, and the inviter as the invite names it.
+
+An entry of the list is refused when it contradicts what this host has pinned. What was known before stays.
+The refusal is logged once, counted, and shown as a condition until the broker lists the member as pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.invites import Introduction, parse_link
+from claudemesh.protocol.replies import PeerEntry
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("directory")
+
+# Refused entries that are kept and named; beyond it they are only counted.
+MAX_KEPT: Final = 64
+_NAMED: Final = 5
+
+# Code of each refusal, and what the broker shows.
+REASONS: Final[Mapping[str, str]] = {
+    "key_changed": "another key than the pinned one, not signed by it",
+    "name_rebound": "another member under a name that is pinned",
+    "key_taken": "a key that belongs to another member",
+    "sealing_key_taken": "the x25519 key of another member",
+    "key_not_bound": "an x25519 key that the member's own key did not sign",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inviter:
+    """The member that signed this host's invite. `introduction` is None in invites of older versions."""
+
+    pubkey: str
+    introduction: Introduction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refused entry of the broker's list. It is kept, because what contradicts it may change."""
+
+    reason: str
+    entry: PeerEntry
+
+    @property
+    def name(self) -> str:
+        """The name that the entry shows."""
+        return self.entry.name
+
+    def error(self) -> ProtocolError:
+        """Return the refusal of a send to the name."""
+        return ProtocolError(
+            self.reason,
+            f"The broker shows {REASONS[self.reason]} as {self.name}. Nothing is sent to this name until "
+            "that is settled: ask an owner of the mesh, by another way than this broker, which key is right. "
+            "A send to a member's key goes to that key.",
+            name=self.name,
+            shown_pubkey=self.entry.pubkey,
+        )
+
+
+class Refusals:
+    """The entries that are refused now, by name, and their number by reason since the start."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Refusal] = {}
+        self.total = 0
+        # Hears the reason of each refusal that is new.
+        self.on_new: Callable[[str], None] = lambda reason: None
+
+    def add(self, reason: str, entry: PeerEntry) -> None:
+        """Note that an entry is refused. It is logged when it was not refused for this reason before."""
+        self.total += 1
+        key = entry.name.lower()
+        known = self._kept.get(key)
+        if known is None or known.reason != reason:
+            self.on_new(reason)
+            if known is None and len(self._kept) >= MAX_KEPT:
+                return
+            log.warning("peer_refused", reason=reason, name=entry.name, member_id=entry.member_id)
+        self._kept[key] = Refusal(reason, entry)
+
+    def accepted(self, name: str, member_id: str) -> None:
+        """Note that an entry contradicts nothing: what was refused of its name or its member is past."""
+        if not self._kept:
+            return
+        past = [
+            key
+            for key, found in self._kept.items()
+            if key == name.lower() or found.entry.member_id == member_id
+        ]
+        for key in past:
+            del self._kept[key]
+            log.info("peer_no_longer_refused", name=name)
+
+    def of(self, name: str) -> Refusal | None:
+        """Return why an entry of this name is refused."""
+        return self._kept.get(name.lower())
+
+    def kept(self) -> list[Refusal]:
+        """Return the entries that are refused now."""
+        return list(self._kept.values())
+
+    def message(self) -> str | None:
+        """Return what health shows, None when nothing is refused."""
+        kept = self.kept()
+        if not kept:
+            return None
+        named = "; ".join(f"{found.name}: {REASONS[found.reason]}" for found in kept[:_NAMED])
+        more = f"; and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
+        return (
+            f"The broker's member list contradicts what this host has pinned ({named}{more}). These entries "
+            "are not used, and sends to these names are refused. Ask an owner of the mesh, by another way "
+            "than this broker, which key is right; if it is the broker's, stop the daemon and move "
+            "peers.json away."
+        )
+
+
+def unlisted(inviter_pubkey: str) -> str:
+    """Return what health shows when no member has the key that signed this host's invite."""
+    return (
+        f"The broker lists no member with the key that signed this host's invite ({inviter_pubkey}). "
+        "Its list may be forged: ask the one who invited this host, by another way than this broker."
+    )
+
+
+def inviter_of(membership: Membership) -> Inviter | None:
+    """Return whom this host trusts from its invite on; None for the mesh's first member."""
+    pubkey = membership.inviter_pubkey
+    if pubkey is None or membership.invite is None:
+        return None if pubkey is None else Inviter(pubkey)
+    try:
+        invite = parse_link(membership.invite)
+    except ProtocolError:
+        return Inviter(pubkey)
+    genuine = invite.inviter_pubkey == pubkey and invite.verify()
+    return Inviter(pubkey, invite.introduction if genuine else None)
