@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from tortures.history import DEAD, DM, DONE, QUEUE, TOPIC, Arrival, History, Send
+from tortures.history import DEAD, DM, DONE, QUEUE, TOPIC, Arrival, Ended, History, Send, Upset
+from tortures.plan import DATABASE
 
-# A process may end by itself only where the documentation says so: a database whose disk fails is stopped.
+# A process may end by itself only where the documentation says so (operating.md, Exit codes): a database
+# whose disk fails is stopped, and a start needs a disk that can be read and a Postgres that answers.
 ENDING_KINDS: Final = frozenset({"eio"})
 _FAIL_STOP_CODES: Final = frozenset({70, 73, 74, 78})
+_NO_START_CODES: Final = _FAIL_STOP_CODES | {75}
+_SERVER_KINDS: Final = frozenset({"postgres", "restore"})
+_NO_SERVER_CODES: Final = frozenset({69})
 # The time in which a process that was struck may still end of it.
 _AFTERMATH_S: Final = 30.0
 
@@ -191,16 +196,23 @@ def _kept(history: History, index: _Index) -> Iterable[Violation]:
 
 
 def _alive(history: History, index: _Index) -> Iterable[Violation]:
-    """A process ends by itself only where its database was failed on purpose, with a code that says so."""
+    """A process ends by itself only of what was done to its database, with a code that says so."""
     for ended in history.ended:
-        provoked = any(
-            upset.kind in ENDING_KINDS
-            and ended.process == upset.target
-            and upset.began_s <= ended.at_s <= upset.ended_s + _AFTERMATH_S
-            for upset in history.upsets
-        )
-        if not provoked or ended.code not in _FAIL_STOP_CODES:
-            yield Violation("ended", ended.process, f"exit {ended.code}")
+        codes = frozenset[int]().union(*(_codes(upset, ended) for upset in history.upsets))
+        if ended.code not in codes:
+            when = "" if ended.has_served else ", at its start"
+            yield Violation("ended", ended.process, f"exit {ended.code}{when}")
+
+
+def _codes(upset: Upset, ended: Ended) -> frozenset[int]:
+    """Return the exit codes that a fault excuses."""
+    if not upset.began_s <= ended.at_s <= upset.ended_s + _AFTERMATH_S:
+        return frozenset()
+    if upset.kind in ENDING_KINDS and upset.target == ended.process:
+        return _FAIL_STOP_CODES if ended.has_served else _NO_START_CODES
+    if upset.kind in _SERVER_KINDS or upset.target == f"{DATABASE}:{ended.process}":
+        return frozenset() if ended.has_served else _NO_SERVER_CODES
+    return frozenset()
 
 
 def _healthy(history: History, index: _Index) -> Iterable[Violation]:

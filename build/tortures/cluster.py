@@ -32,6 +32,8 @@ _RESTART_S: Final = 1.0
 _TMPFS: Final = "size=1g,mode=700"
 PROGRAM: Final = [sys.executable, str(PYZ)]
 _DATABASE: Final = "torture"
+# The event that each process logs when it has started.
+_STARTED: Final = {BROKER: '"broker_started"', DAEMON: '"daemon_started"'}
 _CONFIG: Final = "[reconnect]\nmax_backoff_ms = 2000\n"
 
 
@@ -53,6 +55,7 @@ class Node:
         self.clock = ClockSwitch(switches / f"{name}.clock")
         self.storage = switches
         self.starts = 0
+        self._log_start = 0
 
     @property
     def pid(self) -> int:
@@ -61,6 +64,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, and let the supervisor keep it running."""
+        self._log_start = self.process.log.stat().st_size if self.process.log.exists() else 0
         self.process.start()
         self.starts += 1
         self.is_held = False
@@ -81,6 +85,13 @@ class Node:
         """Send a signal to it, if it is there."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+    @property
+    def has_served(self) -> bool:
+        """Whether its latest start succeeded."""
+        with self.process.log.open("rb") as log:
+            log.seek(self._log_start)
+            return _STARTED[self.role].encode() in log.read()
 
     @property
     def is_stopped(self) -> bool:
@@ -273,7 +284,7 @@ class Cluster:
             for node in self.nodes.values():
                 if not node.is_held and not node.process.running:
                     code = await asyncio.to_thread(node.process.ended)
-                    self.ended.append(Ended(node.name, code, time.monotonic()))
+                    self.ended.append(Ended(node.name, code, time.monotonic(), node.has_served))
                     node.is_held = True
                     asyncio.get_running_loop().call_later(_RESTART_S, self._revive, node)
 

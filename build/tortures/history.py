@@ -87,6 +87,8 @@ class Ended:
     process: str
     code: int
     at_s: float
+    # Whether it had started, or ended while it tried to.
+    has_served: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,8 @@ async def _fail_writes(node: Node, fault: Fault, code: str, match: str) -> int:
 async def _emfile(cluster: Cluster, fault: Fault) -> int:
     node = cluster.nodes[fault.target]
     async with node.lock:
+        # Without descriptors not even Python starts, which says nothing about the product.
+        await wait_until(lambda: node.has_served)
         before = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
         pid, evidence = node.pid, 0
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (node.descriptors, before[1]))

@@ -310,12 +310,20 @@ def test_a_mark_that_is_gone_is_caught() -> None:
         (Ended("bob", -11, 50.0), upset("eio", "bob"), False),
         (Ended("bob", 70, 500.0), upset("eio", "bob"), False),
         (Ended("carol", 70, 50.0), upset("eio", "bob"), False),
+        (Ended("bob", 75, 50.0), upset("eio", "bob"), False),
+        (Ended("bob", 75, 50.0, has_served=False), upset("eio", "bob"), True),
+        (Ended("bob", 75, 50.0, has_served=False), upset("kill", "bob"), False),
+        (Ended("broker1", 69, 50.0, has_served=False), upset("postgres", "server"), True),
+        (Ended("broker1", 69, 50.0, has_served=False), upset("restore", "brokers"), True),
+        (Ended("broker1", 69, 50.0, has_served=False), upset("partition", "database:broker1"), True),
+        (Ended("broker1", 69, 50.0, has_served=False), upset("partition", "database:broker2"), False),
+        (Ended("broker1", 69, 50.0, has_served=False), upset("kill", "broker1"), False),
+        (Ended("broker1", 69, 50.0), upset("postgres", "server"), False),
+        (Ended("broker1", 70, 50.0, has_served=False), upset("postgres", "server"), False),
     ],
 )
-def test_a_process_may_end_only_of_a_disk_that_fails(
-    ended: Ended, fault: Upset | None, is_fine: bool
-) -> None:
-    """By a code that says so, at the process that was struck, and not long after."""
+def test_a_process_may_end_only_of_its_database(ended: Ended, fault: Upset | None, is_fine: bool) -> None:
+    """By a code that says so, at the process that was struck, and not long after; some only at a start."""
     history = healthy()
     history.ended = [ended]
     history.upsets = [] if fault is None else [fault]
