@@ -113,6 +113,9 @@ class Calls:
             raise broker_unavailable() from error
         finally:
             self._waiting.pop(call_id, None)
+            if future.done() and not future.cancelled():
+                # A link that ends while the question leaves fails both; nobody waits for this one then.
+                future.exception()
         return self._replies.read(method, read, ok)
 
     def answer(self, reply: Reply) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from claudemesh.broker.store.base import Accepted, Existing, NewSend
@@ -192,3 +193,17 @@ async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
             outcomes = await store.accept(sends, NOW)
         assert [type(outcome) for outcome in outcomes] == [Accepted] * 3
         await store.close()
+
+
+async def test_a_connection_that_is_lost_during_an_accept_is_reported_as_what_it_is() -> None:
+    """Not as the log listener that could not be taken back from it."""
+    async with empty_database(shared_server()) as url, asyncpg.create_pool(url, min_size=1) as pool:
+        with pytest.raises(asyncpg.PostgresError):
+            async with pool.acquire() as connection:
+                with pools.committing_in_full(connection):
+                    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        async with pool.acquire() as connection:
+            with pytest.raises(asyncio.CancelledError), pools.committing_in_full(connection):
+                connection.terminate()
+                await asyncio.sleep(0)
+                raise asyncio.CancelledError

@@ -247,6 +247,8 @@ def committing_in_full(connection: Any) -> Generator[None]:
     try:
         yield
     finally:
-        connection.remove_log_listener(note)
+        # A connection that was lost has left the pool with its listeners; what lost it is to be told.
+        with suppress(asyncpg.InterfaceError):
+            connection.remove_log_listener(note)
     if warnings:
         raise StorageUnavailable(f"the database committed with a warning: {warnings[0]}")
