@@ -137,10 +137,30 @@ class LocalMesh:
                 self.run(name, "daemon", "down", check=False)
         found = self.broker()
         if found is not None:
-            os.kill(found["pid"], signal.SIGTERM)
+            self._stop_broker(found)
             until(lambda: not (self.broker_data / "broker.json").exists(), "the broker has stopped")
         if self._started is not None:
             self._started.wait(_WAIT_S)
+
+    def _stop_broker(self, found: dict[str, Any]) -> None:
+        """Stop the broker of this mesh. `Failed` when its number is another process's here.
+
+        It may have been started in another PID namespace, or have ended since.
+        """
+        pid = int(found["pid"])
+        hold = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        try:
+            if f"--data-dir {self.broker_data}" not in command_line(pid):
+                raise Failed(
+                    f"the broker at {found['url']} is not process {pid} here: stop it where it was started"
+                )
+            if hold is None:
+                os.kill(pid, signal.SIGTERM)
+            else:
+                signal.pidfd_send_signal(hold, signal.SIGTERM)
+        finally:
+            if hold is not None:
+                os.close(hold)
 
     def _port(self) -> int:
         """The port that the members know, or a free one for a new mesh."""
@@ -158,6 +178,17 @@ def program() -> list[str]:
     """Return how the pyz is called: by the Python below .venv, which has none of our libraries."""
     base: str = getattr(sys, "_base_executable", sys.executable)
     return [base, "-I", str(PYZ)]
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line, or nothing when there is no such process here."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+    shown = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(shown, capture_output=True, text=True).stdout
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:

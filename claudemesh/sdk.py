@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import secrets
 import socket
+import stat
+import struct
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
@@ -62,6 +65,10 @@ class DaemonError(Exception):
 
 class DaemonNotRunning(DaemonError):
     """No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon."""
+
+
+class UnsafeSocket(DaemonError):
+    """Another user could read what is sent, by the socket, a folder above it, or the process behind it."""
 
 
 class InvalidRequest(DaemonError):
@@ -377,12 +384,116 @@ class _Place:
         return _pause_s(self._failures - 1)
 
 
+# The rule for sockets: a copy of the functions in `claudemesh/runtime/trust.py`, for this file stands alone.
+
+_UID_MAP = "/proc/self/uid_map"
+_OVERFLOW_UID = "/proc/sys/kernel/overflowuid"
+_MAX_LINKS = 40
+_CREDENTIALS = struct.Struct("3i")
+
+
+def distrust_socket(path: str) -> str | None:
+    """Return why another user could answer on a socket, in the same form; else None.
+
+    `OSError` when the socket or an ancestor cannot be looked at.
+    """
+    path = os.path.abspath(path)  # noqa: PTH100
+    reason = distrust_ancestors(path)
+    if reason is not None:
+        return reason
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode):
+        return f"{path} is not a socket, or is a symbolic link: use the socket itself"
+    if found.st_uid != os.geteuid():
+        return (
+            f"{path} belongs to another user (uid {found.st_uid}), who would read what is sent: "
+            "run this as that user, or set CLAUDEMESH_HOME to a folder of your own"
+        )
+    return None
+
+
+def distrust_ancestors(path: str) -> str | None:
+    """Return why another user could replace what stands at a path, in the same form; else None."""
+    for parent in _ancestors(path):
+        found = os.lstat(parent)
+        if found.st_uid not in (0, os.geteuid()) and not _is_unmapped(found.st_uid):
+            return (
+                f"{parent} belongs to another user (uid {found.st_uid}), who can replace {path}: "
+                "use a folder below one of your own"
+            )
+        if not stat.S_ISLNK(found.st_mode) and not found.st_mode & stat.S_ISVTX and _others_can_write(found):
+            return (
+                f"Other users can write to {parent} and replace {path}: "
+                f"run chmod go-w {parent}, or use a folder elsewhere"
+            )
+    return None
+
+
+def _others_can_write(found: os.stat_result) -> bool:
+    if found.st_mode & stat.S_IWOTH:
+        return True
+    private_group = found.st_gid == 0 or found.st_gid == os.geteuid() == os.getegid()
+    return bool(found.st_mode & stat.S_IWGRP) and not private_group
+
+
+def _ancestors(path: str) -> list[str]:
+    """Return every folder and symbolic link that is passed on the way from the root to a path."""
+    passed, here, links = ["/"], "/", 0
+    names = path.split("/")[::-1]
+    while names:
+        name = names.pop()
+        if name in ("", "."):
+            continue
+        if not names:
+            break
+        here = os.path.dirname(here) if name == ".." else os.path.join(here, name)  # noqa: PTH118, PTH120
+        passed.append(here)
+        if os.path.islink(here):  # noqa: PTH114
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = os.readlink(here)  # noqa: PTH115
+            here = "/" if target.startswith("/") else os.path.dirname(here)  # noqa: PTH120
+            names += target.split("/")[::-1]
+    return passed
+
+
+def _is_unmapped(uid: int) -> bool:
+    """Return whether a uid stands for one that this user namespace does not map, as root's in a sandbox."""
+    try:
+        with open(_OVERFLOW_UID) as file:  # noqa: PTH123
+            if uid != int(file.read()):
+                return False
+        with open(_UID_MAP) as file:  # noqa: PTH123
+            return file.read().split() != ["0", "0", "4294967295"]
+    except (OSError, ValueError):
+        return False
+
+
+def _distrust_peer(link: socket.socket, path: str) -> str | None:
+    """Return why the process that answers on a socket may not get anything; None also where it is unknown."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(raw)[1]
+    if uid == os.geteuid():
+        return None
+    return f"A process of another user (uid {uid}) answers on {path}: run this as that user"
+
+
+def _check(reason: str | None) -> None:
+    if reason is not None:
+        raise UnsafeSocket("unsafe_home", f"{reason}. Nothing was sent.")
+
+
 # I/O, for asyncio and for blocking sockets.
 
 
 class _Link(Protocol):
     """One connection."""
 
+    @property
+    def socket(self) -> Any: ...
     async def send(self, data: bytes) -> None: ...
     async def receive(self, timeout_s: float) -> bytes: ...
     def stop(self) -> None:
@@ -416,6 +527,7 @@ class _IO(Protocol):
 class _AsyncLink:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.socket = writer.get_extra_info("socket")
 
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
@@ -475,7 +587,7 @@ class _AsyncIO:
 
 class _BlockingLink:
     def __init__(self, link: socket.socket) -> None:
-        self._link = link
+        self.socket = self._link = link
 
     async def send(self, data: bytes) -> None:
         self._link.sendall(data)
@@ -763,12 +875,15 @@ class AsyncDaemon:
 
     @contextlib.asynccontextmanager
     async def _connected(self, *, stoppable: bool) -> AsyncIterator[_Link]:
+        path = os.fspath(self._path)
         try:
+            _check(distrust_socket(path))
             link = await self._io.connect(self._path, self._timeout_s)
         except OSError as error:
             raise _not_running(self._path, error) from error
-        self._known = True
         try:
+            _check(_distrust_peer(link.socket, path))
+            self._known = True
             with self._io.stoppable(link.stop) if stoppable else contextlib.nullcontext():
                 yield link
         finally:

@@ -19,6 +19,7 @@ import orjson
 import claudemesh
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.stopping import shown_pid
 from claudemesh.client.errors import ClientError, DaemonNotRunning
 from claudemesh.client.home import choose_mesh, home
 from claudemesh.client.local import LocalClient
@@ -75,15 +76,16 @@ def examine(mesh: str | None) -> list[Finding]:
         return [Finding("mesh", "failed", error.message, "See `claudemesh join --help`.")]
     paths = DaemonPaths(home(), slug)
     findings = [*_files(paths), _settings(paths), _disk(paths)]
+    client = LocalClient(slug)
     try:
-        health = LocalClient(slug).get("/v1/health")
+        health = client.get("/v1/health")
     except DaemonNotRunning:
         findings += [_no_daemon(paths), *_databases(paths)]
         url = _broker_url(paths)
         return [*findings, _broker(url)] if url else findings
     except ClientError as error:
         return [*findings, Finding("daemon", "failed", error.message, "See `claudemesh logs`.")]
-    return [*findings, *_running(health), _broker(health["broker_url"])]
+    return [*findings, *_running(health, shown_pid(client, health)), _broker(health["broker_url"])]
 
 
 def _files(paths: DaemonPaths) -> Iterator[Finding]:
@@ -154,8 +156,8 @@ def _databases(paths: DaemonPaths) -> Iterator[Finding]:
             yield Finding(path.name, "failed", verdict, remedy)
 
 
-def _running(health: dict[str, Any]) -> Iterator[Finding]:
-    yield Finding("daemon", "ok", f"pid {health['pid']}, up for {health['uptime_s']} s")
+def _running(health: dict[str, Any], pid: str) -> Iterator[Finding]:
+    yield Finding("daemon", "ok", f"{pid}, up for {health['uptime_s']} s")
     if health["daemon_version"] != claudemesh.__version__:
         detail = f"the daemon is {health['daemon_version']}, this command {claudemesh.__version__}"
         yield Finding("version", "warning", detail, "Take the new one up: claudemesh daemon restart.")

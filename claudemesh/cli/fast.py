@@ -8,11 +8,13 @@ with the id that was sent, so that nothing is ever sent twice. A test holds both
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
 
 _OPTIONS = {"--mesh": "mesh", "--id": "id", "--priority": "priority", "--wait": "wait"}
@@ -104,9 +106,25 @@ def _socket_path(mesh: str | None) -> str | None:
 
 def _is_safe(path: str, distrust: Callable[[str], str | None]) -> bool:
     try:
-        return distrust(os.path.dirname(path)) is None and os.lstat(path).st_uid == os.geteuid()  # noqa: PTH120
+        found = os.lstat(path)
+        return (
+            stat.S_ISSOCK(found.st_mode)
+            and found.st_uid == os.geteuid()
+            and distrust(os.path.dirname(path)) is None  # noqa: PTH120
+        )
     except OSError:
         return False
+
+
+def _answers_as_this_user(link: socket) -> bool:
+    """Whether the process behind the socket is this user's, where the kernel tells (`runtime/peer.py`)."""
+    import _socket
+
+    if not hasattr(_socket, "SO_PEERCRED"):
+        return True
+    # struct ucred: pid, uid, gid.
+    credentials = link.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder) == os.geteuid()
 
 
 def _request(given: dict[str, str], message_id: str) -> bytes:
@@ -138,7 +156,10 @@ def _exchange(path: str, request: bytes) -> bytes | None:
     try:
         link.settimeout(_CONNECT_S)
         link.connect(path)
+        is_own = _answers_as_this_user(link)
     except OSError:
+        is_own = False
+    if not is_own:
         link.close()
         return None
     try:

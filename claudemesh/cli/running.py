@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import platform
-import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.stopping import reload_settings, shown_pid, stop
 from claudemesh.client.errors import ApiError, ClientError, DaemonNotRunning
 from claudemesh.client.home import choose_mesh, home, meshes
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 
 _START_S = 30.0
-_STOP_S = 20.0
-_RELOAD_S = 10.0
 _POLL_S = 0.02
 DEFAULT_MESH = "home"
 
@@ -58,7 +54,7 @@ def down(mesh: str | None, as_json: bool) -> int:
     """Stop the daemon; what it has accepted stays on the disk."""
     client = LocalClient(mesh)
     try:
-        _stop(client)
+        stop(client)
     except DaemonNotRunning:
         return output.tell(
             as_json, {"status": "not running", "mesh": client.slug}, f"no daemon runs for {client.slug}"
@@ -77,7 +73,7 @@ def restart(mesh: str | None, as_json: bool) -> int:
     """
     client = LocalClient(mesh)
     with suppress(DaemonNotRunning):
-        _stop(client)
+        stop(client, to_restart=True)
     return _detach(client.slug, _was_with_broker(client.slug), None, as_json)
 
 
@@ -100,7 +96,7 @@ def _was_with_broker(slug: str) -> bool:
 def reload(mesh: str | None, as_json: bool) -> int:
     """Take config.toml over as it is now. A wrong value is named, and changes nothing."""
     client = LocalClient(mesh)
-    config = _reload(client)
+    config = reload_settings(client)
     if config["error"]:
         raise ExitWith(CONFIGURATION, "reload_refused", config["error"])
     waiting = ", ".join(config["needs_restart"])
@@ -122,24 +118,9 @@ def rotate_token(mesh: str | None, as_json: bool) -> int:
     paths = DaemonPaths(home(), client.slug)
     write_token(paths)
     if client.is_running():
-        _reload(client)
+        reload_settings(client)
     answer = {"status": "rotated", "file": str(paths.local_token)}
     return output.tell(as_json, answer, f"a new token is in {paths.local_token}")
-
-
-def _reload(client: LocalClient) -> dict[str, Any]:
-    """Ask a running daemon to reload, and return what it says about its configuration then."""
-    before = client.get("/v1/health")
-    os.kill(before["pid"], signal.SIGHUP)
-    deadline = time.monotonic() + _RELOAD_S
-    while True:
-        config: dict[str, Any] = client.get("/v1/health")["config"]
-        if config["reloads"] != before["config"]["reloads"]:
-            return config
-        if time.monotonic() > deadline:
-            text = "The daemon is busy and has not reloaded yet; see its log."
-            raise ExitWith(TEMPORARY, "not_reloaded", text)
-        time.sleep(_POLL_S)
 
 
 @click.command()
@@ -147,7 +128,8 @@ def _reload(client: LocalClient) -> dict[str, Any]:
 @json_option
 def status(mesh: str | None, as_json: bool) -> int:
     """Show how the daemon is; exit 69 when none runs."""
-    health = LocalClient(mesh).get("/v1/health")
+    client = LocalClient(mesh)
+    health = client.get("/v1/health")
     if as_json:
         output.print_json(health)
         return 0
@@ -162,7 +144,7 @@ def status(mesh: str | None, as_json: bool) -> int:
             "link": link,
             "waiting": waiting,
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
-            "up": f"{health['uptime_s']} s, pid {health['pid']}",
+            "up": f"{health['uptime_s']} s, {shown_pid(client, health)}",
             "version": health["daemon_version"],
             "key": health["member_pubkey"],
         }
@@ -172,18 +154,6 @@ def status(mesh: str | None, as_json: bool) -> int:
     if health["dead"]:
         output.note("Dead sends wait for you: claudemesh daemon outbox list --failed.")
     return 0
-
-
-def _stop(client: LocalClient) -> None:
-    pid = client.get("/v1/health")["pid"]
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_S
-    while _is_alive(pid):
-        if time.monotonic() > deadline:
-            raise ExitWith(
-                TEMPORARY, "still_running", f"The daemon (pid {pid}) is still finishing; try again."
-            )
-        time.sleep(_POLL_S)
 
 
 def _is_new(mesh: str | None) -> bool:
@@ -267,17 +237,3 @@ def _last_error(log: Path, started_at: int) -> tuple[str, str]:
         if line.get("event") == "daemon_ended":
             return line["error"], line["detail"]
     return "daemon_ended", f"The daemon ended while it started; its log is {log}."
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    if platform.system() == "Linux":
-        # A zombie has ended; only its parent has not noticed yet.
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-        except (OSError, IndexError):
-            return False
-    return True

@@ -14,6 +14,7 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.stopping import valid_pid
 from claudemesh.client.errors import ClientError
 from claudemesh.client.home import choose_mesh, home, meshes
 from claudemesh.client.local import LocalClient
@@ -37,14 +38,15 @@ def ps(as_json: bool) -> None:
 
 def _look_at(slug: str) -> dict[str, Any]:
     try:
-        health = LocalClient(slug).get("/v1/health")
+        client = LocalClient(slug)
+        health = client.get("/v1/health")
     except ClientError:
         return dict.fromkeys(("name", "pid", "link", "waiting", "dead")) | {"mesh": slug, "state": "down"}
     return {
         "mesh": slug,
         "state": "up",
         "name": health["name"],
-        "pid": health["pid"],
+        "pid": valid_pid(client, health),
         "link": "up" if health["connected"] else "down",
         "waiting": health["queue_depth"] + health["inflight"],
         "dead": health["dead"],

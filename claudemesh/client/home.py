@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from claudemesh.client.errors import WrongHome
-from claudemesh.runtime.trust import distrust
+from claudemesh.runtime.trust import distrust, distrust_socket
 
 
 def home() -> Path:
@@ -60,15 +60,11 @@ def socket_path(slug: str) -> Path:
 
 
 def check_socket(path: Path) -> Path:
-    """Return the path of a socket. `WrongHome` when another user made the socket; a missing one passes."""
+    """Return the path of a socket. `WrongHome` when another user could answer on it; a missing one passes."""
     try:
-        owner = path.lstat().st_uid
+        reason = distrust_socket(os.fspath(path))
     except FileNotFoundError:
         return path
-    if owner != os.geteuid():
-        raise WrongHome(
-            "unsafe_home",
-            f"{path} belongs to another user (uid {owner}), who would read what is sent: "
-            "run this as that user, or set CLAUDEMESH_HOME to a folder of your own.",
-        )
+    if reason is not None:
+        raise WrongHome("unsafe_home", f"{reason}.")
     return path

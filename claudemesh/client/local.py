@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,10 +12,10 @@ from urllib.parse import urlencode
 
 import orjson
 
-from claudemesh.client.errors import ApiError, DaemonNotRunning
+from claudemesh.client.errors import ApiError, DaemonNotRunning, WrongHome
 from claudemesh.client.home import check_socket, choose_mesh, socket_path
+from claudemesh.runtime.peer import connect, distrust_peer
 
-_CONNECT_S = 0.1
 _ANSWER_S = 60.0
 
 
@@ -26,9 +25,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_CONNECT_S)
-        self.sock.connect(os.fspath(self._path))
+        self.sock = connect(self._path)
+        reason = distrust_peer(self.sock, self._path)
+        if reason is not None:
+            raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
         self.sock.settimeout(self.timeout)
 
 

@@ -314,6 +314,8 @@ class Daemon:
             room=lambda: self._care.disk.room,
             conditions=self.conditions,
             pid=os.getpid(),
+            on_reload=self.reload,
+            on_stop=self.stop_soon,
         )
 
     async def _serve(self) -> None:

@@ -55,6 +55,8 @@ class Core:
         room: Callable[[], Room],
         conditions: Conditions,
         pid: int,
+        on_reload: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         self.membership = membership
         self.identity = identity
@@ -77,6 +79,8 @@ class Core:
         self._room = room
         self._conditions = conditions
         self._pid = pid
+        self._on_reload = on_reload
+        self.stop_soon = on_stop
         self.config_loaded_ms = clock.wall_ms()
         self.config_error: str | None = None
         self.config_needs_restart: list[str] = []
@@ -118,6 +122,11 @@ class Core:
         """Return the Unix milliseconds at which the lived clock shows this, for people."""
         return self.clock.wall_ms() + lived_ms - self.lived.now_ms()
 
+    def reload(self) -> dict[str, Any]:
+        """Take over config.toml as it is now, and return how that went."""
+        self._on_reload()
+        return self._config()
+
     async def health(self) -> dict[str, Any]:
         """Return what `/v1/health` shows."""
         counts = await self.outbox.counts()
@@ -138,13 +147,16 @@ class Core:
             "broker_url": self.membership.broker_url,
             "last_error": self.link.last_error,
             "degraded": self._conditions.items(),
-            "config": {
-                "loaded_at": iso_ms(self.config_loaded_ms),
-                "error": self.config_error,
-                "needs_restart": self.config_needs_restart,
-                "reloads": self.reloads,
-            },
+            "config": self._config(),
             "pid": self._pid,
             "with_broker": self.with_broker,
             "clock_offset_ms": self.clock_offset_ms,
+        }
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "loaded_at": iso_ms(self.config_loaded_ms),
+            "error": self.config_error,
+            "needs_restart": self.config_needs_restart,
+            "reloads": self.reloads,
         }

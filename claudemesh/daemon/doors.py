@@ -170,7 +170,9 @@ class Doors:
 
 def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
     origins = frozenset(origin.encode() for origin in settings.allowed_origins)
-    return Rules(origins, tokens, TABLE.public if settings.public_health_check else frozenset())
+    public = TABLE.public if settings.public_health_check else frozenset()
+    # A door with a bearer is the loopback.
+    return Rules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
 
 
 def load_token(paths: DaemonPaths) -> bytes:

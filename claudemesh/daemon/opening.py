@@ -26,6 +26,7 @@ from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, rea
 from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import cannot, local_cause
+from claudemesh.runtime.peer import listener_on
 from claudemesh.runtime.sqlite import OnFailure
 
 log = get_logger("daemon")
@@ -46,7 +47,7 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
     except OSError as error:
         raise cannot("open", error, paths.lock) from error
     if not is_ours:
-        holder = _read_pid(paths.pid)
+        holder = _holder(paths.sock)
         raise ExitWith(
             CANNOT_CREATE,
             "already_running",
@@ -148,8 +149,9 @@ def cannot_open(path: Path, error: StorageError) -> ExitWith:
     return ExitWith(TEMPORARY, "cannot_open", f"{error}.")
 
 
-def _read_pid(path: Path) -> str:
-    try:
-        return f" (pid {int(path.read_text())})"
-    except (OSError, ValueError):
+def _holder(sock: Path) -> str:
+    """Name the process that answers already. The pid file is not asked: an earlier run may have left it."""
+    peer = listener_on(sock)
+    if peer is None:
         return ""
+    return f" (pid {peer.pid})" if peer.pid else " (in another PID namespace)"

@@ -8,7 +8,6 @@ import os
 import socket
 import ssl
 import stat
-import struct
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from claudemesh.runtime.exits import CANNOT_CREATE, TEMPORARY, ExitWith
 from claudemesh.runtime.oserrors import cannot, explain, local_cause
+from claudemesh.runtime.peer import peer_of
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.transport import JoinedWrites
 
@@ -30,7 +30,6 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # What stands for the host in an ASGI scope's `client` when it is a process on a unix socket.
 PEER = "pid"
-_CREDENTIALS = struct.Struct("3i")
 _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
 _BACKLOG = 1024
 _KEEP_ALIVE_S = 60
@@ -110,10 +109,8 @@ class _BoundedHeads(HttpToolsProtocol):
 def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:
     """Name the process at the other end of a unix socket, where the kernel tells: ("pid", its number)."""
     link = transport.get_extra_info("socket")
-    if link is None or link.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return None
-    credentials = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return PEER, _CREDENTIALS.unpack(credentials)[0]
+    peer = None if link is None else peer_of(link)
+    return None if peer is None else (PEER, peer.pid)
 
 
 def _crowded_after(most: int) -> type[_BoundedHeads]:

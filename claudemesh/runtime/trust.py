@@ -5,8 +5,10 @@ every ancestor, and every symbolic link on the way, belongs to this user or to r
 others unless it is sticky. An ancestor may be writable by root's group and by the user's private group (the
 one numbered like the user).
 
-Standard library only, and few modules of it: the launcher and the fast path run this at each start. The
-copy in `sdk.py`, which stands alone, follows the same rule; a test holds the two together.
+A socket is trusted when this user owns it and no other user can replace it.
+
+Standard library only, and few modules of it: the launcher and the fast path run this at each start. `sdk.py`,
+which stands alone, has a copy of the functions that it needs; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -37,6 +39,26 @@ def distrust(folder: str) -> str | None:
     if found.st_mode & 0o022:
         return f"Other users can write to {folder}: run chmod 700 {folder}"
     return distrust_ancestors(folder)
+
+
+def distrust_socket(path: str) -> str | None:
+    """Return why another user could answer on a socket, in the same form; else None.
+
+    `OSError` when the socket or an ancestor cannot be looked at.
+    """
+    path = os.path.abspath(path)  # noqa: PTH100
+    reason = distrust_ancestors(path)
+    if reason is not None:
+        return reason
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode):
+        return f"{path} is not a socket, or is a symbolic link: use the socket itself"
+    if found.st_uid != os.geteuid():
+        return (
+            f"{path} belongs to another user (uid {found.st_uid}), who would read what is sent: "
+            "run this as that user, or set CLAUDEMESH_HOME to a folder of your own"
+        )
+    return None
 
 
 def distrust_ancestors(path: str) -> str | None:

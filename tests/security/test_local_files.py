@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import REPOSITORY, mesh
+from claudemesh import sdk
+from claudemesh.sdk import UnsafeSocket
+from tests.support.processes import REPOSITORY, Daemon, mesh
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -58,6 +61,15 @@ def give_away(path: Path) -> None:
     os.chown(path, NOBODY, NOBODY)
 
 
+def places(daemon: Daemon) -> dict[str, Path]:
+    return {
+        "home": daemon.home,
+        "daemon": daemon.home / "daemon",
+        "mesh": daemon.root,
+        "sock": daemon.sock,
+    }
+
+
 @as_root
 @pytest.mark.parametrize("place", ["home", "daemon", "mesh", "sock"])
 @pytest.mark.parametrize(
@@ -67,18 +79,84 @@ def test_a_home_of_another_user_is_sent_nothing(place: str, command: list[str]) 
     """Neither the fast path nor the full command line hands a text to a daemon that may be another user's."""
     with mesh("alice") as made:
         alice = made.daemons["alice"]
-        foreign = {
-            "home": alice.home,
-            "daemon": alice.home / "daemon",
-            "mesh": alice.root,
-            "sock": alice.sock,
-        }[place]
+        foreign = places(alice)[place]
         give_away(foreign)
         done = claudemesh(alice.home, *command)
         assert done.returncode == 78
         assert f"{foreign} belongs to another user" in done.stdout + done.stderr
         os.chown(foreign, 0, 0)
         assert alice.outbox() == {}
+
+
+@as_root
+@pytest.mark.parametrize("place", ["home", "daemon", "mesh", "sock"])
+@pytest.mark.parametrize("program", ["Daemon", "AsyncDaemon"])
+def test_the_sdk_hands_no_text_to_a_home_of_another_user(
+    place: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mesh("alice") as made:
+        alice = made.daemons["alice"]
+        monkeypatch.setenv("CLAUDEMESH_HOME", str(alice.home))
+        monkeypatch.delenv("CLAUDEMESH_DAEMON_SOCK", raising=False)
+        foreign = places(alice)[place]
+        give_away(foreign)
+        with pytest.raises(UnsafeSocket, match=f"{foreign} belongs to another user"):
+            sdk_send(program)
+        os.chown(foreign, 0, 0)
+        assert alice.outbox() == {}
+        sdk_send(program)
+        assert len(alice.outbox()) == 1
+
+
+def sdk_send(program: str) -> None:
+    if program == "Daemon":
+        sdk.Daemon().send("alice", "secret")
+    else:
+        asyncio.run(sdk.AsyncDaemon().send("alice", "secret"))
+
+
+# Binds as root and listens as nobody: the file is root's, and the process behind it is not.
+_FOREIGN_LISTENER = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.setgid(65534)
+os.setuid(65534)
+listener.listen()
+print("listening", flush=True)
+while True:
+    link, _ = listener.accept()
+    link.settimeout(1)
+    print(link.recv(65536), flush=True)
+    link.close()
+"""
+
+
+@as_root
+def test_a_process_of_another_user_behind_ones_own_socket_gets_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The socket's owner says who made it; the kernel says whose process answers."""
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        monkeypatch.setenv("CLAUDEMESH_HOME", str(alice.home))
+        command = [sys.executable, "-c", _FOREIGN_LISTENER, str(alice.sock)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+            assert listener.stdout is not None
+            try:
+                assert listener.stdout.readline() == "listening\n"
+                for arguments in (["send", "alice", "secret"], ["inbox"]):
+                    done = claudemesh(alice.home, *arguments)
+                    assert done.returncode == 78
+                    assert f"A process of another user (uid {NOBODY}) answers" in done.stderr
+                for program in ("Daemon", "AsyncDaemon"):
+                    with pytest.raises(UnsafeSocket, match="process of another user"):
+                        sdk_send(program)
+            finally:
+                listener.kill()
+            received = listener.stdout.read().splitlines()
+    assert received
+    assert set(received) == {"b''"}
 
 
 @as_root

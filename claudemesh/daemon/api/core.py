@@ -76,6 +76,14 @@ class CoreLike(Protocol):
         """Retire a stuck row."""
         ...
 
+    def reload(self) -> Mapping[str, Any]:
+        """Take over config.toml as it is now, and return how that went."""
+        ...
+
+    def stop_soon(self) -> None:
+        """End orderly, once the requests under way are answered."""
+        ...
+
     async def health(self) -> Mapping[str, Any]:
         """Return what `/v1/health` shows."""
         ...

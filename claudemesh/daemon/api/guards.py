@@ -55,11 +55,12 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What differs between doors: origins that may ask, the bearers of which TCP demands one (none: no
-    bearer), and the paths that are answered without one."""
+    bearer), the paths that are answered without one, and those that are not answered at all."""
 
     allowed_origins: frozenset[bytes] = frozenset()
     tokens: tuple[bytes, ...] = ()
     public_paths: frozenset[str] = frozenset()
+    closed_paths: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules, path: st
     is_open = not rules.tokens or (method == "GET" and path in rules.public_paths)
     if not is_open and not _has_bearer(seen.get(b"authorization", b""), rules.tokens):
         return _no_bearer()
+    if path in rules.closed_paths:
+        return _socket_only()
     return _judge_body(method, seen)
 
 
@@ -182,6 +185,11 @@ def _no_bearer() -> Verdict:
     headers = (*CLOSE, (b"www-authenticate", b"Bearer"))
     text = "Send Authorization: Bearer with the content of the file local_token."
     return Verdict(Refusal(401, "unauthenticated", text, headers=headers), security=True)
+
+
+def _socket_only() -> Verdict:
+    text = "This route answers on the unix socket alone: ask there, or use the command line."
+    return Verdict(Refusal(403, "socket_only", text, headers=CLOSE), security=True)
 
 
 def _unsupported(text: str, ending: Sequence[tuple[bytes, bytes]]) -> Verdict:

@@ -76,6 +76,8 @@ class Operation:
     for_hooks: bool = False
     # Answered on TCP without a token when the settings say so.
     public: bool = False
+    # Refused on TCP: only who may open the socket's folder may ask.
+    socket_only: bool = False
 
 
 class Endpoint:

@@ -301,6 +301,12 @@ class Config(Struct):
     reloads: int
 
 
+class Stopping(Struct):
+    """The daemon ends: it accepts nothing more, and what it has accepted is on the disk."""
+
+    status: Literal["stopping"]
+
+
 class DegradedBy(Struct):
     """A condition that holds: a stable code, when it began, and a sentence with thing, reason and remedy."""
 

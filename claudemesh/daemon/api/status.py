@@ -6,7 +6,7 @@ import claudemesh
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Reply, not_found
 from claudemesh.daemon.api.routes import Operation, Request
-from claudemesh.daemon.api.schemas import Compat, EmptyBody, Health, Heartbeat, Version
+from claudemesh.daemon.api.schemas import Compat, Config, EmptyBody, Health, Heartbeat, Stopping, Version
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
 
@@ -60,6 +60,17 @@ async def heartbeat(core: CoreLike, request: Request) -> Reply:
     return Reply(200, {"status": "ok", "now": iso_ms(core.clock.wall_ms())})
 
 
+async def reload(core: CoreLike, request: Request) -> Reply:
+    """Read config.toml and hooks.toml anew; `error` names a wrong value, which changes nothing."""
+    return Reply(200, core.reload())
+
+
+async def shutdown(core: CoreLike, request: Request) -> Reply:
+    """End the daemon orderly; this answer is the last one."""
+    core.stop_soon()
+    return Reply(202, {"status": "stopping"})
+
+
 OPERATIONS = (
     Operation("GET", "/v1/health", "How this daemon is", {200: Health}, health, public=True),
     Operation("GET", "/v1/version", "Who answers here", {200: Version}, version),
@@ -75,5 +86,25 @@ OPERATIONS = (
         heartbeat,
         body=EmptyBody,
         body_required=False,
+    ),
+    Operation(
+        "POST",
+        "/v1/reload",
+        "Take over config.toml as it is now; on the unix socket alone",
+        {200: Config},
+        reload,
+        body=EmptyBody,
+        body_required=False,
+        socket_only=True,
+    ),
+    Operation(
+        "POST",
+        "/v1/shutdown",
+        "Stop the daemon; on the unix socket alone",
+        {202: Stopping},
+        shutdown,
+        body=EmptyBody,
+        body_required=False,
+        socket_only=True,
     ),
 )

@@ -22,6 +22,7 @@ class RouteTable:
         self._templates = [(re.compile(_VALUE.sub("[^/]+", re.escape(path))), path) for path in templates]
         self.streams = frozenset(one.path for one in listed if one.streams)
         self.for_hooks = frozenset(one.path for one in listed if one.for_hooks)
+        self.socket_only = frozenset(one.path for one in listed if one.socket_only)
         self.public = frozenset(one.path for one in listed if one.public)
 
     def label(self, path: str) -> str:

@@ -47,7 +47,7 @@ def test_the_router_serves_exactly_what_is_described() -> None:
 
 
 def test_the_routes_are_those_of_the_page() -> None:
-    """daemon.md, Local API, but files (their own issue); and one message of the inbox."""
+    """daemon.md, Local API, but files (their own issue); one message of the inbox; stopping and reloading."""
     assert {f"{method} {path}" for method, path in _described()} == {
         "POST /v1/send",
         "POST /v1/topic/post",
@@ -71,6 +71,8 @@ def test_the_routes_are_those_of_the_page() -> None:
         "GET /v1/compat",
         "GET /v1/metrics",
         "POST /v1/heartbeat",
+        "POST /v1/reload",
+        "POST /v1/shutdown",
         "GET /v1/openapi.json",
     }
 

@@ -35,10 +35,11 @@ def test_what_is_no_route_is_counted_as_other(path: str) -> None:
 
 
 def test_the_flags_of_routes() -> None:
-    """Streams are uncounted, hooks may send and post, and health alone may be public."""
+    """Streams are uncounted; hooks send and post; health alone may be public; the loopback stops nothing."""
     assert TABLE.streams == {"/v1/events"}
     assert TABLE.for_hooks == {"/v1/send", "/v1/topic/post"}
     assert TABLE.public == {"/v1/health"}
+    assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown"}
 
 
 @pytest.mark.parametrize("source", CLIENTS, ids=lambda path: path.relative_to(PACKAGE).as_posix())

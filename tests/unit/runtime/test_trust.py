@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import socket
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from claudemesh.runtime.trust import distrust
+import claudemesh.runtime.trust
+import claudemesh.sdk
+from claudemesh.runtime.trust import distrust, distrust_socket
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -97,3 +103,45 @@ def test_links_within_ones_own_folders_are_followed(folder: Path) -> None:
     (folder / "real" / "mine").mkdir(parents=True, mode=0o700)
     (folder / "link").symlink_to("../inner/./real")
     assert distrust(os.fspath(folder / "link" / "mine")) is None
+
+
+@pytest.fixture
+def sock(folder: Path) -> Generator[Path]:
+    path = folder / "sock"
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(os.fspath(path))
+        yield path
+
+
+def test_a_socket_of_ones_own_below_private_folders_is_trusted(sock: Path) -> None:
+    assert distrust_socket(os.fspath(sock)) is None
+
+
+@as_root
+@pytest.mark.parametrize("place", ["socket", "folder", "ancestor"])
+def test_a_socket_that_another_user_made_or_can_replace_is_refused(sock: Path, place: str) -> None:
+    foreign = {"socket": sock, "folder": sock.parent, "ancestor": sock.parent.parent}[place]
+    os.chown(foreign, NOBODY, NOBODY)
+    assert f"{foreign} belongs to another user" in str(distrust_socket(os.fspath(sock)))
+
+
+def test_a_link_or_a_file_in_the_place_of_a_socket_is_refused(sock: Path) -> None:
+    link, file = sock.with_name("link"), sock.with_name("file")
+    link.symlink_to(sock)
+    file.touch()
+    for path in (link, file):
+        assert "is not a socket" in str(distrust_socket(os.fspath(path)))
+
+
+def test_a_missing_socket_is_an_error_of_the_system(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        distrust_socket(os.fspath(folder / "sock"))
+
+
+@pytest.mark.parametrize(
+    "name", ["distrust_socket", "distrust_ancestors", "_others_can_write", "_ancestors", "_is_unmapped"]
+)
+def test_the_sdk_stands_alone_and_has_the_same_rule(name: str) -> None:
+    copy, original = getattr(claudemesh.sdk, name), getattr(claudemesh.runtime.trust, name)
+    assert copy is not original
+    assert inspect.getsource(copy) == inspect.getsource(original)

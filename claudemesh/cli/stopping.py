@@ -1,0 +1,109 @@
+"""Stopping and reloading a running daemon: the one that answers on the socket, and no other process.
+
+The daemon's number in the pid file or in `/v1/health` is for people: read in another PID namespace, or
+after the daemon has ended, it is a stranger's.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+from claudemesh.client.errors import ApiError, DaemonNotRunning
+from claudemesh.client.local import LocalClient
+from claudemesh.client.process import DaemonProcess, find_process, is_elsewhere
+from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
+from claudemesh.runtime.files import FileLock
+from claudemesh.runtime.peer import listener_on
+
+_STOP_S = 20.0
+_POLL_S = 0.02
+_NOT_FOUND = 404
+
+
+def stop(client: LocalClient, *, to_restart: bool = False) -> None:
+    """Stop the daemon and wait for its end. `DaemonNotRunning` when none answers.
+
+    `to_restart` refuses a daemon of another PID namespace, which would come back in this one.
+    """
+    if to_restart and is_elsewhere(client.path):
+        raise _elsewhere(client)
+    process = _process_of(client)
+    if process is None:
+        _ask_to_stop(client)
+        return
+    with closing(process):
+        process.signal(signal.SIGTERM)
+        if not process.ended_within(_STOP_S):
+            raise _still_running(f"pid {process.pid}")
+
+
+def reload_settings(client: LocalClient) -> dict[str, Any]:
+    """Let a running daemon read config.toml anew, and return what it says about its configuration then."""
+    try:
+        return client.post("/v1/reload")
+    except ApiError as error:
+        raise _too_old(client, "reloads by a signal only") if error.status == _NOT_FOUND else error from None
+
+
+def valid_pid(client: LocalClient, health: Mapping[str, Any]) -> int | None:
+    """Return the daemon's process id as it is valid here; None for one in another PID namespace."""
+    peer = listener_on(client.path)
+    if peer is None:
+        # The kernel does not tell; such a kernel has no PID namespaces either.
+        pid: int = health["pid"]
+        return pid
+    return peer.pid or None
+
+
+def shown_pid(client: LocalClient, health: Mapping[str, Any]) -> str:
+    """Return the daemon's process id for people."""
+    pid = valid_pid(client, health)
+    return "in another PID namespace" if pid is None else f"pid {pid}"
+
+
+def _process_of(client: LocalClient) -> DaemonProcess | None:
+    try:
+        return find_process(client.path)
+    except OSError as error:
+        raise DaemonNotRunning(client.slug) from error
+
+
+def _ask_to_stop(client: LocalClient) -> None:
+    """Stop a daemon whose process cannot be held here, over its API; its lock tells when it has ended."""
+    try:
+        client.post("/v1/shutdown")
+    except ApiError as error:
+        raise _too_old(client, "stops by a signal only") if error.status == _NOT_FOUND else error from None
+    deadline = time.monotonic() + _STOP_S
+    lock = FileLock(client.path.with_name("lock"))
+    while lock.is_held():
+        if time.monotonic() > deadline:
+            raise _still_running("in another PID namespace")
+        time.sleep(_POLL_S)
+
+
+def _still_running(which: str) -> ExitWith:
+    return ExitWith(TEMPORARY, "still_running", f"The daemon ({which}) is still finishing; try again.")
+
+
+def _too_old(client: LocalClient, how: str) -> ExitWith:
+    return ExitWith(
+        CONFIGURATION,
+        "daemon_too_old",
+        f"The daemon of {client.slug} is of an older version, which {how}, and its process cannot be "
+        "verified from here: stop it where it was started (its terminal, service or container). "
+        "Nothing was changed.",
+    )
+
+
+def _elsewhere(client: LocalClient) -> ExitWith:
+    return ExitWith(
+        CONFIGURATION,
+        "daemon_elsewhere",
+        f"The daemon of {client.slug} runs in another PID namespace (a container): restart it there, or "
+        "`claudemesh daemon down` and `claudemesh daemon up -d` to run it here. Nothing was changed.",
+    )
