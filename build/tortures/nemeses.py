@@ -143,6 +143,7 @@ async def _delay(cluster: Cluster, fault: Fault) -> int:
     gate.delay_s = fault.length_s / 4
     try:
         await asyncio.sleep(fault.length_s)
+        await wait_until(lambda: gate.struck["delayed"] > before)
     finally:
         gate.delay_s = 0.0
     return gate.struck["delayed"] - before
@@ -292,16 +293,17 @@ async def _restore_server(cluster: Cluster, fault: Fault) -> int:
     server = cluster.server
     assert server is not None
     copy = cluster.root / f"copy-{fault.number}"
-    await asyncio.to_thread(server.stop)
-    _copy(server.data, copy)
-    server.start()
-    await asyncio.sleep(fault.length_s)
-    await asyncio.to_thread(server.stop, signal.SIGQUIT)
-    shutil.rmtree(server.data)
-    changed = _copy(copy, server.data)
-    shutil.rmtree(copy)
-    server.start()
-    return changed
+    async with cluster.server_lock:
+        await asyncio.to_thread(server.stop)
+        _copy(server.data, copy)
+        server.start()
+        await asyncio.sleep(fault.length_s)
+        await asyncio.to_thread(server.stop, signal.SIGQUIT)
+        shutil.rmtree(server.data)
+        changed = _copy(copy, server.data)
+        shutil.rmtree(copy)
+        server.start()
+        return changed
 
 
 def _copy(source: Path, target: Path) -> int:
@@ -316,10 +318,11 @@ def _copy(source: Path, target: Path) -> int:
 async def _postgres(cluster: Cluster, fault: Fault) -> int:
     server = cluster.server
     assert server is not None
-    await asyncio.to_thread(server.stop, signal.SIGQUIT)
-    await asyncio.sleep(fault.length_s)
-    server.start()
-    return 1
+    async with cluster.server_lock:
+        await asyncio.to_thread(server.stop, signal.SIGQUIT)
+        await asyncio.sleep(fault.length_s)
+        server.start()
+        return 1
 
 
 async def _rolling(cluster: Cluster, fault: Fault) -> int:
