@@ -19,6 +19,7 @@ from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.guard import guardroom, with_descriptors
 from claudemesh.broker.highwater import HighWater
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
@@ -120,6 +121,7 @@ class Broker:
 
     async def _start(self) -> None:
         async with AsyncExitStack() as stack:
+            self.settings = with_descriptors(self.settings)
             take_data_dir(self.settings.data_dir, stack)
             metrics = BrokerMetrics()
             degraded = Degraded(self._conditions, self.clock, metrics)
@@ -277,10 +279,12 @@ class Broker:
         server = HttpServer(
             build_app(context, listener),
             socket,
+            room=guardroom(context),
             ws=True,
             ws_max_size=max(_READ_FRAME_BYTES, self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK),
             tls=_tls(self.settings),
             on_crash=self._crashed,
+            on_shortage=partial(self._conditions.set, "too_many_open_files"),
         )
         await server.start()
         stack.push_async_callback(server.stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -53,8 +54,11 @@ _NONCE_BYTES = 32
 class Connection:
     """One WebSocket. Reading pauses while 1024 sends are unanswered or answers pile up."""
 
-    def __init__(self, context: Context, host: str, receive: http.Receive, send: http.Send) -> None:
+    def __init__(
+        self, context: Context, host: str, receive: http.Receive, send: http.Send, admit: Callable[[], None]
+    ) -> None:
         self._context = context
+        self._let_in = admit
         self._limits = context.settings.limits
         self._audiences = handshake.audiences(host, context.settings.public_audience)
         self._wire = Wire(receive, send, self._limits, context.metrics, self._changed)
@@ -183,6 +187,7 @@ class Connection:
         self._say(Challenge(nonce, context.clock.wall_ms(), claudemesh.__version__, (1,)))
         hello = await self._expect(Hello, self._limits.hello_bytes)
         membership = await self._identify(hello, nonce)
+        self._let_in()
         elsewhere = await context.cluster.claim(
             membership.mesh,
             membership.member.id,

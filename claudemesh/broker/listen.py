@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 import orjson
 
@@ -11,7 +12,7 @@ from claudemesh.broker.connection import Connection
 from claudemesh.broker.context import Context
 from claudemesh.protocol import CloseCode
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.http import Receive, Scope, Send
+from claudemesh.runtime.http import Receive, Scope, Send, admit
 from claudemesh.runtime.services import repeat
 
 SUBPROTOCOL = "claudemesh.v1"
@@ -21,9 +22,9 @@ _BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class Listener:
-    """Takes WebSocket requests: at most `connections` in all and `handshakes` not yet authenticated.
+    """Takes WebSocket requests: one that comes when `connections` are authenticated is answered 503.
 
-    One more is answered 503 before the upgrade, and costs nothing after it.
+    Those that are not authenticated yet are bounded by the guard of their listener.
     """
 
     def __init__(self, context: Context) -> None:
@@ -39,7 +40,7 @@ class Listener:
         if refusal is not None:
             await _refuse(send, *refusal)
             return
-        connection = Connection(self._context, _host(scope), receive, send)
+        connection = Connection(self._context, _host(scope), receive, send, partial(admit, scope))
         self._inside.add(connection)
         self._empty.clear()
         try:
@@ -87,7 +88,7 @@ class Listener:
             return 400, "subprotocol_required", f"ask for the subprotocol {SUBPROTOCOL}"
         if context.state.draining:
             return 503, "broker_draining", "this broker is going away: connect again"
-        if len(self._inside) >= limits.connections or context.state.handshakes >= limits.handshakes:
+        if len(self._inside) - context.state.handshakes >= limits.connections:
             return 503, "too_many_connections", "this broker is full: connect again later"
         return None
 

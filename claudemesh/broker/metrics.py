@@ -47,12 +47,17 @@ class BrokerMetrics:
         self.violations = made.counter(
             "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
         )
+        self._limits = made.counter("guard_limits", "Limits of connections that were reached", ("limit",))
         self._made = made
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
 
     def show(self, conditions: Conditions) -> None:
         """Show which conditions hold."""
         self._made.flags("degraded", "Conditions that hold now, by code", "code", conditions.states)
+
+    def limit_reached(self, limit: str) -> None:
+        """Count a limit of the guard: a connection was ended, refused or slowed for it."""
+        self._limits.labels(limit).inc()
 
     def limited(self, allowed: int, refused: int) -> None:
         """Count the limiter's decisions on a batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -24,8 +25,9 @@ class Limits:
 
     handshake_s: float = 5.0  # then the connection is closed with 4000
     hello_bytes: int = 8192  # a longer frame before hello_ack closes with 1009
-    connections: int = 10_000  # one more is answered 503 before the upgrade
-    handshakes: int = 512  # connections that are not authenticated yet; likewise 503
+    connections: int = 10_000  # authenticated ones; one more is answered 503 before the upgrade
+    strangers: int = 512  # connections that are not authenticated, HTTP too; one more ends the oldest
+    strangers_per_address: int = 128  # likewise; an IPv6 network of 64 bits is one address
     connections_per_member: int = 16  # under allow_concurrent; one more is closed with 4004
     pending_sends: int = 1024  # per connection; then the broker stops reading from it
     pending_bytes: int = 8 << 20  # likewise, in characters of their frames
@@ -60,6 +62,7 @@ class BrokerSettings:
     tls_key: str | None = None
     inline_bytes: int = DEFAULT_INLINE_BYTES
     blob_bytes: int = DEFAULT_BLOB_BYTES
+    trusted_proxies: str = ""  # addresses and networks, with commas between them
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
 
@@ -67,6 +70,11 @@ class BrokerSettings:
     def address(self) -> tuple[str, int]:
         """Return host and port of `listen`."""
         return split_listen(self.listen)
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Return the proxies that tell in X-Forwarded-For for whom they ask."""
+        return tuple(filter(None, (part.strip() for part in self.trusted_proxies.split(","))))
 
     @property
     def public_audience(self) -> str | None:
@@ -163,6 +171,9 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
     if settings.database_url is not None and not settings.database_url.startswith(_DATABASE_SCHEMES):
         # Not quoted: there may be a password in it.
         raise _refused("database_url", "must be like postgresql://user@host:5432/database")
+    for proxy in settings.proxies:
+        if not _is_network(proxy):
+            raise _refused("trusted_proxies", "must be addresses or networks such as 10.0.0.5,10.1.0.0/16")
     if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
         raise _refused("log_level", "must be debug, info, warning or error")
     return settings
@@ -174,6 +185,14 @@ def _whole_number(name: str, value: object) -> int:
     if type(value) is not int or not MIN_PAYLOAD_BYTES <= value <= MAX_PARAMETER:
         raise _refused(name, f"must be a whole number of bytes, at least {MIN_PAYLOAD_BYTES}")
     return value
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _switch(name: str, value: object) -> bool:

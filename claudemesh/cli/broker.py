@@ -47,6 +47,11 @@ def broker() -> None:
 )
 @click.option("--redis-url", metavar="URL", help="A Redis or Valkey that several brokers limit rates with.")
 @click.option("--public-url", metavar="URL", help="The address that daemons dial, when behind a proxy.")
+@click.option(
+    "--trusted-proxies",
+    metavar="LIST",
+    help="Addresses or networks of proxies that tell in X-Forwarded-For for whom they ask.",
+)
 @click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak wss:// and https://.")
 @click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))

@@ -11,10 +11,10 @@ import base64
 import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 from claudemesh.daemon.api import build_api
 from claudemesh.daemon.api.app import TABLE
-from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.api.hooked import HookAccess
 from claudemesh.daemon.api.observed import Observed
@@ -22,9 +22,12 @@ from claudemesh.daemon.core import Core
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.surroundings import kind_of_place
+from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_atomic
+from claudemesh.runtime.guarded import Guardroom
 from claudemesh.runtime.http import HttpServer, bind_tcp, bind_unix
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import explain
@@ -35,7 +38,9 @@ TOKEN_BYTES = 32
 OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
-_TCP_CONNECTIONS = 256
+# Whoever asks without the bearer is a stranger, and gives way to the next one.
+_LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
+_SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
 _CLOSED = "loopback_closed"
 _AGAIN_S = 2.0
 
@@ -77,7 +82,8 @@ class Doors:
             self._socket = build_api(self._core, _rules(settings), hooks=self._hooks)
             listener = bind_unix(self._paths.sock)
             self._owns_socket = True
-            await self._serve(HttpServer(self._observed(self._socket, "unix"), listener))
+            room = Guardroom(_SOCKET, count=self._count("unix"), is_private=True)
+            await self._serve(HttpServer(self._observed(self._socket, "unix"), listener, room=room))
         except BaseException:
             await self.close()
             raise
@@ -147,10 +153,14 @@ class Doors:
         port = listener.getsockname()[1]
         self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
         app = self._observed(self._loopback, "tcp")
-        await self._serve(HttpServer(app, listener, max_connections=_TCP_CONNECTIONS))
+        room = Guardroom(_LOOPBACK, count=self._count("tcp"))
+        await self._serve(HttpServer(app, listener, room=room))
         path = self._paths.http_port
         self._write(path.name, lambda: write_atomic(path, f"{port}\n".encode()))
         log.info("tcp_open", bind=settings.http_bind, port=port)
+
+    def _count(self, transport: str) -> Callable[[str], None]:
+        return partial(self._core.metrics.limit_reached, transport)
 
     def _observed(self, guards: Guards, transport: str) -> Observed:
         return Observed(guards, self._core.metrics, transport, TABLE)

@@ -65,6 +65,9 @@ class DaemonMetrics:
         self._unenforceable = metrics.counter(
             "hook_unenforceable_total", "Hooks run with a network that could not be taken from them"
         )
+        self._limits = metrics.counter(
+            "guard_limits_total", "Limits of connections that were reached", ("transport", "limit")
+        )
         self._requests = metrics.tally(
             "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
         )
@@ -81,6 +84,10 @@ class DaemonMetrics:
     def reply_wrong(self, kind: str) -> None:
         """Count something that the broker said wrongly, by the kind of frame, event or reply."""
         self._wrong.labels(kind).inc()
+
+    def limit_reached(self, transport: str, limit: str) -> None:
+        """Count a limit of the guard: a connection was ended, refused or slowed for it."""
+        self._limits.labels(transport, limit).inc()
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None:
         """Count a hook that ended: with this exit code, by timeout or signal, or not started."""

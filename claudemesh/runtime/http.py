@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -14,13 +15,14 @@ from typing import Any, TypeAlias
 
 import orjson
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from claudemesh.runtime.accepting import Accepting, OnShortage
+from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.exits import CANNOT_CREATE, TEMPORARY, ExitWith
+from claudemesh.runtime.guarded import Guard, Guardroom
+from claudemesh.runtime.heads import GuardedHttp
 from claudemesh.runtime.oserrors import cannot, explain, local_cause
-from claudemesh.runtime.peer import peer_of
 from claudemesh.runtime.services import OnCrash, TaskOwner
-from claudemesh.runtime.transport import JoinedWrites
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -28,15 +30,20 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What stands for the host in an ASGI scope's `client` when it is a process on a unix socket.
-PEER = "pid"
 _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
 _BACKLOG = 1024
 _KEEP_ALIVE_S = 60
 _GRACE_S = 1.0
 _CUT_S = 0.05
-_HEAD_LIMIT = 64 << 10
-_HEAD_DEADLINE_S = 10.0
+# The key of an ASGI scope under which its connection's guard stands.
+_GUARD = "claudemesh.guard"
+# What the libraries log for every bad input; the guard counts it, and logs it once.
+_OF_BAD_INPUT = (
+    "Invalid HTTP request received.",
+    "Invalid UTF-8 sequence received from client.",
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
+)
 
 
 class BodyTooLarge(Exception):
@@ -48,87 +55,42 @@ class ClientGone(Exception):
 
 
 class _QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the process owns its signals."""
+    """uvicorn without its signal handlers, which are the process's, and with an accept loop of ours."""
+
+    accepting: Accepting
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        self.servers = [self.accepting]  # type: ignore[list-item]
+        self.accepting.start()
+        self.started = True
 
-class _BoundedHeads(HttpToolsProtocol):
-    """uvicorn's HTTP, where a head has at most 64 KiB (and what one read brought besides) and 10 s to come.
-
-    Past either the connection ends: httptools would wait, and grow, for ever. What follows a chunked
-    body as trailers is dropped, because uvicorn would file it under the headers.
-    """
-
-    _head_bytes = 0
-    _in_head = False
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
-        if self.client is None:
-            self.client = _unix_peer(transport)
-        self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, transport.close)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if not self._in_head:
-            self._head_bytes = 0
-            self._disarm()
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > _HEAD_LIMIT and not self.transport.is_closing():
-            self.send_400_response("Request head too large.")
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(_HEAD_DEADLINE_S, self.transport.close)
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return GuardedHttp(self.config, self.server_state, self.lifespan.state)
 
 
-def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:
-    """Name the process at the other end of a unix socket, where the kernel tells: ("pid", its number)."""
-    link = transport.get_extra_info("socket")
-    peer = None if link is None else peer_of(link)
-    return None if peer is None else (PEER, peer.pid)
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_OF_BAD_INPUT)
 
 
-def _crowded_after(most: int) -> type[_BoundedHeads]:
-    class Crowded(_BoundedHeads):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > most:
-                self.transport.close()
-
-    return Crowded
+def admit(scope: Scope) -> None:
+    """Tell the guard of a request's connection that whoever is at the other end has proved who it is."""
+    guard: Guard | None = scope.get(_GUARD)
+    if guard is not None:
+        guard.admit()
 
 
 class HttpServer:
     """Serve an ASGI app on a bound socket, from `start` to `stop`.
 
     With `ws` it speaks WebSocket too: no compression, messages up to `ws_max_size` bytes,
-    pings every 20 s and gone after 20 s without an answer (protocol.md, WebSocket). Past
-    `max_connections` a new connection is closed at once.
+    pings every 20 s and gone after 20 s without an answer (protocol.md, WebSocket).
+    Every connection is under guard; `room` has the rules.
     """
 
     def __init__(
@@ -138,22 +100,24 @@ class HttpServer:
         *,
         ws: bool = False,
         ws_max_size: int = 1 << 20,
-        max_connections: int | None = None,
+        room: Guardroom | None = None,
         tls: ssl.SSLContext | None = None,
         on_crash: OnCrash | None = None,
+        on_shortage: OnShortage = lambda reason: None,
     ) -> None:
+        """`on_shortage` hears why no connection can be accepted, and None when one can again."""
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         self._app = app
         self._stopping = False
         config = uvicorn.Config(
             self._run,
             interface="asgi3",
-            http=_BoundedHeads if max_connections is None else _crowded_after(max_connections),
+            http=GuardedHttp,
             ws="websockets-sansio" if ws else "none",
             ws_max_size=ws_max_size,
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,
-            ssl_context_factory=None if tls is None else lambda config, default: tls,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -162,13 +126,20 @@ class HttpServer:
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        self._listener = listener
         self._server = _QuietServer(config)
         self._tasks = TaskOwner(on_crash)
+        self._server.accepting = Accepting(
+            listener,
+            room or Guardroom(Caps()),
+            self._server.protocol,
+            tls=tls,
+            on_crash=on_crash,
+            on_shortage=on_shortage,
+        )
 
     async def start(self) -> None:
         """Return once connections are accepted."""
-        task = self._tasks.start(self._server.serve(sockets=[self._listener]), "http_server")
+        task = self._tasks.start(self._server.serve(), "http_server")
         while not self._server.started:
             if task.done():
                 task.result()
@@ -177,8 +148,7 @@ class HttpServer:
 
     def close_listener(self) -> None:
         """Accept no more connections; those that are open are served on."""
-        for server in self._server.servers:
-            server.close()
+        self._server.accepting.close()
 
     async def stop(self, grace_s: float = _GRACE_S) -> None:
         """Accept nothing more, let requests under way finish for so long, cut off the rest, and return.
@@ -209,6 +179,8 @@ class HttpServer:
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app. A request that is cut off while the server stops is no error."""
+        transport = getattr(getattr(send, "__self__", None), "transport", None)
+        scope[_GUARD] = getattr(transport, "guard", None)
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:

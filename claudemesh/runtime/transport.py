@@ -21,6 +21,11 @@ class JoinedWrites:
         self._waiting: list[bytes] = []
         self._size = 0
 
+    @property
+    def below(self) -> asyncio.Transport:
+        """The wrapped transport."""
+        return self._transport
+
     def write(self, data: bytes) -> None:
         """Write in this turn of the loop."""
         if not self._waiting:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from starlette.routing import Route, Router
 
 from claudemesh.daemon.api import events, inbox, outbox, peers, send, status, topics
-from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import not_found, refused
 from claudemesh.daemon.api.guards import Guards, Rules
@@ -14,6 +13,7 @@ from claudemesh.daemon.api.openapi import described
 from claudemesh.daemon.api.routes import Endpoint, Operation
 from claudemesh.daemon.api.table import RouteTable
 from claudemesh.daemon.api.wire import respond
+from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.http import App, Receive, Scope, Send
 
 OPERATIONS = described(

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from claudemesh.daemon.api.bucket import Bucket
 from claudemesh.daemon.api.errors import CLOSE, Refusal, refused
 from claudemesh.daemon.api.wire import MAX_BODY, respond, too_large
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.http import App, Receive, Scope, Send, admit
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("api.guards")
@@ -246,6 +246,8 @@ class Guards:
         elif verdict is None and self._bucket is not None:
             wait_s = self._bucket.take(asyncio.get_running_loop().time())
             verdict = Verdict(_too_fast(wait_s)) if wait_s else None
+        if self.rules.tokens and verdict is None and path not in self.rules.public_paths:
+            admit(scope)
         if verdict is not None:
             _note(verdict, scope)
             await respond(send, refused(verdict.error))

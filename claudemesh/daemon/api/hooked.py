@@ -11,7 +11,8 @@ from typing import Final, Protocol
 from claudemesh.daemon.api.errors import Refusal, refused
 from claudemesh.daemon.api.wire import respond
 from claudemesh.daemon.outbox.request import SendRequest
-from claudemesh.runtime.http import PEER, App, Receive, Scope, Send
+from claudemesh.runtime.heads import PEER
+from claudemesh.runtime.http import App, Receive, Scope, Send
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("api.hooked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.daemon.api.bucket import Bucket
+from claudemesh.runtime.bucket import Bucket
 
 
 def test_a_burst_then_the_rate() -> None:

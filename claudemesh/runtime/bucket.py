@@ -1,0 +1,33 @@
+"""A token bucket: so many at once, so many a second after that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Bucket:
+    """`burst` tokens at once, refilled at `per_s`. Times are seconds of one monotonic clock."""
+
+    per_s: float
+    burst: float
+    _left: float | None = None
+    _at: float = 0.0
+
+    def take(self, now: float) -> float:
+        """Take one and return 0, or return how long to wait until there is one."""
+        left = self._refill(now)
+        if left < 1:
+            return (1 - left) / self.per_s
+        self._left = left - 1
+        return 0.0
+
+    def spend(self, count: float, now: float) -> float:
+        """Take so many, also those that are not there; return how long it takes to have made up for them."""
+        self._left = left = self._refill(now) - count
+        return 0.0 if left >= 0 else -left / self.per_s
+
+    def _refill(self, now: float) -> float:
+        left = self.burst if self._left is None else self._left + max(0.0, now - self._at) * self.per_s
+        self._left, self._at = min(self.burst, left), now
+        return self._left

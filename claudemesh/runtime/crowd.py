@@ -1,0 +1,138 @@
+"""Connections of a listener: which are admitted, which wait for it, and which one gives way to a newcomer."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+C = TypeVar("C")
+
+Limit: TypeAlias = Literal["connections", "strangers", "strangers_per_address"]
+
+_IPV6_PREFIX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Bounds of a listener. A connection is a stranger's until it has proved who it is."""
+
+    members: int = 10_000
+    strangers: int = 512
+    strangers_per_address: int = 128
+    settle_s: float = 1.0  # a stranger gives way to another one of its address after so long
+
+    def fitted(self, descriptors: int) -> Caps:
+        """Return caps that so many descriptors suffice for. Strangers get a quarter of them at the most."""
+        strangers = max(1, min(self.strangers, descriptors // 4))
+        return Caps(
+            max(1, min(self.members, descriptors - strangers)),
+            strangers,
+            max(1, min(self.strangers_per_address, strangers // 4)),
+            self.settle_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Generic[C]):
+    """What happens to a newcomer: it comes in, another one leaves for it, or it is refused."""
+
+    refused: bool = False
+    leaves: C | None = None
+    limit: Limit | None = None
+
+
+class Crowd(Generic[C]):
+    """The connections of one listener, by who they are. Plain bookkeeping: it closes nothing.
+
+    Strangers never take a place of a member. When they are too many, the oldest one leaves of the address
+    that has most of them, so that an address that floods keeps nobody out but itself.
+    """
+
+    def __init__(self, caps: Caps) -> None:
+        self.caps = caps
+        self._strangers: dict[str, dict[C, float]] = {}
+        self._address: dict[C, str] = {}
+        self._members: set[C] = set()
+
+    @property
+    def strangers(self) -> int:
+        """How many have not proved who they are."""
+        return len(self._address)
+
+    @property
+    def members(self) -> int:
+        """How many have."""
+        return len(self._members)
+
+    def of(self, address: str) -> int:
+        """Return how many strangers an address has."""
+        return len(self._strangers.get(address, ()))
+
+    def enter(self, connection: C, address: str, now: float) -> Verdict[C]:
+        """Take in a newcomer, or refuse it."""
+        verdict = self._verdict(address, now)
+        if not verdict.refused:
+            if verdict.leaves is not None:
+                self.leave(verdict.leaves)
+            self._strangers.setdefault(address, {})[connection] = now
+            self._address[connection] = address
+        return verdict
+
+    def move(self, connection: C, address: str, now: float) -> Verdict[C]:
+        """Count a stranger under another address: a proxy has told for whom it asks. Refused, it has left."""
+        if self._address.get(connection) in (None, address):
+            return Verdict()
+        self.leave(connection)
+        return self.enter(connection, address, now)
+
+    def admit(self, connection: C) -> None:
+        """Note that a stranger has proved who it is."""
+        if connection in self._address:
+            self._forget(connection)
+            self._members.add(connection)
+
+    def leave(self, connection: C) -> None:
+        """Forget a connection; one that is not known is none."""
+        if connection in self._address:
+            self._forget(connection)
+        else:
+            self._members.discard(connection)
+
+    def _verdict(self, address: str, now: float) -> Verdict[C]:
+        caps, own = self.caps, self.of(address)
+        if own >= caps.strangers_per_address:
+            return self._give_way(address, now, "strangers_per_address")
+        if len(self._address) < caps.strangers:
+            return Verdict()
+        largest = max(self._strangers, key=self.of)
+        if self.of(largest) > own + 1:
+            return Verdict(leaves=next(iter(self._strangers[largest])), limit="strangers")
+        return self._give_way(largest, now, "strangers")
+
+    def _give_way(self, address: str, now: float, limit: Limit) -> Verdict[C]:
+        """Let the oldest one go unless it may still be about to prove who it is."""
+        oldest, since = next(iter(self._strangers[address].items()))
+        if now - since < self.caps.settle_s:
+            return Verdict(refused=True, limit=limit)
+        return Verdict(leaves=oldest, limit=limit)
+
+    def _forget(self, connection: C) -> None:
+        address = self._address.pop(connection)
+        fellows = self._strangers[address]
+        del fellows[connection]
+        if not fellows:
+            del self._strangers[address]
+
+
+def address_key(host: str) -> str:
+    """Return what is counted as one address: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))

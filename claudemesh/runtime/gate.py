@@ -1,0 +1,191 @@
+"""A gate between a transport and the parser behind it: input passes in bounded steps, counted and paced.
+
+One turn of the event loop parses a bounded part of what a connection sent; the rest waits its turn, and the
+transport is not read meanwhile. WebSocket frames are counted by their heads before the parser sees them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.framescan import FrameScanner
+
+Abuse: TypeAlias = Literal["bytes", "frames", "control_frames", "fragments", "chunks"]
+
+# What one turn of the loop parses of one connection. The second is for HTTP, where a byte costs more.
+_STEP_BYTES = 64 << 10
+_STEP_HTTP_BYTES = 8 << 10
+_STEP_FRAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What one connection may send after the upgrade: past `frames_per_s` reading pauses, else it ends."""
+
+    frames_per_s: float
+    frames_burst: float
+    light_per_s: float  # control frames and empty ones
+    light_burst: float
+    frames: int | None = None  # in all
+    bytes: int | None = None  # in all
+
+
+# Whoever has proved who it is sends a frame for each message, and a pong every 20 s.
+MEMBER = Pace(frames_per_s=20_000, frames_burst=40_000, light_per_s=10, light_burst=200)
+# A sign-in takes two frames, the longest of 8 KiB.
+STRANGER = Pace(frames_per_s=10, frames_burst=32, light_per_s=1, light_burst=16, frames=64, bytes=64 << 10)
+
+
+class Gate:
+    """The way in for one connection's bytes.
+
+    `deliver` is the parser, `read` starts and stops the reading of the transport, `abuse` hears that a bound
+    was passed: what followed is dropped. The parser's own wish to pause comes by `hold`.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[bytes], None],
+        read: Callable[[bool], None],
+        abuse: Callable[[Abuse], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._deliver = deliver
+        self._read = read
+        self._abuse = abuse
+        self._loop = loop
+        self._rest = b""
+        self._at = 0
+        self._owed_s = 0.0
+        self._next: asyncio.Handle | None = None
+        self._is_held = self._is_stopped = self._is_shut = False
+        self._scanner: FrameScanner | None = None
+        self._step_bytes = _STEP_HTTP_BYTES
+        self.pace(STRANGER)
+
+    def pace(self, pace: Pace) -> None:
+        """Count from now on by another pace."""
+        self._pace = pace
+        self._frames = Bucket(pace.frames_per_s, pace.frames_burst)
+        self._light = Bucket(pace.light_per_s, pace.light_burst)
+        self._frames_in_all = self._bytes_in_all = 0
+
+    def expect_frames(self) -> None:
+        """Count WebSocket frames from the next byte on."""
+        self._scanner = FrameScanner()
+        self._step_bytes = _STEP_BYTES
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the parser wants nothing at the moment."""
+        return self._is_held
+
+    def hold(self, held: bool) -> None:
+        """Pass nothing on while the parser does not want it."""
+        self._is_held = held
+        self._settle()
+
+    def owe(self, seconds: float) -> None:
+        """Read nothing for so long."""
+        self._owed_s = max(self._owed_s, seconds)
+
+    def received(self, data: bytes) -> None:
+        """Take what the transport has read."""
+        if self._is_shut:
+            return
+        if self._rest:
+            # The transport had begun this read before it was stopped.
+            self._rest, self._at = self._rest[self._at :] + data, 0
+            return
+        self._step(data, 0)
+
+    def drain(self) -> None:
+        """Pass on what is left, at once: the connection has gone."""
+        while self._rest and not self._is_shut:
+            rest, at, self._rest, self._at = self._rest, self._at, b"", 0
+            self._step(rest, at)
+        self.shut()
+
+    def shut(self) -> None:
+        """Drop what is left and what will come."""
+        self._is_shut = True
+        self._rest = b""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _step(self, data: bytes, begin: int) -> None:
+        size = len(data)
+        end = size if size - begin <= self._step_bytes else begin + self._step_bytes
+        if self._scanner is not None:
+            end = self._scan(self._scanner, data, begin, end)
+            if self._is_shut:
+                return
+        if begin == 0 and end == size:
+            self._deliver(data)
+        else:
+            self._deliver(data[begin:end])
+        if self._is_shut:
+            return
+        if end < size:
+            self._rest, self._at = data, end
+        if self._rest or self._owed_s > 0 or self._is_stopped:
+            self._settle()
+
+    def _scan(self, scanner: FrameScanner, data: bytes, begin: int, end: int) -> int:
+        """Count the frames of this step; return where it ends."""
+        frames, light = scanner.frames, scanner.light
+        end = scanner.scan(data, begin, end, _STEP_FRAMES)
+        frames, light = scanner.frames - frames, scanner.light - light
+        pace, now = self._pace, self._loop.time()
+        if light and self._light.spend(light, now):
+            self._end("control_frames")
+        elif scanner.is_splintered:
+            self._end("fragments")
+        elif pace.frames is not None or pace.bytes is not None:
+            self._count(pace, frames, end - begin)
+        wait_s = self._frames.spend(frames, now)
+        if wait_s:
+            self._owed_s = max(self._owed_s, wait_s)
+        return end
+
+    def _count(self, pace: Pace, frames: int, size: int) -> None:
+        self._frames_in_all += frames
+        self._bytes_in_all += size
+        if pace.frames is not None and self._frames_in_all > pace.frames:
+            self._end("frames")
+        elif pace.bytes is not None and self._bytes_in_all > pace.bytes:
+            self._end("bytes")
+
+    def _end(self, abuse: Abuse) -> None:
+        self.shut()
+        self._abuse(abuse)
+
+    def _settle(self) -> None:
+        """Stop the transport or read on, and see that what waits is passed on in a later turn."""
+        if self._is_shut:
+            return
+        waits = bool(self._rest) or self._owed_s > 0
+        if (waits or self._is_held) != self._is_stopped:
+            self._is_stopped = not self._is_stopped
+            self._read(not self._is_stopped)
+        if waits and not self._is_held and self._next is None:
+            if self._owed_s > 0:
+                self._next = self._loop.call_later(self._owed_s, self._go_on)
+            else:
+                self._next = self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._next = None
+        self._owed_s = 0.0
+        if self._is_held or self._is_shut:
+            return
+        if self._rest:
+            rest, at, self._rest, self._at = self._rest, self._at, b"", 0
+            self._step(rest, at)
+        else:
+            self._settle()

@@ -1,0 +1,302 @@
+"""Connections under guard: what stands between a server's transports and the protocols of its libraries.
+
+A listener has one `Guardroom`. It admits connections, and knows which of them have proved who they are. Each
+connection has a `Guard`, which passes input on through a gate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, cast
+
+from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.crowd import Caps, Crowd, address_key
+from claudemesh.runtime.episodes import Episodes
+from claudemesh.runtime.gate import MEMBER, Abuse, Gate
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.transport import JoinedWrites
+
+log = get_logger("guard")
+
+Count: TypeAlias = Callable[[str], None]
+MakeProtocol: TypeAlias = Callable[[], asyncio.Protocol]
+
+_POLICY_VIOLATION = 1008
+_TOO_BIG = 1009
+# How long a close frame has to leave.
+_CUT_S = 1.0
+# Requests of strangers: of one connection before they are counted, of one address, of all.
+_FREE_REQUESTS = 4
+_REQUESTS_PER_S, _REQUESTS_BURST = 50.0, 200.0
+_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST = 500.0, 1000.0
+# Strangers that were ended for what they sent, of one address. Past it new connections of that address
+# are not read at once: it may be the address of members too, so they are served, slowly.
+_ABUSES_PER_S, _ABUSES_BURST = 4.0, 16.0
+_LONGEST_DELAY_S = 1.0
+_ADDRESSES = 4096
+
+
+class Guardroom:
+    """The rules of one listener, and the connections that it has."""
+
+    def __init__(
+        self,
+        caps: Caps,
+        *,
+        count: Count = lambda limit: None,
+        trusted: Sequence[str] = (),
+        is_private: bool = False,
+    ) -> None:
+        """`count` counts each limit that is reached; `trusted` are proxies that tell for whom they ask.
+
+        In a private room whoever can connect has proved who it is: the mode of a socket's file says so.
+        """
+        self.crowd: Crowd[Guard] = Crowd(caps)
+        self.episodes = Episodes(log, count)
+        self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
+        self._unnamed = itertools.count(1)
+        self._is_private = is_private
+        self._requests = _Buckets(_REQUESTS_PER_S, _REQUESTS_BURST)
+        self._abuses = _Buckets(_ABUSES_PER_S, _ABUSES_BURST)
+        self._all_requests = Bucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
+
+    def trusts(self, host: str) -> bool:
+        """Whether a host is a proxy that tells for whom it asks."""
+        if not self._trusted:
+            return False
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+    def address_of(self, host: str) -> str:
+        """Return what a connection is counted under: one of a proxy by itself until its head is there."""
+        return f"proxied-{next(self._unnamed)}" if self.trusts(host) else address_key(host)
+
+    def enter(self, guard: Guard) -> bool:
+        """Take in a new connection; False: it is refused."""
+        if self._is_private and self.crowd.members >= self.crowd.caps.members:
+            self.note("connections", guard.address)
+            return False
+        verdict = self.crowd.enter(guard, guard.address, asyncio.get_running_loop().time())
+        if verdict.limit is not None:
+            self.note(verdict.limit, guard.address)
+        if verdict.leaves is not None:
+            verdict.leaves.drop()
+        if self._is_private:
+            guard.admit()
+        return not verdict.refused
+
+    def move(self, guard: Guard, address: str) -> None:
+        """Count a connection under the address that its proxy names."""
+        verdict = self.crowd.move(guard, address, asyncio.get_running_loop().time())
+        guard.address = address
+        if verdict.limit is not None:
+            self.note(verdict.limit, address)
+        if verdict.leaves is not None:
+            verdict.leaves.drop()
+        if verdict.refused:
+            guard.drop()
+
+    def note(self, limit: str, address: str) -> None:
+        """Count a limit that was reached."""
+        self.episodes.note(limit, address=address)
+
+    def request_wait_s(self, address: str) -> float:
+        """Count a stranger's request; return how long its connection is not read for it."""
+        now = asyncio.get_running_loop().time()
+        return max(self._requests.of(address).spend(1, now), self._all_requests.spend(1, now))
+
+    def abused(self, address: str) -> None:
+        """Count a stranger's connection that was ended for what it sent."""
+        bucket, now = self._abuses.of(address), asyncio.get_running_loop().time()
+        if bucket.spend(0, now) < _LONGEST_DELAY_S:
+            bucket.spend(1, now)
+
+    def delay_s(self, address: str) -> float:
+        """Return how long a new connection of an address waits before it is read."""
+        if not self._abuses:
+            return 0.0
+        return self._abuses.of(address).spend(0, asyncio.get_running_loop().time())
+
+
+class _Buckets:
+    """A bucket for each address; those that were asked for longest ago are forgotten."""
+
+    def __init__(self, per_s: float, burst: float) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._buckets)
+
+    def of(self, address: str) -> Bucket:
+        """Return the bucket of an address, a full one when it is new."""
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = Bucket(self._per_s, self._burst)
+            if len(self._buckets) > _ADDRESSES:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(address)
+        return bucket
+
+
+class GuardedTransport(JoinedWrites):
+    """The transport that a protocol under guard sees: reading and the change of protocols are the guard's."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
+        super().__init__(transport, loop)
+        self.guard = guard
+
+    def pause_reading(self) -> None:
+        """Pass on no more input."""
+        self.guard.gate.hold(True)
+
+    def resume_reading(self) -> None:
+        """Go on with the input."""
+        self.guard.gate.hold(False)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Put a WebSocket in HTTP's place: nothing else is changed to."""
+        self.guard.upgrade(cast(asyncio.Protocol, protocol))
+
+
+class Guard(asyncio.Protocol):
+    """One connection under guard, from its acceptance to its end."""
+
+    def __init__(self, room: Guardroom, make: MakeProtocol, host: str) -> None:
+        self.room = room
+        self.address = room.address_of(host)
+        self._host = host
+        # The one that accepted ends what has no transport yet.
+        self.give_up: Callable[[], object] = lambda: None
+        self._make = make
+        self._inner: asyncio.Protocol | None = None
+        self._transport: GuardedTransport | None = None
+        self._is_member = self._is_socket = False
+        self._free_requests = _FREE_REQUESTS
+        self._cut: asyncio.TimerHandle | None = None
+        self.gate = Gate(self._deliver, self._read, self._abused, asyncio.get_running_loop())
+
+    def admit(self) -> None:
+        """Note that whoever is at the other end has proved who it is."""
+        if not self._is_member:
+            self._is_member = True
+            self.room.crowd.admit(self)
+            self.gate.pace(MEMBER)
+
+    def upgrade(self, protocol: asyncio.Protocol) -> None:
+        """Pass input on to a WebSocket from now on."""
+        self._inner = protocol
+        self._is_socket = True
+        self.gate.expect_frames()
+
+    def requested(self) -> None:
+        """Count a request. A connection whose address asks too much is read more slowly."""
+        if self._is_member:
+            return
+        if self._free_requests:
+            self._free_requests -= 1
+            return
+        wait_s = self.room.request_wait_s(self.address)
+        if wait_s:
+            self.room.note("requests", self.address)
+            self.gate.owe(wait_s)
+
+    def asks_for(self, forwarded: str) -> None:
+        """Take a trusted proxy's word for the address: the last one that is no such proxy itself."""
+        if self._is_member or not self.room.trusts(self._host):
+            return
+        for part in reversed(forwarded.split(",")):
+            host = part.strip()
+            if not self.room.trusts(host):
+                self.room.move(self, address_key(host))
+                return
+
+    def note(self, limit: str) -> None:
+        """Count a limit that this connection has reached: it ends."""
+        self.room.note(limit, self.address)
+        if not self._is_member:
+            self.room.abused(self.address)
+
+    def drop(self) -> None:
+        """End the connection at once."""
+        self.gate.shut()
+        if self._transport is None:
+            self.give_up()
+        else:
+            self._transport.abort()
+
+    # The protocol that the transport sees
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hand the connection to the library."""
+        loop = asyncio.get_running_loop()
+        self._transport = GuardedTransport(cast(asyncio.Transport, transport), loop, self)
+        self._inner = self._make()
+        self._inner.connection_made(self._transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on what a member sent before it went, then that it has gone."""
+        self.room.crowd.leave(self)
+        if self._cut is not None:
+            self._cut.cancel()
+        if self._is_member:
+            self.gate.drain()
+        else:
+            self.gate.shut()
+        assert self._inner is not None
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass input on, in steps."""
+        self.gate.received(data)
+
+    def eof_received(self) -> bool | None:
+        """The other end writes no more; what waits here is passed on when the transport has closed."""
+        assert self._inner is not None
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        """Too much waits to be sent."""
+        assert self._inner is not None
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        assert self._inner is not None
+        self._inner.resume_writing()
+
+    def _deliver(self, data: bytes) -> None:
+        assert self._inner is not None
+        self._inner.data_received(data)
+
+    def _read(self, reads: bool) -> None:
+        assert self._transport is not None
+        transport = self._transport.below
+        if not transport.is_closing():
+            if reads:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _abused(self, abuse: Abuse) -> None:
+        self.note(abuse)
+        assert self._transport is not None
+        if self._is_socket:
+            code = _TOO_BIG if abuse == "bytes" else _POLICY_VIOLATION
+            self._transport.write(close_frame(code, f"too many {abuse}"))
+        self._transport.close()
+        self._cut = asyncio.get_running_loop().call_later(_CUT_S, self._transport.abort)
+
+
+def close_frame(code: int, reason: str, *, masked: bool = False) -> bytes:
+    """Return a WebSocket close frame; the mask of a client's is zero."""
+    payload = struct.pack("!H", code) + reason.encode()
+    return bytes((0x88, len(payload) | (0x80 if masked else 0))) + (bytes(4) if masked else b"") + payload

@@ -1,0 +1,141 @@
+"""HTTP of a connection under guard: bounds of a request's head and body, in size, number and time."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from claudemesh.runtime.guarded import Guard, GuardedTransport
+from claudemesh.runtime.peer import peer_of
+
+# What stands for the host in an ASGI scope's `client` when it is a process on a unix socket.
+PEER = "pid"
+_HEAD_LIMIT = 64 << 10
+_HEAD_LINES = 256
+_HEAD_DEADLINE_S = 10.0
+_BODY_DEADLINE_S = 30.0
+# A body may come in so many chunks, and in one more for each so many bytes of it. Trailers count as chunks.
+_CHUNKS = 256
+_BYTES_PER_CHUNK = 64
+
+
+class TooMuch(Exception):
+    """A request passes a bound; raised inside the parser, which stops there."""
+
+
+class GuardedHttp(HttpToolsProtocol):
+    """uvicorn's HTTP under guard.
+
+    A head has at most 64 KiB and 256 lines, and 10 s to come; a body has 30 s, and chunks of some size. Past
+    any of them the connection ends: httptools would wait, and grow, for ever. What follows a chunked body as
+    trailers is dropped, because uvicorn would file it under the headers.
+    """
+
+    _guard: Guard
+    _head_bytes = _lines = _chunks = _body_bytes = 0
+    _in_head = _in_body = False
+    _forwarded = ""
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        assert isinstance(transport, GuardedTransport)
+        self._guard = transport.guard
+        super().connection_made(transport)
+        if self.client is None:
+            self.client = _unix_peer(transport.below)
+        self._arm(_HEAD_DEADLINE_S, "head_deadline")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_LIMIT and not self.transport.is_closing():
+                self._guard.note("head_bytes")
+                self.send_400_response("Request head too large.")
+        else:
+            self._head_bytes = 0
+        if not self._in_head and not self._in_body:
+            self._disarm()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._in_body, self._lines, self._forwarded = True, False, 0, ""
+        self._disarm()
+        self._arm(_HEAD_DEADLINE_S, "head_deadline")
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            self._count_chunk()
+            return
+        self._lines += 1
+        if self._lines > _HEAD_LINES:
+            self._pass("head_lines")
+        if name.lower() == b"x-forwarded-for":
+            self._forwarded = value.decode("latin-1")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._in_body = False, True
+        self._chunks = self._body_bytes = 0
+        self._disarm()
+        self._arm(_BODY_DEADLINE_S, "body_deadline")
+        self._guard.requested()
+        if self._forwarded:
+            self._guard.asks_for(self._forwarded)
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk; httptools calls this at each."""
+        self._count_chunk()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        self._disarm()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._in_body = False
+        self._disarm()
+        super().handle_websocket_upgrade()
+
+    def _count_chunk(self) -> None:
+        self._chunks += 1
+        if self._chunks > _CHUNKS + self._body_bytes // _BYTES_PER_CHUNK:
+            self._pass("chunks")
+
+    def _pass(self, limit: str) -> None:
+        self._guard.note(limit)
+        raise TooMuch(limit)
+
+    def _arm(self, seconds: float, limit: str) -> None:
+        self._deadline = self.loop.call_later(seconds, self._late, seconds, limit)
+
+    def _late(self, seconds: float, limit: str) -> None:
+        if self._guard.gate.is_held:
+            # It is this end that reads nothing: an earlier request of the connection is still being answered.
+            self._arm(seconds, limit)
+            return
+        self._deadline = None
+        self._guard.note(limit)
+        self.transport.abort()
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:
+    """Name the process at the other end of a unix socket, where the kernel tells: ("pid", its number)."""
+    link = transport.get_extra_info("socket")
+    peer = None if link is None else peer_of(link)
+    return None if peer is None else (PEER, peer.pid)
