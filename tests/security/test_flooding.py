@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
+import resource
+import socket
 import statistics
 import time
 from collections.abc import Generator
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.flood import FLOODS, flooding
+from tests.support.flood import FLOODS, HOLDS, UPGRADE, flooding
 from tests.support.processes import Broker, Mesh, mesh, until
 
 SENDS = 15
@@ -84,3 +87,70 @@ def test_members_are_served_while_strangers_flood(pair: Mesh, kind: str, count: 
         grown = resident(broker.pid) - before
     print(attack.result, f"memory +{grown >> 20} MiB", limits(broker))
     assert grown < GROWTH
+
+
+def lines(broker: Broker, event: str) -> list[str]:
+    """The broker's log lines of an event."""
+    return [line for line in broker.log.read_text().splitlines() if f'"{event}"' in line]
+
+
+@pytest.mark.parametrize("kind", sorted(HOLDS))
+def test_a_thousand_strangers_lock_no_member_out(kind: str) -> None:
+    """With 1024 descriptors and a flood of held connections members stay, and new ones come in."""
+    few = ["/bin/sh", "-c", 'ulimit -n 1024; exec "$@"', "limited"]
+    with mesh("alice", "bob", broker_prefix=few) as made:
+        broker, bob = made.broker, made.daemons["bob"]
+        before = resident(broker.pid), open_sockets(broker.pid)
+        assert len(lines(broker, "few_descriptors")) == 1
+        with (
+            flooding(kind, broker.port, 400, "127.0.0.2") as first,
+            flooding(kind, broker.port, 600, "127.0.0.3") as second,
+        ):
+            serves(made, f"{kind}, a thousand")
+            assert made.cli(bob, "daemon", "down") is not None
+            bob.ended()
+            bob.start()
+            bob.ready()
+            serves(made, f"{kind}, a thousand, bob came back")
+            grown = resident(broker.pid) - before[0]
+            reached = limits(broker)
+        print(first.result, second.result, f"memory +{grown >> 20} MiB", reached)
+        assert reached["strangers_per_address"] > 0
+        assert grown < GROWTH
+        # An episode of a limit is one line, however often the limit was reached.
+        assert len(lines(broker, "limit_reached")) == len(reached)
+        until(lambda: open_sockets(broker.pid) <= before[1] + 1, "nothing is left behind")
+
+
+def test_one_address_leaves_room_for_the_others(pair: Mesh) -> None:
+    """600 half-open handshakes from one address: another one is answered, and gets its WebSocket."""
+    with flooding("half-open", pair.broker.port, 600, "127.0.0.2") as attack:
+        serves(pair, "600 half-open")
+        with socket.create_connection(("127.0.0.1", pair.broker.port), timeout=10) as link:
+            link.sendall(UPGRADE)
+            assert link.recv(65_536).startswith(b"HTTP/1.1 101")
+    assert attack.result["held"] < 600 or attack.result["cut"] > 0
+
+
+def test_without_descriptors_connections_wait_until_there_are_some() -> None:
+    """The shortage is told once, in the log and in /readyz, and is over by itself."""
+    with mesh("alice") as made:
+        broker = made.broker
+        used = len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
+        hard = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)[1]
+        with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=30)) as inside:
+            inside.request("GET", "/healthz")
+            inside.getresponse().read()
+            resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
+            waiting = socket.create_connection(("127.0.0.1", broker.port), timeout=30)
+            waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n")
+            until(lambda: lines(broker, "limit_reached"), "the shortage is logged")
+            inside.request("GET", "/readyz")
+            told = json.loads(inside.getresponse().read())
+            assert [item["code"] for item in told["degraded"]] == ["too_many_open_files"]
+            resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            assert waiting.recv(65_536).startswith(b"HTTP/1.1 200")
+            waiting.close()
+            inside.request("GET", "/readyz")
+            assert json.loads(inside.getresponse().read())["degraded"] == []
+        assert len(lines(broker, "limit_reached")) == 1

@@ -273,11 +273,17 @@ class Mesh:
 
 
 @contextmanager
-def mesh(*names: str, start: bool = True, database_url: str | None = None) -> Generator[Mesh]:
-    """A mesh with these members, all of them started and connected unless told otherwise."""
+def mesh(
+    *names: str, start: bool = True, database_url: str | None = None, broker_prefix: Sequence[str] = ()
+) -> Generator[Mesh]:
+    """A mesh with these members, all of them started and connected unless told otherwise.
+
+    `broker_prefix` is run in front of the broker's command: it sets limits, for example.
+    """
     # A short folder: a socket path has at most 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="cm-"))
     made = Mesh(root, database_url)
+    made.broker.prefix = list(broker_prefix)
     try:
         made.broker.start()
         made.broker.ready()
