@@ -44,7 +44,8 @@ class Gate:
     """The way in for one connection's bytes.
 
     `deliver` is the parser, `read` starts and stops the reading of the transport, `abuse` hears that a bound
-    was passed: what followed is dropped. The parser's own wish to pause comes by `hold`.
+    was passed: what followed is dropped. `slowed` hears of each pause for the pace. The parser's own wish to
+    pause comes by `hold`.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Gate:
         read: Callable[[bool], None],
         abuse: Callable[[Abuse], None],
         loop: asyncio.AbstractEventLoop,
+        slowed: Callable[[], None] = lambda: None,
     ) -> None:
         self._deliver = deliver
         self._read = read
         self._abuse = abuse
+        self._slowed = slowed
         self._loop = loop
         self._rest = b""
         self._at = 0
@@ -151,6 +154,7 @@ class Gate:
         wait_s = self._frames.spend(frames, now)
         if wait_s:
             self._owed_s = max(self._owed_s, wait_s)
+            self._slowed()
         return end
 
     def _count(self, pace: Pace, frames: int, size: int) -> None:

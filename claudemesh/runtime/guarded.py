@@ -182,7 +182,7 @@ class Guard(asyncio.Protocol):
         self._is_member = self._is_socket = False
         self._free_requests = _FREE_REQUESTS
         self._cut: asyncio.TimerHandle | None = None
-        self.gate = Gate(self._deliver, self._read, self._abused, asyncio.get_running_loop())
+        self.gate = Gate(self._deliver, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
 
     def admit(self) -> None:
         """Note that whoever is at the other end has proved who it is."""
@@ -245,6 +245,9 @@ class Guard(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass on what a member sent before it went, then that it has gone."""
         self.room.crowd.leave(self)
+        if self._is_socket and not self._is_member:
+            # A handshake costs more than any other thing that a stranger can ask for.
+            self.room.abused(self.address)
         if self._cut is not None:
             self._cut.cancel()
         if self._is_member:
@@ -285,6 +288,9 @@ class Guard(asyncio.Protocol):
                 transport.resume_reading()
             else:
                 transport.pause_reading()
+
+    def _slowed(self) -> None:
+        self.room.note("pace", self.address)
 
     def _abused(self, abuse: Abuse) -> None:
         self.note(abuse)

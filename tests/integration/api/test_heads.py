@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.integration.api.served import parse, served
+from tests.integration.api.served import parse, served, until
 
+POST = b"POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 HEAD = b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\n"
 
 
@@ -38,12 +41,53 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle connection, half a head, half of the next one: nobody holds a connection by them."""
-    monkeypatch.setattr("claudemesh.runtime.http._HEAD_DEADLINE_S", 0.05)
+    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.05)
     async with served(tmp_path) as daemon:
         reader, writer = await daemon.connect()
         writer.write(begun)
         await asyncio.wait_for(reader.read(-1), 5)
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "begun", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{"]
+)
+async def test_a_body_that_does_not_come_ends_the_connection(
+    tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is free again; a request that is whole has all the time that it needs."""
+    monkeypatch.setattr("claudemesh.runtime.heads._BODY_DEADLINE_S", 0.05)
+    async with served(tmp_path) as daemon:
+        reader, writer = await daemon.connect()
+        writer.write(POST + begun)
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(-1), 5)
+        writer.close()
+        guards: Any = daemon.app
+        await until(lambda: guards.in_flight == 0)
+        waiting = await daemon.ask("POST", "/v1/send?wait_ms=200", {"to": "bob", "message": "hi"})
+        assert waiting.status == 202
+
+
+@pytest.mark.parametrize("size", [1, 7, 63])
+async def test_a_body_in_tiny_chunks_is_refused(tmp_path: Path, size: int) -> None:
+    """Each costs as much as a large one."""
+    async with served(tmp_path) as daemon:
+        chunk = b"%x\r\n%b\r\n" % (size, b" " * size)
+        received = await daemon.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 20_000)
+        assert received[:12] in (b"", b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("size", [64, 4096])
+async def test_a_body_in_fair_chunks_is_taken(tmp_path: Path, size: int) -> None:
+    async with served(tmp_path) as daemon:
+        body = json.dumps({"to": "bob", "message": "x" * 200_000}).encode()
+        chunks = b"".join(
+            b"%x\r\n%b\r\n" % (len(body[at : at + size]), body[at : at + size])
+            for at in range(0, len(body), size)
+        )
+        received = await daemon.raw(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert parse(received).status == 202
 
 
 async def test_trailers_are_no_headers(tmp_path: Path) -> None:
