@@ -255,6 +255,7 @@ class Daemon:
         opener = Opener(
             identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY, self._hooks.for_message
         )
+        opener.on_without_context = self._metrics.body_without_context
         self._receiver = Receiver(
             self._inbox,
             opener,
@@ -287,7 +288,6 @@ class Daemon:
             self._outbox_store,
             self._gate,
             sealer,
-            self._directory,
             self._clocks,
             self._new_id,
             self._healing.look_up,

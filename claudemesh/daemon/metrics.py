@@ -46,6 +46,10 @@ class DaemonMetrics:
             ("kind",),
         )
         self._received = metrics.counter("recv_total", "Messages received, by kind", ("kind",))
+        self._without_context = metrics.counter(
+            "bodies_without_context_total",
+            "Bodies received that an older version has sealed, without context",
+        )
         self._dedupe = metrics.counter(
             "dedupe_total",
             "Messages that were there already: at the broker (out), or in the inbox (in)",
@@ -127,6 +131,10 @@ class DaemonMetrics:
     def rate_limited(self) -> None:
         """Count a send that the broker refused for its rate limit."""
         self._limited.inc()
+
+    def body_without_context(self) -> None:
+        """A body was opened that does not say which envelope it belongs to."""
+        self._without_context.inc()
 
     def received(self, kind: str, count: int) -> None:
         """Count messages received."""

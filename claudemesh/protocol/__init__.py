@@ -63,7 +63,15 @@ from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.keys import Identity, new_identity, verify_key_binding
 from claudemesh.protocol.outcomes import PERMANENT_ERRORS, Dead, Done, Outcome, Retry, classify
 from claudemesh.protocol.possession import challenge_keypair, prove_possession, verify_possession
-from claudemesh.protocol.sealing import BoxKeys, decode_content, encode_content, open_box, seal_box
+from claudemesh.protocol.sealing import (
+    BoxKeys,
+    Content,
+    Context,
+    decode_content,
+    encode_content,
+    open_box,
+    seal_box,
+)
 from claudemesh.protocol.session import Session, SessionViolation, State
 from claudemesh.protocol.signing import (
     sign_envelope,
@@ -88,6 +96,8 @@ __all__ = [
     "Call",
     "Challenge",
     "CloseCode",
+    "Content",
+    "Context",
     "Dead",
     "Deliver",
     "DeliverAck",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import orjson
 from nacl.bindings import crypto_box_beforenm, crypto_box_easy_afternm, crypto_box_open_easy_afternm
@@ -55,16 +56,52 @@ def open_box(sealed: bytes, nonce: bytes, shared: bytes) -> bytes:
         raise ProtocolError("cannot_open", "It was not sealed to this key, or was changed since.") from error
 
 
-def encode_content(message: str, meta: Mapping[str, Any] | None) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The one envelope that a body belongs to: it stands in what is sealed, and is compared on opening.
+
+    `sender` is the sender's ed25519 key. `ref` is the recipient's, or the name of a topic or queue. `kind` is
+    dm, topic or queue; None when the sender did not say it.
+    """
+
+    mesh_id: str
+    sender: str
+    ref: str
+    client_message_id: str
+    kind: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was sealed. Versions before the context sealed none: `context` is None."""
+
+    message: str
+    meta: dict[str, Any] | None
+    context: Context | None
+
+
+_CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
+
+
+def encode_content(message: str, meta: Mapping[str, Any] | None, context: Context) -> bytes:
     """Return the JSON that is sealed. `ProtocolError` invalid_content for what JSON cannot hold."""
+    content = {
+        "mesh_id": context.mesh_id,
+        "from": context.sender,
+        "to": context.ref,
+        "client_message_id": context.client_message_id,
+        "kind": context.kind,
+        "message": message,
+        "meta": dict(meta) if meta else None,
+    }
     try:
-        return orjson.dumps({"message": message, "meta": dict(meta) if meta else None})
+        return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
         raise ProtocolError("invalid_content", "The message or its meta has no JSON form.") from error
 
 
-def decode_content(raw: bytes) -> tuple[str, dict[str, Any] | None]:
-    """Return message and meta (None when empty). `ProtocolError` invalid_content, whatever the bytes are."""
+def decode_content(raw: bytes) -> Content:
+    """Return what was sealed; empty meta is None. `ProtocolError` invalid_content, whatever the bytes are."""
     try:
         value = parse_json(raw)
     except ProtocolError as error:
@@ -74,7 +111,19 @@ def decode_content(raw: bytes) -> tuple[str, dict[str, Any] | None]:
     meta = value.get("meta")
     if meta is not None and not isinstance(meta, dict):
         raise _invalid("its meta is no object.")
-    return value["message"], meta or None
+    return Content(value["message"], meta or None, _context(value))
+
+
+def _context(value: Mapping[str, Any]) -> Context | None:
+    """Return the context; None when nothing of one is there. A part of one is no context."""
+    if not any(name in value for name in _CONTEXT):
+        return None
+    kind = value.get("kind")
+    found = [part for name in _CONTEXT if isinstance(part := value.get(name), str)]
+    if len(found) < len(_CONTEXT) or not isinstance(kind, str | None):
+        raise _invalid("its context is not whole.")
+    mesh_id, sender, ref, client_message_id = found
+    return Context(mesh_id, sender, ref, client_message_id, kind)
 
 
 def _invalid(reason: str) -> ProtocolError:

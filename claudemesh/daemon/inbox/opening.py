@@ -1,4 +1,10 @@
-"""A delivery is believed only after its sender's signature: verify, then open (protocol.md, Envelope)."""
+"""A delivery is believed only after its sender's signature: verify, then open (protocol.md, Envelope).
+
+What is sealed names mesh, sender, recipient and id of the one envelope that it belongs to. In any other
+envelope it is refused, whoever signed that. A body of a version that sealed no context is opened all the
+same: a send that was accepted before the upgrade is frozen, and arrives. It is as safe as its keys, and an
+x25519 key is one member's.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +23,12 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.keys import Identity
-from claudemesh.protocol.sealing import BoxKeys, decode_content, open_box
+from claudemesh.protocol.sealing import BoxKeys, Context, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime import aside
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("inbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,9 @@ class Opener:
         self._limit = limit
         self._hooks = hooks
         self._boxes = BoxKeys(identity.x25519_privkey)
+        self._older: set[str] = set()
+        # Hears of each body that was sealed without its context.
+        self.on_without_context: Callable[[], None] = lambda: None
 
     async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
         """Return the row of a genuine message, or why it is none."""
@@ -113,7 +125,7 @@ class Opener:
             return "not_for_this_member"
         if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
             return "fingerprint_drift"
-        if not verify_envelope(sender.pubkey, self._mesh_id, envelope.signed_part(), envelope.signature):
+        if not self._is_signed(envelope, sender):
             return "bad_signature"
         if (envelope.seal.alg == "box") != (envelope.destination_kind == "dm"):
             return "wrong_seal"
@@ -129,12 +141,40 @@ class Opener:
             content = envelope.body
         else:
             raise ProtocolError("cannot_open", "The topic's key is not here.")
-        return await aside.run(aside.weight_of(content), _read, content)
+        context, message, meta = await aside.run(aside.weight_of(content), _read, content)
+        self._compare(context, envelope, sender)
+        return message, meta
+
+    def _is_signed(self, envelope: Envelope, sender: Peer) -> bool:
+        """Tell whether the sender signed it, by its key or by one that it has signed itself over from."""
+        part = envelope.signed_part()
+        return any(
+            verify_envelope(key, self._mesh_id, part, envelope.signature)
+            for key in (sender.pubkey, *sender.earlier_keys)
+        )
+
+    def _compare(self, context: Context | None, envelope: Envelope, sender: Peer) -> None:
+        """`ProtocolError` wrong_context unless a body was sealed for this envelope, or without a context."""
+        if context is None:
+            if sender.member_id not in self._older:
+                self._older.add(sender.member_id)
+                log.info("body_without_context", sender=sender.name)
+            self.on_without_context()
+            return
+        expected = Context(
+            self._mesh_id,
+            context.sender,
+            envelope.destination_ref,
+            envelope.client_message_id,
+            None if context.kind is None else envelope.destination_kind,
+        )
+        if context != expected or context.sender not in (sender.pubkey, *sender.earlier_keys):
+            raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
 
 
-def _read(content: bytes) -> tuple[str, str | None]:
-    message, meta = decode_content(content)
-    return message, canonical_meta(meta).decode() or None
+def _read(content: bytes) -> tuple[Context | None, str, str | None]:
+    opened = decode_content(content)
+    return opened.context, opened.message, canonical_meta(opened.meta).decode() or None
 
 
 def _topic(envelope: Envelope) -> str | None:

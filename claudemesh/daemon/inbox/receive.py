@@ -74,6 +74,8 @@ class Receiver:
         self._finishing = False
         self._closing = asyncio.Event()
         self.invalid = 0
+        # Reasons and senders of dropped deliveries that were logged: both are few.
+        self._told: set[tuple[str, str]] = set()
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
@@ -154,10 +156,18 @@ class Receiver:
         else:
             opened = await self._opener.open(delivery, sender, now_ms)
         if isinstance(opened, Invalid):
-            self.invalid += 1
-            log.warning("invalid_inbound", reason=opened.reason, broker_message_id=delivery.broker_message_id)
+            self._note_invalid(opened.reason, delivery, sender)
             return None
         return opened
+
+    def _note_invalid(self, reason: str, delivery: Deliver, sender: Peer | None) -> None:
+        """Count a delivery that is dropped; the first one of its reason and sender is logged."""
+        self.invalid += 1
+        name = "" if sender is None else sender.name
+        if (reason, name) not in self._told:
+            self._told.add((reason, name))
+            message_id = delivery.broker_message_id
+            log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=message_id)
 
     async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
         """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""

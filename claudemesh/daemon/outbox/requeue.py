@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.request import SendRequest, parse_send
@@ -21,7 +20,6 @@ from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
 from claudemesh.protocol.replies import SendStatuses
-from claudemesh.protocol.sealing import decode_content, open_box
 from claudemesh.runtime.destinations import spell_destination
 
 PATCH_FIELDS = frozenset({"to", "message", "meta", "priority", "reply_to_id", "mentions"})
@@ -37,7 +35,6 @@ class Requeue:
         store: OutboxStore,
         outbox: Outbox,
         sealer: Sealer,
-        directory: Directory,
         clocks: OutboxClocks,
         new_id: Callable[[], str],
         look_up: StatusLookup,
@@ -46,7 +43,6 @@ class Requeue:
         self._store = store
         self._outbox = outbox
         self._sealer = sealer
-        self._directory = directory
         self._clocks = clocks
         self._new_id = new_id
         self._look_up = look_up
@@ -137,7 +133,10 @@ class Requeue:
         )
 
     def _reissued(self, envelope: Envelope, row: Mapping[str, Any], message_id: str) -> Submission:
-        fresh = self._sealer.reissue(envelope, message_id)
+        try:
+            fresh = self._sealer.reissue(envelope, message_id)
+        except ProtocolError as error:
+            raise _sealed_to_other_keys(error) from error
         now_ms = self._clocks.now().wall_ms
         new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms)
         return Submission(message_id, row["request_fingerprint"], new_row)
@@ -147,10 +146,8 @@ class Requeue:
         if unknown:
             allowed = ", ".join(sorted(PATCH_FIELDS))
             raise InvalidField("unknown_field", f"patch.{unknown[0][:64]}", f"A patch may change {allowed}.")
-        message, meta = self._open(envelope)
         body: dict[str, Any] = {
-            "message": message,
-            "meta": meta,
+            **self._kept(envelope, needed="message" not in patch),
             "priority": envelope.priority,
             "reply_to_id": envelope.reply_to_id,
             "mentions": list(envelope.mentions),
@@ -158,15 +155,25 @@ class Requeue:
         to = spell_destination(envelope.destination_kind, envelope.destination_ref)
         return parse_send({**body, "to": to, **patch})
 
-    def _open(self, envelope: Envelope) -> tuple[str, dict[str, Any] | None]:
-        """Both ends of a box share one key, so the sender can open what it sealed."""
-        if envelope.seal.alg == "none":
-            return decode_content(envelope.body)
-        peer = self._directory.by_key(envelope.destination_ref)
-        if peer is None:
-            raise ProtocolError("destination_not_found", "The recipient's key is not known any more.")
-        shared = self._sealer.shared_with(peer.x25519_pubkey)
-        return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
+    def _kept(self, envelope: Envelope, *, needed: bool) -> dict[str, Any]:
+        try:
+            content = self._sealer.open_own(envelope)
+        except ProtocolError as error:
+            if not needed and error.code == "cannot_open":
+                return {}
+            raise _sealed_to_other_keys(error) from error
+        return {"message": content.message, "meta": content.meta}
+
+
+def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:
+    """Return the refusal to requeue what cannot be read on this host any more; other errors as they are."""
+    if error.code != "cannot_open":
+        return error
+    return ProtocolError(
+        "cannot_reseal",
+        "The recipient has other keys than when this was sealed, so its text cannot be read here any more: "
+        "requeue it with a patch that holds the message, or drop it.",
+    )
 
 
 _NO_ROW = Answer(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.outbox.request import SendRequest, Target
@@ -11,7 +12,15 @@ from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.keys import Identity
-from claudemesh.protocol.sealing import BoxKeys, encode_content, seal_box
+from claudemesh.protocol.sealing import (
+    BoxKeys,
+    Content,
+    Context,
+    decode_content,
+    encode_content,
+    open_box,
+    seal_box,
+)
 
 NONCE_BYTES = 24
 
@@ -84,16 +93,7 @@ class Sealer:
 
     def seal(self, request: SendRequest, to: Resolved, client_message_id: str) -> Envelope:
         """Seal the message to its recipient and freeze the envelope: every retry is the same bytes."""
-        content = encode_content(request.message, dict(request.meta) if request.meta else None)
-        key_id = self._identity.key_id
-        if to.peer is not None:
-            nonce = self._entropy(NONCE_BYTES)
-            body = seal_box(content, nonce, self._boxes.shared(to.peer.x25519_pubkey))
-            seal = Seal("box", nonce, key_id, to.peer.key_id, None)
-        else:
-            # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
-            body = content
-            seal = Seal("none", b"", key_id, None, None)
+        body, seal = self._sealed(request.message, request.meta, to, client_message_id)
         return build_envelope(
             identity=self._identity,
             mesh_id=self._mesh_id,
@@ -108,20 +108,46 @@ class Sealer:
         )
 
     def reissue(self, envelope: Envelope, client_message_id: str) -> Envelope:
-        """The same sealed message under a new id, signed anew."""
+        """The same message under a new id, which stands inside of what is sealed: sealed and signed anew.
+
+        `ProtocolError` cannot_open when the recipient has other keys than those it was sealed to.
+        """
+        content = self.open_own(envelope)
+        to = Resolved(envelope.destination_kind, envelope.destination_ref)
+        if envelope.destination_kind == "dm":
+            to = self.resolve(Target("dm", ref=envelope.destination_ref))
+        body, seal = self._sealed(content.message, content.meta, to, client_message_id)
         return build_envelope(
             identity=self._identity,
             mesh_id=self._mesh_id,
             client_message_id=client_message_id,
-            destination_kind=envelope.destination_kind,
-            destination_ref=envelope.destination_ref,
+            destination_kind=to.kind,
+            destination_ref=to.ref,
             reply_to_id=envelope.reply_to_id,
             priority=envelope.priority,
             mentions=envelope.mentions,
-            body=envelope.body,
-            seal=envelope.seal,
+            body=body,
+            seal=seal,
         )
 
-    def shared_with(self, x25519_pubkey: str) -> bytes:
-        """The box key shared with a peer, for opening what either of the two has sealed."""
-        return self._boxes.shared(x25519_pubkey)
+    def open_own(self, envelope: Envelope) -> Content:
+        """Read what this host has sealed: both ends of a box share one key. `ProtocolError` as `reissue`."""
+        if envelope.seal.alg == "none":
+            return decode_content(envelope.body)
+        to = self.resolve(Target("dm", ref=envelope.destination_ref))
+        assert to.peer is not None
+        shared = self._boxes.shared(to.peer.x25519_pubkey)
+        return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
+
+    def _sealed(
+        self, message: str, meta: Mapping[str, Any] | None, to: Resolved, client_message_id: str
+    ) -> tuple[bytes, Seal]:
+        own = self._identity
+        context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
+        content = encode_content(message, meta, context)
+        if to.peer is None:
+            # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
+            return content, Seal("none", b"", own.key_id, None, None)
+        nonce = self._entropy(NONCE_BYTES)
+        body = seal_box(content, nonce, self._boxes.shared(to.peer.x25519_pubkey))
+        return body, Seal("box", nonce, own.key_id, to.peer.key_id, None)

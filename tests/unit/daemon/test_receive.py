@@ -12,18 +12,21 @@ import pytest
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.inbox.opening import Opener
+from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.frames import Deliver, Sender
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.rotation import make_rotation
+from claudemesh.protocol.sealing import BoxKeys, seal_box
 from tests.support.clock import ManualClock
-from tests.support.daemon import MESH_ID, delivery, directory_of, new_ulid, person
+from tests.support.daemon import MESH_ID, Person, delivery, directory_of, new_ulid, person
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 
@@ -145,6 +148,110 @@ async def test_a_forged_delivery_is_dropped_counted_and_never_shown(tmp_path: Pa
         assert await bob.take(FORGERIES[forgery](good)) == []
         assert bob.receiver.invalid == 1
         assert bob.acked == [1]
+
+
+def rewrapped(good: Deliver, by: Person, **changes: Any) -> Deliver:
+    """What a delivery's ciphertext looks like in an envelope that somebody has signed for it."""
+    original = Envelope.parse(good.envelope)
+    fields: dict[str, Any] = {
+        "client_message_id": original.client_message_id,
+        "destination_kind": original.destination_kind,
+        "destination_ref": original.destination_ref,
+        "reply_to_id": None,
+        "priority": "next",
+        "mentions": (),
+        "body": original.body,
+        "seal": replace(original.seal, sender_key_id=by.identity.key_id),
+    }
+    mesh_id = changes.pop("mesh_id", MESH_ID)
+    envelope = build_envelope(identity=by.identity, mesh_id=mesh_id, **(fields | changes))
+    sender = Sender(by.member_id, by.name, by.identity.ed25519_pubkey)
+    return replace(good, sender=sender, envelope=envelope.to_dict())
+
+
+# As if its holder had handed over its x25519 key: otherwise mallory's envelope would not open at all.
+MALLORY = replace(
+    person("mallory"),
+    identity=replace(
+        person("mallory").identity,
+        x25519_privkey=ALICE.identity.x25519_privkey,
+        x25519_pubkey=ALICE.identity.x25519_pubkey,
+    ),
+)
+
+
+async def test_a_captured_ciphertext_is_nobody_elses_message(tmp_path: Path) -> None:
+    """Neither another sender's, nor the same sender's under another id; the true one is opened."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        alice = bob.directory.by_id(ALICE.member_id)
+        assert alice is not None
+        as_mallory = replace(alice, pubkey=MALLORY.identity.ed25519_pubkey)
+        opener = bob.receiver._opener
+        assert await opener.open(rewrapped(good, MALLORY), as_mallory, 0) == Invalid("wrong_context")
+        again = rewrapped(good, ALICE, client_message_id="again")
+        assert await bob.take(again) == []
+        assert bob.receiver.invalid == 1
+        [item] = await bob.take(good)
+        assert item["body"] == "hello"
+
+
+@pytest.mark.parametrize("kind", ["topic", "queue"])
+async def test_a_post_is_nobody_elses_and_belongs_to_one_topic(tmp_path: Path, kind: str) -> None:
+    """Also while topic bodies travel unsealed."""
+    async with host(tmp_path) as bob:
+        mark = {"topic": "", "queue": "queue:"}[kind]
+        good = delivery(ALICE, bob.directory, parse_post({"topic": f"{mark}news", "message": "hi"}))
+        other = {"topic": "queue", "queue": "topic"}[kind]
+        for wrong in (
+            rewrapped(good, BOB),
+            rewrapped(good, ALICE, client_message_id="again"),
+            rewrapped(good, ALICE, destination_ref="other"),
+            rewrapped(good, ALICE, destination_kind=other),
+        ):
+            assert await bob.take(wrong) == []
+        assert bob.receiver.invalid == 4
+        [item] = await bob.take(good)
+        assert item["body"] == "hi"
+
+
+async def test_a_body_of_an_older_version_is_opened_and_counted(tmp_path: Path) -> None:
+    """It was sealed before the upgrade and says nothing of its envelope."""
+    async with host(tmp_path) as bob:
+        heard: list[None] = []
+        bob.receiver._opener.on_without_context = lambda: heard.append(None)
+        good = delivery(ALICE, bob.directory)
+        shared = BoxKeys(ALICE.identity.x25519_privkey).shared(BOB.identity.x25519_pubkey)
+        nonce = Envelope.parse(good.envelope).seal.nonce
+        old = rewrapped(good, ALICE, body=seal_box(b'{"message":"old","meta":{"k":1}}', nonce, shared))
+        [item] = await bob.take(old)
+        assert (item["body"], item["meta"], len(heard)) == ("old", {"k": 1}, 1)
+
+
+async def test_a_signature_by_a_key_that_was_signed_over_still_counts(tmp_path: Path) -> None:
+    """It was sent before the sender changed its keys; a key that was not signed over proves nothing."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        new = replace(ALICE, identity=person("alice").identity)
+        statement = make_rotation(ALICE.identity, new.identity, mesh_id=MESH_ID, rotated_at_ms=1)
+        bob.directory.apply([new.listed(rotations=[statement.to_dict()])])
+        stored = await bob.take(good)
+        # Genuine; the box needs the older x25519 key, which the sender has given up.
+        assert [item["sealed"] for item in stored] == [True]
+        assert bob.receiver.invalid == 0
+
+
+async def test_a_dropped_delivery_is_logged_once_for_its_reason_and_sender(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The count goes on."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        with caplog.at_level("WARNING"):
+            for number in range(5):
+                await bob.take(rewrapped(good, ALICE, client_message_id=f"again-{number}"))
+        assert bob.receiver.invalid == 5
+        assert sum("invalid_inbound" in record.getMessage() for record in caplog.records) == 1
 
 
 async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.sealing import BoxKeys, decode_content, encode_content, open_box, seal_box
-from tests.support.envelopes import ALICE, BOB, NONCE
+from claudemesh.protocol.sealing import (
+    BoxKeys,
+    Content,
+    Context,
+    decode_content,
+    encode_content,
+    open_box,
+    seal_box,
+)
+from tests.support.envelopes import ALICE, BOB, MESH_ID, NONCE
 
 SHARED = BoxKeys(ALICE.x25519_privkey).shared(BOB.x25519_pubkey)
+
+
+CONTEXT = Context(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
 
 
 def test_both_ends_share_one_key() -> None:
@@ -75,20 +88,51 @@ META: st.SearchStrategy[Any] = st.none() | st.dictionaries(
 
 @given(st.text(st.characters(codec="utf-8")), META)
 def test_content_survives(message: str, meta: dict[str, Any] | None) -> None:
-    """{"message": …, "meta": …}."""
-    assert decode_content(encode_content(message, meta)) == (message, meta)
+    """With the envelope that it belongs to."""
+    assert decode_content(encode_content(message, meta, CONTEXT)) == Content(message, meta, CONTEXT)
 
 
 def test_empty_meta_is_none() -> None:
     """Absent, null and {} are the same."""
-    assert decode_content(encode_content("m", {})) == ("m", None)
-    assert decode_content(b'{"message":"m"}') == ("m", None)
-    assert decode_content(b'{"message":"m","meta":{}}') == ("m", None)
+    assert decode_content(encode_content("m", {}, CONTEXT)) == Content("m", None, CONTEXT)
+    assert decode_content(b'{"message":"m"}') == Content("m", None, None)
+    assert decode_content(b'{"message":"m","meta":{}}') == Content("m", None, None)
 
 
 def test_room_is_left_in_the_content() -> None:
     """from_session, to_session, attachments: not known here, not refused."""
-    assert decode_content(b'{"message":"m","from_session":"s","attachments":[]}') == ("m", None)
+    raw = b'{"message":"m","from_session":"s","attachments":[]}'
+    assert decode_content(raw) == Content("m", None, None)
+
+
+def test_versions_without_a_context_read_the_content() -> None:
+    """They look at message and meta, and at nothing else."""
+    value = orjson.loads(encode_content("m", {"k": 1}, CONTEXT))
+    assert value == {
+        "message": "m",
+        "meta": {"k": 1},
+        "mesh_id": MESH_ID,
+        "from": ALICE.ed25519_pubkey,
+        "to": BOB.ed25519_pubkey,
+        "client_message_id": "deploy-42",
+        "kind": "dm",
+    }
+    del value["kind"]
+    assert decode_content(orjson.dumps(value)).context == replace(CONTEXT, kind=None)
+
+
+@pytest.mark.parametrize("name", ["mesh_id", "from", "to", "client_message_id"])
+def test_a_part_of_a_context_is_none(name: str) -> None:
+    """It is not taken for a body of a version that sealed no context."""
+    value = orjson.loads(encode_content("m", None, CONTEXT))
+    for wrong in (
+        {**value, name: 5},
+        {**value, name: None},
+        {**value, "kind": 5},
+        {"message": "m", name: "x"},
+    ):
+        with pytest.raises(ProtocolError, match="invalid_content"):
+            decode_content(orjson.dumps(wrong))
 
 
 @pytest.mark.parametrize(
@@ -113,4 +157,4 @@ def test_content_of_another_shape_is_refused(raw: bytes) -> None:
 def test_what_json_cannot_hold_is_not_sealed(content: tuple[str, Any]) -> None:
     """Refused before it is sealed, not after it is opened."""
     with pytest.raises(ProtocolError, match="invalid_content"):
-        encode_content(*content)
+        encode_content(*content, CONTEXT)
