@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from claudemesh.broker.context import Context
-from claudemesh.broker.join import check_proof, member_of, verified_invite
+from claudemesh.broker.join import check_proof, member_of, refusal, verified_invite
 from claudemesh.broker.store.base import Member
 from claudemesh.broker.web import JsonAnswer, guarded, read_object, signature_of
 from claudemesh.protocol import Invite, ProtocolError, check_uuid
@@ -63,6 +63,8 @@ class Rejoining:
             if known.status != "active":
                 raise ProtocolError("not_a_member", f"this member is {known.status}: ask for a new invite")
             return JsonAnswer(200, {"status": "active", "member_id": known.id})
+        if await context.store.restoring.sealing_key_taken(mesh.id, member.x25519_pubkey):
+            raise refusal("key_taken")
         await self._pass_on(invite, member, member_id)
         return JsonAnswer(202, {"status": "unconfirmed", "member_id": member_id})
 

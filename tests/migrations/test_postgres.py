@@ -165,3 +165,43 @@ async def test_a_migration_that_does_not_end_is_not_awaited(
         await connection.close()
         assert (caught.value.code, caught.value.error) == (TEMPORARY, "database_busy")
         await opened(url)
+
+
+async def test_a_database_in_which_two_members_share_an_x25519_key_can_be_upgraded() -> None:
+    """The first keeps the key; the other is marked, and nobody else can take it."""
+    migrations = load_migrations(PACKAGE)
+    before = next(number for number, step in enumerate(migrations) if "repeats_sealing_key" in step.sql)
+    insert = (
+        "INSERT INTO mesh.member_key"
+        " (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)"
+        " SELECT 'k', mesh_id, id, ed25519_pubkey, x25519_pubkey, 'current', created_at FROM mesh.member"
+    )
+    async with empty_database() as url:
+        connection = await asyncpg.connect(url)
+        await migrate(connection, migrations[:before])
+        await connection.execute(
+            "INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, created_at)"
+            " VALUES (gen_random_uuid(), 'demo', 'prefer_newest', 'permanent', now())"
+        )
+        await connection.execute(
+            "INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey,"
+            " x25519_signature, key_id, ephemeral, created_at)"
+            " SELECT gen_random_uuid(), m.id, n.name, 'member', 'active', n.name::bytea, n.box::bytea,"
+            " '', 'k', false, n.at FROM mesh.mesh AS m, (VALUES ('b', 'shared', to_timestamp(2)),"
+            " ('a', 'shared', to_timestamp(1)), ('c', 'own', to_timestamp(3)),"
+            " ('d', 'shared', to_timestamp(2))) AS n (name, box, at)"
+        )
+        await connection.execute(insert)
+        await migrate(connection, migrations)
+        marked = await connection.fetch(
+            "SELECT m.name FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id"
+            " WHERE k.repeats_sealing_key ORDER BY m.name"
+        )
+        assert [row["name"] for row in marked] == ["b", "d"]
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await connection.execute(
+                insert.replace(
+                    "ed25519_pubkey, x25519_pubkey, 'current'", "'\\x00', x25519_pubkey, 'current'"
+                )
+            )
+        await connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +117,45 @@ async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -
     rows = await database.run(lambda raw: raw.execute(query).fetchall())
     await database.close()
     assert rows == [(500, 30_000, 268_435_456), (120_000, 30_000, 268_435_456)]
+
+
+async def test_a_database_in_which_two_members_share_an_x25519_key_can_be_upgraded(tmp_path: Path) -> None:
+    """The first keeps the key; the other is marked, and nobody else can take it."""
+    migrations = load_migrations(PACKAGES[0])
+    before = next(number for number, step in enumerate(migrations) if "repeats_sealing_key" in step.sql)
+    database = await Database.open(tmp_path / "broker.db", migrations[:before])
+
+    def fill(raw: sqlite3.Connection) -> None:
+        raw.execute(
+            "INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode,"
+            " dedupe_retention_days, message_retention_days, rate_limit_per_minute, created_at)"
+            " VALUES ('mesh', 'demo', 'prefer_newest', 'permanent', 365, 90, 500, 0)"
+        )
+        for key, box, created in (
+            ("b", "shared", 2),
+            ("a", "shared", 1),
+            ("c", "own", 3),
+            ("d", "shared", 2),
+        ):
+            raw.execute(
+                "INSERT INTO member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey,"
+                " x25519_signature, key_id, ephemeral, created_at)"
+                " VALUES (?1, 'mesh', ?1, 'member', 'active', ?1, ?2, x'00', 'k', 0, ?3)",
+                (key, box, created),
+            )
+            raw.execute(_INSERT_KEY, (key, box, created))
+
+    await database.transaction(fill)
+    await database.close()
+    database = await Database.open(tmp_path / "broker.db", migrations)
+    query = "SELECT member_id FROM member_key WHERE repeats_sealing_key ORDER BY member_id"
+    assert await database.run(lambda raw: raw.execute(query).fetchall()) == [("b",), ("d",)]
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        await database.transaction(lambda raw: raw.execute(_INSERT_KEY, ("e", "shared", 4)))
+    await database.close()
+
+
+_INSERT_KEY = (
+    "INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)"
+    " VALUES ('k', 'mesh', ?1, ?1, ?2, 'current', ?3)"
+)

@@ -34,7 +34,9 @@ async def vouch(caller: Caller, params: Params) -> Answer:
         member, None if invite_id is None else check_ulid(invite_id, "invite_id")
     )
     if not isinstance(outcome, Joined):
-        raise ProtocolError(outcome.error, "another member has this id or name now: ask for a new invite")
+        raise ProtocolError(
+            outcome.error, "another member has this id, name or key now: ask for a new invite"
+        )
     if outcome.created:
         _tell_put_back(caller, outcome.member)
     elif status == "revoked" and outcome.member.status == "active":

@@ -297,8 +297,12 @@ class Restoring(Protocol):
         """Write a member under the id that it had. An invite that is known loses one use, if it has any.
 
         A key that is a member already is answered with it (`created` False). `JoinRefused`: id_taken,
-        name_taken.
+        name_taken, key_taken.
         """
+        ...
+
+    async def sealing_key_taken(self, mesh_id: str, x25519_pubkey: str) -> bool:
+        """Whether an x25519 key belongs, or has belonged, to a member of a mesh."""
         ...
 
     async def backfill(

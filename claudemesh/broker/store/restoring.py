@@ -31,11 +31,19 @@ class SqliteRestoring:
                 return JoinRefused("id_taken")
             if raw.execute(_Q["member_by_name"], (mesh_id, member.name)).fetchone() is not None:
                 return JoinRefused("name_taken")
+            if raw.execute(_Q["sealing_key_taken"], (mesh_id, member.x25519_pubkey)).fetchone() is not None:
+                return JoinRefused("key_taken")
             insert_member(raw, member)
             raw.execute(_Q["invite_take_late"], (mesh_id, invite_id))
             return Joined(member, created=True)
 
         return await self._db.transaction(work)
+
+    async def sealing_key_taken(self, mesh_id: str, x25519_pubkey: str) -> bool:
+        """Look the key up among all that members have or had."""
+        values = (mesh_id, x25519_pubkey)
+        row = await self._db.run(lambda raw: raw.execute(_Q["sealing_key_taken"], values).fetchone())
+        return row is not None
 
     async def backfill(
         self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int

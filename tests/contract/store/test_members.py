@@ -103,6 +103,23 @@ async def test_names_are_unique_without_regard_to_case_and_keys_exactly(engine: 
         assert await w.store.join(w.invite(), twin, NOW) == JoinRefused("key_taken")
 
 
+async def test_an_x25519_key_is_one_members(engine: str) -> None:
+    """Also when several join with it at once, each by an invite of its own, and after its holder has left."""
+    async with world(engine) as w:
+        first = member(w.mesh.id, "m0")
+        box = first.x25519_pubkey
+        twins = [first, *(member(w.mesh.id, f"m{number}", x25519_pubkey=box) for number in range(1, 6))]
+        outcomes = await asyncio.gather(*(w.store.join(w.invite(), one, NOW) for one in twins))
+        [joined] = [outcome.member for outcome in outcomes if isinstance(outcome, Joined)]
+        assert outcomes.count(JoinRefused("key_taken")) == 5
+        await w.store.member_set_status(w.mesh.id, joined.id, "left")
+        late = member(w.mesh.id, "late", x25519_pubkey=box)
+        assert await w.store.join(w.invite(), late, NOW) == JoinRefused("key_taken")
+        # Another mesh has members of its own.
+        other = Mesh(id="01899e2d-0000-7000-8000-00000000aaaa", slug="other", created_at=NOW)
+        assert await w.store.mesh_create(other, member(other.id, "o", role="owner", x25519_pubkey=box))
+
+
 async def test_a_profile_changes_what_is_given(engine: str) -> None:
     """The rest stays."""
     async with world(engine) as w:

@@ -32,6 +32,10 @@ async def test_putting_back_takes_nothing_from_anybody(engine: str) -> None:
         same_name = member(w.mesh.id, "ALICE")
         assert await w.store.restoring.put_back_member(same_id, None) == JoinRefused("id_taken")
         assert await w.store.restoring.put_back_member(same_name, None) == JoinRefused("name_taken")
+        assert await w.store.restoring.sealing_key_taken(w.mesh.id, w.owner.x25519_pubkey)
+        assert not await w.store.restoring.sealing_key_taken(w.mesh.id, same_name.x25519_pubkey)
+        same_box = member(w.mesh.id, "dora", x25519_pubkey=w.owner.x25519_pubkey)
+        assert await w.store.restoring.put_back_member(same_box, None) == JoinRefused("key_taken")
         assert [one.name for one in await w.store.member_list(w.mesh.id)] == ["alice"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,37 @@ async def test_a_new_invite_joins_the_same_member_again() -> None:
         other = ada.join_body(make_invite(ada), "dora", make_identity())
         status, answer = await http_request(broker.url, "POST", "/v1/join", other | {"member_id": member_id})
         assert (status, answer["error"]) == (409, "id_taken")
+
+
+async def test_a_rejoin_with_the_x25519_key_of_another_member_is_refused() -> None:
+    """No owner is asked, and an owner's word for it is refused as well."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        thief = with_box_of(bob.identity)
+        body = request_of(ada, make_invite(ada), "cleo", thief)
+        async with ada.connect() as owner:
+            status, answer = await ask(ada, body)
+            assert (status, answer["error"]) == (409, "key_taken")
+            await owner.settle()
+            assert not any(frame["event"] == "member_unconfirmed" for frame in owner.waiting("event"))
+            card = {name: body[name] for name in ("name", "member_id", "x25519_pubkey", "key_id")}
+            keys = {"pubkey": thief.ed25519_pubkey, "x25519_signature": body["x25519_signature"]}
+            reply = await owner.call("member_vouch", **vouched(card | keys, invite_id=None))
+            assert reply["error"]["code"] == "key_taken"
+            assert "cleo" not in await members(owner)
+
+
+def with_box_of(other: Identity) -> Identity:
+    """New keys of which the x25519 pair is another member's, signed for."""
+    own = make_identity()
+    binding = (b"claudemesh-x25519-v1", own.ed25519_pubkey.encode(), other.x25519_pubkey.encode())
+    return replace(
+        own,
+        x25519_privkey=other.x25519_privkey,
+        x25519_pubkey=other.x25519_pubkey,
+        x25519_signature=own.sign(b"\0".join(binding)),
+    )
 
 
 async def test_a_daemon_confirms_only_whom_it_has_pinned(tmp_path: Path) -> None:

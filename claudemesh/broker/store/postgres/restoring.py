@@ -9,7 +9,7 @@ from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.joining import insert_member, members_by_key
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.postgres.values import message_uuid
+from claudemesh.broker.store.postgres.values import key_bytes, message_uuid
 from claudemesh.broker.store.restoring import first_id_since
 
 
@@ -31,11 +31,18 @@ class PostgresRestoring:
                 return JoinRefused("id_taken")
             if await connection.fetchrow(_Q["member_by_name"], mesh_id, member.name) is not None:
                 return JoinRefused("name_taken")
+            sealing_key = key_bytes(member.x25519_pubkey)
+            if await connection.fetchrow(_Q["sealing_key_taken"], mesh_id, sealing_key) is not None:
+                return JoinRefused("key_taken")
             await insert_member(connection, member)
             await connection.execute(_Q["invite_take_late"], mesh_id, invite_id)
             return Joined(member, created=True)
 
         return await self._db.transaction(work, retried=TRANSIENT | {UNIQUE_VIOLATION})
+
+    async def sealing_key_taken(self, mesh_id: str, x25519_pubkey: str) -> bool:
+        """Look the key up among all that members have or had."""
+        return bool(await self._db.fetch(_Q["sealing_key_taken"], mesh_id, key_bytes(x25519_pubkey)))
 
     async def backfill(
         self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
