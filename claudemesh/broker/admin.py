@@ -9,12 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from claudemesh.broker.context import Context
+from claudemesh.broker.gate import AdminGate
 from claudemesh.broker.join import member_of
 from claudemesh.broker.policies import POLICIES, with_policies
 from claudemesh.broker.store.base import Member, Mesh
-from claudemesh.broker.web import Endpoint, JsonAnswer, guarded, only, read_object, require_admin
-from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_slug, uuid_from_ulid
+from claudemesh.broker.web import Endpoint, JsonAnswer, guarded, only, read_object
+from claudemesh.protocol import (
+    CloseCode,
+    InvalidField,
+    ProtocolError,
+    check_slug,
+    check_ulid,
+    uuid_from_ulid,
+)
 from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.digits import whole_number
 
 MAX_AUDIT = 1000
 
@@ -24,6 +33,7 @@ class Admin:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._gate = AdminGate(context.admin_token, context.clock)
 
     def table(self) -> dict[str, dict[str, Endpoint]]:
         """Return the routes: path -> method -> endpoint."""
@@ -44,7 +54,7 @@ class Admin:
 
     def _asked(self, answer: Callable[[Mapping[str, str]], Awaitable[Response]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            require_admin(request, self._context.admin_token)
+            self._gate.require(request)
             return await answer(request.query_params)
 
         return guarded(endpoint, self._context.degraded)
@@ -52,7 +62,7 @@ class Admin:
     def _told(self, answer: Callable[[Mapping[str, Any]], Awaitable[Response]], *known: str) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             context = self._context
-            require_admin(request, context.admin_token)
+            self._gate.require(request)
             return await answer(await read_object(request, context.settings.limits.body_bytes, *known))
 
         return guarded(endpoint, self._context.degraded)
@@ -108,9 +118,10 @@ class Admin:
             [
                 {
                     "invite_id": invite.id,
-                    "role": invite.role,
-                    "created_by": invite.created_by,
-                    "expires_at": iso_ms(invite.expires_at),
+                    # Of an invite that was revoked unseen nothing else is known.
+                    "role": invite.role if invite.created_by else None,
+                    "created_by": invite.created_by or None,
+                    "expires_at": iso_ms(invite.expires_at) if invite.created_by else None,
                     "uses": invite.used_count,
                     "max_uses": invite.max_uses,
                     "revoked_at": None if invite.revoked_at is None else iso_ms(invite.revoked_at),
@@ -122,20 +133,19 @@ class Admin:
     async def _revoke_invite(self, body: Mapping[str, Any]) -> Response:
         context = self._context
         mesh = await self._mesh(body.get("mesh"))
-        invite_id = body.get("invite_id")
-        if not isinstance(invite_id, str) or not await context.store.invite_revoke(
-            mesh.id, invite_id, context.clock.wall_ms()
-        ):
-            raise ProtocolError("not_found", "this broker knows no such invite: list them first")
+        # One that this broker has never heard of is revoked as well: its link may be on its way.
+        invite_id = check_ulid(body.get("invite_id"), "invite_id")
+        if not await context.store.invite_revoke(mesh.id, invite_id, context.clock.wall_ms()):
+            raise ProtocolError("not_found", "this invite is another mesh's: name that mesh")
         context.audit.record(mesh.id, "invite_revoked", None, invite_id=invite_id)
         return JsonAnswer(200, {"invite_id": invite_id, "status": "revoked"})
 
     async def _list_audit(self, query: Mapping[str, str]) -> Response:
         mesh = await self._mesh(query.get("mesh"))
-        limit = query.get("limit", "100")
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= MAX_AUDIT:
+        limit = whole_number(query.get("limit", "100"), MAX_AUDIT)
+        if not limit:
             raise InvalidField("invalid_limit", "limit", f"limit must be a number from 1 to {MAX_AUDIT}")
-        events = await self._context.store.audit_list(mesh.id, int(limit))
+        events = await self._context.store.audit_list(mesh.id, limit)
         return _listed(
             [
                 {

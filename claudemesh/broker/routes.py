@@ -10,13 +10,16 @@ from claudemesh.broker.context import Context
 from claudemesh.broker.health import Health
 from claudemesh.broker.join import Joining
 from claudemesh.broker.listen import Listener
+from claudemesh.broker.pages import PageGuard
 from claudemesh.broker.rejoin import Rejoining
-from claudemesh.broker.web import Endpoint, not_found, wrong_method
+from claudemesh.broker.web import Endpoint, not_found, refused, wrong_method
+from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.http import App, Receive, Scope, Send
 
 
 def build_app(context: Context, listener: Listener) -> App:
     """Make the ASGI app of a broker."""
+    pages = PageGuard(context.settings)
     joining, health = Joining(context), Health(context)
     table: dict[str, dict[str, Endpoint]] = {
         "/v1/join": {"POST": joining.join},
@@ -33,7 +36,12 @@ def build_app(context: Context, listener: Listener) -> App:
         if scope["type"] == "websocket":
             await listener(scope, receive, send)
             return
-        response = await _answer(table, Request(scope, receive))
+        try:
+            pages.check(scope["headers"])
+        except ProtocolError as error:
+            response = refused(error)
+        else:
+            response = await _answer(table, Request(scope, receive))
         await response(scope, receive, send)
 
     return app

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from claudemesh.protocol import DEFAULT_INLINE_BYTES, signing
 from claudemesh.protocol.features import DEFAULT_BLOB_BYTES, MAX_PARAMETER, MIN_PAYLOAD_BYTES
+from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
@@ -115,9 +116,10 @@ def split_listen(listen: str) -> tuple[str, int]:
     """Split `host:port`; an IPv6 host stands in brackets. `ExitWith` 78 when it is not that."""
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+    number = whole_number(port, _MAX_PORT)
+    if not host or number is None:
         raise _refused("listen", "must be host:port, for example 127.0.0.1:7900")
-    return host, int(port)
+    return host, number
 
 
 def audience_of(url: str) -> str:
@@ -180,8 +182,8 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
 
 
 def _whole_number(name: str, value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
+    if isinstance(value, str):
+        value = whole_number(value, MAX_PARAMETER)
     if type(value) is not int or not MIN_PAYLOAD_BYTES <= value <= MAX_PARAMETER:
         raise _refused(name, f"must be a whole number of bytes, at least {MIN_PAYLOAD_BYTES}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any, TypeAlias
@@ -16,14 +15,10 @@ from claudemesh.protocol import InvalidField, ProtocolError, has_control, parse_
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.http import BodyTooLarge, ClientGone, read_body
-from claudemesh.runtime.logs import get_logger
-
-log = get_logger("broker.http")
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_TOKEN_CHARACTERS = 512
 _SIGNATURE_BYTES = 64
 _SIGNATURE_CHARACTERS = 88
 
@@ -45,7 +40,7 @@ def guarded(endpoint: Endpoint, degraded: Degraded) -> Endpoint:
         try:
             return await endpoint(request)
         except ProtocolError as error:
-            return JsonAnswer(error.status, error.as_body())
+            return refused(error)
         except BodyTooLarge:
             return _failure(413, "payload_too_large", "the body is larger than this broker takes")
         except ClientGone:
@@ -58,6 +53,15 @@ def guarded(endpoint: Endpoint, degraded: Degraded) -> Endpoint:
             return _failure(500, "internal_error", "the broker failed: its log says why")
 
     return answered
+
+
+def refused(error: ProtocolError) -> Response:
+    """Answer a refusal, with `Retry-After` when it passes."""
+    answer = JsonAnswer(error.status, error.as_body())
+    wait_ms = error.fields.get("retry_after_ms")
+    if isinstance(wait_ms, int):
+        answer.headers["retry-after"] = str(-(-wait_ms // 1000))
+    return answer
 
 
 def not_found() -> Response:
@@ -112,24 +116,6 @@ def text_of(value: object, field: str, limit: int) -> str:
             f"{field} must be text of 1 to {limit} characters, no control characters",
         )
     return value
-
-
-def require_admin(request: Request, token: bytes) -> None:
-    """Raise unless the request carries the admin token; compared in constant time."""
-    given = request.headers.getlist("authorization")
-    if len(given) != 1 or len(given[0]) > _TOKEN_CHARACTERS:
-        raise _not_admin()
-    scheme, _, secret = given[0].partition(" ")
-    matches = hmac.compare_digest(secret.strip().encode("latin-1", "replace"), token)
-    if scheme.lower() != "bearer" or not matches:
-        log.warning("admin_token_refused", path=request.url.path)
-        raise _not_admin()
-
-
-def _not_admin() -> ProtocolError:
-    return ProtocolError(
-        "unauthenticated", "this needs the broker's admin token: it is in admin_token in its data dir"
-    )
 
 
 def _failure(status: int, error: str, message: str) -> Response:

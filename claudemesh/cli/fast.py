@@ -80,7 +80,9 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
     if len(words) != 2 or not words[0]:
         return None
     wait = given.get("wait")
-    if wait is not None and not (wait.isascii() and wait.isdigit() and int(wait) <= 30_000):
+    if wait is not None and not (
+        wait.isascii() and wait.isdigit() and len(wait) <= 5 and int(wait) <= 30_000
+    ):
         return None
     if given.get("priority", "next") not in ("now", "next", "low"):
         return None

@@ -21,7 +21,11 @@ def join_member(
     if not inviters or not _may_invite(inviters[0], invite):
         return JoinRefused("not_authorized")
     register_invite(raw, invite)
-    kept = InviteRow(*raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone())
+    found = raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone()
+    if found is None:
+        # The id is an invite of another mesh.
+        return JoinRefused("not_authorized")
+    kept = InviteRow(*found)
     again = read_members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)), mesh_id)
     if again:
         same = again[0].name == member.name and again[0].status == "active"

@@ -191,7 +191,7 @@ class SqliteStore(SqliteUpkeep):
         return await self._db.transaction(lambda raw: register_invite(raw, invite))
 
     async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
-        """Revoke an invite for good; False when it is not known."""
+        """Revoke an invite for good, known or not; False when the id is another mesh's."""
         values = (now_ms, mesh_id, invite_id)
         return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from claudemesh.broker.store.base import AuditEvent, Joined, JoinRefused, Mesh
-from tests.support.stores import DAY, ENGINES, NOW, member, new_ulid, world
+from tests.support.stores import DAY, ENGINES, NOW, member, new_mesh, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 
@@ -71,7 +71,31 @@ async def test_a_revoked_invite_stays_revoked(engine: str) -> None:
         assert await w.store.invite_revoke(w.mesh.id, invite.id, NOW)
         assert not await w.store.invite_register(invite)
         assert await w.store.join(invite, member(w.mesh.id, "bob"), NOW) == JoinRefused("invite_revoked")
-        assert not await w.store.invite_revoke(w.mesh.id, new_ulid(), NOW)
+
+
+async def test_an_invite_that_nobody_registered_is_revoked_too(engine: str) -> None:
+    """A link that was made while the broker was away comes with its first join."""
+    async with world(engine) as w:
+        invite = w.invite(max_uses=5)
+        assert await w.store.invite_revoke(w.mesh.id, invite.id, NOW)
+        assert await w.store.invite_revoke(w.mesh.id, invite.id, NOW + 1)
+        assert await w.store.join(invite, member(w.mesh.id, "bob"), NOW) == JoinRefused("invite_revoked")
+        assert not await w.store.invite_register(invite)
+        [noted] = await w.store.invite_list(w.mesh.id)
+        assert (noted.id, noted.created_by, noted.max_uses, noted.revoked_at) == (invite.id, "", 0, NOW)
+
+
+async def test_an_invite_of_another_mesh_is_neither_revoked_nor_used(engine: str) -> None:
+    async with world(engine) as w:
+        other = replace(new_mesh(), slug="other")
+        owner = member(other.id, "ada", role="owner")
+        assert await w.store.mesh_create(other, owner)
+        theirs = replace(w.invite(), mesh_id=other.id, created_by=owner.ed25519_pubkey)
+        assert await w.store.invite_register(theirs)
+        assert not await w.store.invite_revoke(w.mesh.id, theirs.id, NOW)
+        ours = w.invite(id=theirs.id)
+        assert await w.store.join(ours, member(w.mesh.id, "bob"), NOW) == JoinRefused("not_authorized")
+        assert isinstance(await w.store.join(theirs, member(other.id, "carol"), NOW), Joined)
 
 
 async def test_only_owners_and_admins_invite_and_only_owners_invite_owners(engine: str) -> None:

@@ -35,6 +35,8 @@ def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
     [
         ({"listen": "7900"}, "--listen"),
         ({"listen": "127.0.0.1:70000"}, "--listen"),
+        ({"listen": "127.0.0.1:" + "9" * 5000}, "--listen"),
+        ({"inline_bytes": "9" * 5000}, "inline"),
         ({"listen": "127.0.0.1:٣"}, "--listen"),
         ({"public_url": "mesh.example.org"}, "--public-url"),
         ({"public_url": "ws://host:99999"}, "--public-url"),

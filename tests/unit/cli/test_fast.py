@@ -26,6 +26,7 @@ LEFT_ALONE = [
     ["send", "bob", "hi", "--help"],
     ["send", "bob", "hi", "--wait", "soon"],
     ["send", "bob", "hi", "--wait", "30001"],
+    ["send", "bob", "hi", "--wait", "9" * 5000],
     ["send", "bob", "hi", "--wait", "٣"],
     ["send", "bob", "hi", "--priority", "urgent"],
     ["send", "bob", "hi", "--id"],

@@ -184,7 +184,7 @@ class PostgresStore(PostgresUpkeep):
         return await self._db.run(lambda connection: joining.register(connection, invite))
 
     async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
-        """Revoke an invite for good; False when it is not known."""
+        """Revoke an invite for good, known or not; False when the id is another mesh's."""
         return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
 
     async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]:

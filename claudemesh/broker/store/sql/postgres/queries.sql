@@ -83,8 +83,11 @@ VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
 WHERE mesh_id = $1 AND id = $2 FOR UPDATE;
 
--- invite_revoke: once revoked it stays so.
-UPDATE mesh.invite SET revoked_at = coalesce(revoked_at, $1) WHERE mesh_id = $2 AND id = $3;
+-- invite_revoke: once revoked it stays so; one that is not known is noted, for it may come with a join.
+INSERT INTO mesh.invite AS known (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
+VALUES ($3, $2, 'member', '', to_timestamp(0), 0, 0, $1)
+ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(known.revoked_at, excluded.revoked_at)
+WHERE known.mesh_id = excluded.mesh_id;
 
 -- invite_take: one use, as long as there is one.
 UPDATE mesh.invite SET used_count = used_count + 1

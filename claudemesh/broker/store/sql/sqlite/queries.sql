@@ -71,8 +71,11 @@ VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
 WHERE mesh_id = ? AND id = ?;
 
--- invite_revoke: once revoked it stays so.
-UPDATE invite SET revoked_at = coalesce(revoked_at, ?) WHERE mesh_id = ? AND id = ?;
+-- invite_revoke: once revoked it stays so; one that is not known is noted, for it may come with a join.
+INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
+VALUES (?3, ?2, 'member', '', 0, 0, 0, ?1)
+ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(revoked_at, excluded.revoked_at)
+WHERE mesh_id = excluded.mesh_id;
 
 -- invite_take: one use, as long as there is one.
 UPDATE invite SET used_count = used_count + 1

@@ -1,0 +1,16 @@
+"""Whole numbers from text of somebody else's, however long the text is."""
+
+from __future__ import annotations
+
+import re
+
+# Python refuses to convert more than 4,300 digits, by an error of its own.
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
+def whole_number(text: str, most: int) -> int | None:
+    """Return a number of plain ASCII digits from 0 to `most`; None for anything else."""
+    if _DIGITS.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if number <= most else None
