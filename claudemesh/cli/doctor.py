@@ -26,7 +26,7 @@ from claudemesh.client.local import LocalClient
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
 from claudemesh.runtime.exits import UNAVAILABLE, ExitWith
-from claudemesh.runtime.files import UnsafeFile, check_private_dir, read_private
+from claudemesh.runtime.files import UnsafeFile, check_private_dir, open_own, read_private
 
 _LOG_LINES = 50
 _CLOCK_MS = 30_000
@@ -230,7 +230,11 @@ def bugreport(mesh: str | None) -> None:
         settings: Any = asdict(load_settings(paths.config))
     except ExitWith as error:
         settings = error.message
-    lines = paths.log.read_bytes().splitlines()[-_LOG_LINES:] if paths.log.exists() else []
+    try:
+        with open_own(paths.log) as file:
+            lines = file.read().splitlines()[-_LOG_LINES:]
+    except (OSError, UnsafeFile) as error:
+        lines = [str(error).encode()]
     output.print_json(
         {
             "claudemesh": claudemesh.__version__,

@@ -167,14 +167,18 @@ def _detach(slug: str, with_broker: bool, name: str | None, as_json: bool) -> in
             as_json, {"status": "already running", "mesh": slug}, f"a daemon for {slug} runs already"
         )
     # Imported here: only this path writes to the folder itself.
-    from claudemesh.runtime.files import make_private_dir
+    from claudemesh.runtime.files import make_private_dir, open_own
 
     make_private_dir(folder)
     arguments = ["daemon", "up", "--mesh", slug]
     arguments += ["--with-broker"] if with_broker else []
     arguments += ["--name", name] if name else []
     log = folder / "daemon.log"
-    started_at = log.stat().st_size if log.exists() else 0
+    try:
+        with open_own(log) as file:
+            started_at = file.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        started_at = 0
     process = subprocess.Popen(
         [*_program(), *arguments],
         stdin=subprocess.DEVNULL,
@@ -223,8 +227,11 @@ def _wait_until_up(slug: str, process: subprocess.Popen[bytes], log: Path, start
 
 def _last_error(log: Path, started_at: int) -> tuple[str, str]:
     """What a daemon that ended at once had to say."""
+    # Imported here: only a start in the background reads the log.
+    from claudemesh.runtime.files import open_own
+
     try:
-        with log.open("rb") as file:
+        with open_own(log) as file:
             file.seek(started_at)
             lines = file.read().splitlines()
     except FileNotFoundError:

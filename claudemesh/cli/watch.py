@@ -19,6 +19,7 @@ from claudemesh.client.errors import ClientError
 from claudemesh.client.home import choose_mesh, home, meshes
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.files import open_own
 
 _POLL_S = 0.2
 _COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
@@ -66,12 +67,13 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
     claudemesh logs -n 1000 --json | jq 'select(.level == "error")'
     """
     path = home() / "daemon" / choose_mesh(mesh) / "daemon.log"
-    if not path.exists():
-        raise ExitWith(
-            CONFIGURATION, "no_log", f"There is no {path}: the daemon was never started with `daemon up -d`."
-        )
-    start = max(0, path.stat().st_size - _TAIL_BYTES)
-    with path.open("rb") as file:
+    try:
+        file = open_own(path)
+    except FileNotFoundError:
+        text = f"There is no {path}: the daemon was never started with `daemon up -d`."
+        raise ExitWith(CONFIGURATION, "no_log", text) from None
+    with file:
+        start = max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES)
         file.seek(start)
         known = file.read()
     # The first line may have been cut by where we began.
@@ -85,7 +87,7 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
 
 def _follow(path: Path, at: int) -> Iterator[bytes]:
     """Yield lines as they are written, also after a rotation, until the reader of stdout has gone."""
-    file = path.open("rb")
+    file = open_own(path)
     file.seek(at)
     rest = b""
     while True:
@@ -98,7 +100,7 @@ def _follow(path: Path, at: int) -> Iterator[bytes]:
             now = path.stat()
             if now.st_ino != _inode(file) or now.st_size < file.tell():
                 file.close()
-                file = path.open("rb")
+                file = open_own(path)
                 continue
         if output.stdout_hung_up():
             return

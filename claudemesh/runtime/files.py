@@ -8,6 +8,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.trust import distrust
@@ -82,6 +83,11 @@ def read_own(path: Path, limit: int = 16 << 20) -> bytes:
     return _read(path, _WRITABLE_BY_OTHERS, limit)
 
 
+def open_own(path: Path) -> BinaryIO:
+    """Open a file for reading that others may see but not change. `UnsafeFile` as with `read_own`."""
+    return _open(path, _WRITABLE_BY_OTHERS)
+
+
 def sync_dir(path: Path) -> None:
     """Make names that were added to or taken from a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -103,7 +109,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _read(path: Path, forbidden: int, limit: int) -> bytes:
+def _open(path: Path, forbidden: int) -> BinaryIO:
     try:
         # O_NONBLOCK: a FIFO in the file's place must not hang us.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -111,7 +117,8 @@ def _read(path: Path, forbidden: int, limit: int) -> bytes:
         if path.is_symlink():
             raise UnsafeFile(f"{path} is a symbolic link: replace it with the file itself") from error
         raise
-    with os.fdopen(descriptor, "rb") as file:
+    file = os.fdopen(descriptor, "rb")
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnsafeFile(f"{path} is not a regular file: move it away")
@@ -121,6 +128,14 @@ def _read(path: Path, forbidden: int, limit: int) -> bytes:
             raise UnsafeFile(
                 f"others can {'read' if forbidden & 0o044 else 'write'} {path}: run chmod 600 {path}"
             )
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _read(path: Path, forbidden: int, limit: int) -> bytes:
+    with _open(path, forbidden) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise UnsafeFile(f"{path} is larger than {limit} bytes: it is not a file of ours")

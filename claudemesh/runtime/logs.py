@@ -6,10 +6,12 @@ A field never holds a body, a key or a token; callers see to that, and `_HIDDEN`
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import traceback
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,17 @@ def _word(value: object) -> str:
     return safe(orjson.dumps(value, default=str).decode())
 
 
+class _LogFile(RotatingFileHandler):
+    """A rotated file for this user alone; a symbolic link in its place is not followed."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=_open_unlinked)
+
+
+def _open_unlinked(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
 def setup_logging(level: str = "info", path: Path | None = None) -> None:
     """Send our events as JSON lines to stderr, or to a rotated file when `path` is given.
 
@@ -122,7 +135,7 @@ def setup_logging(level: str = "info", path: Path | None = None) -> None:
         formatter = TerminalFormatter() if sys.stderr.isatty() else formatter
     else:
         # Opened at the first line, so that a log that cannot be opened costs its lines and nothing else.
-        handler = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, delay=True)
+        handler = _LogFile(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, delay=True)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -127,7 +127,8 @@ class Database:
         if isinstance(error, StorageCorrupt):
             # The next start looks at every page, however many there are.
             with suppress(OSError):
-                _suspect(self.path).touch(0o600)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(_suspect(self.path), flags, 0o600))
         if self._on_failure is not None:
             self._on_failure(error)
 

@@ -186,3 +186,63 @@ def test_a_home_below_a_folder_that_everybody_can_write_to_is_refused(tmp_path: 
     done = claudemesh(shared / "home", "status")
     assert done.returncode == 78
     assert f"chmod go-w {shared}" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["daemon", "up", "-d"], ["logs"], ["bugreport"]])
+def test_a_link_in_the_place_of_the_log_is_neither_written_nor_shown(
+    command: list[str], tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("a secret line\n")
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        (alice.root / "daemon.log").symlink_to(target)
+        done = claudemesh(alice.home, *command)
+        assert not alice.sock.exists()
+    assert "daemon.log is a symbolic link" in done.stdout + done.stderr
+    assert "a secret line" not in done.stdout
+    assert target.read_text() == "a secret line\n"
+
+
+def test_a_daemon_writes_its_log_through_no_link_and_runs_all_the_same(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("")
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        (alice.root / "daemon.log").symlink_to(target)
+        alice.environment["CLAUDEMESH_LOG_FILE"] = str(alice.root / "daemon.log")
+        alice.start()
+        alice.ready()
+        assert target.read_text() == ""
+        alice.stop()
+        (alice.root / "daemon.log").unlink()
+        alice.start()
+        alice.ready()
+        assert (alice.root / "daemon.log").stat().st_mode & 0o777 == 0o600
+        assert "daemon_started" in (alice.root / "daemon.log").read_text()
+
+
+_LINKED = ("keypair.json", "membership.json", "peers.json", "config.toml", "local_token", "outbox.db", "lock")
+
+
+@pytest.mark.parametrize("name", _LINKED)
+def test_a_link_in_the_place_of_a_file_of_the_daemon_is_not_followed(name: str, tmp_path: Path) -> None:
+    """The daemon does not start, or starts without it; what the link leads to stays as it was."""
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        (alice.root / "config.toml").write_text("[ipc]\ntcp_enabled = true\n")
+        alice.start()
+        alice.ready()
+        alice.stop()
+        path, target = alice.root / name, tmp_path / name
+        if path.exists():
+            shutil.move(path, target)
+        else:
+            target.write_bytes(b"")
+        before = target.read_bytes()
+        path.symlink_to(target)
+        alice.start()
+        code = alice.ended()
+        assert code in (73, 75, 77, 78), alice.log.read_text()[-2000:]
+        assert f"{path}" in alice.log.read_text()
+        assert target.read_bytes() == before

@@ -16,6 +16,7 @@ from claudemesh.daemon.hooks.manifest import Hook, Manifest
 from claudemesh.daemon.hooks.payload import encode_event
 from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
 from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.runtime.files import UnsafeFile, make_private_dir
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("hooks")
@@ -162,10 +163,10 @@ class Runner:
             return
         try:
             folder = self._at.folder / "stderr"
-            folder.mkdir(mode=0o700, exist_ok=True)
+            make_private_dir(folder)
             _overwrite(folder / name, outcome.stderr)
-        except OSError as error:
-            log.warning("hook_stderr_lost", hook=name, error=error.strerror)
+        except (OSError, UnsafeFile) as error:
+            log.warning("hook_stderr_lost", hook=name, error=str(error))
 
 
 def _overwrite(path: Path, data: bytes) -> None:
