@@ -166,12 +166,11 @@ class Daemon:
         self._care = StorageCare(*watched, self.conditions, self._lived, self._notices.pressure_high)
         self._assemble_hooks(opening.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, identity)
-        check_topic = self._topics.check
-        sealer = Sealer(identity, membership.mesh_id, self._directory, secrets.token_bytes, check_topic)
+        keys = (identity, membership.mesh_id, self._directory)
+        sealer = Sealer(*keys, secrets.token_bytes, self._topics.check)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        longest_wait_ms = round(self._settings.max_backoff_ms * 1.25)
-        await self._care.recover(self._drain, longest_wait_ms, self._tasks)
+        await self._care.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
         await self._healing.load()
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
@@ -196,6 +195,7 @@ class Daemon:
             require=self._settings.required_features,
             optional=self._settings.features_optional,
             on_local_cause=self._care.link_trouble,
+            on_limit=partial(self._metrics.limit_reached, "link"),
         )
         self._sync = DirectorySync(
             self._directory, self._link.call, self._tasks, self._clock, self._save_directory

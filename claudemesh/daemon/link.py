@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -47,9 +48,10 @@ from claudemesh.protocol.signing import audience_of, sign_hello
 from claudemesh.runtime import aside
 from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.guardedlink import GuardedLink
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.transport import JoinedWrites
 
 log = get_logger("link")
 
@@ -105,8 +107,13 @@ class Link:
         require: Sequence[str] = REQUIRED,
         optional: Sequence[str] = OPTIONAL,
         on_local_cause: Callable[[str | None], None] = lambda text: None,
+        on_limit: Callable[[str], None] = lambda limit: None,
     ) -> None:
-        """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens."""
+        """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens.
+
+        `on_limit` counts the limits of the guard that the broker passes.
+        """
+        self._limits = Episodes(log, on_limit)
         self._faults = LinkFaults(membership.broker_url, on_local_cause)
         self._membership = membership
         self._identity = identity
@@ -217,7 +224,7 @@ class Link:
                 close_timeout=2,
                 proxy=None,
                 max_queue=64,
-                create_connection=_Connection,
+                create_connection=partial(GuardedLink, on_limit=self._limits.note),  # type: ignore[arg-type]
             ) as socket:
                 opened = True
                 return await self._serve(socket)
@@ -241,7 +248,8 @@ class Link:
             self._handlers.on_open(opened)
             await self._read(socket, session)
         except ConnectionClosed as error:
-            received, lost = error.rcvd, self._reset_for or "the connection was lost"
+            cut_for = socket.cut_for if isinstance(socket, GuardedLink) else None
+            received, lost = error.rcvd, self._reset_for or cut_for or "the connection was lost"
             return (received.code, received.reason) if received else (0, lost)
         except (ProtocolError, Overloaded) as error:
             detail = error.message if isinstance(error, ProtocolError) else "more deliveries than the window"
@@ -363,11 +371,3 @@ class Link:
         self._replies.note(f"{kind} frame" if kind else "frame", error)
         if kind == Reply.TYPE and request_id is not None:
             self._calls.fail(str(request_id), BadReply("reply", error.message))
-
-
-class _Connection(ClientConnection):
-    """The library's connection; the frames of a batch leave in one write."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        joined = JoinedWrites(transport, self.loop)  # type: ignore[arg-type]
-        super().connection_made(joined)  # type: ignore[arg-type]

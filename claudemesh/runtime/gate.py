@@ -20,6 +20,9 @@ Abuse: TypeAlias = Literal["bytes", "frames", "control_frames", "fragments", "ch
 _STEP_BYTES = 64 << 10
 _STEP_HTTP_BYTES = 8 << 10
 _STEP_FRAMES = 64
+# A longer head is refused by the library, and nothing follows it.
+_LONGEST_HEAD = 1 << 20
+_HEAD_ENDS = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class Gate:
         self._is_held = self._is_stopped = self._is_shut = False
         self._scanner: FrameScanner | None = None
         self._step_bytes = _STEP_HTTP_BYTES
+        self._head_begins: bytes | None = None
+        self._head = b""
         self.pace(STRANGER)
 
     def pace(self, pace: Pace) -> None:
@@ -81,6 +86,10 @@ class Gate:
         """Count WebSocket frames from the next byte on."""
         self._scanner = FrameScanner()
         self._step_bytes = _STEP_BYTES
+
+    def expect_head(self, begins: bytes) -> None:
+        """Count WebSocket frames from the end of the first head on, if it begins with these bytes."""
+        self._head_begins = begins
 
     @property
     def is_held(self) -> bool:
@@ -128,6 +137,8 @@ class Gate:
             end = self._scan(self._scanner, data, begin, end)
             if self._is_shut:
                 return
+        elif self._head_begins is not None:
+            end = self._end_of_head(self._head_begins, data, begin, end)
         if begin == 0 and end == size:
             self._deliver(data)
         else:
@@ -138,6 +149,20 @@ class Gate:
             self._rest, self._at = data, end
         if self._rest or self._owed_s > 0 or self._is_stopped:
             self._settle()
+
+    def _end_of_head(self, begins: bytes, data: bytes, begin: int, end: int) -> int:
+        """Return where this step ends: at the latest where the head does, behind which frames may follow."""
+        before = len(self._head)
+        self._head += data[begin:end]
+        if not self._head.startswith(begins[: len(self._head)]) or before > _LONGEST_HEAD:
+            self._head_begins, self._head = None, b""
+            return end
+        found = self._head.find(_HEAD_ENDS, max(0, before - len(_HEAD_ENDS)))
+        if found < 0:
+            return end
+        self._head_begins, self._head = None, b""
+        self.expect_frames()
+        return begin + found + len(_HEAD_ENDS) - before
 
     def _scan(self, scanner: FrameScanner, data: bytes, begin: int, end: int) -> int:
         """Count the frames of this step; return where it ends."""

@@ -147,20 +147,28 @@ class _Buckets:
         return bucket
 
 
-class GuardedTransport(JoinedWrites):
-    """The transport that a protocol under guard sees: reading and the change of protocols are the guard's."""
+class GatedTransport(JoinedWrites):
+    """The transport that a protocol behind a gate sees: whether it is read is the gate's business."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, gate: Gate) -> None:
         super().__init__(transport, loop)
-        self.guard = guard
+        self._gate = gate
 
     def pause_reading(self) -> None:
         """Pass on no more input."""
-        self.guard.gate.hold(True)
+        self._gate.hold(True)
 
     def resume_reading(self) -> None:
         """Go on with the input."""
-        self.guard.gate.hold(False)
+        self._gate.hold(False)
+
+
+class GuardedTransport(GatedTransport):
+    """The transport that a protocol under guard sees: the change of protocols is the guard's business too."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
+        super().__init__(transport, loop, guard.gate)
+        self.guard = guard
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Put a WebSocket in HTTP's place: nothing else is changed to."""

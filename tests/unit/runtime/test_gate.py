@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claudemesh.runtime.gate import MEMBER, STRANGER, Gate, Pace
 
@@ -160,3 +163,39 @@ async def test_a_parser_that_stops_at_each_step_gets_everything() -> None:
     gate.received(data)
     await until(lambda: len(parser.seen) >= len(data))
     assert parser.seen == data
+
+
+HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+
+@given(st.lists(st.integers(1, len(HEAD) + 200), max_size=12))
+def test_frames_are_counted_from_the_end_of_the_head_on(cuts: list[int]) -> None:
+    """However the head and the frames behind it are cut."""
+
+    async def counted() -> None:
+        behind = Behind()
+        gate = Gate(
+            behind.steps.append, behind.reads.append, behind.abuses.append, asyncio.get_running_loop()
+        )
+        gate.pace(Pace(frames_per_s=1e6, frames_burst=1e6, light_per_s=1, light_burst=4.5))
+        gate.expect_head(HEAD[:12])
+        data = HEAD + frame(10) * 4 + frame(1, b"x" * 40) * 4
+        edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
+        for begin, end in itertools.pairwise(edges):
+            gate.received(data[begin:end])
+        assert await behind.all(len(data)) == data
+        assert behind.abuses == []
+        gate.received(frame(10))
+        await until(lambda: behind.abuses == ["control_frames"])
+
+    asyncio.run(counted())
+
+
+async def test_another_answer_than_the_upgrade_holds_no_frames() -> None:
+    behind = Behind()
+    gate = Gate(behind.steps.append, behind.reads.append, behind.abuses.append, asyncio.get_running_loop())
+    gate.expect_head(HEAD[:12])
+    data = b"HTTP/1.1 200 OK\r\n\r\n" + frame(10) * 4000
+    gate.received(data)
+    assert await behind.all(len(data)) == data
+    assert behind.abuses == []
