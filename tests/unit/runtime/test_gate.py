@@ -35,9 +35,12 @@ class Behind:
         self.steps: list[bytes] = []
         self.reads: list[bool] = []
         self.abuses: list[str] = []
-        self.gate = Gate(self.steps.append, self.reads.append, self.abuses.append, asyncio.get_running_loop())
+        self.gate = self.another()
         self.gate.pace(pace)
         self.gate.expect_frames()
+
+    def another(self) -> Gate:
+        return Gate(self.steps.append, self.reads.append, self.abuses.append, asyncio.get_running_loop())
 
     async def all(self, size: int) -> bytes:
         await until(lambda: sum(map(len, self.steps)) >= size)
@@ -193,7 +196,7 @@ def test_frames_are_counted_from_the_end_of_the_head_on(cuts: list[int]) -> None
 
 async def test_another_answer_than_the_upgrade_holds_no_frames() -> None:
     behind = Behind()
-    gate = Gate(behind.steps.append, behind.reads.append, behind.abuses.append, asyncio.get_running_loop())
+    gate = behind.another()
     gate.expect_head(HEAD[:12])
     data = b"HTTP/1.1 200 OK\r\n\r\n" + frame(10) * 4000
     gate.received(data)
