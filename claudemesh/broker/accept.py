@@ -80,14 +80,14 @@ def prepare(
     key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
     verdict: NewSend | ProtocolError
     try:
-        verdict = _judge(Envelope.parse(raw), raw, key, inline_bytes, broker_message_id)
+        verdict = _judge(Envelope.parse(raw), sender, raw, inline_bytes, broker_message_id)
     except ProtocolError as error:
         verdict = error
     return Submission(sender, key, _claimed(raw.get("request_fingerprint")), verdict)
 
 
 def _judge(
-    envelope: Envelope, raw: Mapping[str, object], key: SendKey, inline_bytes: int, broker_message_id: str
+    envelope: Envelope, sender: Sender, raw: Mapping[str, object], inline_bytes: int, broker_message_id: str
 ) -> NewSend:
     if len(envelope.body) > inline_bytes:
         raise ProtocolError(
@@ -101,8 +101,16 @@ def _judge(
             "the envelope's fingerprint is not that of its content: update claudemesh on the sender",
             broker_fingerprint_prefix=fingerprint_prefix(computed),
         )
+    if not sender.has_signed(envelope):
+        # Every recipient would drop it: an answer that it was accepted would not be true.
+        raise InvalidField(
+            "invalid_envelope",
+            "signature",
+            "signature is not by a key of this member over this envelope: it was sealed with other keys; "
+            "requeue it, so that it is signed anew",
+        )
     return NewSend(
-        key=key,
+        key=SendKey(sender.mesh_id, sender.member_id, envelope.client_message_id),
         broker_message_id=broker_message_id,
         request_fingerprint=computed,
         destination_kind=envelope.destination_kind,

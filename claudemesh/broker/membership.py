@@ -48,7 +48,14 @@ class Membership:
             instance_id=hello.instance_id,
             host=bytes.fromhex(hello.host_fingerprint) or None,
             connection_id=context.mint(),
-            sender=Sender(mesh.id, member.id, member.name, member.ed25519_pubkey, allowance_of(mesh)),
+            sender=Sender(
+                mesh.id,
+                member.id,
+                member.name,
+                member.ed25519_pubkey,
+                allowance_of(mesh),
+                member.earlier_pubkeys,
+            ),
             caller=Caller(context, mesh.id, member.id),
             delivery=delivery,
         )

@@ -5,14 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from claudemesh.broker.limiter.base import Allowance
+from claudemesh.protocol import Envelope, verify_envelope
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A member, as its connection's handshake established it; nothing of it comes from a frame."""
+    """A member, as its connection's handshake established it; nothing of it comes from a frame.
+
+    `earlier_pubkeys` are its rotated-out keys: sends that it accepted before a rotation are signed by them.
+    """
 
     mesh_id: str
     member_id: str
     name: str
     pubkey: str
     allowance: Allowance
+    earlier_pubkeys: tuple[str, ...] = ()
+
+    def has_signed(self, envelope: Envelope) -> bool:
+        """Tell whether an envelope is signed by a key of this member, for its mesh."""
+        part = envelope.signed_part()
+        return any(
+            verify_envelope(key, self.mesh_id, part, envelope.signature)
+            for key in (self.pubkey, *self.earlier_pubkeys)
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from claudemesh.broker.accept import Submission, prepare
@@ -57,6 +59,38 @@ def test_whatever_the_fingerprint_covers_must_fit_it(field: str) -> None:
     other = ADA.envelope("ops", "other", priority="low", reply_to_id=MESSAGE)
     envelope = ADA.envelope("all", "text") | {field: other[field]}
     assert verdict_code(envelope) == "fingerprint_drift"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_message_id": "another"},
+        {"mentions": [BOB.pubkey]},
+        {"signature": "A" * 86 + "=="},
+        {"signature": BOB.envelope("all", "text")["signature"]},
+    ],
+    ids=["id", "mentions", "zeros", "another-signer"],
+)
+def test_what_the_sender_did_not_sign_is_refused(changes: Frame) -> None:
+    """Every recipient would drop it, so it was not accepted: a code that every version knows as final."""
+    envelope = ADA.envelope("all", "text", client_message_id="one") | changes
+    verdict = prepared(envelope).verdict
+    assert isinstance(verdict, ProtocolError)
+    assert (verdict.code, verdict.status, verdict.fields["field"]) == ("invalid_envelope", 400, "signature")
+
+
+def test_a_send_signed_for_another_mesh_is_refused() -> None:
+    """The signature names its mesh."""
+    assert verdict_code(replace(ADA, mesh_id=MESH[:-1] + "1").envelope("all")) == "invalid_envelope"
+
+
+def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
+    """It was frozen by then; a key that is nobody's proves nothing."""
+    for earlier, taken in (((ADA.pubkey,), True), ((), False)):
+        sender = replace(SENDER, pubkey=BOB.pubkey, earlier_pubkeys=earlier)
+        found = prepare(sender, ADA.envelope("all"), inline_bytes=4096, broker_message_id=MESSAGE)
+        assert isinstance(found, Submission)
+        assert isinstance(found.verdict, NewSend) is taken
 
 
 def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
