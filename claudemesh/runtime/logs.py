@@ -5,6 +5,7 @@ A field never holds a body, a key or a token; callers see to that, and `_HIDDEN`
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -77,7 +78,7 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             "logger": record.name,
         }
-        return orjson.dumps(line | _fields(record), default=str).decode()
+        return _json(line | _fields(record))
 
 
 class TerminalFormatter(logging.Formatter):
@@ -107,7 +108,15 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 def _word(value: object) -> str:
     if isinstance(value, str) and _BARE.fullmatch(value) is not None:
         return value
-    return safe(orjson.dumps(value, default=str).decode())
+    return safe(_json(value))
+
+
+def _json(value: object) -> str:
+    """Return a value as JSON; an integer beyond 64 bits or a damaged file name costs no line."""
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value, default=str)
 
 
 class _LogFile(RotatingFileHandler):

@@ -38,6 +38,14 @@ def test_a_line_for_a_terminal_can_be_read_and_drives_nothing() -> None:
     )
 
 
+def test_no_value_costs_a_line() -> None:
+    """Not an integer beyond 64 bits, nor a file name that is no UTF-8."""
+    for formatter in (JsonFormatter(), TerminalFormatter()):
+        line = formatter.format(record(offered={"version": 10**30}, path="hooks/\udcff"))
+        assert str(10**30) in line
+        assert "udcff" in line
+
+
 def test_neither_shows_what_is_to_be_hidden() -> None:
     """The net below careful callers."""
     for formatter in (JsonFormatter(), TerminalFormatter()):
