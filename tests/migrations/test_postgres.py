@@ -205,3 +205,36 @@ async def test_a_database_in_which_two_members_share_an_x25519_key_can_be_upgrad
                 )
             )
         await connection.close()
+
+
+async def test_members_of_the_first_schemas_get_versions() -> None:
+    """Each mesh counts for itself, in the order of joining; the next change goes on from there."""
+    migrations = list(load_migrations(PACKAGE))
+    async with empty_database() as url:
+        connection = await asyncpg.connect(url)
+        await migrate(connection, migrations[:9])
+        await connection.execute(
+            """
+            INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, created_at)
+            SELECT md5(slug)::uuid, slug, 'prefer_newest', 'permanent', now()
+            FROM (VALUES ('one'), ('two')) AS w (slug);
+            INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey,
+                                     x25519_signature, key_id, ephemeral, created_at)
+            SELECT md5(name)::uuid, md5(slug)::uuid, name, 'member', 'active', name::bytea, name::bytea,
+                   '\\x00', 'k', false, to_timestamp(place)
+            FROM (VALUES ('b', 'one', 1), ('a', 'one', 2), ('c', 'one', 3), ('d', 'two', 1))
+                   AS w (name, slug, place)
+            """
+        )
+        assert await migrate(connection, migrations) == len(migrations)
+        await connection.execute("UPDATE mesh.member SET status = 'left' WHERE name = 'b'")
+        members = await connection.fetch(
+            "SELECT name, changed_version, joined_version FROM mesh.member ORDER BY name"
+        )
+        versions = await connection.fetch(
+            "SELECT m.slug, d.version FROM mesh.directory AS d JOIN mesh.mesh AS m ON m.id = d.mesh_id"
+            " JOIN mesh.directory_token AS t USING (mesh_id, version, token) ORDER BY 1"
+        )
+        await connection.close()
+    assert [tuple(row) for row in members] == [("a", 2, 2), ("b", 4, 1), ("c", 3, 3), ("d", 1, 1)]
+    assert [tuple(row) for row in versions] == [("one", 4), ("two", 1)]

@@ -159,3 +159,41 @@ _INSERT_KEY = (
     "INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)"
     " VALUES ('k', 'mesh', ?1, ?1, ?2, 'current', ?3)"
 )
+
+
+_MEMBER = (
+    "INSERT INTO member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature,"
+    " key_id, ephemeral, created_at) VALUES (?1, ?2, ?1, 'member', ?3, ?1, ?1, x'00', 'k', 0, ?4)"
+)
+
+
+async def test_members_of_the_first_schemas_get_versions(tmp_path: Path) -> None:
+    """Each mesh counts for itself, in the order of joining; the next change goes on from there."""
+    migrations = load_migrations(PACKAGES[0])
+    database = await Database.open(tmp_path / "broker.db", migrations[:8])
+
+    def fill(raw: sqlite3.Connection) -> None:
+        for slug in ("one", "two"):
+            raw.execute(
+                "INSERT INTO mesh VALUES (?1, ?1, 'prefer_newest', 'permanent', 365, 90, 9, 0, 9, 9)", (slug,)
+            )
+        for number, name in enumerate(("b", "a", "c")):
+            raw.execute(_MEMBER, (name, "one", "active", number))
+        raw.execute(_MEMBER, ("d", "two", "left", 0))
+
+    await database.transaction(fill)
+    await database.close()
+    database = await Database.open(tmp_path / "broker.db", migrations)
+    await database.transaction(lambda raw: raw.execute("UPDATE member SET status = 'left' WHERE id = 'b'"))
+
+    def read(raw: sqlite3.Connection) -> tuple[list[tuple[str, int, int]], list[tuple[str, int]]]:
+        members = "SELECT id, changed_version, joined_version FROM member ORDER BY id"
+        return raw.execute(members).fetchall(), raw.execute(
+            "SELECT d.mesh_id, d.version FROM directory AS d JOIN directory_token AS t"
+            " USING (mesh_id, version, token) ORDER BY 1"
+        ).fetchall()
+
+    members, versions = await database.run(read)
+    await database.close()
+    assert members == [("a", 2, 2), ("b", 4, 1), ("c", 3, 3), ("d", 1, 1)]
+    assert versions == [("one", 4), ("two", 1)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 from claudemesh.broker.lives import Life
+from claudemesh.broker.store.listing import Listing
 from claudemesh.broker.store.upkeep_rows import Absent as Absent
 from claudemesh.broker.store.upkeep_rows import JobRun as JobRun
 from claudemesh.runtime.lived import Mark
@@ -66,6 +67,9 @@ class Member:
     last_seen_at: int | None = None
     last_seen_host_fingerprint: bytes | None = None
     earlier_pubkeys: tuple[str, ...] = ()
+    # Versions of the mesh's member list, given by the store (listing.py).
+    changed_version: int = field(default=0, compare=False)
+    joined_version: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +328,8 @@ class Store(Protocol):
     def shared(self) -> Shared | None: ...
     @property
     def restoring(self) -> Restoring: ...
+    @property
+    def listing(self) -> Listing: ...
 
     # Meshes, members, invites
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...

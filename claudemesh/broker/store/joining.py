@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+import orjson
+
 from claudemesh.broker.store.accepting import queries
 from claudemesh.broker.store.base import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member
 
@@ -17,7 +19,7 @@ def join_member(
     """Take one use of an invite and write the member, or say why not; the same key once more is no error."""
     mesh_id = invite.mesh_id
     invited_by = raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by))
-    inviters = read_members(raw, invited_by, mesh_id)
+    inviters = read_members(raw, invited_by)
     if not inviters or not _may_invite(inviters[0], invite):
         return JoinRefused("not_authorized")
     register_invite(raw, invite)
@@ -26,7 +28,7 @@ def join_member(
         # The id is an invite of another mesh.
         return JoinRefused("not_authorized")
     kept = InviteRow(*found)
-    again = read_members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)), mesh_id)
+    again = read_members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)))
     if again:
         same = again[0].name == member.name and again[0].status == "active"
         return Joined(again[0], created=False) if same else JoinRefused("key_taken")
@@ -90,13 +92,14 @@ def insert_member(raw: sqlite3.Connection, member: Member) -> None:
     raw.execute(_Q["topic_subscribe"], (member.mesh_id, DEFAULT_TOPIC, member.id, member.created_at))
 
 
-def read_members(raw: sqlite3.Connection, cursor: sqlite3.Cursor, mesh_id: str) -> list[Member]:
+def read_members(raw: sqlite3.Connection, cursor: sqlite3.Cursor) -> list[Member]:
     """Return the members of a result, with their earlier keys."""
     names = [column[0] for column in cursor.description]
     rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in cursor]
     earlier: dict[str, list[str]] = {}
     if rows:
-        for member_id, pubkey in raw.execute(_Q["earlier_keys"], (mesh_id,)):
+        ids = orjson.dumps([row["id"] for row in rows]).decode()
+        for member_id, pubkey in raw.execute(_Q["earlier_keys"], (ids,)):
             earlier.setdefault(member_id, []).append(pubkey)
     return [
         Member(

@@ -25,7 +25,7 @@ class SqliteRestoring:
         def work(raw: sqlite3.Connection) -> Joined | JoinRefused:
             mesh_id = member.mesh_id
             known = raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey))
-            if again := read_members(raw, known, mesh_id):
+            if again := read_members(raw, known):
                 return Joined(again[0], created=False)
             if raw.execute(_Q["member_id_taken"], (member.id,)).fetchone() is not None:
                 return JoinRefused("id_taken")

@@ -31,6 +31,7 @@ from claudemesh.broker.store.base import (
     TopicMode,
     TopicRow,
 )
+from claudemesh.broker.store.directory import SqliteListing
 from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
 from claudemesh.broker.store.restoring import SqliteRestoring
 from claudemesh.broker.store.upkeep import SqliteUpkeep
@@ -101,6 +102,11 @@ class SqliteStore(SqliteUpkeep):
         """Put back state that a restore from an older copy has lost."""
         return SqliteRestoring(self._db)
 
+    @property
+    def listing(self) -> SqliteListing:
+        """The member lists, by versions and pages."""
+        return SqliteListing(self._db)
+
     # Meshes, members, invites
 
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
@@ -156,16 +162,14 @@ class SqliteStore(SqliteUpkeep):
         """Return the member whose current key this is."""
 
         def work(raw: sqlite3.Connection) -> Member | None:
-            found = read_members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, pubkey)), mesh_id)
+            found = read_members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, pubkey)))
             return found[0] if found else None
 
         return await self._db.run(work)
 
     async def member_list(self, mesh_id: str) -> Sequence[Member]:
         """Return everybody who ever was a member, by name."""
-        return await self._db.run(
-            lambda raw: read_members(raw, raw.execute(_Q["member_list"], (mesh_id,)), mesh_id)
-        )
+        return await self._db.run(lambda raw: read_members(raw, raw.execute(_Q["member_list"], (mesh_id,))))
 
     async def member_set_profile(
         self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, PresenceRow
+from claudemesh.broker.store.base import Accepted, Ack, Member, PresenceRow
 from claudemesh.broker.store.postgres import PostgresStore
 from tests.support.postgres import empty_database, shared_server, sql
 from tests.support.stores import NOW, World, member, new_mesh, new_ulid
@@ -16,6 +16,8 @@ GROWING = {
     "audit_event",
     "client_message_dedupe",
     "delivery_queue",
+    "directory",
+    "directory_token",
     "history_horizon",
     "member",
     "member_key",
@@ -99,6 +101,7 @@ async def ordinary_traffic(w: World, name: str) -> None:
         await w.store.audit_list(w.mesh.id, 10)
         await queue_traffic(w, bob.id, size)
         await sharing_traffic(w, bob.id)
+        await listing_traffic(w, bob)
 
 
 async def queue_traffic(w: World, worker: str, size: int) -> None:
@@ -115,6 +118,22 @@ async def queue_traffic(w: World, worker: str, size: int) -> None:
     rows = await w.store.queue_take(w.mesh.id, "jobs", [worker], 256)
     ids = tuple(row.delivery_id for _, row in rows)
     assert await w.store.acknowledge([Ack(w.mesh.id, worker, ids)]) == size
+
+
+async def listing_traffic(w: World, bob: Member) -> None:
+    """What daemons and joins ask about the members of a mesh."""
+    listing, mesh_id = w.store.listing, w.mesh.id
+    before = await listing.version(mesh_id)
+    assert before is not None
+    assert (await listing.page(mesh_id, before, limit=100)).members == ()
+    await w.store.member_set_profile(mesh_id, bob.id, summary=new_ulid(), status=None, visible=None)
+    assert [one.id for one in (await listing.page(mesh_id, before, limit=100)).members] == [bob.id]
+    assert (await listing.page(mesh_id, None, after=1, limit=100)).is_whole
+    assert mesh_id in await listing.versions([mesh_id])
+    for wanted in (bob.id, bob.name, bob.ed25519_pubkey):
+        assert await listing.find(mesh_id, wanted) is not None
+    assert await listing.of_any_key(mesh_id, bob.ed25519_pubkey) is not None
+    assert await listing.privileged(mesh_id) == [w.owner.id]
 
 
 async def sharing_traffic(w: World, member_id: str) -> None:

@@ -31,6 +31,7 @@ from claudemesh.broker.store.base import (
     TopicRow,
 )
 from claudemesh.broker.store.postgres import accepting, joining, queueing
+from claudemesh.broker.store.postgres.directory import PostgresListing
 from claudemesh.broker.store.postgres.errors import (
     QUERY_CANCELED,
     TRANSIENT,
@@ -96,6 +97,11 @@ class PostgresStore(PostgresUpkeep):
     def restoring(self) -> PostgresRestoring:
         """Put back state that a restore from an older copy has lost."""
         return PostgresRestoring(self._db)
+
+    @property
+    def listing(self) -> PostgresListing:
+        """The member lists, by versions and pages."""
+        return PostgresListing(self._db)
 
     # Meshes, members, invites
 

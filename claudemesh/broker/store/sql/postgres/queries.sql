@@ -513,3 +513,35 @@ SELECT n.broker_message_id,
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL,
   n.broker_message_id
 FROM mesh.mention_index AS n WHERE n.broker_message_id > $1::uuid ORDER BY n.broker_message_id LIMIT $2;
+
+-- directory_version: the newest version of a mesh's member list.
+SELECT version, token FROM mesh.directory WHERE mesh_id = $1;
+
+-- directory_token: the token of a version, as long as it is kept.
+SELECT token FROM mesh.directory_token WHERE mesh_id = $1 AND version = $2;
+
+-- directory_changes: members changed after a version, in that order, but for those that joined and left meanwhile.
+SELECT * FROM mesh.member
+WHERE mesh_id = $1 AND changed_version > $2 AND (status <> 'left' OR joined_version <= $3)
+ORDER BY changed_version LIMIT $4;
+
+-- directory_listed: members that have not left, in the order of their last change.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND changed_version > $2 AND status <> 'left'
+ORDER BY changed_version LIMIT $3;
+
+-- members_by_name: members in the order of their names.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND lower(name) > lower($2) ORDER BY lower(name) LIMIT $3;
+
+-- member_named: the member of a name.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
+
+-- member_of_id: the member of an id.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND id = $2;
+
+-- members_privileged: active owners and admins.
+SELECT id FROM mesh.member
+WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = $1 AND status = 'active';
+
+-- directory_versions: the newest versions of some meshes.
+SELECT d.mesh_id, d.version, d.token FROM unnest($1::uuid[]) AS w (mesh_id)
+CROSS JOIN LATERAL (SELECT * FROM mesh.directory AS e WHERE e.mesh_id = w.mesh_id LIMIT 1) AS d;

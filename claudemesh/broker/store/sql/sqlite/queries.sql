@@ -48,8 +48,10 @@ SELECT 1 FROM member WHERE id = ?;
 -- member_list: everybody who ever was a member, by name.
 SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
 
--- earlier_keys: rotated-out keys of a mesh, oldest first.
-SELECT member_id, ed25519_pubkey FROM member_key WHERE mesh_id = ? AND state = 'rotated_out' ORDER BY created_at;
+-- earlier_keys: rotated-out keys of some members, given as a JSON array of their ids, oldest first.
+SELECT k.member_id, k.ed25519_pubkey FROM json_each(?) AS w
+CROSS JOIN member_key AS k INDEXED BY member_key_member ON k.member_id = w.value
+WHERE k.state = 'rotated_out' ORDER BY k.created_at;
 
 -- member_set_profile: change what is given.
 UPDATE member SET summary = coalesce(?, summary), presence_status = coalesce(?, presence_status),
@@ -379,3 +381,34 @@ FROM delivery_queue AS q WHERE q.delivery_id > ? ORDER BY q.delivery_id LIMIT ?;
 SELECT n.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = n.broker_message_id)
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = n.broker_message_id)
 FROM mention_index AS n WHERE n.broker_message_id > ? ORDER BY n.broker_message_id LIMIT ?;
+
+-- directory_version: the newest version of a mesh's member list.
+SELECT version, token FROM directory WHERE mesh_id = ?;
+
+-- directory_token: the token of a version, as long as it is kept.
+SELECT token FROM directory_token WHERE mesh_id = ? AND version = ?;
+
+-- directory_changes: members changed after a version, in that order, but for those that joined and left meanwhile.
+SELECT * FROM member INDEXED BY member_changed
+WHERE mesh_id = ?1 AND changed_version > ?2 AND (status <> 'left' OR joined_version <= ?3)
+ORDER BY changed_version LIMIT ?4;
+
+-- directory_listed: members that have not left, in the order of their last change.
+SELECT * FROM member INDEXED BY member_listed WHERE mesh_id = ? AND changed_version > ? AND status <> 'left'
+ORDER BY changed_version LIMIT ?;
+
+-- members_by_name: members in the order of their names.
+SELECT * FROM member WHERE mesh_id = ? AND name > ? COLLATE NOCASE ORDER BY name COLLATE NOCASE LIMIT ?;
+
+-- member_named: the member of a name.
+SELECT * FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
+
+-- member_of_id: the member of an id.
+SELECT * FROM member WHERE mesh_id = ? AND id = ?;
+
+-- members_privileged: active owners and admins.
+SELECT id FROM member INDEXED BY member_privileged
+WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = ? AND status = 'active';
+
+-- directory_versions: the newest versions of some meshes, given as a JSON array of their ids.
+SELECT d.mesh_id, d.version, d.token FROM json_each(?) AS w JOIN directory AS d ON d.mesh_id = w.value;
