@@ -107,8 +107,7 @@ class Admin:
         if member.status == "active":
             await context.store.member_set_status(mesh.id, member.id, "revoked")
             context.audit.record(mesh.id, "member_revoked", member.id)
-            card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey}
-            context.cluster.tell(mesh.id, "member_revoked", card)
+            context.cluster.changed(mesh.id)
         context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
         return JsonAnswer(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
 
@@ -199,9 +198,9 @@ class Admin:
     async def _member(self, mesh: Mesh, wanted: object) -> Member:
         if isinstance(wanted, str):
             name = wanted.removeprefix("@").lower()
-            for member in await self._context.store.member_list(mesh.id):
-                if name in (member.name.lower(), member.ed25519_pubkey, member.id):
-                    return member
+            member = await self._context.store.listing.find(mesh.id, name)
+            if member is not None:
+                return member
         raise ProtocolError("not_found", "this mesh has no such member: give a name, a key or a member id")
 
     def _mesh_item(self, mesh: Mesh) -> dict[str, object]:

@@ -19,6 +19,7 @@ from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.feed import Feed
 from claudemesh.broker.guard import guardroom, with_descriptors
 from claudemesh.broker.highwater import HighWater
 from claudemesh.broker.hub import Hub
@@ -233,7 +234,9 @@ class Broker:
         acks = _acknowledging(store, metrics)
         queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
         cluster.on_queue = partial(queues.kick, told=True)
-        cluster.on_sweep = queues.sweep
+        feed = Feed(store, hub, degraded, settings.limits, self._crashed)
+        cluster.on_directory = feed.changed
+        cluster.on_sweep = partial(_sweep, queues, feed)
         audit = Audit(store, clock, degraded)
         limiter = _limiter(settings, clock, metrics)
         acceptor = Acceptor(
@@ -261,6 +264,7 @@ class Broker:
             acks=acks,
             presence=presence,
             cluster=cluster,
+            feed=feed,
             queues=queues,
             jobs=Jobs(store, cluster, audit, time, metrics, degraded, self._crashed),
             audit=audit,
@@ -305,6 +309,11 @@ class Broker:
         self._files.write(path.name, lambda: write_atomic(path, found))
         stack.callback(remove, path)
         return url
+
+
+async def _sweep(queues: Queues, feed: Feed) -> None:
+    await queues.sweep()
+    await feed.sweep()
 
 
 def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:

@@ -92,6 +92,8 @@ class Cluster:
         # Told of queues in which there is something, and of each sweep.
         self.on_queue: Callable[[str, str], None] = lambda mesh_id, queue: None
         self.on_sweep: Callable[[], Awaitable[None]] = _nothing
+        # Told of meshes whose member list has changed.
+        self.on_directory: Callable[[str], None] = lambda mesh_id: None
         # Whether another broker has been heard or seen; until then nobody has to be woken.
         self._has_company = False
 
@@ -141,6 +143,11 @@ class Cluster:
         """Send an event to every open connection of a mesh, here and elsewhere."""
         self._hub.tell(mesh_id, event, data, besides=besides)
         self._say({"kind": "tell", "mesh": mesh_id, "event": event, "data": data, "besides": besides})
+
+    def changed(self, mesh_id: str) -> None:
+        """Let every broker tell what has changed in the member list of a mesh."""
+        self.on_directory(mesh_id)
+        self._say({"kind": "directory", "mesh": mesh_id})
 
     def tell_members(
         self, mesh_id: str, member_ids: Sequence[str], event: str, data: Mapping[str, object]
@@ -289,6 +296,8 @@ class Cluster:
                         link.refresh()
         elif kind == "queue":
             self.on_queue(signal["mesh"], signal["queue"])
+        elif kind == "directory":
+            self.on_directory(signal["mesh"])
         elif kind == "tell":
             self._hub.tell(signal["mesh"], signal["event"], signal["data"], besides=signal["besides"])
         elif kind == "tell_members":

@@ -236,6 +236,7 @@ class Connection:
         if mesh is None or member is None:
             raise _closing(handshake.NOT_A_MEMBER)
         _refuse_if(handshake.check_member(hello, member))
+        await context.feed.enter(mesh.id)
         return Membership.of(context, self._wire.outgoing, mesh=mesh, member=member, hello=hello)
 
     def _admit(self, membership: Membership, elsewhere: Elsewhere) -> None:
@@ -294,6 +295,7 @@ class Connection:
         if self._is_open:
             self._is_open = False
             context.metrics.connections.dec()
+            context.feed.leave(membership.connection_id)
             context.queues.leave(self.mesh_id, self.member_id, membership.connection_id)
             context.presence.departed(membership.connection_id, self.mesh_id, self.member_id)
         if not context.state.draining:

@@ -10,6 +10,7 @@ from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.feed import Feed
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.jobs import Jobs
 from claudemesh.broker.limiter.base import Limiter
@@ -39,6 +40,7 @@ class Context:
     acks: Batcher[Ack, None]
     presence: Presence
     cluster: Cluster
+    feed: Feed
     queues: Queues
     jobs: Jobs
     audit: Audit

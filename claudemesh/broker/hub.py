@@ -114,6 +114,13 @@ class Hub:
         """Return the ids of the members that are connected here, as a view."""
         return self._meshes.get(mesh_id, {}).keys()
 
+    def of_mesh(self, mesh_id: str) -> Iterator[Link]:
+        """Go through the open connections of a mesh."""
+        for links in list(self._meshes.get(mesh_id, {}).values()):
+            for link in list(links):
+                if link.is_open:
+                    yield link
+
     def push(self, mesh_id: str, member_id: str, push: Push) -> None:
         """Hand a delivery to each of the recipient's connections; the store keeps it for the others."""
         for link in self.links(mesh_id, member_id):

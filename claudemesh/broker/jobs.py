@@ -170,6 +170,8 @@ class Jobs:
         self._absent = {one: self._absent.get(one, now_ms) for one in found}
         idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
         gone = await self._store.reap_ephemeral(idle, now_ms) if idle else ()
+        for mesh_id in {mesh_id for mesh_id, _ in gone}:
+            self._cluster.changed(mesh_id)
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")

@@ -140,13 +140,7 @@ class Joining:
         context.metrics.joins.labels("joined" if joined.created else "again").inc()
         if joined.created:
             context.audit.record(mesh.id, "member_joined", member.id, role=member.role)
-            data = {
-                "name": member.name,
-                "member_id": member.id,
-                "pubkey": member.ed25519_pubkey,
-                "role": member.role,
-            }
-            context.cluster.tell(mesh.id, "member_added", data)
+            context.cluster.changed(mesh.id)
         answer = {
             "mesh_id": mesh.id,
             "slug": mesh.slug,

@@ -42,12 +42,13 @@ class Membership:
             mesh_id=mesh.id,
             member_id=member.id,
         )
+        connection_id = context.mint()
         return cls(
             mesh=mesh,
             member=member,
             instance_id=hello.instance_id,
             host=bytes.fromhex(hello.host_fingerprint) or None,
-            connection_id=context.mint(),
+            connection_id=connection_id,
             sender=Sender(
                 mesh.id,
                 member.id,
@@ -56,7 +57,7 @@ class Membership:
                 allowance_of(mesh),
                 member.earlier_pubkeys,
             ),
-            caller=Caller(context, mesh.id, member.id),
+            caller=Caller(context, mesh.id, member.id, connection_id),
             delivery=delivery,
         )
 

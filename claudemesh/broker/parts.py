@@ -22,6 +22,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
     stack.push_async_callback(within, _CLOSE_S, context.audit.close)
     stack.push_async_callback(within, _CLOSE_S, context.presence.stop)
     await context.presence.start()
+    stack.push_async_callback(context.feed.stop)
     stack.push_async_callback(within, _CLOSE_S, context.cluster.stop)
     await context.cluster.start()
     stack.push_async_callback(context.queues.stop)

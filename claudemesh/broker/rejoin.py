@@ -28,7 +28,6 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("broker.rejoin")
 
 EVENT = "member_unconfirmed"
-_VOUCHERS = ("owner", "admin")
 # So many requests are passed on in so many seconds; the others ask again.
 _PASSED_ON = 64
 _PERIOD_S = 5.0
@@ -71,13 +70,11 @@ class Rejoining:
     async def _pass_on(self, invite: Invite, member: Member, member_id: str) -> None:
         """Ask the owners and admins that are connected, if a member of this mesh made the invite."""
         context = self._context
-        members = await context.store.member_list(invite.mesh_id)
-        is_invited = any(
-            invite.inviter_pubkey in (one.ed25519_pubkey, *one.earlier_pubkeys) for one in members
-        )
-        if not is_invited or not self._budget.take():
+        listing = context.store.listing
+        inviter = await listing.of_any_key(invite.mesh_id, invite.inviter_pubkey)
+        if inviter is None or not self._budget.take():
             return
-        vouchers = [one.id for one in members if one.status == "active" and one.role in _VOUCHERS]
+        vouchers = await listing.privileged(invite.mesh_id)
         card = {
             "member_id": member_id,
             "name": member.name,

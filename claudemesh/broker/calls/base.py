@@ -20,7 +20,10 @@ class Caller:
     context: Context
     mesh_id: str
     member_id: str
+    connection_id: str
 
+
+_MOST = 2**63 - 1
 
 Method: TypeAlias = Callable[[Caller, Params], Awaitable[Answer]]
 
@@ -30,6 +33,22 @@ def only(params: Params, *names: str) -> None:
     unknown = sorted(set(params) - set(names))
     if unknown:
         raise ProtocolError("unknown_field", f"remove the unknown parameter {unknown[0][:64]!r}")
+
+
+def count(params: Params, name: str, default: int) -> int:
+    """Return a whole number from 0, the default where there is none."""
+    value = params.get(name, default)
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise InvalidField("invalid_params", name, f"{name} must be a whole number from 0")
+    return value
+
+
+def flag(params: Params, name: str) -> bool:
+    """Return true or false, false where it is not given."""
+    value = params.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidField("invalid_params", name, f"{name} must be true or false")
+    return value
 
 
 def short_text(params: Params, name: str, limit: int) -> str | None:

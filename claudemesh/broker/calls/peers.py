@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from collections.abc import Set
 
-from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only, short_text
-from claudemesh.broker.store.base import Member
+from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
+from claudemesh.broker.cards import read_cards
+from claudemesh.broker.store.listing import parse_version
 from claudemesh.protocol import InvalidField
 
 _SUMMARY_CHARACTERS = 512
 _STATUS_CHARACTERS = 64
+_VERSION_CHARACTERS = 64
 
 
 async def peers(caller: Caller, params: Params) -> Answer:
-    """List the members with their keys. An invisible one shows its keys, but not its presence."""
-    only(params)
-    context = caller.context
-    members = await context.store.member_list(caller.mesh_id)
-    leased = await context.store.presence_online(caller.mesh_id, context.lived.now_ms())
-    online = leased | context.hub.online(caller.mesh_id)
-    return {"items": [_peer(member, member.id in online, caller.member_id) for member in members]}
+    """Tell who has changed since a version of the list, or list the members page by page.
+
+    `since` is a `version` of an earlier answer. When the broker knows it, the answer holds the members that
+    changed, and in `gone` the ids of those that left; `version` is then the caller's, and there is more
+    while `next` is given. Otherwise `whole` is true: the list begins at `after`, and goes on with
+    `after` = `next`; those who have left are not in it, and the last page has the version.
+
+    With `follow` this connection gets later changes as events. With `online` the last page names who is here.
+    """
+    only(params, "since", "after", "limit", "follow", "online")
+    context, mesh_id = caller.context, caller.mesh_id
+    since = parse_version(short_text(params, "since", _VERSION_CHARACTERS) or "")
+    after, limit = count(params, "after", 0), count(params, "limit", 0)
+    wants_online = flag(params, "online")
+    if flag(params, "follow"):
+        context.feed.follow(caller.connection_id)
+
+    async def online() -> Set[str]:
+        leased = await context.store.presence_online(mesh_id, context.lived.now_ms())
+        return leased | context.hub.online(mesh_id)
+
+    cards = await read_cards(
+        context.store.listing,
+        mesh_id,
+        since,
+        context.settings.limits,
+        after=after,
+        limit=limit,
+        own_id=caller.member_id,
+        online=online,
+    )
+    page = cards.page
+    answer = {**cards.fields(), "next": page.next, "whole": page.is_whole}
+    if wants_online and page.next is None:
+        answer["online"] = sorted(await online())
+    return answer
 
 
 async def profile(caller: Caller, params: Params) -> Answer:
@@ -35,27 +66,8 @@ async def profile(caller: Caller, params: Params) -> Answer:
         status=short_text(params, "status", _STATUS_CHARACTERS),
         visible=visible,
     )
+    caller.context.cluster.changed(caller.mesh_id)
     return {}
-
-
-def _peer(member: Member, online: bool, caller_id: str) -> Answer:
-    shown = member.visible or member.id == caller_id
-    return {
-        "name": member.name,
-        "pubkey": member.ed25519_pubkey,
-        "x25519_pubkey": member.x25519_pubkey,
-        "x25519_signature": b64encode(member.x25519_signature).decode(),
-        "key_id": member.key_id,
-        "member_id": member.id,
-        "role": member.role,
-        "status": member.status,
-        "online": online and shown,
-        "presence_status": member.presence_status if shown else None,
-        "summary": member.summary if shown else None,
-        "visible": member.visible,
-        "last_seen_at": member.last_seen_at if shown else None,
-        "earlier_keys": list(member.earlier_pubkeys),
-    }
 
 
 METHODS: dict[str, Method] = {"peers": peers, "profile": profile}

@@ -53,9 +53,9 @@ def _role(params: Params) -> Role:
 
 async def _check_voucher(caller: Caller, member: Member) -> None:
     """`ProtocolError` not_authorized unless the caller's role covers the member's, given and present."""
-    members = await caller.context.store.member_list(caller.mesh_id)
-    voucher = next((one for one in members if one.id == caller.member_id), None)
-    known = next((one for one in members if one.ed25519_pubkey == member.ed25519_pubkey), member)
+    store = caller.context.store
+    voucher = await store.listing.find(caller.mesh_id, caller.member_id)
+    known = await store.member_by_key(caller.mesh_id, member.ed25519_pubkey) or member
     needed = max(_RANK["admin"], _RANK[member.role], _RANK[known.role])
     if voucher is None or voucher.status != "active" or _RANK[voucher.role] < needed:
         raise ProtocolError("not_authorized", "only an owner or admin of the mesh can vouch for this member")
@@ -64,17 +64,14 @@ async def _check_voucher(caller: Caller, member: Member) -> None:
 def _tell_put_back(caller: Caller, member: Member) -> None:
     context, by, role, status = caller.context, caller.member_id, member.role, member.status
     context.audit.record(member.mesh_id, "member_put_back", member.id, by=by, role=role, status=status)
-    if status == "active":
-        card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey, "role": role}
-        context.cluster.tell(member.mesh_id, "member_added", card)
+    context.cluster.changed(member.mesh_id)
 
 
 async def _revoke_again(caller: Caller, member: Member) -> None:
     context, mesh_id = caller.context, member.mesh_id
     await context.store.member_set_status(mesh_id, member.id, "revoked")
     context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
-    card = {"name": member.name, "member_id": member.id, "pubkey": member.ed25519_pubkey}
-    context.cluster.tell(mesh_id, "member_revoked", card)
+    context.cluster.changed(mesh_id)
     context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "this member was revoked")
 
 
