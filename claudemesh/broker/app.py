@@ -234,8 +234,7 @@ class Broker:
         acks = _acknowledging(store, metrics)
         queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
         cluster.on_queue = partial(queues.kick, told=True)
-        feed = Feed(store, hub, degraded, settings.limits, self._crashed)
-        cluster.on_directory = feed.changed
+        feed = self._feed(cluster, store, hub, degraded)
         cluster.on_sweep = partial(_sweep, queues, feed)
         audit = Audit(store, clock, degraded)
         limiter = _limiter(settings, clock, metrics)
@@ -275,6 +274,11 @@ class Broker:
             state=state,
             admin_token=admin_token_of(settings),
         )
+
+    def _feed(self, cluster: Cluster, store: Store, hub: Hub, degraded: Degraded) -> Feed:
+        feed = Feed(store, hub, degraded, self.settings.limits, self._crashed)
+        cluster.on_directory = feed.changed
+        return feed
 
     async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:
         host, port = self.settings.address

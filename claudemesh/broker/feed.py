@@ -22,7 +22,6 @@ from claudemesh.broker.hub import Hub, Link, event_frame
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Member, Store
 from claudemesh.broker.store.listing import Version
-from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
 EVENT = "members_changed"
@@ -88,7 +87,7 @@ class Feed:
                 self._changed.discard(mesh_id)
                 try:
                     await self._tell(mesh_id)
-                except StorageError as error:
+                except Exception as error:
                     self._degraded.failed("member_changes", error)
                     self._changed.add(mesh_id)
                     await asyncio.sleep(self._limits.retry_s)

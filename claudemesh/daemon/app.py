@@ -197,10 +197,10 @@ class Daemon:
             on_local_cause=self._care.link_trouble,
             on_limit=partial(self._metrics.limit_reached, "link"),
         )
-        self._sync = DirectorySync(
-            self._directory, self._link.call, self._tasks, self._clock, self._save_directory
-        )
+        save = partial(self._care.files.write, self._paths.peers.name, self._directory.save)
+        self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock, save)
         self._sync.on_list = partial(self._directory.show, self.conditions)
+        self._stack.callback(self._sync.close)
         link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
         self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
@@ -340,9 +340,6 @@ class Daemon:
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
 
-    def _save_directory(self) -> None:
-        self._care.files.write(self._paths.peers.name, self._directory.save)
-
     async def _run_link(self) -> None:
         try:
             await self._link.run()
@@ -368,7 +365,7 @@ class Daemon:
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
         self._healing.link_up(opened)
-        self._sync.soon()
+        self._sync.link_up()
         self._topics.soon()
         self._drain.wake()
 

@@ -37,7 +37,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News, UnconfirmedMember
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.keys import Identity
-from claudemesh.protocol.replies import PeerEntry, Read, SendStatuses
+from claudemesh.protocol.replies import PeerEntry, PeerList, Read, SendStatuses
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
@@ -153,7 +153,7 @@ class Healing:
         """React to news: a member is there again, or one asks to be confirmed."""
         if isinstance(news, UnconfirmedMember):
             self._confirm(news)
-        elif isinstance(news, MemberEvent) and news.event == "member_added":
+        elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
             self._reoffer.try_refused_now()
 
     async def readmit(self, membership: Membership, identity: Identity) -> ExitWith | None:

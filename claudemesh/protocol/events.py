@@ -11,10 +11,11 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
-from claudemesh.protocol.replies import MODES, Mode, Read, reader
+from claudemesh.protocol.replies import MODES, Mode, PeerList, Read, peer_list, reader
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
+MEMBERS_CHANGED: Final = "members_changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class TopicCreated:
     mode: Mode
 
 
-News: TypeAlias = MemberEvent | UnconfirmedMember | TopicCreated
+News: TypeAlias = MemberEvent | UnconfirmedMember | TopicCreated | PeerList
 
 
 def parse_event(event: Event) -> News | None:
@@ -69,6 +70,8 @@ def _parser(name: str) -> Read[News | None]:
     def parse(data: Any) -> News | None:
         if name == UNCONFIRMED:
             return _unconfirmed(data)
+        if name == MEMBERS_CHANGED:
+            return peer_list(data, name)
         if name == TOPIC_CREATED:
             return TopicCreated(fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", MODES))
         return _member(name, data) if "member_id" in data else None

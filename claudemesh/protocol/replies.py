@@ -7,6 +7,7 @@ In a list of independent entries a wrong one is left out and counted in `faults`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -33,6 +34,8 @@ Mode: TypeAlias = Literal["topic", "queue"]
 ROLES: Final[Sequence[Role]] = ("owner", "admin", "member")
 STATUSES: Final[Sequence[Status]] = ("active", "revoked", "left")
 MODES: Final[Sequence[Mode]] = ("topic", "queue")
+
+_VERSION: Final = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,64}")
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]
@@ -75,9 +78,21 @@ class PeerEntry:
 
 @dataclass(frozen=True, slots=True)
 class PeerList(Listing):
-    """The answer to `peers`."""
+    """The answer to `peers`, and the event `members_changed`: members that are or have changed, and who left.
+
+    `version` is the list's with these taken over; a change begins at `since`. `is_whole`: the items belong to
+    a whole list, and who is on none of its pages is not in it. `next` is where the following page begins,
+    None on the last one. `online` are members that are online, where the broker was asked for them. A broker
+    without versions lists everybody at once.
+    """
 
     items: tuple[PeerEntry, ...]
+    gone: tuple[str, ...] = ()
+    version: str | None = None
+    since: str | None = None
+    next: int | None = None
+    is_whole: bool = False
+    online: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +179,44 @@ def nothing(value: Any) -> None:
 
 @reader("peers")
 def peers(value: Any) -> PeerList:
-    """Read the list of members."""
-    items, faults = entries(record(value, "ok"), "items", peer_entry, "peers")
-    return PeerList(items, faults=faults)
+    """Read a page of the list of members."""
+    return peer_list(record(value, "ok"), "peers")
+
+
+def peer_list(found: Json, reply: str) -> PeerList:
+    """Parse members that are listed or changed. `InvalidField`."""
+    items, faults = entries(found, "items", peer_entry, reply)
+    return PeerList(
+        items,
+        gone=_member_ids(found, "gone"),
+        version=_version(found, "version"),
+        since=_version(found, "since"),
+        next=None if found.get("next") is None else fields.integer(found, "next"),
+        is_whole="whole" in found and fields.boolean(found, "whole"),
+        online=_member_ids(found, "online"),
+        faults=faults,
+    )
+
+
+def version_number(version: str | None) -> int:
+    """Return the number of a version of the list: a later one has a larger number. 0 for none."""
+    return 0 if version is None else int(version.partition("-")[0])
+
+
+def _version(value: Json, name: str) -> str | None:
+    return None if value.get(name) is None else fields.matching(value, name, _VERSION)
+
+
+def _member_ids(value: Json, name: str) -> tuple[str, ...]:
+    if name not in value:
+        return ()
+    return fields.each(value, name, _member_id, MAX_ENTRIES)
+
+
+def _member_id(value: object, field: str) -> str:
+    if not isinstance(value, str) or UUID_TEXT.fullmatch(value) is None:
+        fields.refuse(field, "hold ids of members")
+    return value
 
 
 def peer_entry(item: Json) -> PeerEntry:

@@ -73,6 +73,29 @@ def _write_atomic(path: Path, data: bytes, mode: int) -> None:
     sync_dir(path.parent)
 
 
+def append_private(path: Path, offset: int, data: bytes) -> None:
+    """Write at the end of a secret file (0600) and sync it; what stands behind `offset` is dropped.
+
+    So a write that was cut short before is written over. A crash leaves the old end, or a part of `data`.
+    """
+    try:
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.ftruncate(descriptor, offset)
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            _write_all(descriptor, data)
+            failpoint("file_appended")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_dir(path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def read_private(path: Path, limit: int = 4 << 20) -> bytes:
     """Read a secret file. `UnsafeFile` when it is a link, foreign, or readable by others."""
     return _read(path, _OTHERS, limit)

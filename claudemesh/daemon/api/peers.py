@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from claudemesh.daemon.api.core import CoreLike
 from claudemesh.daemon.api.errors import Reply
-from claudemesh.daemon.api.paging import Item, listed, page
+from claudemesh.daemon.api.paging import Item, page
 from claudemesh.daemon.api.query import MAX_PAGE, name_cursor, page_limit
 from claudemesh.daemon.api.routes import Operation, Request
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
@@ -19,8 +20,13 @@ from claudemesh.runtime.clock import iso_ms
 
 async def list_peers(core: CoreLike, request: Request) -> Reply:
     """The active members as last seen, by name; offline this is what the directory remembers."""
-    items = [_item(peer) for peer in core.directory.peers()]
-    return await page(request, listed(items, _cursor), _cursor, request.query["limit"])
+
+    async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
+        found = core.directory.page(after, limit + 1)
+        items = [_item(peer) for peer in found[:limit]]
+        return items, _cursor(items[-1]) if len(found) > limit else None
+
+    return await page(request, fetch, _cursor, request.query["limit"])
 
 
 async def set_profile(core: CoreLike, request: Request) -> Reply:

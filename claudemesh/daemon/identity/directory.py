@@ -1,6 +1,6 @@
 """The mesh's members as last seen, and the keys pinned to their names (protocol.md, Envelope).
 
-Kept in peers.json, so that sends resolve and retries are recognised while the broker is away.
+Kept on the disk (peersfile.py), so that sends resolve and retries are recognised while the broker is away.
 Members that left stay, for the same reason.
 
 A key means that key, or one that it has signed itself over to (protocol/rotation.py). The first key seen for
@@ -11,24 +11,26 @@ of the broker's list that say otherwise are refused (pins.py).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
 from claudemesh.protocol.keys import verify_key_binding
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import Rotation, proven_chain
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("directory")
 
 _NEAR = 3
+ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
+# Missing in a whole list: it has left, or the broker's database was restored from before it joined.
+UNLISTED = "unlisted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,19 @@ _CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
 
 
 class Directory:
-    """Names, keys and presence of the mesh's members, in memory and in peers.json."""
+    """Names, keys and presence of the mesh's members, in memory and on the disk."""
 
     def __init__(self, path: Path, mesh_id: str, inviter: Inviter | None = None) -> None:
-        self._path = path
+        self._file = PeersFile(path)
         self._mesh_id = mesh_id
+        # The version of the broker's list that this is, as far as it was taken over.
+        self.version: str | None = None
+        # Entries of the list could not be read: the next run asks for all of it.
+        self.has_faults = False
+        self._unsaved: set[str] = set()
+        self._saved_version: str | None = None
+        # Names of active members in lower case, in order; None: to be sorted again.
+        self._names: list[str] | None = None
         self._inviter = inviter
         self._by_id: dict[str, Peer] = {}
         self._by_name: dict[str, str] = {}
@@ -76,18 +86,30 @@ class Directory:
         self.on_revived: Callable[[PeerEntry], bool] = lambda entry: False
 
     def load(self) -> None:
-        """Read peers.json; none yet is an empty directory. `ValueError` when it is damaged."""
-        try:
-            data = orjson.loads(read_private(self._path, limit=256 << 20))
-        except FileNotFoundError:
-            return
-        for item in data["peers"]:
+        """Read what was kept; nothing yet is an empty directory. `ValueError` when it is damaged."""
+        kept = self._file.load()
+        for item in kept.entries:
             self._remember(_loaded(item, self._mesh_id))
+        self._unsaved.clear()
+        self.version = self._saved_version = kept.version
 
     def save(self) -> None:
-        """Write peers.json whole."""
-        peers = [_saved(peer) for peer in self._by_id.values()]
-        write_atomic(self._path, orjson.dumps({"schema_version": 1, "peers": peers}))
+        """Keep what has changed since it was kept last. `OSError` names the file."""
+        version = self._kept_version
+        changed = [_saved(self._by_id[member_id]) for member_id in self._unsaved]
+        self._file.write(version, changed, lambda: map(_saved, self._by_id.values()))
+        self._unsaved.clear()
+        self._saved_version = version
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all of it is on the disk."""
+        return not self._unsaved and self._kept_version == self._saved_version
+
+    @property
+    def _kept_version(self) -> str | None:
+        # What was not taken over is judged anew by the next run, for which it has to be listed again.
+        return None if self.has_faults or self.refusals.kept() else self.version
 
     def apply(self, entries: Iterable[PeerEntry]) -> bool:
         """Take over the broker's list; return whether anything worth saving changed.
@@ -105,7 +127,8 @@ class Directory:
         for entry in entries:
             known = self._by_id.get(entry.member_id)
             peer = self._peer_of(entry, known)
-            reason = self._contradiction(peer, known) if _is_bound(entry) else "key_not_bound"
+            is_bound = _is_bound(entry, known)
+            reason = self._contradiction(peer, known) if is_bound else "key_not_bound"
             if reason is not None:
                 self.refusals.add(reason, entry)
                 continue
@@ -147,6 +170,28 @@ class Directory:
             "inviter_unlisted", unlisted(self._inviter.pubkey) if missing and self._inviter else None
         )
 
+    def gone(self, member_ids: Iterable[str]) -> bool:
+        """Note members that have left the mesh; return whether that is news."""
+        return self._set_status(member_ids, LEFT)
+
+    def only_listed(self, member_ids: Collection[str]) -> bool:
+        """Note that a whole list had these members and no others; return whether that is news."""
+        missing = [
+            peer.member_id
+            for peer in self._by_id.values()
+            if peer.status == ACTIVE and peer.member_id not in member_ids
+        ]
+        return self._set_status(missing, UNLISTED)
+
+    def _set_status(self, member_ids: Iterable[str], status: str) -> bool:
+        changed = False
+        for member_id in member_ids:
+            peer = self._by_id.get(member_id)
+            if peer is not None and peer.status != status:
+                changed = True
+                self._remember(replace(peer, status=status, online=False))
+        return changed
+
     def set_online(self, member_id: str, online: bool) -> None:
         """Note that a member came or went."""
         peer = self._by_id.get(member_id)
@@ -174,15 +219,25 @@ class Directory:
 
     def near(self, name: str) -> list[str]:
         """Return up to three active members whose names look like this one."""
-        names = {peer.name.lower(): peer.name for peer in self._by_id.values() if peer.status == "active"}
+        names = {peer.name.lower(): peer.name for peer in self._by_id.values() if peer.status == ACTIVE}
         return [names[match] for match in difflib.get_close_matches(name.lower(), names, n=_NEAR)]
 
-    def peers(self) -> list[Peer]:
+    def peers(self) -> Sequence[Peer]:
         """Return the active members, by name."""
-        active = [peer for peer in self._by_id.values() if peer.status == "active"]
-        return sorted(active, key=lambda peer: peer.name.lower())
+        return self.page(None, len(self._by_id))
+
+    def page(self, after: str | None, limit: int) -> Sequence[Peer]:
+        """Return active members by name, beginning behind a name in lower case."""
+        if self._names is None:
+            self._names = sorted(peer.name.lower() for peer in self._by_id.values() if peer.status == ACTIVE)
+        start = 0 if after is None else bisect_right(self._names, after)
+        return [self._by_id[self._by_name[name]] for name in self._names[start : start + limit]]
 
     def _remember(self, peer: Peer) -> None:
+        known = self._by_id.get(peer.member_id)
+        if known is None or (known.name, known.status) != (peer.name, peer.status):
+            self._names = None
+        self._unsaved.add(peer.member_id)
         self._by_id[peer.member_id] = peer
         self._by_name[peer.name.lower()] = peer.member_id
         for key in (peer.pubkey, *peer.earlier_keys):
@@ -214,7 +269,9 @@ class Directory:
         return max(*chains, before if is_same else (), key=len)
 
 
-def _is_bound(entry: PeerEntry) -> bool:
+def _is_bound(entry: PeerEntry, known: Peer | None) -> bool:
+    if known and (known.pubkey, known.x25519_pubkey) == (entry.pubkey, entry.x25519_pubkey):
+        return True  # as it was when it was taken over
     return verify_key_binding(entry.pubkey, entry.x25519_pubkey, entry.x25519_signature)
 
 

@@ -1,15 +1,24 @@
-"""Keeps the directory in step with the broker: one question at a time, however many ask for it."""
+"""Keeps the directory in step with the broker's list of members.
+
+A link begins with one question: what has changed since the version that is known here. From then on the
+broker tells of changes by itself, and each is taken over if it begins at the version that is known. Anything
+else (a change that was missed, somebody who is not known) leads to the same question again, asked once
+however many want it. Only a broker that has another history answers with its whole list, page by page.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News
+from claudemesh.protocol.replies import PeerList, version_number
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
@@ -18,16 +27,21 @@ log = get_logger("directory")
 
 _FIRST_LIST_S = 2.0
 _MISS_EVERY_S = 1.0
+_SAVE_EVERY_S = 1.0
+# When a broker lets all its members ask again, they do so within this time.
+_SPREAD_S = 2.0
+# More pages than any list has: a broker that goes on is not believed.
+MOST_PAGES = 20_000
 
 _CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 _PRESENCE = frozenset({"peer_join", "peer_leave"})
 
 
 class DirectorySync:
-    """Asks the broker for the mesh's members, and saves what changed."""
+    """Asks the broker for the mesh's members, takes over what it tells, and saves what changed."""
 
     def __init__(
-        self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock, save: Callable[[], None]
+        self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock, save: Callable[[], object]
     ) -> None:
         """`save` keeps the directory on the disk, now or as soon as that can be done."""
         self._save = save
@@ -35,12 +49,16 @@ class DirectorySync:
         self._ask = ask
         self._tasks = tasks
         self._clock = clock
-        # Hears of every list that brought something new.
+        # Hears of every answer and change that brought something new.
         self.on_change: Callable[[], None] = lambda: None
-        # Hears of every list, when it has been taken over.
+        # Hears of every answer and change, when it has been taken over.
         self.on_list: Callable[[], None] = lambda: None
         self._wanted = False
         self._running = False
+        self._is_saving = False
+        self._asking = asyncio.Lock()
+        # A broker that knows no versions lists everybody each time.
+        self._is_plain = False
         self._asked_at = -_MISS_EVERY_S
         self._synced = asyncio.Event()
         self._first_list_by = clock.monotonic() + _FIRST_LIST_S
@@ -48,12 +66,78 @@ class DirectorySync:
     async def now(self) -> None:
         """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
         self._asked_at = self._clock.monotonic()
-        answer = await self._ask("peers", {}, replies.peers)
-        if self._directory.apply(answer.items):
+        async with self._asking:
+            changed = await self._catch_up()
+        self._tell(changed=changed)
+        self._synced.set()
+
+    def link_up(self) -> None:
+        """Ask on a new link."""
+        self._is_plain = False
+        self.soon()
+
+    async def _catch_up(self) -> bool:
+        """Take over page after page; returns whether something changed."""
+        directory, changed, listed = self._directory, False, set[str]()
+        position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
+        for _ in range(MOST_PAGES):
+            page = await self._page({"follow": True, "online": True, **position})
+            changed |= self._take(page)
+            listed.update(entry.member_id for entry in page.items)
+            if page.next is None:
+                if page.is_whole:
+                    changed |= directory.only_listed(listed)
+                self._note(page.version)
+                return changed
+            if page.is_whole:
+                position = {"after": page.next}
+            else:
+                self._note(page.version)
+                position = {"since": page.version}
+        raise ProtocolError("bad_reply", "The broker's list of members has no end.")
+
+    async def _page(self, params: Mapping[str, Any]) -> PeerList:
+        try:
+            return await self._ask("peers", {} if self._is_plain else params, replies.peers)
+        except ProtocolError as error:
+            if self._is_plain or error.code != "unknown_field":
+                raise
+        self._is_plain = True
+        return await self._ask("peers", {}, replies.peers)
+
+    def _take(self, page: PeerList) -> bool:
+        directory = self._directory
+        directory.has_faults |= bool(page.faults)
+        changed = directory.apply(page.items)
+        changed |= directory.gone(page.gone)
+        for member_id in page.online:
+            directory.set_online(member_id, True)
+        return changed
+
+    def _note(self, version: str | None) -> None:
+        self._directory.version = version
+        if not self._is_saving and not self._directory.is_saved:
+            self._is_saving = True
+            self._tasks.start(self._saving(), "directory_save")
+
+    async def _saving(self) -> None:
+        """Save at once, and then at most once a second, however much changes."""
+        try:
+            while not self._directory.is_saved:
+                self._save()
+                await asyncio.sleep(_SAVE_EVERY_S)
+        finally:
+            self._is_saving = False
+
+    def close(self) -> None:
+        """Save what is not saved yet."""
+        if not self._directory.is_saved:
             self._save()
+
+    def _tell(self, *, changed: bool) -> None:
+        if changed:
             self.on_change()
         self.on_list()
-        self._synced.set()
 
     async def after_miss(self) -> bool:
         """Somebody is not in the directory: look once more, and return whether that brought news.
@@ -77,14 +161,32 @@ class DirectorySync:
         return True
 
     def on_event(self, news: News) -> None:
-        """Take over an event about a member. A known one needs no new list, unless it changed."""
-        if not isinstance(news, MemberEvent):
-            return
-        if news.event in _PRESENCE:
-            self._directory.set_online(news.member_id, news.event == "peer_join")
-        is_unknown = self._directory.by_id(news.member_id) is None
-        if news.event in _CHANGES or is_unknown:
+        """Take over an event about members. What is not known and not told leads to a question."""
+        if isinstance(news, PeerList):
+            self._on_change(news)
+        elif isinstance(news, MemberEvent):
+            if news.event in _PRESENCE:
+                self._directory.set_online(news.member_id, news.event == "peer_join")
+            is_unknown = self._directory.by_id(news.member_id) is None
+            if news.event in _CHANGES or is_unknown:
+                self.soon()
+
+    def _on_change(self, change: PeerList) -> None:
+        if change.since is None:
+            self._tasks.start(self._later(), "directory")
+        elif self._asking.locked():
+            # The answer that is on its way may be older.
             self.soon()
+        elif change.since == self._directory.version:
+            changed = self._take(change)
+            self._note(change.version)
+            self._tell(changed=changed)
+        elif version_number(change.version) > version_number(self._directory.version):
+            self.soon()
+
+    async def _later(self) -> None:
+        await asyncio.sleep(random.uniform(0, _SPREAD_S))
+        self.soon()
 
     def soon(self) -> None:
         """Ask in the background; changes that come meanwhile are covered by one more question."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import ACTIVE, REVOKED, UNLISTED, Directory, Peer
 from claudemesh.protocol.events import UnconfirmedMember
 from claudemesh.protocol.replies import PeerEntry
 
 ROLES = ("owner", "admin")
+# A member that a restored broker does not list is as it was known before.
+_STATUSES = {ACTIVE: ACTIVE, REVOKED: REVOKED, UNLISTED: ACTIVE}
 
 
 def vouch_for(member: UnconfirmedMember, directory: Directory) -> Mapping[str, Any] | None:
@@ -21,7 +23,8 @@ def vouch_for(member: UnconfirmedMember, directory: Directory) -> Mapping[str, A
     peer = directory.by_id(member.member_id)
     if peer is None or not _is_the_same(member, peer):
         return None
-    return {**member.to_params(), "name": peer.name, "role": peer.role, "status": peer.status}
+    status = _STATUSES[peer.status]
+    return {**member.to_params(), "name": peer.name, "role": peer.role, "status": status}
 
 
 def as_unconfirmed(entry: PeerEntry) -> UnconfirmedMember:
@@ -39,7 +42,7 @@ def as_unconfirmed(entry: PeerEntry) -> UnconfirmedMember:
 
 def _is_the_same(member: UnconfirmedMember, peer: Peer) -> bool:
     return (
-        peer.status in ("active", "revoked")
+        peer.status in _STATUSES
         and member.name.lower() == peer.name.lower()
         and member.pubkey == peer.pubkey
         and member.x25519_pubkey == peer.x25519_pubkey

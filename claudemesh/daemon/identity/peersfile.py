@@ -1,0 +1,109 @@
+"""The directory on the disk: peers.json, and behind it in peers.changes what has changed since.
+
+A mesh may have tens of thousands of members, and one of them changes at a time: a change is appended, and
+peers.json is written anew when the changes have become as large as it is.
+
+Crash story: each line of peers.changes names the copy of peers.json that it belongs to, and the version of
+the list that it leads to. Lines of another copy are not read: they are older than peers.json. A last line
+that was cut short is not read either: the version is then that of the line before, and the broker is asked
+what has changed since. So a crash, a lost line or an old copy of both files cost one question.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from claudemesh.runtime.files import append_private, read_private, remove, write_atomic
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("directory")
+
+# Fewer changes than that are not worth a new peers.json, however small it is.
+_APPENDED_AT_LEAST: Final = 65_536
+_LARGEST: Final = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The directory as it was kept: entries in the order of writing, and the version of the list if known."""
+
+    entries: tuple[dict[str, Any], ...]
+    version: str | None
+
+
+class PeersFile:
+    """Reads both files once, and writes what changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changes = path.with_suffix(".changes")
+        # The copy of peers.json that lines belong to; None: it is to be written first.
+        self._copy: str | None = None
+        self._copy_bytes = 0
+        self._end = 0
+
+    def load(self) -> Kept:
+        """Read what is there; nothing yet is an empty directory. `ValueError` when peers.json is damaged."""
+        try:
+            raw = read_private(self._path, limit=_LARGEST)
+        except FileNotFoundError:
+            return Kept((), None)
+        data = orjson.loads(raw)
+        entries, version, copy = list(data["peers"]), data.get("version"), data.get("copy")
+        if isinstance(copy, str):
+            for line in self._lines(copy):
+                entries += line["peers"]
+                version = line["version"]
+            self._copy, self._copy_bytes = copy, len(raw)
+        return Kept(tuple(entries), version if isinstance(version, str) else None)
+
+    def write(
+        self,
+        version: str | None,
+        changed: Collection[dict[str, Any]],
+        everything: Callable[[], Iterable[dict[str, Any]]],
+    ) -> None:
+        """Keep what has changed since the last write that succeeded. `OSError` names the file."""
+        if self._copy is not None:
+            line = orjson.dumps({"copy": self._copy, "version": version, "peers": list(changed)}) + b"\n"
+            if self._end + len(line) <= max(self._copy_bytes, _APPENDED_AT_LEAST):
+                append_private(self._changes, self._end, line)
+                self._end += len(line)
+                return
+        copy = secrets.token_hex(8)
+        peers = list(everything())
+        raw = orjson.dumps({"schema_version": 1, "copy": copy, "version": version, "peers": peers})
+        write_atomic(self._path, raw)
+        self._copy, self._copy_bytes, self._end = copy, len(raw), 0
+        remove(self._changes)
+
+    def _lines(self, copy: str) -> Iterable[dict[str, Any]]:
+        try:
+            raw = read_private(self._changes, limit=_LARGEST)
+        except FileNotFoundError:
+            return
+        for text in raw.splitlines(keepends=True):
+            line = _line(text)
+            if line is None or line["copy"] != copy:
+                # Dropped by the next write, which begins here.
+                log.warning("directory_changes_ignored", path=str(self._changes), bytes=len(raw) - self._end)
+                return
+            self._end += len(text)
+            yield line
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    """Return a line that is whole, None for anything else."""
+    try:
+        line = orjson.loads(text) if text.endswith(b"\n") else None
+    except ValueError:
+        return None
+    if not isinstance(line, dict) or not isinstance(line.get("copy"), str):
+        return None
+    return line if isinstance(line.get("peers"), list) and "version" in line else None
