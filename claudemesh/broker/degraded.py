@@ -34,6 +34,7 @@ _EFFECTS: Mapping[str, str] = {
     "listen": "Messages of other brokers arrive late",
     "signal": "Other brokers hear late of what this one does",
     "release": "Members may look online though they have left",
+    "member_changes": "Members hear late of joins, profiles and revocations",
     "queue": "Messages of work queues wait",
     "audit": "Audit events are in the log only",
     "connection": "Members cannot connect",

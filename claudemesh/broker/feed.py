@@ -87,6 +87,7 @@ class Feed:
                 self._changed.discard(mesh_id)
                 try:
                     await self._tell(mesh_id)
+                    self._degraded.worked("member_changes")
                 except Exception as error:
                     self._degraded.failed("member_changes", error)
                     self._changed.add(mesh_id)

@@ -1,0 +1,272 @@
+"""The member list of a broker: pages that fit a frame, changes since a version, and news in their order."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.broker.app import Broker
+from claudemesh.broker.settings import Limits
+from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.crowd import add_members
+from tests.support.wspeer import Link, Peer, http_request
+
+SMALL = Limits(list_items=5)
+
+
+async def ask(link: Link, **params: Any) -> dict[str, Any]:
+    """The answer to `peers`."""
+    ok: dict[str, Any] = (await link.call("peers", **params))["ok"]
+    return ok
+
+
+async def whole(link: Link, **params: Any) -> tuple[list[dict[str, Any]], str]:
+    """Everybody, page by page, and the version of the list."""
+    answer = await ask(link, **params)
+    items = answer["items"]
+    while answer["next"] is not None:
+        assert (answer["whole"], answer["version"]) == (True, None)
+        answer = await ask(link, after=answer["next"], **params)
+        items += answer["items"]
+    return items, answer["version"]
+
+
+async def revoke(broker: Broker, name: str) -> None:
+    """Revoke a member as an operator does."""
+    body = {"mesh": "home", "member": name}
+    status, _ = await http_request(
+        broker.url, "POST", "/v1/admin/members/revoke", body, token=broker.admin_token
+    )
+    assert status == 200
+
+
+async def changes(link: Link, version: str, count: int) -> tuple[list[dict[str, Any]], str]:
+    """Wait for so many items in changes that follow one another without a gap."""
+    items: list[dict[str, Any]] = []
+    while len(items) < count:
+        change = await link.event("members_changed")
+        assert change["since"] == version
+        version = change["version"]
+        items += change["items"]
+        items += [{"member_id": member_id, "status": "left"} for member_id in change["gone"]]
+    return items, version
+
+
+async def test_no_page_is_larger_than_a_frame_may_be_however_long_the_profiles_are() -> None:
+    """Also the first answer to a member that asks for everything at once."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        await add_members(broker.context.store, ada.mesh_id, 600, summary="\U0001f680" * 512)
+        async with ada.connect() as link:
+            first = await ask(link)
+            assert first["next"] is not None
+            assert len(orjson.dumps(first)) < broker.context.settings.limits.list_bytes + 1000
+            items, version = await whole(link)
+            assert len({item["member_id"] for item in items}) == len(items) == 601
+            await broker.context.store.member_set_profile(
+                ada.mesh_id, items[7]["member_id"], summary="short", status=None, visible=None
+            )
+            changed = await ask(link, since=version)
+            assert [item["summary"] for item in changed["items"]] == ["short"]
+
+
+async def test_a_known_version_costs_a_few_bytes_and_what_changed() -> None:
+    """Whoever comes back after a restart of the broker was told of most members before."""
+    async with running_broker(limits=SMALL) as broker:
+        ada = await create_mesh(broker)
+        members = await add_members(broker.context.store, ada.mesh_id, 23)
+        async with ada.connect() as link:
+            items, version = await whole(link)
+            assert len(items) == 24
+            nothing = await ask(link, since=version)
+            assert len(orjson.dumps(nothing)) < 200
+            assert (nothing["version"], nothing["items"], nothing["whole"]) == (version, [], False)
+            for one in members[:12]:
+                await broker.context.store.member_set_status(ada.mesh_id, one.id, "left")
+            gone: list[str] = []
+            while True:
+                answer = await ask(link, since=version)
+                version = answer["version"]
+                gone += answer["gone"]
+                assert answer["items"] == []
+                if answer["next"] is None:
+                    break
+            assert gone == [one.id for one in members[:12]]
+            assert len((await whole(link))[0]) == 12
+
+
+async def test_a_connected_member_hears_of_every_change_in_its_order() -> None:
+    """Who joined, what somebody says of itself, who was revoked and who left."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            _, version = await whole(link, follow=True)
+            bob = await join_mesh(ada, "bob")
+            [joined], version = await changes(link, version, 1)
+            async with bob.connect() as other:
+                await other.call("profile", summary="builds", status="busy")
+                [busy], version = await changes(link, version, 1)
+                await other.call("profile", visible=False)
+                [hidden], version = await changes(link, version, 1)
+            await revoke(broker, "bob")
+            [revoked], version = await changes(link, version, 1)
+            [eve] = await add_members(broker.context.store, ada.mesh_id, 1, ephemeral=True)
+            broker.context.cluster.changed(ada.mesh_id)
+            _, version = await changes(link, version, 1)
+            await broker.context.store.member_set_status(ada.mesh_id, eve.id, "left")
+            broker.context.cluster.changed(ada.mesh_id)
+            [gone], version = await changes(link, version, 1)
+            assert (await ask(link, since=version))["items"] == []
+    assert (joined["name"], joined["pubkey"], joined["status"]) == ("bob", bob.pubkey, "active")
+    assert (busy["summary"], busy["presence_status"]) == ("builds", "busy")
+    assert (hidden["summary"], hidden["presence_status"], hidden["visible"]) == (None, None, False)
+    assert (revoked["name"], revoked["status"]) == ("bob", "revoked")
+    assert gone == {"member_id": eve.id, "status": "left"}
+
+
+async def test_an_ephemeral_member_that_is_reaped_is_heard_to_have_left() -> None:
+    """Nobody asks for that: the job says so."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        [eve] = await add_members(broker.context.store, ada.mesh_id, 1, ephemeral=True)
+        async with ada.connect() as link:
+            _, version = await whole(link, follow=True)
+            jobs = broker.context.jobs
+            await jobs.run("ephemeral-reaper")
+            jobs._absent = dict.fromkeys(jobs._absent, -(10**9))
+            assert (await jobs.run("ephemeral-reaper")).count == 1
+            assert (await changes(link, version, 1))[0] == [{"member_id": eve.id, "status": "left"}]
+
+
+async def test_an_invisible_member_sees_its_own_profile_and_others_do_not() -> None:
+    """In the list and in what is told."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as others, bob.connect() as own:
+            _, version = await whole(others, follow=True)
+            await whole(own, follow=True)
+            await own.call("profile", summary="secret", visible=False)
+            [seen], _ = await changes(others, version, 1)
+            [mine], _ = await changes(own, version, 1)
+            listed = {item["name"]: item for item in (await whole(own))[0]}
+    assert (seen["summary"], mine["summary"], listed["bob"]["summary"]) == (None, "secret", "secret")
+
+
+async def test_many_joins_at_once_arrive_without_a_gap_and_share_frames() -> None:
+    """A hundred members: not a hundred frames for everybody."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link, ada.connect() as _:
+            pass
+        async with ada.connect() as link:
+            _, version = await whole(link, follow=True)
+            for _ in range(100):
+                await add_members(broker.context.store, ada.mesh_id, 1)
+                broker.context.cluster.changed(ada.mesh_id)
+            items, version = await changes(link, version, 100)
+            assert len({item["member_id"] for item in items}) == 100
+            assert (await ask(link, since=version))["items"] == []
+
+
+async def test_a_profile_that_changes_all_the_time_is_told_as_it_is() -> None:
+    """States in between may be left out, the last one is not."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link, bob.connect() as other:
+            _, version = await whole(link, follow=True)
+            for number in range(200):
+                await other.call("profile", status=f"at {number}")
+            count, status = 0, ""
+            while status != "at 199":
+                [item], version = await changes(link, version, 1)
+                status, count = item["presence_status"], count + 1
+            assert count < 200
+
+
+async def test_connections_that_know_no_versions_hear_as_before(tmp_path: Path) -> None:
+    """Members of an earlier version get no frames that they have not asked for."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await ask(link)
+            bob = await join_mesh(ada, "bob")
+            card = {"name": "bob", "member_id": bob.member_id, "pubkey": bob.pubkey}
+            assert await link.event("member_added") == card | {"role": "member"}
+            await revoke(broker, "bob")
+            assert await link.event("member_revoked") == card
+            await link.settle()
+            assert [frame for frame in link.waiting("event") if frame["event"] == "members_changed"] == []
+
+
+async def test_a_restart_costs_nobody_the_list_and_a_restored_copy_costs_everybody_one(
+    tmp_path: Path,
+) -> None:
+    """The version is in the database; after a restore the same number names another state."""
+    data, copy = tmp_path / "broker", tmp_path / "copy"
+    async with running_broker(data_dir=data) as broker:
+        ada = await create_mesh(broker)
+        await add_members(broker.context.store, ada.mesh_id, 3)
+    shutil.copytree(data, copy)
+    async with running_broker(data_dir=data) as broker:
+        await add_members(broker.context.store, ada.mesh_id, 2)
+        async with at(ada, broker).connect() as link:
+            _, version = await whole(link)
+    async with running_broker(data_dir=data) as broker, at(ada, broker).connect() as link:
+        answer = await ask(link, since=version)
+        assert (answer["whole"], answer["items"], answer["version"]) == (False, [], version)
+    shutil.rmtree(data)
+    shutil.copytree(copy, data)
+    async with running_broker(data_dir=data) as broker:
+        await add_members(broker.context.store, ada.mesh_id, 2)
+        async with at(ada, broker).connect() as link:
+            answer = await ask(link, since=version)
+            assert answer["whole"]
+            assert len(answer["items"]) == 6
+            assert answer["version"].partition("-")[0] == version.partition("-")[0]
+            assert answer["version"] != version
+
+
+async def test_parameters_that_mean_nothing_are_refused_by_name() -> None:
+    """A version that is none is like one that is not known."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            for name, value in (("after", -1), ("limit", "all"), ("follow", 1), ("since", "x" * 65)):
+                reply = await link.call("peers", **{name: value})
+                assert reply["error"]["code"] == "invalid_params"
+                assert name in reply["error"]["message"]
+            assert (await link.call("peers", upto=1))["error"]["code"] == "unknown_field"
+            assert (await ask(link, since="yesterday"))["whole"]
+            assert len((await ask(link, limit=10**6))["items"]) == 1
+
+
+async def test_a_store_that_fails_for_a_moment_delays_the_news_only(monkeypatch: Any) -> None:
+    """The feed asks again; nothing is skipped."""
+    async with running_broker(limits=Limits(retry_s=0.01)) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            _, version = await whole(link, follow=True)
+            listing = type(broker.context.store.listing)
+            real, failures = listing.page, iter(range(3))
+
+            async def failing(self: Any, *args: Any, **options: Any) -> Any:
+                if next(failures, None) is not None:
+                    raise RuntimeError("a test said so")
+                return await real(self, *args, **options)
+
+            monkeypatch.setattr(listing, "page", failing)
+            await add_members(broker.context.store, ada.mesh_id, 2)
+            broker.context.cluster.changed(ada.mesh_id)
+            assert len((await changes(link, version, 2))[0]) == 2
+
+
+def at(peer: Peer, broker: Broker) -> Peer:
+    """The same member, at the broker's address of now."""
+    from dataclasses import replace
+
+    return replace(peer, broker_url=broker.url)
