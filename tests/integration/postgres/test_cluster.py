@@ -135,6 +135,35 @@ async def test_coming_and_going_is_heard_at_every_broker(tmp_path: Path) -> None
             assert (await link.event("member_added"))["member_id"] == cleo.member_id
 
 
+@pytest.mark.parametrize("has_signals", [True, False])
+async def test_changes_of_members_are_heard_at_every_broker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_signals: bool
+) -> None:
+    """A signal brings them at once; without it the sweep finds them. In their order, without a gap."""
+    if not has_signals:
+
+        async def lost(self: object, payloads: object) -> None:
+            return None
+
+        monkeypatch.setattr(sharing.PostgresSharing, "signal", lost)
+    limits = SIGNALS_ONLY if has_signals else Limits(sweep_s=0.1)
+    async with brokers(tmp_path, limits=limits) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link, at(bob, two).connect() as other:
+            version = (await link.call("peers", follow=True))["ok"]["version"]
+            names: list[str] = []
+            await other.call("profile", summary="builds")
+            await join_mesh(at(ada, two), "cleo")
+            await join_mesh(ada, "dan")
+            async with asyncio.timeout(20):
+                while names[-3:] != ["bob", "cleo", "dan"]:
+                    change = await link.event("members_changed")
+                    assert change["since"] == version
+                    version = change["version"]
+                    names += [item["name"] for item in change["items"]]
+
+
 @pytest.mark.parametrize("policy", ["prefer_newest", "prefer_oldest", "allow_concurrent"])
 async def test_the_clone_policy_holds_across_brokers(tmp_path: Path, policy: str) -> None:
     """4003 for the older, 4004 for the newer, or both stay; each case is audited."""
