@@ -87,7 +87,11 @@ class Listing(Protocol):
 
 
 def page_of(rows: Sequence[Member], limit: int, newest: Version | None, *, is_whole: bool) -> Page:
-    """Make the page of at most `limit` members of rows, one more than that when there are more."""
+    """Make the page of at most `limit` members of rows, one more than that when there are more.
+
+    The newest version was read first: what has changed since belongs to the next one.
+    """
+    rows = [row for row in rows if newest is not None and row.changed_version <= newest.number]
     members = tuple(rows[:limit])
     if len(rows) > limit:
         return Page(members, None, members[-1].changed_version, is_whole)

@@ -1,8 +1,4 @@
-"""The member lists on Postgres (`Listing`).
-
-The newest version is read before the members. What is committed in between is in the page though the version
-does not say so: it comes once more, and nothing is missing.
-"""
+"""The member lists on Postgres (`Listing`)."""
 
 from __future__ import annotations
 
