@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import secrets
 
 import pytest
 
-from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.keys import new_identity
 from tests.support.audit import wait_received
 from tests.support.cli import run
 from tests.support.processes import Daemon, mesh, until
 
-new_ulid = UlidFactory(lambda: 0, bytes).new
 
-
-def rename_key(daemon: Daemon, key_id: str) -> str:
-    """Give this host's key another id, and return the one that it had."""
+def other_box(daemon: Daemon) -> str:
+    """Give this host another x25519 key, and return the file with the one that it had."""
     path = daemon.root / "keypair.json"
-    keys: dict[str, Any] = json.loads(path.read_text())
-    before, keys["key_id"] = keys["key_id"], key_id
-    path.write_text(json.dumps(keys))
-    return str(before)
+    before = path.read_text()
+    secret = iter([bytes.fromhex(json.loads(before)["ed25519_seed"]), secrets.token_bytes(32)])
+    other = new_identity(lambda size: next(secret), json.loads(before)["key_id"])
+    path.write_text(json.dumps({"schema_version": 1, **other.to_json()}))
+    return before
 
 
 @pytest.mark.parametrize("failpoint", ["", "unseal.before_commit=kill", "unseal.after_commit=kill"])
@@ -30,7 +29,7 @@ def test_a_message_sealed_to_a_key_that_comes_later_reaches_followers_once(failp
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons.values()
         bob.stop()
-        known = rename_key(bob, f"k_{new_ulid()}")
+        known = other_box(bob)
         bob.start()
         bob.ready()
         sealed = alice.send("bob", "for later")[1]["client_message_id"]
@@ -40,7 +39,7 @@ def test_a_message_sealed_to_a_key_that_comes_later_reaches_followers_once(failp
         assert "sealed to a key that is not on this host yet" in run(bob.home, "inbox").out
         position = item["seq"]
         bob.stop()
-        rename_key(bob, known)
+        (bob.root / "keypair.json").write_text(known)
         bob.start(failpoint)
         if failpoint:
             bob.wait_killed()

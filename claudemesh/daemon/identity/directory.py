@@ -240,9 +240,10 @@ class Directory:
         self._unsaved.add(peer.member_id)
         self._by_id[peer.member_id] = peer
         self._by_name[peer.name.lower()] = peer.member_id
+        # The first holder keeps a key, also in a file in which an older version let two have it.
         for key in (peer.pubkey, *peer.earlier_keys):
-            self._by_key[key] = peer.member_id
-        self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
+            self._by_key.setdefault(key, peer.member_id)
+        self._by_sealing_key.setdefault(peer.x25519_pubkey, peer.member_id)
 
     def _peer_of(self, entry: PeerEntry, known: Peer | None) -> Peer:
         peer = Peer(**{name: getattr(entry, name) for name in _CARRIED})

@@ -165,6 +165,23 @@ def test_a_key_of_each_kind_is_one_members(tmp_path: Path) -> None:
         assert found.name == "Bob"
 
 
+def test_of_two_members_with_one_key_in_a_kept_file_the_first_has_it(tmp_path: Path) -> None:
+    """An older version let two have it; the second is refused as soon as it is listed."""
+    directory_of(tmp_path, ALICE, BOB).save()
+    path = tmp_path / "peers.json"
+    kept = json.loads(path.read_text())
+    kept["peers"].append(kept["peers"][1] | {"member_id": MALLORY.member_id, "name": "mallory"})
+    path.write_text(json.dumps(kept))
+    again = Directory(path, MESH_ID)
+    again.load()
+    found = again.by_key(BOB.identity.ed25519_pubkey)
+    assert found is not None
+    assert found.name == "Bob"
+    again.apply([replace(BOB, name="mallory", member_id=MALLORY.member_id).listed(), BOB.listed()])
+    assert again.refusals.of("bob") is None
+    assert again.refusals.of("mallory") is not None
+
+
 def membership(*, named: bool, signer: Person = ALICE) -> Membership:
     """The membership of a host that alice invited."""
     link = sign_invite(

@@ -276,13 +276,21 @@ async def test_a_sender_that_cannot_be_looked_up_now_is_left_unacknowledged(tmp_
 async def test_a_body_sealed_to_a_key_that_is_not_here_is_kept_sealed(tmp_path: Path) -> None:
     """Genuine but not yet readable: stored, acknowledged, never dropped."""
     async with host(tmp_path) as bob:
-        elsewhere = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
+        elsewhere = replace(BOB, identity=_with_new_sealing_key(BOB.identity))
         full = directory_of(tmp_path / "x", ALICE, elsewhere)
         [item] = await bob.take(delivery(ALICE, full))
         assert (item["body"], item["sealed"]) == (None, True)
         assert bob.acked == [1]
         sealed = await bob.store._db.run(lambda raw: raw.execute("SELECT id FROM inbox_sealed").fetchall())
         assert sealed == [(item["id"],)]
+
+
+async def test_the_key_opens_whatever_the_broker_calls_it(tmp_path: Path) -> None:
+    """A key's id is a name that nobody has signed."""
+    async with host(tmp_path) as bob:
+        renamed = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
+        [item] = await bob.take(delivery(ALICE, directory_of(tmp_path / "x", ALICE, renamed)))
+        assert item["body"] == "hello"
 
 
 @asynccontextmanager
