@@ -83,6 +83,7 @@ def up(**flags: Any) -> int:
 
 async def _serve(settings: Any) -> None:
     from claudemesh.broker.app import Broker
+    from claudemesh.runtime.collecting import settle
 
     running = Broker(settings)
     loop = asyncio.get_running_loop()
@@ -97,6 +98,7 @@ async def _serve(settings: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     await running.start()
+    settle()
     place = settings.data_dir if settings.database_url is None else "Postgres"
     output.note(f"broker at {running.url}, data in {place}")
     await running.run()

@@ -21,6 +21,7 @@ from claudemesh.client.membership import create_mesh
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
+from claudemesh.runtime.collecting import settle
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.hardening import protect_memory
@@ -64,6 +65,7 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
         set_level(settings.log_level)
         daemon = Daemon(paths, settings)
         await daemon.start()
+        settle()
         daemon.core.with_broker = with_broker
         _note_options(paths, with_broker)
         if broker is not None:

@@ -83,8 +83,8 @@ class Content:
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
 
 
-def encode_content(message: str, meta: Mapping[str, Any] | None, context: Context) -> bytes:
-    """Return the JSON that is sealed. `ProtocolError` invalid_content for what JSON cannot hold."""
+def encode_content(message: str, meta_json: bytes, context: Context) -> bytes:
+    """Return the JSON that is sealed; without a meta its text is empty. `ProtocolError` invalid_content."""
     content = {
         "mesh_id": context.mesh_id,
         "from": context.sender,
@@ -92,12 +92,12 @@ def encode_content(message: str, meta: Mapping[str, Any] | None, context: Contex
         "client_message_id": context.client_message_id,
         "kind": context.kind,
         "message": message,
-        "meta": dict(meta) if meta else None,
+        "meta": orjson.Fragment(meta_json) if meta_json else None,
     }
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
-        raise ProtocolError("invalid_content", "The message or its meta has no JSON form.") from error
+        raise ProtocolError("invalid_content", "The message has no JSON form.") from error
 
 
 def decode_content(raw: bytes) -> Content:

@@ -24,7 +24,7 @@ import uvloop
 from claudemesh.cli.main import main
 
 HELD_FILE = "CLAUDEMESH_TEST_HELD"
-NOTED_MS = 5.0
+NOTED_MS = 1.0
 _SAMPLE_S = 0.003
 
 

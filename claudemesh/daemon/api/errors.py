@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,10 +21,10 @@ JSON = b"application/json"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole HTTP answer: a JSON object, or bytes of another type."""
+    """A whole HTTP answer: a JSON object, the parts of its text, or bytes of another type."""
 
     status: int
-    body: Mapping[str, Any] | bytes
+    body: Mapping[str, Any] | Sequence[bytes] | bytes
     headers: Headers = ()
     content_type: bytes = JSON
 

@@ -24,12 +24,13 @@ from claudemesh.daemon.api.wire import (
     SECURITY_HEADERS,
     WRITE_DEADLINE_S,
     hang_up,
-    plain,
     respond,
     send_within,
 )
 from claudemesh.daemon.bus import BusEvent, Stream
 from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.jsontext import plain
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.http import App, Receive, Scope, Send
 from claudemesh.runtime.logs import get_logger
@@ -117,9 +118,11 @@ class EventStreams:
 
     async def _replay(self, reader: _Reader, since: int) -> int:
         """Send what is stored after `since`; returns the last seq sent."""
+        slices = Slices()
         while not reader.gone:
             items = await self._core.inbox.replay(since, _REPLAYED_AT_A_TIME)
             for item in items:
+                await slices.rest()
                 since = item["seq"]
                 await reader.write(encode_event(BusEvent("message", item, str(since))))
             if len(items) < _REPLAYED_AT_A_TIME:
@@ -136,8 +139,9 @@ class EventStreams:
                 continue
             except StopAsyncIteration:
                 return
-            chunk = bytearray()
+            chunk, slices = bytearray(), Slices()
             for event in events:
+                await slices.rest()
                 if event.id is not None:
                     if int(event.id) <= last:
                         continue

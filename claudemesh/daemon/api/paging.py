@@ -10,6 +10,8 @@ import orjson
 from claudemesh.daemon.api.errors import Reply
 from claudemesh.daemon.api.routes import Request
 from claudemesh.daemon.api.wire import MAX_RESPONSE
+from claudemesh.protocol.jsontext import plain
+from claudemesh.runtime.aside import Slices
 
 # Items read at a time: what is in memory at once stays small, however large a page was asked for.
 _STRIDE: Final = 32
@@ -29,17 +31,21 @@ async def page(
     item; where there is none, the page is cut between two fetches. `reset` passes over the cursor of the
     request and says so in the answer.
     """
-    parts: list[orjson.Fragment] = []
+    parts: list[bytes] = []
+    slices = Slices()
     size, after = _ENVELOPE, None if reset else request.query["after"]
     while True:
         items, following = await fetch(min(limit - len(parts), _STRIDE), after)
-        encoded = [orjson.dumps(item) for item in items]
+        encoded = []
+        for item in items:
+            await slices.rest()
+            encoded.append(orjson.dumps(item, default=plain))
         if parts and cursor_of is None and size + sum(map(len, encoded)) > MAX_RESPONSE:
             return _reply(request, parts, after, reset)
         for item, raw in zip(items, encoded, strict=True):
             if parts and cursor_of is not None and size + len(raw) > MAX_RESPONSE:
                 return _reply(request, parts, after, reset)
-            parts.append(orjson.Fragment(raw))
+            parts.append(raw)
             size += len(raw) + 1
             after = after if cursor_of is None else cursor_of(item)
         if following is None or len(parts) >= limit:
@@ -58,7 +64,11 @@ def listed(items: Sequence[Item], cursor_of: Cursor) -> Fetch:
     return fetch
 
 
-def _reply(request: Request, parts: Sequence[orjson.Fragment], following: str | None, reset: bool) -> Reply:
+def _reply(request: Request, parts: Sequence[bytes], following: str | None, reset: bool) -> Reply:
+    """Return the answer in parts: the items are JSON already, megabytes of it perhaps."""
     link = () if following is None else ((b"link", request.following(following)),)
-    hint = {"reset": True} if reset else {}
-    return Reply(200, {"items": parts, "next": following, **hint}, link)
+    end = b',"reset":true}' if reset else b"}"
+    body = [b'{"items":[']
+    for number, part in enumerate(parts):
+        body += (b",", part) if number else (part,)
+    return Reply(200, [*body, b'],"next":', orjson.dumps(following), end], link)

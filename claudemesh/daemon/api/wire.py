@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import orjson
 
 from claudemesh.daemon.api.errors import CLOSE, INTERNAL, JSON, Refusal, Reply, log
+from claudemesh.protocol.jsontext import plain
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.http import BodyTooLarge, Message, Receive, Send, read_body
 
 MAX_BODY: Final = 1 << 20
@@ -17,7 +19,7 @@ BODY_DEADLINE_S: Final = 10.0
 WRITE_DEADLINE_S: Final = 10.0
 # Unread bytes of a refused body that the server may read and forget, so that the client sees the answer.
 _DISCARDED: Final = 8 << 20
-_PIECE: Final = 256 << 10
+_PIECE: Final = 64 << 10
 
 SECURITY_HEADERS: Final = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _JSON_HEADERS: Final = ((b"content-type", JSON), *SECURITY_HEADERS)
@@ -50,9 +52,10 @@ def too_large(length: int | None) -> Refusal:
 
 async def respond(send: Send, reply: Reply) -> None:
     """Send a reply. A client that does not take a piece of it within 10 s is cut off."""
-    raw, reply = _encode(reply)
+    parts, reply = _encode(reply)
+    total = sum(map(len, parts))
     content_type = _JSON_HEADERS if reply.content_type is JSON else _typed(reply.content_type)
-    length = (b"content-length", b"%d" % len(raw))
+    length = (b"content-length", b"%d" % total)
     await send(
         {
             "type": "http.response.start",
@@ -60,13 +63,15 @@ async def respond(send: Send, reply: Reply) -> None:
             "headers": [*content_type, length, *reply.headers],
         }
     )
-    if len(raw) <= _PIECE:
-        await send({"type": "http.response.body", "body": raw})
+    if total <= _PIECE:
+        await send({"type": "http.response.body", "body": b"".join(parts)})
         return
-    for start in range(0, len(raw), _PIECE):
-        more = start + _PIECE < len(raw)
-        piece = {"type": "http.response.body", "body": raw[start : start + _PIECE], "more_body": more}
-        await send_within(send, piece, WRITE_DEADLINE_S)
+    sent, slices = 0, Slices()
+    for piece in _pieces(parts):
+        await slices.rest()
+        sent += len(piece)
+        message = {"type": "http.response.body", "body": piece, "more_body": sent < total}
+        await send_within(send, message, WRITE_DEADLINE_S)
 
 
 async def send_within(send: Send, message: Message, deadline_s: float) -> None:
@@ -90,21 +95,33 @@ def hang_up(send: Send) -> None:
         transport.abort()
 
 
-def _encode(reply: Reply) -> tuple[bytes, Reply]:
+def _pieces(parts: Sequence[bytes]) -> Iterator[bytes]:
+    """Join small parts and cut large ones, so that no write is longer than a piece."""
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        if size + len(part) > _PIECE and waiting:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+        if len(part) > _PIECE:
+            yield from (part[start : start + _PIECE] for start in range(0, len(part), _PIECE))
+            continue
+        waiting.append(part)
+        size += len(part)
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _encode(reply: Reply) -> tuple[Sequence[bytes], Reply]:
     if isinstance(reply.body, bytes):
+        return [reply.body], reply
+    if not isinstance(reply.body, Mapping):
         return reply.body, reply
     try:
-        return orjson.dumps(reply.body, default=plain), reply
+        return [orjson.dumps(reply.body, default=plain)], reply
     except TypeError as error:
         log.error("reply_not_json", error=str(error), exc_info=error)
-        return orjson.dumps(INTERNAL.body), INTERNAL
-
-
-def plain(value: object) -> Any:
-    """Give orjson a dict for a read-only mapping."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+        return [orjson.dumps(INTERNAL.body)], INTERNAL
 
 
 def _typed(content_type: bytes) -> tuple[tuple[bytes, bytes], ...]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from claudemesh.protocol.canonical import canonical_meta
+from claudemesh.daemon.outbox.request import meta_fields
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.jsontext import JsonText
 
 HOPS = "claudemesh_hook_hops"
 MAX_HOPS = 4
@@ -27,7 +28,7 @@ class Loops:
         self._windows: dict[str, tuple[float, int]] = {}
 
     def admit(self, event: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the meta (and its canonical form) of an answer. `ProtocolError` hook_loop."""
+        """Return the meta of an answer, as fields of its `SendRequest`. `ProtocolError` hook_loop."""
         hops = hops_of(event.get("meta")) + 1
         if hops > MAX_HOPS:
             raise ProtocolError(
@@ -38,7 +39,7 @@ class Loops:
                 "hook_loop", f"Hooks have sent this peer {PER_MINUTE} answers within a minute: try later."
             )
         counted = {**(meta or {}), HOPS: hops}
-        return {"meta": counted, "canonical_meta": canonical_meta(counted)}
+        return meta_fields(counted)
 
     def _count(self, sender: str) -> int:
         now = self._now()
@@ -55,5 +56,7 @@ class Loops:
 
 def hops_of(meta: object) -> int:
     """How many answers of hooks led to a message; anything but a count is none."""
+    if isinstance(meta, JsonText):
+        meta = meta.value() if HOPS in meta.text else None
     value = meta.get(HOPS) if isinstance(meta, Mapping) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

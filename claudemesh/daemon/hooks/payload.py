@@ -8,6 +8,9 @@ from typing import Any
 
 import orjson
 
+from claudemesh.protocol.jsontext import JsonText, plain
+from claudemesh.runtime import aside
+
 PAYLOAD_LIMIT = 256 << 10
 REDACTED = "[redacted]"
 
@@ -15,8 +18,14 @@ REDACTED = "[redacted]"
 def encode_event(event: Mapping[str, Any], redact: Sequence[str] = (), limit: int = PAYLOAD_LIMIT) -> bytes:
     """Return the event as JSON in at most `limit` bytes; `_truncated` says that something was cut."""
     redacted = {**event, **_redacted(event, redact)}
-    raw = orjson.dumps(redacted)
+    raw = orjson.dumps(redacted, default=plain)
     return raw if len(raw) <= limit else _cut(redacted, limit)
+
+
+def weight_of(event: Mapping[str, Any], redact: Sequence[str]) -> int:
+    """Return how much work an event is: it is read and written anew where something is to be redacted."""
+    texts = (event.get(_text_field(event)), event.get("meta")) if redact else ()
+    return sum(aside.weight_of(text.text if isinstance(text, JsonText) else text or "") for text in texts)
 
 
 def _redacted(event: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
@@ -56,6 +65,8 @@ def _in_text(body: str, path: Sequence[str]) -> str:
 def _hide(value: Any, path: Sequence[str]) -> Any:
     if not path:
         return REDACTED
+    if isinstance(value, JsonText):
+        value = value.value()
     name, *rest = path
     if isinstance(value, Mapping):
         return {key: _hide(item, rest) if name in (key, "*") else item for key, item in value.items()}
@@ -66,14 +77,14 @@ def _hide(value: Any, path: Sequence[str]) -> Any:
 
 def _cut(event: Mapping[str, Any], limit: int) -> bytes:
     cut = {**event, "_truncated": True}
-    meta = orjson.dumps(cut.get("meta"))
+    meta = orjson.dumps(cut.get("meta"), default=plain)
     if len(meta) > limit // 4:
         cut["meta"] = None
     name = _text_field(event)
     text = cut.get(name) or ""
     cut[name] = ""
-    cut[name] = _fitting(text, limit - len(orjson.dumps(cut)))
-    return orjson.dumps(cut)
+    cut[name] = _fitting(text, limit - len(orjson.dumps(cut, default=plain)))
+    return orjson.dumps(cut, default=plain)
 
 
 def _fitting(text: str, room: int) -> str:

@@ -15,6 +15,7 @@ from claudemesh.daemon.hooks.runner import Ran
 from claudemesh.daemon.outbox.request import SendRequest, parse_changes
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.jsontext import JsonText
 
 REFUSES = 10
 _REASON_CHARS = 300
@@ -29,7 +30,7 @@ def event_of(request: SendRequest, message_id: str) -> dict[str, Any]:
         "kind": target.kind,
         "to": target.name or target.ref,
         "message": request.message,
-        "meta": request.meta,
+        "meta": JsonText(request.meta_json.decode()) if request.meta_json else None,
         "priority": request.priority,
         "reply_to_id": request.reply_to_id,
         "mentions": [mention.name or mention.ref for mention in request.mentions],

@@ -13,9 +13,10 @@ from claudemesh.daemon.hooks.files import HookNotRunnable, find_hook
 from claudemesh.daemon.hooks.keepers import Command, Keepers, Outcome
 from claudemesh.daemon.hooks.loops import Loops
 from claudemesh.daemon.hooks.manifest import Hook, Manifest
-from claudemesh.daemon.hooks.payload import encode_event
+from claudemesh.daemon.hooks.payload import encode_event, weight_of
 from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
 from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.runtime import aside
 from claudemesh.runtime.files import UnsafeFile, make_private_dir
 from claudemesh.runtime.logs import get_logger
 
@@ -94,9 +95,9 @@ class Runner:
         if grant is not None:
             token = env["CLAUDEMESH_CAPABILITY_TOKEN"] = self._capabilities.issue(grant)
         try:
-            outcome = await keepers.run(
-                self._command(hook, path, env, encode_event(event, hook.redact_payload))
-            )
+            redact = hook.redact_payload
+            stdin = await aside.run(weight_of(event, redact), encode_event, event, redact)
+            outcome = await keepers.run(self._command(hook, path, env, stdin))
         finally:
             if token is not None:
                 self._capabilities.revoke(token)

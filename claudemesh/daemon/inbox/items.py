@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-import orjson
-
+from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
@@ -22,7 +21,7 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
     for values in cursor:
         row = dict(zip(names, values, strict=True))
         row.pop("lived_ms", None)
-        row["meta"] = None if row["meta"] is None else orjson.loads(row["meta"])
+        row["meta"] = None if row["meta"] is None else JsonText(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])
         row["sealed"] = row["body"] is None

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
+from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
@@ -220,7 +219,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "sender_pubkey": row.sender_pubkey,
         "sender_name": row.sender_name,
         "body": row.body,
-        "meta": None if row.meta is None else orjson.loads(row.meta),
+        "meta": None if row.meta is None else JsonText(row.meta),
         "priority": row.priority,
         "received_at": iso_ms(row.received_at),
         "reply_to_id": row.reply_to_id,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import orjson
+
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import PRIORITY_RANK, Priority
 from claudemesh.protocol.errors import InvalidField
@@ -44,11 +46,18 @@ class SendRequest:
     target: Target
     message: str
     priority: Priority = "next"
-    meta: Mapping[str, Any] | None = None
+    # The JSON that is sealed, and the form that is fingerprinted: text, because thousands of objects burden
+    # the whole process. Both are empty when there is no meta.
+    meta_json: bytes = b""
     canonical_meta: bytes = b""
     reply_to_id: str | None = None
     mentions: tuple[Target, ...] = ()
     client_message_id: str | None = None
+
+    @property
+    def meta(self) -> dict[str, Any] | None:
+        """The meta as a value."""
+        return orjson.loads(self.meta_json) if self.meta_json else None
 
 
 def parse_send(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
@@ -79,8 +88,14 @@ def parse_changes(changes: object) -> dict[str, Any]:
     if "priority" in changes:
         found["priority"] = _priority(changes["priority"])
     if "meta" in changes:
-        found |= {"meta": changes["meta"] or None, "canonical_meta": canonical_meta(changes["meta"])}
+        found |= meta_fields(changes["meta"])
     return found
+
+
+def meta_fields(meta: object) -> dict[str, Any]:
+    """Return a meta as the fields of a `SendRequest`. `ProtocolError` invalid_meta, meta_not_canonical."""
+    canonical = canonical_meta(meta)
+    return {"meta_json": orjson.dumps(meta) if canonical else b"", "canonical_meta": canonical}
 
 
 def parse_target(to: str, field: str = "to") -> Target:
@@ -114,8 +129,7 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
         target=target,
         message=_required(body, "message", allow_empty=True),
         priority=_priority(body.get("priority")),
-        meta=meta or None,
-        canonical_meta=canonical_meta(meta),
+        **meta_fields(meta),
         reply_to_id=None if reply_to_id is None else check_ulid(reply_to_id, "reply_to_id"),
         mentions=_mentions(body.get("mentions")),
         client_message_id=own_id,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.outbox.request import SendRequest, Target
@@ -87,13 +86,13 @@ class Sealer:
             ref=ref,
             reply_to_id=request.reply_to_id,
             priority=request.priority,
-            meta=request.canonical_meta or request.meta,
+            meta=request.canonical_meta,
             body=request.message.encode(),
         )
 
     def seal(self, request: SendRequest, to: Resolved, client_message_id: str) -> Envelope:
         """Seal the message to its recipient and freeze the envelope: every retry is the same bytes."""
-        body, seal = self._sealed(request.message, request.meta, to, client_message_id)
+        body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
         return build_envelope(
             identity=self._identity,
             mesh_id=self._mesh_id,
@@ -116,7 +115,8 @@ class Sealer:
         to = Resolved(envelope.destination_kind, envelope.destination_ref)
         if envelope.destination_kind == "dm":
             to = self.resolve(Target("dm", ref=envelope.destination_ref))
-        body, seal = self._sealed(content.message, content.meta, to, client_message_id)
+        meta_json = orjson.dumps(content.meta) if content.meta else b""
+        body, seal = self._sealed(content.message, meta_json, to, client_message_id)
         return build_envelope(
             identity=self._identity,
             mesh_id=self._mesh_id,
@@ -140,11 +140,11 @@ class Sealer:
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(
-        self, message: str, meta: Mapping[str, Any] | None, to: Resolved, client_message_id: str
+        self, message: str, meta_json: bytes, to: Resolved, client_message_id: str
     ) -> tuple[bytes, Seal]:
         own = self._identity
         context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
-        content = encode_content(message, meta, context)
+        content = encode_content(message, meta_json, context)
         if to.peer is None:
             # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
             return content, Seal("none", b"", own.key_id, None, None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from claudemesh.daemon.hooks.callers import descends_from
@@ -94,8 +95,8 @@ def test_an_answer_carries_one_hop_more_and_the_last_is_refused() -> None:
     loops = Loops(Clock())
     for hops in range(MAX_HOPS):
         admitted = loops.admit({**DM, "meta": {HOPS: hops}}, {"k": 1, HOPS: 0})
-        assert admitted["meta"] == {"k": 1, HOPS: hops + 1}
-        assert admitted["canonical_meta"]
+        assert orjson.loads(admitted["meta_json"]) == {"k": 1, HOPS: hops + 1}
+        assert admitted["meta_json"]
     with pytest.raises(ProtocolError, match="hook_loop"):
         loops.admit({**DM, "meta": {HOPS: MAX_HOPS}})
 

@@ -89,12 +89,14 @@ META: st.SearchStrategy[Any] = st.none() | st.dictionaries(
 @given(st.text(st.characters(codec="utf-8")), META)
 def test_content_survives(message: str, meta: dict[str, Any] | None) -> None:
     """With the envelope that it belongs to."""
-    assert decode_content(encode_content(message, meta, CONTEXT)) == Content(message, meta, CONTEXT)
+    assert decode_content(encode_content(message, orjson.dumps(meta), CONTEXT)) == Content(
+        message, meta, CONTEXT
+    )
 
 
 def test_empty_meta_is_none() -> None:
     """Absent, null and {} are the same."""
-    assert decode_content(encode_content("m", {}, CONTEXT)) == Content("m", None, CONTEXT)
+    assert decode_content(encode_content("m", b"", CONTEXT)) == Content("m", None, CONTEXT)
     assert decode_content(b'{"message":"m"}') == Content("m", None, None)
     assert decode_content(b'{"message":"m","meta":{}}') == Content("m", None, None)
 
@@ -107,7 +109,7 @@ def test_room_is_left_in_the_content() -> None:
 
 def test_versions_without_a_context_read_the_content() -> None:
     """They look at message and meta, and at nothing else."""
-    value = orjson.loads(encode_content("m", {"k": 1}, CONTEXT))
+    value = orjson.loads(encode_content("m", b'{"k":1}', CONTEXT))
     assert value == {
         "message": "m",
         "meta": {"k": 1},
@@ -124,7 +126,7 @@ def test_versions_without_a_context_read_the_content() -> None:
 @pytest.mark.parametrize("name", ["mesh_id", "from", "to", "client_message_id"])
 def test_a_part_of_a_context_is_none(name: str) -> None:
     """It is not taken for a body of a version that sealed no context."""
-    value = orjson.loads(encode_content("m", None, CONTEXT))
+    value = orjson.loads(encode_content("m", b"", CONTEXT))
     for wrong in (
         {**value, name: 5},
         {**value, name: None},
@@ -153,8 +155,7 @@ def test_content_of_another_shape_is_refused(raw: bytes) -> None:
         decode_content(raw)
 
 
-@pytest.mark.parametrize("content", [("\ud800", None), ("m", {"k": object()}), ("m", {1: 2})])
-def test_what_json_cannot_hold_is_not_sealed(content: tuple[str, Any]) -> None:
+def test_what_json_cannot_hold_is_not_sealed() -> None:
     """Refused before it is sealed, not after it is opened."""
     with pytest.raises(ProtocolError, match="invalid_content"):
-        encode_content(*content, CONTEXT)
+        encode_content("\ud800", b"", CONTEXT)
