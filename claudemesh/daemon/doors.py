@@ -116,6 +116,8 @@ class Doors:
             self._old_token = self._token
             self._core.metrics.token_rotated()
             log.info("local_token_rotated", old_works_for_s=OLD_TOKEN_S)
+            if self._forget is not None:
+                self._forget.cancel()
             loop = asyncio.get_running_loop()
             self._forget = loop.call_later(OLD_TOKEN_S, self._forget_old_token)
         self._token = token

@@ -97,10 +97,12 @@ def arrived(running: Mesh, prefix: str, count: int) -> bool:
 def test_no_message_holds_the_loop(running: Mesh, shape: str) -> None:
     """Accepted, sealed, relayed, verified, opened, listed and streamed."""
     alice, bob = running.daemons["alice"], running.daemons["bob"]
-    body = orjson.dumps({"to": "bob", "message": shape, "meta": {"of": METAS[shape]()}})
+    meta = {"of": METAS[shape]()}
+    body = orjson.dumps({"to": "bob", "message": shape, "meta": meta})
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: post(alice, body), range(6)))
     until(lambda: arrived(running, shape, 6), "everything has arrived")
+    assert [item["meta"] for item in bob.inbox() if item["body"] == shape] == [meta] * 6
     assert alice.request("GET", "/v1/outbox?limit=500")[0] == 200
     with closing(bob.connection()) as connection:
         connection.request("GET", "/v1/events?since=0")

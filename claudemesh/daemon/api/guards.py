@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from claudemesh.daemon.api.errors import CLOSE, Refusal, refused
-from claudemesh.daemon.api.wire import MAX_BODY, respond, too_large
+from claudemesh.daemon.api.wire import MAX_BODY, hang_up, respond, too_large
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.http import App, Receive, Scope, Send, admit
@@ -216,7 +216,8 @@ def _too_fast(wait_s: float) -> Refusal:
 class Guards:
     """Plain ASGI middleware: refuses what `judge` refuses, and lets 64 requests in at a time.
 
-    `rules` may be replaced while it serves; a request is judged by those of the moment it came.
+    `rules` may be replaced while it serves. Requests that are being answered are judged again then, streams
+    above all: one that the new rules refuse, because its token works no more for example, is cut off.
     """
 
     def __init__(
@@ -230,17 +231,35 @@ class Guards:
         """Streams are `uncounted`: they stay open for days and have a limit of their own."""
         self._uncounted = uncounted
         self._app = app
-        self.rules = rules
+        self._rules = rules
+        self._served: dict[int, tuple[Scope, Send]] = {}
         self._max_in_flight = max_in_flight
         self._bucket = bucket
         self.in_flight = 0
+
+    @property
+    def rules(self) -> Rules:
+        """What requests are judged by now."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self._rules = rules
+        for scope, send in list(self._served.values()):
+            verdict = self._judge(scope)
+            if verdict is not None:
+                log.info("request_cut_off", reason=verdict.error.code, path=scope["path"][:200])
+                hang_up(send)
+
+    def _judge(self, scope: Scope) -> Verdict | None:
+        return judge(scope["method"], scope["headers"], scope["query_string"], self._rules, scope["path"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the refusal, or pass the request on as it came."""
         if scope["type"] != "http":
             return
         path = scope["path"]
-        verdict = judge(scope["method"], scope["headers"], scope["query_string"], self.rules, path)
+        verdict = self._judge(scope)
         if scope["http_version"] not in _VERSIONS:
             verdict = _OTHER_VERSION
         elif verdict is None and self._bucket is not None:
@@ -252,15 +271,23 @@ class Guards:
             _note(verdict, scope)
             await respond(send, refused(verdict.error))
         elif path in self._uncounted:
-            await self._app(scope, receive, send)
+            await self._serve(scope, receive, send)
         elif self.in_flight >= self._max_in_flight:
             await respond(send, refused(_BUSY))
         else:
             self.in_flight += 1
             try:
-                await self._app(scope, receive, send)
+                await self._serve(scope, receive, send)
             finally:
                 self.in_flight -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = id(scope)
+        self._served[key] = (scope, send)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            del self._served[key]
 
 
 def _note(verdict: Verdict, scope: Scope) -> None:

@@ -76,11 +76,16 @@ async def respond(send: Send, reply: Reply) -> None:
 
 async def send_within(send: Send, message: Message, deadline_s: float) -> None:
     """Send one ASGI message; when the client has not made room for it in time, the connection is cut."""
-    timer = asyncio.get_running_loop().call_later(deadline_s, hang_up, send)
+    timer = asyncio.get_running_loop().call_later(deadline_s, _too_slow, send)
     try:
         await send(message)
     finally:
         timer.cancel()
+
+
+def _too_slow(send: Send) -> None:
+    log.info("client_too_slow")
+    hang_up(send)
 
 
 def hang_up(send: Send) -> None:
@@ -91,7 +96,6 @@ def hang_up(send: Send) -> None:
     """
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is not None:
-        log.info("client_too_slow")
         transport.abort()
 
 

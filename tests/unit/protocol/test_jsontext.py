@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import orjson
+import pytest
+
+from claudemesh.protocol.jsontext import JsonText, plain
+
+
+def test_a_text_is_written_as_it_is() -> None:
+    """As the value that it stands for, in any depth, spelt as it was."""
+    value = {"items": [{"meta": JsonText('{"a":1.0e2}')}, MappingProxyType({"b": JsonText("[]")})]}
+    assert orjson.dumps(value, default=plain) == b'{"items":[{"meta":{"a":1.0e2}},{"b":[]}]}'
+    assert JsonText('{"a":1.0e2}').value() == {"a": 100.0}
+
+
+def test_nothing_is_written_by_accident() -> None:
+    """Whoever forgets the `default` gets an error, not an object of another shape."""
+    with pytest.raises(orjson.JSONEncodeError):
+        orjson.dumps(JsonText("1"))
+    with pytest.raises(TypeError):
+        plain(object())
