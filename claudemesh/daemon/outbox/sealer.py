@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.outbox.request import SendRequest, Target
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
