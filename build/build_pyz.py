@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import running_on
+from materials import Material, bill_of_materials, bootstrap, libraries, licence_list
 
 ROOT = Path(__file__).resolve().parents[1]
 _OURS = {".py", ".sql", ".json", ".lua", ".typed"}
@@ -45,13 +45,14 @@ def main() -> int:
     os.umask(0o022)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=output.parent) as folder:
-        made = build(config, Path(folder))
+        made, materials = build(config, Path(folder))
         checksum = hashlib.sha256(made.read_bytes()).hexdigest()
-        sbom = bill_of_materials(Path(folder) / "site", checksum)
+        sbom = bill_of_materials(materials, own_version(), checksum)
         # The stamp goes first and comes last: a build that was cut off is done again.
         stamp.unlink(missing_ok=True)
         made.replace(output)
     _replace(output.with_name("claudemesh.sbom.json"), sbom)
+    _replace(output.with_name("claudemesh.licenses.txt"), licence_list(materials, own_version()))
     _replace(output.with_name(f"{output.name}.sha256"), f"{checksum}  {output.name}\n")
     _replace(stamp, digest)
     took = time.monotonic() - started
@@ -61,7 +62,12 @@ def main() -> int:
 
 def inputs_digest(config: dict[str, Any]) -> str:
     """Return a hash over everything that the archive is made from, the kind of Python included."""
-    paths = [*_own_files(), Path(__file__), ROOT / "build" / "requirements-dev.txt"]
+    paths = [
+        *_own_files(),
+        Path(__file__),
+        Path(__file__).with_name("materials.py"),
+        ROOT / "build" / "requirements-dev.txt",
+    ]
     paths += [ROOT / name for name in ("shiv.toml", "LICENSE", config["requirements"], config["launcher"])]
     digest = hashlib.sha256(running_on().encode())
     for path in paths:
@@ -70,21 +76,29 @@ def inputs_digest(config: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def build(config: dict[str, Any], folder: Path) -> Path:
-    """Build in a folder and return the finished archive; the staged modules stay in `site` beside it."""
+def build(config: dict[str, Any], folder: Path) -> tuple[Path, list[Material]]:
+    """Build in a folder and return the finished archive, and what it is made of."""
     site, made, final = folder / "site", folder / "shiv.pyz", folder / "final.pyz"
-    stage(config, site)
+    report = stage(config, site)
     run_shiv(config, site, made)
-    rewrite(config, made, final)
-    return final
+    entries = _entries(made)
+    unpacking = {name: data for name, data in entries.items() if name.startswith("_bootstrap/")}
+    pins = (ROOT / config["requirements"]).read_text()
+    materials = [*libraries(site, report, pins), bootstrap(unpacking)]
+    rewrite(config, entries, licence_list(materials, own_version()), final)
+    return final, materials
 
 
-def stage(config: dict[str, Any], site: Path) -> None:
-    """Put the pinned wheels and our package into a folder, without anything that differs between builds."""
+def stage(config: dict[str, Any], site: Path) -> dict[str, Any]:
+    """Put the pinned wheels and our package into a folder, without anything that differs between builds.
+
+    Returns the installer's report, which names the hash of each wheel.
+    """
+    report = site.with_name("report.json")
     _python(
         *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
         *("--target", str(site), "--no-compile", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
-        *("--requirement", str(ROOT / config["requirements"])),
+        *("--report", str(report), "--requirement", str(ROOT / config["requirements"])),
     )
     for path in _own_files():
         target = site / path.relative_to(ROOT)
@@ -100,6 +114,8 @@ def stage(config: dict[str, Any], site: Path) -> None:
             raise SystemExit(
                 f"build/pyz: error: {path.name} cannot be packed: the launcher reads no such file"
             )
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
 
 
 def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
@@ -113,10 +129,8 @@ def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
     )
 
 
-def rewrite(config: dict[str, Any], made: Path, final: Path) -> None:
+def rewrite(config: dict[str, Any], entries: dict[str, bytes], licences: str, final: Path) -> None:
     """Write the archive anew: sorted, fixed times and modes, our launcher ahead of shiv's bootstrap."""
-    with zipfile.ZipFile(made) as source:
-        entries = {name: source.read(name) for name in source.namelist() if not name.endswith("/")}
     own = {
         "__main__.py": _launcher(config, json.loads(entries["environment.json"])["build_id"]),
         "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),
@@ -127,7 +141,7 @@ def rewrite(config: dict[str, Any], made: Path, final: Path) -> None:
     with final.open("wb") as file:
         file.write(f"#!{config['interpreter']}\n".encode())
         with zipfile.ZipFile(file, "w") as archive:
-            for name, data in sorted({**entries, **own}.items()):
+            for name, data in sorted({**entries, **own, "LICENSES.txt": licences.encode()}.items()):
                 info = zipfile.ZipInfo(name, when)
                 # Read at every start, from the archive: reading is cheaper than inflating.
                 stored = name in own or name.startswith("_bootstrap/")
@@ -138,25 +152,9 @@ def rewrite(config: dict[str, Any], made: Path, final: Path) -> None:
     final.chmod(0o755)
 
 
-def bill_of_materials(site: Path, checksum: str) -> str:
-    """Return which libraries the archive of this checksum holds, as CycloneDX JSON."""
-    found = importlib.metadata.distributions(path=[str(site)])
-    components = [_component(one) for one in found]
-    product = {
-        "type": "application",
-        "name": "claudemesh",
-        "version": own_version(),
-        "licenses": [{"license": {"id": "Apache-2.0"}}],
-        "hashes": [{"alg": "SHA-256", "content": checksum}],
-    }
-    sbom = {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {"component": product},
-        "components": sorted(components, key=lambda component: str(component["name"])),
-    }
-    return json.dumps(sbom, indent=1, sort_keys=True) + "\n"
+def _entries(made: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(made) as source:
+        return {name: source.read(name) for name in source.namelist() if not name.endswith("/")}
 
 
 def own_version() -> str:
@@ -165,25 +163,6 @@ def own_version() -> str:
     if found is None:
         raise SystemExit("build/pyz: error: claudemesh/__init__.py has no __version__")
     return found[1]
-
-
-def _component(distribution: importlib.metadata.Distribution) -> dict[str, Any]:
-    name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
-    return {
-        "type": "library",
-        "name": name,
-        "version": distribution.version,
-        "purl": f"pkg:pypi/{name}@{distribution.version}",
-        "licenses": [{"license": {"name": _licence(distribution)}}],
-    }
-
-
-def _licence(distribution: importlib.metadata.Distribution) -> str:
-    metadata = distribution.metadata.json
-    classifiers = metadata.get("classifier", [])
-    named = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License :: OSI")]
-    stated = metadata.get("license_expression") or " / ".join(named) or metadata.get("license", "unknown")
-    return str(stated).partition("\n")[0]
 
 
 def _launcher(config: dict[str, Any], build_id: str) -> bytes:

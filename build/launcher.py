@@ -50,14 +50,16 @@ def check_target() -> None:
         )
 
 
-def drop_python_path() -> None:
-    """Let nothing from PYTHONPATH, the current folder included, take one of our modules' places."""
-    given = os.environ.get("PYTHONPATH")
-    if not given or os.environ.get("CLAUDEMESH_KEEP_PYTHONPATH"):
+def isolate() -> None:
+    """Start anew as the first line of the archive does, when Python was started another way.
+
+    So nothing from PYTHONPATH, the user's site-packages, a sitecustomize or a .pth file stays in the process.
+    What such files did before this line is done: who can write them can change what the user runs.
+    """
+    if sys.flags.isolated or os.environ.get("CLAUDEMESH_KEEP_PYTHONPATH") or not sys.executable:
         return
-    dropped = {os.path.abspath(path) for path in given.split(os.pathsep)}
-    dropped.discard(os.path.dirname(os.__file__))
-    sys.path[1:] = [path for path in sys.path[1:] if os.path.abspath(path) not in dropped]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-IS", *sys.orig_argv[1:]])  # noqa: S606
 
 
 def cache_folder() -> str:
@@ -242,7 +244,7 @@ def main() -> int:
 def run() -> int:
     """Run the fast path, or else the program from its folder."""
     check_target()
-    drop_python_path()
+    isolate()
     import claudemesh_fast  # type: ignore[import-not-found]
     import claudemesh_trust
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from materials import libraries
 from tests.support.pyz import PYZ, REPOSITORY, build
 
 _PIP_CACHE = subprocess.run(
@@ -51,7 +52,7 @@ def test_a_build_elsewhere_under_other_settings_is_the_same_file(pyz: Path, tmp_
     other = tree / "dist" / "claudemesh.pyz"
     assert other.read_bytes() == pyz.read_bytes()
     assert other.stat().st_mode & 0o777 == 0o755
-    for name in ("claudemesh.sbom.json", "claudemesh.pyz.sha256"):
+    for name in ("claudemesh.sbom.json", "claudemesh.licenses.txt", "claudemesh.pyz.sha256"):
         assert (other.parent / name).read_bytes() == (pyz.parent / name).read_bytes()
 
 
@@ -117,17 +118,58 @@ def test_checksum_stands_beside_the_archive(pyz: Path) -> None:
     assert Path(f"{pyz}.sha256").read_text() == f"{checksum}  claudemesh.pyz\n"
 
 
-def test_bill_of_materials_names_every_library_with_its_licence(pyz: Path) -> None:
+def test_bill_of_materials_names_every_library_with_its_licence_and_pinned_hash(pyz: Path) -> None:
     """CycloneDX, of this very file (ASVS 15.1.2)."""
     sbom = json.loads((pyz.parent / "claudemesh.sbom.json").read_text())
-    pins = dict(
-        re.findall(
-            r"^([a-z0-9.-]+)==([^ ]+)", (REPOSITORY / "build/requirements.txt").read_text(), re.MULTILINE
-        )
-    )
+    text = (REPOSITORY / "build/requirements.txt").read_text()
+    pins = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", text, re.MULTILINE))
+    parts = {part["name"]: part for part in sbom["components"]}
+    unpacker = parts.pop("shiv")
     assert sbom["bomFormat"] == "CycloneDX"
-    assert {part["name"]: part["version"] for part in sbom["components"]} == pins
-    licences = [part["licenses"][0]["license"]["name"] for part in sbom["components"]]
-    assert [name for name in licences if not name or name == "unknown"] == []
+    assert {name: part["version"] for name, part in parts.items()} == pins
+    for name, part in parts.items():
+        [found] = part["hashes"]
+        pinned = text.partition(f"{name}==")[2].partition("# via")[0]
+        assert (found["alg"], f"sha256:{found['content']}" in pinned) == ("SHA-256", True), name
     product = sbom["metadata"]["component"]
     assert product["hashes"][0]["content"] == hashlib.sha256(PYZ.read_bytes()).hexdigest()
+    for part in (*parts.values(), unpacker, product):
+        [licence] = part["licenses"]
+        assert licence.get("expression") or licence["license"]["name"]
+    with zipfile.ZipFile(pyz) as archive:
+        files = {
+            name: hashlib.sha256(archive.read(name)).hexdigest()
+            for name in archive.namelist()
+            if name.startswith("_bootstrap/")
+        }
+    assert {file["name"]: file["hashes"][0]["content"] for file in unpacker["components"]} == files
+
+
+def test_the_licences_of_everything_inside_are_listed_with_their_texts(pyz: Path) -> None:
+    """Beside the archive and in it."""
+    sbom = json.loads((pyz.parent / "claudemesh.sbom.json").read_text())
+    listed = (pyz.parent / "claudemesh.licenses.txt").read_text()
+    table, *texts = listed.split("=" * 80 + "\n")
+    for part in sbom["components"]:
+        assert re.search(rf"^{part['name']} +{re.escape(part['version'])} +\S", table, re.MULTILINE)
+        title = f"{part['name']} {part['version']}: "
+        at = next(number for number, text in enumerate(texts) if text.startswith(title))
+        assert len(texts[at + 1]) > 200, part["name"]
+    with zipfile.ZipFile(pyz) as archive:
+        assert archive.read("LICENSES.txt").decode() == listed
+
+
+def test_a_wheel_that_is_not_pinned_ends_the_build(pyz: Path, tmp_path: Path) -> None:
+    """The installer checks hashes; the bill is checked against the pins once more."""
+    text = (REPOSITORY / "build/requirements.txt").read_text()
+    info = tmp_path / "click-8.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: click\nVersion: 8.0\nLicense: BSD\n")
+    archive = {"archive_info": {"hashes": {"sha256": "0" * 64}}}
+    report = {"install": [{"metadata": {"name": "click"}, "download_info": archive}]}
+    with pytest.raises(SystemExit, match="not what is pinned"):
+        libraries(tmp_path, report, text)
+    with pytest.raises(SystemExit, match="not one that is pinned"):
+        libraries(tmp_path, report, f"click==8.0 \\\n    --hash=sha256:{'1' * 64}\n")
+    [made] = libraries(tmp_path, report, f"click==8.0 \\\n    --hash=sha256:{'0' * 64}\n")
+    assert (made.name, made.sha256, made.licence) == ("click", "0" * 64, "BSD")

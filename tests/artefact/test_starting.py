@@ -251,6 +251,26 @@ def test_modules_in_the_current_folder_shadow_none_of_ours(pyz: Path, home: Path
         assert_works(version(pyz, home, PYTHONPATH=path))
 
 
+def test_a_start_without_the_first_line_isolates_itself(pyz: Path, home: Path) -> None:
+    """`python3 claudemesh.pyz`: without the user's site-packages and PYTHONPATH, with the same arguments."""
+    site = home / ".local" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    poison(home / "poison")
+    site.mkdir(parents=True)
+    # Runs ahead of the archive's first line in the first process, and not at all in the second.
+    (site / "note.pth").write_text("import sys; open('started', 'a').write('x'); sys.noted = True\n")
+    for name in ("click", "orjson", "compileall"):
+        (site / f"{name}.py").write_text("import os\nos._exit(99)\n")
+    environment = bare_environment(
+        home, PYTHONUSERBASE=str(home / ".local"), PYTHONPATH=str(home / "poison"), PYTHONSTARTUP="/no"
+    )
+    for _ in range(2):
+        done = start(pyz, "version", "--json", cwd=home, environment=environment)
+        assert_works(done)
+    assert (home / "started").read_text() == "xx"
+    odd = start(pyz, "send", "nobody", "two  words", "--mesh", "*", cwd=home, environment=environment)
+    assert (odd.returncode, "'*'" in odd.stderr) == (78, True)
+
+
 def test_start_up_hooks_of_the_user_do_not_run_in_the_file(pyz: Path, home: Path) -> None:
     """Its first line isolates Python: no sitecustomize, usercustomize or .pth file runs ahead of it."""
     (home / "bin").mkdir()

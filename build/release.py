@@ -1,0 +1,164 @@
+"""Make what is released: build twice and compare, audit the libraries, write the checksums.
+
+Everything lands in dist/: the archive, its bill of materials, its licences, the audit and SHA256SUMS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from build_pyz import ROOT, say
+
+DIST = ROOT / "dist"
+ARCHIVE = "claudemesh.pyz"
+BILL, LICENCES, AUDIT = "claudemesh.sbom.json", "claudemesh.licenses.txt", "claudemesh.audit.json"
+SUMS = "SHA256SUMS"
+_INPUTS = ("claudemesh", "build", "shiv.toml", "LICENSE", "pyproject.toml")
+_TOOLS = ROOT / "build" / "requirements-audit.txt"
+_AUDITED = ROOT / "build" / "requirements.txt"
+_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The result of an audit. It is none unless every library was looked up."""
+
+    audited: bool
+    # Why a library, or all of them, could not be looked up.
+    reason: str | None
+    vulnerabilities: list[str]
+    libraries: list[str]
+
+
+def main() -> int:
+    """Make it; exit 1 when the builds differ, a library is vulnerable, or it could not be audited."""
+    parser = argparse.ArgumentParser(prog="./build/release", description=__doc__)
+    parser.add_argument(
+        "--allow-unaudited",
+        action="store_true",
+        help="go on when the database of vulnerabilities cannot be reached; the audit's file says so",
+    )
+    options = parser.parse_args()
+    for name in (AUDIT, SUMS):
+        (DIST / name).unlink(missing_ok=True)
+    _build(ROOT)
+    differing = built_elsewhere()
+    if differing:
+        return _fail(f"two builds differ in {', '.join(differing)}")
+    say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
+    audit = look_up()
+    (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
+    if audit.vulnerabilities:
+        return _fail("vulnerable: " + "; ".join(audit.vulnerabilities))
+    if audit.audited:
+        say(f"audited: no known vulnerability in {len(audit.libraries)} libraries")
+    else:
+        say(f"NOT AUDITED: {audit.reason}")
+        if not options.allow_unaudited:
+            return _fail("run this where the database answers, or give --allow-unaudited")
+    names = (ARCHIVE, BILL, LICENCES, AUDIT)
+    (DIST / SUMS).write_text("".join(f"{_sha256(DIST / name)}  {name}\n" for name in names))
+    say(f"dist/{SUMS} has the checksums")
+    return 0
+
+
+def built_elsewhere() -> list[str]:
+    """Build a copy of the checkout in another folder; return the names of files that came out otherwise."""
+    with tempfile.TemporaryDirectory(prefix="claudemesh-release-") as folder:
+        copy = Path(folder) / "checkout"
+        copy.mkdir()
+        for name in _INPUTS:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, copy / name)
+        _build(copy)
+        names = (ARCHIVE, BILL, LICENCES)
+        return [name for name in names if _sha256(copy / "dist" / name) != _sha256(DIST / name)]
+
+
+def look_up() -> Audit:
+    """Ask the database of known vulnerabilities about every pinned library."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="claudemesh-audit-") as folder:
+            python = _audit_environment(Path(folder) / "venv")
+            done = _run(
+                *(python, "-I", "-m", "pip_audit", "--disable-pip", "--require-hashes"),
+                *("--progress-spinner", "off", "--format", "json", "--requirement", str(_AUDITED)),
+            )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Audit(False, f"the audit could not run ({error})", [], [])
+    return judge(done.stdout, done.stderr)
+
+
+def judge(report: str, errors: str) -> Audit:
+    """Return what a report of pip-audit says. A library that was skipped was not audited."""
+    try:
+        dependencies: list[dict[str, Any]] = json.loads(report)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        last = (errors.strip().splitlines() or ["no report"])[-1]
+        return Audit(False, f"the database of vulnerabilities did not answer ({last})", [], [])
+    skipped = [str(found["name"]) for found in dependencies if "skip_reason" in found]
+    known = [found for found in dependencies if "skip_reason" not in found]
+    vulnerabilities = [
+        f"{found['name']} {found['version']}: {one['id']}"
+        + (f" (mended in {', '.join(one['fix_versions'])})" if one.get("fix_versions") else "")
+        for found in known
+        for one in found["vulns"]
+    ]
+    reason = None
+    if skipped or not known:
+        names = ", ".join(skipped) or "any library"
+        reason = f"the database of vulnerabilities knows nothing of {names}"
+    libraries = [f"{found['name']} {found['version']}" for found in known]
+    return Audit(reason is None, reason, vulnerabilities, libraries)
+
+
+def _audit_environment(folder: Path) -> str:
+    """Make an environment with the pinned auditor and return its Python."""
+    say("setting up the auditor")
+    venv.create(folder, with_pip=True)
+    python = str(folder / "bin" / "python")
+    done = _run(
+        *(python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *("--require-hashes", "--only-binary", ":all:", "--requirement", str(_TOOLS)),
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        raise OSError(f"its tool cannot be installed: {last}")
+    return python
+
+
+def _build(tree: Path) -> None:
+    done = _run(sys.executable, str(tree / "build" / "build_pyz.py"), "--force")
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}\nbuild/release: error: the build failed")
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(command, env=kept, capture_output=True, text=True, timeout=_TIMEOUT_S)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fail(text: str) -> int:
+    print(f"build/release: error: {text}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""A release is built twice, audited, and comes with checksums; what was not audited says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from release import judge
+from tests.support.pyz import REPOSITORY
+
+_CLEAN = {"name": "click", "version": "8.5.1", "vulns": []}
+_SKIPPED = {"name": "orjson", "skip_reason": "Dependency not found on PyPI: orjson (3.13.0)"}
+_BAD = {
+    "name": "h11",
+    "version": "0.15.0",
+    "vulns": [{"id": "GHSA-vqfr-h8mv-ghfj", "fix_versions": ["0.16.0"], "aliases": [], "description": ""}],
+}
+
+
+def report(*dependencies: object) -> str:
+    return json.dumps({"dependencies": dependencies, "fixes": []})
+
+
+def test_libraries_that_were_all_looked_up_are_audited() -> None:
+    found = judge(report(_CLEAN), "")
+    assert (found.audited, found.reason, found.libraries) == (True, None, ["click 8.5.1"])
+
+
+def test_a_library_that_was_skipped_is_not_audited() -> None:
+    """The auditor ends with 0 all the same."""
+    found = judge(report(_CLEAN, _SKIPPED), "")
+    assert (found.audited, found.vulnerabilities) == (False, [])
+    assert "orjson" in str(found.reason)
+
+
+def test_a_vulnerability_is_named_with_the_version_that_mends_it() -> None:
+    found = judge(report(_SKIPPED, _BAD), "")
+    assert found.vulnerabilities == ["h11 0.15.0: GHSA-vqfr-h8mv-ghfj (mended in 0.16.0)"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "not json", report()])
+def test_no_report_is_no_audit(text: str) -> None:
+    found = judge(text, "ConnectionError: Failed to resolve\n")
+    assert (found.audited, bool(found.reason)) == (False, True)
+
+
+@pytest.mark.slow
+def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived() -> None:
+    dist = REPOSITORY / "dist"
+
+    def release(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(REPOSITORY / "build" / "release.py"), *options]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    done = release()
+    audit = json.loads((dist / "claudemesh.audit.json").read_text())
+    assert "built twice, in two folders, the same bytes" in done.stderr
+    assert audit["vulnerabilities"] == []
+    if not audit["audited"]:
+        assert (done.returncode, "NOT AUDITED: " in done.stderr) == (1, True)
+        assert not (dist / "SHA256SUMS").exists()
+        done = release("--allow-unaudited")
+        assert "NOT AUDITED: " in done.stderr
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=dist, capture_output=True, text=True)
+    assert (checked.returncode, checked.stdout.count(": OK")) == (0, 4)
