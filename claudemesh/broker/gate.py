@@ -8,13 +8,13 @@ proxy on the broker's own host do not keep its operator from asking the broker t
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import math
 
 from starlette.requests import Request
 
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.http import address_of
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.http")
@@ -26,7 +26,6 @@ _ADDRESSES = 1024
 _CROWD = "others"
 _TOKEN_CHARACTERS = 512
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_IPV6_PREFIX = 64
 
 
 class AdminGate:
@@ -65,14 +64,8 @@ class AdminGate:
 
 
 def _source(request: Request) -> str:
-    """Name who asks: an IPv4 address or the /64 of an IPv6 one, and whether a proxy speaks for others."""
-    host = "" if request.client is None else request.client.host
-    try:
-        address = ipaddress.ip_address(host)
-        if address.version == 6:
-            host = str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))
-    except ValueError:
-        pass
+    """Name who asks, and whether a proxy speaks for others; one that is trusted has told for whom."""
+    host = address_of(request.scope)
     return f"{host} forwarded" if any(name in request.headers for name in _FORWARDED) else host
 
 

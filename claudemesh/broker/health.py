@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 import claudemesh
 from claudemesh.broker.context import Context
 from claudemesh.broker.web import JsonAnswer
+from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
+
+# Making the page costs some milliseconds, and whoever reaches the broker can ask for it.
+_RENDERS_PER_S, _RENDERS_BURST = 5.0, 50.0
 
 
 class Health:
@@ -17,6 +23,8 @@ class Health:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._renders = Bucket(_RENDERS_PER_S, _RENDERS_BURST)
+        self._page = b""
 
     async def healthz(self, request: Request) -> Response:
         """Answer 200 as long as the process answers at all."""
@@ -41,8 +49,10 @@ class Health:
         )
 
     async def metrics(self, request: Request) -> Response:
-        """Answer with everything counted so far, for Prometheus."""
-        return Response(self._context.metrics.render(), headers={"content-type": CONTENT_TYPE})
+        """Answer with everything counted so far, for Prometheus; with the last page when asked too often."""
+        if not self._page or not self._renders.take(asyncio.get_running_loop().time()):
+            self._page = self._context.metrics.render()
+        return Response(self._page, headers={"content-type": CONTENT_TYPE})
 
     def _not_ready(self, error: str, message: str) -> Response:
         reasons = self._context.degraded.conditions.items()

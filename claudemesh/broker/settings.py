@@ -143,7 +143,7 @@ def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, obje
         raise ExitWith(CONFIGURATION, "invalid_configuration", f"cannot read {path}: {error}") from error
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # a number of 5,000 digits is one that the library does not name
         raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} is not TOML: {error}") from error
     unknown = sorted(set(found) - known)
     if unknown:

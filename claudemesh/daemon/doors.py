@@ -25,6 +25,7 @@ from claudemesh.daemon.surroundings import kind_of_place
 from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.crowd import Caps
+from claudemesh.runtime.descriptors import raise_descriptors
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_atomic
 from claudemesh.runtime.guarded import Guardroom
@@ -41,6 +42,8 @@ _BURST = 1000.0
 # Whoever asks without the bearer is a stranger, and gives way to the next one.
 _LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
 _SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
+# Both doors full, and what hooks, databases and the link need.
+_DESCRIPTORS = 2048
 _CLOSED = "loopback_closed"
 _AGAIN_S = 2.0
 
@@ -73,6 +76,7 @@ class Doors:
     async def open(self) -> None:
         """Answer on the socket, and on the loopback if wanted. `ExitWith` says what is in the way."""
         settings = self._core.settings
+        raise_descriptors(_DESCRIPTORS)
         try:
             if self._wants_tcp(settings):
                 await self._try_loopback(settings)

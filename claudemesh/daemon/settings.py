@@ -349,7 +349,7 @@ def load_settings(path: Path) -> DaemonSettings:
         raise ExitWith(CONFIGURATION, "unsafe_file", str(error)) from error
     except OSError as error:
         raise cannot("read", error, path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise ExitWith(CONFIGURATION, "invalid_config", f"{path} is not TOML: {error}.") from error
     return parse_settings(data, str(path))
 

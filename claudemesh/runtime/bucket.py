@@ -1,7 +1,8 @@
-"""A token bucket: so many at once, so many a second after that."""
+"""Token buckets: so many at once, so many a second after that."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 
@@ -31,3 +32,24 @@ class Bucket:
         left = self.burst if self._left is None else self._left + max(0.0, now - self._at) * self.per_s
         self._left, self._at = min(self.burst, left), now
         return self._left
+
+
+class Buckets:
+    """A bucket for each name; of more than `most` those that were asked for longest ago are forgotten."""
+
+    def __init__(self, per_s: float, burst: float, most: int = 4096) -> None:
+        self._per_s, self._burst, self._most = per_s, burst, most
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def of(self, name: str) -> Bucket:
+        """Return the bucket of a name, a full one when it is new."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(self._per_s, self._burst)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(name)
+        return bucket

@@ -10,11 +10,10 @@ import asyncio
 import ipaddress
 import itertools
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
-from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.bucket import Bucket, Buckets
 from claudemesh.runtime.crowd import Caps, Crowd, address_key
 from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.gate import MEMBER, Abuse, Gate
@@ -38,7 +37,6 @@ _ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST = 500.0, 1000.0
 # are not read at once: it may be the address of members too, so they are served, slowly.
 _ABUSES_PER_S, _ABUSES_BURST = 4.0, 16.0
 _LONGEST_DELAY_S = 1.0
-_ADDRESSES = 4096
 
 
 class Guardroom:
@@ -61,8 +59,8 @@ class Guardroom:
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
         self._unnamed = itertools.count(1)
         self._is_private = is_private
-        self._requests = _Buckets(_REQUESTS_PER_S, _REQUESTS_BURST)
-        self._abuses = _Buckets(_ABUSES_PER_S, _ABUSES_BURST)
+        self._requests = Buckets(_REQUESTS_PER_S, _REQUESTS_BURST)
+        self._abuses = Buckets(_ABUSES_PER_S, _ABUSES_BURST)
         self._all_requests = Bucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
 
     def trusts(self, host: str) -> bool:
@@ -124,27 +122,6 @@ class Guardroom:
         if not self._abuses:
             return 0.0
         return self._abuses.of(address).spend(0, asyncio.get_running_loop().time())
-
-
-class _Buckets:
-    """A bucket for each address; those that were asked for longest ago are forgotten."""
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        self._per_s, self._burst = per_s, burst
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._buckets)
-
-    def of(self, address: str) -> Bucket:
-        """Return the bucket of an address, a full one when it is new."""
-        bucket = self._buckets.get(address)
-        if bucket is None:
-            bucket = self._buckets[address] = Bucket(self._per_s, self._burst)
-            if len(self._buckets) > _ADDRESSES:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(address)
-        return bucket
 
 
 class GatedTransport(JoinedWrites):

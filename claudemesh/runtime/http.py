@@ -85,6 +85,15 @@ def admit(scope: Scope) -> None:
         guard.admit()
 
 
+def address_of(scope: Scope) -> str:
+    """Return the address that a request is counted under: its client's, or the one that its proxy names."""
+    guard: Guard | None = scope.get(_GUARD)
+    if guard is not None:
+        return guard.address
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 class HttpServer:
     """Serve an ASGI app on a bound socket, from `start` to `stop`.
 

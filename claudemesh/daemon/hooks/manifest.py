@@ -113,7 +113,7 @@ def load_manifest(path: Path, default_timeout_s: float) -> Manifest:
         return NO_HOOKS
     except UnsafeFile as error:
         raise ExitWith(CONFIGURATION, "unsafe_file", f"{error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise ExitWith(CONFIGURATION, "invalid_hooks", f"{path} is not TOML: {error}.") from error
     return Manifest({name: _parse(path, name, entry, default_timeout_s) for name, entry in data.items()})
 

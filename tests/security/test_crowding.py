@@ -1,0 +1,177 @@
+"""Held connections of strangers keep nobody out: on the loopback, behind a proxy, or at full speed."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+from collections.abc import Generator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from claudemesh.broker.settings import Limits
+from tests.security.test_flooding import limits, serves
+from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.flood import UPGRADE, flooding, frame
+from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.wspeer import http_request
+
+CAP = Limits().strangers_per_address
+
+
+@pytest.fixture(scope="module")
+def one() -> Generator[Mesh]:
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        (alice.root / "config.toml").write_text("[ipc]\ntcp_enabled = true\n")
+        alice.start()
+        alice.ready()
+        yield made
+
+
+def ask_loopback(alice: Daemon) -> int:
+    """The status of a request with the bearer on the daemon's loopback."""
+    port = int((alice.root / "http.port").read_text())
+    token = (alice.root / "local_token").read_text().strip()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/v1/version", headers={"Authorization": f"Bearer {token}"})
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("kind", ["idle", "slow head", "slow body"])
+def test_idle_strangers_do_not_shut_the_loopback(one: Mesh, kind: str) -> None:
+    """Whoever has the bearer is answered, however many hold connections without it."""
+    alice = one.daemons["alice"]
+    port = int((alice.root / "http.port").read_text())
+    with flooding(kind, port, 300) as attack:
+        for _ in range(20):
+            until(lambda: ask_loopback(alice) == 200, "the bearer is answered")
+        assert alice.request("GET", "/v1/health")[0] == 200
+    assert attack.result["cut"] > 0
+
+
+def test_an_event_stream_stays_open_while_strangers_come_and_go(one: Mesh) -> None:
+    """Who has proved who it is does not give way."""
+    alice = one.daemons["alice"]
+    port = int((alice.root / "http.port").read_text())
+    token = (alice.root / "local_token").read_text().strip()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as stream:
+        stream.request("GET", "/v1/events", headers={"Authorization": f"Bearer {token}"})
+        response = stream.getresponse()
+        assert response.status == 200
+        with flooding("idle", port, 300):
+            for number in range(10):
+                until(lambda: ask_loopback(alice) == 200, "the bearer is answered")
+                message_id = f"streamed-{number}"
+                assert alice.send("alice", "to myself", client_message_id=message_id)[0] == 202
+        until(lambda: len([item for item in alice.inbox() if item["body"] == "to myself"]) >= 10, "all came")
+        lines = 0
+        while lines < 10:
+            line = response.readline()
+            assert line, "the stream ended"
+            lines += line.startswith(b"data:") and b"to myself" in line
+
+
+@contextmanager
+def half_open(port: int, forwarded: list[str], source: str = "127.0.0.1") -> Generator[list[socket.socket]]:
+    """Half-open handshakes through a proxy at `source`, one for each address that it names."""
+    with ExitStack() as stack:
+        links = []
+        for name in forwarded:
+            link = stack.enter_context(
+                socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+            )
+            header = b"\r\nX-Forwarded-For: " + name.encode() + b"\r\n\r\n"
+            link.sendall(UPGRADE.removesuffix(b"\r\n\r\n") + header)
+            links.append(link)
+        yield links
+
+
+def is_upgraded(link: socket.socket) -> bool:
+    try:
+        return link.recv(65_536).startswith(b"HTTP/1.1 101")
+    except OSError:
+        return False
+
+
+def test_a_trusted_proxy_tells_whose_connections_they_are() -> None:
+    """The caps are those of the addresses behind it, and a client cannot choose its own."""
+    with mesh("alice", "bob", start=False) as made:
+        made.broker.stop()
+        made.broker.arguments += ["--trusted-proxies", "127.0.0.2"]
+        made.broker.start()
+        made.broker.ready()
+        for daemon in made.daemons.values():
+            daemon.start()
+        for daemon in made.daemons.values():
+            daemon.ready()
+        port = made.broker.port
+        many = [f"198.51.100.{number % 250}, 192.0.2.1" for number in range(CAP + 20)]
+        with half_open(port, many, "127.0.0.2") as links:
+            assert sum(map(is_upgraded, links)) <= CAP + 1
+            assert limits(made.broker)["strangers_per_address"] >= 19
+            # Another client of the same proxy is not kept out.
+            with half_open(port, ["192.0.2.2"], "127.0.0.2") as (other,):
+                assert is_upgraded(other)
+            serves(made, "a crowd behind a proxy")
+
+
+def test_an_untrusted_client_does_not_choose_its_address(one: Mesh) -> None:
+    """What it writes into X-Forwarded-For is not looked at."""
+    many = [f"198.51.100.{number}" for number in range(CAP + 20)]
+    before = limits(one.broker).get("strangers_per_address", 0)
+    with half_open(one.broker.port, many, "127.0.0.2") as links:
+        assert sum(map(is_upgraded, links)) <= CAP
+        assert limits(one.broker)["strangers_per_address"] >= before + 20
+
+
+@pytest.mark.parametrize(
+    "data",
+    [frame(10) * 1000, frame(9, b"x") * 1000, frame(1, b"{", final=False) + frame(0, final=False) * 1000],
+    ids=["pongs", "pings", "continuations"],
+)
+async def test_a_member_that_floods_is_cut_off_and_no_other(data: bytes) -> None:
+    """1008, and what it sent before is kept."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with bob.connect() as calm, ada.connect() as loud:
+            sent = await loud.request(ada.envelope("all"))
+            assert sent["status"] in (200, 201), sent
+            loud.websocket.transport.write(data)
+            assert (await loud.closed())[0] == 1008
+            assert (await calm.request(bob.envelope("all")))["status"] in (200, 201)
+
+
+async def test_a_member_at_full_speed_meets_no_limit() -> None:
+    """Large messages, small ones, thousands in one write: all are answered."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker, rate_limit_per_minute=10**9, member_rate_limit_per_minute=10**9)
+        async with ada.connect(max_queue=None) as link:
+            ids = [await link.send(ada.envelope("all", "x" * (size % 3000))) for size in range(3000)]
+            ids += [await link.send(ada.envelope("all", "y" * 60_000)) for _ in range(50)]
+            for number in ids:
+                assert (await link.result(number))["status"] in (200, 201)
+        status, page = await http_request(broker.url, "GET", "/metrics")
+        assert status == 200
+        assert "cm_broker_guard_limits_total{" not in page
+
+
+async def test_the_page_of_metrics_is_not_made_for_everybody_who_asks() -> None:
+    """Past a rate the last one is given."""
+    async with running_broker() as broker:
+        metrics, made = broker.context.metrics, 0
+        render = metrics.render
+
+        def counted() -> bytes:
+            nonlocal made
+            made += 1
+            return render()
+
+        metrics.render = counted
+        loop_time = asyncio.get_running_loop().time
+        began = loop_time()
+        for _ in range(150):
+            assert (await http_request(broker.url, "GET", "/metrics"))[0] == 200
+        assert made <= 51 + 5 * (loop_time() - began)
