@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Any
 
 from starlette.requests import Request
@@ -82,7 +82,7 @@ class Admin:
         return JsonAnswer(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
 
     async def _list_meshes(self, query: Mapping[str, str]) -> Response:
-        return _listed([self._mesh_item(mesh) for mesh in await self._context.store.mesh_list()])
+        return _listed([await self._mesh_item(mesh) for mesh in await self._context.store.mesh_list()])
 
     async def _set_mesh(self, body: Mapping[str, Any]) -> Response:
         """Change policies; connections that are made from then on go by them."""
@@ -91,11 +91,11 @@ class Admin:
         changed = with_policies(mesh, changes)
         await self._context.store.mesh_update(changed)
         self._context.audit.record(mesh.id, "mesh_changed", None, **changes)
-        return JsonAnswer(200, self._mesh_item(changed))
+        return JsonAnswer(200, await self._mesh_item(changed))
 
     async def _list_members(self, query: Mapping[str, str]) -> Response:
         mesh = await self._mesh(query.get("mesh"))
-        online = self._context.hub.online(mesh.id)
+        online = await self._online(mesh.id)
         members = await self._context.store.member_list(mesh.id)
         return _listed([_member_item(member, member.id in online) for member in members])
 
@@ -203,7 +203,12 @@ class Admin:
                 return member
         raise ProtocolError("not_found", "this mesh has no such member: give a name, a key or a member id")
 
-    def _mesh_item(self, mesh: Mesh) -> dict[str, object]:
+    async def _online(self, mesh_id: str) -> Set[str]:
+        """Return who is connected, at this broker or another one."""
+        leased = await self._context.store.presence_online(mesh_id, self._context.lived.now_ms())
+        return leased | self._context.hub.online(mesh_id)
+
+    async def _mesh_item(self, mesh: Mesh) -> dict[str, object]:
         return {
             "mesh_id": mesh.id,
             "slug": mesh.slug,
@@ -215,7 +220,7 @@ class Admin:
             "rate_limit_per_minute": mesh.rate_limit_per_minute,
             "member_rate_limit_per_minute": mesh.member_rate_limit_per_minute,
             "member_bytes_per_minute": mesh.member_bytes_per_minute,
-            "online": len(self._context.hub.online(mesh.id)),
+            "online": len(await self._online(mesh.id)),
         }
 
 

@@ -15,6 +15,7 @@ from functools import partial
 import orjson
 
 from claudemesh.broker.accept import Acceptor
+from claudemesh.broker.announcer import Announcer
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.context import Context
@@ -219,9 +220,11 @@ class Broker:
         state = State(epoch=await store.epoch())
         hub = Hub(settings.limits.connections_per_member)
         broker_id = kept_id(settings.data_dir, mint())
+        announcer = Announcer(hub, clock, metrics, degraded, broker_id, self._crashed)
         cluster = Cluster(
             shared=store.shared,
             hub=hub,
+            announcer=announcer,
             state=state,
             clock=clock,
             lived=lived,
@@ -233,14 +236,12 @@ class Broker:
         )
         acks = _acknowledging(store, metrics)
         queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
-        cluster.on_queue = partial(queues.kick, told=True)
-        feed = self._feed(cluster, store, hub, degraded)
-        cluster.on_sweep = partial(_sweep, queues, feed)
+        feed = Feed(store, hub, degraded, settings.limits, self._crashed)
+        _hear_others(cluster, queues, feed)
         audit = Audit(store, clock, degraded)
-        limiter = _limiter(settings, clock, metrics)
         acceptor = Acceptor(
             store,
-            limiter,
+            limiter := _limiter(settings, clock, metrics),
             hub,
             Publisher(hub, cluster.wake, degraded),
             queues.kick,
@@ -251,7 +252,6 @@ class Broker:
             settings.inline_bytes,
             state.accepted,
         )
-        presence = Presence(store, clock, lived, degraded, settings.limits, broker_id, self._crashed)
         return Context(
             settings=settings,
             clock=clock,
@@ -261,7 +261,8 @@ class Broker:
             limiter=limiter,
             acceptor=acceptor,
             acks=acks,
-            presence=presence,
+            presence=Presence(store, clock, lived, degraded, settings.limits, broker_id, self._crashed),
+            announcer=announcer,
             cluster=cluster,
             feed=feed,
             queues=queues,
@@ -274,11 +275,6 @@ class Broker:
             state=state,
             admin_token=admin_token_of(settings),
         )
-
-    def _feed(self, cluster: Cluster, store: Store, hub: Hub, degraded: Degraded) -> Feed:
-        feed = Feed(store, hub, degraded, self.settings.limits, self._crashed)
-        cluster.on_directory = feed.changed
-        return feed
 
     async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:
         host, port = self.settings.address
@@ -313,6 +309,12 @@ class Broker:
         self._files.write(path.name, lambda: write_atomic(path, found))
         stack.callback(remove, path)
         return url
+
+
+def _hear_others(cluster: Cluster, queues: Queues, feed: Feed) -> None:
+    cluster.on_queue = partial(queues.kick, told=True)
+    cluster.on_directory = feed.changed
+    cluster.on_sweep = partial(_sweep, queues, feed)
 
 
 async def _sweep(queues: Queues, feed: Feed) -> None:

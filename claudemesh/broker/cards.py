@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,14 @@ async def read_cards(
     after: int = 0,
     limit: int | None = None,
     own_id: str = "",
-    online: Callable[[], Awaitable[Set[str]]] | None = None,
+    online: Set[str] = frozenset(),
 ) -> Cards:
     """Read one page of at most `list_items` members and `list_bytes` bytes, of one member at least."""
     count = min(limit or limits.list_items, limits.list_items)
     while True:
         page = await listing.page(mesh_id, since, after=after, limit=count)
-        here = await online() if page.members and online is not None else frozenset[str]()
         encoded = [
-            orjson.dumps(card(one, is_own=one.id == own_id, is_online=one.id in here))
+            orjson.dumps(card(one, is_own=one.id == own_id, is_online=one.id in online))
             for one in page.members
             if one.status != "left"
         ]

@@ -17,11 +17,13 @@ from typing import Any
 
 import orjson
 
+from claudemesh.broker.announcer import Announcer
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.hub import Hub
 from claudemesh.broker.lives import Life, may_have_gone_back
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import Verdict, judge
+from claudemesh.broker.roster import Lease
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.state import State
 from claudemesh.broker.store.base import Mesh, PresenceRow, Shared
@@ -65,6 +67,7 @@ class Cluster:
         *,
         shared: Shared | None,
         hub: Hub,
+        announcer: Announcer,
         state: State,
         clock: OffsetClock,
         lived: LivedClock,
@@ -76,6 +79,7 @@ class Cluster:
     ) -> None:
         self._shared = shared
         self._hub = hub
+        self._announcer = announcer
         self._state = state
         self._clock = clock
         self._lived = lived
@@ -107,6 +111,8 @@ class Cluster:
         if self._shared is None:
             return
         shared = self._shared
+        self._announcer.say = self._say_presence
+        self._announcer.ask = lambda mesh_ids: shared.leases(mesh_ids, self._lived.now_ms())
         await self._look(shared)
         listening = supervise(
             partial(shared.listen, self._hear, self._resumed), "listen", _BACKOFF, self._degraded
@@ -204,36 +210,18 @@ class Cluster:
                 }
             )
 
-    def left(
-        self, mesh_id: str, member_id: str, connection_id: str, card: Mapping[str, object] | None
-    ) -> None:
-        """A connection has gone: give its lease back, and say so when it was the member's last.
-
-        Without a `card` nobody had heard of it.
-        """
-        if self._shared is not None:
-            self._tasks.start(
-                self._leave(self._shared, mesh_id, member_id, connection_id, card), "cluster_leave"
-            )
-
-    async def _leave(
-        self,
-        shared: Shared,
-        mesh_id: str,
-        member_id: str,
-        connection_id: str,
-        card: Mapping[str, object] | None,
-    ) -> None:
-        try:
-            remaining = await shared.release(mesh_id, member_id, connection_id, self._lived.now_ms())
-        except Exception as error:
-            # The lease ends by itself.
-            self._degraded.failed("release", error)
-            return
-        if card is not None and not remaining and not self._hub.links(mesh_id, member_id):
-            self.tell(mesh_id, "peer_leave", card)
-
     # Sending.
+
+    def _say_presence(self, mesh_id: str, here: Sequence[Lease], gone: Sequence[str]) -> None:
+        """Let other brokers know who came to this one, and who went."""
+        groups = {
+            "online": [lease.member_id for lease in here if lease.visible],
+            "hidden": [lease.member_id for lease in here if not lease.visible],
+            "gone": gone,
+        }
+        for group, member_ids in groups.items():
+            for ids in _chunks(member_ids):
+                self._say({"kind": "presence", "mesh": mesh_id, group: ids})
 
     def _say(self, signal: Mapping[str, object]) -> None:
         if self._shared is None:
@@ -294,6 +282,11 @@ class Cluster:
                 for link in self._hub.links(signal["mesh"], member_id):
                     if link.is_open:
                         link.refresh()
+        elif kind == "presence":
+            origin = signal["from"]
+            leases = [Lease(origin, member_id, True) for member_id in signal.get("online", ())]
+            leases += [Lease(origin, member_id, False) for member_id in signal.get("hidden", ())]
+            self._announcer.hear(signal["mesh"], origin, leases, signal.get("gone", ()))
         elif kind == "queue":
             self.on_queue(signal["mesh"], signal["queue"])
         elif kind == "directory":
@@ -304,6 +297,8 @@ class Cluster:
             self._hub.tell_members(signal["mesh"], signal["members"], signal["event"], signal["data"])
         elif kind == "close":
             only = signal.get("connection")
+            if signal["code"] == CloseCode.REPLACED:
+                self._announcer.moves(signal["mesh"], signal["from"], signal["member"])
             for link in self._hub.links(signal["mesh"], signal["member"]):
                 if only in (None, link.connection_id):
                     link.close(CloseCode(signal["code"]), signal["detail"])
@@ -320,9 +315,8 @@ class Cluster:
         await self._compare_epoch(shared)
         now_ms = self._lived.now_ms()
         await self._take_leases_again(shared, now_ms)
-        for mesh_id, member_id in await shared.expire(now_ms):
-            if not self._hub.links(mesh_id, member_id):
-                self.tell(mesh_id, "peer_leave", {"member_id": member_id})
+        await shared.expire(now_ms)
+        await self._announcer.read()
         self._has_company = await shared.has_company(self._broker_id)
         here = {link.member_id: link.mesh_id for link in self._hub}
         await self._look_for_deliveries(shared, here)

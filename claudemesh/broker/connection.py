@@ -40,6 +40,7 @@ from claudemesh.protocol import (
     decode_frame,
     encode_frame,
 )
+from claudemesh.protocol.features import PRESENCE
 from claudemesh.runtime import http
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
@@ -64,7 +65,7 @@ class Connection:
         self._wire = Wire(receive, send, self._limits, context.metrics, self._changed)
         self._membership: Membership | None = None
         self._is_open = False
-        self._was_online = False
+        self._hears_presence = False
         self._pending = Pending(self._limits.pending_sends, self._limits.pending_bytes)
         self._change = asyncio.Event()
         self._session = Session("broker")
@@ -83,6 +84,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether features are negotiated and traffic flows."""
         return self._is_open
+
+    @property
+    def hears_presence(self) -> bool:
+        """Whether the peer takes events about many members at once."""
+        return self._hears_presence
 
     @property
     def membership(self) -> Membership:
@@ -207,6 +213,7 @@ class Connection:
             )
         )
         request = await self._expect(FeatureRequest)
+        self._hears_presence = PRESENCE in (*request.require, *request.optional)
         supported = handshake.offer(membership.mesh, context.settings)
         missing = tuple(bit for bit in request.require if bit not in supported)
         self._say(FeatureResponse(supported, missing))
@@ -243,9 +250,6 @@ class Connection:
         """Let the clone policy decide. State changes here, without waiting; closes follow."""
         self._membership = membership
         policy, hub = membership.mesh.clone_concurrency_policy, self._context.hub
-        self._was_online = bool(elsewhere.rows) or any(
-            link.is_open for link in hub.links(self.mesh_id, self.member_id)
-        )
         admission = hub.admit(self, policy, elsewhere=elsewhere.others)
         for other in admission.replaced:
             other.close(CloseCode.REPLACED, "another connection of this member came")
@@ -280,8 +284,7 @@ class Connection:
             membership.host,
             instance_id=membership.instance_id,
         )
-        if not self._was_online:
-            context.cluster.tell(self.mesh_id, "peer_join", membership.card(), besides=self.member_id)
+        context.announcer.arrived(self, membership.card(), visible=membership.member.visible)
         membership.delivery.open()
         context.queues.subscribe(self.mesh_id, self.member_id)
 
@@ -289,32 +292,26 @@ class Connection:
         context, membership = self._context, self._membership
         if membership is None:
             return
-        was_here = self._is_open or self._was_online
         self._withdraw(membership)
         await membership.delivery.close()
-        if self._is_open:
-            self._is_open = False
+        was_open, self._is_open = self._is_open, False
+        if was_open:
             context.metrics.connections.dec()
             context.feed.leave(membership.connection_id)
             context.queues.leave(self.mesh_id, self.member_id, membership.connection_id)
-            context.presence.departed(membership.connection_id, self.mesh_id, self.member_id)
-        if not context.state.draining:
-            context.cluster.left(
-                self.mesh_id,
-                self.member_id,
-                membership.connection_id,
-                membership.card() if was_here else None,
+        if was_open or context.cluster.is_shared:
+            # With other brokers the lease was taken before the connection was open.
+            context.presence.departed(
+                membership.connection_id, self.mesh_id, self.member_id, was_open=was_open
             )
 
     def _withdraw(self, membership: Membership) -> None:
         """Be no longer here for the others, from the moment that the close is decided."""
-        hub = self._context.hub
-        if not hub.leave(self) or hub.links(self.mesh_id, self.member_id):
+        context = self._context
+        if not context.hub.leave(self) or context.hub.links(self.mesh_id, self.member_id):
             return
-        # With other brokers only the database knows whether the member is still somewhere: see `_leave`.
-        alone = not self._context.cluster.is_shared and not self._context.state.draining
-        if (self._is_open or self._was_online) and alone:
-            hub.tell(self.mesh_id, "peer_leave", membership.card())
+        if not context.state.draining:
+            context.announcer.left(self.mesh_id, self.member_id)
 
     # Traffic
 

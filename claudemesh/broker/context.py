@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claudemesh.broker.accept import Acceptor
+from claudemesh.broker.announcer import Announcer
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
 from claudemesh.broker.degraded import Degraded
@@ -39,6 +40,7 @@ class Context:
     acceptor: Acceptor
     acks: Batcher[Ack, None]
     presence: Presence
+    announcer: Announcer
     cluster: Cluster
     feed: Feed
     queues: Queues

@@ -27,6 +27,8 @@ class Link(Protocol):
     @property
     def is_open(self) -> bool: ...
     @property
+    def hears_presence(self) -> bool: ...
+    @property
     def may_be_elsewhere(self) -> bool: ...
     def put(self, frame: str) -> None: ...
     def push(self, push: Push) -> None: ...
@@ -96,6 +98,10 @@ class Hub:
     def links(self, mesh_id: str, member_id: str) -> Sequence[Link]:
         """Return a member's connections."""
         return tuple(self._meshes.get(mesh_id, {}).get(member_id, ()))
+
+    def size(self, mesh_id: str) -> int:
+        """Count the members of a mesh that are connected here."""
+        return len(self._meshes.get(mesh_id, ()))
 
     def others(self, mesh_id: str, member_id: str, instance_id: str) -> int:
         """Count a member's connections of other instances."""

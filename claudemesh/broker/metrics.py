@@ -26,6 +26,7 @@ class BrokerMetrics:
         self.acknowledged = made.counter("deliveries_acknowledged", "Delivery rows removed by acks")
         self.unacknowledged = made.gauge("deliveries_unacknowledged", "Sent on open connections, no ack yet")
         self.connections = made.gauge("connections", "Open connections that are authenticated")
+        self.presence_events = made.counter("presence_events", "Events about members that came or went, put")
         self.handshakes = made.counter("handshakes", "Handshakes, by how they ended", ("outcome",))
         self.closes = made.counter("closes", "Connections that the broker closed, by kind", ("kind",))
         limiter = made.counter("rate_limit_decisions", "Limiter decisions", ("decision",))

@@ -24,6 +24,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
     await context.presence.start()
     stack.push_async_callback(context.feed.stop)
     stack.push_async_callback(within, _CLOSE_S, context.cluster.stop)
+    stack.push_async_callback(context.announcer.stop)
     await context.cluster.start()
     stack.push_async_callback(context.queues.stop)
     await context.queues.start()

@@ -26,6 +26,7 @@ from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
+from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.opening import Opener
@@ -201,6 +202,7 @@ class Daemon:
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock, save)
         self._sync.on_list = partial(self._directory.show, self.conditions)
         self._stack.callback(self._sync.close)
+        self._presence = Presence(membership.member_id, self._directory, self._sync, self._bus.publish)
         link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
         self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
@@ -273,7 +275,7 @@ class Daemon:
         sealed, monotonic = self._inbox.sealed, self._clock.monotonic
         parts = (sealed, opener, self._directory, self._receiver.unsealed, self._sync.soon, monotonic)
         self._unsealer = Unsealer(*parts)
-        self._sync.on_change = self._unsealer.directory_changed
+        self._sync.on_change.append(self._unsealer.directory_changed)
         self._housekeeping = Housekeeping(
             self._outbox_store,
             self._inbox,
@@ -300,6 +302,7 @@ class Daemon:
             lived=self._lived,
             settings=self._settings,
             directory=self._directory,
+            presence=self._presence,
             topics=self._topics,
             bus=self._bus,
             outbox_store=self._outbox_store,
@@ -365,7 +368,7 @@ class Daemon:
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
         self._healing.link_up(opened)
-        self._sync.link_up()
+        self._presence.link_up(told=features.presence)
         self._topics.soon()
         self._drain.wake()
 
@@ -373,7 +376,7 @@ class Daemon:
         self._healing.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
-        self._directory.all_offline()
+        self._presence.link_down()
         self._drain.on_link_down(close_code)
         self._bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
         self._hooks.tell("on-disconnect", {"reason": reason})
@@ -383,7 +386,7 @@ class Daemon:
             self._drain.on_result(result)
 
     def _on_event(self, event: Event) -> None:
-        take_event(event, self._replies, self._bus, (self._sync, self._topics, self._healing))
+        take_event(event, self._replies, (self._presence, self._sync, self._topics, self._healing))
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

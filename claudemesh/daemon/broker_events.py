@@ -1,17 +1,14 @@
-"""Events of the broker: parsed once, then told to local programs and to the parts of the daemon."""
+"""Events of the broker: parsed once, then told to the parts of the daemon."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Protocol
 
-from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.events import MemberEvent, News, parse_event
+from claudemesh.protocol.events import News, parse_event
 from claudemesh.protocol.frames import Event
-
-_SHOWN = frozenset({"peer_join", "peer_leave"})
 
 
 class Part(Protocol):
@@ -22,7 +19,7 @@ class Part(Protocol):
         ...
 
 
-def take_event(event: Event, replies: WrongReplies, bus: Bus, parts: Iterable[Part]) -> None:
+def take_event(event: Event, replies: WrongReplies, parts: Iterable[Part]) -> None:
     """Tell the parts. An event that is wrong is counted, and told to nobody."""
     try:
         news = replies.read(event.event, parse_event, event)
@@ -30,7 +27,5 @@ def take_event(event: Event, replies: WrongReplies, bus: Bus, parts: Iterable[Pa
         return
     if news is None:
         return
-    if isinstance(news, MemberEvent) and news.event in _SHOWN:
-        bus.publish([BusEvent(news.event, news.to_dict())])
     for part in parts:
         part.on_event(news)

@@ -10,6 +10,7 @@ from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
@@ -41,6 +42,7 @@ class Core:
         lived: LivedClock,
         settings: DaemonSettings,
         directory: Directory,
+        presence: Presence,
         own_topics: OwnTopics,
         bus: Bus,
         outbox_store: OutboxStore,
@@ -64,6 +66,7 @@ class Core:
         self.lived = lived
         self.settings = settings
         self.directory = directory
+        self.presence = presence
         self.own_topics = own_topics
         self.bus = bus
         self.outbox = outbox_store

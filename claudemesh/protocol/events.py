@@ -16,6 +16,9 @@ from claudemesh.protocol.replies import MODES, Mode, PeerList, Read, peer_list, 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
 MEMBERS_CHANGED: Final = "members_changed"
+PRESENCE: Final = "presence"
+MAX_PRESENT: Final = 200_000
+_SINGLE: Final = ("peer_join", "peer_leave")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,20 @@ class MemberEvent:
     name: str
     pubkey: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what local programs are told of the member."""
-        return {"name": self.name, "member_id": self.member_id, "pubkey": self.pubkey}
+
+@dataclass(frozen=True, slots=True)
+class PresenceEvent:
+    """Members came online or went offline.
+
+    `is_whole`: everybody who is not named is offline. `is_single`: the word of a broker that tells of one
+    member at a time. `at_ms` is when, by the broker's time of day.
+    """
+
+    online: tuple[str, ...]
+    offline: tuple[str, ...]
+    is_whole: bool = False
+    is_single: bool = False
+    at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class TopicCreated:
     mode: Mode
 
 
-News: TypeAlias = MemberEvent | UnconfirmedMember | TopicCreated | PeerList
+News: TypeAlias = MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
 
 
 def parse_event(event: Event) -> News | None:
@@ -74,9 +88,28 @@ def _parser(name: str) -> Read[News | None]:
             return peer_list(data, name)
         if name == TOPIC_CREATED:
             return TopicCreated(fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", MODES))
+        if name == PRESENCE:
+            return _presence(data)
+        if name in _SINGLE:
+            one = (fields.matching(data, "member_id", UUID_TEXT),)
+            online, offline = (one, ()) if name == "peer_join" else ((), one)
+            return PresenceEvent(online, offline, is_single=True)
         return _member(name, data) if "member_id" in data else None
 
     return parse
+
+
+def _presence(data: Json) -> PresenceEvent:
+    return PresenceEvent(
+        fields.each(data, "online", _member_id, MAX_PRESENT),
+        fields.each(data, "offline", _member_id, MAX_PRESENT),
+        is_whole=fields.boolean(data, "whole"),
+        at_ms=fields.optional_timestamp(data, "at"),
+    )
+
+
+def _member_id(value: object, field: str) -> str:
+    return fields.matching({field: value}, field, UUID_TEXT)
 
 
 def _member(name: str, data: Json) -> MemberEvent:

@@ -14,15 +14,17 @@ CONNECTION_POLICY: Final = "concurrent_connection_policy"
 ROTATED_EVENT: Final = "member_keypair_rotated_event"
 KEY_EPOCH: Final = "key_epoch"
 MAX_PAYLOAD: Final = "max_payload"
+PRESENCE: Final = "presence"
 
 REQUIRED: Final = (DEDUPE, CONNECTION_POLICY)
-OPTIONAL: Final = (ROTATED_EVENT, KEY_EPOCH, MAX_PAYLOAD)
+OPTIONAL: Final = (ROTATED_EVENT, KEY_EPOCH, MAX_PAYLOAD, PRESENCE)
 VERSIONS: Final[Mapping[str, int]] = {
     DEDUPE: 2,
     CONNECTION_POLICY: 1,
     ROTATED_EVENT: 1,
     KEY_EPOCH: 1,
     MAX_PAYLOAD: 1,
+    PRESENCE: 1,
 }
 
 DEFAULT_INLINE_BYTES: Final = 262144
@@ -51,6 +53,7 @@ class Features:
     default_policy: Policy
     key_epochs: int | None
     rotated_event: bool
+    presence: bool = False
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +70,8 @@ class Features:
                 raise _invalid(field.name)
         if (value["dedupe_mode"] == "permanent") != (value["dedupe_retention_days"] is None):
             raise _invalid("dedupe_retention_days")
-        kept = {field.name: value[field.name] for field in fields(cls)}
+        kept = {field.name: value[field.name] for field in fields(cls) if field.name != "presence"}
+        kept["presence"] = value.get("presence") is True
         return cls(**{**kept, "warnings": tuple(value["warnings"])})
 
 
@@ -111,6 +115,7 @@ def broker_offer(
         DEDUPE: dedupe,
         CONNECTION_POLICY: {"default_policy": policy},
         MAX_PAYLOAD: {"inline_bytes": inline_bytes, "blob_bytes": blob_bytes},
+        PRESENCE: {},
     }
     return {name: {"params": {"version": VERSIONS[name], **params[name]}} for name in params}
 
@@ -140,6 +145,7 @@ class _Offer:
             "default_policy": DEFAULT_POLICY,
             "key_epochs": None,
             "rotated_event": False,
+            "presence": False,
         }
 
     def judge(self, name: str) -> FeatureFailure | None:
@@ -176,7 +182,7 @@ class _Offer:
             return {"key_epochs": _at_least(params, "max_concurrent_epochs", 1)}
         if name == MAX_PAYLOAD:
             return {key: _at_least(params, key, MIN_PAYLOAD_BYTES) for key in ("inline_bytes", "blob_bytes")}
-        return {"rotated_event": True}
+        return {"presence" if name == PRESENCE else "rotated_event": True}
 
     def _dedupe(self, params: Mapping[str, Any]) -> dict[str, Any]:
         mode, days = params.get("mode"), None
@@ -227,6 +233,8 @@ _KEPT: Final[Mapping[str, Any]] = {
     "default_policy": lambda value: value in POLICIES,
     "key_epochs": lambda value: value is None or _whole(value, 1),
     "rotated_event": lambda value: isinstance(value, bool),
+    # Not there in what an earlier version kept.
+    "presence": lambda value: value is None or isinstance(value, bool),
     "warnings": _texts,
 }
 

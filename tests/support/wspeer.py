@@ -174,14 +174,22 @@ class Peer:
 
     @asynccontextmanager
     async def connect(
-        self, *, negotiate: bool = True, hello: Mapping[str, Any] | None = None, **options: Any
+        self,
+        *,
+        negotiate: bool = True,
+        hello: Mapping[str, Any] | None = None,
+        optional: Iterable[str] = (),
+        **options: Any,
     ) -> AsyncGenerator[Link]:
-        """Open a connection and bring it into traffic; `hello` replaces fields of that frame."""
+        """Open a connection and bring it into traffic; `hello` replaces fields of that frame.
+
+        `optional` are features that it asks for besides those that everybody requires.
+        """
         async with dial(self.broker_url, **options) as link:
             await link.say(self.hello(await link.next("challenge"), **(hello or {})))
             link.ack = await link.next("hello_ack")
             if negotiate:
-                await link.negotiate()
+                await link.negotiate(optional=optional)
             yield link
 
     def hello(self, challenge: Frame, **changes: Any) -> Frame:

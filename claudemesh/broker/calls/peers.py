@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
 from claudemesh.broker.cards import read_cards
 from claudemesh.broker.store.listing import parse_version
@@ -32,10 +30,7 @@ async def peers(caller: Caller, params: Params) -> Answer:
     if flag(params, "follow"):
         context.feed.follow(caller.connection_id)
 
-    async def online() -> Set[str]:
-        leased = await context.store.presence_online(mesh_id, context.lived.now_ms())
-        return leased | context.hub.online(mesh_id)
-
+    online = context.announcer.online(mesh_id) | {caller.member_id}
     cards = await read_cards(
         context.store.listing,
         mesh_id,
@@ -49,7 +44,7 @@ async def peers(caller: Caller, params: Params) -> Answer:
     page = cards.page
     answer = {**cards.fields(), "next": page.next, "whole": page.is_whole}
     if wants_online and page.next is None:
-        answer["online"] = sorted(await online())
+        answer["online"] = sorted(online)
     return answer
 
 
@@ -59,14 +54,17 @@ async def profile(caller: Caller, params: Params) -> Answer:
     visible = params.get("visible")
     if visible is not None and not isinstance(visible, bool):
         raise InvalidField("invalid_params", "visible", "visible must be true or false")
-    await caller.context.store.member_set_profile(
+    context = caller.context
+    await context.store.member_set_profile(
         caller.mesh_id,
         caller.member_id,
         summary=short_text(params, "summary", _SUMMARY_CHARACTERS),
         status=short_text(params, "status", _STATUS_CHARACTERS),
         visible=visible,
     )
-    caller.context.cluster.changed(caller.mesh_id)
+    context.cluster.changed(caller.mesh_id)
+    if visible is not None:
+        context.announcer.show(caller.mesh_id, caller.member_id, visible=visible)
     return {}
 
 

@@ -27,6 +27,7 @@ from claudemesh.broker.store.base import (
     Mesh,
     NewSend,
     PresenceRow,
+    Seen,
     SendKey,
     TopicMode,
     TopicRow,
@@ -185,11 +186,6 @@ class SqliteStore(SqliteUpkeep):
             lambda raw: raw.execute(_Q["member_set_status"], values).rowcount > 0
         )
 
-    async def member_seen(self, mesh_id: str, member_id: str, now_ms: int, host: bytes | None) -> None:
-        """Note when, and on which host, a member was here."""
-        values = (now_ms, host, mesh_id, member_id)
-        await self._db.transaction(lambda raw: raw.execute(_Q["member_seen"], values))
-
     async def invite_register(self, invite: InviteRow) -> bool:
         """Keep an invite; False when it was known, whose content then stays."""
         return await self._db.transaction(lambda raw: register_invite(raw, invite))
@@ -329,18 +325,21 @@ class SqliteStore(SqliteUpkeep):
 
     # Presence and audit
 
-    async def presence_open(self, row: PresenceRow) -> None:
-        """Write a connection's lease."""
-        values = (
-            row.connection_id,
-            row.member_id,
-            row.mesh_id,
-            row.broker_id,
-            row.connected_at,
-            row.lease_until,
-            row.instance_id,
-        )
-        await self._db.transaction(lambda raw: raw.execute(_Q["presence_open"], values))
+    async def presence_open(self, rows: Sequence[PresenceRow]) -> None:
+        """Write connections' leases."""
+        values = [
+            (
+                row.connection_id,
+                row.member_id,
+                row.mesh_id,
+                row.broker_id,
+                row.connected_at,
+                row.lease_until,
+                row.instance_id,
+            )
+            for row in rows
+        ]
+        await self._db.transaction(lambda raw: raw.executemany(_Q["presence_open"], values))
 
     async def presence_renew(self, broker_id: str, lease_until: int) -> None:
         """Extend every lease of a broker."""
@@ -362,6 +361,15 @@ class SqliteStore(SqliteUpkeep):
             lambda raw: raw.execute(_Q["presence_online"], (mesh_id, now_ms)).fetchall()
         )
         return frozenset(row[0] for row in rows)
+
+    async def members_seen(self, seen: Sequence[Seen]) -> None:
+        """Note when, and on which host, members were here; one entry for each."""
+        values = [(entry.at_ms, entry.host, entry.mesh_id, entry.member_id) for entry in seen]
+        await self._db.transaction(lambda raw: raw.executemany(_Q["member_seen"], values))
+
+    async def present_seen(self, broker_id: str, now_ms: int) -> None:
+        """Note that everybody is here who holds a lease of a broker."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["present_seen"], (now_ms, broker_id)))
 
     async def audit_write(self, events: Sequence[AuditEvent]) -> None:
         """Append events."""

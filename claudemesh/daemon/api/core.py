@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.request import SendRequest
@@ -45,6 +46,8 @@ class CoreLike(Protocol):
     def settings(self) -> DaemonSettings: ...
     @property
     def directory(self) -> Directory: ...
+    @property
+    def presence(self) -> Presence: ...
     @property
     def own_topics(self) -> OwnTopics: ...
     @property

@@ -23,7 +23,7 @@ async def list_peers(core: CoreLike, request: Request) -> Reply:
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
         found = core.directory.page(after, limit + 1)
-        items = [_item(peer) for peer in found[:limit]]
+        items = [_item(core, peer) for peer in found[:limit]]
         return items, _cursor(items[-1]) if len(found) > limit else None
 
     return await page(request, fetch, _cursor, request.query["limit"])
@@ -41,17 +41,19 @@ async def set_profile(core: CoreLike, request: Request) -> Reply:
     return Reply(200, {"updated": sorted(given)})
 
 
-def _item(peer: Peer) -> dict[str, Any]:
+def _item(core: CoreLike, peer: Peer) -> dict[str, Any]:
+    online = core.presence.is_online(peer.member_id)
+    seen_ms = core.clock.wall_ms() if online else core.presence.last_seen_ms(peer)
     return {
         "name": peer.name,
         "pubkey": peer.pubkey,
         "x25519_pubkey": peer.x25519_pubkey,
         "member_id": peer.member_id,
         "role": peer.role,
-        "online": peer.online,
+        "online": online,
         "status": peer.presence_status,
         "summary": peer.summary,
-        "last_seen_at": None if peer.last_seen_at is None else iso_ms(peer.last_seen_at),
+        "last_seen_at": None if seen_ms is None else iso_ms(seen_ms),
     }
 
 

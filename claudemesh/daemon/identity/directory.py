@@ -44,7 +44,6 @@ class Peer:
     key_id: str
     role: str
     status: str
-    online: bool = False
     presence_status: str | None = None
     summary: str | None = None
     visible: bool = True
@@ -57,11 +56,13 @@ class Peer:
         return tuple(statement.old_pubkey for statement in self.chain)
 
 
+# Derived from the statements, or kept by versions that knew no better.
+_NOT_OF_PEERS = ("earlier_keys", "rotations", "online")
 _CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
 
 
 class Directory:
-    """Names, keys and presence of the mesh's members, in memory and on the disk."""
+    """Names, keys and profiles of the mesh's members, in memory and on the disk."""
 
     def __init__(self, path: Path, mesh_id: str, inviter: Inviter | None = None) -> None:
         self._file = PeersFile(path)
@@ -189,19 +190,8 @@ class Directory:
             peer = self._by_id.get(member_id)
             if peer is not None and peer.status != status:
                 changed = True
-                self._remember(replace(peer, status=status, online=False))
+                self._remember(replace(peer, status=status))
         return changed
-
-    def set_online(self, member_id: str, online: bool) -> None:
-        """Note that a member came or went."""
-        peer = self._by_id.get(member_id)
-        if peer is not None:
-            self._by_id[member_id] = replace(peer, online=online)
-
-    def all_offline(self) -> None:
-        """Without the broker nobody is known to be online."""
-        for member_id in self._by_id:
-            self.set_online(member_id, False)
 
     def by_id(self, member_id: str) -> Peer | None:
         """Find a member by its id."""
@@ -285,7 +275,7 @@ def _saved(peer: Peer) -> dict[str, Any]:
 
 def _loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
     """Return a peer of peers.json. Earlier keys of a file without statements were never proven."""
-    given = {name: value for name, value in item.items() if name not in ("earlier_keys", "rotations")}
+    given = {name: value for name, value in item.items() if name not in _NOT_OF_PEERS}
     seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
     peer = Peer(**{**given, "last_seen_at": seen})
     statements = [Rotation.parse(statement) for statement in item.get("rotations", ())]

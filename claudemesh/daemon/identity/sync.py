@@ -34,7 +34,6 @@ _SPREAD_S = 2.0
 MOST_PAGES = 20_000
 
 _CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
-_PRESENCE = frozenset({"peer_join", "peer_leave"})
 
 
 class DirectorySync:
@@ -49,8 +48,10 @@ class DirectorySync:
         self._ask = ask
         self._tasks = tasks
         self._clock = clock
-        # Hears of every answer and change that brought something new.
-        self.on_change: Callable[[], None] = lambda: None
+        # Hear of every answer and change that brought something new.
+        self.on_change: list[Callable[[], None]] = []
+        # Hears of every page and change.
+        self.on_page: Callable[[PeerList], None] = lambda page: None
         # Hears of every answer and change, when it has been taken over.
         self.on_list: Callable[[], None] = lambda: None
         self._wanted = False
@@ -59,6 +60,7 @@ class DirectorySync:
         self._asking = asyncio.Lock()
         # A broker that knows no versions lists everybody each time.
         self._is_plain = False
+        self._asks_online = True
         self._asked_at = -_MISS_EVERY_S
         self._synced = asyncio.Event()
         self._first_list_by = clock.monotonic() + _FIRST_LIST_S
@@ -71,9 +73,10 @@ class DirectorySync:
         self._tell(changed=changed)
         self._synced.set()
 
-    def link_up(self) -> None:
-        """Ask on a new link."""
+    def link_up(self, *, asks_online: bool = True) -> None:
+        """Ask on a new link; `asks_online`: also who is online, which this broker does not tell by itself."""
         self._is_plain = False
+        self._asks_online = asks_online
         self.soon()
 
     async def _catch_up(self) -> bool:
@@ -81,7 +84,7 @@ class DirectorySync:
         directory, changed, listed = self._directory, False, set[str]()
         position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
         for _ in range(MOST_PAGES):
-            page = await self._page({"follow": True, "online": True, **position})
+            page = await self._page({"follow": True, "online": self._asks_online, **position})
             changed |= self._take(page)
             listed.update(entry.member_id for entry in page.items)
             if page.next is None:
@@ -110,8 +113,7 @@ class DirectorySync:
         directory.has_faults |= bool(page.faults)
         changed = directory.apply(page.items)
         changed |= directory.gone(page.gone)
-        for member_id in page.online:
-            directory.set_online(member_id, True)
+        self.on_page(page)
         return changed
 
     def _note(self, version: str | None) -> None:
@@ -136,7 +138,8 @@ class DirectorySync:
 
     def _tell(self, *, changed: bool) -> None:
         if changed:
-            self.on_change()
+            for hear in self.on_change:
+                hear()
         self.on_list()
 
     async def after_miss(self) -> bool:
@@ -165,8 +168,6 @@ class DirectorySync:
         if isinstance(news, PeerList):
             self._on_change(news)
         elif isinstance(news, MemberEvent):
-            if news.event in _PRESENCE:
-                self._directory.set_online(news.member_id, news.event == "peer_join")
             is_unknown = self._directory.by_id(news.member_id) is None
             if news.event in _CHANGES or is_unknown:
                 self.soon()

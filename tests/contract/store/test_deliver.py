@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, PresenceRow
+from claudemesh.broker.store.base import Accepted, Ack, PresenceRow, Seen
 from tests.support.stores import ENGINES, NOW, new_ulid, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
@@ -62,13 +62,47 @@ async def test_presence_is_a_lease(engine: str) -> None:
     async with world(engine) as w:
         bob = await w.join("bob")
         row = PresenceRow(new_ulid(), bob.id, w.mesh.id, "broker-1", NOW, NOW + 60_000)
-        await w.store.presence_open(row)
+        await w.store.presence_open([row])
         assert await w.store.presence_online(w.mesh.id, NOW) == {bob.id}
         assert await w.store.presence_online(w.mesh.id, NOW + 60_000) == frozenset()
         await w.store.presence_renew("broker-1", NOW + 120_000)
         assert await w.store.presence_online(w.mesh.id, NOW + 60_000) == {bob.id}
         await w.store.presence_close([row.connection_id])
         assert await w.store.presence_online(w.mesh.id, NOW) == frozenset()
-        await w.store.presence_open(row)
+        await w.store.presence_open([row])
         await w.store.presence_clear("broker-1")
         assert await w.store.presence_online(w.mesh.id, NOW) == frozenset()
+
+
+async def test_members_are_seen_together_each_at_its_time_and_host(engine: str) -> None:
+    """One statement for many; a host that is not told stays as it was."""
+    async with world(engine) as w:
+        bob, eve = await w.join("bob"), await w.join("eve")
+        await w.store.members_seen(
+            [Seen(w.mesh.id, bob.id, NOW, b"h" * 32), Seen(w.mesh.id, eve.id, NOW + 1, None)]
+        )
+        await w.store.members_seen([Seen(w.mesh.id, bob.id, NOW + 2, None)])
+        seen = {
+            member.name: (member.last_seen_at, member.last_seen_host_fingerprint)
+            for member in await w.store.member_list(w.mesh.id)
+        }
+        assert seen == {"alice": (None, None), "bob": (NOW + 2, b"h" * 32), "eve": (NOW + 1, None)}
+        await w.store.members_seen([Seen("01899e2d-0000-7000-8000-00000000ffff", bob.id, 7, None)])
+        [bob] = [member for member in await w.store.member_list(w.mesh.id) if member.name == "bob"]
+        assert bob.last_seen_at == NOW + 2, "the mesh is part of every statement"
+
+
+async def test_whoever_holds_a_lease_of_a_broker_is_seen(engine: str) -> None:
+    """Connections last for hours: their members are seen meanwhile, and nobody else is."""
+    async with world(engine) as w:
+        bob, eve, zoe = [await w.join(name) for name in ("bob", "eve", "zoe")]
+        await w.store.presence_open([w.lease(bob.id, until=NOW + 1), w.lease(zoe.id, until=NOW + 1)])
+        await w.store.present_seen("another", NOW)
+        await w.store.present_seen("broker-1", NOW + 5)
+        members = await w.store.member_list(w.mesh.id)
+        assert {member.id: member.last_seen_at for member in members} == {
+            w.owner.id: None,
+            bob.id: NOW + 5,
+            eve.id: None,
+            zoe.id: NOW + 5,
+        }

@@ -86,7 +86,7 @@ async def test_what_members_hold_that_are_nowhere_is_taken_back(engine: str) -> 
         bob, cleo = await jobs(w, "bob", "cleo")
         await put(w, 2)
         await w.store.queue_take(w.mesh.id, "jobs", [bob, cleo], 2)
-        await w.store.presence_open(w.lease(cleo, until=NOW + MINUTE))
+        await w.store.presence_open([w.lease(cleo, until=NOW + MINUTE)])
         assert set(await w.store.queue_release_lost(NOW)) == {(w.mesh.id, "jobs")}
         assert len(await w.store.deliveries_due(w.mesh.id, cleo, exclude=(), limit=10)) == 1
         assert await w.store.deliveries_due(w.mesh.id, bob, exclude=(), limit=10) == []

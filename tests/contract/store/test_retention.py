@@ -20,6 +20,7 @@ from claudemesh.broker.store.base import (
     Member,
     NewSend,
     PresenceRow,
+    Seen,
     Store,
 )
 from claudemesh.runtime.lived import Mark
@@ -257,7 +258,7 @@ async def test_ephemeral_members_leave_when_their_lease_has_run_out(engine: str)
     async with world(engine) as w:
         here, gone = await w.join("here", ephemeral=True), await w.join("gone", ephemeral=True)
         await w.join("persistent")
-        await w.store.presence_open(PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", 0, 3 * DAY))
+        await w.store.presence_open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", 0, 3 * DAY)])
         absent = await w.store.absent_ephemerals(DAY)
         assert absent == [Absent(w.mesh.id, gone.id, None)]
         assert await w.store.reap_ephemeral(absent, DAY) == [(w.mesh.id, gone.id)]
@@ -273,6 +274,6 @@ async def test_an_ephemeral_member_that_came_back_in_between_stays(engine: str) 
         here, left = await w.join("here", ephemeral=True), await w.join("left", ephemeral=True)
         absent = await w.store.absent_ephemerals(DAY)
         assert {one.member_id for one in absent} == {here.id, left.id}
-        await w.store.presence_open(PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", DAY, DAY + 1))
-        await w.store.member_seen(w.mesh.id, left.id, 1000, None)
+        await w.store.presence_open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", DAY, DAY + 1)])
+        await w.store.members_seen([Seen(w.mesh.id, left.id, 1000, None)])
         assert await w.store.reap_ephemeral(absent, DAY) == []

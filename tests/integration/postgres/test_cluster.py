@@ -273,6 +273,7 @@ async def test_leases_of_a_broker_that_died_run_out(tmp_path: Path) -> None:
             dead = f"""INSERT INTO mesh.presence VALUES ('c1', '{bob.member_id}', '{bob.mesh_id}',
                        'a-dead-broker', now(), now() + interval '1 s', 'x')"""
             await sql(url, dead, "SELECT 1")
+            assert (await link.event("peer_join"))["member_id"] == bob.member_id
             reply = await link.call("peers")
             assert {item["name"] for item in reply["ok"]["items"] if item["online"]} == {"bob", "owner"}
             assert (await link.event("peer_leave"))["member_id"] == bob.member_id

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, Member, PresenceRow
+from claudemesh.broker.store.base import Accepted, Ack, Member, PresenceRow, Seen
 from claudemesh.broker.store.postgres import PostgresStore
 from tests.support.postgres import empty_database, shared_server, sql
 from tests.support.stores import NOW, World, member, new_mesh, new_ulid
@@ -93,10 +93,11 @@ async def ordinary_traffic(w: World, name: str) -> None:
         await w.store.deliveries_due(w.mesh.id, w.owner.id, exclude=(), limit=256)
         assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == len(ids)
         assert await w.store.member_by_key(w.mesh.id, bob.ed25519_pubkey) is not None
-        await w.store.member_seen(w.mesh.id, bob.id, NOW, None)
+        await w.store.members_seen([Seen(w.mesh.id, bob.id, NOW, None)] * size)
         row = PresenceRow(new_ulid(), bob.id, w.mesh.id, "here", NOW, NOW + 1)
-        await w.store.presence_open(row)
+        await w.store.presence_open([row])
         await w.store.presence_renew("here", NOW + 2)
+        await w.store.present_seen("here", NOW)
         await w.store.presence_close([row.connection_id])
         await w.store.audit_list(w.mesh.id, 10)
         await queue_traffic(w, bob.id, size)
@@ -142,7 +143,6 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     assert shared is not None
     row = w.lease(member_id, until=NOW + 1)
     await shared.claim(row, lambda rows: True)
-    await shared.release(w.mesh.id, member_id, row.connection_id, NOW)
     await shared.without_lease([row.connection_id])
     await shared.expire(NOW - 10**9)
     await shared.has_company("broker-1")

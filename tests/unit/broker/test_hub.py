@@ -18,6 +18,7 @@ class Recorder:
     instance_id: str = "i"
     mesh_id: str = "mesh"
     is_open: bool = True
+    hears_presence: bool = True
     frames: list[str] = field(default_factory=list)
     pushed: list[int] = field(default_factory=list)
     closed: list[CloseCode] = field(default_factory=list)

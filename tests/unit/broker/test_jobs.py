@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.jobs import Jobs, wait_ms
-from claudemesh.broker.store.base import JobRun, Store
+from claudemesh.broker.store.base import JobRun, Seen, Store
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
 
@@ -83,7 +83,7 @@ async def test_an_ephemeral_member_leaves_two_minutes_after_its_lease(tmp_path: 
         assert (await run("ephemeral-reaper")).count == 0
         clock.advance(seconds=60)
         [absent] = await store.absent_ephemerals(broker.context.lived.now_ms())
-        await store.member_seen(absent.mesh_id, absent.member_id, 5000, None)
+        await store.members_seen([Seen(absent.mesh_id, absent.member_id, 5000, None)])
         clock.advance(seconds=60)
         assert (await run("ephemeral-reaper")).count == 0
         clock.advance(seconds=119)

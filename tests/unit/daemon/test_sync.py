@@ -43,7 +43,7 @@ class Host:
 
     def __post_init__(self) -> None:
         self.sync = DirectorySync(self.directory, self.ask, self.tasks, SystemClock(), self.save)
-        self.sync.on_change = self.changed
+        self.sync.on_change.append(self.changed)
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Any) -> Any:
         self.asked.append({key: value for key, value in params.items() if key not in ("follow", "online")})

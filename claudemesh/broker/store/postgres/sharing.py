@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg
 
 from claudemesh.broker.lives import Life
+from claudemesh.broker.roster import Lease
 from claudemesh.broker.store.base import PresenceRow
 from claudemesh.broker.store.postgres.errors import state_of, translate_errors
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, connect
+from claudemesh.broker.store.postgres.values import lease_columns
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 
@@ -98,29 +101,20 @@ class PostgresSharing:
             )
             found = [_presence_of(values) for values in rows]
             if admits(found):
-                await connection.execute(
-                    _Q["presence_open"],
-                    row.connection_id,
-                    row.member_id,
-                    row.mesh_id,
-                    row.broker_id,
-                    row.connected_at,
-                    row.lease_until,
-                    row.instance_id,
-                )
+                await connection.execute(_Q["presence_open"], *lease_columns([row]))
             return found
 
         return await self._db.transaction(work)
 
-    async def release(self, mesh_id: str, member_id: str, connection_id: str, now_ms: int) -> int:
-        """Give a lease back; returns how many the member still holds, anywhere."""
-
-        async def work(connection: Any) -> int:
-            await connection.execute(_Q["presence_close"], [connection_id])
-            [values] = await connection.fetch(_Q["presence_count"], mesh_id, member_id, now_ms)
-            return int(values[0])
-
-        return await self._db.transaction(work)
+    async def leases(self, mesh_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Lease]]:
+        """Return who is connected in these meshes, at which broker, and whether they want to be seen."""
+        found: dict[str, list[Lease]] = {}
+        for mesh_id, broker_id, members, visible in await self._db.fetch(
+            _Q["presence_leases"], list(mesh_ids), now_ms
+        ):
+            leases = found.setdefault(str(mesh_id), [])
+            leases += map(partial(Lease, broker_id), members, visible)
+        return found
 
     async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]:
         """Return those of these connections that hold no lease."""
@@ -129,10 +123,9 @@ class PostgresSharing:
         rows = await self._db.fetch(_Q["presence_missing"], list(connection_ids))
         return [str(values[0]) for values in rows]
 
-    async def expire(self, now_ms: int) -> Sequence[tuple[str, str]]:
-        """Remove leases that ran out; returns (mesh, member) of those who hold no other."""
-        rows = await self._db.fetch(_Q["presence_expire"], now_ms)
-        return [(str(values[0]), str(values[1])) for values in rows]
+    async def expire(self, now_ms: int) -> None:
+        """Remove leases that ran out."""
+        await self._db.execute(_Q["presence_expire"], now_ms)
 
     async def has_company(self, broker_id: str) -> bool:
         """Tell whether another broker holds a lease; leases that ran out are to be removed before."""

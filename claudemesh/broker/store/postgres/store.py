@@ -26,6 +26,7 @@ from claudemesh.broker.store.base import (
     Mesh,
     NewSend,
     PresenceRow,
+    Seen,
     SendKey,
     TopicMode,
     TopicRow,
@@ -45,7 +46,7 @@ from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.restoring import PostgresRestoring
 from claudemesh.broker.store.postgres.sharing import PostgresSharing
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
-from claudemesh.broker.store.postgres.values import due_of, invite_of, mesh_of
+from claudemesh.broker.store.postgres.values import due_of, invite_of, lease_columns, mesh_of
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 
@@ -180,10 +181,6 @@ class PostgresStore(PostgresUpkeep):
     async def member_set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
         """Set a member's status; False when there is no such member."""
         return await self._db.execute(_Q["member_set_status"], status, mesh_id, member_id) > 0
-
-    async def member_seen(self, mesh_id: str, member_id: str, now_ms: int, host: bytes | None) -> None:
-        """Note when, and on which host, a member was here."""
-        await self._db.execute(_Q["member_seen"], now_ms, host, mesh_id, member_id)
 
     async def invite_register(self, invite: InviteRow) -> bool:
         """Keep an invite; False when it was known, whose content then stays."""
@@ -335,18 +332,9 @@ class PostgresStore(PostgresUpkeep):
 
     # Presence and audit
 
-    async def presence_open(self, row: PresenceRow) -> None:
-        """Write a connection's lease."""
-        await self._db.execute(
-            _Q["presence_open"],
-            row.connection_id,
-            row.member_id,
-            row.mesh_id,
-            row.broker_id,
-            row.connected_at,
-            row.lease_until,
-            row.instance_id,
-        )
+    async def presence_open(self, rows: Sequence[PresenceRow]) -> None:
+        """Write connections' leases."""
+        await self._db.execute(_Q["presence_open"], *lease_columns(rows))
 
     async def presence_renew(self, broker_id: str, lease_until: int) -> None:
         """Extend every lease of a broker."""
@@ -364,6 +352,21 @@ class PostgresStore(PostgresUpkeep):
         """Return the members that hold a lease."""
         rows = await self._db.fetch(_Q["presence_online"], mesh_id, now_ms)
         return frozenset(str(row[0]) for row in rows)
+
+    async def members_seen(self, seen: Sequence[Seen]) -> None:
+        """Note when, and on which host, members were here; one entry for each."""
+        entries = sorted(seen, key=lambda entry: entry.member_id)
+        await self._db.execute(
+            _Q["members_seen"],
+            [entry.mesh_id for entry in entries],
+            [entry.member_id for entry in entries],
+            [entry.at_ms for entry in entries],
+            [entry.host for entry in entries],
+        )
+
+    async def present_seen(self, broker_id: str, now_ms: int) -> None:
+        """Note that everybody is here who holds a lease of a broker."""
+        await self._db.execute(_Q["present_seen"], now_ms, broker_id)
 
     async def audit_write(self, events: Sequence[AuditEvent]) -> None:
         """Append events."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from claudemesh.broker.store.base import DueDelivery, InviteRow, Member, Mesh
+from claudemesh.broker.store.base import DueDelivery, InviteRow, Member, Mesh, PresenceRow
 from claudemesh.protocol.ids import ulid_from_bytes, ulid_to_bytes
 
 
@@ -60,3 +60,16 @@ def members_of(rows: Iterable[Mapping[str, Any]], earlier: Iterable[tuple[Any, b
 def key_bytes(pubkey: str) -> bytes:
     """Return a public key's bytes."""
     return bytes.fromhex(pubkey)
+
+
+def lease_columns(rows: Sequence[PresenceRow]) -> list[list[Any]]:
+    """Return leases as the columns of a statement that takes many."""
+    return [
+        [row.connection_id for row in rows],
+        [row.member_id for row in rows],
+        [row.mesh_id for row in rows],
+        [row.broker_id for row in rows],
+        [row.connected_at for row in rows],
+        [row.lease_until for row in rows],
+        [row.instance_id for row in rows],
+    ]

@@ -71,9 +71,19 @@ WHERE mesh_id = $4 AND id = $5;
 -- member_set_status: active, revoked or left.
 UPDATE mesh.member SET status = $1 WHERE mesh_id = $2 AND id = $3;
 
--- member_seen: when and on which host a member was here last.
-UPDATE mesh.member SET last_seen_at = $1, last_seen_host_fingerprint = coalesce($2, last_seen_host_fingerprint)
-WHERE mesh_id = $3 AND id = $4;
+-- members_seen: when and on which host members were here last; locked in one order, so that brokers do not block
+-- one another.
+UPDATE mesh.member AS m SET last_seen_at = s.seen_at,
+                            last_seen_host_fingerprint = coalesce(s.host, m.last_seen_host_fingerprint)
+FROM (SELECT k.id, w.seen_at, w.host
+      FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bytea[]) AS w (mesh_id, id, seen_at, host)
+      CROSS JOIN LATERAL (SELECT l.id FROM mesh.member AS l WHERE l.id = w.id AND l.mesh_id = w.mesh_id
+                          LIMIT 1 FOR NO KEY UPDATE) AS k) AS s
+WHERE m.id = s.id;
+
+-- present_seen: everybody who holds a lease of a broker is here.
+UPDATE mesh.member AS m SET last_seen_at = $1
+WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broker_id = $2));
 
 -- invite_register: the first content stays.
 INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
@@ -201,9 +211,9 @@ WHERE delivery_id = ANY ($1::bigint[])
 -- deliveries_pending: how much is owed in all.
 SELECT count(*) FROM mesh.delivery_queue;
 
--- presence_open: a connection's lease.
+-- presence_open: connections' leases.
 INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[])
 ON CONFLICT (connection_id) DO UPDATE SET lease_until = excluded.lease_until, broker_id = excluded.broker_id;
 
 -- presence_renew: every lease of a broker.
@@ -218,6 +228,13 @@ DELETE FROM mesh.presence WHERE broker_id = $1;
 -- presence_online: who holds a lease.
 SELECT DISTINCT member_id FROM mesh.presence WHERE mesh_id = $1 AND lease_until > $2;
 
+-- presence_leases: members that hold leases in some meshes, by broker, and whether they want to be seen.
+SELECT p.mesh_id, p.broker_id, array_agg(p.member_id::text), array_agg(m.visible)
+FROM unnest($1::uuid[]) AS w (mesh_id)
+CROSS JOIN LATERAL (SELECT * FROM mesh.presence AS l WHERE l.mesh_id = w.mesh_id AND l.lease_until > $2 OFFSET 0) AS p
+CROSS JOIN LATERAL (SELECT k.visible FROM mesh.member AS k WHERE k.id = p.member_id LIMIT 1) AS m
+GROUP BY p.mesh_id, p.broker_id;
+
 -- presence_lock: two brokers that admit the same member do so one after the other.
 SELECT pg_advisory_xact_lock(hashtextextended('claudemesh member ' || $1::uuid::text, 0));
 
@@ -226,23 +243,13 @@ SELECT connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, 
 FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
 WHERE mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
 
--- presence_count: how many leases a member holds, anywhere.
-SELECT count(*) FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
-WHERE mesh_id = $1 AND lease_until > $3;
-
 -- presence_missing: those of these connections that hold no lease.
 SELECT w.id FROM unnest($1::text[]) AS w (id)
 WHERE (SELECT p.connection_id FROM mesh.presence AS p WHERE p.connection_id = w.id) IS NULL;
 
--- presence_expire: leases that ran out are gone; returned are members that hold no other.
-WITH gone AS (
-  DELETE FROM mesh.presence WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500
-    FOR UPDATE SKIP LOCKED))
-  RETURNING mesh_id, member_id)
-SELECT DISTINCT g.mesh_id, g.member_id FROM gone AS g
-WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = g.member_id OFFSET 0) AS p
-                  WHERE p.lease_until > $1);
+-- presence_expire: leases that ran out are gone.
+DELETE FROM mesh.presence WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED));
 
 -- presence_company: whether another broker holds a lease; those that ran out are gone.
 SELECT EXISTS (SELECT 1 FROM mesh.presence WHERE broker_id < $1)

@@ -237,6 +237,10 @@ DELETE FROM presence WHERE broker_id = ?;
 -- presence_online: who holds a lease.
 SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
 
+-- present_seen: everybody who holds a lease of a broker is here.
+UPDATE member SET last_seen_at = ?1
+WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);
+
 -- audit_write: append.
 INSERT INTO audit_event (mesh_id, kind, member_id, data, created_at) VALUES (?, ?, ?, ?, ?);
 
