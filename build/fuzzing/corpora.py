@@ -12,6 +12,7 @@ from claudemesh.protocol.base64 import to_base64
 from claudemesh.protocol.envelope import Seal
 from claudemesh.protocol.invites import LINK_PREFIX, sign_invite
 from claudemesh.protocol.rotation import make_rotation
+from claudemesh.protocol.sealing import Context, encode_content
 from tests.support.envelopes import (
     ALICE,
     BOB,
@@ -117,6 +118,18 @@ def envelopes() -> list[bytes]:
         build(destination_kind="queue", destination_ref="builds", seal=queue),
     )
     return [envelope.encode() for envelope in made]
+
+
+@cache
+def contents() -> list[bytes]:
+    """What is sealed for a dm and for a topic, and what versions before the context sealed."""
+    dm = Context(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
+    post = Context(MESH_ID, ALICE.ed25519_pubkey, "all", ULID_TEXT, "topic")
+    return [
+        encode_content("deployed", b'{"build":7,"ok":[true,null,1.5]}', dm),
+        encode_content("", b"", post),
+        b'{"message":"older","meta":{"k":[1]}}',
+    ]
 
 
 @cache

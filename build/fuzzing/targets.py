@@ -45,6 +45,7 @@ from claudemesh.protocol.errors import InvalidField, ProtocolError, parse_close_
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link
 from claudemesh.protocol.replies import BadReply
+from claudemesh.protocol.sealing import Context, decode_content, encode_content
 from fuzzing import corpora
 
 _LONG: Final = re.compile(rb"[0-9]{19}")
@@ -142,6 +143,26 @@ def envelope(data: bytes) -> None:
     rest = {name: value for name, value in found.to_dict().items() if name not in ("body", "signature")}
     demand(found.signed_part() == canonical_json_exactly(rest), "the signed part is not canonical")
     demand(len(found.expected_fingerprint()) == 32, "a fingerprint is not 32 bytes")
+
+
+def content(data: bytes) -> None:
+    """What a box opens to is a message or invalid_content; a context is whole, or there is none."""
+    try:
+        found = decode_content(data)
+    except ProtocolError as error:
+        demand(error.code == "invalid_content" and bool(error.message), f"refused as {error}")
+        return
+    value = parse_json(data)
+    parts = [name for name in ("mesh_id", "from", "to", "client_message_id") if name in value]
+    demand(len(parts) == (0 if found.context is None else 4), "a part of a context is taken for one")
+    context = found.context or Context("mesh", "sender", "ref", "id")
+    try:
+        meta = orjson.dumps(found.meta) if found.meta else b""
+    except orjson.JSONEncodeError:
+        demand(_LONG.search(data) is not None, "a meta that was opened cannot be sealed again")
+        return
+    raw = encode_content(found.message, meta, context)
+    demand(decode_content(raw) == replace(found, context=context), "a content does not survive the seal")
 
 
 def body(data: bytes) -> None:
@@ -275,6 +296,7 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
         "frames": Target(frame, corpora.frame_texts),
         "invites": Target(invite, corpora.invites),
         "envelopes": Target(envelope, corpora.envelopes),
+        "contents": Target(content, corpora.contents),
         "bodies": Target(body, corpora.bodies),
         "replies": Target(reply, corpora.replies),
     }

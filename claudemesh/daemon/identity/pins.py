@@ -125,7 +125,8 @@ def unlisted(inviter_pubkey: str) -> str:
     """Return what health shows when no member has the key that signed this host's invite."""
     return (
         f"The broker lists no member with the key that signed this host's invite ({inviter_pubkey}). "
-        "Its list may be forged: ask the one who invited this host, by another way than this broker."
+        "Either that member has left since, or the list is forged: ask an owner of the mesh, by another way "
+        "than this broker."
     )
 
 

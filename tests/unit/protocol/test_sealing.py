@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings import crypto_scalarmult_base
 
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.sealing import (
@@ -159,3 +162,21 @@ def test_what_json_cannot_hold_is_not_sealed() -> None:
     """Refused before it is sealed, not after it is opened."""
     with pytest.raises(ProtocolError, match="invalid_content"):
         encode_content("\ud800", b"", CONTEXT)
+
+
+def test_the_golden_bodies_are_sealed_and_opened_to_the_byte() -> None:
+    """Every implementation of the protocol opens them to the same message, meta and context."""
+    golden = json.loads((Path(__file__).parents[2] / "vectors" / "sealed_content.json").read_text())
+    sender, recipient = (bytes.fromhex(golden[f"{end}_x25519_privkey"]) for end in ("sender", "recipient"))
+    shared = BoxKeys(recipient).shared(crypto_scalarmult_base(sender).hex())
+    assert len(golden["cases"]) == 3
+    for case in golden["cases"]:
+        nonce, plaintext = bytes.fromhex(case["nonce_hex"]), case["plaintext"].encode()
+        assert seal_box(plaintext, nonce, shared).hex() == case["sealed_hex"]
+        assert open_box(bytes.fromhex(case["sealed_hex"]), nonce, shared) == plaintext
+        found, context = decode_content(plaintext), case["context"]
+        assert (found.message, found.meta) == (case["message"], case["meta"])
+        if context is not None:
+            names = ("mesh_id", "from", "to", "client_message_id", "kind")
+            context = Context(*(context[name] for name in names))
+        assert found.context == context
