@@ -62,7 +62,7 @@ def test_a_right_hello_proves_itself() -> None:
     ("field", "value"),
     [
         ("mesh_id", "01900000-0000-7000-8000-000000000001"),
-        ("pubkey", make_identity().ed25519_pubkey),
+        pytest.param("pubkey", make_identity().ed25519_pubkey, id="pubkey"),
         ("instance_id", "i2"),
         ("audience", "other:7900"),
         ("signature", bytes(64)),
