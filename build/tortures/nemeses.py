@@ -32,6 +32,8 @@ _CHALLENGE: Final = (
     "Sec-WebSocket-Key: dG9ydHVyZXRvcnR1cmVydA==\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Protocol: claudemesh.v1\r\n\r\n"
 )
+# A text frame that is no hello, with a mask of zeros.
+_NO_HELLO: Final = b"\x81\x82\0\0\0\0{}"
 
 
 async def strike(cluster: Cluster, fault: Fault) -> int:
@@ -219,7 +221,7 @@ async def _emfile(cluster: Cluster, fault: Fault) -> int:
 async def _answers(cluster: Cluster, node: Node) -> bool:
     """Whether a new connection is served."""
     if node.role == BROKER:
-        return await _broker_time(cluster.broker(node.name).port) is not None
+        return await _challenged(cluster.broker(node.name).port)
     with suppress(client.Unanswered):
         await client.request(cluster.daemon(node.name).sock, "GET", "/v1/version", timeout_s=_PROBE_S)
         return True
@@ -232,23 +234,43 @@ async def _clock(cluster: Cluster, fault: Fault) -> int:
         node.clock.set(jump_s)
         try:
             await asyncio.sleep(fault.length_s)
-            told_s = await _told_time(cluster, node)
-            return int(told_s is not None and abs(told_s - time.time() - jump_s) < abs(jump_s) / 2)
+            for _ in range(round(_PATIENCE_S / _PROBE_S)):
+                if await _tells(cluster, node, jump_s):
+                    return 1
+                await asyncio.sleep(_PROBE_S)
+            return 0
         finally:
             node.clock.set(0)
 
 
+async def _tells(cluster: Cluster, node: Node, jump_s: int) -> bool:
+    """Whether a process tells a wall time that is so far from the real one."""
+    told_s = await _told_time(cluster, node)
+    return told_s is not None and abs(told_s - time.time() - jump_s) < abs(jump_s) / 2
+
+
 async def _told_time(cluster: Cluster, node: Node) -> float | None:
     if node.role == BROKER:
-        return await _broker_time(cluster.broker(node.name).port)
+        return await _logged_time(cluster, node)
     with suppress(client.Unanswered):
         _, answer = await client.request(cluster.daemon(node.name).sock, "POST", "/v1/heartbeat")
         return datetime.fromisoformat(answer["now"]).timestamp()
     return None
 
 
-async def _broker_time(port: int) -> float | None:
-    """Return the broker's clock, from the first frame that it sends on a connection."""
+async def _logged_time(cluster: Cluster, node: Node) -> float | None:
+    """Let a broker refuse a handshake, and return the time in its log: in frames it is the database's."""
+    start = node.process.log.stat().st_size
+    if not await _challenged(cluster.broker(node.name).port, _NO_HELLO):
+        return None
+    with node.process.log.open("rb") as log:
+        log.seek(start)
+        lines = [line for line in log if b'"handshake_refused"' in line]
+    return datetime.fromisoformat(json.loads(lines[-1])["ts"]).timestamp() if lines else None
+
+
+async def _challenged(port: int, word: bytes = b"") -> bool:
+    """Whether a broker challenges a new connection; it is told one word, and its answer awaited."""
     with suppress(OSError, TimeoutError, EOFError, ValueError, KeyError):
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -256,10 +278,13 @@ async def _broker_time(port: int) -> float | None:
                 writer.write(_CHALLENGE.format(port=port).encode())
                 await reader.readuntil(b"\r\n\r\n")
                 _, _, payload = await read_frame(reader)
-                return float(json.loads(payload)["server_time"]) / 1000
+                if word:
+                    writer.write(word)
+                    await read_frame(reader)
+                return bool(json.loads(payload)["type"] == "challenge")
             finally:
                 writer.transport.abort()
-    return None
+    return False
 
 
 async def _restore(cluster: Cluster, fault: Fault) -> int:
