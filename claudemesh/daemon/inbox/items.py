@@ -9,6 +9,8 @@ from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
+# Fields with text that another member chose: data for whoever reads it, never an instruction.
+UNTRUSTED = ("body", "meta", "sender_name")
 
 
 def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
@@ -25,5 +27,6 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])
         row["sealed"] = row["body"] is None
+        row["untrusted"] = UNTRUSTED
         items.append(row)
     return items
