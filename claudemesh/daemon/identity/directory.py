@@ -89,10 +89,16 @@ class Directory:
     def load(self) -> None:
         """Read what was kept; nothing yet is an empty directory. `ValueError` when it is damaged."""
         kept = self._file.load()
-        for item in kept.entries:
-            self._remember(_loaded(item, self._mesh_id))
-        self._unsaved.clear()
         self.version = self._saved_version = kept.version
+        for item in kept.entries:
+            peer = _loaded(item, self._mesh_id)
+            if reason := self._key_of_another(peer):
+                # An older version let two members have one key. The whole list shows the second one again.
+                log.warning("kept_peer_refused", reason=reason, name=peer.name, member_id=peer.member_id)
+                self.version = None
+                continue
+            self._remember(peer)
+        self._unsaved.clear()
 
     def save(self) -> None:
         """Keep what has changed since it was kept last. `OSError` names the file."""
@@ -139,6 +145,8 @@ class Directory:
                 if self.on_revived(entry):
                     continue
             if peer != known:
+                if known is not None and known.pubkey != peer.pubkey:
+                    log.info("member_keys_rotated", name=peer.name, member_id=peer.member_id)
                 changed = True
                 self._remember(peer)
         return changed
@@ -157,6 +165,10 @@ class Directory:
                 return "key_changed"
             if is_named and peer.member_id != introduced.member_id:
                 return "name_rebound"
+        return self._key_of_another(peer)
+
+    def _key_of_another(self, peer: Peer) -> str | None:
+        own_keys = (peer.pubkey, *peer.earlier_keys)
         if any(self._by_key.get(key, peer.member_id) != peer.member_id for key in own_keys):
             return "key_taken"
         if self._by_sealing_key.get(peer.x25519_pubkey, peer.member_id) != peer.member_id:
@@ -230,10 +242,9 @@ class Directory:
         self._unsaved.add(peer.member_id)
         self._by_id[peer.member_id] = peer
         self._by_name[peer.name.lower()] = peer.member_id
-        # The first holder keeps a key, also in a file in which an older version let two have it.
         for key in (peer.pubkey, *peer.earlier_keys):
-            self._by_key.setdefault(key, peer.member_id)
-        self._by_sealing_key.setdefault(peer.x25519_pubkey, peer.member_id)
+            self._by_key[key] = peer.member_id
+        self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
 
     def _peer_of(self, entry: PeerEntry, known: Peer | None) -> Peer:
         peer = Peer(**{name: getattr(entry, name) for name in _CARRIED})
