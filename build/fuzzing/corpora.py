@@ -185,6 +185,7 @@ def replies() -> list[bytes]:
     }
     topic = {"topic": "all", "mode": "topic", "subscribed": True, "subscribers": 3, "created_at": _AT_MS}
     known = {"known": True, "broker_message_id": ULID_TEXT, "history_id": 7}
+    page = {"gone": [MEMBER_ID], "version": "7-ab12", "since": "6-ab12"}
     lost = {"invite_id": ULID_TEXT, **peer}
     made: list[tuple[int, Any]] = [
         (0, {"items": [peer, {**peer, "role": "none"}]}),
@@ -195,6 +196,11 @@ def replies() -> list[bytes]:
         (6, lost),
         (7, {"topic": "all", "mode": "queue"}),
         (8, {"of": "another version"}),
+        (9, {**page, "items": [peer]}),
+        (10, {"online": [MEMBER_ID], "offline": [], "whole": True, "at": _AT_MS}),
+        (11, {"member_id": MEMBER_ID}),
+        (12, {"member_id": MEMBER_ID}),
+        (0, {**page, "items": [peer], "next": 3, "whole": True, "online": [MEMBER_ID]}),
     ]
     reason = b'\x08{"kind":"replaced_by_newer_connection","feature":"","detail":"another host"}'
     return [reason, *(bytes([reader]) + json.dumps(value).encode() for reader, value in made)]

@@ -172,7 +172,7 @@ def body(data: bytes) -> None:
     """
     route, raw = data[:1], data[1:]
     _agree(raw)
-    read = _ROUTES[route[0] % len(_ROUTES)] if route else parse_object
+    read = ROUTES[route[0] % len(ROUTES)] if route else parse_object
     try:
         read(raw)
     except ProtocolError as error:
@@ -231,7 +231,7 @@ def _join(raw: bytes) -> None:
     signature_of(found.get("proof"), "proof")
 
 
-_ROUTES: Final[tuple[Callable[[bytes], None], ...]] = (
+ROUTES: Final[tuple[Callable[[bytes], None], ...]] = (
     _send,
     _post,
     _changes,
@@ -262,13 +262,15 @@ def reply(data: bytes) -> None:
         value = parse_json(raw)
     except ProtocolError:
         return
-    read = _READERS[chosen[0] % len(_READERS)] if chosen else replies.peers
+    read = READERS[chosen[0] % len(READERS)] if chosen else replies.peers
     try:
         found = read(value)
     except BadReply as error:
         demand(bool(error.field and error.message), "a refusal names nothing")
         return
     demand(repr(read(parse_json(raw))) == repr(found), "a reply is read in two ways")
+    if isinstance(found, replies.PeerList):
+        demand(replies.version_number(found.version) >= 0, "a version has no number")
     if isinstance(found, replies.PeerList | replies.TopicList):
         count = len(found.items) + len(found.faults)
         demand(count == len(value["items"]), "an entry is neither right nor wrong")
@@ -283,12 +285,13 @@ def _event(name: str) -> Callable[[Any], object]:
     return read
 
 
-_READERS: Final[tuple[Callable[[Any], object], ...]] = (
+READERS: Final[tuple[Callable[[Any], object], ...]] = (
     replies.peers,
     replies.topic_list,
     replies.topic_made,
     replies.send_status_of(_ASKED),
     *map(_event, ("member_added", "member_revoked", events.UNCONFIRMED, events.TOPIC_CREATED, "from_later")),
+    *map(_event, (events.MEMBERS_CHANGED, events.PRESENCE, "peer_join", "peer_leave")),
 )
 
 TARGETS: Final[Mapping[str, Target]] = MappingProxyType(

@@ -13,13 +13,27 @@ from pathlib import Path
 import pytest
 
 import fuzz as fuzzer
-from fuzzing.targets import TARGETS, Target
+from claudemesh.protocol.canonical import parse_json
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.frames import decode_frame
+from claudemesh.protocol.invites import parse_link
+from claudemesh.protocol.sealing import decode_content
+from fuzzing.targets import READERS, ROUTES, TARGETS, Target
 from tests.fuzz import planted
 from tests.support.processes import REPOSITORY
 
 SEED = "20261127"
 RUNS = "20000"
 FUZZ = REPOSITORY / "build" / "fuzz"
+
+ACCEPT: dict[str, Callable[[bytes], object]] = {
+    "frames": decode_frame,
+    "invites": lambda seed: seed.startswith(b"{") or parse_link(seed.decode()),
+    "envelopes": Envelope.decode,
+    "contents": decode_content,
+    "bodies": lambda seed: ROUTES[seed[0]](seed[1:]),
+    "replies": lambda seed: READERS[seed[0]](parse_json(seed[1:])),
+}
 
 has_wheels = (
     sys.platform == "linux" and platform.machine() == "x86_64" and (3, 11) <= sys.version_info < (3, 14)
@@ -42,6 +56,7 @@ def test_what_real_spellers_make_keeps_every_promise(name: str) -> None:
     """Each seed is accepted, so that fuzzing begins behind the first checks."""
     for seed in TARGETS[name].seeds():
         TARGETS[name].run(seed)
+        ACCEPT[name](seed)
 
 
 @guided
