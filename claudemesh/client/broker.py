@@ -5,15 +5,17 @@ from __future__ import annotations
 import http.client
 import ipaddress
 from collections.abc import Mapping
-from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from claudemesh.client.errors import ApiError, ClientError
+from claudemesh.runtime.exchange import exchange
 
-_TIMEOUT_S = 15.0
+_DEADLINE_S = 60.0
+# The members of a large mesh are some megabytes.
+_MOST_BYTES = 64 << 20
 
 
 class BrokerClient:
@@ -58,25 +60,31 @@ class BrokerClient:
         self, method: str, path: str, body: Mapping[str, Any] | None, *, token: str | None = None
     ) -> dict[str, Any]:
         """Make one request; with the admin token where a route asks for it."""
-        kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=_TIMEOUT_S)
         headers = {} if body is None else {"Content-Type": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        with closing(connection):
-            try:
-                connection.request(method, path, None if body is None else orjson.dumps(body), headers)
-                response = connection.getresponse()
-                raw = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                raise ClientError(
-                    "broker_unreachable",
-                    f"Nobody answers at {self.url} ({error}): check the address, or start it with "
-                    "`claudemesh broker up`.",
-                ) from error
+        raw_body = None if body is None else orjson.dumps(body)
+        try:
+            status, raw = exchange(
+                self._host,
+                self._port,
+                method,
+                path,
+                raw_body,
+                headers,
+                tls=self._tls,
+                deadline_s=_DEADLINE_S,
+                most_bytes=_MOST_BYTES,
+            )
+        except (OSError, http.client.HTTPException) as error:
+            raise ClientError(
+                "broker_unreachable",
+                f"Nobody answers at {self.url} ({error}): check the address, or start it with "
+                "`claudemesh broker up`.",
+            ) from error
         answer = _object(raw)
-        if response.status >= 400 or answer is None:
-            raise ApiError(response.status, answer or {"message": f"{self.url} is not a claudemesh broker."})
+        if status >= 400 or answer is None:
+            raise ApiError(status, answer or {"message": f"{self.url} is not a claudemesh broker."})
         return answer
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import http.client
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,9 +22,10 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import parse_link
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.runtime.exchange import exchange
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 
-_TIMEOUT_S = 15.0
+_DEADLINE_S = 30.0
 _MAX_ANSWER = 1 << 16
 _KEPT = (
     "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox; "
@@ -105,14 +105,18 @@ def _body(membership: Membership, identity: Identity, link: str) -> dict[str, An
 
 def _post(broker_url: str, body: dict[str, Any]) -> tuple[int, Any]:
     parts = urlsplit(broker_url)
-    kind = http.client.HTTPSConnection if parts.scheme == "wss" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
-    with closing(connection):
-        path = f"{parts.path.rstrip('/')}/v1/rejoin"
-        connection.request("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        raw = response.read(_MAX_ANSWER)
+    status, raw = exchange(
+        parts.hostname or "",
+        parts.port,
+        "POST",
+        f"{parts.path.rstrip('/')}/v1/rejoin",
+        orjson.dumps(body),
+        {"Content-Type": "application/json"},
+        tls=parts.scheme == "wss",
+        deadline_s=_DEADLINE_S,
+        most_bytes=_MAX_ANSWER,
+    )
     try:
-        return response.status, orjson.loads(raw)
+        return status, orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return response.status, None
+        return status, None

@@ -1,0 +1,74 @@
+"""One HTTP request to a server that may be anybody: its answer is bounded in size, and in time as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import closing
+
+# A silence that ends it, whatever the deadline.
+_QUIET_S = 15.0
+
+
+def exchange(
+    host: str,
+    port: int | None,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    tls: bool,
+    deadline_s: float,
+    most_bytes: int,
+) -> tuple[int, bytes]:
+    """Make a request and return the status and the body.
+
+    `OSError` or `HTTPException` when there is no whole answer of at most `most_bytes` within `deadline_s`.
+    The socket's own timeout begins anew with every byte, so a second one ends the connection.
+    """
+    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+    connection = kind(host, port, timeout=min(_QUIET_S, deadline_s))
+    with closing(connection):
+        connection.connect()
+        with _cut_off(connection.sock, deadline_s) as late:
+            try:
+                connection.request(method, path, body, dict(headers or {}))
+                response = connection.getresponse()
+                raw = response.read(most_bytes + 1)
+            except (OSError, http.client.HTTPException):
+                if late.is_set():
+                    raise TimeoutError(f"no whole answer within {deadline_s:g} s") from None
+                raise
+    if late.is_set():
+        raise TimeoutError(f"no whole answer within {deadline_s:g} s")
+    if len(raw) > most_bytes:
+        raise http.client.HTTPException(f"the answer is larger than {most_bytes} bytes")
+    return response.status, raw
+
+
+@contextlib.contextmanager
+def _cut_off(link: socket.socket, seconds: float) -> Generator[threading.Event]:
+    """End the connection below `link` after so long; the event tells that it was."""
+    late = threading.Event()
+    # A descriptor of its own: TLS sockets may not be closed by another thread.
+    below = socket.socket(fileno=os.dup(link.fileno()))
+
+    def cut() -> None:
+        late.set()
+        with contextlib.suppress(OSError):
+            below.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+        timer.join()
+        below.close()
