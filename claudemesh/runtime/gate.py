@@ -69,11 +69,17 @@ class Gate:
         self._owed_s = 0.0
         self._next: asyncio.Handle | None = None
         self._is_held = self._is_stopped = self._is_shut = False
+        # HTTP: nothing to scan, nothing to look for, not shut.
+        self._is_plain = True
         self._scanner: FrameScanner | None = None
         self._step_bytes = _STEP_HTTP_BYTES
         self._head_begins: bytes | None = None
         self._head = b""
         self.pace(STRANGER)
+
+    def deliver_to(self, deliver: Callable[[bytes], None]) -> None:
+        """Pass input on to another parser from now on."""
+        self._deliver = deliver
 
     def pace(self, pace: Pace) -> None:
         """Count from now on by another pace."""
@@ -85,11 +91,13 @@ class Gate:
     def expect_frames(self) -> None:
         """Count WebSocket frames from the next byte on."""
         self._scanner = FrameScanner()
+        self._is_plain = False
         self._step_bytes = _STEP_BYTES
 
     def expect_head(self, begins: bytes) -> None:
         """Count WebSocket frames from the end of the first head on, if it begins with these bytes."""
         self._head_begins = begins
+        self._is_plain = False
 
     @property
     def is_held(self) -> bool:
@@ -107,6 +115,12 @@ class Gate:
 
     def received(self, data: bytes) -> None:
         """Take what the transport has read."""
+        if self._is_plain and len(data) <= _STEP_HTTP_BYTES and not self._rest:
+            # Most requests: one step, and nothing to count.
+            self._deliver(data)
+            if self._owed_s > 0 or self._is_stopped:
+                self._settle()
+            return
         if self._is_shut:
             return
         if self._rest:
@@ -124,7 +138,7 @@ class Gate:
 
     def shut(self) -> None:
         """Drop what is left and what will come."""
-        self._is_shut = True
+        self._is_shut, self._is_plain = True, False
         self._rest = b""
         if self._next is not None:
             self._next.cancel()

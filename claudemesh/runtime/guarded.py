@@ -167,7 +167,7 @@ class Guard(asyncio.Protocol):
         self._is_member = self._is_socket = False
         self._free_requests = _FREE_REQUESTS
         self._cut: asyncio.TimerHandle | None = None
-        self.gate = Gate(self._deliver, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
+        self.gate = Gate(self._too_early, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
 
     def admit(self) -> None:
         """Note that whoever is at the other end has proved who it is."""
@@ -180,6 +180,7 @@ class Guard(asyncio.Protocol):
         """Pass input on to a WebSocket from now on."""
         self._inner = protocol
         self._is_socket = True
+        self.gate.deliver_to(protocol.data_received)
         self.gate.expect_frames()
 
     def requested(self) -> None:
@@ -225,6 +226,7 @@ class Guard(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._transport = GuardedTransport(cast(asyncio.Transport, transport), loop, self)
         self._inner = self._make()
+        self.gate.deliver_to(self._inner.data_received)
         self._inner.connection_made(self._transport)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -261,9 +263,8 @@ class Guard(asyncio.Protocol):
         assert self._inner is not None
         self._inner.resume_writing()
 
-    def _deliver(self, data: bytes) -> None:
-        assert self._inner is not None
-        self._inner.data_received(data)
+    def _too_early(self, data: bytes) -> None:
+        raise RuntimeError("input came before its connection")
 
     def _read(self, reads: bool) -> None:
         assert self._transport is not None

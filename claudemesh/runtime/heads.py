@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from claudemesh.runtime.guarded import Guard, GuardedTransport
 from claudemesh.runtime.peer import peer_of
@@ -18,6 +18,9 @@ _BODY_DEADLINE_S = 30.0
 # A body may come in so many chunks, and in one more for each so many bytes of it. Trailers count as chunks.
 _CHUNKS = 256
 _BYTES_PER_CHUNK = 64
+
+_FORWARDED = b"x-forwarded-for"
+_FORWARDED_LENGTH = len(_FORWARDED)
 
 
 class TooMuch(Exception):
@@ -34,7 +37,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     _guard: Guard
     _head_bytes = _lines = _chunks = _body_bytes = 0
-    _in_head = _in_body = False
+    _in_head = _in_body = _is_next = False
+    _awaited = ""
     _forwarded = ""
     _deadline: asyncio.TimerHandle | None = None
 
@@ -44,10 +48,10 @@ class GuardedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         if self.client is None:
             self.client = _unix_peer(transport.below)
-        self._arm(_HEAD_DEADLINE_S, "head_deadline")
+        self._await("head_deadline")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._disarm()
+        self._await("")
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -59,13 +63,14 @@ class GuardedHttp(HttpToolsProtocol):
                 self.send_400_response("Request head too large.")
         else:
             self._head_bytes = 0
-        if not self._in_head and not self._in_body:
-            self._disarm()
+        # A request that came whole needs no timer.
+        awaited = "body_deadline" if self._in_body else "head_deadline" if self._awaits_head() else ""
+        if awaited != self._awaited or self._is_next:
+            self._await(awaited)
 
     def on_message_begin(self) -> None:
         self._in_head, self._in_body, self._lines, self._forwarded = True, False, 0, ""
-        self._disarm()
-        self._arm(_HEAD_DEADLINE_S, "head_deadline")
+        self._is_next = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -75,15 +80,13 @@ class GuardedHttp(HttpToolsProtocol):
         self._lines += 1
         if self._lines > _HEAD_LINES:
             self._pass("head_lines")
-        if name.lower() == b"x-forwarded-for":
+        if len(name) == _FORWARDED_LENGTH and name.lower() == _FORWARDED:
             self._forwarded = value.decode("latin-1")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
         self._chunks = self._body_bytes = 0
-        self._disarm()
-        self._arm(_BODY_DEADLINE_S, "body_deadline")
         self._guard.requested()
         if self._forwarded:
             self._guard.asks_for(self._forwarded)
@@ -99,13 +102,16 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_body = False
-        self._disarm()
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
         self._in_body = False
-        self._disarm()
         super().handle_websocket_upgrade()
+
+    def _awaits_head(self) -> bool:
+        # Line ends ahead of a request are none, and end the time that an idle connection has.
+        cycle: RequestResponseCycle | None = self.cycle
+        return self._in_head or cycle is None or cycle.response_complete
 
     def _count_chunk(self) -> None:
         self._chunks += 1
@@ -116,22 +122,23 @@ class GuardedHttp(HttpToolsProtocol):
         self._guard.note(limit)
         raise TooMuch(limit)
 
-    def _arm(self, seconds: float, limit: str) -> None:
-        self._deadline = self.loop.call_later(seconds, self._late, seconds, limit)
-
-    def _late(self, seconds: float, limit: str) -> None:
-        if self._guard.gate.is_held:
-            # It is this end that reads nothing: an earlier request of the connection is still being answered.
-            self._arm(seconds, limit)
-            return
-        self._deadline = None
-        self._guard.note(limit)
-        self.transport.abort()
-
-    def _disarm(self) -> None:
+    def _await(self, limit: str) -> None:
+        """Give what is awaited its time, from now on; nothing is awaited when there is no limit."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+        self._awaited, self._is_next = limit, False
+        if limit:
+            seconds = _HEAD_DEADLINE_S if limit == "head_deadline" else _BODY_DEADLINE_S
+            self._deadline = self.loop.call_later(seconds, self._late)
+
+    def _late(self) -> None:
+        if self._guard.gate.is_held:
+            # It is this end that reads nothing: an earlier request of the connection is still being answered.
+            self._await(self._awaited)
+            return
+        self._guard.note(self._awaited)
+        self.transport.abort()
 
 
 def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:

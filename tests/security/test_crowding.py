@@ -11,7 +11,8 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from claudemesh.broker.settings import Limits
-from tests.security.test_flooding import limits, serves
+from tests.integration.cli.test_broker_admin import certificate
+from tests.security.test_flooding import limits, open_sockets, serves
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.flood import UPGRADE, flooding, frame
 from tests.support.processes import Daemon, Mesh, mesh, until
@@ -175,3 +176,35 @@ async def test_the_page_of_metrics_is_not_made_for_everybody_who_asks() -> None:
         for _ in range(150):
             assert (await http_request(broker.url, "GET", "/metrics"))[0] == 200
         assert made <= 51 + 5 * (loop_time() - began)
+
+
+def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handshakes that never end, plain text, floods inside TLS: members come in and send."""
+    with mesh(start=False) as made:
+        broker = made.broker
+        broker.stop()
+        cert, key = certificate(made.root)
+        broker.arguments += ["--tls-cert", str(cert), "--tls-key", str(key)]
+        broker.tls = str(cert)
+        broker.url = f"wss://localhost:{broker.port}"
+        broker.start()
+        broker.ready()
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        made.add("alice").start()
+        made.daemons["alice"].ready()
+        before = open_sockets(broker.pid)
+        with (
+            flooding("idle", broker.port, 300, "127.0.0.2"),
+            flooding("slow head", broker.port, 300, "127.0.0.3"),
+            flooding("pongs", broker.port, 4, "127.0.0.4", tls=True),
+            flooding("half-open", broker.port, 200, "127.0.0.5", tls=True),
+        ):
+            made.add("bob").start()
+            made.daemons["bob"].ready()
+            for number in range(10):
+                message = {"to": "bob", "message": f"over tls {number}"}
+                status, body = made.daemons["alice"].request("POST", "/v1/send?wait_ms=20000", message)
+                assert (status, body["status"]) == (200, "done"), body
+            until(lambda: open_sockets(broker.pid) <= before + Limits().strangers + 2, "the caps hold")
+        until(lambda: open_sockets(broker.pid) <= before + 2, "nothing is left behind")
+        assert "Traceback" not in broker.log.read_text()

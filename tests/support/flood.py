@@ -1,4 +1,4 @@
-"""Attackers on a port, in a process of their own: `… -m tests.support.flood KIND HOST PORT COUNT [SOURCE]`.
+"""Attackers on a port, in a process of their own: `-m tests.support.flood KIND HOST PORT COUNT SOURCE [tls]`.
 
 They attack until their standard input ends, then print what happened to them as one line of JSON.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ UPGRADE = (
 CHUNKED = b"POST /v1/join HTTP/1.1\r\nHost: broker\r\nTransfer-Encoding: chunked\r\n\r\n"
 SLOW_BODY = b"POST /v1/join HTTP/1.1\r\nHost: broker\r\nContent-Length: 100\r\n\r\n{"
 _MASK = bytes(4)
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
@@ -73,16 +75,16 @@ HOLDS = {
 class _Attack:
     host: str
     port: int
-    source: str | None
+    source: str
+    tls: ssl.SSLContext | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     counts: Counter[str] = field(default_factory=Counter)
 
     def connect(self) -> socket.socket:
-        source = None if self.source is None else (self.source, 0)
-        link = socket.create_connection((self.host, self.port), timeout=5, source_address=source)
+        link = socket.create_connection((self.host, self.port), timeout=5, source_address=(self.source, 0))
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.counts["opened"] += 1
-        return link
+        return link if self.tls is None else self.tls.wrap_socket(link)
 
     def flood(self, what: Flood) -> None:
         """Connect, flood until it is cut off, and again."""
@@ -109,12 +111,12 @@ class _Attack:
         while view and not self.stopping.is_set():
             try:
                 view = view[link.send(view) :]
-            except BlockingIOError:
+            except _NOT_NOW:
                 self.stopping.wait(0.001)
             try:
                 if not link.recv(1 << 20):
                     raise ConnectionResetError
-            except BlockingIOError:
+            except _NOT_NOW:
                 pass
 
     def hold(self, first: bytes, count: int) -> None:
@@ -139,7 +141,7 @@ class _Attack:
         try:
             while data := link.recv(65_536):
                 assert data
-        except BlockingIOError:
+        except _NOT_NOW:
             return True
         except OSError:
             pass
@@ -157,11 +159,13 @@ class Flooding:
 
 
 @contextmanager
-def flooding(kind: str, port: int, count: int, source: str | None = None) -> Generator[Flooding]:
+def flooding(
+    kind: str, port: int, count: int, source: str = "127.0.0.1", *, tls: bool = False
+) -> Generator[Flooding]:
     """Attack a port on the loopback from another process for as long as the block runs."""
-    command = [sys.executable, "-m", "tests.support.flood", kind, "127.0.0.1", str(port), str(count)]
+    command = [sys.executable, "-m", "tests.support.flood", kind, "127.0.0.1", str(port), str(count), source]
     process = subprocess.Popen(
-        command + ([source] if source else []),
+        [*command, "tls"] if tls else command,
         cwd=REPOSITORY,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -177,9 +181,9 @@ def flooding(kind: str, port: int, count: int, source: str | None = None) -> Gen
         made.result.update(json.loads(out))
 
 
-def main(kind: str, host: str, port: str, count: str, source: str | None = None) -> None:
+def main(kind: str, host: str, port: str, count: str, source: str, tls: str = "") -> None:
     """Attack until standard input ends."""
-    attack = _Attack(host, int(port), source)
+    attack = _Attack(host, int(port), source, ssl._create_unverified_context() if tls else None)
     work: list[Callable[[], Any]]
     if kind in FLOODS:
         work = [lambda: attack.flood(FLOODS[kind])] * int(count)

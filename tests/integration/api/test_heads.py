@@ -35,7 +35,9 @@ async def test_an_ordinary_large_head_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"GET /v1/ver", HEAD + b"\r\n" + b"GET /v1"], ids=["none", "some", "next"]
+    "begun",
+    [b"", b"\r\n", b"GET /v1/ver", HEAD + b"\r\n" + b"GET /v1"],
+    ids=["none", "an empty line", "some", "next"],
 )
 async def test_a_head_that_does_not_come_ends_the_connection(
     tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
@@ -98,3 +100,16 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
         chunks = b"%x\r\n%b\r\n0\r\nIdempotency-Key: other\r\nHost: evil\r\n\r\n" % (len(body), body)
         received = await daemon.raw(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
         assert parse(received).json["client_message_id"] == "mine"
+
+
+async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an answer too, where they end the time that an idle connection has."""
+    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.05)
+    async with served(tmp_path) as daemon:
+        reader, writer = await daemon.connect()
+        writer.write(HEAD + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.write(b"\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            await asyncio.wait_for(reader.read(-1), 5)
+        writer.close()
