@@ -37,7 +37,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     _guard: Guard
     _head_bytes = _lines = _chunks = _body_bytes = 0
-    _in_head = _in_body = _is_next = False
+    _in_head = _in_body = _is_next = _is_upgraded = False
     _awaited = ""
     _forwarded = ""
     _deadline: asyncio.TimerHandle | None = None
@@ -65,6 +65,8 @@ class GuardedHttp(HttpToolsProtocol):
             self._head_bytes = 0
         # A request that came whole needs no timer.
         awaited = "body_deadline" if self._in_body else "head_deadline" if self._awaits_head() else ""
+        if self._is_upgraded:
+            awaited = ""
         if awaited != self._awaited or self._is_next:
             self._await(awaited)
 
@@ -105,7 +107,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        self._in_body = False
+        self._in_body, self._is_upgraded = False, True
         super().handle_websocket_upgrade()
 
     def _awaits_head(self) -> bool:

@@ -208,3 +208,14 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
             until(lambda: open_sockets(broker.pid) <= before + Limits().strangers + 2, "the caps hold")
         until(lambda: open_sockets(broker.pid) <= before + 2, "nothing is left behind")
         assert "Traceback" not in broker.log.read_text()
+
+
+async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member that says nothing for longer than a head or a body may take stays connected."""
+    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.1)
+    monkeypatch.setattr("claudemesh.runtime.heads._BODY_DEADLINE_S", 0.1)
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await asyncio.sleep(0.5)
+            assert (await link.request(ada.envelope("all")))["status"] in (200, 201)
