@@ -162,7 +162,7 @@ def test_without_descriptors_connections_wait_until_there_are_some() -> None:
             inside.getresponse().read()
             resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
             waiting = socket.create_connection(("127.0.0.1", broker.port), timeout=30)
-            waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n")
+            waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             until(lambda: lines(broker, "limit_reached"), "the shortage is logged")
             inside.request("GET", "/readyz")
             told = json.loads(inside.getresponse().read())

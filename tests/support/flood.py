@@ -21,12 +21,12 @@ from typing import Any
 from tests.support.processes import REPOSITORY, WAIT_S, until
 
 UPGRADE = (
-    b"GET /v1/ws HTTP/1.1\r\nHost: broker\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     b"Sec-WebSocket-Protocol: claudemesh.v1\r\n\r\n"
 )
-CHUNKED = b"POST /v1/join HTTP/1.1\r\nHost: broker\r\nTransfer-Encoding: chunked\r\n\r\n"
-SLOW_BODY = b"POST /v1/join HTTP/1.1\r\nHost: broker\r\nContent-Length: 100\r\n\r\n{"
+CHUNKED = b"POST /v1/join HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+SLOW_BODY = b"POST /v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
 _MASK = bytes(4)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -58,14 +58,14 @@ FLOODS = {
     "chunks": Flood(CHUNKED, False, b"", b"1\r\nx\r\n" * 40_000),
     "trailers": Flood(CHUNKED + b"0\r\n", False, b"", b"a:\r\n" * 60_000),
     "lines": Flood(b"GET / HTTP/1.1\r\n", False, b"", b"a:\r\n" * 60_000),
-    "requests": Flood(b"", False, b"", b"GET /healthz HTTP/1.1\r\nHost: broker\r\n\r\n" * 2_000),
-    "metrics": Flood(b"", False, b"", b"GET /metrics HTTP/1.1\r\nHost: broker\r\n\r\n" * 2_000),
+    "requests": Flood(b"", False, b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000),
+    "metrics": Flood(b"", False, b"", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000),
     "churn": Flood(UPGRADE, True),
 }
 # Connections that are held: what each sends, and then nothing more.
 HOLDS = {
     "idle": b"",
-    "slow head": b"GET /healthz HTTP/1.1\r\nHost: bro",
+    "slow head": b"GET /healthz HTTP/1.1\r\nHost: local",
     "slow body": SLOW_BODY,
     "half-open": UPGRADE,
 }
