@@ -44,8 +44,10 @@ from claudemesh.protocol.features import PRESENCE
 from claudemesh.runtime import http
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
 log = get_logger("broker.connection")
+_refused = SparseLog(log)
 
 F = TypeVar("F")
 
@@ -181,7 +183,7 @@ class Connection:
             raise Closing(CloseCode.PROTOCOL_ERROR, "the handshake took too long") from None
         except Closing as end:
             outcome = str(int(end.code))
-            log.info("handshake_refused", code=int(end.code), detail=end.detail)
+            _refused.info("handshake_refused", code=int(end.code), detail=end.detail)
             raise
         finally:
             self._context.state.handshakes -= 1

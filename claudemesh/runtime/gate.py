@@ -33,6 +33,7 @@ class Pace:
     frames_burst: float
     light_per_s: float  # control frames and empty ones
     light_burst: float
+    bytes_per_s: float | None = None  # HTTP too
     frames: int | None = None  # in all
     bytes: int | None = None  # in all
 
@@ -40,7 +41,15 @@ class Pace:
 # Whoever has proved who it is sends a frame for each message, and a pong every 20 s.
 MEMBER = Pace(frames_per_s=20_000, frames_burst=40_000, light_per_s=10, light_burst=200)
 # A sign-in takes two frames, the longest of 8 KiB.
-STRANGER = Pace(frames_per_s=10, frames_burst=32, light_per_s=1, light_burst=16, frames=64, bytes=64 << 10)
+STRANGER = Pace(
+    frames_per_s=10,
+    frames_burst=32,
+    light_per_s=1,
+    light_burst=16,
+    bytes_per_s=1 << 20,
+    frames=64,
+    bytes=64 << 10,
+)
 
 
 class Gate:
@@ -69,8 +78,8 @@ class Gate:
         self._owed_s = 0.0
         self._next: asyncio.Handle | None = None
         self._is_held = self._is_stopped = self._is_shut = False
-        # HTTP: nothing to scan, nothing to look for, not shut.
-        self._is_plain = True
+        # Whether input passes without being looked at: HTTP of whoever has proved who it is.
+        self._is_plain = False
         self._scanner: FrameScanner | None = None
         self._step_bytes = _STEP_HTTP_BYTES
         self._head_begins: bytes | None = None
@@ -86,18 +95,20 @@ class Gate:
         self._pace = pace
         self._frames = Bucket(pace.frames_per_s, pace.frames_burst)
         self._light = Bucket(pace.light_per_s, pace.light_burst)
+        self._bytes = None if pace.bytes_per_s is None else Bucket(pace.bytes_per_s, pace.bytes_per_s)
         self._frames_in_all = self._bytes_in_all = 0
+        self._set_plain()
 
     def expect_frames(self) -> None:
         """Count WebSocket frames from the next byte on."""
         self._scanner = FrameScanner()
-        self._is_plain = False
+        self._set_plain()
         self._step_bytes = _STEP_BYTES
 
     def expect_head(self, begins: bytes) -> None:
         """Count WebSocket frames from the end of the first head on, if it begins with these bytes."""
         self._head_begins = begins
-        self._is_plain = False
+        self._set_plain()
 
     @property
     def is_held(self) -> bool:
@@ -159,6 +170,8 @@ class Gate:
             self._deliver(data[begin:end])
         if self._is_shut:
             return
+        if self._bytes is not None:
+            self._pause(self._bytes.spend(end - begin, self._loop.time()))
         if end < size:
             self._rest, self._at = data, end
         if self._rest or self._owed_s > 0 or self._is_stopped:
@@ -190,11 +203,17 @@ class Gate:
             self._end("fragments")
         elif pace.frames is not None or pace.bytes is not None:
             self._count(pace, frames, end - begin)
-        wait_s = self._frames.spend(frames, now)
-        if wait_s:
-            self._owed_s = max(self._owed_s, wait_s)
-            self._slowed()
+        self._pause(self._frames.spend(frames, now))
         return end
+
+    def _pause(self, seconds: float) -> None:
+        if seconds:
+            self._owed_s = max(self._owed_s, seconds)
+            self._slowed()
+
+    def _set_plain(self) -> None:
+        is_looked_for = self._scanner is not None or self._head_begins is not None
+        self._is_plain = not (is_looked_for or self._is_shut or self._bytes is not None)
 
     def _count(self, pace: Pace, frames: int, size: int) -> None:
         self._frames_in_all += frames

@@ -29,6 +29,8 @@ _POLICY_VIOLATION = 1008
 _TOO_BIG = 1009
 # How long a close frame has to leave.
 _CUT_S = 1.0
+# A stranger that does not read its answer for so long is ended.
+_UNREAD_S = 30.0
 # Requests of strangers: of one connection before they are counted, of one address, of all.
 _FREE_REQUESTS = 4
 _REQUESTS_PER_S, _REQUESTS_BURST = 50.0, 200.0
@@ -167,6 +169,7 @@ class Guard(asyncio.Protocol):
         self._is_member = self._is_socket = False
         self._free_requests = _FREE_REQUESTS
         self._cut: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self.gate = Gate(self._too_early, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
 
     def admit(self) -> None:
@@ -237,6 +240,7 @@ class Guard(asyncio.Protocol):
             self.room.abused(self.address)
         if self._cut is not None:
             self._cut.cancel()
+        self._forget_unread()
         if self._is_member:
             self.gate.drain()
         else:
@@ -256,11 +260,14 @@ class Guard(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Too much waits to be sent."""
         assert self._inner is not None
+        if not self._is_member:
+            self._unread = asyncio.get_running_loop().call_later(_UNREAD_S, self._not_read)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """There is room again."""
         assert self._inner is not None
+        self._forget_unread()
         self._inner.resume_writing()
 
     def _too_early(self, data: bytes) -> None:
@@ -274,6 +281,17 @@ class Guard(asyncio.Protocol):
                 transport.resume_reading()
             else:
                 transport.pause_reading()
+
+    def _not_read(self) -> None:
+        self._unread = None
+        if not self._is_member:
+            self.note("unread")
+            self.drop()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _slowed(self) -> None:
         self.room.note("pace", self.address)

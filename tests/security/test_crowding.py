@@ -219,3 +219,18 @@ async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.Monkey
         async with ada.connect() as link:
             await asyncio.sleep(0.5)
             assert (await link.request(ada.envelope("all")))["status"] in (200, 201)
+
+
+async def test_a_stranger_that_reads_no_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is bounded, and so is the time that it waits."""
+    monkeypatch.setattr("claudemesh.runtime.guarded._UNREAD_S", 0.1)
+    async with running_broker() as broker:
+        port = int(broker.url.rpartition(":")[2])
+        link = socket.create_connection(("127.0.0.1", port), timeout=10)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with closing(link):
+            await asyncio.to_thread(link.sendall, ask * 2000)
+            async with asyncio.timeout(30):
+                while 'limit="unread"' not in broker.context.metrics.render().decode():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)

@@ -21,6 +21,7 @@ SENDS = 15
 GROWTH = 96 << 20
 # The limit at which each flood ends, or is slowed down.
 REACHED = {
+    "body": "pace",
     "chunks": "chunks",
     "continuations": "control_frames",
     "fragments": "pace",

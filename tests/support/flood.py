@@ -56,6 +56,7 @@ FLOODS = {
     "frames": Flood(UPGRADE, True, b"", frame(1, b'{"type":"x"}') * 14_000),
     "large": Flood(UPGRADE, True, frame(1, b"x" * (2 << 20), final=False), b""),
     "chunks": Flood(CHUNKED, False, b"", b"1\r\nx\r\n" * 40_000),
+    "body": Flood(SLOW_BODY.replace(b"100", b"1000000000000"), False, b"", b"x" * (1 << 20)),
     "trailers": Flood(CHUNKED + b"0\r\n", False, b"", b"a:\r\n" * 60_000),
     "lines": Flood(b"GET / HTTP/1.1\r\n", False, b"", b"a:\r\n" * 60_000),
     "requests": Flood(b"", False, b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2_000),

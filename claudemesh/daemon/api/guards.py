@@ -21,8 +21,10 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.http import App, Receive, Scope, Send, admit
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
 log = get_logger("api.guards")
+_events = SparseLog(log)
 
 MAX_IN_FLIGHT: Final = 64
 
@@ -293,6 +295,6 @@ class Guards:
 def _note(verdict: Verdict, scope: Scope) -> None:
     if verdict.security:
         # The path only: a query may hold the very secret that this is about.
-        log.warning(
+        _events.warning(
             "security_event", reason=verdict.error.code, method=scope["method"], path=scope["path"][:200]
         )

@@ -1,0 +1,45 @@
+"""Log lines that anybody can cause: so many of them, and a count of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.logs import EventLogger
+
+_LINES_PER_S, _LINES_BURST = 1.0, 50.0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class SparseLog:
+    """Logs events of strangers, fifty at once and one a second after that.
+
+    Those between are counted: the next line has their number as `unlogged`.
+    """
+
+    def __init__(self, log: EventLogger) -> None:
+        self._log = log
+        self._lines = Bucket(_LINES_PER_S, _LINES_BURST)
+        self._unlogged = 0
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log something that happened as it should, if there is room."""
+        if self._has_room(fields):
+            self._log.info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log something that an operator may have to look at, if there is room."""
+        if self._has_room(fields):
+            self._log.warning(event, **fields)
+
+    def _has_room(self, fields: dict[str, Any]) -> bool:
+        if self._lines.take(_now()):
+            self._unlogged += 1
+            return False
+        if self._unlogged:
+            fields["unlogged"], self._unlogged = self._unlogged, 0
+        return True
