@@ -15,8 +15,10 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("accepting")
 
-# More would keep those that are inside from their turn when many come at once.
-_PER_TURN = 4
+# What is accepted in one turn: four that come in, or sixteen that are refused. More would keep those that are
+# inside from their turn when many come at once; fewer refused would keep newcomers waiting behind them.
+_PER_TURN = 16
+_COST = 4
 _AGAIN_S = 0.5
 _TLS_HANDSHAKE_S = 10.0
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -74,7 +76,9 @@ class Accepting:
         await self._tasks.stop()
 
     def _ready(self) -> None:
-        for _ in range(_PER_TURN):
+        left = _PER_TURN
+        while left > 0:
+            left -= 1
             try:
                 link, address = self._listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -85,18 +89,23 @@ class Accepting:
                 self._pause(error)
                 return
             self._end_shortage()
-            self._welcome(link, address)
+            if self._welcome(link, address):
+                left -= _COST - 1
 
-    def _welcome(self, link: socket.socket, address: object) -> None:
-        host = address[0] if isinstance(address, tuple) else "unix"
-        guard = Guard(self._room, self._make, host)
-        if not self._room.enter(guard):
+    def _welcome(self, link: socket.socket, name: object) -> bool:
+        """Take in a connection or refuse it; return whether it came in."""
+        host = name[0] if isinstance(name, tuple) else "unix"
+        address = self._room.address_of(host)
+        if self._room.refuses(address):
             link.close()
-            return
+            return False
+        guard = Guard(self._room, self._make, host, address)
+        self._room.enter(guard)
         link.setblocking(False)
         if link.family != socket.AF_UNIX:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         guard.give_up = self._tasks.start(self._connect(link, guard), "accepted").cancel
+        return True
 
     async def _connect(self, link: socket.socket, guard: Guard) -> None:
         limit_s = None if self._tls is None else _TLS_HANDSHAKE_S

@@ -69,6 +69,11 @@ class Crowd(Generic[C]):
         """Return how many strangers an address has."""
         return len(self._strangers.get(address, ()))
 
+    def refusal(self, address: str, now: float) -> Limit | None:
+        """Return the limit for which a newcomer would be refused, None when it would come in."""
+        verdict = self._verdict(address, now)
+        return verdict.limit if verdict.refused else None
+
     def enter(self, connection: C, address: str, now: float) -> Verdict[C]:
         """Take in a newcomer, or refuse it."""
         verdict = self._verdict(address, now)

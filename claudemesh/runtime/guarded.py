@@ -79,11 +79,19 @@ class Guardroom:
         """Return what a connection is counted under: one of a proxy by itself until its head is there."""
         return f"proxied-{next(self._unnamed)}" if self.trusts(host) else address_key(host)
 
-    def enter(self, guard: Guard) -> bool:
-        """Take in a new connection; False: it is refused."""
-        if self._is_private and self.crowd.members >= self.crowd.caps.members:
-            self.note("connections", guard.address)
-            return False
+    def refuses(self, address: str) -> bool:
+        """Whether a new connection is refused: asked before anything is made for it."""
+        limit: str | None
+        if self._is_private:
+            limit = "connections" if self.crowd.members >= self.crowd.caps.members else None
+        else:
+            limit = self.crowd.refusal(address, asyncio.get_running_loop().time())
+        if limit is not None:
+            self.note(limit, address)
+        return limit is not None
+
+    def enter(self, guard: Guard) -> None:
+        """Take in a new connection that is not refused."""
         verdict = self.crowd.enter(guard, guard.address, asyncio.get_running_loop().time())
         if verdict.limit is not None:
             self.note(verdict.limit, guard.address)
@@ -91,7 +99,6 @@ class Guardroom:
             verdict.leaves.drop()
         if self._is_private:
             guard.admit()
-        return not verdict.refused
 
     def move(self, guard: Guard, address: str) -> None:
         """Count a connection under the address that its proxy names."""
@@ -157,9 +164,10 @@ class GuardedTransport(GatedTransport):
 class Guard(asyncio.Protocol):
     """One connection under guard, from its acceptance to its end."""
 
-    def __init__(self, room: Guardroom, make: MakeProtocol, host: str) -> None:
+    def __init__(self, room: Guardroom, make: MakeProtocol, host: str, address: str) -> None:
+        """`host` is at the other end; `address` is what it is counted under."""
         self.room = room
-        self.address = room.address_of(host)
+        self.address = address
         self._host = host
         # The one that accepted ends what has no transport yet.
         self.give_up: Callable[[], object] = lambda: None
