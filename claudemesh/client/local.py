@@ -17,6 +17,7 @@ from claudemesh.client.home import check_socket, choose_mesh, socket_path
 from claudemesh.runtime.peer import connect, distrust_peer
 
 _ANSWER_S = 60.0
+_PAGE = 500
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -61,7 +62,7 @@ class LocalClient:
         items: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            page = self.get(path, after=after)
+            page = self.get(path, after=after, limit=_PAGE)
             items += page["items"]
             after = page["next"]
             if after is None:

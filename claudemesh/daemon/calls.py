@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Call, Reply, encode_frame
 from claudemesh.protocol.replies import BadReply, Listing, Read
@@ -17,6 +18,8 @@ log = get_logger("broker_replies")
 WRONG = "broker_replies_wrong"
 ANSWER_S = 10.0
 _MAX_CALLS = 256
+# More pages than any list has: a broker that goes on is not believed.
+_MOST_PAGES = 20_000
 
 T = TypeVar("T")
 
@@ -30,6 +33,26 @@ class Ask(Protocol):
     async def __call__(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
         """Ask."""
         ...
+
+
+async def whole_topic_list(ask: Ask) -> replies.TopicList:
+    """Ask for all topics, page by page, without the numbers of their subscribers. `ProtocolError`."""
+    params: dict[str, Any] = {"counts": False}
+    items: list[replies.TopicEntry] = []
+    faults: list[BadReply] = []
+    for _ in range(_MOST_PAGES):
+        try:
+            page = await ask("topic_list", params, replies.topic_list)
+        except ProtocolError as error:
+            if error.code != "unknown_field":
+                raise
+            return await ask("topic_list", {}, replies.topic_list)  # a broker that lists all at once
+        items += page.items
+        faults += page.faults
+        if page.next is None:
+            return replies.TopicList(tuple(items), faults=tuple(faults))
+        params["after"] = page.next
+    raise ProtocolError(replies.BAD_REPLY, "The broker's list of topics has no end.")
 
 
 class WrongReplies:

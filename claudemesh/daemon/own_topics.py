@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.calls import Ask
+from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
@@ -147,7 +147,7 @@ class OwnTopics:
 
     async def put_back(self, call: Ask, server_time_ms: int) -> None:
         """Make the broker's list what this host wants, then take over the rest of it. `ProtocolError`."""
-        listed = _listed(await call("topic_list", {}, replies.topic_list))
+        listed = _listed(await whole_topic_list(call))
         steps = plan(self._wishes, listed, everything=self._is_member_lost)
         if steps:
             log.warning(

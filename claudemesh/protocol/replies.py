@@ -102,15 +102,16 @@ class TopicEntry:
     topic: str
     mode: Mode
     subscribed: bool
-    subscribers: int
+    subscribers: int | None
     created_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class TopicList(Listing):
-    """The answer to `topic_list`."""
+    """The answer to `topic_list`; `next` is the name behind which the following page begins."""
 
     items: tuple[TopicEntry, ...]
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +248,10 @@ def _rotations(item: Json) -> tuple[Rotation, ...]:
 @reader("topic_list")
 def topic_list(value: Any) -> TopicList:
     """Read the list of topics and queues."""
-    items, faults = entries(record(value, "ok"), "items", _topic_entry, "topic_list")
-    return TopicList(items, faults=faults)
+    found = record(value, "ok")
+    items, faults = entries(found, "items", _topic_entry, "topic_list")
+    following = None if found.get("next") is None else fields.matching(found, "next", SLUG)
+    return TopicList(items, following, faults=faults)
 
 
 def _topic_entry(item: Json) -> TopicEntry:
@@ -256,7 +259,7 @@ def _topic_entry(item: Json) -> TopicEntry:
         topic=fields.matching(item, "topic", SLUG),
         mode=fields.one_of(item, "mode", MODES),
         subscribed=fields.boolean(item, "subscribed"),
-        subscribers=fields.integer(item, "subscribers"),
+        subscribers=None if item.get("subscribers") is None else fields.integer(item, "subscribers"),
         created_at=fields.optional_timestamp(item, "created_at"),
     )
 

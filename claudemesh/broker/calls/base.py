@@ -43,9 +43,9 @@ def count(params: Params, name: str, default: int) -> int:
     return value
 
 
-def flag(params: Params, name: str) -> bool:
-    """Return true or false, false where it is not given."""
-    value = params.get(name, False)
+def flag(params: Params, name: str, *, default: bool = False) -> bool:
+    """Return true or false, the default where it is not given."""
+    value = params.get(name, default)
     if not isinstance(value, bool):
         raise InvalidField("invalid_params", name, f"{name} must be true or false")
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
+from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
 from claudemesh.broker.store.base import TopicMode
 from claudemesh.protocol import InvalidField, ProtocolError, check_topic
 from claudemesh.protocol.fields import MAX_TIME_MS
@@ -16,6 +16,7 @@ _MODES = ("topic", "queue")
 # As far back as daemons keep what they offer again, with a week for hosts that were away.
 _BACKFILL_MS = 10 * 86_400_000
 _BACKFILL_POSTS = 10_000
+_NAME_CHARACTERS = 64
 
 
 async def create(caller: Caller, params: Params) -> Answer:
@@ -33,8 +34,8 @@ async def create(caller: Caller, params: Params) -> Answer:
         # Daemons refuse sends to topics that they have not heard of, also while the broker is away.
         context.cluster.tell(caller.mesh_id, "topic_created", {"topic": topic, "mode": mode})
     else:
-        rows = await context.store.topic_list(caller.mesh_id, caller.member_id)
-        mode = next((row.mode for row in rows if row.topic == topic), mode)
+        found = await context.store.listing.topic_mode(caller.mesh_id, topic)
+        mode = mode if found is None else found
     return {"topic": topic, "mode": mode, "created": created}
 
 
@@ -71,11 +72,11 @@ def _since(params: Params) -> int | None:
 async def _backfill(caller: Caller, topic: str, since_ms: int) -> None:
     context, now_ms = caller.context, caller.context.clock.wall_ms()
     since_ms = max(since_ms, now_ms - _BACKFILL_MS)
-    count = await context.store.restoring.backfill(
+    owed = await context.store.restoring.backfill(
         caller.mesh_id, topic, caller.member_id, since_ms=since_ms, limit=_BACKFILL_POSTS, now_ms=now_ms
     )
-    if count:
-        log.info("topic_backfilled", topic=topic, count=count)
+    if owed:
+        log.info("topic_backfilled", topic=topic, count=owed)
         for link in context.hub.links(caller.mesh_id, caller.member_id):
             link.refresh()
 
@@ -90,10 +91,23 @@ async def unsubscribe(caller: Caller, params: Params) -> Answer:
 
 
 async def list_topics(caller: Caller, params: Params) -> Answer:
-    """List the mesh's topics as the caller sees them."""
-    only(params)
-    rows = await caller.context.store.topic_list(caller.mesh_id, caller.member_id)
+    """List the mesh's topics as the caller sees them, by name, beginning behind `after`.
+
+    There is more while `next` is given. With `counts` false subscribers are not counted: that takes longer
+    the more there are.
+    """
+    only(params, "after", "limit", "counts")
+    most = caller.context.settings.limits.list_items
+    limit = min(count(params, "limit", 0) or most, most)
+    rows = await caller.context.store.topic_list(
+        caller.mesh_id,
+        caller.member_id,
+        after=short_text(params, "after", _NAME_CHARACTERS) or "",
+        limit=limit + 1,
+        counts=flag(params, "counts", default=True),
+    )
     return {
+        "next": rows[limit - 1].topic if len(rows) > limit else None,
         "items": [
             {
                 "topic": row.topic,
@@ -103,8 +117,8 @@ async def list_topics(caller: Caller, params: Params) -> Answer:
                 "sealed": False,
                 "created_at": row.created_at,
             }
-            for row in rows
-        ]
+            for row in rows[:limit]
+        ],
     }
 
 

@@ -113,7 +113,7 @@ class TopicRow:
     mode: TopicMode
     created_at: int
     subscribed: bool
-    subscribers: int
+    subscribers: int | None  # None where they were not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +343,9 @@ class Store(Protocol):
     ) -> bool: ...
     async def topic_subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool: ...
     async def topic_unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool: ...
-    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]: ...
+    async def topic_list(
+        self, mesh_id: str, member_id: str, *, after: str = "", limit: int = 1000, counts: bool = True
+    ) -> Sequence[TopicRow]: ...
 
     # Accepting and delivering
     async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]: ...

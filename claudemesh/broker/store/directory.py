@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 
 from claudemesh.broker.store.accepting import queries
-from claudemesh.broker.store.base import Member
+from claudemesh.broker.store.base import Member, TopicMode
 from claudemesh.broker.store.joining import read_members
 from claudemesh.broker.store.listing import Page, Version, page_of
 from claudemesh.protocol.ids import HEX_32, UUID_TEXT
@@ -55,6 +55,11 @@ class SqliteListing:
         """Return the member that a key belongs to, present or past."""
         found = await self._members("member_by_key", mesh_id, pubkey)
         return found[0] if found else None
+
+    async def topic_mode(self, mesh_id: str, topic: str) -> TopicMode | None:
+        """Return the kind of a topic; None when there is none of this name."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["topic_mode"], (mesh_id, topic)).fetchone())
+        return None if row is None else row[0]
 
     async def privileged(self, mesh_id: str) -> Sequence[str]:
         """Return the ids of the active owners and admins."""

@@ -1,4 +1,4 @@
-"""A mesh's member list as the store gives it: its versions, the changes since one, and single members.
+"""A mesh's lists as the store gives them: members by versions and pages, and single entries.
 
 Every change of a member that others see makes a new version, in the transaction that makes the change. The
 database does that by triggers, so that no statement forgets it. A version's token is random: a version that a
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from claudemesh.broker.store.base import Member
+    from claudemesh.broker.store.base import Member, TopicMode
 
 _VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
 
@@ -79,6 +79,10 @@ class Listing(Protocol):
 
     async def of_any_key(self, mesh_id: str, pubkey: str) -> Member | None:
         """Return the member that a key belongs to, present or past."""
+        ...
+
+    async def topic_mode(self, mesh_id: str, topic: str) -> TopicMode | None:
+        """Return the kind of a topic; None when there is none of this name."""
         ...
 
     async def privileged(self, mesh_id: str) -> Sequence[str]:

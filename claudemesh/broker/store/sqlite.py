@@ -241,9 +241,12 @@ class SqliteStore(SqliteUpkeep):
             lambda raw: raw.execute(_Q["topic_unsubscribe"], values).rowcount > 0
         )
 
-    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]:
-        """Return the mesh's topics as a member sees them."""
-        rows = await self._db.run(lambda raw: raw.execute(_Q["topic_list"], (mesh_id, member_id)).fetchall())
+    async def topic_list(
+        self, mesh_id: str, member_id: str, *, after: str = "", limit: int = 1000, counts: bool = True
+    ) -> Sequence[TopicRow]:
+        """Return topics as a member sees them, by name, beginning behind a name."""
+        values = (mesh_id, member_id, after, limit, counts)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["topic_list"], values).fetchall())
         return [TopicRow(name, mode, made, bool(mine), count) for name, mode, made, mine, count in rows]
 
     # Accepting and delivering

@@ -267,7 +267,7 @@ class TopicItem(Struct):
     topic: str
     mode: str
     subscribed: bool
-    subscribers: int
+    subscribers: int | None
     sealed: bool
     created_at: Moment | None
 

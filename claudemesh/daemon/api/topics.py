@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from claudemesh.daemon.api.core import CoreLike
@@ -18,6 +19,7 @@ from claudemesh.daemon.api.schemas import (
 )
 from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.protocol import replies
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import TopicEntry
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.destinations import QUEUE_MARK
@@ -45,10 +47,29 @@ async def unsubscribe(core: CoreLike, request: Request) -> Reply:
 
 async def list_topics(core: CoreLike, request: Request) -> Reply:
     """The mesh's topics, by name."""
-    answer = await core.link.call("topic_list", {}, replies.topic_list)
-    core.topics.apply(answer)
-    items = sorted((_item(topic) for topic in answer.items), key=_cursor)
-    return await page(request, listed(items, _cursor), _cursor, request.query["limit"])
+    limit = request.query["limit"]
+    found = await _behind(core, request.query["after"], limit)
+    items = sorted((_item(topic) for topic in found), key=_cursor)
+    return await page(request, listed(items, _cursor), _cursor, limit)
+
+
+async def _behind(core: CoreLike, after: str | None, limit: int) -> Sequence[TopicEntry]:
+    """Return more topics behind a name than the limit, or all that there are."""
+    found: list[TopicEntry] = []
+    params: dict[str, Any] = {} if after is None else {"after": after}
+    while True:
+        try:
+            answer = await core.link.call("topic_list", params, replies.topic_list)
+        except ProtocolError as error:
+            if error.code != "unknown_field":
+                raise
+            answer = await core.link.call(
+                "topic_list", {}, replies.topic_list
+            )  # an older broker: all of them
+        found += answer.items
+        if answer.next is None or len(found) > limit:
+            return found
+        params = {"after": answer.next}
 
 
 async def _set_subscribed(core: CoreLike, request: Request, *, subscribed: bool) -> Reply:

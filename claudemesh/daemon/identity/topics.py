@@ -14,8 +14,7 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.calls import Ask
-from claudemesh.protocol import replies
+from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, TopicCreated
 from claudemesh.protocol.ids import check_topic
@@ -119,7 +118,7 @@ class Topics:
                 await asyncio.sleep(pause_s)
             asked_at = self._clock.monotonic()
             try:
-                self.apply(await self._ask("topic_list", {}, replies.topic_list))
+                self.apply(await whole_topic_list(self._ask))
             except ProtocolError as error:
                 log.info("topics_refresh_failed", error=repr(error))
                 self._failed = True

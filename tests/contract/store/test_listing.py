@@ -283,3 +283,17 @@ async def test_versions_of_meshes_are_asked_for_together(engine: str) -> None:
         nowhere = "01899e2d-0000-7000-8000-00000000aaaa"
         assert await w.store.listing.versions([w.mesh.id, nowhere]) == {w.mesh.id: await newest(w)}
         assert await w.store.listing.version(nowhere) is None
+
+
+async def test_topics_come_in_pages_and_are_counted_on_demand(engine: str) -> None:
+    """A mesh may have as many as it likes, and a topic as many subscribers."""
+    async with world(engine) as w:
+        for name in ("b", "a", "c"):
+            await w.store.topic_create(w.mesh.id, name, "topic", w.owner.id, NOW)
+        await w.store.topic_create(w.mesh.id, "q", "queue", w.owner.id, NOW)
+        first = await w.store.topic_list(w.mesh.id, w.owner.id, limit=3)
+        assert [(row.topic, row.subscribers) for row in first] == [("a", 0), ("all", 1), ("b", 0)]
+        rest = await w.store.topic_list(w.mesh.id, w.owner.id, after="b", limit=3, counts=False)
+        assert [(row.topic, row.subscribers) for row in rest] == [("c", None), ("q", None)]
+        assert await w.store.listing.topic_mode(w.mesh.id, "q") == "queue"
+        assert await w.store.listing.topic_mode(w.mesh.id, "nowhere") is None

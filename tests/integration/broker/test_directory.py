@@ -265,3 +265,22 @@ async def test_a_store_that_fails_for_a_moment_delays_the_news_only(monkeypatch:
 def at(peer: Peer, broker: Broker) -> Peer:
     """The same member, at the broker's address of now."""
     return replace(peer, broker_url=broker.url)
+
+
+async def test_topics_are_listed_in_pages() -> None:
+    """However many there are; a member of an earlier version gets the first page."""
+    async with running_broker(limits=Limits(list_items=7)) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            for number in range(20):
+                await link.call("topic_create", topic=f"t{number:02}")
+            seen: list[str] = []
+            answer = (await link.call("topic_list"))["ok"]
+            while True:
+                assert len(answer["items"]) <= 7
+                seen += [item["topic"] for item in answer["items"]]
+                if answer["next"] is None:
+                    break
+                answer = (await link.call("topic_list", after=answer["next"], counts=False))["ok"]
+            assert seen == ["all", *(f"t{number:02}" for number in range(20))]
+            assert answer["items"][0]["subscribers"] is None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from claudemesh.broker.store.base import Member
+from claudemesh.broker.store.base import Member, TopicMode
 from claudemesh.broker.store.listing import Page, Version, page_of
 from claudemesh.broker.store.postgres.joining import with_earlier_keys
 from claudemesh.broker.store.postgres.pools import Pools
@@ -55,6 +55,11 @@ class PostgresListing:
         """Return the member that a key belongs to, present or past."""
         found = await self._members("member_by_key", mesh_id, key_bytes(pubkey))
         return found[0] if found else None
+
+    async def topic_mode(self, mesh_id: str, topic: str) -> TopicMode | None:
+        """Return the kind of a topic; None when there is none of this name."""
+        rows = await self._db.fetch(_Q["topic_mode"], mesh_id, topic)
+        return rows[0][0] if rows else None
 
     async def privileged(self, mesh_id: str) -> Sequence[str]:
         """Return the ids of the active owners and admins."""

@@ -220,9 +220,12 @@ class PostgresStore(PostgresUpkeep):
         """Unsubscribe a member; False when it was not subscribed."""
         return await self._db.execute(_Q["topic_unsubscribe"], mesh_id, topic, member_id) > 0
 
-    async def topic_list(self, mesh_id: str, member_id: str) -> Sequence[TopicRow]:
-        """Return the mesh's topics as a member sees them."""
-        return [TopicRow(*row) for row in await self._db.fetch(_Q["topic_list"], mesh_id, member_id)]
+    async def topic_list(
+        self, mesh_id: str, member_id: str, *, after: str = "", limit: int = 1000, counts: bool = True
+    ) -> Sequence[TopicRow]:
+        """Return topics as a member sees them, by name, beginning behind a name."""
+        rows = await self._db.fetch(_Q["topic_list"], mesh_id, member_id, after, limit, counts)
+        return [TopicRow(*row) for row in rows]
 
     # Accepting and delivering
 

@@ -124,8 +124,12 @@ DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND topic = $2 AND member
 SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT FROM mesh.topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = $2),
-       (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name)
-FROM mesh.topic AS t WHERE t.mesh_id = $1 ORDER BY t.name;
+       CASE WHEN $5::boolean THEN
+         (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END
+FROM mesh.topic AS t WHERE t.mesh_id = $1 AND t.name > $3 ORDER BY t.name LIMIT $4;
+
+-- topic_mode: what kind a topic is.
+SELECT mode FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
 
 -- dedupe_find: rows for a set of keys, each given by its three parts and looked up by itself.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,

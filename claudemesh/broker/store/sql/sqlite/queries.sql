@@ -116,8 +116,9 @@ DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ? AND member_id = ?
 SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT 1 FROM topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2),
-       (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name)
-FROM topic AS t WHERE t.mesh_id = ?1 ORDER BY t.name;
+       CASE WHEN ?5 THEN
+         (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END
+FROM topic AS t WHERE t.mesh_id = ?1 AND t.name > ?3 ORDER BY t.name LIMIT ?4;
 
 -- dedupe_find: rows for a set of keys, given as a JSON array of [mesh, sender, id].
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,
