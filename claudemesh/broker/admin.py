@@ -26,6 +26,8 @@ from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.digits import whole_number
 
 MAX_AUDIT = 1000
+MAX_PAGE = 1000
+_LONGEST_NAME = 64
 
 
 class Admin:
@@ -82,7 +84,10 @@ class Admin:
         return JsonAnswer(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
 
     async def _list_meshes(self, query: Mapping[str, str]) -> Response:
-        return _listed([await self._mesh_item(mesh) for mesh in await self._context.store.mesh_list()])
+        after, limit = _page(query)
+        meshes = [mesh for mesh in await self._context.store.mesh_list() if mesh.slug > after]
+        items = [await self._mesh_item(mesh) for mesh in meshes[:limit]]
+        return _listed(items, meshes[limit - 1].slug if len(meshes) > limit else None)
 
     async def _set_mesh(self, body: Mapping[str, Any]) -> Response:
         """Change policies; connections that are made from then on go by them."""
@@ -95,9 +100,11 @@ class Admin:
 
     async def _list_members(self, query: Mapping[str, str]) -> Response:
         mesh = await self._mesh(query.get("mesh"))
+        after, limit = _page(query)
         online = await self._online(mesh.id)
-        members = await self._context.store.member_list(mesh.id)
-        return _listed([_member_item(member, member.id in online) for member in members])
+        members = await self._context.store.listing.by_name(mesh.id, after, limit + 1)
+        items = [_member_item(member, member.id in online) for member in members[:limit]]
+        return _listed(items, members[limit - 1].name if len(members) > limit else None)
 
     async def _revoke_member(self, body: Mapping[str, Any]) -> Response:
         """Refuse a member's key from now on, and end its connections; what it sent before stays."""
@@ -113,6 +120,8 @@ class Admin:
 
     async def _list_invites(self, query: Mapping[str, str]) -> Response:
         mesh = await self._mesh(query.get("mesh"))
+        after, limit = _page(query)
+        invites = await self._context.store.invite_list(mesh.id, after=after, limit=limit + 1)
         return _listed(
             [
                 {
@@ -125,8 +134,9 @@ class Admin:
                     "max_uses": invite.max_uses,
                     "revoked_at": None if invite.revoked_at is None else iso_ms(invite.revoked_at),
                 }
-                for invite in await self._context.store.invite_list(mesh.id)
-            ]
+                for invite in invites[:limit]
+            ],
+            invites[limit - 1].id if len(invites) > limit else None,
         )
 
     async def _revoke_invite(self, body: Mapping[str, Any]) -> Response:
@@ -238,5 +248,16 @@ def _member_item(member: Member, online: bool) -> dict[str, object]:
     }
 
 
-def _listed(items: list[dict[str, object]]) -> Response:
-    return JsonAnswer(200, {"items": items, "next": None})
+def _page(query: Mapping[str, str]) -> tuple[str, int]:
+    """Return where a page begins and how many entries it may have. `InvalidField`."""
+    after = query.get("after", "")
+    if len(after) > _LONGEST_NAME or not after.isprintable():
+        raise InvalidField("invalid_after", "after", "after must be the next of the page before")
+    limit = whole_number(query.get("limit", str(MAX_PAGE)), MAX_PAGE)
+    if not limit:
+        raise InvalidField("invalid_limit", "limit", f"limit must be a number from 1 to {MAX_PAGE}")
+    return after, limit
+
+
+def _listed(items: list[dict[str, object]], following: str | None = None) -> Response:
+    return JsonAnswer(200, {"items": items, "next": following})

@@ -49,6 +49,16 @@ class AdminClient:
         """GET a route below /v1/admin."""
         return self._broker.ask("GET", f"/v1/admin/{path}?{urlencode(query)}", None, token=self._token)
 
+    def items(self, path: str, **query: Any) -> dict[str, Any]:
+        """GET a list whole, page after page."""
+        answer = self.get(path, **query)
+        items, following = answer["items"], answer["next"]
+        while following is not None:
+            page = self.get(path, **query, after=following)
+            items += page["items"]
+            following = page["next"]
+        return {"items": items, "next": None}
+
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST to a route below /v1/admin."""
         return self._broker.ask("POST", f"/v1/admin/{path}", body, token=self._token)
@@ -90,7 +100,7 @@ def mesh() -> None:
 @json_option
 def list_meshes(as_json: bool, **which: Any) -> None:
     """List meshes and their policies."""
-    answer = AdminClient(**which).get("meshes")
+    answer = AdminClient(**which).items("meshes")
     _listed(answer, as_json, ("slug", "online", *_POLICIES))
 
 
@@ -139,7 +149,7 @@ def member() -> None:
 @json_option
 def list_members(slug: str, as_json: bool, **which: Any) -> None:
     """List everybody who ever was a member."""
-    answer = AdminClient(**which).get("members", mesh=slug)
+    answer = AdminClient(**which).items("members", mesh=slug)
     _listed(answer, as_json, ("name", "role", "status", "online", "last_seen_at", "member_id"))
 
 
@@ -165,7 +175,7 @@ def invite() -> None:
 @json_option
 def list_invites(slug: str, as_json: bool, **which: Any) -> None:
     """List the invites that this broker has heard of."""
-    answer = AdminClient(**which).get("invites", mesh=slug)
+    answer = AdminClient(**which).items("invites", mesh=slug)
     _listed(answer, as_json, ("invite_id", "role", "uses", "max_uses", "expires_at", "revoked_at"))
 
 

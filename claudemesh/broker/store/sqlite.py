@@ -195,9 +195,10 @@ class SqliteStore(SqliteUpkeep):
         values = (now_ms, mesh_id, invite_id)
         return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)
 
-    async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]:
-        """Return every invite of a mesh."""
-        rows = await self._db.run(lambda raw: raw.execute(_Q["invite_list"], (mesh_id,)).fetchall())
+    async def invite_list(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
+        """Return invites of a mesh by id, beginning behind one."""
+        values = (mesh_id, after, limit)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["invite_list"], values).fetchall())
         return [InviteRow(*row) for row in rows]
 
     async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:

@@ -10,13 +10,13 @@ of the broker's list that say otherwise are refused (pins.py).
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
 from claudemesh.protocol.keys import verify_key_binding
@@ -27,7 +27,6 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("directory")
 
-_NEAR = 3
 ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
 # Missing in a whole list: it has left, or the broker's database was restored from before it joined.
 UNLISTED = "unlisted"
@@ -221,8 +220,7 @@ class Directory:
 
     def near(self, name: str) -> list[str]:
         """Return up to three active members whose names look like this one."""
-        names = {peer.name.lower(): peer.name for peer in self._by_id.values() if peer.status == ACTIVE}
-        return [names[match] for match in difflib.get_close_matches(name.lower(), names, n=_NEAR)]
+        return [self._by_id[self._by_name[near]].name for near in near_names(name.lower(), self._active())]
 
     def peers(self) -> Sequence[Peer]:
         """Return the active members, by name."""
@@ -230,10 +228,14 @@ class Directory:
 
     def page(self, after: str | None, limit: int) -> Sequence[Peer]:
         """Return active members by name, beginning behind a name in lower case."""
+        names = self._active()
+        start = 0 if after is None else bisect_right(names, after)
+        return [self._by_id[self._by_name[name]] for name in names[start : start + limit]]
+
+    def _active(self) -> Sequence[str]:
         if self._names is None:
             self._names = sorted(peer.name.lower() for peer in self._by_id.values() if peer.status == ACTIVE)
-        start = 0 if after is None else bisect_right(self._names, after)
-        return [self._by_id[self._by_name[name]] for name in self._names[start : start + limit]]
+        return self._names
 
     def _remember(self, peer: Peer) -> None:
         known = self._by_id.get(peer.member_id)
@@ -290,5 +292,7 @@ def _loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
     seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
     peer = Peer(**{**given, "last_seen_at": seen})
     statements = [Rotation.parse(statement) for statement in item.get("rotations", ())]
+    if not statements:
+        return peer
     keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
     return replace(peer, chain=proven_chain(statements, mesh_id=mesh_id, **keys))

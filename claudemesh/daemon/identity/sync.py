@@ -32,6 +32,8 @@ _SAVE_EVERY_S = 1.0
 _SPREAD_S = 2.0
 # More pages than any list has: a broker that goes on is not believed.
 MOST_PAGES = 20_000
+# Keys of so many new members are verified before other work gets its turn.
+_AT_ONCE = 32
 
 _CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
@@ -85,7 +87,10 @@ class DirectorySync:
         position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
         for _ in range(MOST_PAGES):
             page = await self._page({"follow": True, "online": self._asks_online, **position})
-            changed |= self._take(page)
+            for first in range(0, len(page.items), _AT_ONCE):
+                changed |= directory.apply(page.items[first : first + _AT_ONCE])
+                await asyncio.sleep(0)
+            changed |= self._take_aside(page)
             listed.update(entry.member_id for entry in page.items)
             if page.next is None:
                 if page.is_whole:
@@ -109,10 +114,13 @@ class DirectorySync:
         return await self._ask("peers", {}, replies.peers)
 
     def _take(self, page: PeerList) -> bool:
-        directory = self._directory
-        directory.has_faults |= bool(page.faults)
-        changed = directory.apply(page.items)
-        changed |= directory.gone(page.gone)
+        changed = self._directory.apply(page.items)
+        return self._take_aside(page) or changed
+
+    def _take_aside(self, page: PeerList) -> bool:
+        """Take over what a page says besides its entries."""
+        self._directory.has_faults |= bool(page.faults)
+        changed = self._directory.gone(page.gone)
         self.on_page(page)
         return changed
 

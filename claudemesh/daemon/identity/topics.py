@@ -7,7 +7,6 @@ when it is missing or damaged, nothing is refused until the next list.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from claudemesh.daemon.calls import Ask, whole_topic_list
+from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, TopicCreated
 from claudemesh.protocol.ids import check_topic
@@ -28,7 +28,6 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
-_NEAR = 3
 _ASK_EVERY_S = 1.0
 
 
@@ -152,7 +151,7 @@ def _not_found(kind: str, name: str, modes: Mapping[str, str], *, connected: boo
         right = spell_destination(other, name)
         text = f"{name!r} is a {other}, not a {kind}: send to {right}."
         return ProtocolError("topic_not_found", text, near=[right], next="claudemesh topic list")
-    close = difflib.get_close_matches(name, modes, n=_NEAR)
+    close = near_names(name, modes)
     near = [spell_destination(modes[match], match) for match in close]
     create = f"claudemesh topic create {shown if kind == 'queue' else name}"
     hint = f" Did you mean {', '.join(near)}?" if near else ""

@@ -10,10 +10,12 @@ from typing import Any
 import orjson
 
 from claudemesh.broker.app import Broker
+from claudemesh.broker.join import invite_row
 from claudemesh.broker.settings import Limits
+from claudemesh.protocol import parse_link
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.crowd import add_members
-from tests.support.wspeer import Link, Peer, http_request
+from tests.support.wspeer import Link, Peer, http_request, make_invite
 
 SMALL = Limits(list_items=5)
 
@@ -284,3 +286,36 @@ async def test_topics_are_listed_in_pages() -> None:
                 answer = (await link.call("topic_list", after=answer["next"], counts=False))["ok"]
             assert seen == ["all", *(f"t{number:02}" for number in range(20))]
             assert answer["items"][0]["subscribers"] is None
+
+
+async def test_lists_of_operators_come_in_pages() -> None:
+    """Members, those who left too, and invites; nothing is listed twice or missed."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        members = await add_members(broker.context.store, ada.mesh_id, 24)
+        for one in members[::2]:
+            await broker.context.store.member_set_status(ada.mesh_id, one.id, "left")
+        invites = [invite_row(parse_link(make_invite(ada))) for _ in range(25)]
+        for row in invites:
+            await broker.context.store.invite_register(row)
+        expected = {
+            "members": sorted([*(one.name for one in members), "owner"], key=str.lower),
+            "invites": sorted(row.id for row in invites),
+            "meshes": ["home"],
+        }
+        for path, key in (("members", "name"), ("invites", "invite_id"), ("meshes", "slug")):
+            seen: list[str] = []
+            after = ""
+            while True:
+                route = f"/v1/admin/{path}?mesh=home&limit=7{after}"
+                _, page = await http_request(broker.url, "GET", route, token=broker.admin_token)
+                assert len(page["items"]) <= 7
+                seen += [item[key] for item in page["items"]]
+                if page["next"] is None:
+                    break
+                after = f"&after={page['next']}"
+            assert seen == expected[path]
+        for wrong in ("limit=0", "limit=1001", "limit=x", f"after={'x' * 65}", "after=%07"):
+            route = f"/v1/admin/members?mesh=home&{wrong}"
+            status, answer = await http_request(broker.url, "GET", route, token=broker.admin_token)
+            assert (status, answer["error"]) == (400, f"invalid_{wrong.partition('=')[0]}")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.audit import wait_done, wait_received
 from tests.support.cli import Ran, run
+from tests.support.crowd import fill
 from tests.support.processes import Mesh, mesh
 
 OK, USAGE, UNAVAILABLE, PERMISSION = 0, 64, 69, 77
@@ -157,3 +158,15 @@ def test_wrong_tls_files_are_named(tmp_path: Path, arguments: list[str], named: 
     """Exit 78, and nothing listens."""
     done = run(tmp_path, "broker", "up", "--listen", "127.0.0.1:0", *arguments)
     assert (done.code, named in done.err) == (78, True)
+
+
+def test_a_list_longer_than_a_page_is_listed_whole() -> None:
+    """The command asks for page after page."""
+    with mesh("alice") as made:
+        made.broker.stop()
+        mesh_id = json.loads((made.daemons["alice"].root / "membership.json").read_text())["mesh_id"]
+        fill(made.broker.data / "broker.db", mesh_id, 1100, "m")
+        made.broker.start()
+        made.broker.ready()
+        names = [item["name"] for item in admin(made, "member", "list", "demo", "--json").json["items"]]
+        assert sorted(names) == sorted(["alice", *(f"m{number}" for number in range(1100))])

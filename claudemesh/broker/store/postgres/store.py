@@ -190,9 +190,10 @@ class PostgresStore(PostgresUpkeep):
         """Revoke an invite for good, known or not; False when the id is another mesh's."""
         return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
 
-    async def invite_list(self, mesh_id: str) -> Sequence[InviteRow]:
-        """Return every invite of a mesh."""
-        return [invite_of(row) for row in await self._db.fetch(_Q["invite_list"], mesh_id)]
+    async def invite_list(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
+        """Return invites of a mesh by id, beginning behind one."""
+        rows = await self._db.fetch(_Q["invite_list"], mesh_id, after, limit)
+        return [invite_of(row) for row in rows]
 
     async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
         """Take one use of an invite and write the member, in one transaction."""

@@ -103,9 +103,9 @@ WHERE known.mesh_id = excluded.mesh_id;
 UPDATE mesh.invite SET used_count = used_count + 1
 WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $3;
 
--- invite_list: every invite of a mesh.
+-- invite_list: invites of a mesh by id.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
-WHERE mesh_id = $1 ORDER BY id;
+WHERE mesh_id = $1 AND id > $2 ORDER BY id LIMIT $3;
 
 -- topic_insert: a new topic or queue.
 INSERT INTO mesh.topic (mesh_id, name, mode, created_by, created_at) VALUES ($1, $2, $3, $4, $5)

@@ -86,9 +86,9 @@ WHERE id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?
 -- invite_take_late: a use that was taken before the restore.
 UPDATE invite SET used_count = used_count + 1 WHERE mesh_id = ? AND id = ? AND used_count < max_uses;
 
--- invite_list: every invite of a mesh.
+-- invite_list: invites of a mesh by id.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
-WHERE mesh_id = ? ORDER BY id;
+WHERE mesh_id = ? AND id > ? ORDER BY id LIMIT ?;
 
 -- topic_insert: a new topic or queue.
 INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
