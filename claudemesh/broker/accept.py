@@ -20,6 +20,7 @@ from claudemesh.broker.hub import Hub
 from claudemesh.broker.limiter.base import Count, Limiter
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.publishing import Publication, Publisher
+from claudemesh.broker.quotas import Over, Quotas
 from claudemesh.broker.sender import Sender
 from claudemesh.broker.store.base import (
     Accepted,
@@ -146,11 +147,13 @@ class Acceptor:
         degraded: Degraded,
         mint: Callable[[], str],
         inline_bytes: int,
+        quotas: Quotas,
         on_history: Callable[[int], None] = lambda history_id: None,
     ) -> None:
         self._on_history = on_history
         self._store = store
         self._limiter = limiter
+        self._quotas = quotas
         self._hub = hub
         self._publisher = publisher
         self._queued = queued
@@ -192,6 +195,7 @@ class Acceptor:
         """Take nothing more (503) and return when all that was taken is answered and pushed."""
         await self._batcher.close()
         await self._publisher.close()
+        await self._quotas.close()
 
     def _settled(
         self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
@@ -231,7 +235,10 @@ class Acceptor:
         """Tell whether B1 and the limiter let all of these pass, and nothing came twice of late."""
         return (
             not self._repeated
-            and all(isinstance(submission.verdict, NewSend) for submission in batch)
+            and all(
+                isinstance(submission.verdict, NewSend) and self._over(submission) is None
+                for submission in batch
+            )
             and self._limiter.has_room([submission.count() for submission in batch])
         )
 
@@ -252,6 +259,7 @@ class Acceptor:
             outcome = next(outcomes)
             if isinstance(outcome, Accepted):
                 self._on_history(outcome.history_id)
+                self._quotas.add(submission.sender.mesh_id, submission.sender.member_id, submission.size())
             if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
                 queues.add((decision.key.mesh_id, decision.destination_ref))
             elif isinstance(outcome, Accepted) and outcome.deliveries:
@@ -312,7 +320,15 @@ class Acceptor:
             if submission.verdict.code == "fingerprint_drift":
                 self._metrics.fingerprint_drift.inc()
             return answers.of_error(submission.verdict)
+        over = self._over(submission)
+        if over is not None:
+            self._metrics.quota_refused.labels(over).inc()
+            return answers.quota_exceeded(over)
         return submission.verdict
+
+    def _over(self, submission: Submission) -> Over | None:
+        sender = submission.sender
+        return self._quotas.over(sender.mesh_id, sender.member_id, submission.size(), sender.allowance)
 
     def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
         client_message_id = submission.key.client_message_id

@@ -230,6 +230,13 @@ class Admin:
             "rate_limit_per_minute": mesh.rate_limit_per_minute,
             "member_rate_limit_per_minute": mesh.member_rate_limit_per_minute,
             "member_bytes_per_minute": mesh.member_bytes_per_minute,
+            "stored_bytes": mesh.stored_bytes,
+            "member_stored_bytes": mesh.member_stored_bytes,
+            "member_topics": mesh.member_topics,
+            "member_subscriptions": mesh.member_subscriptions,
+            "member_invites": mesh.member_invites,
+            "audit_retention_days": mesh.audit_retention_days,
+            "audit_events": mesh.audit_events,
             "online": len(await self._online(mesh.id)),
         }
 

@@ -92,6 +92,23 @@ def rate_limited(decision: Decision) -> Answer:
     )
 
 
+_STORED: Mapping[str, str] = {
+    "mesh": "the mesh has stored all that it may (stored_bytes)",
+    "member": "this member has stored all that it may (member_stored_bytes)",
+}
+
+
+def quota_exceeded(over: str) -> Answer:
+    """Return the answer to a send for which there is no room; it waits until messages are swept."""
+    message = (
+        f"{_STORED[over]}: it goes when older messages are swept, or when an operator raises the quota by "
+        "`claudemesh broker mesh set`"
+    )
+    return Answer(
+        507, {"error": "quota_exceeded", "message": message, "quota": over, "retry_after_ms": 60_000}
+    )
+
+
 def refused(error: str) -> Answer:
     """Return the answer to what the transaction (B2) refused."""
     return of_error(ProtocolError(error, _REFUSALS.get(error, "the broker refused this send")))

@@ -34,6 +34,7 @@ from claudemesh.broker.presence import Presence
 from claudemesh.broker.publishing import Publisher
 from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
+from claudemesh.broker.quotas import Quotas
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
@@ -238,7 +239,7 @@ class Broker:
         queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
         feed = Feed(store, hub, degraded, settings.limits, self._crashed)
         _hear_others(cluster, queues, feed)
-        audit = Audit(store, clock, degraded)
+        audit = Audit(store, clock, lived, degraded)
         acceptor = Acceptor(
             store,
             limiter := _limiter(settings, clock, metrics),
@@ -250,6 +251,7 @@ class Broker:
             degraded,
             mint,
             settings.inline_bytes,
+            Quotas(store.shares, clock.monotonic, degraded, metrics),
             state.accepted,
         )
         return Context(

@@ -25,6 +25,7 @@ _ANSWERING_S = 5.0
 # What users notice of an operation that fails; the operation's name is part of a condition's code.
 _EFFECTS: Mapping[str, str] = {
     "accept": "Sends are not accepted",
+    "quotas": "Stored bytes are not counted, so that quotas may be passed",
     "publish": "Members get what was accepted when they reconnect",
     "acknowledge": "Acknowledgements are not written, so that deliveries are repeated",
     "deliveries": "Members do not get what they are owed",
@@ -44,6 +45,8 @@ _EFFECTS: Mapping[str, str] = {
     "message_sweep": "Old messages stay",
     "dedupe_sweep": "Old message ids stay",
     "ephemeral_reaper": "Ephemeral members that are gone stay members",
+    "audit_prune": "Old audit events stay",
+    "stored_check": "The counts of stored bytes are not checked",
     "orphan_check": "The database is not checked",
 }
 # Conditions that make the broker not ready. Only loops of its own report these, and loops end them: one that

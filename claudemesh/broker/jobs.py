@@ -88,6 +88,8 @@ class Jobs:
             "message-sweep": _Job(self._sweep_messages, _HOUR_MS),
             "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_MS),
             "ephemeral-reaper": _Job(self._reap, _MINUTE_MS),
+            "audit-prune": _Job(self._prune_audit, _HOUR_MS),
+            "stored-check": _Job(self._recount, 24 * _HOUR_MS),
             "orphan-check": _Job(self._check, 24 * _HOUR_MS),
         }
 
@@ -162,6 +164,24 @@ class Jobs:
         while swept := await self._store.sweep_dedupe(self._time.lived.now_ms()):
             count += swept
         return Outcome("dedupe-sweep", count)
+
+    async def _prune_audit(self) -> Outcome:
+        """Delete audit events past their mesh's retention of lived time, or beyond its number of them."""
+        count, now_ms = 0, self._time.lived.now_ms()
+        for mesh in await self._store.mesh_list():
+            before_ms = now_ms - mesh.audit_retention_days * 24 * _HOUR_MS
+            while pruned := await self._store.shares.audit_prune(
+                mesh.id, now_ms, before_ms, mesh.audit_events
+            ):
+                count += pruned
+        return Outcome("audit-prune", count)
+
+    async def _recount(self) -> Outcome:
+        """Compare the counts of stored bytes with the bodies, and correct them."""
+        wrong = await self._store.shares.recount()
+        if wrong:
+            log.error("stored_bytes_corrected", count=wrong)
+        return Outcome("stored-check", wrong, found=wrong)
 
     async def _reap(self) -> Outcome:
         """Let ephemeral members leave that have been without a lease for two minutes of lived time."""

@@ -75,6 +75,13 @@ class Joining:
         now_ms = self._context.clock.wall_ms()
         if invite.expires_at_ms <= now_ms:
             raise expired(invite, now_ms)
+        count = await self._context.store.shares.invites_open(mesh.id, invite.inviter_pubkey, now_ms)
+        if count >= mesh.member_invites:
+            raise ProtocolError(
+                "too_many_invites",
+                f"a member may have {mesh.member_invites} open invites in this mesh: revoke one, or have "
+                "member_invites raised",
+            )
         created = await self._context.store.invite_register(invite_row(invite))
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 

@@ -6,7 +6,7 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.metrics import Metrics
 
 _LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_STATUS = {status: str(status) for status in (200, 201, 409, 429, 503)}
+_STATUS = {status: str(status) for status in (200, 201, 409, 429, 503, 507)}
 _REFUSED = "refused"
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -35,6 +35,9 @@ class BrokerMetrics:
         self.limiter_unavailable = limiter.labels("unavailable")
         self.consumed_then_refused = made.counter(
             "rate_limit_consumed_then_b2_rejected", "Counted by the limiter, then refused in the transaction"
+        )
+        self.quota_refused = made.counter(
+            "quota_refused", "Sends refused because a quota of stored bytes is used up, by whose", ("quota",)
         )
         self.fingerprint_drift = made.counter(
             "dedupe_fingerprint_mismatch", "Sends whose fingerprint is not the one they claim"

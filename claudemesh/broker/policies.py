@@ -20,14 +20,25 @@ _NUMBERS = {
     "rate_limit_per_minute": (1, 1_000_000_000),
     "member_rate_limit_per_minute": (1, 1_000_000_000),
     "member_bytes_per_minute": (1024, 1_000_000_000_000_000),
+    "stored_bytes": (1024, 1_000_000_000_000_000_000),
+    "member_stored_bytes": (1024, 1_000_000_000_000_000_000),
+    "member_topics": (0, 1_000_000),
+    "member_subscriptions": (0, 1_000_000),
+    "member_invites": (0, 1_000_000),
+    "audit_retention_days": (1, 36_500),
+    "audit_events": (1, 100_000_000),
 }
 POLICIES = frozenset(_WORDS) | frozenset(_NUMBERS)
 
 
 def allowance_of(mesh: Mesh) -> Allowance:
-    """Return what the mesh lets itself and its members send."""
+    """Return what the mesh lets itself and its members send and store."""
     return Allowance(
-        mesh.rate_limit_per_minute, mesh.member_rate_limit_per_minute, mesh.member_bytes_per_minute
+        mesh.rate_limit_per_minute,
+        mesh.member_rate_limit_per_minute,
+        mesh.member_bytes_per_minute,
+        mesh.stored_bytes,
+        mesh.member_stored_bytes,
     )
 
 

@@ -112,6 +112,13 @@ _POLICIES = (
     "rate_limit_per_minute",
     "member_rate_limit_per_minute",
     "member_bytes_per_minute",
+    "stored_bytes",
+    "member_stored_bytes",
+    "member_topics",
+    "member_subscriptions",
+    "member_invites",
+    "audit_retention_days",
+    "audit_events",
 )
 
 
@@ -126,6 +133,13 @@ _POLICIES = (
 @click.option("--rate-limit-per-minute", type=int, help="Sends of the whole mesh, default 120000.")
 @click.option("--member-rate-limit-per-minute", type=int, help="Sends of each member, default 30000.")
 @click.option("--member-bytes-per-minute", type=int, help="Bytes of each member's sends, default 256 MiB.")
+@click.option("--stored-bytes", type=int, help="Bytes of all messages that are kept, default 128 GiB.")
+@click.option("--member-stored-bytes", type=int, help="Bytes of each member's messages, default 16 GiB.")
+@click.option("--member-topics", type=int, help="Topics and queues that each member creates, default 1000.")
+@click.option("--member-subscriptions", type=int, help="Subscriptions of each member, default 10000.")
+@click.option("--member-invites", type=int, help="Open invites of each member, default 1000.")
+@click.option("--audit-retention-days", type=int, help="How long audit events are kept, default 365.")
+@click.option("--audit-events", type=int, help="How many audit events are kept, default 100000.")
 @admin_options
 @json_option
 def set_mesh(slug: str, as_json: bool, **options: Any) -> int:

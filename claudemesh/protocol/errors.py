@@ -46,6 +46,9 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "rate_limited": 429,
         "hook_loop": 429,
         "too_many_streams": 429,
+        "too_many_topics": 429,
+        "too_many_subscriptions": 429,
+        "too_many_invites": 429,
         "too_many_guesses": 429,
         "internal_error": 500,
         "bad_reply": 503,
@@ -56,6 +59,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "storage_full": 503,
         "storage_unavailable": 503,
         "insufficient_storage": 507,
+        "quota_exceeded": 507,
     }
 )
 

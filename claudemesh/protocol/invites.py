@@ -20,7 +20,7 @@ from claudemesh.protocol.signing import sign_request, verify_request
 
 LINK_PREFIX: Final = "claudemesh://join/"
 MAX_LINK_CHARACTERS: Final = 4096
-MAX_USES: Final = 1_000_000
+MAX_USES: Final = 10_000
 Role: TypeAlias = Literal["owner", "admin", "member"]
 ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 

@@ -27,6 +27,7 @@ async def create(caller: Caller, params: Params) -> Answer:
     if mode not in _MODES:
         raise InvalidField("invalid_mode", "mode", "mode must be topic or queue")
     context = caller.context
+    await _check_topics(caller, topic)
     created = await context.store.topic_create(
         caller.mesh_id, topic, cast(TopicMode, mode), caller.member_id, context.clock.wall_ms()
     )
@@ -49,6 +50,7 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     topic = check_topic(params.get("topic"))
     since_ms = _since(params)
     context = caller.context
+    await _check_subscriptions(caller, topic)
     done = await context.store.topic_subscribe(
         caller.mesh_id, topic, caller.member_id, context.clock.wall_ms()
     )
@@ -58,6 +60,38 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     if since_ms is not None:
         await _backfill(caller, topic, since_ms)
     return {"topic": topic, "subscribed": True}
+
+
+async def _check_topics(caller: Caller, topic: str) -> None:
+    """`ProtocolError` too_many_topics when the caller may create no other one."""
+    store = caller.context.store
+    mesh = await store.mesh_get(caller.mesh_id)
+    if mesh is None or await store.shares.topic_known(caller.mesh_id, topic):
+        return
+    if await store.shares.topics_made(caller.mesh_id, caller.member_id) >= mesh.member_topics:
+        raise ProtocolError(
+            "too_many_topics",
+            f"a member may create {mesh.member_topics} topics and queues of this mesh: use one that exists, "
+            "or have member_topics raised",
+        )
+
+
+async def _check_subscriptions(caller: Caller, topic: str) -> None:
+    """`ProtocolError` too_many_subscriptions when the caller may have no other one."""
+    store = caller.context.store
+    mesh = await store.mesh_get(caller.mesh_id)
+    if mesh is None:
+        return
+    held = await store.shares.subscriptions_held(caller.mesh_id, caller.member_id)
+    if held < mesh.member_subscriptions:
+        return
+    rows = await store.topic_list(caller.mesh_id, caller.member_id)
+    if not any(row.topic == topic and row.subscribed for row in rows):
+        raise ProtocolError(
+            "too_many_subscriptions",
+            f"a member may have {mesh.member_subscriptions} subscriptions in this mesh: end one, "
+            "or have member_subscriptions raised",
+        )
 
 
 def _since(params: Params) -> int | None:

@@ -29,11 +29,13 @@ BUCKETS: tuple[Bucket, ...] = ("mesh", "member", "bytes")
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a mesh and each of its members may send a minute."""
+    """What a mesh and each of its members may send a minute, and have stored at a time."""
 
     mesh_per_minute: int
     member_per_minute: int
     member_bytes_per_minute: int
+    stored_bytes: int = 1 << 62
+    member_stored_bytes: int = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)

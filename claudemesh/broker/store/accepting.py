@@ -77,6 +77,7 @@ class _Batch:
         self._history: list[tuple[Any, ...]] = []
         self._deliveries: list[tuple[Any, ...]] = []
         self._mentions: list[tuple[Any, ...]] = []
+        self._stored: dict[tuple[str, str, str], int] = {}
 
     def add(self, send: NewSend, taken: dict[SendKey, DedupeRow]) -> AcceptOutcome:
         """Decide one send; a key taken earlier, in this batch too, is answered with its row."""
@@ -120,6 +121,7 @@ class _Batch:
                 if rows:
                     self._raw.executemany(_Q[name], rows)
             failpoint(point)
+        self._raw.executemany(_Q["stored_add"], [(*key, size) for key, size in self._stored.items()])
 
     def _recipients(self, send: NewSend) -> list[str] | None:
         """Return who gets the message, or None when its destination does not exist."""
@@ -161,6 +163,8 @@ class _Batch:
             )
         )
         body = (key.sender_member_id, send.envelope, now_ms)
+        stored = (key.mesh_id, key.sender_member_id, "topic" if kind == "topic" else "queue")
+        self._stored[stored] = self._stored.get(stored, 0) + len(send.envelope)
         if kind == "topic":
             self._topic_bodies.append((message_id, key.mesh_id, key.client_message_id, ref, *body))
         else:

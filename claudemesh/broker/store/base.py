@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from claudemesh.broker.lives import Life
 from claudemesh.broker.roster import Lease
 from claudemesh.broker.store.listing import Listing
 from claudemesh.broker.store.presence_rows import PresenceRow as PresenceRow
 from claudemesh.broker.store.presence_rows import Seen as Seen
+from claudemesh.broker.store.shares import Shares
 from claudemesh.broker.store.upkeep_rows import Absent as Absent
+from claudemesh.broker.store.upkeep_rows import Checked as Checked
+from claudemesh.broker.store.upkeep_rows import CheckPosition as CheckPosition
+from claudemesh.broker.store.upkeep_rows import Finding as Finding
 from claudemesh.broker.store.upkeep_rows import JobRun as JobRun
+from claudemesh.broker.store.upkeep_rows import Swept as Swept
 from claudemesh.runtime.lived import Mark
 
 Role: TypeAlias = Literal["owner", "admin", "member"]
@@ -47,6 +52,13 @@ class Mesh:
     rate_limit_per_minute: int = 120_000
     member_rate_limit_per_minute: int = 30_000
     member_bytes_per_minute: int = 268_435_456
+    stored_bytes: int = 1 << 37
+    member_stored_bytes: int = 1 << 34
+    member_topics: int = 1000
+    member_subscriptions: int = 10_000
+    member_invites: int = 1000
+    audit_retention_days: int = 365
+    audit_events: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,35 +238,7 @@ class AuditEvent:
     member_id: str | None
     created_at: int
     data: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """One batch of a sweep: how many went, and where the next begins (None: there is none)."""
-
-    count: int
-    after: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that an accept or a sweep never leaves behind: what is wrong, and with which message."""
-
-    kind: str
-    broker_message_id: str
-
-
-# Where a check goes on: the table, and the last key that was looked at there.
-CheckPosition: TypeAlias = tuple[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One batch of a check: what was found, how many rows were looked at, and where to go on."""
-
-    findings: tuple[Finding, ...]
-    rows: int
-    position: CheckPosition | None
+    lived_ms: int = 0
 
 
 class Shared(Protocol):
@@ -320,6 +304,8 @@ class Store(Protocol):
     def restoring(self) -> Restoring: ...
     @property
     def listing(self) -> Listing: ...
+    @property
+    def shares(self) -> Shares: ...
 
     # Meshes, members, invites
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...

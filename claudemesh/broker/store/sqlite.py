@@ -35,6 +35,7 @@ from claudemesh.broker.store.base import (
 from claudemesh.broker.store.directory import SqliteListing
 from claudemesh.broker.store.joining import insert_member, join_member, read_members, register_invite
 from claudemesh.broker.store.restoring import SqliteRestoring
+from claudemesh.broker.store.shares import SqliteShares, policy_values
 from claudemesh.broker.store.upkeep import SqliteUpkeep
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
@@ -108,6 +109,11 @@ class SqliteStore(SqliteUpkeep):
         """The member lists, by versions and pages."""
         return SqliteListing(self._db)
 
+    @property
+    def shares(self) -> SqliteShares:
+        """What each member takes up."""
+        return SqliteShares(self._db)
+
     # Meshes, members, invites
 
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
@@ -117,13 +123,7 @@ class SqliteStore(SqliteUpkeep):
             values = (
                 mesh.id,
                 mesh.slug,
-                mesh.clone_concurrency_policy,
-                mesh.dedupe_retention_mode,
-                mesh.dedupe_retention_days,
-                mesh.message_retention_days,
-                mesh.rate_limit_per_minute,
-                mesh.member_rate_limit_per_minute,
-                mesh.member_bytes_per_minute,
+                *policy_values(mesh),
                 mesh.created_at,
             )
             if raw.execute(_Q["mesh_insert"], values).rowcount == 0:
@@ -143,13 +143,7 @@ class SqliteStore(SqliteUpkeep):
     async def mesh_update(self, mesh: Mesh) -> bool:
         """Write a mesh's policies; False when there is no such mesh."""
         values = (
-            mesh.clone_concurrency_policy,
-            mesh.dedupe_retention_mode,
-            mesh.dedupe_retention_days,
-            mesh.message_retention_days,
-            mesh.rate_limit_per_minute,
-            mesh.member_rate_limit_per_minute,
-            mesh.member_bytes_per_minute,
+            *policy_values(mesh),
             mesh.id,
         )
         return await self._db.transaction(lambda raw: raw.execute(_Q["mesh_update"], values).rowcount > 0)
@@ -378,7 +372,10 @@ class SqliteStore(SqliteUpkeep):
     async def audit_write(self, events: Sequence[AuditEvent]) -> None:
         """Append events."""
         rows = [
-            (event.mesh_id, event.kind, event.member_id, orjson.dumps(event.data).decode(), event.created_at)
+            (
+                *(event.mesh_id, event.kind, event.member_id, orjson.dumps(event.data).decode()),
+                *(event.created_at, event.lived_ms),
+            )
             for event in events
         ]
         await self._db.transaction(lambda raw: raw.executemany(_Q["audit_write"], rows))

@@ -44,9 +44,11 @@ from claudemesh.broker.store.postgres.opening import prepare_database
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.restoring import PostgresRestoring
+from claudemesh.broker.store.postgres.shares import PostgresShares
 from claudemesh.broker.store.postgres.sharing import PostgresSharing
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.values import due_of, invite_of, lease_columns, mesh_of
+from claudemesh.broker.store.shares import policy_values
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 
@@ -104,6 +106,11 @@ class PostgresStore(PostgresUpkeep):
         """The member lists, by versions and pages."""
         return PostgresListing(self._db)
 
+    @property
+    def shares(self) -> PostgresShares:
+        """What each member takes up."""
+        return PostgresShares(self._db)
+
     # Meshes, members, invites
 
     async def mesh_create(self, mesh: Mesh, owner: Member) -> bool:
@@ -114,13 +121,7 @@ class PostgresStore(PostgresUpkeep):
                 _Q["mesh_insert"],
                 mesh.id,
                 mesh.slug,
-                mesh.clone_concurrency_policy,
-                mesh.dedupe_retention_mode,
-                mesh.dedupe_retention_days,
-                mesh.message_retention_days,
-                mesh.rate_limit_per_minute,
-                mesh.member_rate_limit_per_minute,
-                mesh.member_bytes_per_minute,
+                *policy_values(mesh),
                 mesh.created_at,
             )
             if tag != "INSERT 0 1":
@@ -141,13 +142,7 @@ class PostgresStore(PostgresUpkeep):
         """Write a mesh's policies; False when there is no such mesh."""
         count = await self._db.execute(
             _Q["mesh_update"],
-            mesh.clone_concurrency_policy,
-            mesh.dedupe_retention_mode,
-            mesh.dedupe_retention_days,
-            mesh.message_retention_days,
-            mesh.rate_limit_per_minute,
-            mesh.member_rate_limit_per_minute,
-            mesh.member_bytes_per_minute,
+            *policy_values(mesh),
             mesh.id,
         )
         return count > 0
@@ -381,6 +376,7 @@ class PostgresStore(PostgresUpkeep):
             [event.member_id for event in events],
             [orjson.dumps(event.data).decode() for event in events],
             [event.created_at for event in events],
+            [event.lived_ms for event in events],
         )
 
     async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]:

@@ -1,17 +1,22 @@
 -- mesh_insert: a new mesh.
 INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
                        message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
-                       member_bytes_per_minute, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (slug) DO NOTHING;
+                       member_bytes_per_minute, stored_bytes, member_stored_bytes, member_topics,
+                       member_subscriptions, member_invites, audit_retention_days, audit_events, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT (slug) DO NOTHING;
 
 -- mesh_get: one mesh.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute,
+       stored_bytes, member_stored_bytes, member_topics, member_subscriptions, member_invites,
+       audit_retention_days, audit_events
 FROM mesh.mesh WHERE id = $1;
 
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute,
+       stored_bytes, member_stored_bytes, member_topics, member_subscriptions, member_invites,
+       audit_retention_days, audit_events
 FROM mesh.mesh ORDER BY slug;
 
 -- member_insert: a new member.
@@ -281,8 +286,8 @@ SELECT w.id FROM unnest($1::uuid[]) AS w (id)
 WHERE (SELECT m.status FROM mesh.member AS m WHERE m.id = w.id) IS DISTINCT FROM 'active';
 
 -- audit_write: append.
-INSERT INTO mesh.audit_event (mesh_id, kind, member_id, data, created_at)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timestamptz[]);
+INSERT INTO mesh.audit_event (mesh_id, kind, member_id, data, created_at, lived_ms)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::bigint[]);
 
 -- audit_list: the newest first.
 SELECT mesh_id, kind, member_id, created_at, data FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT $2;
@@ -369,7 +374,9 @@ SELECT 1;
 -- mesh_update: a mesh's policies.
 UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, dedupe_retention_days = $3,
                      message_retention_days = $4, rate_limit_per_minute = $5, member_rate_limit_per_minute = $6,
-                     member_bytes_per_minute = $7 WHERE id = $8;
+                     member_bytes_per_minute = $7, stored_bytes = $8, member_stored_bytes = $9,
+                     member_topics = $10, member_subscriptions = $11, member_invites = $12,
+                     audit_retention_days = $13, audit_events = $14 WHERE id = $15;
 
 -- job_lock: one broker at a time, for as long as a batch takes.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));
@@ -556,3 +563,44 @@ WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = $1 AND statu
 -- directory_versions: the newest versions of some meshes.
 SELECT d.mesh_id, d.version, d.token FROM unnest($1::uuid[]) AS w (mesh_id)
 CROSS JOIN LATERAL (SELECT * FROM mesh.directory AS e WHERE e.mesh_id = w.mesh_id LIMIT 1) AS d;
+
+-- stored: what each member of a mesh has stored.
+SELECT member_id, sum(bytes)::bigint FROM mesh.stored_bytes WHERE mesh_id = $1 GROUP BY member_id;
+
+-- stored_recount: count again, in one snapshot, and correct by the difference.
+WITH bodies AS (
+  SELECT mesh_id, sender_member_id AS member_id, 'queue' AS kind, sum(octet_length(envelope))::bigint AS bytes
+  FROM mesh.message_queue GROUP BY 1, 2
+  UNION ALL
+  SELECT mesh_id, sender_member_id, 'topic', sum(octet_length(envelope))::bigint
+  FROM mesh.topic_message GROUP BY 1, 2
+),
+drift AS (
+  SELECT mesh_id, member_id, kind, coalesce(b.bytes, 0) - coalesce(s.bytes, 0) AS bytes
+  FROM bodies AS b FULL JOIN mesh.stored_bytes AS s USING (mesh_id, member_id, kind)
+)
+INSERT INTO mesh.stored_bytes AS s (mesh_id, member_id, kind, bytes)
+SELECT mesh_id, member_id, kind, bytes FROM drift WHERE bytes <> 0 ORDER BY kind, mesh_id, member_id
+ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = s.bytes + excluded.bytes;
+
+-- topics_made: how many topics and queues a member has created.
+SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND created_by = $2;
+
+-- topic_known: whether there is a topic or queue of this name.
+SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
+
+-- subscriptions_held: how many topics and queues a member is subscribed to.
+SELECT count(*) FROM mesh.topic_subscription WHERE mesh_id = $1 AND member_id = $2;
+
+-- invites_open: how many invites of a member can still be used.
+SELECT count(*) FROM mesh.invite
+WHERE mesh_id = $1 AND created_by = $2 AND revoked_at IS NULL AND used_count < max_uses AND expires_at > $3;
+
+-- audit_stamp: events of an older schema are as old as the upgrade.
+UPDATE mesh.audit_event SET lived_ms = $1 WHERE id IN (SELECT id FROM mesh.audit_event WHERE lived_ms = 0 LIMIT $2);
+
+-- audit_prune: the oldest events of a mesh, past their retention or beyond their number.
+DELETE FROM mesh.audit_event
+WHERE id IN (SELECT id FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id LIMIT $4)
+  AND (lived_ms < $2 OR id <= (
+    SELECT id FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $3));

@@ -1,22 +1,29 @@
 -- mesh_insert: a new mesh.
 INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
                   message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
-                  member_bytes_per_minute, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slug) DO NOTHING;
+                  member_bytes_per_minute, stored_bytes, member_stored_bytes, member_topics,
+                  member_subscriptions, member_invites, audit_retention_days, audit_events, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slug) DO NOTHING;
 
 -- mesh_get: one mesh.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute,
+       stored_bytes, member_stored_bytes, member_topics, member_subscriptions, member_invites,
+       audit_retention_days, audit_events
 FROM mesh WHERE id = ?;
 
 -- mesh_update: a mesh's policies.
 UPDATE mesh SET clone_concurrency_policy = ?, dedupe_retention_mode = ?, dedupe_retention_days = ?,
                 message_retention_days = ?, rate_limit_per_minute = ?, member_rate_limit_per_minute = ?,
-                member_bytes_per_minute = ? WHERE id = ?;
+                member_bytes_per_minute = ?, stored_bytes = ?, member_stored_bytes = ?, member_topics = ?,
+                member_subscriptions = ?, member_invites = ?, audit_retention_days = ?, audit_events = ?
+WHERE id = ?;
 
 -- mesh_list: every mesh, by slug.
 SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
-       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute
+       message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute, member_bytes_per_minute,
+       stored_bytes, member_stored_bytes, member_topics, member_subscriptions, member_invites,
+       audit_retention_days, audit_events
 FROM mesh ORDER BY slug;
 
 -- member_insert: a new member.
@@ -243,7 +250,7 @@ UPDATE member SET last_seen_at = ?1
 WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);
 
 -- audit_write: append.
-INSERT INTO audit_event (mesh_id, kind, member_id, data, created_at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO audit_event (mesh_id, kind, member_id, data, created_at, lived_ms) VALUES (?, ?, ?, ?, ?, ?);
 
 -- audit_list: the newest first.
 SELECT mesh_id, kind, member_id, created_at, data FROM audit_event WHERE mesh_id = ? ORDER BY id DESC LIMIT ?;
@@ -417,3 +424,49 @@ WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = ? AND status
 
 -- directory_versions: the newest versions of some meshes, given as a JSON array of their ids.
 SELECT d.mesh_id, d.version, d.token FROM json_each(?) AS w JOIN directory AS d ON d.mesh_id = w.value;
+
+-- stored_add: bytes of a member's bodies.
+INSERT INTO stored_bytes (mesh_id, member_id, kind, bytes) VALUES (?, ?, ?, ?)
+ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = bytes + excluded.bytes;
+
+-- stored: what each member of a mesh has stored.
+SELECT member_id, sum(bytes) FROM stored_bytes WHERE mesh_id = ? GROUP BY member_id;
+
+-- stored_all: every count.
+SELECT mesh_id, member_id, kind, bytes FROM stored_bytes;
+
+-- stored_queue_after: bodies of dms and queue messages up to an id, by member, from one id on.
+SELECT max(id), mesh_id, sender_member_id, sum(length(envelope)) FROM (
+  SELECT id, mesh_id, sender_member_id, envelope FROM message_queue WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)
+GROUP BY mesh_id, sender_member_id;
+
+-- stored_topic_after: the same for posts.
+SELECT max(id), mesh_id, sender_member_id, sum(length(envelope)) FROM (
+  SELECT id, mesh_id, sender_member_id, envelope FROM topic_message WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3)
+GROUP BY mesh_id, sender_member_id;
+
+-- newest_queue_body: the greatest id of a dm or queue message.
+SELECT coalesce(max(id), '') FROM message_queue;
+
+-- newest_topic_body: the greatest id of a post.
+SELECT coalesce(max(id), '') FROM topic_message;
+
+-- topics_made: how many topics and queues a member has created.
+SELECT count(*) FROM topic WHERE mesh_id = ? AND created_by = ?;
+
+-- subscriptions_held: how many topics and queues a member is subscribed to.
+SELECT count(*) FROM topic_subscription WHERE mesh_id = ? AND member_id = ?;
+
+-- invites_open: how many invites of a member can still be used.
+SELECT count(*) FROM invite
+WHERE mesh_id = ? AND created_by = ? AND revoked_at IS NULL AND used_count < max_uses AND expires_at > ?;
+
+-- audit_stamp: events of an older schema are as old as the upgrade.
+UPDATE audit_event SET lived_ms = ?1 WHERE id IN (SELECT id FROM audit_event WHERE lived_ms = 0 LIMIT ?2);
+
+-- audit_prune: the oldest events of a mesh, past their retention or beyond their number.
+DELETE FROM audit_event WHERE id IN (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id LIMIT ?4)
+  AND (lived_ms < ?2 OR id <= (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3));
+
+-- topic_known: whether there is a topic or queue of this name.
+SELECT count(*) FROM topic WHERE mesh_id = ? AND name = ?;
