@@ -147,13 +147,12 @@ class Acceptor:
         degraded: Degraded,
         mint: Callable[[], str],
         inline_bytes: int,
-        quotas: Quotas,
         on_history: Callable[[int], None] = lambda history_id: None,
     ) -> None:
         self._on_history = on_history
         self._store = store
         self._limiter = limiter
-        self._quotas = quotas
+        self._quotas = Quotas(store.shares, clock.monotonic, degraded, metrics)
         self._hub = hub
         self._publisher = publisher
         self._queued = queued

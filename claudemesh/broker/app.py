@@ -34,7 +34,6 @@ from claudemesh.broker.presence import Presence
 from claudemesh.broker.publishing import Publisher
 from claudemesh.broker.pulse import Pulse
 from claudemesh.broker.queues import Queues
-from claudemesh.broker.quotas import Quotas
 from claudemesh.broker.routes import build_app
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
@@ -251,7 +250,6 @@ class Broker:
             degraded,
             mint,
             settings.inline_bytes,
-            Quotas(store.shares, clock.monotonic, degraded, metrics),
             state.accepted,
         )
         return Context(
