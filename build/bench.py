@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, hooks, idle, path, peers, postgres, reading, send
+from benchmarks import accept, cli, growth, hooks, idle, path, peers, postgres, reading, send
 from benchmarks.lab import Lab
 
 
@@ -73,8 +73,11 @@ ROWS = (
 )
 
 
-# Takes minutes to prepare and some gigabytes.
+# They take minutes to prepare, and the last one some gigabytes.
 LARGE = (
+    Row("2,000 members come back", "s", "30 s", "<=", 1.0, growth.back),
+    Row("2,000 members, broker's memory", "MB", "250 MB", "<=", 1.0, growth.memory),
+    Row("a post to 2,000 members", "s", "1 s", "<=", 1.0, growth.post),
     Row("ten million messages, postgres", "messages/s", "the same without them", ">=", 0.77, postgres.grown),
 )
 
@@ -84,7 +87,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("rows", nargs="*", help="only rows whose name begins so")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--large", action="store_true", help="also the row that needs ten million messages")
+    parser.add_argument(
+        "--large",
+        action="store_true",
+        help="also rows that take minutes to prepare: a grown mesh, ten million messages",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = [

@@ -110,7 +110,12 @@ class Member(asyncio.Protocol):
         while True:
             self._begin()
             try:
-                await loop.create_connection(lambda: self, self.crowd.host, self.crowd.port)
+                # Each from an address of its own, as hosts have.
+                place = self.crowd.places[self.member_id]
+                source = (f"127.1.{place // 250}.{place % 250 + 1}", 0)
+                await loop.create_connection(
+                    lambda: self, self.crowd.host, self.crowd.port, local_addr=source
+                )
                 await self.lost.wait()
             except OSError as error:
                 self.crowd.failures[type(error).__name__] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +14,20 @@ from claudemesh.broker.store.base import Member, Store
 from claudemesh.broker.store.joining import insert_member
 from claudemesh.broker.store.postgres import PostgresStore, joining
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.protocol import Identity
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from tests.support.wspeer import make_identity
 
 _new_id = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
 
-def make_members(mesh_id: str, count: int, prefix: str = "", **fields: Any) -> list[Member]:
-    """Members with keys of their own; `fields` are the same for all."""
+def make_members(
+    mesh_id: str, count: int, prefix: str = "", *, identities: Sequence[Identity] = (), **fields: Any
+) -> list[Member]:
+    """Members with keys of their own, or with these; `fields` are the same for all."""
     made = []
     for number in range(count):
-        identity = make_identity()
+        identity = identities[number] if identities else make_identity()
         values: dict[str, Any] = {
             "id": uuid_from_ulid(_new_id()),
             "mesh_id": mesh_id,
@@ -47,7 +51,12 @@ async def add_members(
     """Write so many members in one transaction, by the store's own statements."""
     members = make_members(mesh_id, count, prefix, **fields)
     if isinstance(store, SqliteStore):
-        await store.database.transaction(lambda raw: [insert_member(raw, one) for one in members])
+
+        def write(raw: sqlite3.Connection) -> None:
+            for one in members:
+                insert_member(raw, one)
+
+        await store.database.transaction(write)
     else:
         assert isinstance(store, PostgresStore)
 
