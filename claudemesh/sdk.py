@@ -149,6 +149,8 @@ class Message:
     shown_at: str | None = None
     acked_at: str | None = None
     sealed: bool = False
+    # Whether the sender names this member among those whom the message concerns.
+    mentioned: bool = False
     # The item as the daemon gives it, with fields that this version does not know.
     data: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -692,9 +694,11 @@ class AsyncDaemon:
         topic: str | None = None,
         sender: str | None = None,
         unread: bool = False,
+        mentioned: bool = False,
     ) -> AsyncGenerator[Message]:
         """Go through messages, oldest first, not consuming any; `after` is a seq, `since` in ISO 8601."""
-        given = {"after": after, "since": since, "topic": topic, "from": sender, "unread": int(unread)}
+        given = {"after": after, "since": since, "topic": topic, "from": sender}
+        given |= {"unread": int(unread), "mentioned": int(mentioned)}
         async with aclosing(self._items("/v1/inbox", given)) as items:
             async for item in items:
                 yield _message(item)

@@ -8,17 +8,17 @@ from functools import partial
 from typing import TypeVar
 
 import claudemesh
-from claudemesh.broker import handshake
+from claudemesh.broker import clones, handshake
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.calls import table
 from claudemesh.broker.cluster import Elsewhere
 from claudemesh.broker.context import Context
 from claudemesh.broker.delivery import Push
 from claudemesh.broker.handshake import Refusal
-from claudemesh.broker.hub import Admission, event_frame
+from claudemesh.broker.hub import Admission
 from claudemesh.broker.membership import Membership
 from claudemesh.broker.pending import Pending, decode
-from claudemesh.broker.presence import Verdict, is_clone_suspected
+from claudemesh.broker.presence import Verdict
 from claudemesh.broker.wire import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, Wire
 from claudemesh.protocol import (
     Call,
@@ -68,6 +68,7 @@ class Connection:
         self._membership: Membership | None = None
         self._is_open = False
         self._hears_presence = False
+        self._suspicion: str | None = None
         self._pending = Pending(self._limits.pending_sends, self._limits.pending_bytes)
         self._change = asyncio.Event()
         self._session = Session("broker")
@@ -203,7 +204,10 @@ class Connection:
             membership.instance_id,
             here=context.hub.others(membership.mesh.id, membership.member.id, membership.instance_id),
         )
-        self._admit(membership, elsewhere)
+        admission = self._admit(membership, elsewhere)
+        if self._suspicion is not None:
+            await clones.warn(context, membership, admission)
+        self._settle(admission, elsewhere)
         self._say(
             HelloAck(
                 member_id=membership.member.id,
@@ -248,32 +252,22 @@ class Connection:
         await context.feed.enter(mesh.id)
         return Membership.of(context, self._wire.outgoing, mesh=mesh, member=member, hello=hello)
 
-    def _admit(self, membership: Membership, elsewhere: Elsewhere) -> None:
+    def _admit(self, membership: Membership, elsewhere: Elsewhere) -> Admission:
         """Let the clone policy decide. State changes here, without waiting; closes follow."""
         self._membership = membership
         policy, hub = membership.mesh.clone_concurrency_policy, self._context.hub
         admission = hub.admit(self, policy, elsewhere=elsewhere.others)
+        self._suspicion = clones.report(self._context, membership, admission)
         for other in admission.replaced:
             other.close(CloseCode.REPLACED, "another connection of this member came")
-        self._report(membership, admission)
+        return admission
+
+    def _settle(self, admission: Admission, elsewhere: Elsewhere) -> None:
+        """Go by what was decided."""
+        membership, policy = self.membership, self.membership.mesh.clone_concurrency_policy
         if admission.verdict is Verdict.REFUSE:
             raise Closing(CloseCode.ALREADY_CONNECTED, f"the mesh's policy is {policy}")
         self._context.cluster.replace(elsewhere.to_replace(admission.verdict, membership.instance_id))
-
-    def _report(self, membership: Membership, admission: Admission) -> None:
-        context, member = self._context, membership.member
-        data = {"connection_id": membership.connection_id, "outcome": admission.verdict.value}
-        events = []
-        if admission.others:
-            events.append("member_concurrent_connection")
-        if is_clone_suspected(member.last_seen_host_fingerprint, membership.host):
-            events.append("member_clone_suspected")
-        for event in events:
-            context.audit.record(membership.mesh.id, event, member.id, **data)
-            frame = event_frame(event, membership.card() | data)
-            for link in context.hub.links(membership.mesh.id, member.id):
-                if link.is_open:
-                    link.put(frame)
 
     def _open(self) -> None:
         context, membership = self._context, self.membership
@@ -286,6 +280,8 @@ class Connection:
             membership.host,
             instance_id=membership.instance_id,
         )
+        if self._suspicion is not None:
+            self.put(self._suspicion)
         context.announcer.arrived(self, membership.card(), visible=membership.member.visible)
         membership.delivery.open()
         context.queues.subscribe(self.mesh_id, self.member_id)

@@ -22,6 +22,7 @@ Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on as messages arrive.")
 @click.option("--unread", is_flag=True, help="Only what nobody has acknowledged.")
+@click.option("--mentions", is_flag=True, help="Only what mentions this member.")
 @click.option("--from", "sender", metavar="NAME", help="Only from this member.")
 @click.option("--topic", metavar="NAME", help="Only of this topic or queue.")
 @click.option("--since", metavar="TIME", help="Only from this time on, as 2026-01-31T12:00:00Z.")
@@ -31,6 +32,7 @@ Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 def inbox(
     follow: bool,
     unread: bool,
+    mentions: bool,
     sender: str | None,
     topic: str | None,
     since: str | None,
@@ -45,12 +47,14 @@ def inbox(
     \b
     claudemesh inbox -n 10
     claudemesh inbox --unread
+    claudemesh inbox --mentions
     claudemesh inbox -f --json | jq .body
     """
     client = LocalClient(mesh)
     # Before the page: what comes meanwhile is in the page or in the stream, or in both and shown once.
     newest = _get(client, follow, limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
+    query["mentioned"] = "true" if mentions else None
     page = _get(client, follow, limit=limit, **query)
     items = page["items"][::-1]
     if as_json and not follow:
@@ -63,7 +67,7 @@ def inbox(
     if follow:
         # By both: a message that is opened later keeps its id and has a new seq.
         shown = {(item["id"], item["seq"]) for item in items}
-        is_wanted = _filter(topic, sender, shown)
+        is_wanted = _filter(topic, sender, mentions, shown)
         _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
     elif not items and sys.stdout.isatty():
         output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
@@ -83,12 +87,16 @@ def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
     return patiently(ask, time.monotonic() + RESTART_S)
 
 
-def _filter(topic: str | None, sender: str | None, shown: Collection[tuple[str, int]]) -> Wanted:
+def _filter(
+    topic: str | None, sender: str | None, mentions: bool, shown: Collection[tuple[str, int]]
+) -> Wanted:
     name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
     of = None if sender is None else sender.removeprefix("@").lower()
 
     def is_wanted(item: dict[str, Any]) -> bool:
         senders = (None, item["sender_name"].lower(), item["sender_pubkey"])
+        if mentions and not item["mentioned"]:
+            return False
         return name in (None, item["topic"]) and of in senders and (item["id"], item["seq"]) not in shown
 
     return is_wanted
@@ -110,6 +118,8 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
         return
     where = f" {spell_destination(item['kind'], item['topic'])}" if item["topic"] else ""
     head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
+    if item["mentioned"]:
+        head += "  (mentions you)"
     body = _SEALED if item["body"] is None else item["body"]
     lines = output.safe_lines(body).split("\n")
     output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

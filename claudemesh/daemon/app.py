@@ -24,6 +24,7 @@ from claudemesh.daemon.hooks.runner import Surroundings
 from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.host import host_fingerprint
 from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.presence import Presence
@@ -202,7 +203,9 @@ class Daemon:
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock, save)
         self._sync.on_list = partial(self._directory.show, self.conditions)
         self._stack.callback(self._sync.close)
-        self._presence = Presence(membership.member_id, self._directory, self._sync, self._bus.publish)
+        own_id, publish = membership.member_id, self._bus.publish
+        self._presence = Presence(own_id, self._directory, self._sync, publish)
+        self._clones = CloneWatch(own_id, self.conditions, publish, self._metrics.clone_suspected)
         link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
         self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
@@ -276,14 +279,9 @@ class Daemon:
         parts = (sealed, opener, self._directory, self._receiver.unsealed, self._sync.soon, monotonic)
         self._unsealer = Unsealer(*parts)
         self._sync.on_change.append(self._unsealer.directory_changed)
-        self._housekeeping = Housekeeping(
-            self._outbox_store,
-            self._inbox,
-            self._clocks,
-            self._settings,
-            self._notices.expired,
-            lambda: opening.keep_lived_clock(self._paths.lived_clock, self._lived),
-        )
+        kept = (self._outbox_store, self._inbox, self._clocks, self._settings, self._notices.expired)
+        keep_clock = partial(opening.keep_lived_clock, self._paths.lived_clock, self._lived)
+        self._housekeeping = Housekeeping(*kept, keep_clock)
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
         operator = Requeue(
@@ -386,7 +384,8 @@ class Daemon:
             self._drain.on_result(result)
 
     def _on_event(self, event: Event) -> None:
-        take_event(event, self._replies, (self._presence, self._sync, self._topics, self._healing))
+        parts = (self._presence, self._sync, self._topics, self._healing, self._clones)
+        take_event(event, self._replies, parts)
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -59,6 +59,10 @@ class DaemonMetrics:
             "directory_refused_total", "Entries of the broker's member list refused, by reason", ("reason",)
         )
         self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
+        self._clones = metrics.counter(
+            "clone_suspected_total",
+            "Members on another host than before, as the broker told",
+        )
         self._hooks = metrics.counter(
             "hook_invocations_total", "Hooks run, by how they ended", ("hook", "exit")
         )
@@ -113,6 +117,10 @@ class DaemonMetrics:
     def entry_refused(self, reason: str) -> None:
         """An entry of the broker's member list is refused from now on."""
         self._entries_refused.labels(reason).inc()
+
+    def clone_suspected(self) -> None:
+        """Count a member that may have been copied."""
+        self._clones.inc()
 
     def link_down(self, reason: str) -> None:
         """Count a link that was lost."""

@@ -30,6 +30,7 @@ async def list_messages(core: CoreLike, request: Request) -> Reply:
         topic=query["topic"],
         sender=query["from"],
         unread=query["unread"],
+        mentioned=query["mentioned"],
         newest_first=query["order"] == "desc",
     )
 
@@ -78,6 +79,7 @@ OPERATIONS = (
             topic("topic"),
             member("from"),
             flag("unread"),
+            flag("mentioned"),
             page_order(),
             page_limit(),
         ),

@@ -26,6 +26,7 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         row["meta"] = None if row["meta"] is None else JsonText(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])
+        row["mentioned"] = bool(row["mentioned"])
         row["sealed"] = row["body"] is None
         row["untrusted"] = UNTRUSTED
         items.append(row)

@@ -100,6 +100,7 @@ class Opener:
             priority=envelope.priority,
             received_at=now_ms,
             reply_to_id=envelope.reply_to_id,
+            mentioned=self._mentions_us(envelope),
             sealed=sealed,
             # Hooks get the text: they run when the message has been opened.
             hooks=() if sealed is not None else self._hooks_of(envelope),
@@ -115,8 +116,11 @@ class Opener:
         return OpenedBody(body, meta, self._hooks_of(envelope))
 
     def _hooks_of(self, envelope: Envelope) -> tuple[str, ...]:
-        mentioned = self._identity.ed25519_pubkey in envelope.mentions
-        return self._hooks(envelope.destination_kind, _topic(envelope), mentioned=mentioned)
+        kind, topic = envelope.destination_kind, _topic(envelope)
+        return self._hooks(kind, topic, mentioned=self._mentions_us(envelope))
+
+    def _mentions_us(self, envelope: Envelope) -> bool:
+        return self._identity.ed25519_pubkey in envelope.mentions
 
     def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
         if len(envelope.body) > self._limit:

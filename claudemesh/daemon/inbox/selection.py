@@ -23,6 +23,7 @@ class Selection:
     topic: str | None = None
     sender: str | None = None
     unread: bool = False
+    mentioned: bool = False
     newest_first: bool = False
     # Without messages whose body is still sealed.
     readable: bool = False
@@ -39,6 +40,8 @@ class Selection:
             conditions.append("sender_pubkey = :sender" if is_key else "sender_name = :sender COLLATE NOCASE")
         if self.unread:
             conditions.append("acked_at IS NULL")
+        if self.mentioned:
+            conditions.append("mentioned")
         if self.readable:
             conditions.append("body IS NOT NULL")
         if self.since_ms is not None:

@@ -58,6 +58,8 @@ class InboxRow:
     priority: str
     received_at: int
     reply_to_id: str | None
+    # Whether the sender names this member among those whom the message concerns.
+    mentioned: bool = False
     sealed: bytes | None = None
     # Names of the hooks that it raises.
     hooks: tuple[str, ...] = ()
@@ -223,6 +225,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "priority": row.priority,
         "received_at": iso_ms(row.received_at),
         "reply_to_id": row.reply_to_id,
+        "mentioned": row.mentioned,
         "shown_at": None,
         "acked_at": None,
         "sealed": row.body is None,
@@ -247,6 +250,7 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         row.received_at,
         row.reply_to_id,
         lived_ms,
+        row.mentioned,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:

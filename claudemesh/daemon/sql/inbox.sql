@@ -1,7 +1,8 @@
 -- insert: a received message, once per sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
-                   sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+                   sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
+                   mentioned)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claudemesh.broker.app import Broker
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.wspeer import Peer, dial, new_id
+from tests.support.wspeer import Peer, dial, make_invite, new_id
 
 HOST_A, HOST_B = "aa" * 32, "bb" * 32
 
@@ -113,3 +113,39 @@ async def test_another_host_is_reported_as_a_suspected_clone() -> None:
         await seen_on(broker, ada, HOST_B)
         events = await audited(broker, ada.mesh_id, "member_clone_suspected", 1)
     assert len(events) == 1
+
+
+async def test_a_suspected_clone_is_told_to_all_connections_of_the_member_and_to_owners_and_admins() -> None:
+    """Also to the connection that is replaced by it, before its close; another member hears nothing."""
+    async with running_broker() as broker:
+        owner = await create_mesh(broker)
+        admin = await join_mesh(owner, "root", invite=make_invite(owner, role="admin"))
+        bob, eve = await join_mesh(owner, "bob"), await join_mesh(owner, "eve")
+        await seen_on(broker, bob, HOST_A)
+        async with owner.connect() as owns, admin.connect() as administers, eve.connect() as other:
+            async with bob.connect(hello={"host_fingerprint": HOST_A}) as older:
+                await older.settle()
+                async with bob.connect(hello={"host_fingerprint": HOST_B}) as newer:
+                    for link in (owns, administers, newer):
+                        told = await link.event("member_clone_suspected")
+                        assert (told["name"], told["outcome"]) == ("bob", "older_replaced")
+                    code, _ = await older.closed()
+                    events = [frame["event"] for frame in older.waiting("event")]
+                    assert (code, "member_clone_suspected" in events) == (4003, True)
+            await other.settle()
+            assert all(frame["event"] != "member_clone_suspected" for frame in other.waiting("event"))
+
+
+async def test_a_suspected_clone_that_is_refused_is_told_too() -> None:
+    """prefer_oldest keeps the copy out; whoever holds the original has to know."""
+    async with running_broker() as broker:
+        owner = await create_mesh(broker, clone_concurrency_policy="prefer_oldest")
+        bob = await join_mesh(owner, "bob")
+        await seen_on(broker, bob, HOST_A)
+        async with owner.connect() as owns, bob.connect(hello={"host_fingerprint": HOST_A}) as older:
+            await older.settle()
+            async with dial(bob.broker_url) as newer:
+                await newer.say(bob.hello(await newer.next("challenge"), host_fingerprint=HOST_B))
+                assert (await newer.closed())[0] == 4004
+            for link in (owns, older):
+                assert (await link.event("member_clone_suspected"))["outcome"] == "newer_refused"
