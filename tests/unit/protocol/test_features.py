@@ -208,7 +208,15 @@ def test_our_own_offer_is_agreed_on(mode: str, policy: str) -> None:
     features = agreed(agree(orjson.loads(orjson.dumps(supported))))
     assert (features.dedupe_mode, features.default_policy, features.inline_bytes) == (mode, policy, 2048)
     assert features.dedupe_retention_days == (365 if mode == "retention_scoped" else None)
-    assert features.warnings == ()
+    assert (features.presence, features.warnings) == (True, ())
+
+
+def test_what_an_earlier_version_kept_is_read_without_presence() -> None:
+    """A file of before the feature: such a broker told of each member by itself."""
+    kept = AGREED.to_dict()
+    del kept["presence"]
+    assert Features.from_dict(kept) == AGREED
+    assert AGREED.presence is False
 
 
 JSON = st.recursive(

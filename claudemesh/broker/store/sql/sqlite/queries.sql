@@ -192,9 +192,10 @@ WHERE d.recipient_member_id = ?2 AND d.mesh_id = ?1
   AND d.delivery_id NOT IN (SELECT value FROM json_each(?3))
 ORDER BY d.priority, d.delivery_id LIMIT ?4;
 
--- queue_subscriptions: the queues that a member takes from.
-SELECT s.topic FROM topic_subscription AS s JOIN topic AS t ON t.mesh_id = s.mesh_id AND t.name = s.topic
-WHERE s.mesh_id = ? AND s.member_id = ? AND t.mode = 'queue';
+-- queue_subscriptions: the queues that a member takes from; each is looked up, for a mesh has many subscriptions.
+SELECT t.name FROM topic AS t
+CROSS JOIN topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2
+WHERE t.mesh_id = ?1 AND t.mode = 'queue';
 
 -- queue_waiting: the oldest messages of a queue that nobody has.
 SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''

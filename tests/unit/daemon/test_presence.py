@@ -1,0 +1,167 @@
+"""A daemon's picture of who is online, by what brokers of both kinds tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.presence import Presence
+from claudemesh.protocol.events import parse_event
+from claudemesh.protocol.frames import Event
+from claudemesh.protocol.replies import BadReply, PeerList, peers
+from tests.support.daemon import MESH_ID, person
+
+ALICE, BOB, EVE = person("alice"), person("bob"), person("eve")
+
+
+@dataclass
+class Sync:
+    """The part that asks for the list."""
+
+    on_change: list[Any] = field(default_factory=list)
+    on_page: Any = None
+    asked: int = 0
+    asks_online: bool | None = None
+
+    def soon(self) -> None:
+        self.asked += 1
+
+    def link_up(self, *, asks_online: bool) -> None:
+        self.asks_online = asks_online
+
+
+class Bench:
+    """Alice's picture; she knows Bob."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = Directory(folder / "peers.json", MESH_ID)
+        self.directory.apply(peers({"items": [ALICE.entry(), BOB.entry()]}).items)
+        self.sync = Sync()
+        self.published: list[BusEvent] = []
+        self.presence = Presence(
+            ALICE.member_id,
+            self.directory,
+            self.sync,  # type: ignore[arg-type]
+            self.published.extend,
+        )
+
+    def hear(self, event: str, **data: Any) -> None:
+        """The broker says something."""
+        news = parse_event(Event(event, data))
+        assert news is not None
+        self.presence.on_event(news)
+
+    def tell(self, online: list[str] = [], offline: list[str] = [], **data: Any) -> None:  # noqa: B006
+        """The broker says who came and who went."""
+        self.hear("presence", **({"online": online, "offline": offline, "whole": False, "at": 7} | data))
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """What local programs heard."""
+        return [(event.event, event.data["name"]) for event in self.published]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A picture on a link to a broker that tells."""
+    made = Bench(tmp_path)
+    made.presence.link_up(told=True)
+    return made
+
+
+def test_the_first_word_on_a_link_is_the_whole_and_is_no_news(bench: Bench) -> None:
+    """Programs are told of changes; who is there is asked for."""
+    bench.tell([BOB.member_id], whole=True)
+    assert bench.presence.is_online(BOB.member_id)
+    bench.tell([], whole=True)
+    assert not bench.presence.is_online(BOB.member_id)
+    assert bench.shown == []
+
+
+def test_changes_are_told_with_names_once_each_and_never_about_oneself(bench: Bench) -> None:
+    """A repeated word is no event."""
+    bench.tell([], whole=True)
+    bench.tell([BOB.member_id, ALICE.member_id])
+    bench.tell([BOB.member_id])
+    bench.tell([], [BOB.member_id], at=1_700_000_000_000)
+    bench.tell([], [BOB.member_id])
+    assert bench.shown == [("peer_join", "bob"), ("peer_leave", "bob")]
+    assert bench.presence.is_online(ALICE.member_id), "this member is, while the link is up"
+
+
+def test_who_went_was_seen_last_at_that_moment(bench: Bench) -> None:
+    """And not when it came, which is what the list said."""
+    peer = bench.directory.by_id(BOB.member_id)
+    assert peer is not None
+    bench.tell([BOB.member_id], whole=True)
+    bench.tell([], [BOB.member_id], at=1_700_000_000_000)
+    assert bench.presence.last_seen_ms(peer) == 1_700_000_000_000
+
+
+def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: Bench) -> None:
+    """The list may be a moment behind."""
+    bench.tell([], whole=True)
+    bench.tell([EVE.member_id])
+    assert (bench.sync.asked, bench.shown) == (1, [])
+    bench.directory.apply(peers({"items": [EVE.entry()]}).items)
+    for hear in bench.sync.on_change:
+        hear()
+    assert bench.shown == [("peer_join", "eve")]
+
+
+def test_very_many_changes_are_told_as_numbers(bench: Bench) -> None:
+    """A listener holds a thousand events: two thousand about presence would cut it off."""
+    bench.tell([], whole=True)
+    bench.tell([f"00000000-0000-7000-8000-{number:012}" for number in range(2_000)])
+    [event] = bench.published
+    assert (event.event, event.data) == ("peers_changed", {"online": 2_000, "offline": 0})
+
+
+def test_without_a_link_nobody_is_online(bench: Bench) -> None:
+    """Not even this member."""
+    bench.tell([BOB.member_id], whole=True)
+    bench.presence.link_down()
+    assert not bench.presence.is_online(BOB.member_id)
+    assert not bench.presence.is_online(ALICE.member_id)
+
+
+def test_a_broker_of_an_earlier_version_tells_by_its_list_and_of_each_member(tmp_path: Path) -> None:
+    """Its list is asked for who is online, and believed; a broker that tells is not asked."""
+    bench = Bench(tmp_path)
+    bench.presence.link_up(told=False)
+    assert bench.sync.asks_online is True
+    page: PeerList = peers({"items": [BOB.entry() | {"online": True}]})
+    bench.sync.on_page(page)
+    assert bench.presence.is_online(BOB.member_id)
+    bench.hear("peer_leave", member_id=BOB.member_id)
+    assert not bench.presence.is_online(BOB.member_id)
+    bench.hear("peer_join", member_id=BOB.member_id, name="bob", pubkey=BOB.identity.ed25519_pubkey)
+    assert bench.shown == [("peer_leave", "bob"), ("peer_join", "bob")]
+    bench.presence.link_down()
+    bench.presence.link_up(told=True)
+    assert bench.sync.asks_online is False
+    bench.sync.on_page(page)
+    bench.hear("peer_join", member_id=BOB.member_id)
+    assert not bench.presence.is_online(BOB.member_id), "a broker that tells is believed alone"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"online": "all", "offline": [], "whole": True},
+        {"online": [7], "offline": [], "whole": True},
+        {"online": ["bob"], "offline": [], "whole": True},
+        {"online": [], "offline": [], "whole": "yes"},
+        {"online": [], "whole": True},
+        {"online": [], "offline": [], "whole": True, "at": {}},
+    ],
+)
+def test_an_event_of_another_shape_is_refused_by_name(data: dict[str, Any]) -> None:
+    """Nothing of it is taken over."""
+    with pytest.raises(BadReply):
+        parse_event(Event("presence", data))
