@@ -63,6 +63,18 @@ class DaemonMetrics:
             "clone_suspected_total",
             "Members on another host than before, as the broker told",
         )
+        self._limits = metrics.counter(
+            "guard_limits_total", "Limits of connections that were reached", ("transport", "limit")
+        )
+        self._requests = metrics.tally(
+            "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
+        )
+        self._durations = metrics.timings(
+            "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
+        )
+        self._add_hooks(metrics)
+
+    def _add_hooks(self, metrics: Metrics) -> None:
         self._hooks = metrics.counter(
             "hook_invocations_total", "Hooks run, by how they ended", ("hook", "exit")
         )
@@ -72,15 +84,6 @@ class DaemonMetrics:
         )
         self._unenforceable = metrics.counter(
             "hook_unenforceable_total", "Hooks run with a network that could not be taken from them"
-        )
-        self._limits = metrics.counter(
-            "guard_limits_total", "Limits of connections that were reached", ("transport", "limit")
-        )
-        self._requests = metrics.tally(
-            "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
-        )
-        self._durations = metrics.timings(
-            "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
         )
 
     def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
