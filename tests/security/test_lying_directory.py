@@ -47,6 +47,10 @@ def test_a_message_to_a_key_is_not_sealed_to_whom_the_broker_names_as_its_heir()
     """The key is nobody's: its holder has signed nothing over."""
     stranger = make_identity()
     with mesh("alice", "bob") as made:
+        alice = made.daemons["alice"]
+        # A host that reads the whole list.
+        alice.stop()
+        (alice.root / "peers.json").unlink()
         lie(
             made,
             "INSERT INTO member_key"
@@ -54,7 +58,8 @@ def test_a_message_to_a_key_is_not_sealed_to_whom_the_broker_names_as_its_heir()
             " SELECT ?, mesh_id, id, ?, ?, 'rotated_out', 1 FROM member WHERE name = 'bob'",
             *(stranger.key_id, stranger.ed25519_pubkey, stranger.x25519_pubkey),
         )
-        alice = made.daemons["alice"]
+        alice.start()
+        alice.ready()
         until(lambda: "earlier_keys_without_proof" in alice.log.read_text(), "the claim was read")
         status, answer = alice.send(stranger.ed25519_pubkey, "for the holder of this key only")
         assert (status, answer["error"]) == (404, "destination_not_found")
