@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -75,10 +76,23 @@ def up(**flags: Any) -> int:
     from claudemesh.runtime.hardening import protect_memory
 
     protect_memory()
+    for name in ("database_url", "redis_url"):
+        if _has_password(flags.get(name)):
+            variable = f"CLAUDEMESH_BROKER_{name.upper()}"
+            output.note(
+                f"Every user of this machine can read the password in this command line: set {variable}."
+            )
     settings = load_settings(flags, os.environ)
     setup_logging(settings.log_level)
     uvloop.run(_serve(settings))
     return 0
+
+
+def _has_password(url: str | None) -> bool:
+    try:
+        return urlsplit(url or "").password is not None
+    except ValueError:
+        return False
 
 
 async def _serve(settings: Any) -> None:

@@ -43,7 +43,7 @@ class AdminClient:
     ) -> None:
         folder = data_dir or home() / "broker"
         self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
-        self._token = read_token(admin_token_file, folder)
+        self._token = read_token(admin_token_file, folder, self._broker)
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """GET a route below /v1/admin."""
@@ -75,11 +75,16 @@ def _running_at(folder: Path) -> str:
     return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
 
 
-def read_token(path: Path | None, folder: Path) -> str:
-    """Return the admin token: from a file, the environment, or the data dir of a broker of this user."""
+def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
+    """Return the admin token: from a file, the environment, or the data dir of a broker of this user.
+
+    The token that is found by itself is for this user's broker alone, and no other process may get it.
+    """
     given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
     if path is None and given:
         return given
+    if path is None:
+        broker.check_own()
     try:
         return read_private(path or folder / "admin_token").decode().strip()
     except FileNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -52,9 +53,8 @@ def create(
 
     check_slug(slug)
     broker = BrokerClient(url, insecure=insecure)
-    membership = create_mesh(
-        broker, read_token(admin_token_file, home() / "broker"), slug, name or own_name()
-    )
+    token = read_token(admin_token_file, home() / "broker", broker)
+    membership = create_mesh(broker, token, slug, name or own_name())
     if as_json:
         output.print_json(membership)
         return
@@ -102,13 +102,16 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
 @click.option("--insecure", is_flag=True, help="Allow ws:// to another machine.")
 @json_option
 def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
-    """Join a mesh by an invite LINK.
+    """Join a mesh by an invite LINK, or by one on stdin (-), which no other user of this machine can see.
 
     A member that its broker has forgotten joins again with a new invite, and keeps its queues and its inbox.
     """
     from claudemesh.client import membership
+    from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
 
-    joined = membership.join(link, name, own_name(), insecure=insecure)
+    if link == "-":
+        link = sys.stdin.read(MAX_LINK_CHARACTERS)
+    joined = membership.join(link.strip(), name, own_name(), insecure=insecure)
     if as_json:
         output.print_json(joined)
         return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from claudemesh.client.errors import ApiError, ClientError
+from claudemesh.client.errors import ApiError, ClientError, WrongHome
 from claudemesh.runtime.exchange import exchange
+from claudemesh.runtime.peer import owners_of_port
 
 _DEADLINE_S = 60.0
 # The members of a large mesh are some megabytes.
@@ -36,6 +38,23 @@ class BrokerClient:
         self._tls = parts.scheme == "wss"
         self._host = parts.hostname
         self._port = parts.port or (443 if self._tls else 80)
+
+    def check_own(self) -> None:
+        """Raise when another user listens on a loopback address that is taken for this user's broker.
+
+        The port of a broker that does not run is anybody's, and the admin token is for nobody else. Root may
+        listen: it forwards ports into containers.
+        """
+        if not _is_loopback(self._host):
+            return
+        others = owners_of_port(self._port) - {0, os.geteuid()}
+        if others:
+            raise WrongHome(
+                "foreign_broker",
+                f"A process of another user (uid {min(others)}) listens at {self.url}, and would get the "
+                "admin token of your own broker; nothing was sent. Start yours (`claudemesh broker up`), or "
+                "give the token of that one with --admin-token-file.",
+            )
 
     def create_mesh(self, token: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make a mesh with its first member."""

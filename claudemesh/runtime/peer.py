@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 _CREDENTIALS = struct.Struct("3i")
 _CONNECT_S = 0.1
+_TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENING = "0A"
 
 
 class Peer(NamedTuple):
@@ -52,6 +54,20 @@ def listener_on(path: Path) -> Peer | None:
             return peer_of(link)
     except OSError:
         return None
+
+
+def owners_of_port(port: int) -> frozenset[int]:
+    """Return the users whose processes listen on a TCP port of this machine; none where it is unknown."""
+    owners = set()
+    for table in _TCP_TABLES:
+        try:
+            lines = table.read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                owners.add(int(fields[7]))
+    return frozenset(owners)
 
 
 def distrust_peer(link: socket.socket, path: Path) -> str | None:

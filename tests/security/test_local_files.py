@@ -159,6 +159,44 @@ def test_a_process_of_another_user_behind_ones_own_socket_gets_nothing(
     assert set(received) == {"b''"}
 
 
+# Listens on a port as nobody, and tells what comes.
+_FOREIGN_BROKER = """
+import os, socket
+os.setgid(65534)
+os.setuid(65534)
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    link, _ = listener.accept()
+    print(link.recv(65536), flush=True)
+    link.close()
+"""
+
+
+@as_root
+@pytest.mark.parametrize("command", [["broker", "mesh", "list"], ["mesh", "create", "team", "--broker"]])
+def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], tmp_path: Path) -> None:
+    """The port of a broker that does not run any more is anybody's."""
+    data = tmp_path / "broker"
+    data.mkdir(mode=0o700)
+    (data / "admin_token").write_text("t" * 43)
+    (data / "admin_token").chmod(0o600)
+    with subprocess.Popen(
+        [sys.executable, "-c", _FOREIGN_BROKER], stdout=subprocess.PIPE, text=True
+    ) as listener:
+        assert listener.stdout is not None
+        try:
+            url = f"ws://127.0.0.1:{listener.stdout.readline().strip()}"
+            (data / "broker.json").write_text(f'{{"url": "{url}", "pid": {listener.pid}}}')
+            done = claudemesh(tmp_path, *command, *([url] if command[-1] == "--broker" else []))
+        finally:
+            listener.kill()
+        received = listener.stdout.read()
+    assert done.returncode == 78
+    assert f"A process of another user (uid {NOBODY}) listens at {url}" in done.stderr
+    assert received == ""
+
+
 @as_root
 def test_keys_are_not_written_into_the_home_of_another_user(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -217,3 +217,20 @@ def test_light_commands_import_nothing_heavy() -> None:
         )
         assert done.stdout.splitlines()[-1] == "[]", (arguments, done.stdout, done.stderr)
     assert json.loads(run(Path("/nonexistent"), "version", "--json").out)["version"]
+
+
+def test_an_invite_is_taken_from_stdin_where_no_other_user_sees_it() -> None:
+    """Command lines are for everybody to read, and the first who joins by a link has used it up."""
+    with mesh("alice", start=False) as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
+        done = run(made.root / "bob", "join", "-", "--name", "bob", stdin=f"{link}\n".encode())
+        assert (done.code, done.out) == (0, "joined mesh demo as bob\n")
+
+
+def test_a_password_in_the_command_line_of_a_broker_is_pointed_out() -> None:
+    with mesh() as made:
+        url = "postgresql://user:hunter2@127.0.0.1:1/none"
+        done = run(made.root / "x", "broker", "up", "--database-url", url, "--listen", "127.0.0.1:0")
+    assert done.code != 0
+    assert "CLAUDEMESH_BROKER_DATABASE_URL" in done.err
+    assert "hunter2" not in done.err + done.out
