@@ -49,7 +49,8 @@ def main() -> int:
         checksum = hashlib.sha256(made.read_bytes()).hexdigest()
         sbom = bill_of_materials(materials, own_version(), checksum)
         # The stamp goes first and comes last: a build that was cut off is done again.
-        stamp.unlink(missing_ok=True)
+        for path in (stamp, output.with_name("SHA256SUMS"), output.with_name("claudemesh.audit.json")):
+            path.unlink(missing_ok=True)
         made.replace(output)
     _replace(output.with_name("claudemesh.sbom.json"), sbom)
     _replace(output.with_name("claudemesh.licenses.txt"), licence_list(materials, own_version()))

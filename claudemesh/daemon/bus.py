@@ -92,6 +92,11 @@ class Bus:
         self._streams: set[Stream] = set()
         self._closed = False
 
+    @property
+    def followers(self) -> int:
+        """Return how many streams are open."""
+        return len(self._streams)
+
     def subscribe(self) -> Stream:
         """Open a stream of everything published from now on; after `close` it has ended already."""
         stream = Stream(self)

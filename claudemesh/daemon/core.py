@@ -115,6 +115,7 @@ class Core:
             room=self._room(),
             oldest_s=await self._oldest_s(),
             held_s=self._drain.held_s,
+            streams=self.bus.followers,
         )
 
     async def _oldest_s(self) -> float:

@@ -25,6 +25,7 @@ class DaemonMetrics:
         self._lag = metrics.gauge("lag_ms", "Round trip to the broker in milliseconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))
         self._age = metrics.gauge("outbox_age_seconds", "How long the oldest pending send has waited")
+        self._streams = metrics.gauge("event_streams", "Event streams that are followed now")
         self._disk = metrics.gauge("disk_pct", "How full it is, of the budget", ("kind",))
         self._invalid = metrics.gauge(
             "invalid_inbound_total", "Deliveries dropped because they were not genuine"
@@ -165,12 +166,14 @@ class DaemonMetrics:
         room: Room,
         oldest_s: float,
         held_s: float,
+        streams: int,
     ) -> bytes:
         """Return everything as text, with the gauges as they are now."""
         self._connected.set(connected)
         self._lag.set(lag_ms or 0)
         self._age.set(oldest_s)
         self._held.set(held_s)
+        self._streams.set(streams)
         for status, count in depth.items():
             self._depth.labels(status).set(count)
         self._invalid.set(invalid_inbound)

@@ -88,3 +88,16 @@ def test_mesh_of_a_deep_checkout_lives_in_a_short_private_folder(
     with pytest.raises(script.Failed):
         script.default_folder()
     shutil.rmtree(short)
+
+
+def test_the_local_mesh_stops_no_stranger(tmp_path: Path) -> None:
+    """What broker.json says is a number; the process has to be the broker of this mesh."""
+    script = mesh_script()
+    made = script.LocalMesh(tmp_path)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            with pytest.raises(script.Failed, match="stop it where it was started"):
+                made._stop_broker({"url": "ws://127.0.0.1:1", "pid": stranger.pid})
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,11 +203,10 @@ def test_listen_prints_each_message_once_over_a_restart() -> None:
 
 
 def is_followed(daemon: Daemon) -> bool:
-    """Whether somebody is connected to this daemon's socket."""
-    shown = subprocess.run(
-        ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
-    )
-    return "ESTAB" in shown.stdout
+    """Whether somebody follows the event stream, and so has been told its position."""
+    with closing(daemon.connection()) as connection:
+        connection.request("GET", "/v1/metrics")
+        return "\ncm_daemon_event_streams 1" in connection.getresponse().read().decode()
 
 
 @pytest.mark.parametrize("command", [["listen"], ["inbox", "-f", "--json"], ["events", "--json"]])
