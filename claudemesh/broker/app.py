@@ -15,6 +15,7 @@ from functools import partial
 import orjson
 
 from claudemesh.broker.accept import Acceptor
+from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.announcer import Announcer
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
@@ -239,21 +240,12 @@ class Broker:
         feed = Feed(store, hub, degraded, settings.limits, self._crashed)
         _hear_others(cluster, queues, feed)
         audit = Audit(store, clock, lived, degraded)
-        acceptor = Acceptor(
-            store,
-            limiter := _limiter(settings, clock, metrics),
-            hub,
-            Publisher(hub, cluster.wake, degraded),
-            queues.kick,
-            clock,
-            metrics,
-            degraded,
-            mint,
-            settings.inline_bytes,
-            state.accepted,
-        )
+        limiter, publisher = _limiter(settings, clock, metrics), Publisher(hub, cluster.wake, degraded)
+        accepting = (mint, settings.inline_bytes, state.accepted)
+        acceptor = Acceptor(store, limiter, hub, publisher, queues.kick, clock, metrics, degraded, *accepting)
         return Context(
             settings=settings,
+            addresses=addresses_of(settings),
             clock=clock,
             lived=lived,
             store=store,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import claudemesh
 from claudemesh.broker import clones, handshake
+from claudemesh.broker.addresses import Arrival
 from claudemesh.broker.answers import Answer
 from claudemesh.broker.calls import table
 from claudemesh.broker.cluster import Elsewhere
@@ -50,6 +51,7 @@ log = get_logger("broker.connection")
 _refused = SparseLog(log)
 
 F = TypeVar("F")
+Admit = Callable[[], None]
 
 _NONCE_BYTES = 32
 
@@ -58,12 +60,12 @@ class Connection:
     """One WebSocket. Reading pauses while 1024 sends are unanswered or answers pile up."""
 
     def __init__(
-        self, context: Context, host: str, receive: http.Receive, send: http.Send, admit: Callable[[], None]
+        self, context: Context, arrived: Arrival, receive: http.Receive, send: http.Send, admit: Admit
     ) -> None:
         self._context = context
         self._let_in = admit
         self._limits = context.settings.limits
-        self._audiences = handshake.audiences(host, context.settings.public_audience)
+        self._arrived = arrived
         self._wire = Wire(receive, send, self._limits, context.metrics, self._changed)
         self._membership: Membership | None = None
         self._is_open = False
@@ -243,7 +245,7 @@ class Connection:
 
     async def _identify(self, hello: Hello, nonce: bytes) -> Membership:
         context = self._context
-        _refuse_if(handshake.check_hello(hello, nonce, self._audiences))
+        _refuse_if(handshake.check_hello(hello, nonce, context.addresses, self._arrived))
         mesh = await context.store.mesh_get(hello.mesh_id)
         member = await context.store.member_by_key(hello.mesh_id, hello.pubkey)
         if mesh is None or member is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claudemesh.broker.accept import Acceptor
+from claudemesh.broker.addresses import Addresses
 from claudemesh.broker.announcer import Announcer
 from claudemesh.broker.audit import Audit
 from claudemesh.broker.cluster import Cluster
@@ -32,6 +33,7 @@ class Context:
     """One broker's parts. `clock` is for showing, `lived` for deciding (broker/timekeeper.py)."""
 
     settings: BrokerSettings
+    addresses: Addresses
     clock: Clock
     lived: LivedClock
     store: Store

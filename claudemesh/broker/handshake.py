@@ -1,15 +1,14 @@
-"""Decisions of a handshake: audiences, the signed transcript, the offer of features."""
+"""Decisions of a handshake: the address, the signed transcript, the offer of features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.base import Member, Mesh
 from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
-
-_HTTP_PORTS = (80, 443)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +24,11 @@ class Refusal:
 NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key", errors.NOT_A_MEMBER)
 
 
-def audiences(host_header: str, public_audience: str | None) -> frozenset[str]:
-    """Return the `host:port` values that a hello may name.
-
-    With a public URL only that one. Otherwise the address the request was made to; a Host without
-    a port was dialled on a default one, and behind a TLS proxy only the dialler knows which.
-    """
-    if public_audience is not None:
-        return frozenset((public_audience,))
-    host = host_header.strip().lower()
-    if not host:
-        return frozenset()
-    _, colon, port = host.rpartition(":")
-    if colon and port.isdigit():
-        return frozenset((host,))
-    return frozenset(f"{host}:{known}" for known in _HTTP_PORTS)
-
-
-def check_hello(hello: Hello, nonce: bytes, expected: frozenset[str]) -> Refusal | None:
+def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival) -> Refusal | None:
     """Return why a hello proves nothing, or None: it was signed for this broker and this challenge."""
-    if hello.audience.lower() not in expected:
-        return Refusal(CloseCode.UNAUTHENTICATED, "hello is for another broker address")
+    if not addresses.accepts(hello.audience, arrived):
+        known = " ".join(addresses.shown(arrived))
+        return Refusal(CloseCode.UNAUTHENTICATED, known, errors.WRONG_ADDRESS)
     proven = verify_hello(
         hello.pubkey,
         audience=hello.audience,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
+from claudemesh.broker.addresses import Addresses, Arrival, arrival_of
 from claudemesh.broker.context import Context
 from claudemesh.broker.settings import audience_of
 from claudemesh.broker.store.base import InviteRow, Joined, Member, Mesh, Role
@@ -32,6 +33,7 @@ from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.exits import ExitWith
 
+AUDIENCE_CHARACTERS = 300
 _RANK = {"member": 0, "admin": 1, "owner": 2}
 _REFUSALS = {
     "invite_exhausted": "the invite has been used up: ask for a new one",
@@ -86,7 +88,16 @@ class Joining:
         return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
     async def _challenge(self, request: Request) -> Response:
-        return JsonAnswer(200, {"challenge_key": self._challenge_pubkey})
+        """Tell the key for proofs of possession, and whether `?audience=host:port` is this broker."""
+        answer: dict[str, object] = {"challenge_key": self._challenge_pubkey}
+        if "audience" in request.query_params:
+            audience = text_of(request.query_params["audience"], "audience", AUDIENCE_CHARACTERS)
+            arrived, addresses = arrival_of(request.scope), self._context.addresses
+            answer |= {
+                "addresses": addresses.shown(arrived),
+                "accepted": addresses.accepts(audience, arrived),
+            }
+        return JsonAnswer(200, answer)
 
     async def _join(self, request: Request) -> Response:
         try:
@@ -116,7 +127,7 @@ class Joining:
             ephemeral=ephemeral,
             context=context,
         )
-        check_proof(invite, member, proof)
+        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
         self._check_possession(member, possession)
         if body.get("member_id") is not None:
             # A member that a restore has lost keeps its id, by which others have pinned its key.
@@ -211,12 +222,24 @@ def verified_invite(body: Mapping[str, object]) -> Invite:
     return invite
 
 
-def check_proof(invite: Invite, member: Member, proof: bytes) -> None:
-    """`ProtocolError` bad_signature unless the holder of the keys asked for this join."""
-    try:
-        audience = audience_of(invite.broker_url)
-    except ExitWith as error:
-        raise ProtocolError("invalid_invite", "the invite names no broker: ask for a new one") from error
+def check_proof(
+    invite: Invite,
+    member: Member,
+    proof: bytes,
+    addresses: Addresses,
+    arrived: Arrival,
+    audience: str | None = None,
+) -> None:
+    """`ProtocolError` bad_signature unless the holder of the keys asked for this join, of this broker.
+
+    `audience` is the address that was dialled, where that is not the invite's. wrong_address: it is not ours.
+    """
+    if audience is None:
+        try:
+            audience = audience_of(invite.broker_url)
+        except ExitWith as error:
+            raise ProtocolError("invalid_invite", "the invite names no broker: ask for a new one") from error
+    addresses.check(audience, arrived)
     proven = verify_join(
         member.ed25519_pubkey,
         member.x25519_pubkey,

@@ -8,6 +8,7 @@ from functools import partial
 
 import orjson
 
+from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.connection import Connection
 from claudemesh.broker.context import Context
 from claudemesh.protocol import CloseCode
@@ -40,7 +41,7 @@ class Listener:
         if refusal is not None:
             await _refuse(send, *refusal)
             return
-        connection = Connection(self._context, _host(scope), receive, send, partial(admit, scope))
+        connection = Connection(self._context, arrival_of(scope), receive, send, partial(admit, scope))
         self._inside.add(connection)
         self._empty.clear()
         try:
@@ -91,11 +92,6 @@ class Listener:
         if len(self._inside) - context.state.handshakes >= limits.connections:
             return 503, "too_many_connections", "this broker is full: connect again later"
         return None
-
-
-def _host(scope: Scope) -> str:
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return hosts[0] if len(hosts) == 1 else ""
 
 
 async def _refuse(send: Send, status: int, error: str, message: str) -> None:

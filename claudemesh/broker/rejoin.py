@@ -17,10 +17,11 @@ from base64 import b64encode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.context import Context
-from claudemesh.broker.join import check_proof, member_of, refusal, verified_invite
+from claudemesh.broker.join import AUDIENCE_CHARACTERS, check_proof, member_of, refusal, verified_invite
 from claudemesh.broker.store.base import Member
-from claudemesh.broker.web import JsonAnswer, guarded, read_object, signature_of
+from claudemesh.broker.web import JsonAnswer, guarded, read_object, signature_of, text_of
 from claudemesh.protocol import Invite, ProtocolError, check_uuid
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
@@ -46,14 +47,17 @@ class Rejoining:
             request,
             self._context.settings.limits.body_bytes,
             *("invite", "name", "member_id", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "proof"),
+            *("key_id", "proof", "audience"),
         )
         invite = verified_invite(body)
         member_id = check_uuid(body.get("member_id"), "member_id")
         proof = signature_of(body.get("proof"), "proof")
         context = self._context
         member = member_of(body, mesh_id=invite.mesh_id, role=invite.role, ephemeral=False, context=context)
-        check_proof(invite, member, proof)
+        audience = None
+        if body.get("audience") is not None:
+            audience = text_of(body["audience"], "audience", AUDIENCE_CHARACTERS)
+        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope), audience)
         mesh = await context.store.mesh_get(invite.mesh_id)
         if mesh is None or mesh.slug != invite.slug:
             raise ProtocolError("mesh_not_found", "this broker has no such mesh")

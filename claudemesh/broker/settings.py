@@ -59,7 +59,7 @@ class BrokerSettings:
     database_url: str | None = field(default=None, repr=False)  # it may hold a password
     allow_unsafe_postgres: bool = False
     redis_url: str | None = field(default=None, repr=False)  # likewise
-    public_url: str | None = None
+    public_url: tuple[str, ...] = ()
     admin_token: str | None = field(default=None, repr=False)
     tls_cert: str | None = None
     tls_key: str | None = None
@@ -79,11 +79,6 @@ class BrokerSettings:
         """Return the proxies that tell in X-Forwarded-For for whom they ask."""
         return tuple(filter(None, (part.strip() for part in self.trusted_proxies.split(","))))
 
-    @property
-    def public_audience(self) -> str | None:
-        """Return the `host:port` that a hello must name, or None: the address that was dialled."""
-        return None if self.public_url is None else audience_of(self.public_url)
-
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:
     """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
@@ -96,7 +91,7 @@ def load_settings(
 ) -> BrokerSettings:
     """Merge flag > environment > `broker.toml` > default. `ExitWith` 78 names what is wrong and where.
 
-    `flags` holds only what was given (None counts as not given). Without `toml_path`,
+    `flags` holds only what was given (None and () count as not given). Without `toml_path`,
     `broker.toml` in the data dir is read if it is there.
     """
     known = {item.name for item in fields(BrokerSettings)} - {"limits"}
@@ -105,7 +100,7 @@ def load_settings(
         for name in known
         if ENV_PREFIX + name.upper() in environment
     }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
     data_dir = given.get("data_dir") or from_env.get("data_dir") or default_data_dir(environment)
     source = toml_path or Path(str(data_dir)) / "broker.toml"
     merged = (
@@ -160,6 +155,8 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
             values[name] = _whole_number(name, value)
         elif name == "allow_unsafe_postgres":
             values[name] = _switch(name, value)
+        elif name == "public_url":
+            values[name] = _urls(value)
         elif name == "data_dir":
             values[name] = Path(str(value)).expanduser().absolute()
         elif isinstance(value, str):
@@ -168,8 +165,8 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
             raise _refused(name, "must be a string")
     settings = BrokerSettings(**values)  # type: ignore[arg-type]
     split_listen(settings.listen)
-    if settings.public_url is not None:
-        audience_of(settings.public_url)
+    for url in settings.public_url:
+        audience_of(url)
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise _refused("tls_cert", "needs --tls-key beside it, and the other way round")
     if settings.database_url is not None and not settings.database_url.startswith(_DATABASE_SCHEMES):
@@ -197,6 +194,14 @@ def _is_network(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _urls(value: object) -> tuple[str, ...]:
+    """Return URLs from a flag that is repeated, a list, or a text with commas between them."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(url, str) for url in found):
+        raise _refused("public_url", "must be a URL such as wss://mesh.example.org, or a list of them")
+    return tuple(url.strip() for url in found if url.strip())
 
 
 def _switch(name: str, value: object) -> bool:

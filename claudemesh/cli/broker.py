@@ -47,7 +47,12 @@ def broker() -> None:
     help="Start although the server may lose acknowledged messages.",
 )
 @click.option("--redis-url", metavar="URL", help="A Redis or Valkey that several brokers limit rates with.")
-@click.option("--public-url", metavar="URL", help="The address that daemons dial, when behind a proxy.")
+@click.option(
+    "--public-url",
+    multiple=True,
+    metavar="URL",
+    help="An address that daemons dial, besides those it listens at. May be given several times.",
+)
 @click.option(
     "--trusted-proxies",
     metavar="LIST",
@@ -62,7 +67,8 @@ def up(**flags: Any) -> int:
     \b
     claudemesh broker up
     claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
-    claudemesh broker up --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+    claudemesh broker up --listen 0.0.0.0:443 --public-url wss://mesh.example.org \\
+        --tls-cert chain.pem --tls-key key.pem
     claudemesh broker up --database-url postgresql://claudemesh@db.example.org/claudemesh
 
     A password is better kept in CLAUDEMESH_BROKER_DATABASE_URL than in a command line that others see.

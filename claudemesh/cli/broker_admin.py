@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -19,6 +19,8 @@ from claudemesh.client.home import home
 from claudemesh.runtime.files import read_own, read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+_MOST_ITEMS = 1_000_000
 
 
 def admin_options(function: F) -> F:
@@ -45,23 +47,33 @@ class AdminClient:
         self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
         self._token = read_token(admin_token_file, folder, self._broker)
 
-    def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """GET a route below /v1/admin."""
-        return self._broker.ask("GET", f"/v1/admin/{path}?{urlencode(query)}", None, token=self._token)
+    def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
+        """GET a list below /v1/admin whose items have these columns: whole, page after page."""
+        # Imported here: parsers need the protocol, and most commands do not.
+        from claudemesh.protocol.http_replies import table_with
 
-    def items(self, path: str, **query: Any) -> dict[str, Any]:
-        """GET a list whole, page after page."""
-        answer = self.get(path, **query)
-        items, following = answer["items"], answer["next"]
-        while following is not None:
-            page = self.get(path, **query, after=following)
+        read = table_with(path, columns)
+        items: list[Any] = []
+        following: dict[str, str] = {}
+        while True:
+            where = f"/v1/admin/{path}?{urlencode(query | following)}"
+            page = self._broker.ask("GET", where, None, read, token=self._token)
             items += page["items"]
-            following = page["next"]
-        return {"items": items, "next": None}
+            if len(items) > _MOST_ITEMS:
+                raise self._broker.bad_answer("its list does not end")
+            if page["next"] is None or following.get("after") == page["next"]:
+                return {"items": items, "next": None}
+            following = {"after": page["next"]}
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST to a route below /v1/admin."""
-        return self._broker.ask("POST", f"/v1/admin/{path}", body, token=self._token)
+    def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        """POST to a route below /v1/admin whose answer has fields of these names."""
+        from claudemesh.protocol.http_replies import object_with
+
+        return self.ask(path, body, object_with(path, *names))
+
+    def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """POST to a route below /v1/admin, and return what `read` makes of the answer."""
+        return self._broker.ask("POST", f"/v1/admin/{path}", body, read, token=self._token)
 
 
 def _running_at(folder: Path) -> str:
@@ -105,8 +117,7 @@ def mesh() -> None:
 @json_option
 def list_meshes(as_json: bool, **which: Any) -> None:
     """List meshes and their policies."""
-    answer = AdminClient(**which).items("meshes")
-    _listed(answer, as_json, ("slug", "online", *_POLICIES))
+    _list(AdminClient(**which), as_json, "meshes", ("slug", "online", *_POLICIES))
 
 
 _POLICIES = (
@@ -168,8 +179,8 @@ def member() -> None:
 @json_option
 def list_members(slug: str, as_json: bool, **which: Any) -> None:
     """List everybody who ever was a member."""
-    answer = AdminClient(**which).items("members", mesh=slug)
-    _listed(answer, as_json, ("name", "role", "status", "online", "last_seen_at", "member_id"))
+    columns = ("name", "role", "status", "online", "last_seen_at", "member_id")
+    _list(AdminClient(**which), as_json, "members", columns, mesh=slug)
 
 
 @member.command("revoke")
@@ -179,7 +190,7 @@ def list_members(slug: str, as_json: bool, **which: Any) -> None:
 @json_option
 def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
     """Refuse a member from now on: its daemon ends with exit 77. What it sent before stays."""
-    answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who})
+    answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who}, "name")
     return output.tell(as_json, answer, f"revoked {output.safe(answer['name'])}")
 
 
@@ -194,8 +205,8 @@ def invite() -> None:
 @json_option
 def list_invites(slug: str, as_json: bool, **which: Any) -> None:
     """List the invites that this broker has heard of."""
-    answer = AdminClient(**which).items("invites", mesh=slug)
-    _listed(answer, as_json, ("invite_id", "role", "uses", "max_uses", "expires_at", "revoked_at"))
+    columns = ("invite_id", "role", "uses", "max_uses", "expires_at", "revoked_at")
+    _list(AdminClient(**which), as_json, "invites", columns, mesh=slug)
 
 
 @invite.command("revoke")
@@ -216,8 +227,8 @@ def revoke_invite(slug: str, invite_id: str, as_json: bool, **which: Any) -> int
 @json_option
 def audit(slug: str, limit: int, as_json: bool, **which: Any) -> None:
     """Show what happened to a mesh, the newest first."""
-    answer = AdminClient(**which).get("audit", mesh=slug, limit=limit)
-    _listed(answer, as_json, ("created_at", "kind", "member_id", "data"))
+    columns = ("created_at", "kind", "member_id", "data")
+    _list(AdminClient(**which), as_json, "audit", columns, mesh=slug, limit=limit)
 
 
 @click.command()
@@ -228,7 +239,9 @@ def check(as_json: bool, **which: Any) -> int:
 
     It reads in small batches, and slows nobody down.
     """
-    answer = AdminClient(**which).post("jobs/run", {"job": "orphan-check"})
+    from claudemesh.protocol.http_replies import check_report
+
+    answer = AdminClient(**which).ask("jobs/run", {"job": "orphan-check"}, check_report)
     if as_json:
         output.print_json(answer)
     else:
@@ -248,8 +261,8 @@ def job() -> None:
 @json_option
 def list_jobs(as_json: bool, **which: Any) -> None:
     """List the jobs with their last run: when by the wall clock, and how many seconds of uptime ago."""
-    answer = AdminClient(**which).get("jobs")
-    _listed(answer, as_json, ("job", "every_s", "last_run_at", "age_s", "count", "found"))
+    columns = ("job", "every_s", "last_run_at", "age_s", "count", "found")
+    _list(AdminClient(**which), as_json, "jobs", columns)
 
 
 @job.command("run")
@@ -258,11 +271,12 @@ def list_jobs(as_json: bool, **which: Any) -> None:
 @json_option
 def run_job(name: str, as_json: bool, **which: Any) -> int:
     """Run a job now, and wait for its end."""
-    answer = AdminClient(**which).post("jobs/run", {"job": name})
+    answer = AdminClient(**which).post("jobs/run", {"job": name}, "count")
     return output.tell(as_json, answer, f"{name}: {answer['count']}")
 
 
-def _listed(answer: dict[str, Any], as_json: bool, columns: tuple[str, ...]) -> None:
+def _list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:
+    answer = client.listed(path, columns, **query)
     if as_json:
         output.print_json(answer)
         return

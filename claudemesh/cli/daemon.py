@@ -11,6 +11,7 @@ COMMANDS = {
     "down": ("running", "down", "Stop the daemon."),
     "restart": ("running", "restart", "Stop the daemon and start it again."),
     "reload": ("running", "reload", "Take config.toml over without dropping the link."),
+    "set-broker": ("address", "set_broker", "Dial the mesh's broker at another address."),
     "rotate-token": ("running", "rotate_token", "Replace the bearer of the loopback."),
     "status": ("running", "status", "Show how the daemon is."),
     "ps": ("watch", "ps", "List this host's daemons."),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import platform
 import shutil
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import click
 import orjson
@@ -20,7 +18,8 @@ import claudemesh
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.stopping import shown_pid
-from claudemesh.client.errors import ClientError, DaemonNotRunning
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.errors import ClientError, DaemonNotRunning, WrongAddress
 from claudemesh.client.home import choose_mesh, home
 from claudemesh.client.local import LocalClient
 from claudemesh.daemon.paths import DaemonPaths
@@ -206,14 +205,17 @@ def _broker_url(paths: DaemonPaths) -> str | None:
 
 
 def _broker(url: str) -> Finding:
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    """Ask who answers at the broker's address, and whether it is dialled at an address of its own."""
     try:
-        socket.create_connection((parts.hostname or "", port), _CONNECT_S).close()
-    except OSError as error:
+        broker = BrokerClient(url, insecure=True, deadline_s=_CONNECT_S)
+        broker.check_address(broker.challenge())
+    except WrongAddress as error:
+        remedy = "Or let this host dial another address: claudemesh daemon set-broker URL."
+        return Finding("broker", "failed", error.message, remedy)
+    except ClientError as error:
         remedy = "Is the broker up, and does a firewall or proxy stand between?"
-        return Finding("broker", "failed", f"{url}: {error.strerror or error}", remedy)
-    return Finding("broker", "ok", f"{url} takes connections")
+        return Finding("broker", "failed", f"{url}: {error.message}", remedy)
+    return Finding("broker", "ok", f"{url} answers, and is an address of the broker")
 
 
 @click.command()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlsplit
 
-import orjson
-
-from claudemesh.client.errors import ApiError, ClientError, WrongHome
-from claudemesh.runtime.exchange import exchange
+from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome
+from claudemesh.runtime.brokerhttp import Answer, ask_broker
+from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
+
+if TYPE_CHECKING:
+    from claudemesh.protocol.http_replies import Challenge, Joined, MeshMade
+
+T = TypeVar("T")
 
 _DEADLINE_S = 60.0
 # The members of a large mesh are some megabytes.
@@ -23,7 +27,7 @@ _MOST_BYTES = 64 << 20
 class BrokerClient:
     """The broker at a ws:// or wss:// URL. Methods raise `ApiError`, or `ClientError` broker_unreachable."""
 
-    def __init__(self, url: str, *, insecure: bool = False) -> None:
+    def __init__(self, url: str, *, insecure: bool = False, deadline_s: float = _DEADLINE_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path.rstrip("/"):
             raise ClientError(
@@ -35,9 +39,9 @@ class BrokerClient:
                 f"{url} is not encrypted: use wss://, or --insecure in a network that you trust.",
             )
         self.url = url.rstrip("/")
-        self._tls = parts.scheme == "wss"
         self._host = parts.hostname
-        self._port = parts.port or (443 if self._tls else 80)
+        self._port = parts.port or (443 if parts.scheme == "wss" else 80)
+        self._deadline_s = deadline_s
 
     def check_own(self) -> None:
         """Raise when another user listens on a loopback address that is taken for this user's broker.
@@ -56,63 +60,99 @@ class BrokerClient:
                 "give the token of that one with --admin-token-file.",
             )
 
-    def create_mesh(self, token: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a mesh with its first member."""
-        return self.ask("POST", "/v1/admin/meshes", body, token=token)
+    def create_mesh(self, token: str, body: Mapping[str, Any]) -> MeshMade:
+        """Make a mesh with its first member, on a broker that knows the address which is dialled."""
+        from claudemesh.protocol import http_replies
 
-    def register_invite(self, link: str) -> dict[str, Any]:
+        self.check_address(self.challenge())
+        return self.ask("POST", "/v1/admin/meshes", body, http_replies.mesh_made, token=token)
+
+    def register_invite(self, link: str) -> None:
         """Let the broker know of an invite, so that it can be listed and revoked."""
-        return self.ask("POST", "/v1/invites", {"invite": link})
+        self.ask("POST", "/v1/invites", {"invite": link}, lambda answer: None)
 
-    def challenge_key(self) -> str:
-        """Return the broker's x25519 key for proofs of possession."""
-        key = self.ask("GET", "/v1/join/challenge", None).get("challenge_key")
-        if not isinstance(key, str):
-            raise ClientError("bad_answer", f"{self.url} gave no challenge key: upgrade the broker.")
-        return key
+    def challenge(self) -> Challenge:
+        """Return the broker's x25519 key for proofs of possession, and its addresses."""
+        from claudemesh.protocol import http_replies
+        from claudemesh.protocol.signing import audience_of
 
-    def join(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        path = f"/v1/join/challenge?audience={quote(audience_of(self.url), safe='')}"
+        return self.ask("GET", path, None, http_replies.challenge)
+
+    def check_address(self, found: Challenge) -> None:
+        """`ClientError` wrong_address when the broker does not know the address at which it was dialled."""
+        if found.accepted is not False:
+            return
+        known = ", ".join(found.addresses) or "no address"
+        raise WrongAddress(
+            "wrong_address",
+            f"The broker at {self.url} knows itself as {known}: use that address, or give the broker this "
+            f"one too (`broker up --public-url {self.url}`, beside the others).",
+        )
+
+    def join(self, body: Mapping[str, Any]) -> Joined:
         """Become a member."""
-        return self.ask("POST", "/v1/join", body)
+        from claudemesh.protocol import http_replies
+
+        return self.ask("POST", "/v1/join", body, http_replies.joined)
 
     def ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None, *, token: str | None = None
-    ) -> dict[str, Any]:
-        """Make one request; with the admin token where a route asks for it."""
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        raw_body = None if body is None else orjson.dumps(body)
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        *,
+        token: str | None = None,
+    ) -> T:
+        """Make one request, with the admin token where a route asks for it, and read the answer."""
+        # Imported here: parsers need the protocol, and most commands do not.
+        from claudemesh.protocol.http_replies import refused
+        from claudemesh.protocol.replies import BadReply
+
+        answer = self._request(method, path, body, token)
+        if answer.status >= 400:
+            told = refused(answer.body)
+            if told is None:
+                raise self._no_broker(answer.status)
+            raise ApiError(answer.status, {"error": told.code, "message": told.message})
+        if answer.body is None:
+            raise self._no_broker(answer.status)
         try:
-            status, raw = exchange(
-                self._host,
-                self._port,
+            return read(answer.body)
+        except BadReply as error:
+            raise self.bad_answer(error.message.rstrip(".")) from error
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None) -> Answer:
+        try:
+            return ask_broker(
+                self.url,
                 method,
                 path,
-                raw_body,
-                headers,
-                tls=self._tls,
-                deadline_s=_DEADLINE_S,
+                body,
+                token=token,
+                deadline_s=self._deadline_s,
                 most_bytes=_MOST_BYTES,
             )
+        except Redirected as error:
+            text = f"{self.url} answers with {error}: give the broker's own address."
+            raise WrongAddress("redirected", text) from error
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(
                 "broker_unreachable",
                 f"Nobody answers at {self.url} ({error}): check the address, or start it with "
                 "`claudemesh broker up`.",
             ) from error
-        answer = _object(raw)
-        if status >= 400 or answer is None:
-            raise ApiError(status, answer or {"message": f"{self.url} is not a claudemesh broker."})
-        return answer
 
+    def bad_answer(self, reason: str) -> ClientError:
+        """Return the error for an answer that is not used."""
+        return ClientError(
+            "bad_answer",
+            f"The broker at {self.url} gave a wrong answer ({reason}). Nothing was kept: check the address.",
+        )
 
-def _object(raw: bytes) -> dict[str, Any] | None:
-    try:
-        answer = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return answer if isinstance(answer, dict) else None
+    def _no_broker(self, status: int) -> ApiError:
+        return ApiError(status, {"message": f"{self.url} is not a claudemesh broker."})
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,15 @@ from claudemesh.runtime.exits import (
     USAGE,
 )
 
-_EXITS = {401: PERMISSION, 403: PERMISSION, 429: TEMPORARY, 500: INTERNAL, 503: TEMPORARY, 507: TEMPORARY}
+_EXITS = {
+    401: PERMISSION,
+    403: PERMISSION,
+    421: CONFIGURATION,
+    429: TEMPORARY,
+    500: INTERNAL,
+    503: TEMPORARY,
+    507: TEMPORARY,
+}
 
 
 class ClientError(Exception):
@@ -44,6 +52,12 @@ class DaemonNotRunning(ClientError):
 
 class WrongHome(ClientError):
     """The files under CLAUDEMESH_HOME do not say which mesh is meant."""
+
+    exit_code = CONFIGURATION
+
+
+class WrongAddress(ClientError):
+    """Whoever answers at a broker's address is not to be asked there."""
 
     exit_code = CONFIGURATION
 

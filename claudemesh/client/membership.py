@@ -10,16 +10,18 @@ import base64
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ClientError, WrongHome
+from claudemesh.client.errors import WrongHome
 from claudemesh.client.home import home
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug, check_uuid
+from claudemesh.protocol.http_replies import Joined, MeshMade
+from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.possession import prove_possession
@@ -37,7 +39,7 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     folder = _folder(slug)
     identity = _identity(folder)
     made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **_public(identity)}})
-    return _keep(folder, made, {"slug": slug}, broker_url=broker.url, inviter=None, name=name, role="owner")
+    return _keep(folder, made, {"slug": slug}, broker=broker, inviter=None, name=name, role="owner")
 
 
 def join(link: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
@@ -79,17 +81,31 @@ def join(link: str, name: str | None, default_name: str, *, insecure: bool = Fal
     if known:
         body["member_id"] = known["member_id"]
     joined = broker.join(body)
-    if known and joined.get("created") is False:
+    if known and not joined.created:
         raise _already_member(invite.slug)
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
     return _keep(
         folder,
         joined,
         expected,
-        broker_url=invite.broker_url,
+        broker=broker,
         inviter=invite.inviter_pubkey,
         invite=link.strip(),
     )
+
+
+def set_broker(slug: str, url: str, *, insecure: bool = False) -> dict[str, Any]:
+    """Let this host's daemon dial a mesh's broker at another address; returns the membership without invite.
+
+    The broker there has to know the address for its own. Only the address is changed: keys, queues and inbox
+    stay, and a broker that has no such member says so at the next start of the daemon.
+    """
+    broker = BrokerClient(url, insecure=insecure)
+    path = home() / "daemon" / slug / "membership.json"
+    kept = orjson.loads(read_private(path))
+    broker.check_address(broker.challenge())
+    write_atomic(path, orjson.dumps({**kept, "broker_url": broker.url}))
+    return {**{name: value for name, value in kept.items() if name != "invite"}, "broker_url": broker.url}
 
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
@@ -154,42 +170,36 @@ def _public(identity: Identity) -> dict[str, str]:
 
 
 def _possession(identity: Identity, broker: BrokerClient) -> bytes:
+    key = broker.challenge().key
     try:
-        return prove_possession(identity.x25519_privkey, broker.challenge_key(), identity.ed25519_pubkey)
+        return prove_possession(identity.x25519_privkey, key, identity.ed25519_pubkey)
     except ValueError as error:
-        raise _bad_answer(broker.url, str(error)) from error
+        raise broker.bad_answer(str(error)) from error
 
 
 def _keep(
     folder: Path,
-    answer: Mapping[str, Any],
+    answer: MeshMade | Joined,
     expected: Mapping[str, str],
     *,
-    broker_url: str,
+    broker: BrokerClient,
     inviter: str | None,
     invite: str | None = None,
     **known: str,
 ) -> dict[str, Any]:
     """Write membership.json from a broker's answer. The broker may not change what was asked for."""
+    told = asdict(answer)
     for field, value in expected.items():
-        if answer.get(field) != value:
-            raise _bad_answer(broker_url, f"{field} is not {value!r}, as it was asked for")
-    try:
-        ids = {field: check_uuid(answer.get(field), field) for field in ("mesh_id", "member_id")}
-    except ProtocolError as error:
-        raise _bad_answer(broker_url, error.message.rstrip(".")) from error
+        if told[field] != value:
+            raise broker.bad_answer(f"{field} is not {value!r}, as it was asked for")
     membership = {
         "schema_version": 1,
         **{field: (dict(expected) | known)[field] for field in ("slug", "name", "role")},
-        **ids,
-        "broker_url": broker_url,
+        "mesh_id": answer.mesh_id,
+        "member_id": answer.member_id,
+        "broker_url": broker.url,
         "inviter_pubkey": inviter,
     }
     # The invite stays in the file: it is shown nowhere, because it may admit others.
     write_atomic(folder / "membership.json", orjson.dumps({**membership, "invite": invite}))
     return membership
-
-
-def _bad_answer(broker_url: str, reason: str) -> ClientError:
-    text = f"The broker at {broker_url} gave a wrong answer ({reason}). Nothing was kept: check the address."
-    return ClientError("bad_answer", text)

@@ -50,7 +50,7 @@ from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
-from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, OK, ExitWith
+from claudemesh.runtime.exits import INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import remove
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import require_descriptors
@@ -345,7 +345,7 @@ class Daemon:
         try:
             await self._link.run()
         except ExitWith as ending:
-            if ending.code == CONFIGURATION:
+            if ending.error.startswith("feature_"):
                 reason = {"kind": ending.error, "detail": ending.message}
                 self._bus.publish([BusEvent("feature_negotiation_failed", reason)])
             self.end(ending)

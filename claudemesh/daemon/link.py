@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 import claudemesh
 from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
+from claudemesh.daemon.dialling import Dial
 from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.link_endings import exit_after_close, is_unknown_member
 from claudemesh.daemon.linkfaults import LinkFaults
@@ -151,7 +152,7 @@ class Link:
         while True:
             opened_before = self._connection
             code, reason = await self._attempt()
-            ending = exit_after_close(code)
+            ending = exit_after_close(code, reason, self._membership.broker_url)
             if self.readmit is not None and is_unknown_member(code, reason):
                 ending = await self.readmit(self._membership, self._identity)
             if ending is not None:
@@ -213,7 +214,7 @@ class Link:
         url = self._membership.broker_url.rstrip("/") + "/v1/ws"
         opened = False
         try:
-            async with connect(
+            async with Dial(
                 url,
                 subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
                 compression=None,

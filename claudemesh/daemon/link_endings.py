@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.protocol.errors import NOT_A_MEMBER, CloseCode, parse_close_reason
-from claudemesh.runtime.exits import PERMISSION, TEMPORARY, ExitWith
+from claudemesh.protocol.errors import NOT_A_MEMBER, WRONG_ADDRESS, CloseCode, parse_close_reason
+from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
+from claudemesh.runtime.terminal import safe
 
 _EXITS: Mapping[int, tuple[int, str, str]] = {
     CloseCode.UNAUTHENTICATED: (
@@ -31,10 +32,25 @@ _EXITS: Mapping[int, tuple[int, str, str]] = {
 }
 
 
-def exit_after_close(code: int) -> ExitWith | None:
-    """Return the exit that a close code demands, or None when the daemon reconnects."""
+def exit_after_close(code: int, reason: str, url: str) -> ExitWith | None:
+    """Return the exit that the broker's close demands, or None when the daemon reconnects."""
+    told = parse_close_reason(reason) if code == CloseCode.UNAUTHENTICATED else {}
+    if told.get("kind") == WRONG_ADDRESS:
+        return _wrong_address(url, told.get("detail", ""))
     found = _EXITS.get(code)
     return None if found is None else ExitWith(*found)
+
+
+def _wrong_address(url: str, known: str) -> ExitWith:
+    return ExitWith(
+        CONFIGURATION,
+        WRONG_ADDRESS,
+        f"This host dials its broker at {url}, but the broker there knows itself as "
+        f"{safe(known) or 'no address'}. If that is the same broker, either let this host dial that address "
+        f"(`claudemesh daemon set-broker URL`), or give the broker this one too (`broker up --public-url "
+        f"{url}`, beside the others). If it is another one, something on the way passes connections on: "
+        "nothing was acknowledged to it.",
+    )
 
 
 def is_unknown_member(code: int, reason: str) -> bool:

@@ -40,6 +40,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "invite_expired": 410,
         "invite_revoked": 410,
         "payload_too_large": 413,
+        "wrong_address": 421,
         "unsupported_media_type": 415,
         "fingerprint_drift": 422,
         "daemon_busy": 429,
@@ -125,6 +126,8 @@ CLOSE_KINDS: dict[CloseCode, str] = {
 
 # Under 4001: the broker knows no member by this key. Its own kind, because a restore may be the reason.
 NOT_A_MEMBER = "not_a_member"
+# Likewise under 4001: the hello is for another address than the broker's own; `detail` tells the broker's.
+WRONG_ADDRESS = "wrong_address"
 
 
 def close_reason(code: CloseCode, *, kind: str | None = None, feature: str = "", detail: str = "") -> str:

@@ -10,8 +10,23 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import closing
 
+from claudemesh.runtime.terminal import safe
+
 # A silence that ends it, whatever the deadline.
 _QUIET_S = 15.0
+_SHOWN_CHARACTERS = 200
+
+
+class Redirected(Exception):
+    """The answer is a redirect: nobody is asked at its target."""
+
+    def __init__(self, status: int, target: str) -> None:
+        super().__init__(status, target)
+        self.status = status
+        self.target = safe(target[:_SHOWN_CHARACTERS])
+
+    def __str__(self) -> str:
+        return f"a redirect ({self.status}) to {self.target or 'nowhere'}, which is not followed"
 
 
 def exchange(
@@ -28,6 +43,7 @@ def exchange(
 ) -> tuple[int, bytes]:
     """Make a request and return the status and the body.
 
+    `Redirected` for an answer of 300 to 399.
     `OSError` or `HTTPException` when there is no whole answer of at most `most_bytes` within `deadline_s`.
     The socket's own timeout begins anew with every byte, so a second one ends the connection.
     """
@@ -48,6 +64,8 @@ def exchange(
         raise TimeoutError(f"no whole answer within {deadline_s:g} s")
     if len(raw) > most_bytes:
         raise http.client.HTTPException(f"the answer is larger than {most_bytes} bytes")
+    if 300 <= response.status < 400:
+        raise Redirected(response.status, response.getheader("Location") or "")
     return response.status, raw
 
 

@@ -18,7 +18,7 @@ SMALL_INLINE = 65_536
 @pytest.fixture
 def pair() -> Generator[Mesh]:
     """A broker, alice and bob."""
-    with mesh("alice", "bob") as made:
+    with mesh("alice", "bob", front=True) as made:
         yield made
 
 
@@ -89,7 +89,7 @@ def test_a_frame_that_ends_the_link_dies_alone(pair: Mesh) -> None:
     alice.stop()
     pair.broker.start()
     pair.broker.ready()
-    with proxy(pair.broker.port, Rules(max_size=100_000)) as port:
+    with proxy(pair.broker.port, Rules(max_size=100_000), pair.broker.front_port) as port:
         _dial(alice, port)
         alice.start()
         wait_received(bob, ids)
@@ -114,7 +114,7 @@ def test_links_that_die_right_after_sends_left_reorder_nothing(pair: Mesh) -> No
     pair.broker.start()
     pair.broker.ready()
     rules = Rules({(kind, number): CUT for kind in ("send", "sends") for number in (1, 2, 3)})
-    with proxy(pair.broker.port, rules) as port:
+    with proxy(pair.broker.port, rules, pair.broker.front_port) as port:
         _dial(alice, port)
         alice.start()
         wait_received(bob, ids)

@@ -33,7 +33,7 @@ def lying_broker(answer: dict[str, Any]) -> Generator[tuple[str, list[str]]]:
             self._answer(answer)
 
         def _answer(self, value: dict[str, Any]) -> None:
-            asked.append(self.path)
+            asked.append(self.path.partition("?")[0])
             raw = json.dumps(value).encode()
             self.send_response(201)
             self.send_header("content-type", "application/json")
@@ -113,6 +113,7 @@ def test_a_broker_that_answers_a_join_wrongly_leaves_no_membership(
         "member_id": "22222222-2222-4222-8222-222222222222",
         "name": "bob",
         "role": "member",
+        "created": True,
     }
     with lying_broker(truth | lie) as (url, asked):
         link = sign_invite(

@@ -14,9 +14,9 @@ from claudemesh.runtime.services import TaskOwner
 class Balancer:
     """Listens on a port of its own; `ports` may change while it runs."""
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    def __init__(self, ports: Sequence[int], port: int) -> None:
         self.ports = list(ports)
-        self.port = 0
+        self.port = port
         self._turn = count()
         self._tasks = TaskOwner()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -26,8 +26,7 @@ class Balancer:
         return f"ws://127.0.0.1:{self.port}"
 
     async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         ready.set()
         await stop.wait()
         server.close()
@@ -62,9 +61,9 @@ class Balancer:
 
 
 @contextmanager
-def balancer(ports: Sequence[int]) -> Generator[Balancer]:
+def balancer(ports: Sequence[int], port: int) -> Generator[Balancer]:
     """A balancer in a thread of its own."""
-    made, ready = Balancer(ports), threading.Event()
+    made, ready = Balancer(ports, port), threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(made.serve(ready, stop)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.balancer import balancer
 from tests.support.postgres import Server
-from tests.support.processes import Broker, Mesh
+from tests.support.processes import Broker, Mesh, free_port
 
 
 @dataclass
@@ -39,15 +39,17 @@ def fleet(count: int, *names: str) -> Generator[Fleet]:
     brokers: list[Broker] = []
     try:
         server.start()
+        front_port = free_port()
         for number in range(count):
             folder = root / str(number)
             folder.mkdir()
             brokers.append(Broker(folder, server.url()))
             share_token(brokers[-1])
+            brokers[-1].stand_behind(front_port)
         made.broker = brokers[0]
         brokers[0].start()
         brokers[0].ready()
-        with balancer([broker.port for broker in brokers]) as front:
+        with balancer([broker.port for broker in brokers], front_port) as front:
             brokers[0].url = front.url
             made.add(names[0])
             for broker in brokers[1:]:

@@ -37,6 +37,14 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
         pause.wait(POLL_S)
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=WAIT_S)
@@ -117,9 +125,9 @@ class Broker(Process):
     """A broker on a port of its own, the same after every restart; embedded, or on a Postgres."""
 
     def __init__(self, root: Path, database_url: str | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
+        # Where something else listens that passes connections on to this broker.
+        self.front_port = 0
         self.data = root / "broker"
         self.database_url = database_url
         arguments = ["broker", "up", "--listen", f"127.0.0.1:{self.port}", "--data-dir", str(self.data)]
@@ -129,6 +137,11 @@ class Broker(Process):
         self.url = f"ws://127.0.0.1:{self.port}"
         # The certificate that it shows, if it speaks TLS.
         self.tls: str | None = None
+
+    def stand_behind(self, port: int) -> None:
+        """Tell the broker, from its next start on, that it is dialled at another port too."""
+        self.front_port = port
+        self.environment["CLAUDEMESH_BROKER_PUBLIC_URL"] = f"ws://127.0.0.1:{port}"
 
     def is_ready(self) -> bool:
         """Whether it answers."""
@@ -274,16 +287,23 @@ class Mesh:
 
 @contextmanager
 def mesh(
-    *names: str, start: bool = True, database_url: str | None = None, broker_prefix: Sequence[str] = ()
+    *names: str,
+    start: bool = True,
+    database_url: str | None = None,
+    broker_prefix: Sequence[str] = (),
+    front: bool = False,
 ) -> Generator[Mesh]:
     """A mesh with these members, all of them started and connected unless told otherwise.
 
     `broker_prefix` is run in front of the broker's command: it sets limits, for example.
+    With `front` the broker knows of a second port, at which a proxy may listen.
     """
     # A short folder: a socket path has at most 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="cm-"))
     made = Mesh(root, database_url)
     made.broker.prefix = list(broker_prefix)
+    if front:
+        made.broker.stand_behind(free_port())
     try:
         made.broker.start()
         made.broker.ready()

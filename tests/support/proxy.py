@@ -57,13 +57,9 @@ async def _pump(receive: Callable, send: Callable, rules: Rules) -> None:  # typ
 
 
 async def _serve_one(client: ServerConnection, broker_port: int, rules: Rules) -> None:
-    # The broker must see the address that the daemon dialled: the hello is signed for it.
-    own_port = client.local_address[1]
     options = {"compression": None, "max_size": None, "proxy": None, "ping_interval": None}
     async with connect(
-        f"ws://127.0.0.1:{own_port}/v1/ws",
-        host="127.0.0.1",
-        port=broker_port,
+        f"ws://127.0.0.1:{broker_port}/v1/ws",
         subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
         **options,  # type: ignore[arg-type]
     ) as broker:
@@ -84,8 +80,8 @@ async def _serve_one(client: ServerConnection, broker_port: int, rules: Rules) -
 
 
 @contextmanager
-def proxy(broker_port: int, rules: Rules) -> Generator[int]:
-    """Run a proxy in a thread of its own; yields its port."""
+def proxy(broker_port: int, rules: Rules, port: int = 0) -> Generator[int]:
+    """Run a proxy in a thread of its own; yields its port, which the broker has to know for its own."""
     ready: threading.Event = threading.Event()
     state: dict[str, object] = {}
 
@@ -97,7 +93,7 @@ def proxy(broker_port: int, rules: Rules) -> Generator[int]:
         async with serve(
             lambda client: _serve_one(client, broker_port, rules),
             "127.0.0.1",
-            0,
+            port,
             subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
             **options,  # type: ignore[arg-type]
         ) as server:

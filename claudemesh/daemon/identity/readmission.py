@@ -12,17 +12,17 @@ import asyncio
 import base64
 import http.client
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
-
-import orjson
 
 from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.protocol import http_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import parse_link
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.signing import audience_of, sign_join
-from claudemesh.runtime.exchange import exchange
+from claudemesh.runtime.brokerhttp import ask_broker
+from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 
 _DEADLINE_S = 30.0
@@ -51,19 +51,19 @@ async def ask_to_be_taken_back(membership: Membership, identity: Identity) -> Wa
     except (ProtocolError, ValueError):
         return _forgotten("the invite kept in membership.json is damaged")
     try:
-        status, answer = await asyncio.to_thread(_post, membership.broker_url, body)
-    except (OSError, http.client.HTTPException) as error:
+        ask = partial(ask_broker, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
+        answer = await asyncio.to_thread(ask, membership.broker_url, "POST", "/v1/rejoin", body)
+    except (OSError, http.client.HTTPException, Redirected) as error:
         return Waiting(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
-    return _decide(status, answer)
+    return _decide(answer.status, http_replies.refused(answer.body))
 
 
-def _decide(status: int, answer: Any) -> Waiting | ExitWith:
+def _decide(status: int, refused: http_replies.Refused | None) -> Waiting | ExitWith:
     """Return what an answer means. Only a refusal of this request ends the daemon."""
-    error = answer.get("error") if isinstance(answer, dict) else None
     if status == 200:
         return Waiting("The broker has taken this member back.")
-    if status in (400, 403, 404, 405, 409) and isinstance(error, str):
-        reason = f"it refuses to take the member back ({error}: {answer.get('message')})"
+    if status in (400, 403, 404, 405, 409, 421) and refused is not None:
+        reason = f"it refuses to take the member back ({refused.code}: {refused.message})"
         return _forgotten(reason)
     return Waiting(
         "The broker no longer knows this member: its database was restored from before this host joined. The "
@@ -84,14 +84,18 @@ def _forgotten(reason: str) -> ExitWith:
 
 def _body(membership: Membership, identity: Identity, link: str) -> dict[str, Any]:
     invite = parse_link(link)
+    audience = audience_of(membership.broker_url)
     proof = sign_join(
         identity,
-        audience=audience_of(invite.broker_url),
+        audience=audience,
         mesh_id=invite.mesh_id,
         invite_id=invite.invite_id,
         name=membership.name,
     )
+    # The host may dial another address of the broker than the one in its invite.
+    elsewhere = {} if audience == audience_of(invite.broker_url) else {"audience": audience}
     return {
+        **elsewhere,
         "invite": link,
         "name": membership.name,
         "member_id": membership.member_id,
@@ -101,22 +105,3 @@ def _body(membership: Membership, identity: Identity, link: str) -> dict[str, An
         "key_id": identity.key_id,
         "proof": base64.b64encode(proof).decode(),
     }
-
-
-def _post(broker_url: str, body: dict[str, Any]) -> tuple[int, Any]:
-    parts = urlsplit(broker_url)
-    status, raw = exchange(
-        parts.hostname or "",
-        parts.port,
-        "POST",
-        f"{parts.path.rstrip('/')}/v1/rejoin",
-        orjson.dumps(body),
-        {"Content-Type": "application/json"},
-        tls=parts.scheme == "wss",
-        deadline_s=_DEADLINE_S,
-        most_bytes=_MAX_ANSWER,
-    )
-    try:
-        return status, orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return status, None

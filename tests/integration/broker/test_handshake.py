@@ -106,16 +106,36 @@ async def test_a_hello_to_another_broker_is_refused() -> None:
     """The audience is signed: a broker cannot pass a hello on to another one."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
-        assert await refusal(ada, audience="mesh.example.org:443") == (4001, "unauthenticated")
+        async with dial(ada.broker_url) as link:
+            await link.say(ada.hello(await link.next("challenge"), audience="mesh.example.org:443"))
+            code, reason = await link.closed()
+        assert (code, reason) == (4001, {"kind": "wrong_address", "detail": broker.url})
 
 
-async def test_with_a_public_url_only_that_address_is_believed() -> None:
-    """--public-url is checked exactly, whatever address was dialled."""
-    async with running_broker(public_url="wss://mesh.example.org") as broker:
+async def test_the_host_of_a_request_makes_no_address_its_own() -> None:
+    """A relay sends whatever Host it likes."""
+    async with running_broker() as broker:
         ada = await create_mesh(broker)
-        assert await refusal(ada) == (4001, "unauthenticated")
-        async with ada.connect(hello={"audience": "mesh.example.org:443"}) as link:
-            assert link.ack["member_id"] == ada.member_id
+        port = int(broker.url.rpartition(":")[2])
+        relayed = replace(ada, broker_url=f"ws://relay.example.org:{port}")
+        async with dial(relayed.broker_url, host="127.0.0.1", port=port) as link:
+            await link.say(relayed.hello(await link.next("challenge")))
+            code, reason = await link.closed()
+        assert (code, reason["kind"]) == (4001, "wrong_address")
+
+
+async def test_public_urls_are_believed_beside_the_address_it_listens_at() -> None:
+    """Several of them: a mesh that gets another address keeps its members."""
+    urls = ("wss://mesh.example.org", "ws://mesh.example.org:7900")
+    async with running_broker(public_url=urls) as broker:
+        ada = await create_mesh(broker)
+        for audience in ("mesh.example.org:443", "mesh.example.org:7900", ada.audience):
+            async with ada.connect(hello={"audience": audience}) as link:
+                assert link.ack["member_id"] == ada.member_id
+        async with dial(ada.broker_url) as link:
+            await link.say(ada.hello(await link.next("challenge"), audience="other.example.org:443"))
+            reason = (await link.closed())[1]
+        assert reason == {"kind": "wrong_address", "detail": " ".join(urls)}
 
 
 async def test_a_revoked_member_is_told_so() -> None:

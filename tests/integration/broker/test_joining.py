@@ -194,7 +194,12 @@ async def test_an_invite_of_another_broker_is_refused() -> None:
         link = make_invite(eve)
         body = ada.join_body(link, "bob", make_identity())
         status, answer = await http_request(broker.url, "POST", "/v1/join", body)
-    assert (status, answer["error"]) == (404, "mesh_not_found")
+        assert (status, answer["error"]) == (421, "wrong_address")
+        assert other.url.removeprefix("ws://") in answer["message"]
+        assert broker.url in answer["message"]
+        body = ada.join_body(make_invite(eve, broker_url=broker.url), "bob", make_identity())
+        status, answer = await http_request(broker.url, "POST", "/v1/join", body)
+        assert (status, answer["error"]) == (404, "mesh_not_found")
 
 
 BAD: list[tuple[Frame, str]] = [

@@ -18,7 +18,7 @@ COUNT = 8
 @pytest.fixture(scope="module")
 def running() -> Generator[Mesh]:
     """A broker, alice and bob; each test puts a proxy into their way."""
-    with mesh("alice", "bob", start=False) as made:
+    with mesh("alice", "bob", start=False, front=True) as made:
         yield made
 
 
@@ -32,7 +32,7 @@ def dial(daemon: Daemon, port: int) -> None:
 def carry(running: Mesh, rules: Rules, label: str) -> None:
     """Send through the proxy and hold the outcome to the contract."""
     alice, bob = running.daemons.values()
-    with proxy(running.broker.port, rules) as port:
+    with proxy(running.broker.port, rules, running.broker.front_port) as port:
         for daemon in (alice, bob):
             dial(daemon, port)
             daemon.start()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from claudemesh.broker.handshake import NOT_A_MEMBER, audiences, check_hello, check_member
+from claudemesh.broker.addresses import Addresses
+from claudemesh.broker.handshake import NOT_A_MEMBER, check_hello, check_member
 from claudemesh.broker.store.base import Member
 from claudemesh.protocol import CloseCode, Hello, sign_hello
 from tests.support.wspeer import make_identity
@@ -15,6 +16,9 @@ from tests.support.wspeer import make_identity
 NONCE = bytes(range(32))
 MESH = "01900000-0000-7000-8000-000000000000"
 ADA = make_identity()
+ARRIVED = ("10.0.0.1", 7900)
+HERE = Addresses(("ws://mesh:7900",), frozenset(), "ws")
+BOTH = Addresses(("ws://mesh:7900", "ws://other:7900"), frozenset(), "ws")
 
 
 def hello(audience: str = "mesh:7900") -> Hello:
@@ -34,28 +38,9 @@ def hello(audience: str = "mesh:7900") -> Hello:
     )
 
 
-@pytest.mark.parametrize(
-    ("host", "public", "expected"),
-    [
-        ("127.0.0.1:7900", None, {"127.0.0.1:7900"}),
-        ("Mesh.Example.org:1", None, {"mesh.example.org:1"}),
-        ("mesh.example.org", None, {"mesh.example.org:80", "mesh.example.org:443"}),
-        ("[::1]:7900", None, {"[::1]:7900"}),
-        ("[::1]", None, {"[::1]:80", "[::1]:443"}),
-        ("", None, set()),
-        ("127.0.0.1:7900", "mesh.example.org:443", {"mesh.example.org:443"}),
-    ],
-)
-def test_the_audience_is_the_public_url_or_what_was_dialled(
-    host: str, public: str | None, expected: set[str]
-) -> None:
-    """Exact with --public-url, otherwise the Host of the request."""
-    assert audiences(host, public) == expected
-
-
 def test_a_right_hello_proves_itself() -> None:
     """Nothing but the signed transcript is needed."""
-    assert check_hello(hello(), NONCE, frozenset({"mesh:7900"})) is None
+    assert check_hello(hello(), NONCE, HERE, ARRIVED) is None
 
 
 @pytest.mark.parametrize(
@@ -71,19 +56,19 @@ def test_a_right_hello_proves_itself() -> None:
 def test_each_signed_field_matters(field: str, value: Any) -> None:
     """A hello with one field changed proves nothing, even if its audience is one of ours."""
     changed = replace(hello(), **{field: value})
-    refusal = check_hello(changed, NONCE, frozenset({"mesh:7900", "other:7900"}))
+    refusal = check_hello(changed, NONCE, BOTH, ARRIVED)
     assert refusal is not None
     assert refusal.code is CloseCode.UNAUTHENTICATED
 
 
 def test_a_hello_answers_one_challenge() -> None:
     """Another nonce, another answer."""
-    assert check_hello(hello(), bytes(32), frozenset({"mesh:7900"})) is not None
+    assert check_hello(hello(), bytes(32), HERE, ARRIVED) is not None
 
 
 def test_a_hello_for_another_address_is_refused_before_its_signature_counts() -> None:
     """The audience must be ours."""
-    refusal = check_hello(hello("evil:1"), NONCE, frozenset({"mesh:7900"}))
+    refusal = check_hello(hello("evil:1"), NONCE, HERE, ARRIVED)
     assert refusal is not None
     assert refusal.code is CloseCode.UNAUTHENTICATED
 

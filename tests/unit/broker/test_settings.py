@@ -18,10 +18,11 @@ def test_each_source_overrides_the_next(tmp_path: Path) -> None:
     environment = {
         "CLAUDEMESH_BROKER_DATA_DIR": str(tmp_path),
         "CLAUDEMESH_BROKER_LISTEN": "127.0.0.1:2",
-        "CLAUDEMESH_BROKER_PUBLIC_URL": "ws://env:1",
+        "CLAUDEMESH_BROKER_PUBLIC_URL": "ws://env:1, ws://more:2",
     }
     found = load_settings({"listen": "127.0.0.1:3", "public_url": None}, environment)
-    assert (found.listen, found.public_url, found.inline_bytes) == ("127.0.0.1:3", "ws://env:1", 2048)
+    urls = ("ws://env:1", "ws://more:2")
+    assert (found.listen, found.public_url, found.inline_bytes) == ("127.0.0.1:3", urls, 2048)
     assert (found.data_dir, found.log_level) == (tmp_path, "info")
 
 
@@ -40,6 +41,9 @@ def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
         ({"listen": "127.0.0.1:٣"}, "--listen"),
         ({"public_url": "mesh.example.org"}, "--public-url"),
         ({"public_url": "ws://host:99999"}, "--public-url"),
+        ({"public_url": ("ws://host", "nowhere")}, "--public-url"),
+        ({"public_url": ["ws://host", 1]}, "--public-url"),
+        ({"public_url": 7}, "--public-url"),
         ({"inline_bytes": "12"}, "--inline-bytes"),
         ({"inline_bytes": True}, "--inline-bytes"),
         ({"log_level": "loud"}, "--log-level"),

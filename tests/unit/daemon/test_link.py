@@ -31,7 +31,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
         attempts.put_nowait(None)
         raise RuntimeError("unable to perform operation on a closed transport")
 
-    monkeypatch.setattr(module, "connect", connect)
+    monkeypatch.setattr(module, "Dial", connect)
     link = Link(
         Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
         make_identity(),

@@ -1,0 +1,155 @@
+"""Answers of a broker's HTTP routes, as typed values; whatever is wrong with one is `BadReply`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from claudemesh.protocol import fields
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.fields import Json
+from claudemesh.protocol.frames import MAX_MESSAGE_CHARACTERS
+from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, SLUG, UUID_TEXT
+from claudemesh.protocol.replies import MAX_ENTRIES, ROLES, Read, Role, reader, record
+
+URL_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The broker's key for proofs of possession, and its addresses.
+
+    `accepted` says whether the address that was dialled is one of the broker's; None when it does not say.
+    """
+
+    key: str
+    addresses: tuple[str, ...] = ()
+    accepted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeshMade:
+    """The mesh that was made, and its first member."""
+
+    mesh_id: str
+    slug: str
+    member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The member that has joined; `created` is false when it was there already."""
+
+    mesh_id: str
+    slug: str
+    member_id: str
+    name: str
+    role: Role
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker's refusal of a request."""
+
+    code: str
+    message: str
+
+
+@reader("join/challenge")
+def challenge(value: Any) -> Challenge:
+    """Read the answer to `GET /v1/join/challenge`."""
+    found = record(value, "answer")
+    key = fields.matching(found, "challenge_key", HEX_32)
+    if "accepted" not in found:
+        return Challenge(key)
+    return Challenge(key, fields.each(found, "addresses", _url), fields.boolean(found, "accepted"))
+
+
+@reader("mesh")
+def mesh_made(value: Any) -> MeshMade:
+    """Read the answer to `POST /v1/admin/meshes`."""
+    found = record(value, "answer")
+    return MeshMade(
+        fields.matching(found, "mesh_id", UUID_TEXT),
+        fields.matching(found, "slug", SLUG),
+        fields.matching(found, "member_id", UUID_TEXT),
+    )
+
+
+@reader("join")
+def joined(value: Any) -> Joined:
+    """Read the answer to `POST /v1/join`."""
+    found = record(value, "answer")
+    return Joined(
+        mesh_id=fields.matching(found, "mesh_id", UUID_TEXT),
+        slug=fields.matching(found, "slug", SLUG),
+        member_id=fields.matching(found, "member_id", UUID_TEXT),
+        name=fields.matching(found, "name", MEMBER_NAME),
+        role=fields.one_of(found, "role", ROLES),
+        created=fields.boolean(found, "created"),
+    )
+
+
+def refused(value: Any) -> Refused | None:
+    """Return the refusal that the body of an error tells, None when it tells none."""
+    try:
+        found = record(value, "answer")
+        return Refused(
+            fields.matching(found, "error", fields.NAME),
+            fields.text(found, "message", MAX_MESSAGE_CHARACTERS),
+        )
+    except InvalidField:
+        return None
+
+
+def object_with(reply: str, *names: str) -> Read[Json]:
+    """Return the reader of an object that has these fields, each a text, number, boolean or nothing."""
+
+    @reader(reply)
+    def read(value: Any) -> Json:
+        return _with_scalars(record(value, "answer"), names)
+
+    return read
+
+
+def table_with(reply: str, columns: Sequence[str]) -> Read[Json]:
+    """Return the reader of a list of objects that have these columns; an object in one is kept as it is."""
+
+    @reader(reply)
+    def read(value: Any) -> Json:
+        found = record(value, "answer")
+        items = found.get("items")
+        if not isinstance(items, list) or len(items) > MAX_ENTRIES:
+            fields.refuse("items", f"be a list of at most {MAX_ENTRIES}")
+        for place, item in enumerate(items):
+            _with_scalars(record(item, f"items[{place}]"), columns, nested=True)
+        return {**found, "next": fields.optional_text(found, "next", URL_CHARACTERS)}
+
+    return read
+
+
+@reader("jobs/run")
+def check_report(value: Any) -> Json:
+    """Read the answer to a run of the orphan check."""
+    found = _with_scalars(record(value, "answer"), ("count", "found"))
+    findings = found.get("findings")
+    if not isinstance(findings, list) or len(findings) > MAX_ENTRIES:
+        fields.refuse("findings", f"be a list of at most {MAX_ENTRIES}")
+    for place, finding in enumerate(findings):
+        _with_scalars(record(finding, f"findings[{place}]"), ("kind", "broker_message_id"))
+    return found
+
+
+def _with_scalars(found: Json, names: Sequence[str], *, nested: bool = False) -> Json:
+    for name in names:
+        value = found.get(name)
+        is_scalar = value is None or isinstance(value, bool | int | float | str)
+        if name not in found or not (is_scalar or (nested and isinstance(value, dict))):
+            fields.refuse(name, "be there, as a text, a number, true, false or null")
+    return found
+
+
+def _url(value: object, field: str) -> str:
+    return fields.text({field: value}, field, URL_CHARACTERS)

@@ -1,0 +1,52 @@
+"""One HTTP request to a broker: the answer within bounds, read as JSON; redirects are not followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from claudemesh.runtime.exchange import exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A broker's answer; `body` is None when it is no JSON."""
+
+    status: int
+    body: Any
+
+
+def ask_broker(
+    url: str,
+    method: str,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    token: str | None = None,
+    deadline_s: float,
+    most_bytes: int,
+) -> Answer:
+    """Ask the broker at a ws:// or wss:// URL. `Redirected`, `OSError` or `HTTPException`: see `exchange`."""
+    parts = urlsplit(url)
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    status, raw = exchange(
+        parts.hostname or "",
+        parts.port,
+        method,
+        parts.path.rstrip("/") + path,
+        None if body is None else orjson.dumps(body),
+        headers,
+        tls=parts.scheme == "wss",
+        deadline_s=deadline_s,
+        most_bytes=most_bytes,
+    )
+    try:
+        return Answer(status, orjson.loads(raw))
+    except orjson.JSONDecodeError:
+        return Answer(status, None)
