@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.http import address_of
+from claudemesh.runtime.http import address_of, admit
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.http")
@@ -51,6 +51,8 @@ class AdminGate:
         scheme, _, secret = given[0].partition(" ")
         matches = hmac.compare_digest(secret.strip().encode("latin-1", "replace"), self._token)
         if scheme.lower() == "bearer" and matches:
+            # Its connection does not give way to those of strangers.
+            admit(request.scope)
             return
         self._full_at[source] = now + ahead_s + EACH_S
         log.warning("admin_token_refused", client=source, path=request.url.path[:200])

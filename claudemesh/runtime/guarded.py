@@ -27,6 +27,8 @@ MakeProtocol: TypeAlias = Callable[[], asyncio.Protocol]
 
 _POLICY_VIOLATION = 1008
 _TOO_BIG = 1009
+_MOST_PROXIES = 16
+_LONGEST_FORWARDED = 1024
 # How long a close frame has to leave.
 _CUT_S = 1.0
 # A stranger that does not read its answer for so long is ended.
@@ -210,11 +212,9 @@ class Guard(asyncio.Protocol):
         """Take a trusted proxy's word for the address: the last one that is no such proxy itself."""
         if self._is_member or not self.room.trusts(self._host):
             return
-        for part in reversed(forwarded.split(",")):
-            host = part.strip()
-            if not self.room.trusts(host):
-                self.room.move(self, address_key(host))
-                return
+        client = client_of(forwarded, self.room.trusts)
+        if client is not None:
+            self.room.move(self, address_key(client))
 
     def note(self, limit: str) -> None:
         """Count a limit that this connection has reached: it ends."""
@@ -314,7 +314,19 @@ class Guard(asyncio.Protocol):
         self._cut = asyncio.get_running_loop().call_later(_CUT_S, self._transport.abort)
 
 
-def close_frame(code: int, reason: str, *, masked: bool = False) -> bytes:
-    """Return a WebSocket close frame; the mask of a client's is zero."""
+def client_of(forwarded: str, trusts: Callable[[str], bool]) -> str | None:
+    """Return the last address in an X-Forwarded-For that is no trusted proxy: those before may be made up.
+
+    None when there is none among the last few: nobody has that many proxies.
+    """
+    for part in reversed(forwarded[-_LONGEST_FORWARDED:].split(",")[-_MOST_PROXIES:]):
+        host = part.strip()
+        if not trusts(host):
+            return host
+    return None
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Return a server's WebSocket close frame."""
     payload = struct.pack("!H", code) + reason.encode()
-    return bytes((0x88, len(payload) | (0x80 if masked else 0))) + (bytes(4) if masked else b"") + payload
+    return bytes((0x88, len(payload))) + payload
