@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks import accept, cli, growth, hooks, idle, path, peers, postgres, reading, send
+from benchmarks import accept, cli, directory, growth, hooks, idle, path, peers, postgres, reading, send
 from benchmarks.lab import Lab
 
 
@@ -67,6 +67,8 @@ ROWS = (
         )
         for count in (256, 1)
     ),
+    Row("20,000 members, nothing new", "ms", "a call that asks for nothing", "<=", 1.5, directory.question),
+    Row("20,000 members, one changed", "ms", "its bytes appended and synced", "<=", 2.0, directory.change),
     Row("idle daemon, memory", "MB", "60 MB", "<=", 1.0, idle.memory),
     Row("idle daemon, CPU", "% of a core", "0.3 %", "<=", 1.0, idle.cpu),
     Row("idle connection, broker", "KB", "60 KB", "<=", 1.0, idle.connection),

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from tests.support.crowd import fill
 from tests.support.postgres import Server, sql
 from tests.support.processes import Broker, Daemon, Mesh, Process, mesh, until
 
@@ -44,6 +46,7 @@ class Lab:
         self._peers: dict[str, Path] = {}
         self._second: Broker | None = None
         self._grown: Mesh | None = None
+        self._crowded: dict[int, Mesh] = {}
 
     def __enter__(self) -> Lab:
         self.live = self._stack.enter_context(mesh("alice", "bob", start=False))
@@ -108,6 +111,19 @@ class Lab:
             asyncio.run(sql(server.url("grown"), UNLIMITED, *statements, "SELECT 1"))
             self._grown = made
         return self._grown
+
+    def with_members(self, count: int, **fields: Any) -> Mesh:
+        """A mesh of `rosa` and so many members that are not connected; made when first asked for."""
+        if count not in self._crowded:
+            made = self._stack.enter_context(mesh("rosa", start=False))
+            made.broker.stop()
+            mesh_id = json.loads((made.daemons["rosa"].root / "membership.json").read_text())["mesh_id"]
+            fill(made.broker.data / "broker.db", mesh_id, count, "member-", **fields)
+            made.broker.command = _CLAUDEMESH
+            made.broker.start()
+            made.broker.ready()
+            self._crowded[count] = made
+        return self._crowded[count]
 
     def peer(self, name: str, start: Callable[[], tuple[Path, Callable[[], None]]]) -> Path:
         """The folder of another broker's server; started when first asked for."""
