@@ -63,8 +63,13 @@ async def read_cards(
     limit: int | None = None,
     own_id: str = "",
     online: Set[str] = frozenset(),
+    room: int | None = None,
 ) -> Cards:
-    """Read one page of at most `list_items` members and `list_bytes` bytes, of one member at least."""
+    """Read one page of at most `list_items` members and `list_bytes` bytes, of one member at least.
+
+    `room` is a smaller bound of the bytes.
+    """
+    room = limits.list_bytes if room is None else min(room, limits.list_bytes)
     count = min(limit or limits.list_items, limits.list_items)
     while True:
         page = await listing.page(mesh_id, since, after=after, limit=count)
@@ -73,7 +78,7 @@ async def read_cards(
             for one in page.members
             if one.status != "left"
         ]
-        fitting = _fitting(page.members, encoded, limits.list_bytes)
+        fitting = _fitting(page.members, encoded, room)
         if fitting >= len(page.members):
             gone = tuple(one.id for one in page.members if one.status == "left")
             return Cards(page, tuple(map(orjson.Fragment, encoded)), gone)

@@ -22,12 +22,14 @@ from claudemesh.broker.hub import Hub, Link, event_frame
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.base import Member, Store
 from claudemesh.broker.store.listing import Version
+from claudemesh.broker.wholelists import WholePages
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
 EVENT = "members_changed"
 # Between two rounds in one mesh: changes that come meanwhile share the next one.
 _PAUSE_S = 0.05
 _LINKS_PER_S = 10_000
+_LEAST_BYTES = 4096
 
 
 class Feed:
@@ -38,6 +40,7 @@ class Feed:
         self._hub = hub
         self._degraded = degraded
         self._limits = limits
+        self.pages = WholePages(limits)
         # Per mesh with connections here, the version that was told last.
         self._told: dict[str, Version] = {}
         self._following: set[str] = set()
@@ -77,8 +80,8 @@ class Feed:
         """Find changes that no signal told of. Raises `StorageError`."""
         here = {link.mesh_id for link in self._hub}
         self._told = {mesh_id: told for mesh_id, told in self._told.items() if mesh_id in here}
-        for mesh_id, version in (await self._store.listing.versions(list(self._told))).items():
-            if self._told.get(mesh_id) != version:
+        for mesh_id, version in (await self._store.listing.versions(here)).items():
+            if self._told.setdefault(mesh_id, version) != version:
                 self.changed(mesh_id)
 
     async def _run(self, mesh_id: str) -> None:
@@ -92,13 +95,18 @@ class Feed:
                     self._degraded.failed("member_changes", error)
                     self._changed.add(mesh_id)
                     await asyncio.sleep(self._limits.retry_s)
-                await asyncio.sleep(_PAUSE_S + len(self._hub) / _LINKS_PER_S)
+                await self._pause()
         finally:
             self._running.discard(mesh_id)
 
+    async def _pause(self) -> None:
+        await asyncio.sleep(_PAUSE_S + len(self._hub) / _LINKS_PER_S)
+
     async def _tell(self, mesh_id: str) -> None:
         while (since := self._told.get(mesh_id)) is not None:
-            cards = await read_cards(self._store.listing, mesh_id, since, self._limits)
+            # Each connection may hold a copy until its peer has read it.
+            room = max(_LEAST_BYTES, self._limits.told_bytes // (len(self._hub) + 1))
+            cards = await read_cards(self._store.listing, mesh_id, since, self._limits, room=room)
             version = cards.page.version
             if cards.page.is_whole or version is None:
                 # The database has another history than a moment ago: readers ask for all of it.
@@ -109,6 +117,7 @@ class Feed:
                 self._send(mesh_id, since, cards)
             if cards.page.next is None:
                 return
+            await self._pause()
 
     async def _tell_to_ask(self, mesh_id: str) -> None:
         version = await self._store.listing.version(mesh_id)

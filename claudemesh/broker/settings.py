@@ -41,7 +41,8 @@ class Limits:
     body_bytes: int = 65_536  # of an HTTP request; 413
     status_ids: int = 256  # client_message_ids in one send_status call
     list_items: int = 256  # entries in one page of a list; the rest follows on the next ones
-    list_bytes: int = 131_072  # of the entries in one page; one at least
+    list_bytes: int = 65_536  # of the entries in one page; one at least
+    told_bytes: int = 32 << 20  # of one change of a list on its way to all connections; the next waits
     lease_s: float = 60.0  # presence; renewed three times as often
     sweep_s: float = 2.0  # several brokers: how long a missed wake-up, revocation or death stays unnoticed
     retry_s: float = 1.0  # between attempts to read from a store that does not answer

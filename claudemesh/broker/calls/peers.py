@@ -28,7 +28,13 @@ async def peers(caller: Caller, params: Params) -> Answer:
     after, limit = count(params, "after", 0), count(params, "limit", 0)
     wants_online = flag(params, "online")
     if flag(params, "follow"):
+        # In this order, and before the list is read: then no change is missed.
         context.feed.follow(caller.connection_id)
+        await context.feed.enter(mesh_id)
+        if since is None and not wants_online and not limit:
+            whole = await context.feed.pages.get(context.store.listing, mesh_id, after)
+            if caller.member_id not in whole.hidden:
+                return whole.answer
 
     online = context.announcer.online(mesh_id) | {caller.member_id}
     cards = await read_cards(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -319,3 +321,74 @@ async def test_lists_of_operators_come_in_pages() -> None:
             route = f"/v1/admin/members?mesh=home&{wrong}"
             status, answer = await http_request(broker.url, "GET", route, token=broker.admin_token)
             assert (status, answer["error"]) == (400, f"invalid_{wrong.partition('=')[0]}")
+
+
+async def test_a_change_on_its_way_to_many_takes_little_memory() -> None:
+    """What all connections hold together is bounded: many changes leave in many small events."""
+    async with running_broker(limits=Limits(told_bytes=20_000)) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            _, version = await whole(link, follow=True)
+            await add_members(broker.context.store, ada.mesh_id, 60)
+            broker.context.cluster.changed(ada.mesh_id)
+            count = 0
+            while count < 60:
+                change = await link.event("members_changed")
+                assert change["since"] == version
+                assert len(orjson.dumps(change)) < 10_500
+                version, count = change["version"], count + len(change["items"])
+
+
+async def test_a_connection_that_comes_while_its_mesh_is_forgotten_hears_of_changes() -> None:
+    """A sweep forgets meshes without connections, also between the hello and the first question of one."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            feed = broker.context.feed
+            feed._told.clear()
+            _, version = await whole(link, follow=True)
+            await add_members(broker.context.store, ada.mesh_id, 1)
+            broker.context.cluster.changed(ada.mesh_id)
+            _, version = await changes(link, version, 1)
+            feed._told.clear()
+            await feed.sweep()
+            await add_members(broker.context.store, ada.mesh_id, 1)
+            await feed.sweep()
+            assert len((await changes(link, version, 1))[0]) == 1
+
+
+async def test_a_page_of_the_whole_list_is_read_once_for_all_who_ask_at_once(monkeypatch: Any) -> None:
+    """After a restore or an upgrade that is everybody; what has changed since is in the next answer."""
+    async with running_broker(limits=Limits(connections_per_member=64, list_items=10)) as broker:
+        ada = await create_mesh(broker, clone_concurrency_policy="allow_concurrent")
+        members = await add_members(broker.context.store, ada.mesh_id, 30)
+        listing = type(broker.context.store.listing)
+        real, reads = listing.page, []
+
+        async def counting(self: Any, *args: Any, **options: Any) -> Any:
+            reads.append(options)
+            await asyncio.sleep(0.01)
+            return await real(self, *args, **options)
+
+        monkeypatch.setattr(listing, "page", counting)
+        async with AsyncExitStack() as stack:
+            links = [await stack.enter_async_context(ada.connect()) for _ in range(20)]
+            lists = await asyncio.gather(*(whole(link, follow=True) for link in links))
+            assert {len(items) for items, _ in lists} == {31}
+            assert len(reads) == 4
+            await broker.context.store.member_set_status(ada.mesh_id, members[3].id, "left")
+            assert len((await whole(links[0], follow=True))[0]) == 30
+
+
+async def test_a_page_that_is_kept_for_all_hides_nobody_from_itself() -> None:
+    """An invisible member is shown its own profile, and nobody else is."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as others, bob.connect() as own:
+            await own.call("profile", summary="secret", visible=False)
+            found = []
+            for link in (others, own, others):
+                items, _ = await whole(link, follow=True)
+                found.append({item["name"]: item["summary"] for item in items}["bob"])
+    assert found == [None, "secret", None]
