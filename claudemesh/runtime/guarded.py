@@ -81,11 +81,16 @@ class Guardroom:
         """Return what a connection is counted under: one of a proxy by itself until its head is there."""
         return f"proxied-{next(self._unnamed)}" if self.trusts(host) else address_key(host)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there are fewer members than the room takes."""
+        return self.crowd.members < self.crowd.caps.members
+
     def refuses(self, address: str) -> bool:
         """Whether a new connection is refused: asked before anything is made for it."""
         limit: str | None
         if self._is_private:
-            limit = "connections" if self.crowd.members >= self.crowd.caps.members else None
+            limit = None if self.has_room else "connections"
         else:
             limit = self.crowd.refusal(address, asyncio.get_running_loop().time())
         if limit is not None:

@@ -79,9 +79,12 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def admit(scope: Scope) -> None:
-    """Tell the guard of a request's connection that whoever is at the other end has proved who it is."""
+    """Tell the guard of a request's connection that whoever is at the other end has proved who it is.
+
+    A connection of HTTP stays a stranger's, and gives way as such, while the room has all its members.
+    """
     guard: Guard | None = scope.get(_GUARD)
-    if guard is not None:
+    if guard is not None and (scope["type"] == "websocket" or guard.room.has_room):
         guard.admit()
 
 

@@ -11,6 +11,9 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from claudemesh.broker.settings import Limits
+from claudemesh.runtime.crowd import Caps
+from claudemesh.runtime.guarded import Guardroom
+from claudemesh.runtime.http import HttpServer, Receive, Scope, Send, admit, bind_tcp, send_json
 from tests.integration.cli.test_broker_admin import certificate
 from tests.security.test_flooding import limits, open_sockets, serves
 from tests.support.broker import create_mesh, join_mesh, running_broker
@@ -234,3 +237,30 @@ async def test_a_stranger_that_reads_no_answer_is_ended(monkeypatch: pytest.Monk
             async with asyncio.timeout(30):
                 while 'limit="unread"' not in broker.context.metrics.render().decode():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
+
+
+async def test_connections_that_have_shown_the_bearer_are_bounded_too() -> None:
+    """Past the number of members they give way like those of strangers: nobody takes every descriptor."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        admit(scope)
+        await send_json(send, 200, {})
+
+    room = Guardroom(Caps(members=2, strangers=3, strangers_per_address=3, settle_s=0.0))
+    listener = bind_tcp("127.0.0.1", 0)
+    server = HttpServer(app, listener, room=room)
+    port = listener.getsockname()[1]
+    await server.start()
+    writers = []
+    try:
+        for _ in range(12):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(writer)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
+            assert room.crowd.members <= 2
+            assert room.crowd.strangers <= 3
+    finally:
+        for writer in writers:
+            writer.close()
+        await server.stop()
