@@ -20,6 +20,7 @@ from claudemesh.runtime.clock import iso_ms
 
 async def list_peers(core: CoreLike, request: Request) -> Reply:
     """The active members as last seen, by name; offline this is what the directory remembers."""
+    await core.presence.known()
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
         found = core.directory.page(after, limit + 1)

@@ -6,6 +6,8 @@ Another one says so with each list of members, and tells of single members in be
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from claudemesh.daemon.bus import BusEvent
@@ -17,6 +19,8 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("presence")
 
+# A broker tells a newcomer who is online two seconds after its link opened, in a mesh of 2,000 members.
+_FIRST_WORD_S = 3.0
 # So many changes at once are published one by one; of more only the numbers.
 _PUBLISHED = 100
 
@@ -37,6 +41,9 @@ class Presence:
         self._publish = publish
         self._is_linked = False
         self._is_told = False
+        # Set unless a broker that tells who is online has yet to say it on this link.
+        self._is_known = asyncio.Event()
+        self._is_known.set()
         self._online: set[str] = set()
         self._seen: dict[str, int] = {}
         # Changes of members whose name is not known yet.
@@ -53,14 +60,23 @@ class Presence:
         seen = self._seen.get(peer.member_id, 0)
         return max(seen, peer.last_seen_at or 0) or None
 
+    async def known(self) -> None:
+        """Wait for the broker's first word on a new link, for 3 s at the most; before it nobody is online."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_WORD_S):
+                await self._is_known.wait()
+
     def link_up(self, *, told: bool) -> None:
         """A link is open; `told`: the broker tells who is online, which the list need not say then."""
         self._is_linked, self._is_told = True, told
+        if told:
+            self._is_known.clear()
         self._sync.link_up(asks_online=not told)
 
     def link_down(self) -> None:
         """Nothing is known any more."""
         self._is_linked = False
+        self._is_known.set()
         self._online.clear()
         self._unnamed.clear()
 
@@ -83,6 +99,7 @@ class Presence:
     def _take(self, news: PresenceEvent) -> None:
         if news.is_whole:
             self._online.clear()
+            self._is_known.set()
         if len(self._online) + len(news.online) > MAX_PRESENT:
             log.warning("presence_not_believed", online=len(self._online) + len(news.online))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,18 @@ def test_very_many_changes_are_told_as_numbers(bench: Bench) -> None:
     bench.tell([f"00000000-0000-7000-8000-{number:012}" for number in range(2_000)])
     [event] = bench.published
     assert (event.event, event.data) == ("peers_changed", {"online": 2_000, "offline": 0})
+
+
+async def test_who_asks_right_after_the_link_opened_gets_the_brokers_first_word(bench: Bench) -> None:
+    """Not that everybody is offline; without a link there is nothing to wait for."""
+    asking = asyncio.ensure_future(bench.presence.known())
+    await asyncio.sleep(0)
+    assert not asking.done()
+    bench.tell([BOB.member_id], whole=True)
+    await asking
+    assert bench.presence.is_online(BOB.member_id)
+    bench.presence.link_down()
+    await asyncio.wait_for(bench.presence.known(), 1)
 
 
 def test_without_a_link_nobody_is_online(bench: Bench) -> None:
