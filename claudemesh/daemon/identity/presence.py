@@ -56,7 +56,12 @@ class Presence:
         return self._is_linked if member_id == self._own_id else member_id in self._online
 
     def last_seen_ms(self, peer: Peer) -> int | None:
-        """Return when a member that is offline was seen last, by the broker's time of day."""
+        """Return when a member that is offline was seen last, by the broker's time of day.
+
+        Nothing is said of a member that does not want to be seen: when it hid itself is not when it went.
+        """
+        if not peer.visible:
+            return None
         seen = self._seen.get(peer.member_id, 0)
         return max(seen, peer.last_seen_at or 0) or None
 

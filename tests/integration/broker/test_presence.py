@@ -67,6 +67,8 @@ async def test_an_invisible_member_is_never_told_to_be_online_and_shows_the_mome
                 reply = await seen_by_ada.link.call("peers")
                 online = {item["name"] for item in reply["ok"]["items"] if item["online"]}
                 assert online == {"owner", "eve"}
+                named = await seen_by_ada.link.call("peers", online=True)
+                assert set(named["ok"]["online"]) == {ada.member_id, eve.member_id}
                 own = await seen_by_bob.link.call("peers")
                 assert {item["name"] for item in own["ok"]["items"] if item["online"]} == {
                     "owner",

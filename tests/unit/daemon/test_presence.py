@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def test_who_went_was_seen_last_at_that_moment(bench: Bench) -> None:
     bench.tell([BOB.member_id], whole=True)
     bench.tell([], [BOB.member_id], at=1_700_000_000_000)
     assert bench.presence.last_seen_ms(peer) == 1_700_000_000_000
+    assert bench.presence.last_seen_ms(replace(peer, visible=False)) is None
 
 
 def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: Bench) -> None:
