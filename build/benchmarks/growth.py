@@ -113,7 +113,8 @@ def crowds(
         [number, token] = raw.execute("SELECT version, token FROM directory").fetchone()
     calls = [
         {"id": 0, "method": "peers", "params": {"since": f"{number}-{token}", "follow": True}},
-        {"id": 1, "method": "topic_list", "params": {}},
+        {"id": 1, "method": "topic_list", "params": {"counts": False}},
+        {"id": 3, "method": "topic_list", "params": {"counts": False}},
         {"id": 2, "method": "send_status", "params": {"client_message_ids": []}},
     ]
     with ExitStack() as stack:

@@ -6,12 +6,12 @@ from uuid import UUID
 
 import asyncpg
 
-from claudemesh.broker.store.base import Accepted
+from claudemesh.broker.store.base import Accepted, InviteRow, Joined
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.protocol.ids import ulid_to_bytes
 from tests.integration.postgres.shared import shared
-from tests.support.postgres import empty_database
-from tests.support.stores import DAY, NOW, World, member, new_mesh
+from tests.support.postgres import empty_database, sql
+from tests.support.stores import DAY, NOW, World, member, new_mesh, new_ulid
 
 
 async def test_a_message_leaves_its_rows() -> None:
@@ -61,3 +61,25 @@ async def test_a_permanent_mesh_s_ids_never_expire() -> None:
         assert await plain.fetchval("SELECT topic FROM mesh.topic_message") == "all"
         assert await plain.fetchval("SELECT count(*) FROM mesh.message_queue") == 0
         await plain.close()
+
+
+async def test_a_broker_goes_on_when_a_newer_one_adds_columns_to_its_tables() -> None:
+    """A migration only ever adds: what runs meanwhile reads what it knows."""
+    async with empty_database() as url:
+        store = PostgresStore(url)
+        await store.open()
+        try:
+            mesh = new_mesh()
+            owner = member(mesh.id, "alice", role="owner")
+            await store.mesh_create(mesh, owner)
+            for _ in range(8):
+                assert await store.member_by_key(mesh.id, owner.ed25519_pubkey) == owner
+            for table in ("member", "member_key", "mesh", "invite", "topic"):
+                await sql(url, f"ALTER TABLE mesh.{table} ADD COLUMN later integer DEFAULT 7", "SELECT 1")
+            assert await store.member_by_key(mesh.id, owner.ed25519_pubkey) == owner
+            assert await store.mesh_get(mesh.id) == mesh
+            assert (await store.listing.page(mesh.id, None, limit=5)).members == (owner,)
+            row = InviteRow(new_ulid(), mesh.id, "member", owner.ed25519_pubkey, NOW + 1000, 1)
+            assert isinstance(await store.join(row, member(mesh.id, "bob"), NOW), Joined)
+        finally:
+            await store.close()

@@ -6,10 +6,14 @@ asyncpg takes a UUID as its text, hyphens or not, and gives an object whose text
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from claudemesh.broker.store.base import DueDelivery, InviteRow, Member, Mesh, PresenceRow
 from claudemesh.protocol.ids import ulid_from_bytes, ulid_to_bytes
+
+# A newer broker may have given the table more columns while this one runs.
+_MEMBER = tuple(field.name for field in fields(Member) if field.name != "earlier_pubkeys")
 
 
 def message_uuid(broker_message_id: str) -> str:
@@ -45,7 +49,7 @@ def members_of(rows: Iterable[Mapping[str, Any]], earlier: Iterable[tuple[Any, b
     return [
         Member(
             **{
-                **row,
+                **{name: row[name] for name in _MEMBER},
                 "id": str(row["id"]),
                 "mesh_id": str(row["mesh_id"]),
                 "ed25519_pubkey": row["ed25519_pubkey"].hex(),
