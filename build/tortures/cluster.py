@@ -180,6 +180,9 @@ class Cluster:
             self.server = Server()
             self.server.start()
             await sql(self.server.url(), f"CREATE DATABASE {_DATABASE}", "SELECT 1")
+        for name in self.shape.daemons:
+            gate = self.gates[name] = Gate(name, self.ports)
+            await gate.start()
         for number, name in enumerate(self.shape.brokers):
             await self._add_broker(number, name)
             await self.ready(name)
@@ -194,6 +197,9 @@ class Cluster:
         broker = Broker(
             folder, None if self.server is None else f"postgresql://postgres@/{_DATABASE}?host={folder}"
         )
+        for daemon in self.shape.daemons:
+            # It is dialled at the gates, and takes no hello for an address that it does not know.
+            broker.arguments += ["--public-url", f"ws://127.0.0.1:{self.gates[daemon].port}"]
         broker.data.mkdir(mode=0o700)
         if self.server is None:
             self._mount(broker.data)
@@ -213,11 +219,9 @@ class Cluster:
         home.mkdir(mode=0o700)
         self._mount(home)
         daemon = await asyncio.to_thread(self._mesh.add, name)
-        gate = self.gates[name] = Gate(name, self.ports)
-        await gate.start()
         membership = daemon.root / "membership.json"
         found = json.loads(membership.read_text())
-        found["broker_url"] = f"ws://127.0.0.1:{gate.port}"
+        found["broker_url"] = f"ws://127.0.0.1:{self.gates[name].port}"
         membership.write_text(json.dumps(found))
         (daemon.root / "config.toml").write_text(_CONFIG)
         self._register(name, DAEMON, daemon, daemon.root).start()
