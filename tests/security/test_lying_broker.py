@@ -95,9 +95,9 @@ class Liar:
 
 @contextmanager
 def liar(made: Mesh) -> Generator[Liar]:
-    """Stand between a broker and those who dial `port`."""
+    """Stand before a broker, at the port where it is dialled too."""
     lying = Liar(made.broker.port)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", made.broker.front_port)) as listener:
         lying.port = listener.getsockname()[1]
         thread = threading.Thread(target=lying.serve, args=(listener,), daemon=True)
         thread.start()
@@ -124,7 +124,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair() -> Generator[Pair]:
     """Alice reaches her broker by way of the liar, bob by himself."""
-    with mesh("alice", "bob", start=False) as made, liar(made) as between:
+    with mesh("alice", "bob", start=False, front=True) as made, liar(made) as between:
         path = made.daemons["alice"].root / "membership.json"
         membership = json.loads(path.read_text())
         path.write_text(json.dumps({**membership, "broker_url": f"ws://127.0.0.1:{between.port}"}))
