@@ -149,6 +149,8 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     newest, _ = await shared.deliveries_since(None, [])
     await shared.deliveries_since(newest, [member_id])
     await shared.inactive([member_id])
+    # What a member holds of a queue goes back only when it has no lease.
+    await w.store.presence_close([row.connection_id])
 
 
 async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
