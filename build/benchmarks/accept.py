@@ -12,6 +12,7 @@ import orjson
 
 from benchmarks.lab import BODY, Lab
 from claudemesh.broker.store.accepting import queries
+from claudemesh.client.broker import BrokerClient
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.migrations import load_migrations
 from tests.support.broker import join_mesh
@@ -40,6 +41,7 @@ def peer_of(daemon: Daemon) -> Peer:
         membership["slug"],
         membership["member_id"],
         membership["broker_url"],
+        BrokerClient(membership["broker_url"]).challenge_key(),
     )
 
 
