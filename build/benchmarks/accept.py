@@ -41,7 +41,7 @@ def peer_of(daemon: Daemon) -> Peer:
         membership["slug"],
         membership["member_id"],
         membership["broker_url"],
-        BrokerClient(membership["broker_url"]).challenge_key(),
+        BrokerClient(membership["broker_url"]).challenge().key,
     )
 
 
