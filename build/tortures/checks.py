@@ -16,10 +16,12 @@ from tortures.history import DEAD, DM, DONE, QUEUE, TOPIC, Arrival, Ended, Histo
 from tortures.plan import DATABASE
 
 # A process may end by itself only where the documentation says so (operating.md, Exit codes): a database
-# whose disk fails is stopped, and a start needs a disk that can be read and a Postgres that answers.
+# whose disk fails is stopped, and a start needs a disk that works and has room, and a Postgres that answers.
 ENDING_KINDS: Final = frozenset({"eio"})
 _FAIL_STOP_CODES: Final = frozenset({70, 73, 74, 78})
 _NO_START_CODES: Final = _FAIL_STOP_CODES | {75}
+_FULL_KINDS: Final = frozenset({"disk_full"})
+_NO_SPACE_CODES: Final = frozenset({75})
 _SERVER_KINDS: Final = frozenset({"postgres", "restore"})
 _NO_SERVER_CODES: Final = frozenset({69})
 # The time in which a process that was struck may still end of it.
@@ -210,6 +212,8 @@ def _codes(upset: Upset, ended: Ended) -> frozenset[int]:
         return frozenset()
     if upset.kind in ENDING_KINDS and upset.target == ended.process:
         return _FAIL_STOP_CODES if ended.has_served else _NO_START_CODES
+    if upset.kind in _FULL_KINDS and upset.target == ended.process:
+        return frozenset() if ended.has_served else _NO_SPACE_CODES
     if upset.kind in _SERVER_KINDS or upset.target == f"{DATABASE}:{ended.process}":
         return frozenset() if ended.has_served else _NO_SERVER_CODES
     return frozenset()
