@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
+from claudemesh.broker import token_mark
 from claudemesh.broker.context import Context
 
 _CLOSE_S = 5.0
@@ -25,11 +27,24 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
     stack.push_async_callback(context.feed.stop)
     stack.push_async_callback(within, _CLOSE_S, context.cluster.stop)
     stack.push_async_callback(context.announcer.stop)
+    await share_token(context)
     await context.cluster.start()
     stack.push_async_callback(context.queues.stop)
     await context.queues.start()
     context.jobs.start()
     stack.push_async_callback(context.jobs.stop)
+
+
+async def share_token(context: Context) -> None:
+    """Hold this broker's admin token to that of the others on its database. `ExitWith` 78: it is another."""
+    shared = context.store.shared
+    if shared is None:
+        return
+    mark = token_mark.mark_of(context.admin_token)
+    await token_mark.require_one_token(partial(shared.marks_differ, mark))
+    conditions, text = context.degraded.conditions, token_mark.DEGRADED
+    shared.on_marks = lambda differs: conditions.set(token_mark.CONDITION, text if differs else None)
+    shared.mark = mark
 
 
 async def within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

@@ -34,7 +34,7 @@ class Counting(Rules):
 @contextmanager
 def large_mesh(rules: Rules) -> Generator[tuple[Mesh, Daemon, Daemon, list[str]]]:
     """alice and bob in a mesh of thousands, alice behind a proxy; names of those who are still there."""
-    with mesh("alice", "bob", start=False) as made:
+    with mesh("alice", "bob", start=False, front=True) as made:
         made.broker.stop()
         alice, bob = made.daemons.values()
         mesh_id = json.loads((alice.root / "membership.json").read_text())["mesh_id"]
@@ -43,7 +43,7 @@ def large_mesh(rules: Rules) -> Generator[tuple[Mesh, Daemon, Daemon, list[str]]
         here = fill(database, mesh_id, MEMBERS, "here-", summary="x" * 100)
         made.broker.start()
         made.broker.ready()
-        with proxy(made.broker.port, rules) as port:
+        with proxy(made.broker.port, rules, made.broker.front_port) as port:
             path = alice.root / "membership.json"
             path.write_text(
                 json.dumps({**json.loads(path.read_text()), "broker_url": f"ws://127.0.0.1:{port}"})

@@ -14,8 +14,11 @@ import pytest
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.postgres import sharing
+from claudemesh.protocol import challenge_keypair
+from claudemesh.runtime.exits import ExitWith
 from tests.integration.broker import test_queues as queues
 from tests.integration.broker.test_clones import audited
+from tests.integration.postgres.shared import watching
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database, sql
 from tests.support.wspeer import Peer, dial, http_request, new_id
@@ -429,3 +432,45 @@ async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) 
             return await two.context.store.deliveries_pending() == 0
 
         await eventually(nothing_is_owed)
+
+
+async def test_a_broker_with_another_admin_token_does_not_start(tmp_path: Path) -> None:
+    """Joins would fail that meet both; the token can be replaced while no broker runs."""
+    old, new = "the-old-token-of-all-brokers", "the-new-token-of-all-brokers"
+    async with empty_database() as url:
+        async with running_broker(database_url=url, data_dir=tmp_path / "0", admin_token=old) as first:
+
+            async def is_marked() -> bool:
+                return bool(await sql(url, "SELECT count(*) > 0 FROM pg_locks WHERE classid = 1129137005"))
+
+            await eventually(is_marked)
+            with pytest.raises(ExitWith) as caught:
+                async with running_broker(database_url=url, data_dir=tmp_path / "1", admin_token=new):
+                    pass
+            assert (caught.value.code, caught.value.error) == (78, "admin_token_differs")
+            assert "CLAUDEMESH_BROKER_ADMIN_TOKEN" in caught.value.message
+            async with running_broker(database_url=url, data_dir=tmp_path / "2", admin_token=old) as second:
+                owner = await create_mesh(first)
+                await join_mesh(at(owner, second), "bob")
+        async with running_broker(database_url=url, data_dir=tmp_path / "1", admin_token=new) as third:
+            await join_mesh(replace(at(owner, third), challenge=challenge_keypair(new.encode())[1]), "carol")
+
+
+async def test_a_token_that_differs_beside_a_running_broker_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that start at the same moment see each other's marks later, and say so until one has gone."""
+    monkeypatch.setattr(sharing, "_PING_S", 0.02)
+    async with brokers(tmp_path, 1) as ([broker], url):
+        conditions = broker.context.degraded.conditions
+
+        async def is_shown() -> bool:
+            return conditions.holds("admin_token_differs")
+
+        async def is_over() -> bool:
+            return not conditions.holds("admin_token_differs")
+
+        async with watching(url) as other:
+            await other.execute("SELECT pg_advisory_lock_shared(1129137005, 1)")
+            await eventually(is_shown)
+        await eventually(is_over)

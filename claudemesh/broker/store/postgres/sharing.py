@@ -35,6 +35,9 @@ class PostgresSharing:
     def __init__(self, database_url: str, pools: Pools) -> None:
         self._database_url = database_url
         self._db = pools
+        # The mark of this broker's admin token (broker/token_mark.py), and who hears whether others differ.
+        self.mark: int | None = None
+        self.on_marks: Callable[[bool], None] = lambda differs: None
 
     async def now_ms(self) -> int:
         """Return the database's time."""
@@ -58,6 +61,11 @@ class PostgresSharing:
         [row] = await self._db.fetch(_Q["life"])
         return Life(str(row[0]), int(row[1]))
 
+    async def marks_differ(self, mark: int) -> bool:
+        """Tell whether a broker that runs on this database holds another mark."""
+        [row] = await self._db.fetch(_Q["marks_differ"], mark)
+        return bool(row[0])
+
     async def signal(self, payloads: Sequence[str]) -> None:
         """Tell every broker that listens, in a transaction that writes nothing else."""
         await self._db.fetch(_Q["signal"], CHANNEL, list(payloads))
@@ -77,6 +85,8 @@ class PostgresSharing:
                 ended = asyncio.Event()
                 connection.add_termination_listener(lambda link: ended.set())
                 await connection.add_listener(CHANNEL, lambda link, pid, channel, payload: hear(payload))
+                if self.mark is not None:
+                    await connection.execute(_Q["mark_hold"], self.mark)
                 resumed()
                 worked()
                 while True:
@@ -84,7 +94,10 @@ class PostgresSharing:
                         await asyncio.wait_for(ended.wait(), _PING_S)
                         return
                     # A network that swallows everything is only noticed by asking.
-                    await connection.execute(_Q["ping"])
+                    if self.mark is None:
+                        await connection.execute(_Q["ping"])
+                    else:
+                        self.on_marks(await connection.fetchval(_Q["marks_differ"], self.mark))
                     worked()
             finally:
                 connection.terminate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import asyncpg
@@ -91,7 +92,7 @@ class PostgresStore(PostgresUpkeep):
         """Return which incarnation of the data this is."""
         return await self.shared.epoch()
 
-    @property
+    @cached_property
     def shared(self) -> PostgresSharing:
         """What brokers on this database need of it besides."""
         return PostgresSharing(self._database_url, self._db)

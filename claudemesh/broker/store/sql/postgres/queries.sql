@@ -368,6 +368,15 @@ SELECT pg_backend_pid();
 SELECT set_config(s.name, $1, true)
 FROM unnest('{statement_timeout,idle_in_transaction_session_timeout}'::text[]) AS s (name);
 
+-- mark_hold: the mark of a broker's admin token, for as long as its session lasts.
+SELECT pg_advisory_lock_shared(1129137005, $1::int);
+
+-- marks_differ: whether another session of this database holds another mark.
+SELECT EXISTS (
+  SELECT FROM pg_locks
+  WHERE locktype = 'advisory' AND objsubid = 2 AND classid = 1129137005 AND objid <> $1::int::oid
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
+
 -- ping: whether anybody answers.
 SELECT 1;
 
