@@ -45,7 +45,7 @@ def _is_local(settings: BrokerSettings) -> bool:
     """
     name = settings.address[0].lower()
     is_loopback = name == "localhost" or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
-    return is_loopback and settings.public_url is None
+    return is_loopback and not settings.public_url
 
 
 def _is_own(host: str) -> bool:

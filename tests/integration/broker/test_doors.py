@@ -85,7 +85,7 @@ async def test_addresses_and_localhost_are_answered(host: str) -> None:
 
 async def test_behind_a_proxy_any_name_is_answered() -> None:
     """A proxy may put a name of its own into the header."""
-    async with running_broker(public_url="wss://mesh.example.org") as broker:
+    async with running_broker(public_url=("wss://mesh.example.org",)) as broker:
         assert (await http_request(broker.url, "GET", "/healthz", headers={"host": "upstream"}))[0] == 200
 
 
