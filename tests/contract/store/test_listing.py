@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from claudemesh.broker.store.base import Joined, Member
+from claudemesh.broker.store.base import Joined, Member, Seen
 from claudemesh.broker.store.listing import Page, Version, parse_version
 from tests.support.stores import DAY, ENGINES, NOW, World, member, new_ulid, world
 
@@ -106,7 +106,7 @@ async def test_what_others_do_not_see_makes_no_version(engine: str) -> None:
         bob = await w.join("bob")
         await w.store.member_set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
         before = await newest(w)
-        await w.store.member_seen(w.mesh.id, bob.id, NOW, bytes(32))
+        await w.store.members_seen([Seen(w.mesh.id, bob.id, NOW, bytes(32))])
         await w.store.member_set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
         await w.store.member_set_status(w.mesh.id, bob.id, "active")
         await w.store.join(w.invite(max_uses=0), member(w.mesh.id, "late"), NOW)
