@@ -36,6 +36,9 @@ class Lies(Rules):
         elif frame["type"] == "reply" and self._methods.get(frame["id"]) == self.kind:
             self.told += 1
             return json.dumps({"type": "reply", "id": frame["id"], "ok": self.lie})
+        elif frame["type"] == "send_result" and self.kind == "send_result":
+            self.told += 1
+            return json.dumps({**frame, "broker_message_id": self.lie, "retry_after_ms": 10**18})
         elif frame["type"] == "event" and self.kind == "event":
             self.told += 1
             return json.dumps({**frame, "data": {"member_id": self.lie, "topic": self.lie}})
@@ -47,7 +50,7 @@ def shown(daemon: Daemon) -> set[str]:
     return {item["code"] for item in daemon.request("GET", "/v1/health")[1]["degraded"]}
 
 
-@pytest.mark.parametrize("kind", ["peers", "topic_list", "send_status", "event"])
+@pytest.mark.parametrize("kind", ["peers", "topic_list", "send_status", "send_result", "event"])
 def test_a_wrong_reply_costs_a_log_line_and_not_the_daemon(kind: str) -> None:
     """Whatever stands in its place; when the broker tells the truth again, nothing was lost."""
     lies = Lies()
