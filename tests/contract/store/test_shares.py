@@ -82,10 +82,12 @@ async def test_a_wrong_count_is_corrected(engine: str) -> None:
     async with world(engine) as w:
         bob = await w.join("bob")
         await accept(w, *(sized(w.dm(w.owner, bob), 100) for _ in range(_BATCH)))
+        assert await w.store.shares.stored(w.mesh.id) == {w.owner.id: 100 * _BATCH}
         await meddle(w, "UPDATE {}stored_bytes SET bytes = 7")
         assert await w.store.shares.stored(w.mesh.id) == {w.owner.id: 7}
         assert await w.store.shares.recount() == 1
         assert await w.store.shares.stored(w.mesh.id) == {w.owner.id: 100 * _BATCH}
+        assert await w.store.shares.recount() == 0
         await meddle(w, "DELETE FROM {}stored_bytes")
         assert await w.store.shares.recount() == 1
         assert await w.store.shares.stored(w.mesh.id) == {w.owner.id: 100 * _BATCH}

@@ -18,8 +18,14 @@ class PostgresShares:
         self._db = pools
 
     async def stored(self, mesh_id: str) -> Mapping[str, int]:
-        """Return how many bytes of bodies each member has stored."""
-        return {str(row[0]): row[1] for row in await self._db.fetch(_Q["stored"], mesh_id)}
+        """Return how many bytes of bodies each member has stored, and add up the changes unless another does."""
+
+        async def work(connection: Any) -> Mapping[str, int]:
+            if await connection.fetchval(_Q["stored_lock"]):
+                await connection.execute(_Q["stored_add_up"], mesh_id)
+            return {str(row[0]): row[1] for row in await connection.fetch(_Q["stored"], mesh_id)}
+
+        return await self._db.transaction(work)
 
     async def recount(self) -> int:
         """Count again in one snapshot, while accepts go on, and correct by the difference."""

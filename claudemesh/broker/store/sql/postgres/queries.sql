@@ -573,8 +573,22 @@ WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = $1 AND statu
 SELECT d.mesh_id, d.version, d.token FROM unnest($1::uuid[]) AS w (mesh_id)
 CROSS JOIN LATERAL (SELECT * FROM mesh.directory AS e WHERE e.mesh_id = w.mesh_id LIMIT 1) AS d;
 
+-- stored_lock: one broker at a time adds changes up.
+SELECT pg_try_advisory_xact_lock(hashtext('claudemesh stored bytes'));
+
+-- stored_add_up: add the changes of a mesh to its counts.
+WITH gone AS (
+  DELETE FROM mesh.stored_change WHERE mesh_id = $1 RETURNING mesh_id, member_id, kind, bytes
+)
+INSERT INTO mesh.stored_bytes AS s (mesh_id, member_id, kind, bytes)
+SELECT mesh_id, member_id, kind, sum(bytes)::bigint FROM gone GROUP BY 1, 2, 3
+ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = s.bytes + excluded.bytes;
+
 -- stored: what each member of a mesh has stored.
-SELECT member_id, sum(bytes)::bigint FROM mesh.stored_bytes WHERE mesh_id = $1 GROUP BY member_id;
+SELECT member_id, sum(bytes)::bigint
+FROM (SELECT member_id, bytes FROM mesh.stored_bytes WHERE mesh_id = $1
+      UNION ALL SELECT member_id, bytes FROM mesh.stored_change WHERE mesh_id = $1) AS counted
+GROUP BY member_id;
 
 -- stored_recount: count again, in one snapshot, and correct by the difference.
 WITH bodies AS (
@@ -584,13 +598,17 @@ WITH bodies AS (
   SELECT mesh_id, sender_member_id, 'topic', sum(octet_length(envelope))::bigint
   FROM mesh.topic_message GROUP BY 1, 2
 ),
+counted AS (
+  SELECT mesh_id, member_id, kind, sum(bytes)::bigint AS bytes
+  FROM (SELECT * FROM mesh.stored_bytes UNION ALL SELECT * FROM mesh.stored_change) AS every
+  GROUP BY 1, 2, 3
+),
 drift AS (
-  SELECT mesh_id, member_id, kind, coalesce(b.bytes, 0) - coalesce(s.bytes, 0) AS bytes
-  FROM bodies AS b FULL JOIN mesh.stored_bytes AS s USING (mesh_id, member_id, kind)
+  SELECT mesh_id, member_id, kind, coalesce(b.bytes, 0) - coalesce(c.bytes, 0) AS bytes
+  FROM bodies AS b FULL JOIN counted AS c USING (mesh_id, member_id, kind)
 )
-INSERT INTO mesh.stored_bytes AS s (mesh_id, member_id, kind, bytes)
-SELECT mesh_id, member_id, kind, bytes FROM drift WHERE bytes <> 0 ORDER BY kind, mesh_id, member_id
-ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = s.bytes + excluded.bytes;
+INSERT INTO mesh.stored_change (mesh_id, member_id, kind, bytes)
+SELECT mesh_id, member_id, kind, bytes FROM drift WHERE bytes <> 0;
 
 -- topics_made: how many topics and queues a member has created.
 SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND created_by = $2;

@@ -13,8 +13,7 @@ ALTER TABLE mesh.audit_event ADD COLUMN lived_ms bigint NOT NULL DEFAULT 0;
 
 CREATE INDEX audit_event_unstamped ON mesh.audit_event (id) WHERE lived_ms = 0;
 
--- Bytes of the bodies of each member, kept by the statements that write and delete bodies. The kinds have rows of
--- their own, and each statement changes rows in their order, so that no two transactions wait for one another.
+-- Bytes of the bodies of each member, without the changes that are not added yet.
 CREATE TABLE mesh.stored_bytes (
   mesh_id uuid NOT NULL,
   member_id uuid NOT NULL,
@@ -23,6 +22,17 @@ CREATE TABLE mesh.stored_bytes (
   PRIMARY KEY (mesh_id, member_id, kind)
 ) WITH (fillfactor = 50);
 
+-- What the statements that write and delete bodies add and take off. Rows are only inserted there, so that transactions
+-- of one sender do not wait for one another; the count is read together with them, and adds them up then.
+CREATE TABLE mesh.stored_change (
+  mesh_id uuid NOT NULL,
+  member_id uuid NOT NULL,
+  kind text NOT NULL CHECK (kind IN ('queue', 'topic')),
+  bytes bigint NOT NULL
+);
+
+CREATE INDEX stored_change_by_mesh ON mesh.stored_change (mesh_id);
+
 INSERT INTO mesh.stored_bytes (mesh_id, member_id, kind, bytes)
 SELECT mesh_id, sender_member_id, 'queue', sum(octet_length(envelope)) FROM mesh.message_queue GROUP BY 1, 2
 UNION ALL
@@ -30,11 +40,10 @@ SELECT mesh_id, sender_member_id, 'topic', sum(octet_length(envelope)) FROM mesh
 
 CREATE FUNCTION mesh.count_stored() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO mesh.stored_bytes AS s (mesh_id, member_id, kind, bytes)
+  INSERT INTO mesh.stored_change (mesh_id, member_id, kind, bytes)
   SELECT b.mesh_id, b.sender_member_id, TG_ARGV[0],
          CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END * sum(octet_length(b.envelope))
-  FROM bodies AS b GROUP BY 1, 2 ORDER BY 1, 2
-  ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = s.bytes + excluded.bytes;
+  FROM bodies AS b GROUP BY 1, 2;
   RETURN NULL;
 END
 $$;
