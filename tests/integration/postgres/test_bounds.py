@@ -74,12 +74,12 @@ async def test_a_full_disk_is_said_as_such() -> None:
 
 async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait is bounded; readers and senders have pools of their own."""
-    monkeypatch.setattr(pools, "_ACQUIRE_S", 0.1)
     async with shared() as s:
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
         async with s.gate("delivery_queue"):
             calls = [asyncio.ensure_future(s.one.store.accept([send], NOW)) for send in sends]
             await s.waiting(len(sends))
+            monkeypatch.setattr(pools, "_ACQUIRE_S", 0.1)
             with pytest.raises(StorageUnavailable):
                 await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
             await s.one.store.ping()
