@@ -49,6 +49,10 @@ class Gate:
         self.delay_s = 0.0
         # How many more frames of a type are dropped.
         self.dropping: Counter[str] = Counter()
+        # Held by the fault that is in force here: a fault may last longer than was planned.
+        self.lock = asyncio.Lock()
+        # How many pieces have reached the other side.
+        self.passed = 0
         # What happened here: cut, refused, swallowed, dropped, delayed.
         self.struck: Counter[str] = Counter()
         # client_message_ids whose frames were dropped, that the broker refused for now, or under which
@@ -88,6 +92,10 @@ class Gate:
         self.is_swallowing = False
         self.delay_s = 0.0
         self.dropping.clear()
+
+    def reaches(self, port: int) -> bool:
+        """Whether a link to the broker on a port is open."""
+        return any(link.port == port for link in self._links)
 
     @property
     def links(self) -> int:
@@ -257,6 +265,7 @@ class _Link:
                 await writer.drain()
             except OSError:
                 return
+            self.gate.passed += 1
 
     def _is_dropped(self, payload: bytes, way: str) -> bool:
         try:
@@ -267,7 +276,8 @@ class _Link:
         messages = self._note(frame, kind) if way == "up" or kind.startswith("send_result") else []
         # A batch is named in the plural.
         name = kind.removesuffix("s")
-        if not self.gate.dropping[name]:
+        # What a half-open link swallows anyway is no evidence of a drop.
+        if self.is_dead or not self.gate.dropping[name]:
             return False
         self.gate.dropping[name] -= 1
         self.gate.struck["dropped"] += 1

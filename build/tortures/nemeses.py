@@ -23,6 +23,8 @@ from tortures.plan import BROKER, BROKERS, KINDS, Fault
 
 # The longest wait for a fault that strikes only when the workload comes by.
 _PATIENCE_S: Final = 20.0
+# The same for a fault of a link. A daemon gives a half-open link up after 40 s, and then has to dial again.
+LINK_PATIENCE_S: Final = 90.0
 _POLL_S: Final = 0.05
 _PROBE_S: Final = 0.5
 _LOST_RESULTS: Final = 2
@@ -91,6 +93,7 @@ def _away(gate: Gate) -> Generator[None]:
 
 async def _partition_broker(cluster: Cluster, fault: Fault) -> int:
     port = cluster.broker(fault.target).port
+    await wait_until(lambda: any(gate.reaches(port) for gate in cluster.gates.values()), LINK_PATIENCE_S)
     before = sum(gate.struck["cut"] for gate in cluster.gates.values())
     cluster.sever(port)
     cut = sum(gate.struck["cut"] for gate in cluster.gates.values()) - before
@@ -103,52 +106,48 @@ async def _partition_broker(cluster: Cluster, fault: Fault) -> int:
 
 async def _half_open(cluster: Cluster, fault: Fault) -> int:
     gate = _gate(cluster, fault)
-    before = gate.struck["swallowed"]
     gate.swallow()
     try:
-        await asyncio.sleep(fault.length_s)
-        await wait_until(lambda: gate.struck["swallowed"] > before)
+        return await _shown(gate, fault, "swallowed")
     finally:
         gate.is_swallowing = False
-    return gate.struck["swallowed"] - before
 
 
 async def _drop(cluster: Cluster, fault: Fault) -> int:
     """Drop every frame of a type, then cut: a connection that is lost with what was under way on it."""
     gate = _gate(cluster, fault)
-    before = gate.struck["dropped"]
     gate.dropping[fault.detail] = 1 << 30
     try:
-        await asyncio.sleep(fault.length_s)
-        await wait_until(lambda: gate.struck["dropped"] > before)
+        return await _shown(gate, fault, "dropped")
     finally:
         gate.dropping.pop(fault.detail, None)
         gate.cut()
-    return gate.struck["dropped"] - before
 
 
 async def _lost_result(cluster: Cluster, fault: Fault) -> int:
     gate = _gate(cluster, fault)
-    before = gate.struck["dropped"]
     gate.dropping["send_result"] = _LOST_RESULTS
     try:
-        await asyncio.sleep(fault.length_s)
-        await wait_until(lambda: gate.struck["dropped"] > before)
+        return await _shown(gate, fault, "dropped")
     finally:
         gate.dropping.pop("send_result", None)
-    return gate.struck["dropped"] - before
 
 
 async def _delay(cluster: Cluster, fault: Fault) -> int:
     gate = _gate(cluster, fault)
-    before = gate.struck["delayed"]
     gate.delay_s = fault.length_s / 4
     try:
-        await asyncio.sleep(fault.length_s)
-        await wait_until(lambda: gate.struck["delayed"] > before)
+        return await _shown(gate, fault, "delayed")
     finally:
         gate.delay_s = 0.0
-    return gate.struck["delayed"] - before
+
+
+async def _shown(gate: Gate, fault: Fault, name: str) -> int:
+    """Let a fault of a link last until it has struck, and return how often it did."""
+    before = gate.struck[name]
+    await asyncio.sleep(fault.length_s)
+    await wait_until(lambda: gate.struck[name] > before, LINK_PATIENCE_S)
+    return gate.struck[name] - before
 
 
 async def _disk_full(cluster: Cluster, fault: Fault) -> int:
@@ -372,9 +371,9 @@ def _struck(gate: Gate, *names: str) -> int:
     return sum(gate.struck[name] for name in names)
 
 
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition of another process or of the traffic, for `_PATIENCE_S` at most."""
-    deadline = time.monotonic() + _PATIENCE_S
+async def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> None:
+    """Wait for a condition of another process or of the traffic, for so long at most."""
+    deadline = time.monotonic() + patience_s
     while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +13,7 @@ from tortures.checks import recipients
 from tortures.cluster import Cluster, Stuck
 from tortures.collect import collect, judge_gauges, measure
 from tortures.history import QUEUE, History, Upset
-from tortures.nemeses import strike, touched, wait_until
+from tortures.nemeses import LINK_PATIENCE_S, strike, touched, wait_until
 from tortures.plan import KINDS, MINUTE_S, Fault
 from tortures.workload import Workload
 
@@ -70,7 +71,11 @@ async def _torment(cluster: Cluster, faults: Sequence[Fault], history: History, 
 
 
 async def _strike(cluster: Cluster, fault: Fault, history: History, began: float, say: Say) -> None:
-    await _running(cluster, fault)
+    async with at_hand(cluster, fault):
+        await _strike_now(cluster, fault, history, began, say)
+
+
+async def _strike_now(cluster: Cluster, fault: Fault, history: History, began: float, say: Say) -> None:
     start_s = time.monotonic()
     try:
         evidence = await strike(cluster, fault)
@@ -91,11 +96,26 @@ async def _strike(cluster: Cluster, fault: Fault, history: History, began: float
     say(f"{at}  {fault.kind}{detail} on {fault.target}, {end_s - start_s:.1f} s: {note}")
 
 
-async def _running(cluster: Cluster, fault: Fault) -> None:
-    """Wait until the process that a fault is for is there: it may be about to be started again."""
+@asynccontextmanager
+async def at_hand(cluster: Cluster, fault: Fault) -> AsyncGenerator[None]:
+    """Hold a fault back until its target can feel it: a process that runs, a link that carries traffic.
+
+    A process may be about to be started again. A link may still be half-open from an earlier fault, whose
+    end the daemon notices only later. On one link one fault is in force at a time.
+    """
     node = cluster.nodes.get(fault.target)
     if node is not None:
         await wait_until(lambda: node.process.running)
+        yield
+        return
+    gate = cluster.gates.get(fault.target.removeprefix("link:"))
+    if gate is None:
+        yield
+        return
+    async with gate.lock:
+        before = gate.passed
+        await wait_until(lambda: gate.passed > before, LINK_PATIENCE_S)
+        yield
 
 
 async def _heal(cluster: Cluster) -> None:
