@@ -209,10 +209,11 @@ def is_followed(daemon: Daemon) -> bool:
         return "\ncm_daemon_event_streams 1" in connection.getresponse().read().decode()
 
 
-def is_asked(daemon: Daemon) -> bool:
-    """Whether somebody is connected to this daemon's socket."""
-    sockets = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
-    return any(words[5] == "03" and words[-1] == str(daemon.sock) for words in sockets)
+def is_connected(pid: int) -> bool:
+    """Whether a process has a connected unix socket."""
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    connected = {f"socket:[{words[6]}]" for words in lines if words[5] == "03"}
+    return any(os.readlink(descriptor) in connected for descriptor in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @pytest.mark.parametrize("command", [["listen"], ["inbox", "-f", "--json"], ["events", "--json"]])
@@ -279,7 +280,7 @@ def test_an_interrupted_command_ends_silently_with_130(command: list[str]) -> No
         made.broker.kill()
         until(lambda: not alice.request("GET", "/v1/health")[1]["connected"], "the link is down")
         with begin(alice.home, *command) as process:
-            until(lambda: is_asked(alice), "the command asks its daemon")
+            until(lambda: is_connected(process.pid), "the command asks its daemon")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)
             assert (process.returncode, out, err) == (130, b"", b"")

@@ -18,7 +18,7 @@ class PostgresShares:
         self._db = pools
 
     async def stored(self, mesh_id: str) -> Mapping[str, int]:
-        """Return how many bytes of bodies each member has stored, and add up the changes unless another does."""
+        """Return how many bytes of bodies each member has stored; add the changes up first."""
 
         async def work(connection: Any) -> Mapping[str, int]:
             if await connection.fetchval(_Q["stored_lock"]):
