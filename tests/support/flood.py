@@ -136,7 +136,8 @@ class _Attack:
             self.counts["held"] = max(self.counts["held"], len(links))
             self.stopping.wait(0.05)
         for link in links:
-            link.close()
+            if self._is_open(link):
+                link.close()
 
     def _is_open(self, link: socket.socket) -> bool:
         try:
