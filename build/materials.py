@@ -1,4 +1,4 @@
-"""What the archive holds: a bill of materials (CycloneDX) with hashes, and the texts of the licences."""
+"""The contents of the archive: a bill of materials (CycloneDX) with hashes, and the texts of the licences."""
 
 from __future__ import annotations
 

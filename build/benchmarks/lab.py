@@ -1,4 +1,4 @@
-"""What the rows are measured on: a running mesh, and a daemon whose broker is away."""
+"""Instances to measure: a running mesh, and a daemon whose broker is away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one connection has sent and not been answered yet: bounded in number and in bytes."""
+"""The sends of one connection that are not answered yet: bounded in number and in bytes."""
 
 from __future__ import annotations
 

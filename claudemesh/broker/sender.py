@@ -1,4 +1,4 @@
-"""Who sends."""
+"""The sender of a frame, as its connection has proven it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a broker is set up: flag, then environment, then `broker.toml`, then default (broker.md)."""
+"""Settings of a broker: flag, then environment, then `broker.toml`, then default (broker.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a daemon or broker; each knows its exit code."""
+"""Errors between a client and a daemon or broker; each knows its exit code."""
 
 from __future__ import annotations
 

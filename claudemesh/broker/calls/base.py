@@ -1,4 +1,4 @@
-"""What a call gets and gives, and how its parameters are read."""
+"""The arguments and the answer of a call, and the readers of its parameters."""
 
 from __future__ import annotations
 

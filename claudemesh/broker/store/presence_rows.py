@@ -1,4 +1,4 @@
-"""What a broker keeps of its connections: leases, and when members were seen."""
+"""Rows about connections: leases, and when members were seen."""
 
 from __future__ import annotations
 

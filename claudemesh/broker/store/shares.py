@@ -1,4 +1,4 @@
-"""What each member of a mesh takes up, and what is pruned so that it stays bounded.
+"""Shares of members: counts of their rows and bytes, and the pruning of audit events.
 
 The count of stored bytes is kept by the transactions that write and delete bodies: reading it costs a row for
 each member. `recount` compares it with the bodies themselves.

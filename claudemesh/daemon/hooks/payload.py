@@ -1,4 +1,4 @@
-"""What a hook reads on its standard input: the event's JSON, redacted, then cut to its bound."""
+"""The standard input of a hook: the event's JSON, redacted, then cut to its bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which members are online, by what the broker tells, and when those who went were seen last.
+"""Online members, by what the broker tells, and when those that went were seen last.
 
 A broker that offers the feature `presence` says at link-up who is online, and from then on what has changed.
 Another one says so with each list of members, and tells of single members in between.

@@ -1,4 +1,4 @@
-"""What each member takes up: counted in the transactions that change it, and bounded."""
+"""Shares of members: counted in the transactions that change them, and bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When presence is told, to whom, and in how many frames."""
+"""The announcer of presence: its intervals, its recipients and its frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of presence, put together, is who is online."""
+"""The roster: all that it tells, put together, is the list of the online members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What strangers do fills no disk."""
+"""Log lines that strangers cause are bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each member takes up, on Postgres (`Shares`)."""
+"""Shares of members, on Postgres (`Shares`)."""
 
 from __future__ import annotations
 
