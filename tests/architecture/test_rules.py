@@ -23,7 +23,12 @@ _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
 # In pieces, so that this file is not what it looks for.
 _REGISTRIES = [
     ".".join(words)
-    for words in (("pythonhosted", "org"), ("pypi", "org/simple"), ("registry", "npmjs"), ("deb", "debian", "org"))
+    for words in [
+        ("pythonhosted", "org"),
+        ("pypi", "org/simple"),
+        ("registry", "npmjs"),
+        ("deb", "debian", "org"),
+    ]
 ]
 
 
