@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-
-def default_home(environ: Mapping[str, str]) -> Path:
-    """Return `$CLAUDEMESH_HOME`, or `~/.claudemesh`."""
-    chosen = environ.get("CLAUDEMESH_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".claudemesh"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,15 +101,11 @@ def _parser(name: str) -> Read[News | None]:
 
 def _presence(data: Json) -> PresenceEvent:
     return PresenceEvent(
-        fields.each(data, "online", _member_id, MAX_PRESENT),
-        fields.each(data, "offline", _member_id, MAX_PRESENT),
+        fields.each(data, "online", fields.member_id, MAX_PRESENT),
+        fields.each(data, "offline", fields.member_id, MAX_PRESENT),
         is_whole=fields.boolean(data, "whole"),
         at_ms=fields.optional_timestamp(data, "at"),
     )
-
-
-def _member_id(value: object, field: str) -> str:
-    return fields.matching({field: value}, field, UUID_TEXT)
 
 
 def _member(name: str, data: Json) -> MemberEvent:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.ids import HEX_32, has_control
+from claudemesh.protocol.ids import HEX_32, UUID_TEXT, has_control
 
 FrameId: TypeAlias = int | str
 Json: TypeAlias = dict[str, Any]
@@ -144,6 +144,13 @@ def pubkey(value: object, field: str) -> str:
     """Return a public key."""
     if not isinstance(value, str) or HEX_32.fullmatch(value) is None:
         refuse(field, "hold keys of 64 lower-case hexadecimal characters")
+    return value
+
+
+def member_id(value: object, field: str) -> str:
+    """Return the id of a member."""
+    if not isinstance(value, str) or UUID_TEXT.fullmatch(value) is None:
+        refuse(field, "hold ids of members")
     return value
 
 

@@ -211,13 +211,7 @@ def _version(value: Json, name: str) -> str | None:
 def _member_ids(value: Json, name: str) -> tuple[str, ...]:
     if name not in value:
         return ()
-    return fields.each(value, name, _member_id, MAX_ENTRIES)
-
-
-def _member_id(value: object, field: str) -> str:
-    if not isinstance(value, str) or UUID_TEXT.fullmatch(value) is None:
-        fields.refuse(field, "hold ids of members")
-    return value
+    return fields.each(value, name, fields.member_id, MAX_ENTRIES)
 
 
 def peer_entry(item: Json) -> PeerEntry:

@@ -88,6 +88,7 @@ def test_two_hosts_that_answer_each_other_come_to_an_end(alice: Host, bob: Host)
     before = len(bodies(alice)) + len(bodies(bob))
     send(alice, "bob", "begin")
     until(lambda: alice.log("hook_reply_refused") + bob.log("hook_reply_refused"), "the loop has ended")
+    # Nothing more may come: there is no event to wait for.
     time.sleep(0.3)
     [refused] = alice.log("hook_reply_refused") + bob.log("hook_reply_refused")
     assert refused["error"] == "hook_loop"
