@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import statistics
@@ -90,6 +91,9 @@ class Lab:
             folder = made.root / "second"
             folder.mkdir()
             self._second = Broker(folder, server.url("bench"))
+            self._second.data.mkdir(mode=0o700)
+            # All brokers of a database have one admin token.
+            shutil.copy(made.broker.data / "admin_token", self._second.data)
             self._second.command = _CLAUDEMESH
             self._stack.callback(self._second.kill)
             self._second.start()
