@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.protocol.canonical import canonical_json, canonical_meta, parse_json
-from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope, Priority, Seal, build_envelope
+from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
 from claudemesh.protocol.errors import (
     CLOSE_KINDS,
     CloseCode,
@@ -13,7 +13,6 @@ from claudemesh.protocol.errors import (
     parse_close_reason,
 )
 from claudemesh.protocol.features import (
-    DEFAULT_INLINE_BYTES,
     OPTIONAL,
     REQUIRED,
     FeatureFailure,
@@ -83,6 +82,7 @@ from claudemesh.protocol.signing import (
     verify_join,
     verify_request,
 )
+from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES, PRIORITY_RANK, Priority
 
 __all__ = [
     "CLOSE_KINDS",

@@ -11,16 +11,16 @@ import orjson
 from claudemesh.protocol.base64 import from_base64, to_base64
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.fingerprint import ENVELOPE_VERSION, FINGERPRINT_BYTES, request_fingerprint
+from claudemesh.protocol.fingerprint import FINGERPRINT_BYTES, request_fingerprint
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, KEY_ID, SLUG, ULID
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_envelope
+from claudemesh.protocol.wire import ENVELOPE_VERSION, DestinationKind
+from claudemesh.protocol.wire import PRIORITY_RANK as PRIORITY_RANK
+from claudemesh.protocol.wire import Priority as Priority
 
-Priority: TypeAlias = Literal["now", "next", "low"]
-DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
 SealAlg: TypeAlias = Literal["box", "secretbox", "none"]
 
-PRIORITY_RANK: dict[Priority, int] = {"now": 0, "next": 1, "low": 2}
 MAX_MENTIONS: Final = 64
 MAX_BODY_BYTES: Final = 64 << 20
 MAX_EPOCH: Final = 2**31 - 1

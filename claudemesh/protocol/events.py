@@ -11,7 +11,8 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
-from claudemesh.protocol.replies import MODES, Mode, PeerList, Read, peer_list, reader
+from claudemesh.protocol.replies import PeerList, Read, peer_list, reader
+from claudemesh.protocol.wire import TOPIC_MODES, TopicMode
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
@@ -68,7 +69,7 @@ class TopicCreated:
     """A topic or queue that another member has made."""
 
     topic: str
-    mode: Mode
+    mode: TopicMode
 
 
 News: TypeAlias = MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
@@ -87,7 +88,9 @@ def _parser(name: str) -> Read[News | None]:
         if name == MEMBERS_CHANGED:
             return peer_list(data, name)
         if name == TOPIC_CREATED:
-            return TopicCreated(fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", MODES))
+            return TopicCreated(
+                fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", TOPIC_MODES)
+            )
         if name == PRESENCE:
             return _presence(data)
         if name in _SINGLE:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from claudemesh.protocol.errors import CLOSE_KINDS, CloseCode, InvalidField
 from claudemesh.protocol.frames import FeatureResponse
+from claudemesh.protocol.wire import (
+    CONNECTION_POLICIES,
+    DEDUPE_MODES,
+    DEFAULT_CONNECTION_POLICY,
+    ConnectionPolicy,
+    DedupeMode,
+)
+from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES as DEFAULT_BLOB_BYTES
+from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES as DEFAULT_INLINE_BYTES
+from claudemesh.protocol.wire import MIN_PAYLOAD_BYTES as MIN_PAYLOAD_BYTES
 
 DEDUPE: Final = "client_message_id_dedupe"
 CONNECTION_POLICY: Final = "concurrent_connection_policy"
@@ -27,18 +37,9 @@ VERSIONS: Final[Mapping[str, int]] = {
     PRESENCE: 1,
 }
 
-DEFAULT_INLINE_BYTES: Final = 262144
-DEFAULT_BLOB_BYTES: Final = 26214400
-DEFAULT_POLICY: Final = "prefer_newest"
 MIN_RETENTION_DAYS: Final = 7
-MIN_PAYLOAD_BYTES: Final = 1024
 # Beyond this a number is a mistake, and arithmetic on it would be one too.
 MAX_PARAMETER: Final = 2**31 - 1
-
-DedupeMode: TypeAlias = Literal["retention_scoped", "permanent"]
-Policy: TypeAlias = Literal["prefer_newest", "prefer_oldest", "allow_concurrent"]
-MODES: Final = ("retention_scoped", "permanent")
-POLICIES: Final = ("prefer_newest", "prefer_oldest", "allow_concurrent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Features:
     tombstone_days: int | None
     inline_bytes: int
     blob_bytes: int
-    default_policy: Policy
+    default_policy: ConnectionPolicy
     key_epochs: int | None
     rotated_event: bool
     presence: bool = False
@@ -142,7 +143,7 @@ class _Offer:
             "tombstone_days": None,
             "inline_bytes": DEFAULT_INLINE_BYTES,
             "blob_bytes": DEFAULT_BLOB_BYTES,
-            "default_policy": DEFAULT_POLICY,
+            "default_policy": DEFAULT_CONNECTION_POLICY,
             "key_epochs": None,
             "rotated_event": False,
             "presence": False,
@@ -186,8 +187,8 @@ class _Offer:
 
     def _dedupe(self, params: Mapping[str, Any]) -> dict[str, Any]:
         mode, days = params.get("mode"), None
-        if mode not in MODES:
-            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"mode must be one of {', '.join(MODES)}")
+        if mode not in DEDUPE_MODES:
+            raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"mode must be one of {', '.join(DEDUPE_MODES)}")
         if mode == "retention_scoped":
             days = _at_least(params, "dedupe_retention_days", MIN_RETENTION_DAYS)
         if params.get("request_fingerprint") is not True:
@@ -200,9 +201,11 @@ class _Offer:
 
     def _policy(self, params: Mapping[str, Any]) -> dict[str, Any]:
         policy = params.get("default_policy")
-        if policy not in POLICIES:
-            self._warnings.append(f"{CONNECTION_POLICY}: default_policy is not one of {', '.join(POLICIES)}")
-            policy = DEFAULT_POLICY
+        if policy not in CONNECTION_POLICIES:
+            self._warnings.append(
+                f"{CONNECTION_POLICY}: default_policy is not one of {', '.join(CONNECTION_POLICIES)}"
+            )
+            policy = DEFAULT_CONNECTION_POLICY
         return {"default_policy": policy}
 
 
@@ -225,12 +228,12 @@ def _texts(value: object) -> bool:
 
 
 _KEPT: Final[Mapping[str, Any]] = {
-    "dedupe_mode": lambda value: value in MODES,
+    "dedupe_mode": lambda value: value in DEDUPE_MODES,
     "dedupe_retention_days": lambda value: value is None or _whole(value, MIN_RETENTION_DAYS),
     "tombstone_days": lambda value: value is None or _whole(value, 0),
     "inline_bytes": lambda value: _whole(value, MIN_PAYLOAD_BYTES),
     "blob_bytes": lambda value: _whole(value, MIN_PAYLOAD_BYTES),
-    "default_policy": lambda value: value in POLICIES,
+    "default_policy": lambda value: value in CONNECTION_POLICIES,
     "key_epochs": lambda value: value is None or _whole(value, 1),
     "rotated_event": lambda value: isinstance(value, bool),
     # Not there in what an earlier version kept.

@@ -6,8 +6,8 @@ from hashlib import sha256
 
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.wire import ENVELOPE_VERSION
 
-ENVELOPE_VERSION = 1
 FINGERPRINT_BYTES = 32
 
 _PREFIX_BYTES = 8

@@ -11,7 +11,8 @@ from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import MAX_MESSAGE_CHARACTERS
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, SLUG, UUID_TEXT
-from claudemesh.protocol.replies import MAX_ENTRIES, ROLES, Read, Role, reader, record
+from claudemesh.protocol.replies import MAX_ENTRIES, Read, reader, record
+from claudemesh.protocol.wire import ROLES, Role
 
 URL_CHARACTERS: Final = 300
 

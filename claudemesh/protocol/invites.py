@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -17,12 +17,11 @@ from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_ulid, check_uuid
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
+from claudemesh.protocol.wire import ROLES, Role
 
 LINK_PREFIX: Final = "claudemesh://join/"
 MAX_LINK_CHARACTERS: Final = 4096
 MAX_USES: Final = 10_000
-Role: TypeAlias = Literal["owner", "admin", "member"]
-ROLES: Final[tuple[Role, ...]] = ("owner", "admin", "member")
 
 _CODE = "invalid_invite"
 _PURPOSE = "invite"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from claudemesh.protocol import fields
 from claudemesh.protocol.canonical import parse_json
@@ -21,6 +21,7 @@ from claudemesh.protocol.frames import FRAME_TYPES
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.rotation import Rotation
+from claudemesh.protocol.wire import MEMBER_STATUSES, ROLES, TOPIC_MODES, MemberStatus, Role, TopicMode
 
 BAD_REPLY: Final = "bad_reply"
 MAX_ENTRIES: Final = 1_000_000
@@ -28,12 +29,8 @@ MAX_EARLIER_KEYS: Final = 4096
 SUMMARY_CHARACTERS: Final = 512
 STATUS_CHARACTERS: Final = 64
 
-Role: TypeAlias = Literal["owner", "admin", "member"]
-Status: TypeAlias = Literal["active", "revoked", "left"]
-Mode: TypeAlias = Literal["topic", "queue"]
-ROLES: Final[Sequence[Role]] = ("owner", "admin", "member")
-STATUSES: Final[Sequence[Status]] = ("active", "revoked", "left")
-MODES: Final[Sequence[Mode]] = ("topic", "queue")
+# The earlier name of TOPIC_MODES.
+MODES: Final = TOPIC_MODES
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,64}")
 
@@ -66,7 +63,7 @@ class PeerEntry:
     x25519_signature: bytes
     key_id: str
     role: Role
-    status: Status
+    status: MemberStatus
     online: bool
     presence_status: str | None
     summary: str | None
@@ -100,7 +97,7 @@ class TopicEntry:
     """A topic or queue as the broker lists it."""
 
     topic: str
-    mode: Mode
+    mode: TopicMode
     subscribed: bool
     subscribers: int | None
     created_at: int | None
@@ -119,7 +116,7 @@ class TopicMade:
     """The answer to `topic_create`; `mode` is the topic's own when it was there already."""
 
     topic: str
-    mode: Mode
+    mode: TopicMode
     created: bool
 
 
@@ -224,7 +221,7 @@ def peer_entry(item: Json) -> PeerEntry:
         x25519_signature=fields.binary(item, "x25519_signature", SIGNATURE_BYTES),
         key_id=fields.matching(item, "key_id", KEY_ID),
         role=fields.one_of(item, "role", ROLES),
-        status=fields.one_of(item, "status", STATUSES),
+        status=fields.one_of(item, "status", MEMBER_STATUSES),
         online=fields.boolean(item, "online"),
         presence_status=fields.optional_text(item, "presence_status", STATUS_CHARACTERS),
         summary=fields.optional_text(item, "summary", SUMMARY_CHARACTERS),
@@ -251,7 +248,7 @@ def topic_list(value: Any) -> TopicList:
 def _topic_entry(item: Json) -> TopicEntry:
     return TopicEntry(
         topic=fields.matching(item, "topic", SLUG),
-        mode=fields.one_of(item, "mode", MODES),
+        mode=fields.one_of(item, "mode", TOPIC_MODES),
         subscribed=fields.boolean(item, "subscribed"),
         subscribers=None if item.get("subscribers") is None else fields.integer(item, "subscribers"),
         created_at=fields.optional_timestamp(item, "created_at"),
@@ -264,7 +261,7 @@ def topic_made(value: Any) -> TopicMade:
     found = record(value, "ok")
     return TopicMade(
         topic=fields.matching(found, "topic", SLUG),
-        mode=fields.one_of(found, "mode", MODES),
+        mode=fields.one_of(found, "mode", TOPIC_MODES),
         created=fields.boolean(found, "created"),
     )
 

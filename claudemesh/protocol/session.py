@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from claudemesh.protocol.errors import CloseCode, ProtocolError
 from claudemesh.protocol.frames import (
@@ -31,8 +31,7 @@ from claudemesh.protocol.frames import (
     SendResult,
     UnknownFrame,
 )
-
-Role: TypeAlias = Literal["daemon", "broker"]
+from claudemesh.protocol.wire import Side
 
 
 class State(Enum):
@@ -52,7 +51,7 @@ ANYTIME: Final[frozenset[type[Frame]]] = frozenset((ErrorFrame, UnknownFrame))
 
 _NOTHING: Final[_Steps] = MappingProxyType({})
 
-TRANSITIONS: Final[Mapping[Role, Mapping[State, _Steps]]] = MappingProxyType(
+TRANSITIONS: Final[Mapping[Side, Mapping[State, _Steps]]] = MappingProxyType(
     {
         "broker": {
             State.CONNECTED: {Challenge: State.CHALLENGED},
@@ -91,13 +90,13 @@ class SessionViolation(ProtocolError):
 class Session:
     """One end of one connection: says whether a frame may be sent or received now, and what follows."""
 
-    __slots__ = ("_mine", "_theirs", "role", "state")
+    __slots__ = ("_mine", "_theirs", "side", "state")
 
-    def __init__(self, role: Role) -> None:
-        self.role = role
+    def __init__(self, side: Side) -> None:
+        self.side = side
         self.state = State.CONNECTED
-        self._mine = TRANSITIONS[role]
-        self._theirs = TRANSITIONS["daemon" if role == "broker" else "broker"]
+        self._mine = TRANSITIONS[side]
+        self._theirs = TRANSITIONS["daemon" if side == "broker" else "broker"]
 
     @property
     def is_open(self) -> bool:
@@ -118,4 +117,4 @@ class Session:
         if following is not None:
             self.state = following
         elif kind not in ANYTIME:
-            raise SessionViolation(f"A {self.role} may not {verb} {kind.__name__} while {self.state.value}.")
+            raise SessionViolation(f"A {self.side} may not {verb} {kind.__name__} while {self.state.value}.")

@@ -6,8 +6,9 @@ import pytest
 
 from claudemesh.protocol.errors import CloseCode, ProtocolError
 from claudemesh.protocol.frames import FRAME_TYPES, Frame, Send, UnknownFrame
-from claudemesh.protocol.session import ANYTIME, Role, Session, SessionViolation, State
-from tests.unit.protocol.test_frames import FRAMES
+from claudemesh.protocol.session import ANYTIME, Session, SessionViolation, State
+from claudemesh.protocol.wire import Side
+from tests.support.frames import FRAMES
 
 SAMPLES: Final = {type(frame): frame for frame in FRAMES}
 HANDSHAKE: Final = (
@@ -30,8 +31,8 @@ LEGAL: Final = {
 PAIRS: Final = [(state, kind) for state in State for kind in SAMPLES]
 
 
-def session_in(state: State, role: Role) -> Session:
-    session = Session(role)
+def session_in(state: State, side: Side) -> Session:
+    session = Session(side)
     session.state = state
     return session
 
@@ -44,9 +45,9 @@ def test_walk_covers_every_frame_there_is() -> None:
 
 @pytest.mark.parametrize("speaker", ["daemon", "broker"])
 @pytest.mark.parametrize(("state", "kind"), PAIRS, ids=lambda value: getattr(value, "__name__", value))
-def test_every_state_takes_its_frames_and_no_others(state: State, kind: type[Frame], speaker: Role) -> None:
+def test_every_state_takes_its_frames_and_no_others(state: State, kind: type[Frame], speaker: Side) -> None:
     """Both ends agree on each state, frame and speaker; what is illegal changes nothing."""
-    listener: Role = "broker" if speaker == "daemon" else "daemon"
+    listener: Side = "broker" if speaker == "daemon" else "daemon"
     says, hears = session_in(state, speaker), session_in(state, listener)
     frame = SAMPLES[kind]
     following = state if kind in ANYTIME else LEGAL.get((state, speaker, kind.__name__))
