@@ -76,7 +76,7 @@ def frame(data: bytes) -> None:
         found = frames.decode_frame(data)
     except ProtocolError as error:
         demand(error.code == "invalid_frame" and bool(error.message), f"refused as {error}")
-        replies.announced(data)
+        frames.announced(data)
         return
     try:
         text = frames.encode_frame(found)
@@ -88,7 +88,7 @@ def frame(data: bytes) -> None:
     demand(frames.decode_frame(text) == found, "a frame does not survive the wire")
     demand(frames.encode_frame(frames.decode_frame(text)) == text, "a frame has two spellings")
     kind = "" if isinstance(found, frames.UnknownFrame) else found.TYPE
-    demand(replies.announced(data)[0] == kind, "a frame announces another type")
+    demand(frames.announced(data)[0] == kind, "a frame announces another type")
     _read_on(found)
 
 

@@ -14,10 +14,9 @@ from functools import wraps
 from typing import Any, Final, TypeAlias, TypeVar
 
 from claudemesh.protocol import fields
-from claudemesh.protocol.canonical import parse_json
-from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.fields import FrameId, Json
-from claudemesh.protocol.frames import FRAME_TYPES
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.fields import Json
+from claudemesh.protocol.frames import announced as announced
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.rotation import Rotation
@@ -281,21 +280,6 @@ def _send_status(item: Json) -> KnownSend | None:
     if not fields.boolean(item, "known"):
         return None
     return KnownSend(fields.matching(item, "broker_message_id", ULID), fields.integer(item, "history_id"))
-
-
-def announced(raw: str | bytes) -> tuple[str, FrameId | None]:
-    """Return type and id of a text that is no right frame, as far as it tells them: an empty type if not."""
-    try:
-        value = parse_json(raw.encode() if isinstance(raw, str) else raw)
-        kind = value.get("type") if isinstance(value, dict) else None
-        if not isinstance(kind, str) or kind not in FRAME_TYPES:
-            return "", None
-    except (ProtocolError, UnicodeEncodeError):
-        return "", None
-    try:
-        return kind, fields.optional_frame_id(value)
-    except ProtocolError:
-        return kind, None
 
 
 def _bad(reply: str, error: InvalidField) -> BadReply:

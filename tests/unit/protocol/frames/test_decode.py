@@ -10,42 +10,9 @@ from hypothesis import strategies as st
 from claudemesh.protocol import frames
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import decode_frame, encode_frame
-from tests.support.envelopes import ALICE, MEMBER_ID, MESH_ID, ULID_TEXT, build
+from tests.support.envelopes import MESH_ID, ULID_TEXT
+from tests.support.frames import FRAMES
 
-ENVELOPE = build().to_dict()
-SENDER = frames.Sender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
-HELLO = frames.Hello(
-    mesh_id=MESH_ID,
-    pubkey=ALICE.ed25519_pubkey,
-    key_id=ALICE.key_id,
-    name="alice",
-    host_fingerprint="ab" * 32,
-    daemon_version="1.2.3",
-    instance_id=ULID_TEXT,
-    ephemeral=False,
-    audience="127.0.0.1:7900",
-    signature=b"\1" * 64,
-)
-FRAMES: list[frames.Frame] = [
-    frames.Challenge(b"\2" * 32, 1_700_000_000_000, "1.2.3", (1,)),
-    HELLO,
-    frames.HelloAck(MEMBER_ID, ULID_TEXT, {"slug": "prod"}, 1_700_000_000_000, ULID_TEXT),
-    frames.FeatureRequest(("client_message_id_dedupe",), ("key_epoch",)),
-    frames.FeatureResponse({"key_epoch": {"params": {"version": 1}}}, ("max_payload",)),
-    frames.Send("row-1", ENVELOPE),
-    frames.SendResult(7, 201, {"broker_message_id": ULID_TEXT, "history_id": 5, "duplicate": False}),
-    frames.Deliver(4, ULID_TEXT, 9, SENDER, 1_700_000_000_000, ENVELOPE),
-    frames.DeliverAck((1, 2, 3)),
-    frames.Call("c1", "topic_list", {}),
-    frames.Reply("c1", ok={"items": []}),
-    frames.Reply("c1", ok=None),
-    frames.Reply("c1", error={"code": "topic_not_found", "message": "There is none."}),
-    frames.Event("peer_join", {"name": "bob"}),
-    frames.ErrorFrame("unknown_type", "No such type."),
-    frames.ErrorFrame("unknown_type", "No such type.", 5),
-    frames.UnknownFrame("from_the_future"),
-    frames.UnknownFrame("from_the_future", "x1"),
-]
 BY_TYPE: dict[str, dict[str, Any]] = {
     value["type"]: value
     for value in (json.loads(encode_frame(frame)) for frame in FRAMES)
