@@ -1,4 +1,4 @@
-"""The protocol that daemon, broker and programs share: values in, values out (protocol.md)."""
+"""The protocol between daemon and broker: values, parsing and signatures, no I/O (docs/spec/protocol.md)."""
 
 from __future__ import annotations
 

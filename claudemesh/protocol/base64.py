@@ -1,4 +1,4 @@
-"""Binary fields in JSON: standard base64, padded, in its one canonical spelling."""
+"""Base64 of binary fields: padded, in the one canonical spelling (docs/spec/protocol.md, JSON)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from binascii import a2b_base64, b2a_base64
 
 
 def to_base64(raw: bytes) -> str:
-    """Return the padded base64 text of some bytes."""
+    """Return the padded base64 text of bytes."""
     return b2a_base64(raw, newline=False).decode("ascii")
 
 
 def from_base64(text: object) -> bytes | None:
-    """Return the bytes of a base64 text, or None unless it is exactly what `to_base64` would write."""
+    """Return the bytes of a base64 text; None for any text that `to_base64` does not write."""
     if not isinstance(text, str) or len(text) % 4:
         return None
     try:
         raw = a2b_base64(text, strict_mode=True)
     except ValueError:
         return None
-    # Only the last group can be spelt in several ways: by the bits that padding leaves over.
+    # Padding leaves unused bits in the last group, so only that group has several spellings.
     tail = len(raw) % 3
     if tail and b2a_base64(raw[-tail:], newline=False) != text[-4:].encode("ascii"):
         return None

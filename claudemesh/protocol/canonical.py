@@ -1,6 +1,7 @@
-"""JSON in, strictly; JSON out, canonically (protocol.md, Request fingerprint; RFC 8785).
+"""Strict JSON parsing and canonical JSON output by RFC 8785 (docs/spec/protocol.md, JSON).
 
-Both directions have a fast way, orjson, taken only where it is provably the same as the exact way.
+Both have a fast path through orjson. It is taken only for values for which its result equals that of the
+reference implementation.
 """
 
 from __future__ import annotations
@@ -18,55 +19,56 @@ from claudemesh.protocol.errors import InvalidField, ProtocolError
 
 MAX_DEPTH: Final = 64
 
-# The closing quote of every key is found by it; so is a quote inside a string, if a colon follows.
+# Matches the closing quote of each key. It also matches a quote inside a string if a colon follows.
 _MAYBE_KEY: Final = re.compile(rb'"[ \t\n\r]*:')
-# A whole string, and the colon that makes it a key. Possessive, and content with a string that never
-# ends: so it is linear whatever comes.
+# A whole string, and the colon that makes it a key. The time is linear for every input: the quantifiers are
+# possessive, and a string that does not end matches too.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"[ \t\n\r]*+(:?)|\\?\Z)', re.DOTALL)
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
-# From here on an integer may not fit 64 bits, and orjson would make a float of it.
+# An integer of 19 digits or more may not fit 64 bits; orjson turns it into a float.
 _LONG_DIGITS: Final = re.compile(rb"[0-9]{19}")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 _PLAIN: Final = frozenset((str, int, bool, type(None)))
 _SORTED: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
-# orjson writes a fraction from 1e-5 to 1e15 as ECMAScript does: shortest digits, no exponent.
+# Between these bounds orjson writes a fraction as ECMAScript does: shortest digits, no exponent.
 _SMALL_TO: Final = 1e-5
 _FLOAT_MAX: Final = 1e15
-# Both write an exponent below 1e-6 and from 1e21 on; only between these bounds do they differ.
+# Both write an exponent below 1e-6 and from 1e21 on. They differ from 1e-6 to 1e-5 and from 1e15 to 1e21.
 _SMALL_FROM: Final = 1e-6
 _LARGE_TO: Final = 1e21
-# Below it a float without a fraction has the digits of the integer.
+# Below this bound a float without a fraction has the digits of the integer.
 _EXACT_INTEGERS: Final = 2.0**53
 
 
 class _NotPlain(Exception):
-    """A value holds what only the exact way judges."""
+    """A value that the fast path does not cover."""
 
 
 def parse_json(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
-    """Return the one value that a JSON text stands for, or refuse it.
+    """Return the value of a JSON text.
 
-    `ProtocolError`: invalid_json (not UTF-8, a byte order mark, NaN, a lone surrogate, …), json_too_deep,
-    duplicate_field; meta_not_canonical when what JSON can spell but JCS cannot is within `meta`.
+    `ProtocolError`: invalid_json (not UTF-8, a byte order mark, NaN, a lone surrogate and the like),
+    json_too_deep, duplicate_field, and meta_not_canonical for a value within `meta` that RFC 8785 cannot
+    represent.
     """
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        # It says why, and lets pass what only orjson refuses: an integer beyond the largest float.
+        # The reference gives the reason. An integer beyond the largest float it accepts.
         return parse_json_exactly(raw, max_depth=max_depth)
     depth, keys, floats = _survey(value)
     if depth > max_depth:
         raise _too_deep(max_depth)
     if keys != len(_MAYBE_KEY.findall(raw)) and keys != _STRING.findall(raw).count(b":"):
-        return parse_json_exactly(raw, max_depth=max_depth)  # it has a duplicate
+        return parse_json_exactly(raw, max_depth=max_depth)  # a key stands twice
     if floats and _LONG_DIGITS.search(raw) is not None:
         return parse_json_exactly(raw, max_depth=max_depth)
     return value
 
 
 def parse_json_exactly(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
-    """Do what `parse_json` does, without orjson: the reference, and the way for integers beyond 64 bits."""
+    """Return what `parse_json` returns, without orjson. This is the reference, used for long integers too."""
     if _nesting(raw, max_depth) > max_depth:
         raise _too_deep(max_depth)
     try:
@@ -78,32 +80,32 @@ def parse_json_exactly(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the RFC 8785 form. `ProtocolError` meta_not_canonical for what it cannot represent."""
+    """Return the RFC 8785 form of a value. `ProtocolError` meta_not_canonical: it has none."""
     try:
         if _is_simple(value):
             return orjson.dumps(value, option=_SORTED)
         return orjson.dumps(_spelt(value), option=orjson.OPT_STRICT_INTEGER)
     except (_NotPlain, orjson.JSONEncodeError, RecursionError):
-        return canonical_json_exactly(value)  # the exact way finds out why
+        return canonical_json_exactly(value)  # the reference gives the reason
 
 
 def canonical_json_exactly(value: object) -> bytes:
-    """Do what `canonical_json` does, by the reference implementation alone."""
+    """Return what `canonical_json` returns, by the reference implementation alone."""
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:
         raise ProtocolError(
             "meta_not_canonical",
-            "meta must hold JSON values that RFC 8785 can represent: finite numbers, integers within "
-            "±(2^53−1), no lone surrogates.",
+            "The meta holds a value that RFC 8785 cannot represent. Use finite numbers, integers within "
+            "±(2^53−1), and text without lone surrogates.",
             field="meta",
         ) from error
 
 
 def canonical_meta(meta: object) -> bytes:
-    """Return a meta as it is fingerprinted: empty when there is none; bytes are this form already.
+    """Return the form of a meta that the fingerprint covers: empty for None and `{}`.
 
-    `InvalidField` invalid_meta.
+    Bytes are taken for this form and returned. `InvalidField` invalid_meta: not an object.
     """
     if meta is None:
         return b""
@@ -115,7 +117,7 @@ def canonical_meta(meta: object) -> bytes:
 
 
 def _survey(value: object) -> tuple[int, int, bool]:
-    """Return how deep a value nests, how many keys it has, and whether it holds a float; level by level."""
+    """Return the depth of a value, its number of keys, and whether it holds a float. Goes level by level."""
     depth, keys, floats = 0, 0, type(value) is float
     level: list[Any] = [value] if type(value) is dict or type(value) is list else []
     while level:
@@ -138,9 +140,9 @@ def _survey(value: object) -> tuple[int, int, bool]:
 
 
 def _is_simple(value: object) -> bool:
-    """Tell whether orjson writes a value as RFC 8785 does, but for integers that it refuses by itself.
+    """Tell whether orjson writes a value as RFC 8785 does. Integers beyond its range it refuses by itself.
 
-    Keys must be ASCII: only there do UTF-8 and UTF-16 agree on the order without looking closer.
+    Keys must be ASCII, because only then the orders of UTF-8 and UTF-16 always agree.
     """
     pending = [value]
     while pending:
@@ -165,7 +167,7 @@ def _is_simple(value: object) -> bool:
 
 
 def _spelt(value: object) -> object:
-    """Return a value that orjson writes, without sorting, as RFC 8785 writes this one. `_NotPlain`."""
+    """Return a value that orjson writes unsorted as RFC 8785 writes the given one. `_NotPlain`."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -178,13 +180,13 @@ def _spelt(value: object) -> object:
     names = list(value)  # type: ignore[call-overload]
     if not all(type(name) is str for name in names):
         raise _NotPlain
-    # Only beyond the basic plane do code points and UTF-16 units differ in order.
+    # Code points and UTF-16 units differ in order only beyond the basic plane.
     names.sort(key=None if all(map(str.isascii, names)) else _utf16)
     return {name: _spelt(value[name]) for name in names}  # type: ignore[index]
 
 
 def _number(number: float) -> int | float | orjson.Fragment:
-    """Return what orjson writes as ECMAScript writes this number (RFC 8785, 3.2.2.3)."""
+    """Return a value that orjson writes as ECMAScript writes this number (RFC 8785, 3.2.2.3)."""
     size = abs(number)
     if size < _EXACT_INTEGERS and number.is_integer():
         return int(number)
@@ -192,13 +194,13 @@ def _number(number: float) -> int | float | orjson.Fragment:
         return number
     if not size < math.inf:
         raise _NotPlain
-    # Python's shortest digits are the right ones; only the exponent must go.
+    # Python writes the same shortest digits, but with an exponent.
     mantissa, _, exponent = repr(number).partition("e")
     return orjson.Fragment(_positional(mantissa, int(exponent or 0)))
 
 
 def _positional(mantissa: str, exponent: int) -> str:
-    """Return a decimal number, given as d.ddd and a power of ten, without the power."""
+    """Return the positional form of a decimal number that is given as d.ddd and a power of ten."""
     sign = "-" if mantissa[0] == "-" else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")
     fraction = "" if fraction == "0" else fraction
@@ -214,7 +216,7 @@ def _utf16(name: str) -> bytes:
 
 
 def _nesting(raw: bytes, limit: int) -> int:
-    """Return how deep the brackets outside of strings nest; counting ends once `limit` is passed."""
+    """Return the nesting depth of the brackets outside of strings. Counting stops beyond `limit`."""
     if raw.count(b"[") + raw.count(b"{") <= limit:
         return 0
     depth = deepest = 0
@@ -230,19 +232,23 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
         name = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise InvalidField("duplicate_field", _shown(name), "An object may name a field only once.")
+        raise InvalidField(
+            "duplicate_field", _shown(name), "A field stands twice in one object. Send it once."
+        )
     return members
 
 
 def _check_representable(value: object) -> None:
-    """Refuse what Python's parser lets pass and JSON's rules do not; the error names the top field."""
+    """Refuse values that Python's parser accepts and JSON does not have. The error names the top field."""
     members = value.items() if isinstance(value, dict) else (("", value),)
     for name, member in members:
         if _SURROGATE.search(name) is not None or _has_unrepresentable(member):
-            # protocol.md, Request fingerprint: within meta this has a code of its own.
+            # Within meta this has a code of its own (docs/spec/protocol.md, Request fingerprint).
             code = "meta_not_canonical" if name == "meta" else "invalid_json"
             raise InvalidField(
-                code, _shown(name), "Numbers must be finite, and text may hold no lone surrogate."
+                code,
+                _shown(name),
+                "A number is not finite, or a text holds a lone surrogate. JSON has neither.",
             )
 
 
@@ -269,8 +275,10 @@ def _shown(path: str) -> str:
 
 
 def _too_deep(max_depth: int) -> ProtocolError:
-    return ProtocolError("json_too_deep", f"JSON may nest {max_depth} deep at most: send it flatter.")
+    return ProtocolError(
+        "json_too_deep", f"The JSON nests more than {max_depth} levels deep. Send a flatter value."
+    )
 
 
 def _invalid(reason: str) -> ProtocolError:
-    return ProtocolError("invalid_json", f"This is not valid JSON in UTF-8: {_shown(reason)}.")
+    return ProtocolError("invalid_json", f"The text is not valid JSON in UTF-8: {_shown(reason)}.")

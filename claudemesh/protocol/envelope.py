@@ -1,4 +1,4 @@
-"""The envelope that a daemon freezes and a broker stores: parse, check, sign (protocol.md, Envelope)."""
+"""Envelopes: parse, check and sign what daemons send and brokers store (docs/spec/protocol.md, Envelope)."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _FIELDS: Final = frozenset(
         *("mentions", "body", "seal", "request_fingerprint", "signature"),
     )
 )
-# What each algorithm's seal holds: all of it, and nothing else.
+# The fields of a seal by algorithm. Each is required, and no other is allowed.
 _SEAL_FIELDS: Final[dict[SealAlg, frozenset[str]]] = {
     "box": frozenset(("alg", "nonce", "sender_key_id", "recipient_key_id")),
     "secretbox": frozenset(("alg", "nonce", "sender_key_id", "epoch")),
     "none": frozenset(("alg", "sender_key_id")),
 }
-# A dm is always sealed to its recipient; a plain topic body is refused nowhere but shown as unsealed.
+# A dm is always sealed to its recipient. Topics and queues may carry a plain body; lists say so.
 _SEALS: Final[dict[DestinationKind, tuple[SealAlg, ...]]] = {
     "dm": ("box",),
     "topic": ("secretbox", "none"),
@@ -51,7 +51,10 @@ _SEALS: Final[dict[DestinationKind, tuple[SealAlg, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """How a body is sealed. None: no nonce (`b""`); only box has a recipient, only secretbox an epoch."""
+    """The seal of a body: algorithm, nonce and keys.
+
+    The nonce is `b""` for none. `recipient_key_id` is set for box only, `epoch` for secretbox only.
+    """
 
     alg: SealAlg
     nonce: bytes
@@ -60,7 +63,7 @@ class Seal:
     epoch: int | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON object, without what this algorithm has no use for."""
+        """Return the JSON object, with the fields of this algorithm."""
         fields: dict[str, object] = {"alg": self.alg, "sender_key_id": self.sender_key_id}
         if self.nonce:
             fields["nonce"] = to_base64(self.nonce)
@@ -73,7 +76,7 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A send, sealed and signed. Made by `parse`, `decode` or `build_envelope`, which check everything."""
+    """A sealed and signed send. `parse`, `decode` and `build_envelope` make one and check every field."""
 
     client_message_id: str
     destination_kind: DestinationKind
@@ -88,7 +91,7 @@ class Envelope:
 
     @classmethod
     def parse(cls, value: object) -> Envelope:
-        """Check a JSON value whole. `InvalidField` invalid_envelope names the first field that is wrong."""
+        """Return the envelope of a JSON value. `InvalidField` invalid_envelope: the first wrong field."""
         if not isinstance(value, dict):
             _bad("envelope", "be a JSON object")
         if value.keys() != _FIELDS:
@@ -115,7 +118,7 @@ class Envelope:
 
     @classmethod
     def decode(cls, raw: bytes) -> Envelope:
-        """Parse an envelope's JSON text. `ProtocolError` invalid_envelope, whatever the bytes are."""
+        """Return the envelope of a JSON text. `InvalidField` invalid_envelope, for any other bytes."""
         try:
             value = parse_json(raw)
         except ProtocolError as error:
@@ -123,7 +126,7 @@ class Envelope:
         return cls.parse(value)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON object that travels."""
+        """Return the JSON object of the envelope."""
         return {
             "v": ENVELOPE_VERSION,
             "client_message_id": self.client_message_id,
@@ -139,11 +142,11 @@ class Envelope:
         }
 
     def encode(self) -> bytes:
-        """Return the JSON text: the same bytes for the same envelope, always."""
+        """Return the JSON text. Equal envelopes have equal bytes."""
         return orjson.dumps(self.to_dict())
 
     def expected_fingerprint(self) -> bytes:
-        """Compute the fingerprint anew: over the sealed body, with no meta."""
+        """Return the fingerprint of the fields, over the sealed body and without a meta."""
         return request_fingerprint(
             kind=self.destination_kind,
             ref=self.destination_ref,
@@ -154,10 +157,10 @@ class Envelope:
         )
 
     def signed_part(self) -> bytes:
-        """Return the RFC 8785 form of everything but body and signature.
+        """Return the RFC 8785 form of all fields except body and signature, which the signature covers.
 
-        Put together by hand: after the checks every field is printable ASCII, and only
-        client_message_id can hold what JSON escapes.
+        It is formatted directly: every checked field is printable ASCII, and only client_message_id can hold
+        characters that JSON escapes.
         """
         client_message_id = self.client_message_id
         if "\\" in client_message_id or '"' in client_message_id:
@@ -186,7 +189,10 @@ def build_envelope(
     body: bytes,
     seal: Seal,
 ) -> Envelope:
-    """Fingerprint and sign a sealed body; a repeated mention is kept once. `InvalidField` as `parse`."""
+    """Return the envelope of a sealed body, with fingerprint and signature. `InvalidField`: see `parse`.
+
+    A repeated mention is kept once.
+    """
     unsigned = Envelope(
         client_message_id,
         cast("DestinationKind", destination_kind),
@@ -205,7 +211,7 @@ def build_envelope(
 
 
 def _check(envelope: Envelope) -> None:
-    """Check the plain fields, and those that depend on each other."""
+    """Check the text fields, and the fields that depend on each other."""
     _match(CLIENT_MESSAGE_ID, envelope.client_message_id, "client_message_id", _ID_FORM)
     kind, seal = envelope.destination_kind, envelope.seal
     _one_of(kind, _SEALS, "destination_kind", "be dm, topic or queue")
@@ -290,9 +296,11 @@ def _one_of(value: object, known: Container[object], field: str, what: str) -> N
 def _refuse_fields(value: dict[str, object], fields: frozenset[str], prefix: str) -> NoReturn:
     for name in sorted(fields - value.keys()):
         _bad(prefix + name, "be there")
-    # An unknown field would be outside of the signature, and its name could be anything: not repeated here.
+    # The signature would not cover an unknown field. Its name is not shown, because it may be anything.
     where = prefix.rstrip(".") or "envelope"
-    raise InvalidField(_CODE, where, f"{where} has a field that version 1 does not know.")
+    raise InvalidField(
+        _CODE, where, f"{where} has a field that version {ENVELOPE_VERSION} does not know. Remove it."
+    )
 
 
 def _bad(field: str, what: str) -> NoReturn:

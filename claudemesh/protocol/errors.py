@@ -1,4 +1,4 @@
-"""Error codes and close codes: one shape of error everywhere (protocol.md, Errors over HTTP, Close codes)."""
+"""Errors: stable codes, their HTTP status, and close codes (docs/spec/protocol.md, Errors over HTTP)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
 
 
 class ProtocolError(Exception):
-    """A refusal with a stable code, one sentence that says what to do, and the fields of its case."""
+    """A refusal: a stable code, a message in sentences for people, and the fields of the case."""
 
     def __init__(self, code: str, message: str, **fields: object) -> None:
         super().__init__(code, message)
@@ -79,16 +79,16 @@ class ProtocolError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status (and `send_result` status) that goes with the code."""
+        """The HTTP status of the code, which a `send_result` carries too."""
         return _STATUS.get(self.code, _DEFAULT_STATUS)
 
     def as_body(self) -> dict[str, object]:
-        """Return the JSON object that travels: error, message, and the fields of the case."""
+        """Return the JSON object of the error: error, message, and the fields of the case."""
         return {"error": self.code, "message": self.message, **self.fields}
 
 
 class InvalidField(ProtocolError):
-    """One field of an input is not what it must be; `field` is its path, such as `seal.nonce`."""
+    """A refusal because of one field of the input. `field` is its path, such as `seal.nonce`."""
 
     def __init__(self, code: str, field: str, message: str) -> None:
         super().__init__(code, message, field=field)
@@ -96,7 +96,7 @@ class InvalidField(ProtocolError):
 
 
 class CloseCode(IntEnum):
-    """Why a WebSocket was closed (protocol.md, Close codes)."""
+    """Close codes of the WebSocket (docs/spec/protocol.md, Close codes)."""
 
     PROTOCOL_ERROR = 4000
     UNAUTHENTICATED = 4001
@@ -124,16 +124,16 @@ CLOSE_KINDS: dict[CloseCode, str] = {
 }
 
 
-# Under 4001: the broker knows no member by this key. Its own kind, because a restore may be the reason.
+# A kind of 4001: no member of the mesh has this key. A restore of the broker's database may be the reason.
 NOT_A_MEMBER = "not_a_member"
-# Likewise under 4001: the hello is for another address than the broker's own; `detail` tells the broker's.
+# A kind of 4001: the hello is for another address than the broker's own, which `detail` lists.
 WRONG_ADDRESS = "wrong_address"
 
 
 def close_reason(code: CloseCode, *, kind: str | None = None, feature: str = "", detail: str = "") -> str:
-    """Return the reason as JSON in at most 123 bytes; `detail`, then `feature`, are cut to fit.
+    """Return a close reason: JSON in at most 123 bytes, for which `detail` and then `feature` are cut.
 
-    `kind` is the code's own unless it is given.
+    `kind` defaults to the kind of the code.
     """
     shown = kind or CLOSE_KINDS[code]
     kept = {"feature": _printable(feature), "detail": _printable(detail)}
@@ -144,7 +144,7 @@ def close_reason(code: CloseCode, *, kind: str | None = None, feature: str = "",
 
 
 def parse_close_reason(text: str) -> dict[str, str]:
-    """Return kind, feature and detail as far as they are there; anything else gives an empty dict."""
+    """Return those of kind, feature and detail that a close reason has; nothing for another text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -161,5 +161,5 @@ def _reason_text(kind: str, kept: Mapping[str, str]) -> str:
 
 
 def _printable(text: str) -> str:
-    # No more than could ever fit, so that cutting is bounded; lone surrogates have no UTF-8 form.
+    # The first cut bounds the loop above. Lone surrogates have no UTF-8 form.
     return text[:CLOSE_REASON_BYTES].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""The data of a broker's events, as typed values. An event that is wrong is `BadReply`, like a reply."""
+"""Events of a broker: parsers of their data (docs/spec/protocol.md, Events). `BadReply` for wrong data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SINGLE: Final = ("peer_join", "peer_leave")
 
 @dataclass(frozen=True, slots=True)
 class MemberEvent:
-    """Something happened to a member; `event` says what."""
+    """An event about one member; `event` is its name."""
 
     event: str
     member_id: str
@@ -34,10 +34,10 @@ class MemberEvent:
 
 @dataclass(frozen=True, slots=True)
 class PresenceEvent:
-    """Members came online or went offline.
+    """Members that came online or went offline, by id.
 
-    `is_whole`: everybody who is not named is offline. `is_single`: the word of a broker that tells of one
-    member at a time. `at_ms` is when, by the broker's time of day.
+    `is_whole`: members that are not named are offline. `is_single`: the event is `peer_join` or `peer_leave`.
+    `at_ms` is the time by the broker's wall clock, in Unix milliseconds.
     """
 
     online: tuple[str, ...]
@@ -49,7 +49,7 @@ class PresenceEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnconfirmedMember:
-    """A member that asks to be confirmed after a restore of the broker's database, with all its keys."""
+    """A member that a restore of the broker's database has lost and that asks to be confirmed."""
 
     member_id: str
     name: str
@@ -60,13 +60,13 @@ class UnconfirmedMember:
     invite_id: str | None
 
     def to_params(self) -> dict[str, Any]:
-        """Return the fields under which `member_vouch` carries them."""
+        """Return the parameters of `member_vouch` that describe the member."""
         return {**asdict(self), "x25519_signature": to_base64(self.x25519_signature)}
 
 
 @dataclass(frozen=True, slots=True)
 class TopicCreated:
-    """A topic or queue that another member has made."""
+    """A topic or queue that a member has created."""
 
     topic: str
     mode: TopicMode
@@ -76,7 +76,7 @@ News: TypeAlias = MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated
 
 
 def parse_event(event: Event) -> News | None:
-    """Return what an event says, None for one of another version. `BadReply` names what is wrong."""
+    """Return the parsed data of an event, None for an unknown event. `BadReply` names the wrong field."""
     return _parser(event.event)(event.data)
 
 

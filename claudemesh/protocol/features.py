@@ -1,4 +1,4 @@
-"""Feature bits: what a broker offers and whether a daemon can work with it (protocol.md, Features)."""
+"""Feature negotiation: the offer of a broker, judged by a daemon (docs/spec/protocol.md, Features)."""
 
 from __future__ import annotations
 
@@ -38,13 +38,16 @@ VERSIONS: Final[Mapping[str, int]] = {
 }
 
 MIN_RETENTION_DAYS: Final = 7
-# Beyond this a number is a mistake, and arithmetic on it would be one too.
+# Upper bound of a parameter; a larger number is taken for a mistake.
 MAX_PARAMETER: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What was agreed on. None: not offered, or (retention) without end. Days and bytes as named."""
+    """The features that a daemon and a broker agreed on.
+
+    None means that a feature was not offered. `dedupe_retention_days` is None when ids are kept for ever.
+    """
 
     dedupe_mode: DedupeMode
     dedupe_retention_days: int | None
@@ -58,12 +61,12 @@ class Features:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object for broker_features.json."""
+        """Return the JSON object that broker_features.json keeps."""
         return {**asdict(self), "warnings": list(self.warnings)}
 
     @classmethod
     def from_dict(cls, value: object) -> Features:
-        """Check what was kept in broker_features.json. `InvalidField` invalid_features."""
+        """Return the features that broker_features.json keeps. `InvalidField` invalid_features."""
         if not isinstance(value, dict):
             raise _invalid("features")
         for field in fields(cls):
@@ -78,7 +81,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class FeatureFailure:
-    """Why a daemon cannot work with a broker: it closes with this code and exits 78."""
+    """A required feature that is unusable. The daemon closes with this code and exits with 78."""
 
     close_code: CloseCode
     feature: str
@@ -86,14 +89,17 @@ class FeatureFailure:
 
     @property
     def kind(self) -> str:
-        """The close reason's kind."""
+        """The kind of the close reason."""
         return CLOSE_KINDS[self.close_code]
 
 
 def negotiate(
     require: Sequence[str], optional: Sequence[str], response: FeatureResponse
 ) -> Features | FeatureFailure:
-    """Judge a broker's offer. What is required must be usable; what is optional falls back and warns."""
+    """Return the features of a broker's offer, or the first failure.
+
+    A required feature must be usable. An unusable optional feature falls back to its default with a warning.
+    """
     for name in require:
         if name in response.missing_required or name not in response.supported:
             return FeatureFailure(CloseCode.FEATURE_UNAVAILABLE, name, "the broker does not offer it")
@@ -108,7 +114,7 @@ def negotiate(
 def broker_offer(
     *, mode: str, retention_days: int | None, inline_bytes: int, blob_bytes: int, policy: str
 ) -> dict[str, Any]:
-    """Return the `supported` of a broker's feature_negotiation_response."""
+    """Return the field `supported` of a feature_negotiation_response."""
     dedupe: dict[str, object] = {"mode": mode, "request_fingerprint": True}
     if mode == "retention_scoped":
         dedupe["dedupe_retention_days"] = retention_days
@@ -122,7 +128,7 @@ def broker_offer(
 
 
 class _Unusable(Exception):
-    """A required parameter is wrong."""
+    """A parameter that makes its feature unusable."""
 
     def __init__(self, close_code: CloseCode, detail: str) -> None:
         super().__init__(detail)
@@ -131,7 +137,7 @@ class _Unusable(Exception):
 
 
 class _Offer:
-    """One broker's offer while it is judged, feature by feature."""
+    """The offer of one broker while its features are judged one by one."""
 
     def __init__(self, required: frozenset[str], supported: Mapping[str, Any]) -> None:
         self._required = required
@@ -150,7 +156,7 @@ class _Offer:
         }
 
     def judge(self, name: str) -> FeatureFailure | None:
-        """Take a feature's parameters over; a failure only where it is required."""
+        """Adopt the parameters of a feature. A failure is returned only if the feature is required."""
         if name not in self._supported:
             return None
         try:
@@ -162,7 +168,7 @@ class _Offer:
         return None
 
     def features(self) -> Features:
-        """Return what was agreed on."""
+        """Return the features that were adopted."""
         return Features(**self._agreed, warnings=tuple(self._warnings))
 
     def _usable(self, name: str) -> dict[str, Any]:
@@ -170,7 +176,7 @@ class _Offer:
         params = offered.get("params") if isinstance(offered, dict) else None
         if not isinstance(params, dict):
             raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, "it has no parameters")
-        if name not in VERSIONS:  # required by configuration; what its parameters mean is not known here
+        if name not in VERSIONS:  # required by the configuration; its parameters are unknown here
             return {}
         version = params.get("version")
         if type(version) is not int or version != VERSIONS[name]:
@@ -211,7 +217,7 @@ class _Offer:
 
 def _at_least(params: Mapping[str, Any], name: str, floor: int) -> int:
     value = params.get(name)
-    # A bool is an int to Python, and NaN is below no floor: so the exact type first.
+    # The exact type is checked first: a bool is an int in Python, and NaN compares below no floor.
     if type(value) is not int or value > MAX_PARAMETER:
         raise _Unusable(CloseCode.FEATURE_PARAM_INVALID, f"{name} must be a whole number")
     if value < floor:
@@ -236,11 +242,15 @@ _KEPT: Final[Mapping[str, Any]] = {
     "default_policy": lambda value: value in CONNECTION_POLICIES,
     "key_epochs": lambda value: value is None or _whole(value, 1),
     "rotated_event": lambda value: isinstance(value, bool),
-    # Not there in what an earlier version kept.
+    # Missing in files of earlier versions.
     "presence": lambda value: value is None or isinstance(value, bool),
     "warnings": _texts,
 }
 
 
 def _invalid(field: str) -> InvalidField:
-    return InvalidField("invalid_features", field, f"The kept {field} is damaged: negotiate again.")
+    return InvalidField(
+        "invalid_features",
+        field,
+        f"The field {field} of the kept features is damaged. The next connection negotiates them again.",
+    )

@@ -1,4 +1,4 @@
-"""Fields of a frame, checked one by one; whatever is wrong is `InvalidField` invalid_frame."""
+"""Readers of the fields of a JSON object, one for each form. `InvalidField` invalid_frame: a wrong field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json: TypeAlias = dict[str, Any]
 MAX_TEXT_CHARACTERS: Final = 64
 MAX_LIST: Final = 64
 MAX_INTEGER: Final = 2**63 - 1
-# The last millisecond of the year 9999: later moments have no ISO 8601 form of four digits.
+# The last millisecond of the year 9999. Later times have no ISO 8601 form with a year of four digits.
 MAX_TIME_MS: Final = 253_402_300_799_999
 
 INVALID_FRAME: Final = "invalid_frame"
@@ -38,7 +38,7 @@ def frame_id(value: Json) -> FrameId:
 
 
 def optional_frame_id(value: Json) -> FrameId | None:
-    """Return the id of what need not have one."""
+    """Return the id of a frame, None when it has none."""
     return None if value.get("id") is None else frame_id(value)
 
 
@@ -59,12 +59,12 @@ def timestamp(value: Json, name: str) -> int:
 
 
 def optional_timestamp(value: Json, name: str) -> int | None:
-    """Return Unix milliseconds, None when there are none."""
+    """Return Unix milliseconds, None when the field is missing or null."""
     return None if value.get(name) is None else timestamp(value, name)
 
 
 def optional_text(value: Json, name: str, limit: int) -> str | None:
-    """Return a text of at most `limit` characters without control characters, None when there is none."""
+    """Return a text of at most `limit` characters, none a control character; None when it is missing."""
     found = value.get(name)
     if found is None or found == "":
         return found
@@ -72,7 +72,7 @@ def optional_text(value: Json, name: str, limit: int) -> str | None:
 
 
 def one_of(value: Json, name: str, allowed: Sequence[_S]) -> _S:
-    """Return one of the texts that are allowed."""
+    """Return one of the allowed texts."""
     found = value.get(name)
     matches = [choice for choice in allowed if choice == found]
     if not matches:
@@ -84,7 +84,7 @@ def matching(value: Json, name: str, pattern: re.Pattern[str], field: str = "") 
     """Return a text of the given form."""
     found = value.get(name)
     if not isinstance(found, str) or pattern.fullmatch(found) is None:
-        refuse(field or name, "have the form that the protocol gives it")
+        refuse(field or name, f"have the form {pattern.pattern}")
     return found
 
 
@@ -105,7 +105,7 @@ def object_of(value: Json, name: str) -> Json:
 
 
 def optional_object(value: Json, name: str) -> Json:
-    """Return a JSON object, empty when there is none."""
+    """Return a JSON object, empty when the field is missing."""
     return object_of(value, name) if name in value else {}
 
 
@@ -126,7 +126,7 @@ def binary(value: Json, name: str, length: int) -> bytes:
 
 
 def each(value: Json, name: str, check: Callable[[object, str], _T], limit: int = MAX_LIST) -> tuple[_T, ...]:
-    """Return a list of at most `limit`, each of its items checked."""
+    """Return a list of at most `limit` items, each read by `check`."""
     found = value.get(name)
     if not isinstance(found, list) or len(found) > limit:
         refuse(name, f"be a list of at most {limit}")
@@ -173,7 +173,7 @@ def integers(value: Json, name: str, limit: int) -> tuple[int, ...]:
 
 
 def offer(value: Json, name: str) -> Json:
-    """Return an object of at most 64 features by name; what is offered for each is judged elsewhere."""
+    """Return an object of at most 64 features by name. `features.negotiate` judges their parameters."""
     found = object_of(value, name)
     if len(found) > MAX_LIST:
         refuse(name, f"hold at most {MAX_LIST} features")
@@ -183,5 +183,5 @@ def offer(value: Json, name: str) -> Json:
 
 
 def refuse(field: str, what: str) -> NoReturn:
-    """Say which field is wrong, and what it must be."""
+    """Raise the error for a wrong field; `what` follows after "must"."""
     raise InvalidField(INVALID_FRAME, field, f"{field} must {what}.")

@@ -1,4 +1,4 @@
-"""The request fingerprint: equal if and only if it is the same send (protocol.md, Request fingerprint)."""
+"""Request fingerprints: equal for equal sends only (docs/spec/protocol.md, Request fingerprint)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fingerprint_preimage(
         head = text.encode()
     except UnicodeEncodeError as error:
         raise _ambiguous() from error
-    # JCS escapes zero bytes and hex has none: the head alone could forge a boundary.
+    # The meta escapes zero bytes and the hash has none, so only the head could forge a boundary.
     if head.count(0) != _SEPARATORS - 1:
         raise _ambiguous()
     return b"%b%b\0%b" % (head, canonical_meta(meta), sha256(body).hexdigest().encode())
@@ -46,7 +46,7 @@ def request_fingerprint(
     body: bytes,
     version: int = ENVELOPE_VERSION,
 ) -> bytes:
-    """Return the 32 bytes that name a send. Errors as for the preimage."""
+    """Return the 32 bytes of the fingerprint. Errors: see `fingerprint_preimage`."""
     preimage = fingerprint_preimage(
         kind=kind,
         ref=ref,
@@ -60,9 +60,12 @@ def request_fingerprint(
 
 
 def fingerprint_prefix(fingerprint: bytes) -> str:
-    """Return the 16 hex characters of a fingerprint that people and `409` answers are shown."""
+    """Return the first 8 bytes in hexadecimal, which people and `409` answers are shown."""
     return fingerprint[:_PREFIX_BYTES].hex()
 
 
 def _ambiguous() -> ProtocolError:
-    return ProtocolError("invalid_field", "No field but the body may hold a control character.")
+    return ProtocolError(
+        "invalid_field",
+        "A field other than the body holds a control character or has no UTF-8 form. Remove that character.",
+    )

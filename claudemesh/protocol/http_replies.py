@@ -1,4 +1,4 @@
-"""Answers of a broker's HTTP routes, as typed values; whatever is wrong with one is `BadReply`."""
+"""Answers of the HTTP routes of a broker: parsers to typed values. `BadReply` for a wrong answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ URL_CHARACTERS: Final = 300
 class Challenge:
     """The broker's key for proofs of possession, and its addresses.
 
-    `accepted` says whether the address that was dialled is one of the broker's; None when it does not say.
+    `accepted` tells whether the dialled address is one of them, None when the broker does not tell.
     """
 
     key: str
@@ -31,7 +31,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class MeshMade:
-    """The mesh that was made, and its first member."""
+    """A mesh that was created, and its first member."""
 
     mesh_id: str
     slug: str
@@ -40,7 +40,7 @@ class MeshMade:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The member that has joined; `created` is false when it was there already."""
+    """A member that has joined; `created` is false when it was a member already."""
 
     mesh_id: str
     slug: str
@@ -52,7 +52,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The broker's refusal of a request."""
+    """The code and message with which a broker refused a request."""
 
     code: str
     message: str
@@ -94,7 +94,7 @@ def joined(value: Any) -> Joined:
 
 
 def refused(value: Any) -> Refused | None:
-    """Return the refusal that the body of an error tells, None when it tells none."""
+    """Return the refusal in the body of an error, None when there is none."""
     try:
         found = record(value, "answer")
         return Refused(
@@ -106,7 +106,7 @@ def refused(value: Any) -> Refused | None:
 
 
 def object_with(reply: str, *names: str) -> Read[Json]:
-    """Return the reader of an object that has these fields, each a text, number, boolean or nothing."""
+    """Return the reader of an object with these fields, each a text, a number, a boolean or null."""
 
     @reader(reply)
     def read(value: Any) -> Json:
@@ -116,7 +116,7 @@ def object_with(reply: str, *names: str) -> Read[Json]:
 
 
 def table_with(reply: str, columns: Sequence[str]) -> Read[Json]:
-    """Return the reader of a list of objects that have these columns; an object in one is kept as it is."""
+    """Return the reader of a page of objects with these columns. A column may hold an object."""
 
     @reader(reply)
     def read(value: Any) -> Json:
@@ -133,7 +133,7 @@ def table_with(reply: str, columns: Sequence[str]) -> Read[Json]:
 
 @reader("jobs/run")
 def check_report(value: Any) -> Json:
-    """Read the answer to a run of the orphan check."""
+    """Read the answer to a run of the check for orphans."""
     found = _with_scalars(record(value, "answer"), ("count", "found"))
     findings = found.get("findings")
     if not isinstance(findings, list) or len(findings) > MAX_ENTRIES:

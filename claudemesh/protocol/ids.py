@@ -1,4 +1,4 @@
-"""Identifiers and their syntax (protocol.md, Identifiers). Syntax is judged whole: nothing is trimmed."""
+"""Identifiers and their syntax (docs/spec/protocol.md, Identifiers). Nothing is trimmed or folded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from claudemesh.protocol.errors import InvalidField
 
-# Patterns are used with `fullmatch` only: `$` would let a trailing newline pass.
+# Patterns are used with `fullmatch`; `$` would accept a trailing newline.
 CLIENT_MESSAGE_ID: Final = re.compile(r"[!-~]{1,255}")
 ULID: Final = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -20,7 +20,7 @@ MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-# Two characters carry ten bits: 13 look-ups make a ULID.
+# Two characters encode ten bits, so 13 look-ups encode a ULID.
 _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _SHIFTS: Final = tuple(range(120, -1, -10))
 _TO_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
@@ -35,7 +35,7 @@ def has_control(text: str) -> bool:
 
 
 class UlidFactory:
-    """Mints ULIDs that only grow, also when the clock stands still or steps back. One thread uses it."""
+    """Mints ascending ULIDs, also when the clock stands still or steps back. Not thread-safe."""
 
     __slots__ = ("_entropy", "_last", "_now_ms")
 
@@ -45,16 +45,16 @@ class UlidFactory:
         self._last = -1
 
     def new(self) -> str:
-        """Return a ULID greater than every one before. `OverflowError` after the year 10889."""
+        """Return a ULID greater than all before. `OverflowError` after the year 10889."""
         now_ms = max(self._now_ms(), 0)
         last = self._last
         if now_ms > last >> _RANDOM_BITS:
             value = now_ms << _RANDOM_BITS | int.from_bytes(self._entropy(10), "big")
         else:
-            # Counting on from the last id carries into its time once 80 bits are used up: still ascending.
+            # After 80 bits the increment carries into the time, and ids still ascend.
             value = last + 1
         if value >= _TIME_LIMIT_MS << _RANDOM_BITS:
-            raise OverflowError("a ULID has 48 bits for the time")
+            raise OverflowError("The time of a ULID has 48 bits.")
         self._last = value
         return _ulid_text(value)
 
@@ -65,7 +65,9 @@ def _ulid_text(value: int) -> str:
 
 def _ulid_int(text: str) -> int:
     if not is_ulid(text):
-        raise InvalidField("invalid_ulid", "ulid", "A ULID has 26 characters of Crockford's base32.")
+        raise InvalidField(
+            "invalid_ulid", "ulid", "The text is no ULID: 26 upper-case characters of Crockford's base32."
+        )
     return int(text.translate(_TO_DIGITS), 32)
 
 
@@ -75,60 +77,60 @@ def is_ulid(value: object) -> bool:
 
 
 def ulid_to_bytes(text: str) -> bytes:
-    """Return the 16 bytes of a ULID. `InvalidField` when it is none."""
+    """Return the 16 bytes of a ULID. `InvalidField` invalid_ulid."""
     return _ulid_int(text).to_bytes(16, "big")
 
 
 def ulid_from_bytes(raw: bytes) -> str:
-    """Return the ULID of 16 bytes. `InvalidField` for any other number of them."""
+    """Return the ULID of 16 bytes. `InvalidField` invalid_ulid."""
     if len(raw) != 16:
-        raise InvalidField("invalid_ulid", "ulid", "A ULID has 16 bytes.")
+        raise InvalidField("invalid_ulid", "ulid", "The value is no ULID: 16 bytes.")
     return _ulid_text(int.from_bytes(raw, "big"))
 
 
 def uuid_from_ulid(text: str) -> str:
-    """Return a ULID's 128 bits spelt as a UUID, which sorts by time too. `InvalidField` when it is none."""
+    """Return the 128 bits of a ULID as a UUID, which sorts by time too. `InvalidField` invalid_ulid."""
     return str(UUID(int=_ulid_int(text)))
 
 
 def ulid_time_ms(text: str) -> int:
-    """Return a ULID's time in Unix milliseconds. `InvalidField` when it is none."""
+    """Return the time of a ULID in Unix milliseconds. `InvalidField` invalid_ulid."""
     return _ulid_int(text) >> _RANDOM_BITS
 
 
 def check_client_message_id(value: object) -> str:
-    """Return a client_message_id as it is. `InvalidField` invalid_client_message_id."""
+    """Return a valid client_message_id unchanged. `InvalidField` invalid_client_message_id."""
     name = "client_message_id"
     return _checked(value, CLIENT_MESSAGE_ID, name, name, "1 to 255 characters, each from ! to ~")
 
 
 def check_ulid(value: object, field: str) -> str:
-    """Return a ULID as it is. `InvalidField` invalid_ulid."""
+    """Return a valid ULID unchanged. `InvalidField` invalid_ulid."""
     return _checked(value, ULID, "ulid", field, "a ULID: 26 upper-case characters of Crockford's base32")
 
 
 def check_uuid(value: object, field: str) -> str:
-    """Return a UUID as it is. `InvalidField` invalid_uuid."""
+    """Return a valid UUID unchanged. `InvalidField` invalid_uuid."""
     return _checked(value, UUID_TEXT, "uuid", field, "a UUID in lower case with hyphens")
 
 
 def check_key(value: object, field: str) -> str:
-    """Return a public key as it is. `InvalidField` invalid_key."""
+    """Return a valid public key unchanged. `InvalidField` invalid_key."""
     return _checked(value, HEX_32, "key", field, "64 lower-case hexadecimal characters")
 
 
 def check_slug(value: object, field: str = "slug") -> str:
-    """Return a mesh's slug as it is. `InvalidField` invalid_slug."""
+    """Return a valid mesh slug unchanged. `InvalidField` invalid_slug."""
     return _checked(value, SLUG, "slug", field, f"1 to 63 of a-z 0-9 . _ -, {_FIRST}")
 
 
 def check_topic(value: object, field: str = "topic") -> str:
-    """Return a topic's or queue's name as it is. `InvalidField` invalid_topic."""
+    """Return a valid name of a topic or queue unchanged. `InvalidField` invalid_topic."""
     return _checked(value, SLUG, "topic", field, f"1 to 63 of a-z 0-9 . _ -, {_FIRST}")
 
 
 def check_member_name(value: object, field: str = "name") -> str:
-    """Return a member's name as it is. `InvalidField` invalid_name."""
+    """Return a valid member name unchanged. `InvalidField` invalid_name."""
     return _checked(value, MEMBER_NAME, "name", field, f"1 to 63 of A-Z a-z 0-9 . _ -, {_FIRST}")
 
 

@@ -1,4 +1,4 @@
-"""Invite links: everything a joiner needs, signed by the inviter, secret-free (lifecycle.md, Joining)."""
+"""Invite links, signed by the inviter. They hold no secret (docs/spec/lifecycle.md, Joining)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """The inviter's name and member id, signed by itself for one invite: the joiner pins them with its key.
+    """The name and member id of the inviter, which the joiner pins together with its key.
 
-    It has a signature of its own, so that versions that do not know it can use the link.
+    It has a signature of its own, so that versions that do not know it can still verify the link.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """Leave to join one mesh `uses` times, until `expires_at_ms`, with one role."""
+    """The right to join a mesh `uses` times with one role until `expires_at_ms` (Unix milliseconds)."""
 
     broker_url: str
     mesh_id: str
@@ -58,7 +58,7 @@ class Invite:
     introduction: Introduction | None = None
 
     def to_link(self) -> str:
-        """Return the link that is passed on."""
+        """Return the link."""
         fields = {**_signed_fields(self), "signature": to_base64(self.signature)}
         if self.introduction is not None:
             fields["introduction"] = {
@@ -68,7 +68,7 @@ class Invite:
         return LINK_PREFIX + urlsafe_b64encode(orjson.dumps(fields)).rstrip(b"=").decode()
 
     def verify(self) -> bool:
-        """Tell whether the inviter signed exactly this; whether it may invite is the broker's to say."""
+        """Tell whether the signatures are the inviter's. The broker decides whether it may invite."""
         signed = [(_PURPOSE, canonical_json(_signed_fields(self)), self.signature)]
         if self.introduction is not None:
             payload = _introduced(self.invite_id, self.introduction)
@@ -97,9 +97,9 @@ def sign_invite(
     uses: int,
     inviter: tuple[str, str] | None = None,
 ) -> Invite:
-    """Make an invite in the name of `identity`. `InvalidField` for what no link may hold.
+    """Return an invite that `identity` has signed. `InvalidField` names the first wrong field.
 
-    `inviter` is the name and the member id under which the mesh knows the identity.
+    `inviter` is the name and the member id of the identity in the mesh.
     """
     fields = {
         "broker_url": broker_url,
@@ -133,21 +133,21 @@ def parse_link(text: str) -> Invite:
     link = text.strip()
     payload = link.removeprefix(LINK_PREFIX)
     if len(link) > MAX_LINK_CHARACTERS or payload == link or _PAYLOAD.fullmatch(payload) is None:
-        raise _invalid("it must begin with claudemesh://join/ and be copied whole")
+        raise _invalid("It must begin with claudemesh://join/ and be copied whole.")
     try:
         value = parse_json(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return _from_json(value)
     except (ValueError, ProtocolError) as error:
-        what = error.message if isinstance(error, ProtocolError) else "it was not copied whole"
+        what = error.message if isinstance(error, ProtocolError) else "It was not copied whole."
         raise _invalid(what) from error
 
 
 def _from_json(value: Any) -> Invite:
     if not isinstance(value, dict):
-        raise InvalidField(_CODE, "invite", "it holds no invite")
+        raise InvalidField(_CODE, "invite", "It is not a JSON object.")
     signature = from_base64(value.get("signature"))
     if signature is None or len(signature) != SIGNATURE_BYTES:
-        raise InvalidField(_CODE, "signature", "its signature is damaged")
+        raise InvalidField(_CODE, "signature", "Its signature is damaged.")
     return replace(_checked(value, signature), introduction=_introduction_of(value.get("introduction")))
 
 
@@ -156,7 +156,7 @@ def _introduction_of(value: Any) -> Introduction | None:
         return None
     signature = from_base64(value.get("signature")) if isinstance(value, dict) else None
     if signature is None or len(signature) != SIGNATURE_BYTES:
-        raise InvalidField(_CODE, "introduction", "its introduction is damaged")
+        raise InvalidField(_CODE, "introduction", "Its introduction is damaged.")
     return Introduction(
         check_member_name(value.get("name")), check_uuid(value.get("member_id"), "member_id"), signature
     )
@@ -177,28 +177,30 @@ def _checked(value: dict[str, Any], signature: bytes) -> Invite:
 
 
 def _check_url(value: object) -> str:
-    """Return a broker's URL: ws or wss, a host, neither a user nor a query."""
+    """Return a valid broker URL: ws or wss, a host, no user, no query and no fragment."""
     if not isinstance(value, str) or _URL.fullmatch(value) is None:
-        raise InvalidField(_CODE, "broker_url", "broker_url must be a ws:// or wss:// URL")
+        raise InvalidField(_CODE, "broker_url", "broker_url must be a ws:// or wss:// URL.")
     try:
         parts = urlsplit(value)
         usable = bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidField(_CODE, "broker_url", "broker_url must name a host and nothing secret")
+        raise InvalidField(
+            _CODE, "broker_url", "broker_url must have a host, and no user, query or fragment."
+        )
     return value
 
 
 def _check_role(value: object) -> Role:
     if not isinstance(value, str) or value not in ROLES:
-        raise InvalidField(_CODE, "role", f"role must be one of {', '.join(ROLES)}")
+        raise InvalidField(_CODE, "role", f"role must be one of {', '.join(ROLES)}.")
     return value
 
 
 def _check_number(value: object, field: str, limit: int) -> int:
     if type(value) is not int or not 0 < value <= limit:
-        raise InvalidField(_CODE, field, f"{field} must be a whole number from 1 to {limit}")
+        raise InvalidField(_CODE, field, f"{field} must be a whole number from 1 to {limit}.")
     return value
 
 
@@ -214,4 +216,4 @@ def _introduced(invite_id: str, introduction: Introduction) -> bytes:
 
 
 def _invalid(what: str) -> ProtocolError:
-    return ProtocolError(_CODE, f"This is not a usable invite: {what.rstrip('.')}. Ask for it again.")
+    return ProtocolError(_CODE, f"The invite is not usable. {what} Ask the inviter to send it again.")

@@ -1,4 +1,4 @@
-"""A JSON value as its text: shown and passed on without becoming thousands of objects."""
+"""JSON values kept as text, which are passed on without being parsed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import orjson
 
 
 class JsonText:
-    """The text of one JSON value, which this program made or checked.
+    """The text of one JSON value, which this program has written or checked.
 
-    No dataclass: orjson would write it as an object with a field.
+    It is not a dataclass, because orjson would write one as an object with a field.
     """
 
     __slots__ = ("text",)
@@ -25,9 +25,9 @@ class JsonText:
 
 
 def plain(value: object) -> Any:
-    """Give orjson, as its `default`, the text of a JsonText, and a dict for a read-only mapping."""
+    """Return the form that orjson writes; its `default` for `JsonText` and for read-only mappings."""
     if isinstance(value, JsonText):
         return orjson.Fragment(value.text)
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} has no JSON form.")

@@ -1,4 +1,4 @@
-"""A member's two key pairs, and the signature that ties them together (protocol.md, Envelope)."""
+"""Key pairs of members, ed25519 and x25519 (docs/spec/protocol.md, Keys of members)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PROBE = b"\x01" * 32
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a member is: an ed25519 pair that signs, an x25519 pair that others seal to, and its key_id."""
+    """The private keys of a member: an ed25519 pair that signs, an x25519 pair that others seal to."""
 
     key_id: str
     ed25519_seed: bytes = field(repr=False)
@@ -32,11 +32,11 @@ class Identity:
     x25519_signature: bytes
 
     def sign(self, message: bytes) -> bytes:
-        """Return the 64 bytes of this member's ed25519 signature."""
+        """Return the ed25519 signature of a message, 64 bytes."""
         return sign_detached(message, self.ed25519_seed + bytes.fromhex(self.ed25519_pubkey))
 
     def to_json(self) -> dict[str, object]:
-        """Return everything as JSON, secrets included: for a file that only its owner can read."""
+        """Return all fields as JSON, private keys included. Only a file of mode 0600 may hold it."""
         return {
             "key_id": self.key_id,
             "ed25519_seed": self.ed25519_seed.hex(),
@@ -48,7 +48,7 @@ class Identity:
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> Identity:
-        """Derive the keys anew from their secrets. `ProtocolError` malformed_key when anything differs."""
+        """Return the identity of a key file. `ProtocolError` malformed_key: its fields do not match."""
         key_id = value.get("key_id")
         if not isinstance(key_id, str) or KEY_ID.fullmatch(key_id) is None:
             raise _malformed("key_id")
@@ -61,24 +61,24 @@ class Identity:
 
 
 def new_identity(entropy: Callable[[int], bytes], key_id: str) -> Identity:
-    """Make both key pairs from 64 bytes of entropy."""
+    """Return a new identity; `entropy` returns so many random bytes."""
     return _derive(key_id, entropy(SEED_BYTES), entropy(SEED_BYTES))
 
 
 def verify_key_binding(ed25519_pubkey: str, x25519_pubkey: str, signature: bytes) -> bool:
-    """Tell whether the ed25519 key has signed the x25519 key, and both are keys that one can use."""
+    """Tell whether the ed25519 key has signed the x25519 key, and both are usable keys."""
     if HEX_32.fullmatch(ed25519_pubkey) is None or not _usable_point(x25519_pubkey):
         return False
     return verify_detached(_binding(ed25519_pubkey, x25519_pubkey), signature, ed25519_pubkey)
 
 
 def sign_detached(message: bytes, secret: bytes) -> bytes:
-    """Return the 64 bytes that a libsodium secret key (seed and public key) signs a message with."""
+    """Return the ed25519 signature, 64 bytes; `secret` is the seed followed by the public key."""
     return crypto_sign(message, secret)[:SIGNATURE_BYTES]
 
 
 def verify_detached(message: bytes, signature: bytes, pubkey: str) -> bool:
-    """Tell whether a signature is this key's; never raises. Weak keys, malleated signatures: False."""
+    """Tell whether a signature is valid. Weak keys and malleated signatures are not. Raises nothing."""
     if len(signature) != SIGNATURE_BYTES or HEX_32.fullmatch(pubkey) is None:
         return False
     try:
@@ -107,7 +107,7 @@ def _usable_point(pubkey: str) -> bool:
         return False
     try:
         crypto_scalarmult(_PROBE, raw)
-    except CryptoError:  # of low order: the shared key would be the same for everybody
+    except CryptoError:  # of low order: every shared key would be the same
         return False
     return True
 
@@ -120,5 +120,8 @@ def _secret(value: Mapping[str, object], name: str) -> bytes:
 
 
 def _malformed(name: str) -> ProtocolError:
-    # The name only, never the value: this file holds secrets.
-    return ProtocolError("malformed_key", f"The key file's {name} is missing or does not match the others.")
+    # The message names the field and not its value, which may be a private key.
+    return ProtocolError(
+        "malformed_key",
+        f"The key file's {name} is missing or does not match its other fields. Restore it from a backup.",
+    )

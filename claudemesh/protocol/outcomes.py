@@ -1,4 +1,4 @@
-"""Outcomes of a send by the broker's answer: done, dead, or retried (protocol.md, send_result)."""
+"""Outcomes of a send by its result: done, dead or retry (docs/spec/protocol.md, send_result)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from claudemesh.protocol.fields import MAX_INTEGER
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.ids import is_ulid
 
-# The page's permanent codes and no others: whatever else a broker says, asking again is free.
+# The permanent codes of the page. Every other code is retried, because a retry is idempotent.
 PERMANENT_ERRORS: Final = frozenset(
     (
         "invalid_envelope",
@@ -33,7 +33,7 @@ _MESSAGE_CHARACTERS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Accepted, now or before (`duplicate`)."""
+    """The send was accepted, now or before (`duplicate`)."""
 
     broker_message_id: str
     history_id: int
@@ -42,7 +42,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Never to be accepted as it is; an operator decides."""
+    """The send will not be accepted as it is. An operator decides about it."""
 
     error: str
     message: str
@@ -50,9 +50,10 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not known, or not now. `retry_after_ms` is how long the broker asked to wait, None if it did not.
+    """The outcome is unknown, or the send is refused for now.
 
-    `holds_all`: a rate limit of the member or its mesh, so other sends would be refused like this one.
+    `retry_after_ms` is the wait that the broker asked for, None if it asked for none. `holds_all`: the limit
+    counts the member or its mesh, so other sends would be refused too.
     """
 
     error: str
@@ -64,30 +65,30 @@ Outcome: TypeAlias = Done | Dead | Retry
 
 
 def classify(result: SendResult) -> Outcome:
-    """Return what a result means for the row. Anything that is not clearly final is a retry."""
+    """Return the outcome of a result. A result that is not clearly final is a retry."""
     fields = result.fields
     if result.status in _SUCCESS:
         return _done(result)
     error = _text(fields.get("error")) or f"status_{result.status}"
     if result.status == _CONFLICT:
-        return Dead(error, _text(fields.get("message")) or "The id belongs to another send.")
+        return Dead(error, _text(fields.get("message")) or "The id belongs to another send. Use a new one.")
     if result.status in PERMANENT_STATUSES and error in PERMANENT_ERRORS:
-        return Dead(error, _text(fields.get("message")) or "The broker refused it.")
+        return Dead(error, _text(fields.get("message")) or "The broker refused the send and gave no reason.")
     wait_ms = fields.get("retry_after_ms")
     if type(wait_ms) is not int or wait_ms < 0:
         return Retry(error, None)
-    # A limit of one destination says so; any other one counts the member or its mesh.
+    # A limit of one destination has that scope. Every other limit counts the member or its mesh.
     holds_all = error == RATE_LIMITED and fields.get("scope") != "destination"
     return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS), holds_all)
 
 
 def _done(result: SendResult) -> Outcome:
-    message_id, history_id = result.fields.get("broker_message_id"), result.fields.get("history_id")
-    if not isinstance(message_id, str) or not is_ulid(message_id):
+    broker_message_id, history_id = result.fields.get("broker_message_id"), result.fields.get("history_id")
+    if not isinstance(broker_message_id, str) or not is_ulid(broker_message_id):
         return Retry("malformed_result", None)
     if type(history_id) is not int or not 0 <= history_id <= MAX_INTEGER:
         return Retry("malformed_result", None)
-    return Done(message_id, history_id, result.fields.get("duplicate") is True)
+    return Done(broker_message_id, history_id, result.fields.get("duplicate") is True)
 
 
 def _text(value: object) -> str:

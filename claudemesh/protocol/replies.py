@@ -1,8 +1,8 @@
-"""Replies of a broker to calls, as typed values: parsed as frames are, field by field, whatever was sent.
+"""Replies of a broker to calls: parsers to typed values (docs/spec/protocol.md, Calls).
 
 A reader takes the `ok` of a `reply` frame and returns a value, or raises `BadReply`, which names the call and
-the field. Callers hand the reader to the link together with the call, so no reply is used that was not read.
-In a list of independent entries a wrong one is left out and counted in `faults`; the others stand.
+the field. A caller passes the reader along with the call, so every reply is parsed before it is used. A wrong
+entry in a list of independent entries is left out and listed in `faults`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Read: TypeAlias = Callable[[Any], T]
 
 
 class BadReply(InvalidField):
-    """A reply that is not what the protocol gives to it; `field` names the reply and the place in it."""
+    """A reply with a wrong field; `field` names the reply and the path in it."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(BAD_REPLY, field, message)
@@ -46,14 +46,14 @@ class BadReply(InvalidField):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A list whose wrong entries were left out; `faults` says what was wrong with each."""
+    """A list without its wrong entries; `faults` has one error for each of them."""
 
     faults: tuple[BadReply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PeerEntry:
-    """A member as the broker lists it. The signature that binds the x25519 key is not verified yet."""
+    """A member in the list of the broker. The signature of the x25519 key is not verified yet."""
 
     member_id: str
     name: str
@@ -74,12 +74,12 @@ class PeerEntry:
 
 @dataclass(frozen=True, slots=True)
 class PeerList(Listing):
-    """The answer to `peers`, and the event `members_changed`: members that are or have changed, and who left.
+    """A page of the member list, or changes of it: the reply to `peers` and the event `members_changed`.
 
-    `version` is the list's with these taken over; a change begins at `since`. `is_whole`: the items belong to
-    a whole list, and who is on none of its pages is not in it. `next` is where the following page begins,
-    None on the last one. `online` are members that are online, where the broker was asked for them. A broker
-    without versions lists everybody at once.
+    `gone` are the ids of members that left. `version` is the version of the list after these changes, and
+    `since` the one before. `is_whole`: the page belongs to a whole list, and a member on none of its pages is
+    not in the mesh. `next` is the position of the following page, None on the last one. `online` are the ids
+    of members that are online, if the call asked for them. Brokers without versions list all members at once.
     """
 
     items: tuple[PeerEntry, ...]
@@ -93,7 +93,7 @@ class PeerList(Listing):
 
 @dataclass(frozen=True, slots=True)
 class TopicEntry:
-    """A topic or queue as the broker lists it."""
+    """A topic or queue in the list of the broker."""
 
     topic: str
     mode: TopicMode
@@ -104,7 +104,7 @@ class TopicEntry:
 
 @dataclass(frozen=True, slots=True)
 class TopicList(Listing):
-    """The answer to `topic_list`; `next` is the name behind which the following page begins."""
+    """The reply to `topic_list`; `next` is the name after which the following page begins."""
 
     items: tuple[TopicEntry, ...]
     next: str | None = None
@@ -112,7 +112,7 @@ class TopicList(Listing):
 
 @dataclass(frozen=True, slots=True)
 class TopicMade:
-    """The answer to `topic_create`; `mode` is the topic's own when it was there already."""
+    """The reply to `topic_create`; `mode` is that of the existing topic when it was not created."""
 
     topic: str
     mode: TopicMode
@@ -121,7 +121,7 @@ class TopicMade:
 
 @dataclass(frozen=True, slots=True)
 class KnownSend:
-    """A send that the broker has accepted, under these ids."""
+    """A send that the broker has accepted, with its ids."""
 
     broker_message_id: str
     history_id: int
@@ -131,7 +131,7 @@ SendStatuses: TypeAlias = Mapping[str, KnownSend | None]
 
 
 def reader(name: str) -> Callable[[Callable[[Any], T]], Read[T]]:
-    """Make a reader of a parser: whatever field is wrong is a `BadReply` that names the reply too."""
+    """Turn a parser into a reader: `InvalidField` becomes `BadReply`, which names the reply too."""
 
     def make(parse: Callable[[Any], T]) -> Read[T]:
         @wraps(parse)
@@ -149,7 +149,7 @@ def reader(name: str) -> Callable[[Callable[[Any], T]], Read[T]]:
 def entries(
     value: Json, name: str, parse: Callable[[Json], T], reply: str
 ) -> tuple[tuple[T, ...], tuple[BadReply, ...]]:
-    """Parse a list of independent objects; return those that are right, and the faults of the others."""
+    """Parse a list of independent objects; return the valid ones and the faults of the others."""
     found = value.get(name)
     if not isinstance(found, list) or len(found) > MAX_ENTRIES:
         fields.refuse(name, f"be a list of at most {MAX_ENTRIES}")
@@ -171,17 +171,17 @@ def record(value: Any, field: str) -> Json:
 
 
 def nothing(value: Any) -> None:
-    """Read the reply to a call that only succeeds or fails: its content is not used."""
+    """Read a reply whose content is not used."""
 
 
 @reader("peers")
 def peers(value: Any) -> PeerList:
-    """Read a page of the list of members."""
+    """Read a page of the member list."""
     return peer_list(record(value, "ok"), "peers")
 
 
 def peer_list(found: Json, reply: str) -> PeerList:
-    """Parse members that are listed or changed. `InvalidField`."""
+    """Parse a page of the member list or changes of it. `InvalidField`."""
     items, faults = entries(found, "items", peer_entry, reply)
     return PeerList(
         items,
@@ -196,7 +196,7 @@ def peer_list(found: Json, reply: str) -> PeerList:
 
 
 def version_number(version: str | None) -> int:
-    """Return the number of a version of the list: a later one has a larger number. 0 for none."""
+    """Return the number in a version of the list, which grows with each change; 0 for None."""
     return 0 if version is None else int(version.partition("-")[0])
 
 
@@ -211,7 +211,7 @@ def _member_ids(value: Json, name: str) -> tuple[str, ...]:
 
 
 def peer_entry(item: Json) -> PeerEntry:
-    """Parse one member of a list. `InvalidField`."""
+    """Parse one entry of the member list. `InvalidField`."""
     return PeerEntry(
         member_id=fields.matching(item, "member_id", UUID_TEXT),
         name=fields.matching(item, "name", MEMBER_NAME),
@@ -237,7 +237,7 @@ def _rotations(item: Json) -> tuple[Rotation, ...]:
 
 @reader("topic_list")
 def topic_list(value: Any) -> TopicList:
-    """Read the list of topics and queues."""
+    """Read a page of the list of topics and queues."""
     found = record(value, "ok")
     items, faults = entries(found, "items", _topic_entry, "topic_list")
     following = None if found.get("next") is None else fields.matching(found, "next", SLUG)
@@ -256,7 +256,7 @@ def _topic_entry(item: Json) -> TopicEntry:
 
 @reader("topic_create")
 def topic_made(value: Any) -> TopicMade:
-    """Read what became of a topic that was to be made."""
+    """Read the reply to `topic_create`."""
     found = record(value, "ok")
     return TopicMade(
         topic=fields.matching(found, "topic", SLUG),
@@ -266,7 +266,7 @@ def topic_made(value: Any) -> TopicMade:
 
 
 def send_status_of(client_message_ids: Sequence[str]) -> Read[SendStatuses]:
-    """Return the reader of `send_status` for these ids: each must be answered, None means not known."""
+    """Return the reader of `send_status` for these ids. None means that the broker has no such send."""
 
     @reader("send_status")
     def read(value: Any) -> SendStatuses:

@@ -1,9 +1,8 @@
-"""The chain of signed statements by which a member passes from one key to the next (protocol.md, Envelope).
+"""Key rotation: statements from an older key to the next (docs/spec/protocol.md, Keys of members).
 
 A statement is signed by the older ed25519 key. It names the mesh, the older key, the newer ed25519 and x25519
-keys and the time. Statements of a member stand oldest first; each begins with the key in which the one before
-it ends.
-A key that stands in no such chain is nobody's earlier key, whatever a broker says.
+keys, and the time. The statements of a member are listed oldest first; each begins with the key that the one
+before leads to. An earlier key counts only if it is part of such a chain.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from claudemesh.protocol.ids import check_key
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_rotation, verify_rotation
 
-# A member that changes its keys every week for five years. Older statements do not count.
+# One rotation a week for five years. Older statements do not count.
 MAX_STATEMENTS: Final = 260
 _MAX_TIME_MS: Final = 2**48 - 1
 _CODE: Final = "invalid_rotation"
@@ -26,7 +25,7 @@ _CODE: Final = "invalid_rotation"
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """The holder of `old_pubkey` goes on as `pubkey`, and is sealed to with `x25519_pubkey`."""
+    """A statement: the member with the key `old_pubkey` now has the keys `pubkey` and `x25519_pubkey`."""
 
     old_pubkey: str
     pubkey: str
@@ -36,7 +35,7 @@ class Rotation:
 
     @classmethod
     def parse(cls, value: object) -> Rotation:
-        """Check a JSON value. `InvalidField` invalid_rotation; the signature is not verified here."""
+        """Return the statement of a JSON value, not verified yet. `InvalidField` invalid_rotation."""
         if not isinstance(value, Mapping):
             raise InvalidField(_CODE, "rotation", "A statement of a rotation must be a JSON object.")
         rotated_at_ms, signature = value.get("rotated_at_ms"), from_base64(value.get("signature"))
@@ -53,7 +52,7 @@ class Rotation:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return the JSON object that travels."""
+        """Return the JSON object of the statement."""
         return {
             "old_pubkey": self.old_pubkey,
             "pubkey": self.pubkey,
@@ -63,7 +62,7 @@ class Rotation:
         }
 
     def verify(self, mesh_id: str) -> bool:
-        """Tell whether the older key has signed exactly this for a mesh."""
+        """Tell whether the older key has signed this statement for a mesh."""
         return verify_rotation(
             self.old_pubkey,
             mesh_id=mesh_id,
@@ -75,7 +74,7 @@ class Rotation:
 
 
 def make_rotation(old: Identity, new: Identity, *, mesh_id: str, rotated_at_ms: int) -> Rotation:
-    """Return the statement by which one identity passes to the next."""
+    """Return the signed statement from one identity to the next."""
     signature = sign_rotation(
         old,
         mesh_id=mesh_id,
@@ -89,10 +88,10 @@ def make_rotation(old: Identity, new: Identity, *, mesh_id: str, rotated_at_ms: 
 def proven_chain(
     statements: Sequence[Rotation], *, mesh_id: str, pubkey: str, x25519_pubkey: str
 ) -> tuple[Rotation, ...]:
-    """Return the statements that lead to a member's present keys, oldest first.
+    """Return the proven statements that lead to the present keys of a member, oldest first.
 
-    The chain is followed from its end, as far as each statement is genuine and leads to a key that the chain
-    does not hold already; what is older does not count. The last statement names both present keys.
+    The chain is followed from its end, as long as each statement verifies and leads to a key that is not in
+    the chain yet. Older statements are left out. The last statement names both present keys.
     """
     proven: list[Rotation] = []
     seen, wanted = {pubkey}, pubkey

@@ -1,4 +1,4 @@
-"""Sealing to one member, and what is sealed (protocol.md, Envelope). X25519, XSalsa20-Poly1305."""
+"""Sealing to one member with X25519 and XSalsa20-Poly1305 (docs/spec/protocol.md, Sealed content)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from claudemesh.protocol.ids import check_key
 
 
 class BoxKeys:
-    """Keys shared with peers, computed once each. At `limit` the peer first asked for makes room."""
+    """Cache of the keys that a private key shares with peers. At `limit` the oldest entry is dropped."""
 
     __slots__ = ("_limit", "_privkey", "_shared")
 
@@ -26,7 +26,7 @@ class BoxKeys:
         self._shared: dict[str, bytes] = {}
 
     def shared(self, peer_x25519_pubkey: str) -> bytes:
-        """Return the 32 bytes that both ends derive. `ProtocolError` invalid_key for an unusable key."""
+        """Return the shared key, 32 bytes. `ProtocolError` invalid_key: the key of the peer is unusable."""
         found = self._shared.get(peer_x25519_pubkey)
         if found is not None:
             return found
@@ -35,7 +35,8 @@ class BoxKeys:
             made = crypto_box_beforenm(point, self._privkey)
         except CryptoError as error:
             raise ProtocolError(
-                "invalid_key", "Nothing can be sealed to this x25519 key: its owner must make a new one."
+                "invalid_key",
+                "The x25519 key is unusable, so nothing can be sealed to it. Its owner must create new keys.",
             ) from error
         if len(self._shared) >= self._limit:
             del self._shared[next(iter(self._shared))]
@@ -44,24 +45,26 @@ class BoxKeys:
 
 
 def seal_box(plaintext: bytes, nonce: bytes, shared: bytes) -> bytes:
-    """Return the sealed bytes, 16 more than the plain ones. A nonce (24 bytes) is used once only."""
+    """Return the sealed bytes, 16 more than the plaintext. A nonce (24 bytes) must be used only once."""
     return crypto_box_easy_afternm(plaintext, nonce, shared)
 
 
 def open_box(sealed: bytes, nonce: bytes, shared: bytes) -> bytes:
-    """Return the plain bytes. `ProtocolError` cannot_open when key, nonce or a single bit differs."""
+    """Return the plaintext. `ProtocolError` cannot_open: the key, the nonce or the sealed bytes differ."""
     try:
         return crypto_box_open_easy_afternm(sealed, nonce, shared)
     except CryptoError as error:
-        raise ProtocolError("cannot_open", "It was not sealed to this key, or was changed since.") from error
+        raise ProtocolError(
+            "cannot_open", "The body was sealed to another key, or it was changed."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The one envelope that a body belongs to: it stands in what is sealed, and is compared on opening.
+    """The envelope that a body belongs to. It is sealed with the body and compared on opening.
 
-    `sender` is the sender's ed25519 key. `ref` is the recipient's, or the name of a topic or queue. `kind` is
-    dm, topic or queue; None when the sender did not say it.
+    `sender` is the ed25519 key of the sender. `ref` is the key of the recipient, or the name of a topic or
+    queue. `kind` is dm, topic or queue, None when the sender did not seal it.
     """
 
     mesh_id: str
@@ -73,7 +76,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was sealed. Versions before the context sealed none: `context` is None."""
+    """The content of a body. `context` is None for bodies of versions that sealed none."""
 
     message: str
     meta: dict[str, Any] | None
@@ -84,7 +87,7 @@ _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
 
 
 def encode_content(message: str, meta_json: bytes, context: Context) -> bytes:
-    """Return the JSON that is sealed; without a meta its text is empty. `ProtocolError` invalid_content."""
+    """Return the JSON text to seal; an empty `meta_json` means no meta. `ProtocolError` invalid_content."""
     content = {
         "mesh_id": context.mesh_id,
         "from": context.sender,
@@ -97,34 +100,36 @@ def encode_content(message: str, meta_json: bytes, context: Context) -> bytes:
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
-        raise ProtocolError("invalid_content", "The message has no JSON form.") from error
+        raise ProtocolError(
+            "invalid_content", "The message has no JSON form. Send text without lone surrogates."
+        ) from error
 
 
 def decode_content(raw: bytes) -> Content:
-    """Return what was sealed; empty meta is None. `ProtocolError` invalid_content, whatever the bytes are."""
+    """Return the content of a body; empty meta is None. `ProtocolError` invalid_content for other bytes."""
     try:
         value = parse_json(raw)
     except ProtocolError as error:
         raise _invalid(error.message) from error
     if not isinstance(value, dict) or not isinstance(value.get("message"), str):
-        raise _invalid("it has no message.")
+        raise _invalid("It has no message.")
     meta = value.get("meta")
     if meta is not None and not isinstance(meta, dict):
-        raise _invalid("its meta is no object.")
+        raise _invalid("Its meta is not an object.")
     return Content(value["message"], meta or None, _context(value))
 
 
 def _context(value: Mapping[str, Any]) -> Context | None:
-    """Return the context; None when nothing of one is there. A part of one is no context."""
+    """Return the context, None when no field of it is there. A part of the fields is refused."""
     if not any(name in value for name in _CONTEXT):
         return None
     kind = value.get("kind")
     found = [part for name in _CONTEXT if isinstance(part := value.get(name), str)]
     if len(found) < len(_CONTEXT) or not isinstance(kind, str | None):
-        raise _invalid("its context is not whole.")
+        raise _invalid("Its context is not complete.")
     mesh_id, sender, ref, client_message_id = found
     return Context(mesh_id, sender, ref, client_message_id, kind)
 
 
 def _invalid(reason: str) -> ProtocolError:
-    return ProtocolError("invalid_content", f"What was sealed cannot be read: {reason}")
+    return ProtocolError("invalid_content", f"The content of the body is not valid. {reason}")

@@ -1,8 +1,8 @@
-"""Every signed statement and its domain string (protocol.md, Envelope and WebSocket; lifecycle.md, Joining).
+"""Signed statements and their domain strings (docs/spec/protocol.md, Signed statements).
 
-A statement is its domain and its text fields, joined by zero bytes; no field may hold one, so no two
-statements read the same. Bytes travel as the text that the wire shows (a nonce in base64), and only
-the last field may be raw.
+A statement is its domain and its text fields, joined by zero bytes. No field may hold a zero byte, so no two
+statements have the same bytes. Binary fields are signed in the form in which frames carry them (a nonce in
+base64); only the last field may be raw bytes.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ def audience_of(broker_url: str) -> str:
 
 
 def sign_envelope(identity: Identity, mesh_id: str, signed_part: bytes) -> bytes:
-    """Sign an envelope's `signed_part` for one mesh."""
+    """Sign the `signed_part` of an envelope for one mesh."""
     return identity.sign(_statement(_ENVELOPE, mesh_id, identity.ed25519_pubkey, tail=signed_part))
 
 
 def verify_envelope(pubkey: str, mesh_id: str, signed_part: bytes, signature: bytes) -> bool:
-    """Tell whether the holder of `pubkey` sent this envelope to this mesh."""
+    """Tell whether `pubkey` has signed this envelope for this mesh."""
     return _verify(pubkey, signature, _ENVELOPE, mesh_id, pubkey, tail=signed_part)
 
 
 def sign_hello(identity: Identity, *, audience: str, mesh_id: str, nonce: bytes, instance_id: str) -> bytes:
-    """Answer a broker's challenge; `audience` is its host:port as dialled."""
+    """Sign the answer to a challenge; `audience` is the `host:port` that was dialled."""
     fields = (audience, mesh_id, identity.ed25519_pubkey, to_base64(nonce), instance_id)
     return identity.sign(_statement(_HELLO, *fields))
 
@@ -49,12 +49,12 @@ def sign_hello(identity: Identity, *, audience: str, mesh_id: str, nonce: bytes,
 def verify_hello(
     pubkey: str, *, audience: str, mesh_id: str, nonce: bytes, instance_id: str, signature: bytes
 ) -> bool:
-    """Tell whether the holder of `pubkey` answered this challenge, for this broker and mesh."""
+    """Tell whether `pubkey` has signed the answer to this challenge for this broker and mesh."""
     return _verify(pubkey, signature, _HELLO, audience, mesh_id, pubkey, to_base64(nonce), instance_id)
 
 
 def sign_join(identity: Identity, *, audience: str, mesh_id: str, invite_id: str, name: str) -> bytes:
-    """Prove possession of the key that joins, for one broker, invite and name; covers the x25519 key too."""
+    """Sign a join for one broker, invite and name. It covers both keys."""
     fields = (audience, mesh_id, invite_id, name, identity.ed25519_pubkey, identity.x25519_pubkey)
     return identity.sign(_statement(_JOIN, *fields))
 
@@ -69,14 +69,14 @@ def verify_join(
     name: str,
     signature: bytes,
 ) -> bool:
-    """Tell whether the holder of `pubkey` asked to join with exactly these keys, invite and name."""
+    """Tell whether `pubkey` has signed a join with these keys, this invite and this name."""
     return _verify(pubkey, signature, _JOIN, audience, mesh_id, invite_id, name, pubkey, x25519_pubkey)
 
 
 def sign_rotation(
     identity: Identity, *, mesh_id: str, pubkey: str, x25519_pubkey: str, rotated_at_ms: int
 ) -> bytes:
-    """Pass from this identity's ed25519 key to another pair of keys, in one mesh."""
+    """Sign the rotation from the key of this identity to another pair of keys in one mesh."""
     fields = (mesh_id, identity.ed25519_pubkey, pubkey, x25519_pubkey, str(rotated_at_ms))
     return identity.sign(_statement(_ROTATION, *fields))
 
@@ -84,18 +84,18 @@ def sign_rotation(
 def verify_rotation(
     old_pubkey: str, *, mesh_id: str, pubkey: str, x25519_pubkey: str, rotated_at_ms: int, signature: bytes
 ) -> bool:
-    """Tell whether the holder of `old_pubkey` has passed to exactly these keys."""
+    """Tell whether `old_pubkey` has signed the rotation to these keys."""
     fields = (mesh_id, old_pubkey, pubkey, x25519_pubkey, str(rotated_at_ms))
     return _verify(old_pubkey, signature, _ROTATION, *fields)
 
 
 def sign_request(identity: Identity, *, purpose: str, mesh_id: str, payload: bytes) -> bytes:
-    """Sign another statement; `purpose` keeps the kinds of them apart."""
+    """Sign a statement of another kind, which `purpose` names."""
     return identity.sign(_statement(_REQUEST, purpose, mesh_id, identity.ed25519_pubkey, tail=payload))
 
 
 def verify_request(pubkey: str, *, purpose: str, mesh_id: str, payload: bytes, signature: bytes) -> bool:
-    """Tell whether the holder of `pubkey` signed this payload for this purpose and mesh."""
+    """Tell whether `pubkey` has signed this payload for this purpose and mesh."""
     return _verify(pubkey, signature, _REQUEST, purpose, mesh_id, pubkey, tail=payload)
 
 
@@ -111,5 +111,5 @@ def _statement(*fields: str, tail: bytes | None = None) -> bytes:
     """Join the fields. `ValueError` for one that holds a zero byte or has no UTF-8 form."""
     text = "\0".join(fields)
     if text.count("\0") != len(fields) - 1:
-        raise ValueError("a signed field may not hold a zero byte")
+        raise ValueError("A signed field may not hold a zero byte.")
     return text.encode() if tail is None else b"%b\0%b" % (text.encode(), tail)

@@ -42,15 +42,17 @@ _HOST_FINGERPRINT: Final = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 def decode_frame(raw: str | bytes) -> Frame:
-    """Return the frame of a text. `ProtocolError` invalid_frame, and nothing else, whatever the text is."""
+    """Return the frame of a text. `ProtocolError` invalid_frame for every other text."""
     try:
         value = parse_json(raw.encode() if isinstance(raw, str) else raw)
     except ProtocolError as error:
         raise ProtocolError(INVALID_FRAME, error.message, reason=error.code) from error
     except UnicodeEncodeError as error:
-        raise ProtocolError(INVALID_FRAME, "It holds a lone surrogate.", reason="invalid_json") from error
+        raise ProtocolError(
+            INVALID_FRAME, "The frame holds a lone surrogate. Send valid UTF-8.", reason="invalid_json"
+        ) from error
     if not isinstance(value, dict):
-        raise ProtocolError(INVALID_FRAME, "A frame must be one JSON object.")
+        raise ProtocolError(INVALID_FRAME, "The frame is not a JSON object. Send one object in each message.")
     kind = value.get("type")
     if not isinstance(kind, str):
         fields.refuse("type", "name the frame's type")

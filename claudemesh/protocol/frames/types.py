@@ -11,7 +11,7 @@ from claudemesh.protocol.fields import FrameId, Json
 
 
 class _Fields:
-    """What frames share: their fields, by their names, make their JSON object; one that is None stays out."""
+    """Base of the frames: the JSON object has the fields under their names, without those that are None."""
 
     __slots__: tuple[str, ...] = ()
     TYPE: ClassVar[str]
@@ -28,7 +28,7 @@ class _Fields:
 
 @dataclass(frozen=True, slots=True)
 class Challenge(_Fields):
-    """The broker's first word. `server_time` is Unix milliseconds, the nonce 32 bytes."""
+    """The first frame of a broker. `server_time` is its wall clock in Unix milliseconds."""
 
     TYPE: ClassVar[str] = "challenge"
     nonce: bytes
@@ -39,7 +39,7 @@ class Challenge(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Hello(_Fields):
-    """Who connects, signed for this challenge and audience. No host fingerprint is an empty text."""
+    """The identity of a daemon, signed for one challenge and audience. `host_fingerprint` may be empty."""
 
     TYPE: ClassVar[str] = "hello"
     mesh_id: str
@@ -56,9 +56,10 @@ class Hello(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class HelloAck(_Fields):
-    """The broker knows the member. A new `epoch`: its database was restored or failed over.
+    """The admission of a member.
 
-    `server_time` is the broker's lived clock in milliseconds, which is close to Unix time and never set.
+    `epoch` changes when the broker's database was restored or failed over. `server_time` is the lived clock
+    of the broker in milliseconds, which is close to Unix time and never set.
     """
 
     TYPE: ClassVar[str] = "hello_ack"
@@ -71,7 +72,7 @@ class HelloAck(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class FeatureRequest(_Fields):
-    """What the daemon cannot do without, and what it would use."""
+    """The features that the daemon requires, and those that it can use."""
 
     TYPE: ClassVar[str] = "feature_negotiation_request"
     require: tuple[str, ...]
@@ -80,7 +81,7 @@ class FeatureRequest(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class FeatureResponse(_Fields):
-    """What the broker offers, as it said it: `features.negotiate` judges the parameters."""
+    """The offer of the broker, not judged yet: see `features.negotiate`."""
 
     TYPE: ClassVar[str] = "feature_negotiation_response"
     supported: Mapping[str, Any]
@@ -89,7 +90,7 @@ class FeatureResponse(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Send(_Fields):
-    """One envelope to accept; it is parsed by the phase that judges it."""
+    """An envelope to accept. It is not parsed yet."""
 
     TYPE: ClassVar[str] = "send"
     id: FrameId
@@ -101,7 +102,7 @@ class Send(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class SendResult(_Fields):
-    """The broker's word on a send: a status and the fields that go with it (`outcomes.classify`)."""
+    """The answer to a send: a status and the fields that go with it, see `outcomes.classify`."""
 
     TYPE: ClassVar[str] = "send_result"
     id: FrameId
@@ -114,7 +115,7 @@ class SendResult(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sent a delivered message, in the broker's words: the signature decides."""
+    """The sender of a delivered message as the broker names it. The signature of the envelope proves it."""
 
     member_id: str
     name: str
@@ -123,7 +124,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Deliver(_Fields):
-    """One message for this member, until it is acknowledged. `accepted_at` is Unix milliseconds."""
+    """A message for this member, which acknowledges it. `accepted_at` is Unix milliseconds."""
 
     TYPE: ClassVar[str] = "deliver"
     delivery_id: int
@@ -148,7 +149,7 @@ class Deliver(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class DeliverAck(_Fields):
-    """These deliveries are durable in the inbox; at most 4096 in one frame."""
+    """The acknowledgement of at most 4096 deliveries, which are durable in the inbox."""
 
     TYPE: ClassVar[str] = "deliver_ack"
     delivery_ids: tuple[int, ...]
@@ -156,7 +157,7 @@ class DeliverAck(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Call(_Fields):
-    """A question to the broker, answered by a `Reply` with the same id."""
+    """A request to the broker, answered by a `Reply` with the same id."""
 
     TYPE: ClassVar[str] = "call"
     id: FrameId
@@ -181,7 +182,7 @@ class Reply(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Event(_Fields):
-    """Something happened in the mesh."""
+    """A notification; see `events.parse_event`."""
 
     TYPE: ClassVar[str] = "event"
     event: str
@@ -190,7 +191,7 @@ class Event(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class ErrorFrame(_Fields):
-    """Either side's complaint; with an `id`, about that request."""
+    """A complaint of either side, about the request `id` if there is one."""
 
     TYPE: ClassVar[str] = "error"
     code: str
@@ -200,13 +201,13 @@ class ErrorFrame(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class UnknownFrame:
-    """A frame of a type from another version: answered with `error`, otherwise ignored."""
+    """A frame of an unknown type. It is answered with `error` and otherwise ignored."""
 
     type: str
     id: FrameId | None = None
 
     def to_dict(self) -> Json:
-        """Return what is known of the frame's JSON object."""
+        """Return the known fields of the JSON object."""
         return {"type": self.type} if self.id is None else {"type": self.type, "id": self.id}
 
 

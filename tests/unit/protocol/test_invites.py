@@ -141,7 +141,7 @@ def test_missing_field_is_refused(field: str) -> None:
 )
 def test_what_is_no_link_is_refused(text: str) -> None:
     """Half a link was pasted, or something else altogether."""
-    assert "Ask for it again" in refused(text)
+    assert "Ask the inviter to send it again." in refused(text)
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
