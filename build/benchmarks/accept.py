@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.lab import BODY, Lab
-from claudemesh.broker.store.accepting import queries
+from claudemesh.broker.store.sqlite.queries import QUERIES
 from claudemesh.client.broker import BrokerClient
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.migrations import load_migrations
@@ -89,7 +89,7 @@ async def _pipeline(link: Link, frames: list[str], window: int) -> None:
 def _by_a_script(path: Path, envelopes: list[bytes]) -> float:
     """Dedupe, body, history and delivery rows, nothing checked, synchronous=FULL."""
     path.unlink(missing_ok=True)
-    schema = load_migrations("claudemesh.broker.store.sql.sqlite.migrations")
+    schema = load_migrations("claudemesh.broker.store.sqlite.migrations")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -102,7 +102,7 @@ def _by_a_script(path: Path, envelopes: list[bytes]) -> float:
 
 
 def _write_batch(database: sqlite3.Connection, batch: list[tuple[int, bytes]]) -> None:
-    mesh, sender, ref, now, sql = "m" * 36, "s" * 36, "r" * 64, 1_800_000_000_000, queries()
+    mesh, sender, ref, now, sql = "m" * 36, "s" * 36, "r" * 64, 1_800_000_000_000, QUERIES
     rows = [(number, f"{number:026}", envelope) for number, envelope in batch]
     database.execute("BEGIN IMMEDIATE")
     database.executemany(

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from benchmarks.accept import peer_of, pipelined
 from benchmarks.lab import Lab
-from claudemesh.broker.store.base import NewSend, SendKey
-from claudemesh.broker.store.postgres.accepting import arguments
+from claudemesh.broker.store.postgres.accept import arguments
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.sessions import SESSION, connect
+from claudemesh.broker.store.types import NewSend, SendKey
 from tests.support.postgres import Server, sql
 from tests.support.processes import Mesh
 from tests.support.wspeer import Peer, new_id

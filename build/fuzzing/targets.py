@@ -18,8 +18,8 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from claudemesh.broker.join import verified_invite
-from claudemesh.broker.web import only, signature_of, text_of
+from claudemesh.broker.admission import signature_of, text_of, verified_invite
+from claudemesh.broker.http.replies import only
 from claudemesh.daemon.api import schemas
 from claudemesh.daemon.api.body import parse_object, parse_struct
 from claudemesh.daemon.api.query import (

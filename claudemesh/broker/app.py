@@ -14,34 +14,35 @@ from functools import partial
 
 import orjson
 
-from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.addresses import addresses_of
-from claudemesh.broker.announcer import Announcer
-from claudemesh.broker.audit import Audit
-from claudemesh.broker.cluster import Cluster
+from claudemesh.broker.background import start_parts, within
+from claudemesh.broker.cluster.cluster import Cluster
+from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.feed import Feed
-from claudemesh.broker.guard import guardroom, with_descriptors
-from claudemesh.broker.highwater import HighWater
-from claudemesh.broker.hub import Hub
-from claudemesh.broker.jobs import Jobs
+from claudemesh.broker.directory.feed import Feed
+from claudemesh.broker.http.guard import guardroom, with_descriptors
+from claudemesh.broker.http.routes import build_app
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
-from claudemesh.broker.listen import Listener
+from claudemesh.broker.messages.accept import Acceptor
+from claudemesh.broker.messages.publishing import Publisher
+from claudemesh.broker.messages.work_queues import Queues
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.parts import start_parts, within
-from claudemesh.broker.presence import Presence
-from claudemesh.broker.publishing import Publisher
-from claudemesh.broker.pulse import Pulse
-from claudemesh.broker.queues import Queues
-from claudemesh.broker.routes import build_app
+from claudemesh.broker.presence.announcer import Announcer
+from claudemesh.broker.presence.leases import Presence
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import State
-from claudemesh.broker.store.base import Ack, Store
+from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
-from claudemesh.broker.timekeeper import Timekeeper
+from claudemesh.broker.store.types import Ack
+from claudemesh.broker.upkeep.audit import Audit
+from claudemesh.broker.upkeep.jobs import Jobs
+from claudemesh.broker.upkeep.pulse import Pulse
+from claudemesh.broker.upkeep.restore_watch import HighWater
+from claudemesh.broker.upkeep.timekeeper import Timekeeper
+from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol import UlidFactory
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock

@@ -6,23 +6,24 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from claudemesh.broker.accept import Acceptor
 from claudemesh.broker.addresses import Addresses
-from claudemesh.broker.announcer import Announcer
-from claudemesh.broker.audit import Audit
-from claudemesh.broker.cluster import Cluster
+from claudemesh.broker.cluster.cluster import Cluster
+from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.feed import Feed
-from claudemesh.broker.hub import Hub
-from claudemesh.broker.jobs import Jobs
+from claudemesh.broker.directory.feed import Feed
 from claudemesh.broker.limiter.base import Limiter
+from claudemesh.broker.messages.accept import Acceptor
+from claudemesh.broker.messages.work_queues import Queues
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.presence import Presence
-from claudemesh.broker.pulse import Pulse
-from claudemesh.broker.queues import Queues
+from claudemesh.broker.presence.announcer import Announcer
+from claudemesh.broker.presence.leases import Presence
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import State
-from claudemesh.broker.store.base import Ack, Store
+from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.types import Ack
+from claudemesh.broker.upkeep.audit import Audit
+from claudemesh.broker.upkeep.jobs import Jobs
+from claudemesh.broker.upkeep.pulse import Pulse
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.lived import LivedClock
@@ -30,7 +31,7 @@ from claudemesh.runtime.lived import LivedClock
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One broker's parts. `clock` is for showing, `lived` for deciding (broker/timekeeper.py)."""
+    """One broker's parts. `clock` is for showing, `lived` for deciding (broker/upkeep/timekeeper.py)."""
 
     settings: BrokerSettings
     addresses: Addresses

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.broker.store.base import Store
+from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith

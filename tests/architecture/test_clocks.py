@@ -12,18 +12,19 @@ PACKAGE = ROOT / "claudemesh"
 READERS = {
     "runtime/clock.py": "defines it",
     "runtime/conditions.py": "shows since when a condition holds",
-    "broker/accept.py": "first_seen_at, created_at and accepted_at, which are shown",
-    "broker/admin.py": "created_at of a mesh, revoked_at of an invite",
-    "broker/announcer.py": "when members that went were seen last, which is shown",
+    "broker/messages/accept.py": "first_seen_at, created_at and accepted_at, which are shown",
+    "broker/http/admin.py": "created_at of a mesh, revoked_at of an invite",
+    "broker/presence/announcer.py": "when members that went were seen last, which is shown",
     "broker/app.py": "the time in ULIDs",
-    "broker/audit.py": "created_at of audit events",
+    "broker/upkeep/audit.py": "created_at of audit events",
     "broker/calls/topics.py": "created_at of topics, since of subscriptions",
-    "broker/connection.py": "server_time of the challenge, which is shown",
-    "broker/health.py": "since when a broker that does not say more is not ready",
-    "broker/jobs.py": "finished_at of job runs, deleted_at of tombstones",
-    "broker/join.py": "an invite's expiry: a refusal, which tells the broker's time; created_at of members",
-    "broker/presence.py": "last_seen_at of members",
-    "broker/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
+    "broker/ws/connection.py": "server_time of the challenge, which is shown",
+    "broker/http/health.py": "since when a broker that does not say more is not ready",
+    "broker/upkeep/jobs.py": "finished_at of job runs, deleted_at of tombstones",
+    "broker/admission.py": "created_at of members",
+    "broker/http/join.py": "an invite's expiry: a refusal, which tells the broker's time",
+    "broker/presence/leases.py": "last_seen_at of members",
+    "broker/upkeep/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
     "client/membership.py": "the expiry of an invite that is made; the time in ULIDs",
     "cli/fast.py": "the time in ULIDs",
     "sdk.py": "the time in ULIDs",
@@ -72,7 +73,7 @@ def test_no_statement_asks_the_database_for_the_time_of_day() -> None:
         for word in words
         if word in path.read_text().lower()
     }
-    folder = "broker/store/sql/postgres"
+    folder = "broker/store/postgres"
     assert found == {
         (f"{folder}/queries.sql", "clock_timestamp()"),
         (f"{folder}/queries.sql", "now()"),

@@ -30,9 +30,9 @@ def test_every_import_contract_is_kept() -> None:
     ("module", "line", "contract"),
     [
         ("runtime/clock.py", "import claudemesh.daemon.bus", "Imports point down only"),
-        ("client/home.py", "import claudemesh.broker.hub", "Imports point down only"),
+        ("client/home.py", "import claudemesh.broker.connections.hub", "Imports point down only"),
         ("protocol/ids.py", "import time", "The protocol has no I/O"),
-        ("broker/accept.py", "import asyncpg", "Only the Postgres store knows asyncpg"),
+        ("broker/messages/accept.py", "import asyncpg", "Only the Postgres store knows asyncpg"),
         ("daemon/bus.py", "import aiosqlite", "Only runtime.sqlite knows aiosqlite"),
         ("daemon/outbox/states.py", "import claudemesh.daemon.outbox.drain", "No two siblings"),
         ("daemon/api/send.py", "import claudemesh.daemon.link", "The API, the link and the hooks meet only"),

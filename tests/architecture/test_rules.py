@@ -16,8 +16,8 @@ MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(PACKAGE.rg
 QUERIES = {
     "daemon/sql/outbox.sql": "daemon/outbox",
     "daemon/sql/inbox.sql": "daemon/inbox",
-    "broker/store/sql/sqlite/queries.sql": "broker/store",
-    "broker/store/sql/postgres/queries.sql": "broker/store/postgres",
+    "broker/store/sqlite/queries.sql": "broker/store/sqlite",
+    "broker/store/postgres/queries.sql": "broker/store/postgres",
 }
 _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
 # In pieces, so that this file is not what it looks for.

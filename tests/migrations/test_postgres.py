@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from claudemesh.broker.store.postgres import PostgresStore, opening
+from claudemesh.broker.store.postgres import PostgresStore, preflight
 from claudemesh.broker.store.postgres import schema as schema_module
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.schema import migrate
@@ -18,7 +18,7 @@ from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.migrations import Migration, load_migrations
 from tests.support.postgres import empty_database, sql
 
-PACKAGE = "claudemesh.broker.store.sql.postgres.migrations"
+PACKAGE = "claudemesh.broker.store.postgres.migrations"
 EXPECTED = Path(__file__).with_name("postgres_schema.txt")
 
 _SCHEMA = r"""
@@ -44,7 +44,7 @@ SELECT string_agg(line, E'\n' ORDER BY line COLLATE "C") FROM (
 """
 _OPEN = """
 import asyncio, sys
-from claudemesh.broker.store.postgres.opening import prepare_database
+from claudemesh.broker.store.postgres.preflight import prepare_database
 asyncio.run(prepare_database(sys.argv[1], allow_unsafe=False))
 """
 
@@ -155,7 +155,7 @@ async def test_a_migration_that_does_not_end_is_not_awaited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A supervisor starts the broker again; nothing was changed."""
-    monkeypatch.setitem(opening._PATIENT, "lock_timeout", "50")
+    monkeypatch.setitem(preflight._PATIENT, "lock_timeout", "50")
     async with empty_database() as url:
         connection = await asyncpg.connect(url)
         async with connection.transaction():

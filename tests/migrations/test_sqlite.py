@@ -16,7 +16,7 @@ from claudemesh.runtime.migrations import Migration, load_migrations
 from claudemesh.runtime.sqlite import Database
 
 PACKAGES = [
-    "claudemesh.broker.store.sql.sqlite.migrations",
+    "claudemesh.broker.store.sqlite.migrations",
     "claudemesh.daemon.sql.outbox",
     "claudemesh.daemon.sql.inbox",
 ]

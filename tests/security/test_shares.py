@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.audit import Audit
+from claudemesh.broker.upkeep.audit import Audit
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.processes import mesh, until
 from tests.support.wspeer import Frame, Link, Peer, http_request, make_invite

@@ -11,7 +11,7 @@ from typing import Any
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits
-from claudemesh.broker.store.base import Member, Mesh
+from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import Identity, challenge_keypair, uuid_from_ulid
 from claudemesh.runtime.clock import Clock
 from tests.support.wspeer import Peer, http_request, make_identity, make_invite, owner_body

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claudemesh.broker.store.base import Member, Store
-from claudemesh.broker.store.joining import insert_member
-from claudemesh.broker.store.postgres import PostgresStore, joining
+from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.postgres import members as postgres_members
+from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.store.sqlite.members import insert_member
+from claudemesh.broker.store.types import Member
 from claudemesh.protocol import Identity
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from tests.support.wspeer import make_identity
@@ -62,7 +64,7 @@ async def add_members(
 
         async def work(connection: Any) -> None:
             for one in members:
-                await joining.insert_member(connection, one)
+                await postgres_members.insert_member(connection, one)
 
         await store._db.transaction(work)
     return members

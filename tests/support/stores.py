@@ -11,18 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from claudemesh.broker.store.base import (
-    InviteRow,
-    Joined,
-    Member,
-    Mesh,
-    NewSend,
-    PresenceRow,
-    SendKey,
-    Store,
-)
 from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.store.types import InviteRow, Joined, Member, Mesh, NewSend, PresenceRow, SendKey
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.runtime.failpoints import install
 from tests.support.postgres import empty_database, sql

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
-from claudemesh.broker.cards import read_cards
-from claudemesh.broker.store.listing import parse_version
+from claudemesh.broker.directory.cards import read_cards
+from claudemesh.broker.store.types import parse_version
 from claudemesh.protocol import InvalidField
 
 _SUMMARY_CHARACTERS = 512

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
-from claudemesh.broker.store.base import DedupeRow, SendKey
+from claudemesh.broker.store.types import DedupeRow, SendKey
 from claudemesh.protocol import InvalidField, check_client_message_id
 
 

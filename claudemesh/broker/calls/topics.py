@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
-from claudemesh.broker.store.base import TopicMode
+from claudemesh.broker.store.types import TopicMode
 from claudemesh.protocol import InvalidField, ProtocolError, check_topic
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.runtime.logs import get_logger

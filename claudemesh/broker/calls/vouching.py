@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from claudemesh.broker.admission import member_of
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
-from claudemesh.broker.join import member_of
-from claudemesh.broker.store.base import Joined, Member, MemberStatus, Role
+from claudemesh.broker.store.types import Joined, Member, MemberStatus, Role
 from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_ulid, check_uuid
 
 _RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}

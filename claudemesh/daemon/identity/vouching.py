@@ -1,7 +1,8 @@
 """Confirming members that a restore of the broker has lost or revived, from the keys pinned on this host.
 
-The broker asks the daemons of owners and admins (broker/rejoin.py). This host confirms a member only when id,
-name and both keys are those that it has pinned, with the role and the status under which it knows the member.
+The broker asks the daemons of owners and admins (broker/http/rejoin.py). This host confirms a member only
+when id, name and both keys are those that it has pinned, with the role and the status under which it knows
+the member.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, Existing, Failed, Refused
+from claudemesh.broker.store.types import Accepted, Ack, Existing, Failed, Refused
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.support.stores import ENGINES, NOW, World, world
 

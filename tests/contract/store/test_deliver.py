@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, PresenceRow, Seen
+from claudemesh.broker.store.types import Accepted, Ack, PresenceRow, Seen
 from tests.support.stores import ENGINES, NOW, new_ulid, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))

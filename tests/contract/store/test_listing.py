@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from claudemesh.broker.store.base import Joined, Member, Seen
-from claudemesh.broker.store.listing import Page, Version, parse_version
+from claudemesh.broker.store.types import Joined, Member, Page, Seen, Version, parse_version
 from tests.support.stores import DAY, ENGINES, NOW, World, member, new_ulid, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.broker.store.base import AuditEvent, Joined, JoinRefused, Mesh
+from claudemesh.broker.store.types import AuditEvent, Joined, JoinRefused, Mesh
 from tests.support.stores import DAY, ENGINES, NOW, member, new_mesh, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))

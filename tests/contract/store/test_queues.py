@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, Refused
+from claudemesh.broker.store.types import Accepted, Ack, Refused
 from tests.support.stores import ENGINES, NOW, World, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))

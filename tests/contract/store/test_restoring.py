@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from claudemesh.broker.store.base import Ack, Joined, JoinRefused
+from claudemesh.broker.store.types import Ack, Joined, JoinRefused
 from claudemesh.protocol.ids import UlidFactory
 from tests.support.stores import DAY, ENGINES, NOW, member, world
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.broker.store.base import (
+from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.types import (
     LATEST_COMMIT_MS,
     Absent,
     Accepted,
@@ -21,7 +22,6 @@ from claudemesh.broker.store.base import (
     NewSend,
     PresenceRow,
     Seen,
-    Store,
 )
 from claudemesh.runtime.lived import Mark
 from tests.support.stores import DAY, ENGINES, NOW, World, new_ulid, world

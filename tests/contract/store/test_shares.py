@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from claudemesh.broker.store.base import (
+from claudemesh.broker.store.sqlite import SqliteStore
+from claudemesh.broker.store.sqlite.retention import _BATCH
+from claudemesh.broker.store.types import (
     LATEST_COMMIT_MS,
+    PRUNE_ROWS,
     Accepted,
     Ack,
     AuditEvent,
@@ -16,9 +19,6 @@ from claudemesh.broker.store.base import (
     Member,
     NewSend,
 )
-from claudemesh.broker.store.retention import _BATCH
-from claudemesh.broker.store.shares import PRUNE_ROWS
-from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.runtime.lived import Mark
 from tests.support.stores import DAY, ENGINES, NOW, World, new_ulid, world
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
+from claudemesh.broker.admission import invite_row
 from claudemesh.broker.app import Broker
-from claudemesh.broker.join import invite_row
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol import parse_link
 from tests.support.broker import create_mesh, join_mesh, running_broker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.gate import BURST, EACH_S
+from claudemesh.broker.http.admin_auth import BURST, EACH_S
 from tests.support.broker import create_mesh, running_broker
 from tests.support.clock import ManualClock
 from tests.support.wspeer import http_request, invite_fields, make_invite

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from claudemesh.broker.queues import HELD
+from claudemesh.broker.messages.work_queues import HELD
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.wspeer import Frame, Link, Peer
 

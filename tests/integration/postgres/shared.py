@@ -9,11 +9,11 @@ from typing import Any
 
 import asyncpg
 
-from claudemesh.broker.store.base import Member, NewSend
 from claudemesh.broker.store.postgres import PostgresStore
-from claudemesh.broker.store.postgres.accepting import arguments
+from claudemesh.broker.store.postgres.accept import arguments
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.sessions import prepare_session
+from claudemesh.broker.store.types import Member, NewSend
 from tests.support.postgres import empty_database
 from tests.support.stores import NOW, World, member, new_mesh
 

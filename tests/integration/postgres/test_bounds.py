@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted
 from claudemesh.broker.store.postgres import PostgresStore, pools, sessions
+from claudemesh.broker.store.types import Accepted
 from claudemesh.runtime.errors import StorageFull, StorageUnavailable
 from tests.integration.postgres.shared import shared
 from tests.support.postgres import shared_server

@@ -13,7 +13,7 @@ import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.postgres import sharing
+from claudemesh.broker.store.postgres import cluster as postgres_cluster
 from claudemesh.protocol import challenge_keypair
 from claudemesh.runtime.exits import ExitWith
 from tests.integration.broker import test_queues as queues
@@ -107,7 +107,7 @@ async def test_a_wake_up_that_got_lost_is_found_by_the_sweep(
     async def lost(self: object, payloads: object) -> None:
         return None
 
-    monkeypatch.setattr(sharing.PostgresSharing, "signal", lost)
+    monkeypatch.setattr(postgres_cluster.PostgresSharing, "signal", lost)
     async with brokers(tmp_path, limits=Limits(sweep_s=0.1)) as ((one, two), _):
         ada = await create_mesh(one)
         bob = at(await join_mesh(ada, "bob"), two)
@@ -148,7 +148,7 @@ async def test_changes_of_members_are_heard_at_every_broker(
         async def lost(self: object, payloads: object) -> None:
             return None
 
-        monkeypatch.setattr(sharing.PostgresSharing, "signal", lost)
+        monkeypatch.setattr(postgres_cluster.PostgresSharing, "signal", lost)
     limits = SIGNALS_ONLY if has_signals else Limits(sweep_s=0.1)
     async with brokers(tmp_path, limits=limits) as ((one, two), _):
         ada = await create_mesh(one)
@@ -460,7 +460,7 @@ async def test_a_token_that_differs_beside_a_running_broker_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that start at the same moment see each other's marks later, and say so until one has gone."""
-    monkeypatch.setattr(sharing, "_PING_S", 0.02)
+    monkeypatch.setattr(postgres_cluster, "_PING_S", 0.02)
     async with brokers(tmp_path, 1) as ([broker], url):
         conditions = broker.context.degraded.conditions
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Existing, Joined, JoinRefused, Refused
+from claudemesh.broker.store.types import Accepted, Existing, Joined, JoinRefused, Refused
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.integration.postgres.shared import shared, watching
 from tests.support.postgres import sql

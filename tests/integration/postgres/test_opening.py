@@ -11,8 +11,8 @@ import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.broker.store.base import Accepted
 from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.types import Accepted
 from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, UNAVAILABLE, ExitWith
 from tests.support.postgres import PASSWORD_USER, Server, empty_database, shared_server, sql

@@ -11,8 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Existing, NewSend
 from claudemesh.broker.store.postgres import PostgresStore, pools
+from claudemesh.broker.store.types import Accepted, Existing, NewSend
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.integration.postgres.shared import watching
 from tests.support.postgres import Server, empty_database, shared_server

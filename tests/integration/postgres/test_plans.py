@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from claudemesh.broker.store.base import Accepted, Ack, Member, PresenceRow, Seen
 from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.types import Accepted, Ack, Member, PresenceRow, Seen
 from tests.support.postgres import empty_database, shared_server, sql
 from tests.support.stores import NOW, World, member, new_mesh, new_ulid
 

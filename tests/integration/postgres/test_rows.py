@@ -6,8 +6,8 @@ from uuid import UUID
 
 import asyncpg
 
-from claudemesh.broker.store.base import Accepted, InviteRow, Joined
 from claudemesh.broker.store.postgres import PostgresStore
+from claudemesh.broker.store.types import Accepted, InviteRow, Joined
 from claudemesh.protocol.ids import ulid_to_bytes
 from tests.integration.postgres.shared import shared
 from tests.support.postgres import empty_database, sql

@@ -3,11 +3,11 @@
 | module | holds |
 |---|---|
 | `store` | the `Store` itself |
-| `accepting` | the accept function's arguments and answers |
-| `joining` | taking an invite's use with the member row |
+| `accept` | the accept function's arguments and answers |
+| `members` | taking an invite's use with the member row |
 | `values` | rows to dataclasses and back |
 | `pools` | connections, retries, and what an error means |
-| `opening` | the first connection: is this a database to trust with messages? |
+| `preflight` | the first connection: is this a database to trust with messages? |
 | `schema` | migrations |
 """
 

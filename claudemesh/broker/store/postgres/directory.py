@@ -6,12 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from claudemesh.broker.store.base import Member, TopicMode
-from claudemesh.broker.store.listing import Page, Version, page_of
-from claudemesh.broker.store.postgres.joining import with_earlier_keys
+from claudemesh.broker.store.postgres.members import with_earlier_keys
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import key_bytes
+from claudemesh.broker.store.types import Member, Page, TopicMode, Version, page_of
 from claudemesh.protocol.ids import HEX_32, UUID_TEXT
 
 

@@ -144,7 +144,7 @@ class Pools:
 
     @classmethod
     async def open(cls, database_url: str) -> Pools:
-        """Connect. The database was checked before (`opening`)."""
+        """Connect. The database was checked before (`preflight`)."""
         pools = []
         for _ in range(2):
             pool = asyncpg.create_pool(

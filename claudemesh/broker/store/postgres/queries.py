@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from claudemesh.runtime.queries import load_queries
 
-QUERIES = load_queries("claudemesh.broker.store.sql.postgres", "queries.sql")
+QUERIES = load_queries("claudemesh.broker.store.postgres", "queries.sql")

@@ -1,16 +1,15 @@
-"""State that a restore from an older copy has lost is put back, on Postgres (`Restoring` in base.py)."""
+"""State that a restore from an older copy has lost is put back, on Postgres (`Restoring`)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from claudemesh.broker.store.base import Joined, JoinRefused, Member
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
-from claudemesh.broker.store.postgres.joining import insert_member, members_by_key
+from claudemesh.broker.store.postgres.members import insert_member, members_by_key
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import key_bytes, message_uuid
-from claudemesh.broker.store.restoring import first_id_since
+from claudemesh.broker.store.types import Joined, JoinRefused, Member, first_id_since
 
 
 class PostgresRestoring:

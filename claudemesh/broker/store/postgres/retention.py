@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from claudemesh.broker.store.base import LATEST_COMMIT_MS, Absent, Checked, CheckPosition, Finding, Swept
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import message_ulid
+from claudemesh.broker.store.types import LATEST_COMMIT_MS, Absent, Checked, CheckPosition, Finding, Swept
 
 _BATCH = 500
 _NIL = "00000000-0000-0000-0000-000000000000"

@@ -10,7 +10,24 @@ from typing import Any
 import asyncpg
 import orjson
 
-from claudemesh.broker.store.base import (
+from claudemesh.broker.store.postgres import accept, members, work_queues
+from claudemesh.broker.store.postgres.cluster import PostgresSharing
+from claudemesh.broker.store.postgres.directory import PostgresListing
+from claudemesh.broker.store.postgres.errors import (
+    QUERY_CANCELED,
+    TRANSIENT,
+    UNIQUE_VIOLATION,
+    state_of,
+    text_of,
+)
+from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
+from claudemesh.broker.store.postgres.preflight import prepare_database
+from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.restoring import PostgresRestoring
+from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
+from claudemesh.broker.store.postgres.usage import PostgresShares
+from claudemesh.broker.store.postgres.values import due_of, invite_of, lease_columns, mesh_of
+from claudemesh.broker.store.types import (
     DEFAULT_TOPIC,
     Accepted,
     AcceptOutcome,
@@ -31,25 +48,8 @@ from claudemesh.broker.store.base import (
     SendKey,
     TopicMode,
     TopicRow,
+    policy_values,
 )
-from claudemesh.broker.store.postgres import accepting, joining, queueing
-from claudemesh.broker.store.postgres.directory import PostgresListing
-from claudemesh.broker.store.postgres.errors import (
-    QUERY_CANCELED,
-    TRANSIENT,
-    UNIQUE_VIOLATION,
-    state_of,
-    text_of,
-)
-from claudemesh.broker.store.postgres.opening import prepare_database
-from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
-from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.postgres.restoring import PostgresRestoring
-from claudemesh.broker.store.postgres.shares import PostgresShares
-from claudemesh.broker.store.postgres.sharing import PostgresSharing
-from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
-from claudemesh.broker.store.postgres.values import due_of, invite_of, lease_columns, mesh_of
-from claudemesh.broker.store.shares import policy_values
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 
@@ -129,7 +129,7 @@ class PostgresStore(PostgresUpkeep):
                 return False
             topic = (mesh.id, DEFAULT_TOPIC, "topic", owner.id, mesh.created_at)
             await connection.execute(_Q["topic_insert"], *topic)
-            await joining.insert_member(connection, owner)
+            await members.insert_member(connection, owner)
             return True
 
         return await self._db.transaction(work)
@@ -155,7 +155,7 @@ class PostgresStore(PostgresUpkeep):
     async def member_by_key(self, mesh_id: str, pubkey: str) -> Member | None:
         """Return the member whose current key this is."""
         found = await self._db.run(
-            lambda connection: joining.members_by_key(connection, "member_current_by_key", mesh_id, pubkey)
+            lambda connection: members.members_by_key(connection, "member_current_by_key", mesh_id, pubkey)
         )
         return found[0] if found else None
 
@@ -164,7 +164,7 @@ class PostgresStore(PostgresUpkeep):
 
         async def work(connection: Any) -> Sequence[Member]:
             rows = await connection.fetch(_Q["member_list"], mesh_id)
-            return await joining.with_earlier_keys(connection, mesh_id, rows)
+            return await members.with_earlier_keys(connection, mesh_id, rows)
 
         return await self._db.run(work)
 
@@ -180,7 +180,7 @@ class PostgresStore(PostgresUpkeep):
 
     async def invite_register(self, invite: InviteRow) -> bool:
         """Keep an invite; False when it was known, whose content then stays."""
-        return await self._db.run(lambda connection: joining.register(connection, invite))
+        return await self._db.run(lambda connection: members.register(connection, invite))
 
     async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
         """Revoke an invite for good, known or not; False when the id is another mesh's."""
@@ -195,9 +195,9 @@ class PostgresStore(PostgresUpkeep):
         """Take one use of an invite and write the member, in one transaction."""
         try:
             return await self._db.transaction(
-                lambda connection: joining.join(connection, invite, member, now_ms), retried=_RACED
+                lambda connection: members.join(connection, invite, member, now_ms), retried=_RACED
             )
-        except joining.Rejected as rejected:
+        except members.Rejected as rejected:
             return rejected.outcome
 
     # Topics
@@ -234,7 +234,7 @@ class PostgresStore(PostgresUpkeep):
             [key.client_message_id for key in keys],
         )
         rows = await self._db.fetch(_Q["dedupe_find"], *columns, accepting=True)
-        return dict(accepting.dedupe_of(row) for row in rows)
+        return dict(accept.dedupe_of(row) for row in rows)
 
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         """Carry a batch through B2 and B3, one commit; when it fails as a whole, in smaller ones."""
@@ -249,7 +249,7 @@ class PostgresStore(PostgresUpkeep):
             for head, outcome in zip(heads, found, strict=True):
                 outcomes[head] = outcome
                 queue = queues[sends[head].key]
-                while queue and (same := accepting.follow(sends[head], outcome, sends[queue[0]])):
+                while queue and (same := accept.follow(sends[head], outcome, sends[queue[0]])):
                     outcomes[queue.popleft()] = same
             queues = {key: queue for key, queue in queues.items() if queue}
         return [outcomes[index] for index in range(len(sends))]
@@ -279,7 +279,7 @@ class PostgresStore(PostgresUpkeep):
         return outcomes
 
     async def _accept_at_once(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        values = accepting.arguments(sends, now_ms)
+        values = accept.arguments(sends, now_ms)
 
         async def work(connection: Any) -> Sequence[Any]:
             with committing_in_full(connection):
@@ -287,7 +287,7 @@ class PostgresStore(PostgresUpkeep):
             return rows
 
         rows = await self._db.run(work, accepting=True)
-        return accepting.outcomes_of(rows, sends, now_ms)
+        return accept.outcomes_of(rows, sends, now_ms)
 
     async def deliveries_due(
         self, mesh_id: str, member_id: str, *, exclude: Collection[int], limit: int
@@ -304,17 +304,17 @@ class PostgresStore(PostgresUpkeep):
         self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
     ) -> Sequence[tuple[str, DueDelivery]]:
         """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""
-        return await queueing.take(self._db, mesh_id, queue, member_ids, limit)
+        return await work_queues.take(self._db, mesh_id, queue, member_ids, limit)
 
     async def queue_release(
         self, mesh_id: str, member_id: str, connection_id: str, now_ms: int
     ) -> Collection[str]:
         """Take back what a member holds, unless it has a lease of another connection; returns the queues."""
-        return await queueing.release(self._db, mesh_id, member_id, connection_id, now_ms)
+        return await work_queues.release(self._db, mesh_id, member_id, connection_id, now_ms)
 
     async def queue_release_lost(self, now_ms: int) -> Collection[tuple[str, str]]:
         """Take back what members hold that have no lease; returns (mesh, queue) of each queue."""
-        return await queueing.release_lost(self._db, now_ms)
+        return await work_queues.release_lost(self._db, now_ms)
 
     async def acknowledge(self, acks: Sequence[Ack]) -> int:
         """Delete acknowledged rows of their own recipients; returns how many there were."""

@@ -12,17 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from claudemesh.broker.store.base import (
-    HORIZON_EVERY_MS,
-    Absent,
-    Checked,
-    CheckPosition,
-    JobRun,
-    Swept,
-)
 from claudemesh.broker.store.postgres import retention
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.types import HORIZON_EVERY_MS, Absent, Checked, CheckPosition, JobRun, Swept
 from claudemesh.runtime.lived import Mark
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from claudemesh.broker.store.base import DueDelivery, InviteRow, Member, Mesh, PresenceRow
+from claudemesh.broker.store.types import DueDelivery, InviteRow, Member, Mesh, PresenceRow
 from claudemesh.protocol.ids import ulid_from_bytes, ulid_to_bytes
 
 # A newer broker may have given the table more columns while this one runs.

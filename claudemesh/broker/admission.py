@@ -1,0 +1,161 @@
+"""Admission: checks of an invite, keys and a name before a member is written (lifecycle.md, Joining)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from claudemesh.broker.addresses import Addresses, Arrival
+from claudemesh.broker.context import Context
+from claudemesh.broker.settings import audience_of
+from claudemesh.broker.store.types import InviteRow, Member, Role
+from claudemesh.protocol import (
+    InvalidField,
+    Invite,
+    ProtocolError,
+    check_key,
+    check_member_name,
+    has_control,
+    parse_link,
+    uuid_from_ulid,
+    verify_join,
+    verify_key_binding,
+)
+from claudemesh.protocol.base64 import from_base64
+from claudemesh.protocol.ids import KEY_ID
+from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.exits import ExitWith
+
+_SIGNATURE_BYTES = 64
+
+
+_SIGNATURE_CHARACTERS = 88
+
+
+AUDIENCE_CHARACTERS = 300
+
+
+_REFUSALS = {
+    "invite_exhausted": "the invite has been used up: ask for a new one",
+    "invite_revoked": "the invite was revoked: ask for a new one",
+    "not_authorized": "the inviter may not invite to this mesh",
+    "name_taken": "another member has this name: choose one with --name",
+    "key_taken": "one of these keys belongs to another member already: join with new keys",
+    "id_taken": "another member has this member id: remove membership.json and join as a new member",
+}
+
+
+def expired(invite: Invite, now_ms: int) -> ProtocolError:
+    """Return the error for an invite past its time. It tells the broker's time: that may be the fault."""
+    text = (
+        f"the invite expired at {iso_ms(invite.expires_at_ms)}, and this broker's clock shows "
+        f"{iso_ms(now_ms)}: ask for a new one, or have the broker's clock set right"
+    )
+    return ProtocolError("invite_expired", text)
+
+
+def refusal(error: str) -> ProtocolError:
+    """Return the error for a join that wrote nothing."""
+    return ProtocolError(error, _REFUSALS.get(error, "the broker refused this join"))
+
+
+def member_of(
+    body: Mapping[str, object], *, mesh_id: str, role: Role, ephemeral: bool, context: Context
+) -> Member:
+    """Make a member of a body's name and keys; the x25519 key must be signed by the ed25519 key."""
+    name = check_member_name(body.get("name"))
+    pubkey = check_key(body.get("ed25519_pubkey"), "ed25519_pubkey")
+    x25519_pubkey = check_key(body.get("x25519_pubkey"), "x25519_pubkey")
+    binding = signature_of(body.get("x25519_signature"), "x25519_signature")
+    if not verify_key_binding(pubkey, x25519_pubkey, binding):
+        raise ProtocolError("bad_signature", "x25519_signature is not by ed25519_pubkey over x25519_pubkey")
+    return Member(
+        id=uuid_from_ulid(context.mint()),
+        mesh_id=mesh_id,
+        name=name,
+        role=role,
+        status="active",
+        ed25519_pubkey=pubkey,
+        x25519_pubkey=x25519_pubkey,
+        x25519_signature=binding,
+        key_id=_key_id(body.get("key_id")),
+        ephemeral=ephemeral,
+        created_at=context.clock.wall_ms(),
+    )
+
+
+def _key_id(value: object) -> str:
+    if not isinstance(value, str) or KEY_ID.fullmatch(value) is None:
+        raise InvalidField("invalid_key_id", "key_id", "key_id must be k_ and a ULID")
+    return value
+
+
+def verified_invite(body: Mapping[str, object]) -> Invite:
+    """Return a body's invite. `ProtocolError` when its inviter did not sign it."""
+    invite = parse_link(text_of(body.get("invite"), "invite", MAX_LINK_CHARACTERS))
+    if not invite.verify():
+        raise ProtocolError("bad_signature", "the invite was changed after it was signed: ask for a new one")
+    return invite
+
+
+def check_proof(
+    invite: Invite,
+    member: Member,
+    proof: bytes,
+    addresses: Addresses,
+    arrived: Arrival,
+    audience: str | None = None,
+) -> None:
+    """`ProtocolError` bad_signature unless the holder of the keys asked for this join, of this broker.
+
+    `audience` is the address that was dialled, where that is not the invite's. wrong_address: it is not ours.
+    """
+    if audience is None:
+        try:
+            audience = audience_of(invite.broker_url)
+        except ExitWith as error:
+            raise ProtocolError("invalid_invite", "the invite names no broker: ask for a new one") from error
+    addresses.check(audience, arrived)
+    proven = verify_join(
+        member.ed25519_pubkey,
+        member.x25519_pubkey,
+        audience=audience,
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=member.name,
+        signature=proof,
+    )
+    if not proven:
+        raise ProtocolError("bad_signature", "proof is not by ed25519_pubkey over this join")
+
+
+def invite_row(invite: Invite) -> InviteRow:
+    """Return an invite as the store keeps it, from what was signed."""
+    return InviteRow(
+        id=invite.invite_id,
+        mesh_id=invite.mesh_id,
+        role=invite.role,
+        created_by=invite.inviter_pubkey,
+        expires_at=invite.expires_at_ms,
+        max_uses=invite.uses,
+    )
+
+
+def signature_of(value: object, field: str) -> bytes:
+    """Decode a base64 ed25519 signature. `InvalidField` when it is not one."""
+    if isinstance(value, str) and len(value) <= _SIGNATURE_CHARACTERS:
+        decoded = from_base64(value)
+        if decoded is not None and len(decoded) == _SIGNATURE_BYTES:
+            return decoded
+    raise InvalidField("invalid_signature", field, f"{field} must be 64 bytes in base64")
+
+
+def text_of(value: object, field: str, limit: int) -> str:
+    """Return a text of 1 to `limit` characters without control characters."""
+    if not isinstance(value, str) or not 0 < len(value) <= limit or has_control(value):
+        raise InvalidField(
+            f"invalid_{field}",
+            field,
+            f"{field} must be text of 1 to {limit} characters, no control characters",
+        )
+    return value

@@ -1,0 +1,1 @@
+"""Several brokers on one database: signals, leases, the sweep, and failover."""

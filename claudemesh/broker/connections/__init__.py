@@ -1,0 +1,1 @@
+"""The open connections of this broker: their registry, admission, and outbound queues."""

@@ -1,0 +1,1 @@
+"""The HTTP side of a broker: joining, the admin API, health, and the route table."""

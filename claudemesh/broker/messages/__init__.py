@@ -1,0 +1,1 @@
+"""Messages: accepting, publishing, delivering, and work queues."""

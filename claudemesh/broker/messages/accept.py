@@ -1,0 +1,345 @@
+"""Accepting sends: B0 and B1 decided here, B2 and B3 handed to the store (broker.md, Accepting a send).
+
+Whatever came in during one commit shares the next. B1's verdict is reached when the frame
+arrives, because it depends on nothing but the frame; it counts only after B0 found no row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import orjson
+
+from claudemesh.broker.connections.hub import Hub
+from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.limiter.base import Count, Limiter
+from claudemesh.broker.messages import results
+from claudemesh.broker.messages.publishing import Publication, Publisher
+from claudemesh.broker.messages.quotas import Over, Quotas
+from claudemesh.broker.messages.results import Answer
+from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.types import (
+    Accepted,
+    AcceptOutcome,
+    DedupeRow,
+    Existing,
+    NewSend,
+    Refused,
+    SendKey,
+)
+from claudemesh.protocol import (
+    PRIORITY_RANK,
+    Envelope,
+    InvalidField,
+    ProtocolError,
+    fingerprint_prefix,
+)
+from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.runtime.batching import Batcher, Overloaded
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.failpoints import failpoint
+
+_FINGERPRINT_HEX = 64
+# Envelopes of a batch: they are copied on the way to the database.
+_BATCH_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One send on its way through the phases. `verdict` is B1's: what to write, or why not."""
+
+    sender: Sender
+    key: SendKey
+    claimed: bytes | None
+    verdict: NewSend | ProtocolError
+
+    def size(self) -> int:
+        """Return the length of the envelope; what is refused has none."""
+        return len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
+
+    def count(self) -> Count:
+        """Return what the limiter is asked."""
+        sender = self.sender
+        client_message_id, size = self.key.client_message_id, self.size()
+        return Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
+
+
+def prepare(
+    sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
+) -> Submission | ProtocolError:
+    """Decide B1 for an envelope. An error alone means that it has no usable id to look up."""
+    client_message_id = raw.get("client_message_id")
+    if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
+        return InvalidField(
+            "invalid_envelope", "client_message_id", "client_message_id must be 1 to 255 characters of ! to ~"
+        )
+    key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
+    verdict: NewSend | ProtocolError
+    try:
+        verdict = _judge(Envelope.parse(raw), sender, raw, inline_bytes, broker_message_id)
+    except ProtocolError as error:
+        verdict = error
+    return Submission(sender, key, _claimed(raw.get("request_fingerprint")), verdict)
+
+
+def _judge(
+    envelope: Envelope, sender: Sender, raw: Mapping[str, object], inline_bytes: int, broker_message_id: str
+) -> NewSend:
+    if len(envelope.body) > inline_bytes:
+        raise ProtocolError(
+            "payload_too_large",
+            f"the sealed body has {len(envelope.body)} bytes, this broker takes {inline_bytes}",
+        )
+    computed = envelope.expected_fingerprint()
+    if computed != envelope.request_fingerprint:
+        raise ProtocolError(
+            "fingerprint_drift",
+            "the envelope's fingerprint is not that of its content: update claudemesh on the sender",
+            broker_fingerprint_prefix=fingerprint_prefix(computed),
+        )
+    if not sender.has_signed(envelope):
+        # Every recipient would drop it: an answer that it was accepted would not be true.
+        raise InvalidField(
+            "invalid_envelope",
+            "signature",
+            "signature is not by a key of this member over this envelope: it was sealed with other keys; "
+            "requeue it, so that it is signed anew",
+        )
+    return NewSend(
+        key=SendKey(sender.mesh_id, sender.member_id, envelope.client_message_id),
+        broker_message_id=broker_message_id,
+        request_fingerprint=computed,
+        destination_kind=envelope.destination_kind,
+        destination_ref=envelope.destination_ref,
+        priority=PRIORITY_RANK[envelope.priority],
+        mentions=envelope.mentions,
+        # As it came: it parsed, so it has exactly the known fields, each in its one spelling.
+        envelope=orjson.dumps(raw),
+    )
+
+
+def _claimed(value: object) -> bytes | None:
+    if not isinstance(value, str) or len(value) != _FINGERPRINT_HEX:
+        return None
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return None
+
+
+class Acceptor:
+    """Takes sends from every connection, commits them in batches, and pushes what was accepted."""
+
+    def __init__(
+        self,
+        store: Store,
+        limiter: Limiter,
+        hub: Hub,
+        publisher: Publisher,
+        queued: Callable[[str, str], None],
+        clock: Clock,
+        metrics: BrokerMetrics,
+        degraded: Degraded,
+        mint: Callable[[], str],
+        inline_bytes: int,
+        on_history: Callable[[int], None] = lambda history_id: None,
+    ) -> None:
+        self._on_history = on_history
+        self._store = store
+        self._limiter = limiter
+        self._quotas = Quotas(store.shares, clock.monotonic, degraded, metrics)
+        self._hub = hub
+        self._publisher = publisher
+        self._queued = queued
+        self._clock = clock
+        self._metrics = metrics
+        self._degraded = degraded
+        self._mint = mint
+        self._inline_bytes = inline_bytes
+        self._batcher: Batcher[Submission, Answer] = Batcher(
+            self._commit, weigh=Submission.size, max_weight=_BATCH_BYTES
+        )
+        self._last: asyncio.Future[Answer] | None = None
+        # Whether a commit's outcome is unknown since the last one that went well.
+        self._unsure = False
+        # Whether the last batch held a send that was there already: then more of them are to be expected.
+        self._repeated = False
+
+    def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[Answer], None]) -> None:
+        """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
+        started = self._clock.monotonic()
+        prepared = prepare(sender, raw, inline_bytes=self._inline_bytes, broker_message_id=self._mint())
+        if isinstance(prepared, ProtocolError):
+            self._answer(results.of_error(prepared), started, reply)
+            return
+        try:
+            future = self._batcher.submit(prepared)
+        except Overloaded as error:
+            self._answer(results.of_error(error), started, reply)
+            return
+        self._last = future
+        future.add_done_callback(partial(self._settled, started, reply))
+
+    async def barrier(self) -> None:
+        """Return when the fate of everything submitted before is known."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+    async def close(self) -> None:
+        """Take nothing more (503) and return when all that was taken is answered and pushed."""
+        await self._batcher.close()
+        await self._publisher.close()
+        await self._quotas.close()
+
+    def _settled(
+        self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
+    ) -> None:
+        failpoint("a10")
+        error = future.exception()
+        if error is None:
+            self._answer(future.result(), started, reply)
+            return
+        self._degraded.failed("accept", error)
+        self._answer(results.of_error(error), started, reply)
+
+    def _answer(self, answer: Answer, started: float, reply: Callable[[Answer], None]) -> None:
+        self._metrics.answered(answer.status, self._clock.monotonic() - started)
+        reply(answer)
+
+    async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
+        """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
+        await self._publisher.room()
+        self._metrics.accept_batch.observe(len(batch))
+        # Where nothing but the claim can answer a send otherwise than by taking it, B0 is left to the claim.
+        direct = self._is_direct(batch)
+        found = {} if direct else await self._store.lookup({submission.key for submission in batch})
+        failpoint("a1")
+        decided = [self._decide(submission, found.get(submission.key)) for submission in batch]
+        if not direct:
+            decided = await self._limit(batch, decided)
+        failpoint("a2")
+        sends = [send for send in decided if isinstance(send, NewSend)]
+        written = await self._write(sends) if sends else ()
+        if direct:
+            await self._count(batch, written)
+        self._repeated = bool(found) or any(isinstance(outcome, Existing) for outcome in written)
+        return self._answers(batch, decided, iter(written))
+
+    def _is_direct(self, batch: Sequence[Submission]) -> bool:
+        """Tell whether B1 and the limiter let all of these pass, and nothing came twice of late."""
+        return (
+            not self._repeated
+            and all(
+                isinstance(submission.verdict, NewSend) and self._over(submission) is None
+                for submission in batch
+            )
+            and self._limiter.has_room([submission.count() for submission in batch])
+        )
+
+    def _answers(
+        self,
+        batch: Sequence[Submission],
+        decided: Sequence[Answer | NewSend],
+        outcomes: Iterator[AcceptOutcome],
+    ) -> Sequence[Answer]:
+        """Return what each is answered; pushes are on their way."""
+        answers: list[Answer] = []
+        pushes: list[Publication] = []
+        queues: set[tuple[str, str]] = set()
+        for submission, decision in zip(batch, decided, strict=True):
+            if isinstance(decision, Answer):
+                answers.append(decision)
+                continue
+            outcome = next(outcomes)
+            if isinstance(outcome, Accepted):
+                self._on_history(outcome.history_id)
+                self._quotas.add(submission.sender.mesh_id, submission.sender.member_id, submission.size())
+            if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
+                queues.add((decision.key.mesh_id, decision.destination_ref))
+            elif isinstance(outcome, Accepted) and outcome.deliveries:
+                pushes.append(Publication(submission.sender, decision, outcome))
+            answers.append(self._outcome(submission, decision, outcome))
+        if self._unsure:
+            self._unsure = False
+            asyncio.get_running_loop().call_soon(self._hub.refresh)
+        for mesh_id, queue in queues:
+            asyncio.get_running_loop().call_soon(self._queued, mesh_id, queue)
+        if pushes:
+            self._publisher.publish(pushes)
+        return answers
+
+    async def _write(self, sends: Sequence[NewSend]) -> Sequence[AcceptOutcome]:
+        try:
+            return await self._store.accept(sends, self._clock.wall_ms())
+        except BaseException:
+            # It may have been committed all the same, and its retry is a duplicate that pushes nothing.
+            self._unsure = True
+            raise
+
+    async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
+        """Let the limiter know of the sends that B0 would not have found."""
+        counts = [
+            submission.count()
+            for submission, outcome in zip(batch, outcomes, strict=True)
+            if not isinstance(outcome, Existing)
+        ]
+        self._metrics.limited(len(counts), 0)
+        await self._limiter.consume(counts)
+
+    async def _limit(
+        self, batch: Sequence[Submission], decided: Sequence[Answer | NewSend]
+    ) -> list[Answer | NewSend]:
+        """Ask the limiter once for all that is still to be written; what it refuses is answered."""
+        counts = [
+            submission.count()
+            for submission, decision in zip(batch, decided, strict=True)
+            if isinstance(decision, NewSend)
+        ]
+        verdicts = await self._limiter.consume(counts) if counts else ()
+        allowed = sum(verdict.allowed for verdict in verdicts)
+        self._metrics.limited(allowed, len(verdicts) - allowed)
+        each = iter(verdicts)
+        limited: list[Answer | NewSend] = []
+        for decision in decided:
+            if isinstance(decision, NewSend) and not (verdict := next(each)).allowed:
+                decision = results.rate_limited(verdict)
+            limited.append(decision)
+        return limited
+
+    def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
+        """Return what to write, or the answer: from B0's row, or from B1's verdict."""
+        if row is not None:
+            return results.existing(submission.key.client_message_id, submission.claimed, row)
+        if isinstance(submission.verdict, ProtocolError):
+            if submission.verdict.code == "fingerprint_drift":
+                self._metrics.fingerprint_drift.inc()
+            return results.of_error(submission.verdict)
+        over = self._over(submission)
+        if over is not None:
+            self._metrics.quota_refused.labels(over).inc()
+            return results.quota_exceeded(over)
+        return submission.verdict
+
+    def _over(self, submission: Submission) -> Over | None:
+        sender = submission.sender
+        return self._quotas.over(sender.mesh_id, sender.member_id, submission.size(), sender.allowance)
+
+    def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
+        client_message_id = submission.key.client_message_id
+        match outcome:
+            case Accepted(history_id=history_id):
+                return results.accepted(client_message_id, send.broker_message_id, history_id)
+            case Existing(row=row):
+                return results.existing(client_message_id, submission.claimed, row)
+            case Refused(error=error):
+                self._metrics.consumed_then_refused.inc()
+                return results.refused(error)
+            case _:
+                failure = RuntimeError(outcome.reason)
+                self._degraded.failed("accept", failure)
+                return results.of_error(failure)

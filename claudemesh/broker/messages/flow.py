@@ -1,0 +1,151 @@
+"""The flow of deliveries on one connection: window, live pushes, reading behind, acknowledgements. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from claudemesh.broker.connections.link import Push
+
+PRIORITIES = 3
+
+
+_MEMORY_ROWS = 1024
+
+
+_MEMORY_BYTES = 4 << 20
+
+
+class Flow:
+    """Which deliveries go out on a connection, and when to read more. Never waits.
+
+    At most `window` deliveries are unacknowledged. What is pushed beyond that waits in memory, up
+    to 1024 rows and 4 MiB; past that the memory is dropped and the store read again later.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._unacked: set[int] = set()
+        self._acking: set[int] = set()
+        self._queued: set[int] = set()
+        self._lanes: tuple[deque[Push], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._queued_bytes = 0
+        self._late: list[Push] = []
+        self._opened = False
+        self._reading = False
+        # Whether everything that is owed and not acknowledged is in `_unacked` or in memory.
+        self._caught_up = False
+        # Whether something happened during a read that it may have missed.
+        self._stale = False
+
+    def __repr__(self) -> str:
+        state = "reading" if self._reading else "caught up" if self._caught_up else "behind"
+        return f"<Flow {state}: {len(self._unacked)} unacked, {len(self._queued)} queued>"
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the store will be read again anyhow."""
+        return self._reading or not self._caught_up
+
+    @property
+    def unacked(self) -> int:
+        """How many deliveries are sent and not acknowledged."""
+        return len(self._unacked)
+
+    def knows(self, delivery_id: int) -> bool:
+        """Whether a delivery is on its way, waits here, or is being acknowledged."""
+        return delivery_id in self._unacked or delivery_id in self._queued or delivery_id in self._acking
+
+    @property
+    def acking(self) -> int:
+        """How many acknowledgements are on their way to the store."""
+        return len(self._acking)
+
+    def open(self) -> None:
+        """Let deliveries begin; what was owed before is read first."""
+        self._opened = True
+
+    def offer(self, push: Push) -> None:
+        """Note a delivery that has just been committed."""
+        if self._reading:
+            # The read may or may not see it; kept, so that a busy sender cannot keep us behind for ever.
+            if len(self._late) < _MEMORY_ROWS:
+                self._late.append(push)
+            else:
+                self._stale = True
+        elif self._caught_up:
+            self._remember(push)
+
+    def take(self) -> Push | None:
+        """Return the next delivery to send, or None when the window is full or nothing is in memory."""
+        if len(self._unacked) >= self._window:
+            return None
+        for lane in self._lanes:
+            if lane:
+                push = lane.popleft()
+                self._queued.discard(push.delivery_id)
+                self._queued_bytes -= len(push.tail)
+                self._unacked.add(push.delivery_id)
+                return push
+        return None
+
+    def plan_read(self) -> frozenset[int] | None:
+        """Return the ids that a read must leave out, and count as reading; None when there is no need."""
+        if not self._opened or self._caught_up or self._reading:
+            return None
+        if self._queued or len(self._unacked) >= self._window:
+            return None
+        self._reading = True
+        self._stale = False
+        return frozenset(self._unacked | self._acking)
+
+    def loaded(self, pushes: Sequence[Push], complete: bool) -> None:
+        """Take what a read found; `complete` says that there was nothing beyond it."""
+        self._reading = False
+        self._caught_up = complete and not self._stale
+        late, self._late = self._late, []
+        for push in pushes:
+            self._remember(push, bounded=False)
+        if self._caught_up:
+            for push in late:
+                self._remember(push)
+
+    def read_failed(self) -> None:
+        """Note that a read brought nothing; the next `plan_read` asks again."""
+        self._reading = False
+        self._late.clear()
+
+    def distrust(self) -> None:
+        """Something may have been committed that nobody told of: read again, also behind a read under way."""
+        self._caught_up = False
+        self._stale = True
+
+    def acknowledge(self, delivery_ids: Iterable[int]) -> None:
+        """Free the window; until it is settled no read brings these rows back."""
+        for delivery_id in delivery_ids:
+            self._unacked.discard(delivery_id)
+            self._acking.add(delivery_id)
+
+    def settle(self, delivery_ids: Iterable[int], *, committed: bool) -> None:
+        """Note what became of acknowledgements; those that failed are read and sent again."""
+        self._acking.difference_update(delivery_ids)
+        if not committed:
+            self.distrust()
+
+    def _remember(self, push: Push, *, bounded: bool = True) -> None:
+        identity = push.delivery_id
+        if identity in self._unacked or identity in self._queued or identity in self._acking:
+            return
+        if bounded and (len(self._queued) >= _MEMORY_ROWS or self._queued_bytes > _MEMORY_BYTES):
+            self._forget()
+            return
+        self._lanes[push.priority].append(push)
+        self._queued.add(identity)
+        self._queued_bytes += len(push.tail)
+
+    def _forget(self) -> None:
+        for lane in self._lanes:
+            lane.clear()
+        self._queued.clear()
+        self._queued_bytes = 0
+        self._caught_up = False

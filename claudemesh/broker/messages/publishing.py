@@ -1,0 +1,101 @@
+"""Pushes of what was committed, to the recipients that are connected (broker.md, Delivering).
+
+They follow the commits in order, in a task of their own: what goes wrong in a push must not make a committed
+send look failed, and one message for ten thousand subscribers must not hold the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from claudemesh.broker.connections.hub import Hub
+from claudemesh.broker.connections.link import Push
+from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.messages.delivery import deliver_tail
+from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.store.types import Accepted, NewSend
+from claudemesh.runtime.aside import Slices
+from claudemesh.runtime.services import TaskOwner
+
+# Two batches: while so many wait, nothing more is committed.
+_MAX_WAITING: Final = 512
+
+
+class Publication(NamedTuple):
+    """One accepted send."""
+
+    sender: Sender
+    send: NewSend
+    outcome: Accepted
+
+
+class Publisher:
+    """Hands accepted sends to the connections of their recipients, and tells other brokers of the rest."""
+
+    def __init__(self, hub: Hub, wake: Callable[[str, Iterable[str]], None], degraded: Degraded) -> None:
+        self._hub = hub
+        self._wake = wake
+        self._degraded = degraded
+        self._waiting: deque[Publication] = deque()
+        self._tasks = TaskOwner()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._running = False
+
+    def publish(self, publications: Sequence[Publication]) -> None:
+        """Take accepted sends, in the order of their commits; never waits."""
+        self._waiting.extend(publications)
+        if len(self._waiting) > _MAX_WAITING:
+            self._room.clear()
+        if not self._running:
+            self._running = True
+            self._tasks.start(self._run(), "publisher")
+
+    async def room(self) -> None:
+        """Return when another batch may be taken."""
+        await self._room.wait()
+
+    async def close(self) -> None:
+        """Return when everything that was taken is handed out."""
+        await self._tasks.join()
+
+    async def _run(self) -> None:
+        slices = Slices()
+        try:
+            while self._waiting:
+                await slices.rest()
+                try:
+                    await self._push(self._waiting.popleft(), slices)
+                except Exception as error:
+                    self._degraded.failed("publish", error)
+                if len(self._waiting) <= _MAX_WAITING:
+                    self._room.set()
+        finally:
+            self._running = False
+            self._room.set()
+
+    async def _push(self, publication: Publication, slices: Slices) -> None:
+        sender, send, outcome = publication
+        away = self._hub.away(sender.mesh_id, (row.recipient_member_id for row in outcome.deliveries))
+        if away:
+            self._wake(sender.mesh_id, away)
+        here = self._hub.online(sender.mesh_id)
+        present = [row for row in outcome.deliveries if row.recipient_member_id in here]
+        if not present:
+            return
+        tail = deliver_tail(
+            broker_message_id=send.broker_message_id,
+            history_id=outcome.history_id,
+            sender_member_id=sender.member_id,
+            sender_name=sender.name,
+            sender_pubkey=sender.pubkey,
+            accepted_at=outcome.accepted_at,
+            envelope=send.envelope,
+        )
+        for row in present:
+            await slices.rest()
+            push = Push(row.delivery_id, send.priority, tail)
+            self._hub.push(sender.mesh_id, row.recipient_member_id, push)

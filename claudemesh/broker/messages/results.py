@@ -1,0 +1,131 @@
+"""Answers to sends: outcomes and errors become `send_result` here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from claudemesh.broker.limiter.base import Decision
+from claudemesh.broker.store.types import DedupeRow
+from claudemesh.protocol import ProtocolError, fingerprint_prefix
+from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.errors import StorageError, StorageFull
+
+_REFUSALS = {
+    "not_a_member": "you are not an active member of this mesh any more",
+    "destination_not_found": "nobody is there: check the recipient's key or the topic's name",
+}
+
+
+_OVER: Mapping[str | None, str] = {
+    "mesh": "the mesh is over its limit of sends a minute (rate_limit_per_minute)",
+    "member": "this member is over its limit of sends a minute (member_rate_limit_per_minute)",
+    "bytes": "this member is over its limit of bytes a minute (member_bytes_per_minute)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A send's outcome as protocol.md, send_result, lists it."""
+
+    status: int
+    fields: Mapping[str, object]
+
+    def frame(self, request_id: int | str) -> str:
+        """Return the `send_result` frame for a request."""
+        body = {"type": "send_result", "id": request_id, "status": self.status, **self.fields}
+        return orjson.dumps(body).decode()
+
+
+def accepted(client_message_id: str, broker_message_id: str, history_id: int) -> Answer:
+    """Return the answer to a first insert."""
+    return Answer(
+        201,
+        {
+            "broker_message_id": broker_message_id,
+            "client_message_id": client_message_id,
+            "history_id": history_id,
+            "duplicate": False,
+        },
+    )
+
+
+def existing(client_message_id: str, claimed: bytes | None, row: DedupeRow) -> Answer:
+    """Return the answer for an id that is taken: the same send again (200), or another one (409)."""
+    if claimed != row.request_fingerprint:
+        return Answer(
+            409,
+            {
+                "error": "idempotency_key_reused",
+                "conflict": "request_fingerprint_mismatch",
+                "broker_fingerprint_prefix": fingerprint_prefix(row.request_fingerprint),
+                "message": "this client_message_id names another send: use a new one",
+            },
+        )
+    return Answer(
+        200,
+        {
+            "broker_message_id": row.broker_message_id,
+            "client_message_id": client_message_id,
+            "history_id": row.history_id,
+            "duplicate": True,
+            "history_available": row.history_available,
+            "first_seen_at": row.first_seen_at,
+            "destination_kind": row.destination_kind,
+            "destination_ref": row.destination_ref,
+        },
+    )
+
+
+def rate_limited(decision: Decision) -> Answer:
+    """Return the answer to a send that the limiter did not let through; it is not counted."""
+    over = _OVER.get(decision.bucket, _OVER["mesh"])
+    return Answer(
+        429,
+        {
+            "error": "rate_limited",
+            "message": f"{over}: send the same again in {decision.retry_after_ms} ms",
+            "retry_after_ms": decision.retry_after_ms,
+        },
+    )
+
+
+_STORED: Mapping[str, str] = {
+    "mesh": "the mesh has stored all that it may (stored_bytes)",
+    "member": "this member has stored all that it may (member_stored_bytes)",
+}
+
+
+def quota_exceeded(over: str) -> Answer:
+    """Return the answer to a send for which there is no room; it waits until messages are swept."""
+    message = (
+        f"{_STORED[over]}: it goes when older messages are swept, or when an operator raises the quota by "
+        "`claudemesh broker mesh set`"
+    )
+    return Answer(
+        507, {"error": "quota_exceeded", "message": message, "quota": over, "retry_after_ms": 60_000}
+    )
+
+
+def refused(error: str) -> Answer:
+    """Return the answer to what the transaction (B2) refused."""
+    return of_error(ProtocolError(error, _REFUSALS.get(error, "the broker refused this send")))
+
+
+def of_error(error: BaseException) -> Answer:
+    """Return the answer for an exception; only `ProtocolError` is permanent."""
+    if isinstance(error, ProtocolError):
+        return Answer(error.status, error.as_body())
+    if isinstance(error, Overloaded):
+        return _transient(503, "broker_busy", "the broker takes no more right now: send the same again")
+    if isinstance(error, StorageFull):
+        return _transient(503, "storage_full", "the broker's disk is full: it goes on once there is space")
+    if isinstance(error, StorageError):
+        return _transient(503, "storage_unavailable", "the outcome is unknown: send the same again")
+    return _transient(500, "internal_error", "the broker failed on this send: send the same again")
+
+
+def _transient(status: int, error: str, message: str) -> Answer:
+    return Answer(status, {"error": error, "message": message})

@@ -1,0 +1,84 @@
+"""The accept function's arguments and answers (store/postgres/migrations, `mesh.accept`).
+
+Crash story: the function is one statement in a transaction of its own. Before its commit none of the
+five side effects of any send exists, after it all of them; when the connection ends in between nobody
+knows, and nobody is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from claudemesh.broker.store.postgres.values import key_bytes, message_ulid, message_uuid
+from claudemesh.broker.store.types import (
+    Accepted,
+    AcceptOutcome,
+    DedupeRow,
+    Existing,
+    NewDelivery,
+    NewSend,
+    Refused,
+    SendKey,
+)
+
+
+def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
+    """Return what `mesh.accept` takes. `ValueError` when a send holds what no column could."""
+    mentions = [
+        (number, key_bytes(pubkey)) for number, send in enumerate(sends, 1) for pubkey in send.mentions
+    ]
+    return (
+        now_ms,
+        [send.key.mesh_id for send in sends],
+        [send.key.sender_member_id for send in sends],
+        [send.key.client_message_id for send in sends],
+        [message_uuid(send.broker_message_id) for send in sends],
+        [send.request_fingerprint for send in sends],
+        [send.destination_kind for send in sends],
+        [send.destination_ref for send in sends],
+        [send.priority for send in sends],
+        [send.envelope for send in sends],
+        [number for number, _ in mentions],
+        [pubkey for _, pubkey in mentions],
+    )
+
+
+def outcomes_of(rows: Sequence[Any], sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
+    """Return each send's outcome, in the order of the sends."""
+    found: dict[int, AcceptOutcome] = {row[0]: _outcome(row, now_ms) for row in rows}
+    return [found[number] for number in range(1, len(sends) + 1)]
+
+
+def _outcome(row: Any, now_ms: int) -> AcceptOutcome:
+    if row[1] == "accepted":
+        deliveries = zip(row[10] or (), row[11] or (), strict=True)
+        owed = tuple(NewDelivery(delivery_id, str(member_id)) for delivery_id, member_id in deliveries)
+        return Accepted(row[4], now_ms, owed)
+    if row[1] == "existing":
+        return Existing(DedupeRow(message_ulid(row[3]), *row[4:10]))
+    return Refused(row[2])
+
+
+def dedupe_of(row: Any) -> tuple[SendKey, DedupeRow]:
+    """Return a dedupe row and its key."""
+    key = SendKey(str(row[0]), str(row[1]), row[2])
+    return key, DedupeRow(message_ulid(row[3]), *row[4:10])
+
+
+def follow(first: NewSend, outcome: AcceptOutcome, later: NewSend) -> AcceptOutcome | None:
+    """Decide a send by what became of an earlier one of the same batch and key; None: it has to try."""
+    if isinstance(outcome, Existing):
+        return outcome
+    if isinstance(outcome, Accepted):
+        row = DedupeRow(
+            first.broker_message_id,
+            outcome.history_id,
+            first.request_fingerprint,
+            first.destination_kind,
+            first.destination_ref,
+            outcome.accepted_at,
+        )
+        return Existing(row)
+    same = (first.destination_kind, first.destination_ref) == (later.destination_kind, later.destination_ref)
+    return outcome if same and isinstance(outcome, Refused) else None

@@ -1,0 +1,170 @@
+"""The shared part of several brokers on one Postgres: signals, leases, a common clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import asyncpg
+
+from claudemesh.broker.store.postgres.errors import state_of, translate_errors
+from claudemesh.broker.store.postgres.pools import Pools
+from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, connect
+from claudemesh.broker.store.postgres.values import lease_columns
+from claudemesh.broker.store.types import Lease, Life, PresenceRow
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("broker.postgres")
+
+CHANNEL = "claudemesh"
+# No right, no such feature, no such function.
+_DOES_NOT_TELL = frozenset({"42501", "0A000", "42883"})
+_PING_S = 5.0
+
+
+class PostgresSharing:
+    """Implements `Shared`."""
+
+    def __init__(self, database_url: str, pools: Pools) -> None:
+        self._database_url = database_url
+        self._db = pools
+        # The mark of this broker's admin token (broker/cluster/token_mark.py), and a callback that is told
+        # whether the marks of other brokers differ.
+        self.mark: int | None = None
+        self.on_marks: Callable[[bool], None] = lambda differs: None
+
+    async def now_ms(self) -> int:
+        """Return the database's time."""
+        [row] = await self._db.fetch(_Q["now"])
+        return int(row[0])
+
+    async def epoch(self) -> str:
+        """Return which incarnation of the data this is."""
+        try:
+            [row] = await self._db.fetch(_Q["epoch"])
+        except (StorageError, asyncpg.PostgresError) as error:
+            if state_of(error) not in _DOES_NOT_TELL and state_of(error.__cause__) not in _DOES_NOT_TELL:
+                raise
+            # Some hosted servers do not tell; there a restore needs its operator to note it.
+            log.debug("failover_not_noticed", error=str(error))
+            [row] = await self._db.fetch(_Q["epoch_alone"])
+        return str(row[0])
+
+    async def life(self) -> Life:
+        """Return when the server was started, and the newest history id it has given out."""
+        [row] = await self._db.fetch(_Q["life"])
+        return Life(str(row[0]), int(row[1]))
+
+    async def marks_differ(self, mark: int) -> bool:
+        """Tell whether a broker that runs on this database holds another mark."""
+        [row] = await self._db.fetch(_Q["marks_differ"], mark)
+        return bool(row[0])
+
+    async def signal(self, payloads: Sequence[str]) -> None:
+        """Tell every broker that listens, in a transaction that writes nothing else."""
+        await self._db.fetch(_Q["signal"], CHANNEL, list(payloads))
+
+    async def listen(
+        self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
+    ) -> None:
+        """Hear signals until the connection ends.
+
+        `resumed` follows each beginning, `worked` each proof that the connection is alive.
+        """
+        with translate_errors():
+            connection = await connect(
+                self._database_url, {}, name=f"{APPLICATION} signals", command_s=CONNECT_S
+            )
+            try:
+                ended = asyncio.Event()
+                connection.add_termination_listener(lambda link: ended.set())
+                await connection.add_listener(CHANNEL, lambda link, pid, channel, payload: hear(payload))
+                if self.mark is not None:
+                    await connection.execute(_Q["mark_hold"], self.mark)
+                resumed()
+                worked()
+                while True:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(ended.wait(), _PING_S)
+                        return
+                    # A network that swallows everything is only noticed by asking.
+                    if self.mark is None:
+                        await connection.execute(_Q["ping"])
+                    else:
+                        self.on_marks(await connection.fetchval(_Q["marks_differ"], self.mark))
+                    worked()
+            finally:
+                connection.terminate()
+
+    async def claim(
+        self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
+    ) -> Sequence[PresenceRow]:
+        """Write a lease if `admits` says so of the member's leases at other brokers; returns those."""
+
+        async def work(connection: Any) -> Sequence[PresenceRow]:
+            await connection.execute(_Q["presence_lock"], row.member_id)
+            rows = await connection.fetch(
+                _Q["presence_elsewhere"], row.mesh_id, row.member_id, row.broker_id, row.connected_at
+            )
+            found = [_presence_of(values) for values in rows]
+            if admits(found):
+                await connection.execute(_Q["presence_open"], *lease_columns([row]))
+            return found
+
+        return await self._db.transaction(work)
+
+    async def leases(self, mesh_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Lease]]:
+        """Return who is connected in these meshes, at which broker, and whether they want to be seen."""
+        found: dict[str, list[Lease]] = {}
+        for mesh_id, broker_id, members, visible in await self._db.fetch(
+            _Q["presence_leases"], list(mesh_ids), now_ms
+        ):
+            leases = found.setdefault(str(mesh_id), [])
+            leases += map(partial(Lease, broker_id), members, visible)
+        return found
+
+    async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]:
+        """Return those of these connections that hold no lease."""
+        if not connection_ids:
+            return ()
+        rows = await self._db.fetch(_Q["presence_missing"], list(connection_ids))
+        return [str(values[0]) for values in rows]
+
+    async def expire(self, now_ms: int) -> None:
+        """Remove leases that ran out."""
+        await self._db.execute(_Q["presence_expire"], now_ms)
+
+    async def has_company(self, broker_id: str) -> bool:
+        """Tell whether another broker holds a lease; leases that ran out are to be removed before."""
+        [values] = await self._db.fetch(_Q["presence_company"], broker_id)
+        return bool(values[0])
+
+    async def deliveries_since(
+        self, after: int | None, member_ids: Collection[str]
+    ) -> tuple[int, Sequence[tuple[int, str]]]:
+        """Return the newest delivery id, and (id, recipient) of those behind `after` for these members.
+
+        With `after` None there is nothing to be found, only to begin from.
+        """
+        if after is None:
+            [values] = await self._db.fetch(_Q["delivery_newest"])
+            return int(values[0]), ()
+        rows = await self._db.fetch(_Q["deliveries_since"], after, list(member_ids))
+        newest = max((int(values[0]) for values in rows if values[1] is None and values[0]), default=after)
+        return newest, [(int(values[0]), str(values[1])) for values in rows if values[1] is not None]
+
+    async def inactive(self, member_ids: Collection[str]) -> Collection[str]:
+        """Return those of these members that were revoked or have left."""
+        if not member_ids:
+            return ()
+        rows = await self._db.fetch(_Q["members_inactive"], list(member_ids))
+        return [str(values[0]) for values in rows]
+
+
+def _presence_of(values: Sequence[Any]) -> PresenceRow:
+    return PresenceRow(values[0], str(values[1]), str(values[2]), values[3], values[4], values[5], values[6])

@@ -1,0 +1,5 @@
+"""The store on SQLite: one file, one connection, whole transactions (broker.md, Storage)."""
+
+from claudemesh.broker.store.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -1,0 +1,393 @@
+"""Rows of a broker's store, plain data for both engines.
+
+Ids are strings as they travel (UUIDs, ULIDs, hex keys), times are Unix milliseconds, hashes and signatures
+are bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from claudemesh.protocol.ids import ulid_from_bytes
+
+Role: TypeAlias = Literal["owner", "admin", "member"]
+MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
+DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
+TopicMode: TypeAlias = Literal["topic", "queue"]
+
+DEFAULT_TOPIC = "all"
+
+# How far the history has come is noted this often, in lived time.
+HORIZON_EVERY_MS = 3_600_000
+# A message whose id was given out before a note of the history may be committed this long after it.
+LATEST_COMMIT_MS = 60_000
+
+_VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A mesh and its policies (broker.md, Storage)."""
+
+    id: str
+    slug: str
+    created_at: int
+    clone_concurrency_policy: str = "prefer_newest"
+    dedupe_retention_mode: str = "retention_scoped"
+    dedupe_retention_days: int = 365
+    message_retention_days: int = 90
+    rate_limit_per_minute: int = 120_000
+    member_rate_limit_per_minute: int = 30_000
+    member_bytes_per_minute: int = 268_435_456
+    stored_bytes: int = 1 << 37
+    member_stored_bytes: int = 1 << 34
+    member_topics: int = 1000
+    member_subscriptions: int = 10_000
+    member_invites: int = 1000
+    audit_retention_days: int = 365
+    audit_events: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as the broker keeps it; `earlier_pubkeys` are its rotated-out keys."""
+
+    id: str
+    mesh_id: str
+    name: str
+    role: Role
+    status: MemberStatus
+    ed25519_pubkey: str
+    x25519_pubkey: str
+    x25519_signature: bytes
+    key_id: str
+    ephemeral: bool
+    created_at: int
+    summary: str | None = None
+    presence_status: str | None = None
+    visible: bool = True
+    last_seen_at: int | None = None
+    last_seen_host_fingerprint: bytes | None = None
+    earlier_pubkeys: tuple[str, ...] = ()
+    # Versions of the mesh's member list, given by the store (`Version`).
+    changed_version: int = field(default=0, compare=False)
+    joined_version: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class InviteRow:
+    """An invite as registered; `used_count` never passes `max_uses`."""
+
+    id: str
+    mesh_id: str
+    role: Role
+    created_by: str
+    expires_at: int
+    max_uses: int
+    used_count: int = 0
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The join went through; `created` is False when the same key had joined before by the same name."""
+
+    member: Member
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRefused:
+    """The join wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
+    not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRow:
+    """A topic or queue as one member sees it."""
+
+    topic: str
+    mode: TopicMode
+    created_at: int
+    subscribed: bool
+    subscribers: int | None  # None where they were not counted
+
+
+@dataclass(frozen=True, slots=True)
+class SendKey:
+    """The dedupe key: an id belongs to the member that uses it."""
+
+    mesh_id: str
+    sender_member_id: str
+    client_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSend:
+    """A send that passed B1: ready to be claimed and written. `envelope` is the frozen JSON."""
+
+    key: SendKey
+    broker_message_id: str
+    request_fingerprint: bytes
+    destination_kind: DestinationKind
+    destination_ref: str
+    priority: int
+    mentions: tuple[str, ...]
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DedupeRow:
+    """What a committed accept left behind for its id."""
+
+    broker_message_id: str
+    history_id: int
+    request_fingerprint: bytes
+    destination_kind: DestinationKind
+    destination_ref: str
+    first_seen_at: int
+    history_available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery row written by an accept: who is owed the message, under which id."""
+
+    delivery_id: int
+    recipient_member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """First insert: all five side effects are committed."""
+
+    history_id: int
+    accepted_at: int
+    deliveries: tuple[NewDelivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """The id was taken before; the caller compares fingerprints (equal: duplicate; else conflict)."""
+
+    row: DedupeRow
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """B2 said no; nothing was written. `error`: not_a_member, destination_not_found."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This message alone could not be written (its neighbours were); the outcome is transient."""
+
+    reason: str
+
+
+AcceptOutcome: TypeAlias = Accepted | Existing | Refused | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """An undelivered row with everything a `deliver` frame needs."""
+
+    delivery_id: int
+    broker_message_id: str
+    history_id: int
+    sender_member_id: str
+    sender_name: str
+    sender_pubkey: str
+    accepted_at: int
+    priority: int
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """A recipient says that these deliveries are durable in its inbox; only its own rows count."""
+
+    mesh_id: str
+    member_id: str
+    delivery_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """An append-only record of something an operator may ask about later."""
+
+    mesh_id: str
+    kind: str
+    member_id: str | None
+    created_at: int
+    data: Mapping[str, object] = field(default_factory=dict)
+    lived_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceRow:
+    """One connection's lease; it counts as online until `lease_until`. Both times are of the lived clock."""
+
+    connection_id: str
+    member_id: str
+    mesh_id: str
+    broker_id: str
+    connected_at: int
+    lease_until: int
+    instance_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A member was here at this wall time, on this host if it named one."""
+
+    mesh_id: str
+    member_id: str
+    at_ms: int
+    host: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A member's connection at a broker, as the database has it."""
+
+    broker_id: str
+    member_id: str
+    visible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What a database says of itself: the start of its server, and the newest history id it has given out."""
+
+    server_started: str
+    newest_history: int
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """An ephemeral member without a lease; another `last_seen_at` says that it has been here in between."""
+
+    mesh_id: str
+    member_id: str
+    last_seen_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """The last run of a job: `lived_ms` is decided by, `finished_at` is wall time for showing."""
+
+    job: str
+    lived_ms: int
+    finished_at: int
+    count: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """One batch of a sweep: how many went, and where the next begins (None: there is none)."""
+
+    count: int
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an accept or a sweep never leaves behind: what is wrong, and with which message."""
+
+    kind: str
+    broker_message_id: str
+
+
+# Where a check goes on: the table, and the last key that was looked at there.
+CheckPosition: TypeAlias = tuple[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One batch of a check: what was found, how many rows were looked at, and where to go on."""
+
+    findings: tuple[Finding, ...]
+    rows: int
+    position: CheckPosition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a mesh's member list. As text it is the number and the token."""
+
+    number: int
+    token: str
+
+    def __str__(self) -> str:
+        return f"{self.number}-{self.token}"
+
+
+def parse_version(text: str) -> Version | None:
+    """Return the version that a text names, None when it names none."""
+    match = _VERSION.fullmatch(text)
+    return None if match is None else Version(int(match[1]), match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list.
+
+    `is_whole`: the page belongs to a whole list, in which those who have left are missing; otherwise it holds
+    changes, and members that have left are among them. `next` is where the following page begins, None on the
+    last one. `version` is what a reader has who has read up to the end of this page; it is None where that is
+    no version, on all pages of a whole list but the last one.
+    """
+
+    members: tuple[Member, ...]
+    version: Version | None
+    next: int | None
+    is_whole: bool
+
+
+def page_of(rows: Sequence[Member], limit: int, newest: Version | None, *, is_whole: bool) -> Page:
+    """Make the page of at most `limit` members of rows, one more than that when there are more.
+
+    The newest version was read first: what has changed since belongs to the next one.
+    """
+    rows = [row for row in rows if newest is not None and row.changed_version <= newest.number]
+    members = tuple(rows[:limit])
+    if len(rows) > limit:
+        return Page(members, None, members[-1].changed_version, is_whole)
+    return Page(members, newest, None, is_whole)
+
+
+PRUNE_ROWS: Final = 500
+
+
+def policy_values(mesh: Mesh) -> tuple[Any, ...]:
+    """Return a mesh's policies in the order in which both engines write them."""
+    return (
+        mesh.clone_concurrency_policy,
+        mesh.dedupe_retention_mode,
+        mesh.dedupe_retention_days,
+        mesh.message_retention_days,
+        mesh.rate_limit_per_minute,
+        mesh.member_rate_limit_per_minute,
+        mesh.member_bytes_per_minute,
+        mesh.stored_bytes,
+        mesh.member_stored_bytes,
+        mesh.member_topics,
+        mesh.member_subscriptions,
+        mesh.member_invites,
+        mesh.audit_retention_days,
+        mesh.audit_events,
+    )
+
+
+def first_id_since(since_ms: int) -> str:
+    """Return the smallest broker_message_id of a moment: ids begin with the broker's time."""
+    return ulid_from_bytes(since_ms.to_bytes(6, "big") + bytes(10))

@@ -1,0 +1,1 @@
+"""Upkeep: jobs, the audit log, clocks, and checks that run beside the traffic."""

@@ -1,0 +1,218 @@
+"""The broker's jobs: retention, the ephemeral reaper and the check, in small batches between the accepts.
+
+Every job goes by the lived clock (broker/upkeep/timekeeper.py), so that no wall clock deletes anything, and
+notes its last run in the database: a job that is overdue runs shortly after the broker has started, and
+brokers that share a database share the schedule. Each job is also a command (broker.md, Retention and
+audits).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from claudemesh.broker.cluster.cluster import Cluster
+from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
+from claudemesh.broker.upkeep.audit import Audit
+from claudemesh.broker.upkeep.timekeeper import Timekeeper
+from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import OnCrash, TaskOwner, supervise
+
+log = get_logger("broker.jobs")
+
+MAX_FINDINGS = 100
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_IDLE_EPHEMERAL_MS = 2 * _MINUTE_MS
+# A broker that starts first lets its members come back.
+SETTLE_S = 20.0
+# Another broker may run a job first, and a store that was away may be back.
+_LOOK_AGAIN_MS = 10 * _MINUTE_MS
+_BACKOFF = Backoff(initial_s=5, cap_s=300)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did: `count` rows went (or were looked at), with what was found, if it is a check."""
+
+    job: str
+    count: int
+    findings: tuple[Finding, ...] = ()
+    found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    run: Callable[[], Awaitable[Outcome]]
+    every_ms: int
+
+
+def wait_ms(every_ms: int, last_ms: int | None, now_ms: int) -> int:
+    """Return how long a job has to wait in lived time; 0 when it is due, never ran, or ran in the future."""
+    if last_ms is None or last_ms > now_ms:
+        return 0
+    return max(0, last_ms + every_ms - now_ms)
+
+
+class Jobs:
+    """Runs each job when it is due, one at a time, and on demand."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        audit: Audit,
+        time: Timekeeper,
+        metrics: BrokerMetrics,
+        degraded: Degraded,
+        on_crash: OnCrash,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._audit = audit
+        self._time = time
+        self._settle_s = settle_s
+        # Ephemeral members without a lease, and since when in lived time.
+        self._absent: dict[Absent, int] = {}
+        self._metrics = metrics
+        self._degraded = degraded
+        self._one_at_a_time = asyncio.Lock()
+        self._tasks = TaskOwner(on_crash)
+        self._jobs = {
+            "message-sweep": _Job(self._sweep_messages, _HOUR_MS),
+            "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_MS),
+            "ephemeral-reaper": _Job(self._reap, _MINUTE_MS),
+            "audit-prune": _Job(self._prune_audit, _HOUR_MS),
+            "stored-check": _Job(self._recount, 24 * _HOUR_MS),
+            "orphan-check": _Job(self._check, 24 * _HOUR_MS),
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every job, in the order of its table."""
+        return tuple(self._jobs)
+
+    def start(self) -> None:
+        """Run each job whenever it is due; an overdue one soon after the start."""
+        for name, job in self._jobs.items():
+            self._tasks.start(self._repeat(name, job), name)
+
+    async def stop(self) -> None:
+        """Stop between two batches."""
+        await self._tasks.stop()
+
+    async def schedule(self) -> Sequence[tuple[str, int, JobRun | None]]:
+        """Return each job, how often it runs in milliseconds, and its last run."""
+        runs = await self._store.job_runs()
+        return [(name, job.every_ms, runs.get(name)) for name, job in self._jobs.items()]
+
+    async def run(self, name: str) -> Outcome:
+        """Run a job now, and note that it ran. `KeyError`: no job of this name."""
+        job = self._jobs[name]
+        async with self._one_at_a_time:
+            try:
+                outcome = await job.run()
+                await self._store.job_note(
+                    JobRun(
+                        name,
+                        self._time.lived.now_ms(),
+                        self._time.wall.wall_ms(),
+                        outcome.count,
+                        outcome.found,
+                    )
+                )
+            except StorageError:
+                self._metrics.job_runs.labels(name, "failed").inc()
+                raise
+        self._metrics.job_runs.labels(name, "done").inc()
+        if outcome.count:
+            log.info("job_done", job=name, count=outcome.count, found=outcome.found)
+        return outcome
+
+    async def _repeat(self, name: str, job: _Job) -> None:
+        async def turns(worked: Callable[[], None]) -> None:
+            while True:
+                last = (await self._store.job_runs()).get(name)
+                now_ms = self._time.lived.now_ms()
+                left_ms = wait_ms(job.every_ms, None if last is None else last.lived_ms, now_ms)
+                if left_ms:
+                    await asyncio.sleep(min(left_ms, _LOOK_AGAIN_MS) / 1000)
+                else:
+                    await self.run(name)
+                    worked()
+
+        await asyncio.sleep(self._settle_s)
+        await supervise(turns, name.replace("-", "_"), _BACKOFF, self._degraded)
+
+    async def _sweep_messages(self) -> Outcome:
+        now_ms, after, count = self._time.wall.wall_ms(), 0, 0
+        while True:
+            swept = await self._store.sweep_messages(self._time.lived.now_ms(), now_ms, after)
+            count += swept.count
+            if swept.after is None:
+                return Outcome("message-sweep", count)
+            after = swept.after
+
+    async def _sweep_dedupe(self) -> Outcome:
+        count = 0
+        while swept := await self._store.sweep_dedupe(self._time.lived.now_ms()):
+            count += swept
+        return Outcome("dedupe-sweep", count)
+
+    async def _prune_audit(self) -> Outcome:
+        """Delete audit events past their mesh's retention of lived time, or beyond its number of them."""
+        count, now_ms = 0, self._time.lived.now_ms()
+        for mesh in await self._store.mesh_list():
+            before_ms = now_ms - mesh.audit_retention_days * 24 * _HOUR_MS
+            while pruned := await self._store.shares.audit_prune(
+                mesh.id, now_ms, before_ms, mesh.audit_events
+            ):
+                count += pruned
+        return Outcome("audit-prune", count)
+
+    async def _recount(self) -> Outcome:
+        """Compare the counts of stored bytes with the bodies, and correct them."""
+        wrong = await self._store.shares.recount()
+        if wrong:
+            log.error("stored_bytes_corrected", count=wrong)
+        return Outcome("stored-check", wrong, found=wrong)
+
+    async def _reap(self) -> Outcome:
+        """Let ephemeral members leave that have been without a lease for two minutes of lived time."""
+        now_ms = self._time.lived.now_ms()
+        found = await self._store.absent_ephemerals(now_ms)
+        self._absent = {one: self._absent.get(one, now_ms) for one in found}
+        idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
+        gone = await self._store.reap_ephemeral(idle, now_ms) if idle else ()
+        for mesh_id in {mesh_id for mesh_id, _ in gone}:
+            self._cluster.changed(mesh_id)
+        for mesh_id, member_id in gone:
+            self._audit.record(mesh_id, "ephemeral_member_left", member_id)
+            self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
+        return Outcome("ephemeral-reaper", len(gone))
+
+    async def _check(self) -> Outcome:
+        findings: list[Finding] = []
+        position: CheckPosition | None = None
+        rows = found = 0
+        while True:
+            checked = await self._store.check(position)
+            rows += checked.rows
+            found += len(checked.findings)
+            for finding in checked.findings:
+                self._metrics.violations.labels(finding.kind).inc()
+                log.error(
+                    "atomicity_violation_found", kind=finding.kind, message_id=finding.broker_message_id
+                )
+            findings += checked.findings[: MAX_FINDINGS - len(findings)]
+            if checked.position is None:
+                return Outcome("orphan-check", rows, tuple(findings), found)
+            position = checked.position

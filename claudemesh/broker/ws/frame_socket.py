@@ -1,0 +1,158 @@
+"""The socket below a connection: one reader, one writer, and a close that never waits for the peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import orjson
+
+from claudemesh.broker.connections.outbound import Outgoing
+from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.settings import Limits
+from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
+from claudemesh.runtime.http import Receive, Send
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("broker.wire")
+
+TOO_BIG = 1009
+INTERNAL = 1011
+TRY_AGAIN_LATER = 1013
+_STANDARD_KINDS = {TOO_BIG: "frame_too_large", INTERNAL: "internal_error", TRY_AGAIN_LATER: "try_again_later"}
+
+
+class Closed(Exception):
+    """Nothing more will be read: the peer is gone, or we are closing."""
+
+
+class Closing(Exception):
+    """Whoever raises it wants the connection closed with `code`, and `detail` in the reason."""
+
+    def __init__(self, code: int, detail: str, kind: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.kind = kind
+
+
+class FrameSocket:
+    """One WebSocket as frames of text.
+
+    What is put waits in `Outgoing`; past its bounds, or when the socket takes nothing for
+    `stall_s`, the connection is closed with 4005. A peer that does not even take the close
+    frame within `close_grace_s` is cut off.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        limits: Limits,
+        metrics: BrokerMetrics,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._limits = limits
+        self._metrics = metrics
+        self._on_change = on_change
+        self.outgoing = Outgoing(limits.outgoing_frames, limits.outgoing_bytes, on_change)
+        self._tasks = TaskOwner()
+        self._writer: asyncio.Task[None] | None = None
+        self._close: tuple[int, str] | None = None
+        self._cut: asyncio.TimerHandle | None = None
+        self._gone = False
+        self._seen = (0, 0.0)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection is closing or gone."""
+        return self._gone or self._close is not None
+
+    def start(self) -> None:
+        """Begin to write what is put."""
+        self._writer = self._tasks.start(self._write(), "connection_writer")
+
+    def put(self, frame: str) -> None:
+        """Send a frame in its turn; one too many closes the connection with 4005."""
+        if not self.outgoing.put(frame):
+            self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read", discard=True)
+
+    async def read(self) -> str:
+        """Return the next text frame. Raises `Closed`; a binary frame is a protocol error.
+
+        Frames that came before the peer went are read to the end, also when the writer has found it gone:
+        they acknowledge what the peer has stored.
+        """
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._gone = True
+            raise Closed
+        if self._close is not None:
+            raise Closed
+        text = message.get("text")
+        if text is None:
+            raise Closing(CloseCode.PROTOCOL_ERROR, "frames are text")
+        result: str = text
+        return result
+
+    def close(self, code: int, detail: str = "", *, kind: str | None = None, discard: bool = False) -> None:
+        """Close once what waits has left (`discard`: at once). Only the first call counts."""
+        if self.is_closing:
+            return
+        kind = kind or (CLOSE_KINDS[CloseCode(code)] if code in CLOSE_KINDS else _STANDARD_KINDS[code])
+        self._close = (code, _reason(code, kind, detail))
+        self._metrics.closes.labels(kind).inc()
+        self.outgoing.finish(discard=discard)
+        self._cut = asyncio.get_running_loop().call_later(self._limits.close_grace_s, self._abort)
+        self._on_change()
+
+    async def end(self) -> None:
+        """Return when the close frame has left, or cannot, and nothing of this connection runs."""
+        self.outgoing.finish(discard=self._gone)
+        if self._writer is not None and not self._writer.done():
+            await asyncio.wait([self._writer], timeout=self._limits.close_grace_s)
+            if not self._writer.done():
+                self._abort()
+        if self._cut is not None:
+            self._cut.cancel()
+        await self._tasks.stop()
+
+    def check_progress(self, now: float) -> None:
+        """Close with 4005 when nothing has left for `stall_s` although something waits."""
+        taken, since = self._seen
+        if self.outgoing.idle or taken != self.outgoing.taken:
+            self._seen = (self.outgoing.taken, now)
+        elif now - since >= self._limits.stall_s:
+            self.close(CloseCode.SLOW_CONSUMER, "the socket is not read", discard=True)
+
+    async def _write(self) -> None:
+        try:
+            while (frame := await self.outgoing.next()) is not None:
+                await self._send({"type": "websocket.send", "text": frame})
+            if self._close is not None and not self._gone:
+                code, reason = self._close
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as error:
+            # The server says so when the peer is gone or a ping was not answered; the reader learns it too.
+            # Whatever else it is: a connection without its writer must not look alive.
+            if not isinstance(error, (OSError, RuntimeError)):
+                log.error("connection_writer_failed", error=repr(error), exc_info=error)
+                self._abort()
+            self._gone = True
+            self.outgoing.finish(discard=True)
+            self._on_change()
+
+    def _abort(self) -> None:
+        """Cut a peer off that reads nothing: ASGI has no word for it, so the server's transport is asked."""
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        if transport is not None:
+            transport.abort()
+
+
+def _reason(code: int, kind: str, detail: str) -> str:
+    if code in CLOSE_KINDS:
+        return close_reason(CloseCode(code), kind=kind, detail=detail)
+    return orjson.dumps({"kind": kind, "feature": "", "detail": detail}).decode()

@@ -1,0 +1,72 @@
+"""Decisions of a handshake: the address, the signed transcript, the offer of features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from claudemesh.broker.addresses import Addresses, Arrival
+from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.store.types import Member, Mesh
+from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a connection is closed: a code, and words for its log."""
+
+    code: CloseCode
+    detail: str
+    kind: str | None = None
+
+
+# The same words for an unknown mesh and an unknown key: a stranger learns neither.
+NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key", errors.NOT_A_MEMBER)
+
+
+def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival) -> Refusal | None:
+    """Return why a hello proves nothing, or None: it was signed for this broker and this challenge."""
+    if not addresses.accepts(hello.audience, arrived):
+        known = " ".join(addresses.shown(arrived))
+        return Refusal(CloseCode.UNAUTHENTICATED, known, errors.WRONG_ADDRESS)
+    proven = verify_hello(
+        hello.pubkey,
+        audience=hello.audience,
+        mesh_id=hello.mesh_id,
+        nonce=nonce,
+        instance_id=hello.instance_id,
+        signature=hello.signature,
+    )
+    return None if proven else Refusal(CloseCode.UNAUTHENTICATED, "signature does not match")
+
+
+def check_member(hello: Hello, member: Member) -> Refusal | None:
+    """Return why the key's holder may not come in, or None. A rotated-out key is nobody's."""
+    if member.ed25519_pubkey != hello.pubkey:
+        return NOT_A_MEMBER
+    if member.status == "revoked":
+        return Refusal(CloseCode.REVOKED, "this member was revoked")
+    if member.status != "active":
+        return Refusal(CloseCode.UNAUTHENTICATED, "this member has left the mesh")
+    return None
+
+
+def mesh_summary(mesh: Mesh) -> dict[str, object]:
+    """Return what `hello_ack` tells about the mesh."""
+    return {
+        "id": mesh.id,
+        "slug": mesh.slug,
+        "clone_concurrency_policy": mesh.clone_concurrency_policy,
+        "message_retention_days": mesh.message_retention_days,
+    }
+
+
+def offer(mesh: Mesh, settings: BrokerSettings) -> dict[str, Any]:
+    """Return the features that this broker supports for a mesh, with their parameters."""
+    return broker_offer(
+        mode=mesh.dedupe_retention_mode,
+        retention_days=mesh.dedupe_retention_days,
+        inline_bytes=settings.inline_bytes,
+        blob_bytes=settings.blob_bytes,
+        policy=mesh.clone_concurrency_policy,
+    )

@@ -1,0 +1,101 @@
+"""The WebSocket's front door: what is refused before the upgrade, and who is inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+
+import orjson
+
+from claudemesh.broker.addresses import arrival_of
+from claudemesh.broker.context import Context
+from claudemesh.broker.ws.connection import Connection
+from claudemesh.protocol import CloseCode
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.http import Receive, Scope, Send, admit
+from claudemesh.runtime.services import repeat
+
+SUBPROTOCOL = "claudemesh.v1"
+PATH = "/v1/ws"
+_CHECKS_PER_STALL = 4
+_BACKOFF = Backoff(initial_s=1, cap_s=30)
+
+
+class Listener:
+    """Takes WebSocket requests: one that comes when `connections` are authenticated is answered 503.
+
+    Those that are not authenticated yet are bounded by the guard of their listener.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._inside: set[Connection] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket request from upgrade to close."""
+        await receive()
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _refuse(send, *refusal)
+            return
+        connection = Connection(self._context, arrival_of(scope), receive, send, partial(admit, scope))
+        self._inside.add(connection)
+        self._empty.clear()
+        try:
+            await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
+            await connection.run()
+        finally:
+            self._inside.discard(connection)
+            if not self._inside:
+                self._empty.set()
+
+    async def watch(self) -> None:
+        """Close those that do not drain their socket, for as long as this runs."""
+        every_s = self._context.settings.limits.stall_s / _CHECKS_PER_STALL
+        await repeat(self._check_progress, every_s, "slow_consumers", _BACKOFF, self._context.degraded)
+
+    async def _check_progress(self) -> None:
+        now = self._context.clock.monotonic()
+        for connection in list(self._inside):
+            connection.check_progress(now)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close each connection with 4006 when its deliveries are acknowledged; wait so long for all of them.
+
+        An acknowledgement that finds no connection is lost, and the message would go to another worker.
+        """
+        for connection in list(self._inside):
+            connection.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+
+    async def close_all(self) -> None:
+        """Close every connection with 4006 once what waits for it has left; return when all are gone."""
+        for connection in list(self._inside):
+            connection.close(CloseCode.DRAINING, "reconnect")
+        await self._empty.wait()
+
+    def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
+        context, limits = self._context, self._context.settings.limits
+        if scope["path"] != PATH:
+            return 404, "not_found", f"the WebSocket is at {PATH}"
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            return 403, "origin_not_allowed", "web pages may not connect to a broker"
+        if SUBPROTOCOL not in scope.get("subprotocols", ()):
+            return 400, "subprotocol_required", f"ask for the subprotocol {SUBPROTOCOL}"
+        if context.state.draining:
+            return 503, "broker_draining", "this broker is going away: connect again"
+        if len(self._inside) - context.state.handshakes >= limits.connections:
+            return 503, "too_many_connections", "this broker is full: connect again later"
+        return None
+
+
+async def _refuse(send: Send, status: int, error: str, message: str) -> None:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    body = orjson.dumps({"error": error, "message": message})
+    await send({"type": "websocket.http.response.body", "body": body})

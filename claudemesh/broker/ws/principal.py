@@ -1,0 +1,70 @@
+"""The principal of a connection: the member that it speaks for, once its hello was believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from claudemesh.broker.calls.base import Caller
+from claudemesh.broker.connections.outbound import Outgoing
+from claudemesh.broker.context import Context
+from claudemesh.broker.mesh_policies import allowance_of
+from claudemesh.broker.messages.delivery import Delivery
+from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.store.types import Member, Mesh
+from claudemesh.protocol import Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Everything that a connection is authorised by; nothing of it comes from a later frame."""
+
+    mesh: Mesh
+    member: Member
+    instance_id: str
+    host: bytes | None
+    connection_id: str
+    sender: Sender
+    caller: Caller
+    delivery: Delivery
+
+    @classmethod
+    def of(
+        cls, context: Context, outgoing: Outgoing, *, mesh: Mesh, member: Member, hello: Hello
+    ) -> Membership:
+        """Make the membership of a new connection, deliveries not yet begun."""
+        delivery = Delivery(
+            store=context.store,
+            acks=context.acks,
+            outgoing=outgoing,
+            metrics=context.metrics,
+            degraded=context.degraded,
+            limits=context.settings.limits,
+            mesh_id=mesh.id,
+            member_id=member.id,
+        )
+        connection_id = context.mint()
+        return cls(
+            mesh=mesh,
+            member=member,
+            instance_id=hello.instance_id,
+            host=bytes.fromhex(hello.host_fingerprint) or None,
+            connection_id=connection_id,
+            sender=Sender(
+                mesh.id,
+                member.id,
+                member.name,
+                member.ed25519_pubkey,
+                allowance_of(mesh),
+                member.earlier_pubkeys,
+            ),
+            caller=Caller(context, mesh.id, member.id, connection_id),
+            delivery=delivery,
+        )
+
+    def card(self) -> dict[str, object]:
+        """Return what others are told about the member's coming and going."""
+        return {
+            "name": self.member.name,
+            "member_id": self.member.id,
+            "pubkey": self.member.ed25519_pubkey,
+        }

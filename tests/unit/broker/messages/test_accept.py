@@ -1,0 +1,120 @@
+"""B1: what is decided about an envelope before anything is looked up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from claudemesh.broker.limiter.base import Allowance
+from claudemesh.broker.messages.accept import Submission, prepare
+from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.store.types import NewSend, SendKey
+from claudemesh.protocol import ProtocolError
+from tests.support.wspeer import Frame, Peer, make_identity
+
+MESH = "01900000-0000-7000-8000-000000000000"
+MESSAGE = "01J0000000000000000000000A"
+ADA = Peer("ada", make_identity(), MESH, "home", "member-ada", "ws://127.0.0.1:1")
+BOB = Peer("bob", make_identity(), MESH, "home", "member-bob", "ws://127.0.0.1:1")
+SENDER = Sender(MESH, "member-ada", "ada", ADA.pubkey, Allowance(120_000, 30_000, 1 << 28))
+
+
+def prepared(envelope: Frame, inline_bytes: int = 4096) -> Submission:
+    """Return the submission of an envelope that has a usable id."""
+    result = prepare(SENDER, envelope, inline_bytes=inline_bytes, broker_message_id=MESSAGE)
+    assert isinstance(result, Submission)
+    return result
+
+
+def verdict_code(envelope: Frame, inline_bytes: int = 4096) -> str:
+    """Return why B1 refuses an envelope."""
+    verdict = prepared(envelope, inline_bytes).verdict
+    assert isinstance(verdict, ProtocolError)
+    return verdict.code
+
+
+def test_a_right_envelope_is_ready_to_be_written() -> None:
+    """Everything the store needs, keyed by the connection's member and nothing in the frame."""
+    envelope = ADA.envelope(BOB, priority="now", mentions=[BOB.pubkey], client_message_id="deploy-42")
+    submission = prepared(envelope)
+    send = submission.verdict
+    assert isinstance(send, NewSend)
+    assert submission.key == send.key == SendKey(MESH, "member-ada", "deploy-42")
+    assert submission.claimed == send.request_fingerprint == bytes.fromhex(envelope["request_fingerprint"])
+    assert (send.destination_kind, send.destination_ref) == ("dm", BOB.pubkey)
+    assert (send.priority, send.mentions, send.broker_message_id) == (0, (BOB.pubkey,), MESSAGE)
+
+
+def test_the_size_limit_is_of_the_sealed_body() -> None:
+    """At the limit it passes, one byte more does not."""
+    envelope = ADA.envelope("all", "x" * 100)
+    assert isinstance(prepared(envelope, inline_bytes=100).verdict, NewSend)
+    assert verdict_code(envelope, inline_bytes=99) == "payload_too_large"
+
+
+@pytest.mark.parametrize("field", ["destination_ref", "priority", "body", "reply_to_id"])
+def test_whatever_the_fingerprint_covers_must_fit_it(field: str) -> None:
+    """The broker recomputes the fingerprint: a changed field is a drift."""
+    other = ADA.envelope("ops", "other", priority="low", reply_to_id=MESSAGE)
+    envelope = ADA.envelope("all", "text") | {field: other[field]}
+    assert verdict_code(envelope) == "fingerprint_drift"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"client_message_id": "another"},
+        {"mentions": [BOB.pubkey]},
+        {"signature": "A" * 86 + "=="},
+        {"signature": BOB.envelope("all", "text")["signature"]},
+    ],
+    ids=["id", "mentions", "zeros", "another-signer"],
+)
+def test_what_the_sender_did_not_sign_is_refused(changes: Frame) -> None:
+    """Every recipient would drop it, so it was not accepted: a code that every version knows as final."""
+    envelope = ADA.envelope("all", "text", client_message_id="one") | changes
+    verdict = prepared(envelope).verdict
+    assert isinstance(verdict, ProtocolError)
+    assert (verdict.code, verdict.status, verdict.fields["field"]) == ("invalid_envelope", 400, "signature")
+
+
+def test_a_send_signed_for_another_mesh_is_refused() -> None:
+    """The signature names its mesh."""
+    assert verdict_code(replace(ADA, mesh_id=MESH[:-1] + "1").envelope("all")) == "invalid_envelope"
+
+
+def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
+    """It was frozen by then; a key that is nobody's proves nothing."""
+    for earlier, taken in (((ADA.pubkey,), True), ((), False)):
+        sender = replace(SENDER, pubkey=BOB.pubkey, earlier_pubkeys=earlier)
+        found = prepare(sender, ADA.envelope("all"), inline_bytes=4096, broker_message_id=MESSAGE)
+        assert isinstance(found, Submission)
+        assert isinstance(found.verdict, NewSend) is taken
+
+
+def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
+    """B0 comes first: a refusal counts only when the id is unknown."""
+    envelope = ADA.envelope("all", client_message_id="deploy-42")
+    submission = prepared(envelope | {"body": None})
+    assert submission.key.client_message_id == "deploy-42"
+    assert submission.claimed == bytes.fromhex(envelope["request_fingerprint"])
+    assert isinstance(submission.verdict, ProtocolError)
+
+
+@pytest.mark.parametrize("client_message_id", [None, "", "a b", "x" * 256, 7, ["a"], "ümlaut", "a\n"])
+def test_an_unusable_id_is_refused_at_once(client_message_id: object) -> None:
+    """1 to 255 characters of ! to ~, and nothing is trimmed."""
+    envelope = ADA.envelope("all") | {"client_message_id": client_message_id}
+    result = prepare(SENDER, envelope, inline_bytes=4096, broker_message_id=MESSAGE)
+    assert isinstance(result, ProtocolError)
+    assert result.code == "invalid_envelope"
+    assert result.fields["field"] == "client_message_id"
+
+
+@pytest.mark.parametrize("claimed", [None, 7, "", "zz" * 32, "00" * 31])
+def test_a_claim_that_is_no_fingerprint_matches_nothing(claimed: object) -> None:
+    """Such a send can be neither a duplicate nor accepted."""
+    submission = prepared(ADA.envelope("all") | {"request_fingerprint": claimed})
+    assert submission.claimed is None
+    assert isinstance(submission.verdict, ProtocolError)
