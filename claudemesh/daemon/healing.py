@@ -266,7 +266,7 @@ class Healing:
         await self._sends.note_restore(self._lived.now_ms())
         self._restore = await self._sends.restore()
         self._to_be_noted = False
-        failpoint("o0")
+        failpoint("restore.after_noted")
 
     async def _scan(self, opened: Opened) -> None:
         """Ask about every done send that the broker must know, newest first, and list what it forgot."""

@@ -60,16 +60,16 @@ def _write_atomic(path: Path, data: bytes, mode: int) -> None:
         try:
             os.fchmod(descriptor, mode)
             _write_all(descriptor, data)
-            failpoint("file_written")
+            failpoint("file.after_write")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        failpoint("file_synced")
+        failpoint("file.after_sync")
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    failpoint("file_renamed")
+    failpoint("file.after_rename")
     sync_dir(path.parent)
 
 
@@ -86,7 +86,7 @@ def append_private(path: Path, offset: int, data: bytes) -> None:
             os.ftruncate(descriptor, offset)
             os.lseek(descriptor, offset, os.SEEK_SET)
             _write_all(descriptor, data)
-            failpoint("file_appended")
+            failpoint("file.after_append")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -29,7 +29,7 @@ def test_a_row_in_flight_when_the_daemon_is_killed_resolves_to_done(pair: Mesh) 
     """SIGKILL while a row is in flight; after the restart it is done with one message."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
     alice.stop()
-    alice.start("d5=kill@1")
+    alice.start("drain.after_send=kill@1")
     alice.ready()
     with suppress(OSError, http.client.HTTPException):
         alice.send("bob", "once", client_message_id="flight")
@@ -72,7 +72,7 @@ def test_a_lost_acknowledgement_ends_as_a_duplicate_with_the_same_ids(pair: Mesh
     """The broker commits and dies before it answers: the retry brings the ids of the first accept."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
     pair.broker.stop()
-    pair.broker.start("a10=kill@1")
+    pair.broker.start("accept.before_answer=kill@1")
     pair.broker.ready()
     alice.ready()
     if kind == "dm":

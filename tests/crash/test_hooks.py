@@ -27,7 +27,16 @@ def pair() -> Generator[Mesh]:
         yield made
 
 
-@pytest.mark.parametrize("point", ["r1", "r2", "r3", "r4", "r5"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "receive.before_commit",
+        "receive.after_commit",
+        "receive.after_ack",
+        "hook.before_run",
+        "hook.before_job_removal",
+    ],
+)
 def test_a_daemon_killed_around_a_hook_runs_it_again(pair: Mesh, point: str) -> None:
     """No message without its run, no run under another event id, no second answer."""
     alice, bob = pair.daemons["alice"], Host(pair.daemons["bob"])
@@ -80,11 +89,11 @@ def test_a_job_that_is_begun_in_too_many_lives_is_parked(pair: Mesh) -> None:
     alice, bob = pair.daemons["alice"], Host(pair.daemons["bob"])
     bob.script("on-dm", "echo $CLAUDEMESH_EVENT_ID >>$OUT/parked")
     bob.daemon.stop()
-    bob.daemon.start("r4=kill@1")
+    bob.daemon.start("hook.before_run=kill@1")
     assert alice.send("bob", "poison", client_message_id="poison")[0] == 202
     for _ in range(6):
         bob.daemon.wait_killed()
-        bob.daemon.start("r4=kill@1")
+        bob.daemon.start("hook.before_run=kill@1")
     bob.daemon.ready()
     assert bob.log("hook_jobs_parked")[-1]["count"] == 1
     bob.daemon.stop()

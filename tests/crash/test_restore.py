@@ -156,12 +156,12 @@ def test_a_daemon_that_dies_while_it_mends_begins_again(pair: Mesh) -> None:
     wait_done(alice, ids)
     alice.stop()
     restored(pair, copy)
-    for point in ("o0=kill", "o2=kill", "o1=kill@2"):
+    for point in ("restore.after_noted=kill", "restore.after_scan=kill", "reoffer.before_page=kill@2"):
         alice.start(point)
         alice.wait_killed()
     # New sends leave at once when the link is up, so the newest done sends are ones that the broker knows.
     pair.broker.stop()
-    alice.start("o1=kill@3")
+    alice.start("reoffer.before_page=kill@3")
     alice.ready(connected=False)
     live = [f"live-{number}" for number in range(40)]
     send(alice, "bob", live)

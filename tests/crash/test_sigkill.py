@@ -17,9 +17,30 @@ from tests.support.processes import Broker, Daemon, Mesh, mesh, until
 
 SENDS = 6
 POSTS = 2
-SEND_PATH = ["d1", "d2", "d3", "d4", "d5", "d6", "d7"]
-RECEIVE_PATH = ["r1", "r2", "r3"]
-ACCEPT_PATH = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "a10", "p1", "p2"]
+SEND_PATH = [
+    "submit.before_insert",
+    "submit.before_commit",
+    "submit.after_commit",
+    "drain.before_send",
+    "drain.after_send",
+    "drain.before_settle_commit",
+    "drain.after_settle_commit",
+]
+RECEIVE_PATH = ["receive.before_commit", "receive.after_commit", "receive.after_ack"]
+ACCEPT_PATH = [
+    "accept.after_lookup",
+    "accept.after_validate",
+    "accept.after_dedupe_rows",
+    "accept.after_bodies",
+    "accept.after_history",
+    "accept.after_deliveries",
+    "accept.after_mentions",
+    "accept.before_commit",
+    "accept.after_commit",
+    "accept.before_answer",
+    "deliver.before_push",
+    "deliver.before_ack_commit",
+]
 
 _numbers = itertools.count(1)
 
@@ -143,7 +164,17 @@ def test_a_broker_killed_during_accept_has_all_five_side_effects_or_none(running
 
 
 # The steps between are the database's own: tests/contract stops it there.
-@pytest.mark.parametrize("point", ["a1", "a2", "a9", "a10", "p1", "p2"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "accept.after_lookup",
+        "accept.after_validate",
+        "accept.after_commit",
+        "accept.before_answer",
+        "deliver.before_push",
+        "deliver.before_ack_commit",
+    ],
+)
 def test_a_broker_on_postgres_killed_during_accept_keeps_the_contract(on_postgres: Mesh, point: str) -> None:
     """The same promises, with the data in another process."""
     strike(on_postgres, on_postgres.broker, f"{point}=kill@1")
@@ -169,6 +200,13 @@ def test_a_daemon_killed_twice_on_the_send_path_still_converges(running: Mesh) -
     """Also when recovery itself is interrupted: pairs of failpoints, chosen by a printed seed."""
     seed = random.randrange(1 << 32)
     print("seed", seed)
-    chosen = random.Random(seed).sample([(a, b) for a in SEND_PATH[2:] for b in ("d4", "d5", "d6")], 3)
+    chosen = random.Random(seed).sample(
+        [
+            (a, b)
+            for a in SEND_PATH[2:]
+            for b in ("drain.before_send", "drain.after_send", "drain.before_settle_commit")
+        ],
+        3,
+    )
     for first, second in chosen:
         strike(running, running.daemons["alice"], f"{first}=kill@2", f"{second}=kill@1")

@@ -30,12 +30,12 @@ new_ulid = UlidFactory(lambda: NOW, _random.randbytes).new
 Failing: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
 # Which table was written right before a failpoint of accepting.
 _BEFORE = {
-    "a3": "client_message_dedupe",
-    "a4": "message_queue",
-    "a5": "message_history",
-    "a6": "delivery_queue",
-    "a7": "mention_index",
-    "a8": "client_message_dedupe",
+    "accept.after_dedupe_rows": "client_message_dedupe",
+    "accept.after_bodies": "message_queue",
+    "accept.after_history": "message_history",
+    "accept.after_deliveries": "delivery_queue",
+    "accept.after_mentions": "mention_index",
+    "accept.before_commit": "client_message_dedupe",
 }
 
 
@@ -92,7 +92,7 @@ async def _failing_there(url: str, point: str) -> AsyncGenerator[None]:
            $$ BEGIN RAISE EXCEPTION 'crash' USING ERRCODE = 'io_error'; END $$""",
         f"""CREATE CONSTRAINT TRIGGER strike AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION strike()"""
-        if point == "a8"
+        if point == "accept.before_commit"
         else f"CREATE TRIGGER strike AFTER INSERT ON {table} EXECUTE FUNCTION strike()",
     )
     try:
@@ -130,15 +130,15 @@ class World:
         return replace(row, **changes)
 
     def dm(self, sender: Member, to: Member, **changes: Any) -> NewSend:
-        """A dm that passed B1."""
+        """A validated dm."""
         return self._send(sender, "dm", to.ed25519_pubkey, changes)
 
     def post(self, sender: Member, topic: str, **changes: Any) -> NewSend:
-        """A topic post that passed B1."""
+        """A validated topic post."""
         return self._send(sender, "topic", topic, changes)
 
     def to_queue(self, sender: Member, queue: str, **changes: Any) -> NewSend:
-        """A send to a queue that passed B1."""
+        """A validated send to a queue."""
         return self._send(sender, "queue", queue, changes)
 
     def lease(self, member_id: str, *, until: int) -> PresenceRow:

@@ -1,7 +1,8 @@
-"""Accepting sends: B0 and B1 decided here, B2 and B3 handed to the store (broker.md, Accepting a send).
+"""Accept path of the broker: lookup and validate are decided here, check and write are the store's.
 
-Whatever came in during one commit shares the next. B1's verdict is reached when the frame
-arrives, because it depends on nothing but the frame; it counts only after B0 found no row.
+Sends that arrive during one commit share the next one. A send is validated when its frame arrives, because
+the verdict depends on the frame alone. The verdict counts only when the lookup has found no dedupe row
+(broker.md, Accepting a send).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _BATCH_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One send on its way through the phases. `verdict` is B1's: what to write, or why not."""
+    """A send on its way through the phases. `verdict` is a row to write, or an error."""
 
     sender: Sender
     key: SendKey
@@ -72,7 +73,7 @@ class Submission:
 def prepare(
     sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
 ) -> Submission | ProtocolError:
-    """Decide B1 for an envelope. An error alone means that it has no usable id to look up."""
+    """Validate an envelope. A bare error means that the envelope has no usable id to look up."""
     client_message_id = raw.get("client_message_id")
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
         return InvalidField(
@@ -199,7 +200,7 @@ class Acceptor:
     def _settled(
         self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
     ) -> None:
-        failpoint("a10")
+        failpoint("accept.before_answer")
         error = future.exception()
         if error is None:
             self._answer(future.result(), started, reply)
@@ -212,17 +213,18 @@ class Acceptor:
         reply(answer)
 
     async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
-        """Carry a batch through B0 to B3; pushes follow on their own, after the commit."""
+        """Carry a batch through all four phases. Pushes follow by themselves after the commit."""
         await self._publisher.room()
         self._metrics.accept_batch.observe(len(batch))
-        # Where nothing but the claim can answer a send otherwise than by taking it, B0 is left to the claim.
+        # Fast path: skip the lookup when the whole batch is valid and within its limits, and the last had no
+        # duplicates. The claim (`INSERT ... ON CONFLICT`) finds a duplicate anyway.
         direct = self._is_direct(batch)
         found = {} if direct else await self._store.lookup({submission.key for submission in batch})
-        failpoint("a1")
+        failpoint("accept.after_lookup")
         decided = [self._decide(submission, found.get(submission.key)) for submission in batch]
         if not direct:
             decided = await self._limit(batch, decided)
-        failpoint("a2")
+        failpoint("accept.after_validate")
         sends = [send for send in decided if isinstance(send, NewSend)]
         written = await self._write(sends) if sends else ()
         if direct:
@@ -231,7 +233,7 @@ class Acceptor:
         return self._answers(batch, decided, iter(written))
 
     def _is_direct(self, batch: Sequence[Submission]) -> bool:
-        """Tell whether B1 and the limiter let all of these pass, and nothing came twice of late."""
+        """Tell whether a batch takes the fast path: valid, within its limits, no duplicates of late."""
         return (
             not self._repeated
             and all(
@@ -282,7 +284,7 @@ class Acceptor:
             raise
 
     async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
-        """Let the limiter know of the sends that B0 would not have found."""
+        """Count the sends that a lookup would not have found."""
         counts = [
             submission.count()
             for submission, outcome in zip(batch, outcomes, strict=True)
@@ -312,7 +314,7 @@ class Acceptor:
         return limited
 
     def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
-        """Return what to write, or the answer: from B0's row, or from B1's verdict."""
+        """Return the row to write, or the answer from the dedupe row or the verdict."""
         if row is not None:
             return results.existing(submission.key.client_message_id, submission.claimed, row)
         if isinstance(submission.verdict, ProtocolError):

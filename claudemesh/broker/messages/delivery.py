@@ -117,7 +117,7 @@ class Delivery:
             push = self.flow.take()
             if push is None:
                 break
-            failpoint("p1")
+            failpoint("deliver.before_push")
             self._outgoing.put(push.frame())
         sent = self.flow.unacked - before
         if sent:
@@ -129,7 +129,7 @@ class Delivery:
 
     def acknowledge(self, delivery_ids: tuple[int, ...]) -> asyncio.Future[None] | None:
         """Hand an ack to the store and free the window; the future ends when its fate is known."""
-        failpoint("p2")
+        failpoint("deliver.before_ack_commit")
         before = self.flow.unacked
         self.flow.acknowledge(delivery_ids)
         self._metrics.unacknowledged.dec(before - self.flow.unacked)

@@ -110,7 +110,7 @@ def quota_exceeded(over: str) -> Answer:
 
 
 def refused(error: str) -> Answer:
-    """Return the answer to what the transaction (B2) refused."""
+    """Return the answer to a send that the check phase refused inside the transaction."""
     return of_error(ProtocolError(error, _REFUSALS.get(error, "the broker refused this send")))
 
 

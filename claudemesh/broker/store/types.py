@@ -129,7 +129,7 @@ class SendKey:
 
 @dataclass(frozen=True, slots=True)
 class NewSend:
-    """A send that passed B1: ready to be claimed and written. `envelope` is the frozen JSON."""
+    """A validated send, ready to be claimed and written. `envelope` is the frozen JSON."""
 
     key: SendKey
     broker_message_id: str
@@ -180,7 +180,7 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """B2 said no; nothing was written. `error`: not_a_member, destination_not_found."""
+    """The check phase refused a send and wrote nothing. `error`: not_a_member, destination_not_found."""
 
     error: str
 

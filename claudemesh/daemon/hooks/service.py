@@ -169,7 +169,7 @@ class Hooks:
         """Run one job; the place is free again before its answer is."""
         hook = self.manifest.enabled(job.hook)
         try:
-            failpoint("r4")
+            failpoint("hook.before_run")
             ran = None if hook is None else await self._run(self._runner, hook, job.event_id, job.event)
         except KeeperLost as error:
             log.error("hook_left_for_the_next_start", hook=job.hook, event_id=job.event_id, error=str(error))

@@ -68,7 +68,7 @@ class HookJobs:
         def work(raw: sqlite3.Connection) -> None:
             raw.executemany(_Q["remove_job"], [(job_id,) for job_id in job_ids])
 
-        failpoint("r5")
+        failpoint("hook.before_job_removal")
         await self._db.transaction(work)
         return [None] * len(job_ids)
 

@@ -120,7 +120,7 @@ class Receiver:
             by_connection.setdefault(connection, []).append(delivery.delivery_id)
         for connection, delivery_ids in by_connection.items():
             await self._acknowledger.acknowledge(connection, delivery_ids)
-        failpoint("r3")
+        failpoint("receive.after_ack")
         return [None] * len(batch)
 
     async def _know_senders(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[tuple[int, Deliver]]:

@@ -120,12 +120,12 @@ class InboxStore:
                 self.positions.note(raw, reserved)
             lived_ms = self._lived.now_ms()
             seqs = [_insert(raw, row, lived_ms) for row in rows]
-            failpoint("r1")
+            failpoint("receive.before_commit")
             return seqs
 
         seqs = await self._db.transaction(work)
         self.positions.used(max((seq for seq in seqs if seq is not None), default=0))
-        failpoint("r2")
+        failpoint("receive.after_commit")
         return seqs
 
     async def page(

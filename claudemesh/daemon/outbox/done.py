@@ -119,7 +119,7 @@ class DoneSends:
     async def note_scanned(self) -> None:
         """Note that every done send was asked about."""
         await self._db.transaction(lambda raw: raw.execute(_Q["restore_scanned"]))
-        failpoint("o2")
+        failpoint("restore.after_scan")
 
     async def offers(self, last: Offer | None, limit: int) -> Sequence[Offer]:
         """Return sends to be offered again, oldest first."""

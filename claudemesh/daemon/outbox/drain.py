@@ -245,7 +245,7 @@ class Drain:
         for settlement in (*results, *turn.refused):
             self._report(settlement)
         if results:
-            failpoint("d7")
+            failpoint("drain.after_settle_commit")
         self._next_due = turn.next_due
         if turn.claimed:
             # The callers' answers leave first: they have waited for the commit, the broker has not.
@@ -282,7 +282,7 @@ class Drain:
         sent = 0
         while (row := self._window.next(self._clocks.monotonic())) is not None:
             if not sent:
-                failpoint("d4")
+                failpoint("drain.before_send")
             try:
                 await self._carrier.send_envelope(row.id, row.payload)
             except ConnectionError:
@@ -293,7 +293,7 @@ class Drain:
                 return
             sent += 1
         if sent:
-            failpoint("d5")
+            failpoint("drain.after_send")
 
     def _give_up_waiting(self) -> None:
         """Return rows to pending whose answer is overdue; renew a link on which nothing is answered."""

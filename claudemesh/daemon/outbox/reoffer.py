@@ -84,7 +84,7 @@ class Reoffer:
         taken = 0
         while page := await self._store.offers(last, _PAGE):
             await self._yield_to_live_traffic()
-            failpoint("o1")
+            failpoint("reoffer.before_page")
             taken += await self._offer(page)
             last = page[-1]
         return taken

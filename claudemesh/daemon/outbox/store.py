@@ -83,7 +83,7 @@ class OutboxStore:
 
         turn = await self._write(work)
         if submissions:
-            failpoint("d3")
+            failpoint("submit.after_commit")
         return turn
 
     async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
@@ -233,7 +233,7 @@ class OutboxStore:
                 return (status, answer), Totals()
             new_id = successor.row.id if successor is not None and successor.row is not None else None
             raw.execute(_Q["abort"], (now.wall_ms, by, new_id, row["id"]))
-            failpoint("d8")
+            failpoint("requeue.before_commit")
             return (status, answer), change.plus(_gone(status, row["payload"]))
 
         return await self._write(work)

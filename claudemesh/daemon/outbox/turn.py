@@ -68,7 +68,7 @@ def submit(
     raw: sqlite3.Connection, submissions: Sequence[Submission], now: Now
 ) -> tuple[list[Answer], Totals]:
     """Answer each send in order and insert the new ones."""
-    failpoint("d1")
+    failpoint("submit.before_insert")
     known = find(raw, [submission.client_message_id for submission in submissions])
     answers: list[Answer] = []
     rows: list[tuple[Any, ...]] = []
@@ -90,7 +90,7 @@ def submit(
             answers.append(answer_queued(submission.client_message_id))
     if rows:
         raw.executemany(_Q["insert"], rows)
-    failpoint("d2")
+    failpoint("submit.before_commit")
     return answers, Totals(pending=len(rows), queued_bytes=size)
 
 
@@ -134,7 +134,7 @@ def settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now: Now)
         raw.executemany(_Q[name], rows).rowcount if rows else 0
         for name, rows in (("settle_done", done), ("settle_dead", dead), ("settle_retry", retry))
     ]
-    failpoint("d6")
+    failpoint("drain.before_settle_commit")
     over = sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)
     return Totals(pending=counts[2], inflight=-sum(counts), dead=counts[1], queued_bytes=-over)
 

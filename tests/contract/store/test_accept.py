@@ -108,7 +108,7 @@ async def test_an_id_belongs_to_its_sender(engine: str) -> None:
 
 
 async def test_a_refusal_leaves_nothing_and_frees_nothing(engine: str) -> None:
-    """B2: no such member, no such topic, a sender that is revoked; neighbours are accepted."""
+    """Phase check: no such member, no such topic, a sender that is revoked; neighbours are accepted."""
     async with world(engine) as w:
         bob, eve = await w.join("bob"), await w.join("eve")
         await w.store.member_set_status(w.mesh.id, eve.id, "revoked")
@@ -200,7 +200,17 @@ async def test_a_message_that_cannot_be_written_fails_alone(engine: str) -> None
         assert bad.key not in await w.store.lookup([bad.key])
 
 
-@pytest.mark.parametrize("point", ["a3", "a4", "a5", "a6", "a7", "a8"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "accept.after_dedupe_rows",
+        "accept.after_bodies",
+        "accept.after_history",
+        "accept.after_deliveries",
+        "accept.after_mentions",
+        "accept.before_commit",
+    ],
+)
 async def test_a_failure_after_any_of_the_five_inserts_leaves_none(engine: str, point: str) -> None:
     """Dedupe, body, history, deliveries and mentions commit together, or not at all."""
     async with world(engine) as w:

@@ -266,7 +266,7 @@ async def test_a_client_that_leaves_while_its_commit_runs_leaves_the_row(tmp_pat
         loop, writers = asyncio.get_running_loop(), []
 
         def leave(name: str) -> None:
-            if name == "d2":
+            if name == "submit.before_commit":
                 loop.call_soon_threadsafe(writers[0].transport.abort)
 
         install(leave)

@@ -106,7 +106,7 @@ def test_a_daemon_that_is_killed_while_it_keeps_a_change_asks_for_that_change() 
     """The version is on the disk with the members that it stands for, or neither is."""
     rules = Counting()
     with large_mesh(rules) as (_, alice, bob, names):
-        for point in ("file_appended=kill@1", "file_appended=kill@2", "file_appended=kill@3"):
+        for point in ("file.after_append=kill@1", "file.after_append=kill@2", "file.after_append=kill@3"):
             assert alice.stop() == 0
             alice.start(failpoints=point)
             alice.ready()

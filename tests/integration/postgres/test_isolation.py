@@ -55,7 +55,7 @@ async def test_a_loser_waits_for_the_winner_s_fate(committed: bool) -> None:
 
 
 async def test_a_winner_that_is_refused_leaves_the_id_to_the_loser() -> None:
-    """B2 says no after the claim: the claim goes away with the commit, and who waited is accepted."""
+    """A refusal in phase check undoes the claim with the commit, and a send that waited is accepted."""
     async with shared() as s:
         winner = s.one.post(s.one.owner, "nowhere", client_message_id="x")
         loser = s.two.dm(s.two.owner, s.bob, client_message_id="x")

@@ -29,7 +29,7 @@ def test_a_secret_is_0600_under_any_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("point", ["file_written", "file_synced"])
+@pytest.mark.parametrize("point", ["file.after_write", "file.after_sync"])
 def test_a_crash_while_writing_leaves_the_old_file_whole(tmp_path: Path, point: str) -> None:
     """Old or new, never mixed."""
     path = tmp_path / "key"

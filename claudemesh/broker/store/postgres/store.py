@@ -227,7 +227,7 @@ class PostgresStore(PostgresUpkeep):
     # Accepting and delivering
 
     async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]:
-        """Return the rows that exist for these keys (B0)."""
+        """Return the dedupe rows of these keys (phase lookup)."""
         columns = (
             [key.mesh_id for key in keys],
             [key.sender_member_id for key in keys],
@@ -237,7 +237,7 @@ class PostgresStore(PostgresUpkeep):
         return dict(accept.dedupe_of(row) for row in rows)
 
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        """Carry a batch through B2 and B3, one commit; when it fails as a whole, in smaller ones."""
+        """Carry a batch through check and write in one commit; a batch that fails as a whole is split."""
         outcomes: dict[int, AcceptOutcome] = {}
         # The function wants keys that differ: a second send of a key follows the first, or tries after it.
         queues: dict[SendKey, deque[int]] = {}
@@ -267,7 +267,7 @@ class PostgresStore(PostgresUpkeep):
                 return [Failed(f"{type(error).__name__}: {text_of(error)}")]
             return await self._accept_in_parts(sends, now_ms, 1)
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
-            failpoint("a9")
+            failpoint("accept.after_commit")
         return outcomes
 
     async def _accept_in_parts(

@@ -1,17 +1,17 @@
-"""B2 and B3 on SQLite: a batch of sends in one transaction, each with its own outcome (broker.md).
+"""Check and write on SQLite: a batch of sends in one transaction, each with its own outcome (broker.md).
 
 Crash story: everything below happens between BEGIN IMMEDIATE and COMMIT. A crash before the commit
 leaves none of the five side effects of any send; after it, all of them.
 
 | failpoint | stands behind |
 |---|---|
-| a3 | the dedupe rows |
-| a4 | the bodies |
-| a5 | the history rows |
-| a6 | the delivery rows |
-| a7 | the mention rows |
-| a8 | everything, right before the commit |
-| a9 | the commit |
+| `accept.after_dedupe_rows` | the dedupe rows |
+| `accept.after_bodies` | the bodies |
+| `accept.after_history` | the history rows |
+| `accept.after_deliveries` | the delivery rows |
+| `accept.after_mentions` | the mention rows |
+| `accept.before_commit` | everything, right before the commit |
+| `accept.after_commit` | the commit |
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ class _Batch:
         if not self._dedupe:
             return
         steps: tuple[tuple[str, tuple[tuple[str, list[tuple[Any, ...]]], ...]], ...] = (
-            ("a3", (("accept_dedupe", self._dedupe),)),
+            ("accept.after_dedupe_rows", (("accept_dedupe", self._dedupe),)),
             (
-                "a4",
+                "accept.after_bodies",
                 (("accept_queue_body", self._queue_bodies), ("accept_topic_body", self._topic_bodies)),
             ),
-            ("a5", (("accept_history", self._history),)),
-            ("a6", (("accept_delivery", self._deliveries),)),
-            ("a7", (("accept_mention", self._mentions),)),
+            ("accept.after_history", (("accept_history", self._history),)),
+            ("accept.after_deliveries", (("accept_delivery", self._deliveries),)),
+            ("accept.after_mentions", (("accept_mention", self._mentions),)),
         )
         for point, statements in steps:
             for name, rows in statements:

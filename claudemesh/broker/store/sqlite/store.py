@@ -247,11 +247,11 @@ class SqliteStore(SqliteUpkeep):
     # Accepting and delivering
 
     async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]:
-        """Return the rows that exist for these keys (B0)."""
+        """Return the dedupe rows of these keys (phase lookup)."""
         return await self._db.run(lambda raw: find_dedupe(raw, keys))
 
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        """Carry a batch through B2 and B3, one commit; when it fails as a whole, one by one."""
+        """Carry a batch through check and write in one commit; a batch that fails is tried one by one."""
         try:
             return await self._accept(sends, now_ms)
         except StorageError:
@@ -267,12 +267,12 @@ class SqliteStore(SqliteUpkeep):
     async def _accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         def work(raw: sqlite3.Connection) -> Sequence[AcceptOutcome]:
             outcomes = accept_batch(raw, sends, now_ms)
-            failpoint("a8")
+            failpoint("accept.before_commit")
             return outcomes
 
         outcomes = await self._db.transaction(work)
         if any(isinstance(outcome, Accepted) for outcome in outcomes):
-            failpoint("a9")
+            failpoint("accept.after_commit")
         return outcomes
 
     async def deliveries_due(

@@ -1,4 +1,4 @@
-"""B1: what is decided about an envelope before anything is looked up."""
+"""Phase validate: the verdict on an envelope, from the envelope alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prepared(envelope: Frame, inline_bytes: int = 4096) -> Submission:
 
 
 def verdict_code(envelope: Frame, inline_bytes: int = 4096) -> str:
-    """Return why B1 refuses an envelope."""
+    """Return the error with which validate refuses an envelope."""
     verdict = prepared(envelope, inline_bytes).verdict
     assert isinstance(verdict, ProtocolError)
     return verdict.code
@@ -94,7 +94,7 @@ def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
 
 
 def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
-    """B0 comes first: a refusal counts only when the id is unknown."""
+    """The lookup comes first: a refusal counts only when the id is unknown."""
     envelope = ADA.envelope("all", client_message_id="deploy-42")
     submission = prepared(envelope | {"body": None})
     assert submission.key.client_message_id == "deploy-42"
