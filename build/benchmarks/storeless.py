@@ -24,7 +24,7 @@ def _without_store(self: Daemon, sealer: Any) -> None:
         answer.set_result(Answer(202, body))
         return answer
 
-    self._gate._enqueue = accept
+    self._submitter._enqueue = accept
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.client.home import choose_mesh
 from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import choose_mesh
 
 
 @click.command("set-broker")
@@ -25,10 +25,10 @@ def set_broker(url: str, insecure: bool, mesh: str | None, as_json: bool) -> Non
     claudemesh daemon restart
     """
     # Imported here: keys need the crypto library, and most commands do not.
-    from claudemesh.client import membership
+    from claudemesh.client.join import set_broker as write_broker
 
     slug = choose_mesh(mesh)
-    changed = membership.set_broker(slug, url, insecure=insecure)
+    changed = write_broker(slug, url, insecure=insecure)
     if as_json:
         output.print_json(changed)
         return

@@ -15,7 +15,7 @@ from claudemesh.cli import output
 from claudemesh.cli.options import json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
-from claudemesh.client.home import home
+from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.files import read_own, read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,7 +43,7 @@ class AdminClient:
     def __init__(
         self, data_dir: Path | None, url: str | None, admin_token_file: Path | None, insecure: bool
     ) -> None:
-        folder = data_dir or home() / "broker"
+        folder = data_dir or broker_data_dir()
         self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
         self._token = read_token(admin_token_file, folder, self._broker)
 

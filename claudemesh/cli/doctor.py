@@ -20,10 +20,10 @@ from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.stopping import shown_pid
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError, DaemonNotRunning, WrongAddress
-from claudemesh.client.home import choose_mesh, home
 from claudemesh.client.local import LocalClient
-from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.client.meshes import choose_mesh
 from claudemesh.daemon.settings import load_settings
+from claudemesh.home.paths import DaemonPaths, daemon_paths
 from claudemesh.runtime.exits import UNAVAILABLE, ExitWith
 from claudemesh.runtime.files import UnsafeFile, check_private_dir, open_own, read_private
 
@@ -73,7 +73,7 @@ def examine(mesh: str | None) -> list[Finding]:
         slug = choose_mesh(mesh)
     except ClientError as error:
         return [Finding("mesh", "failed", error.message, "See `claudemesh join --help`.")]
-    paths = DaemonPaths(home(), slug)
+    paths = daemon_paths(slug)
     findings = [*_files(paths), _settings(paths), _disk(paths)]
     client = LocalClient(slug)
     try:
@@ -223,7 +223,7 @@ def _broker(url: str) -> Finding:
 def bugreport(mesh: str | None) -> None:
     """Print versions, health, settings, findings and the end of the log as JSON; no secret, no message."""
     slug = choose_mesh(mesh)
-    paths = DaemonPaths(home(), slug)
+    paths = daemon_paths(slug)
     try:
         health: Any = LocalClient(slug).get("/v1/health")
     except ClientError as error:

@@ -9,7 +9,8 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.client.home import choose_mesh, home
+from claudemesh.client.meshes import choose_mesh
+from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION
 
 _COLUMNS = ("hook", "state", "timeout", "may", "network", "sandbox", "file")
@@ -27,10 +28,9 @@ def hooks(mesh: str | None, as_json: bool) -> int:
     """
     # Imported here: no other command needs to know of hooks.
     from claudemesh.daemon.hooks.manifest import load_manifest
-    from claudemesh.daemon.paths import DaemonPaths
     from claudemesh.daemon.settings import load_settings
 
-    paths = DaemonPaths(home(), choose_mesh(mesh))
+    paths = daemon_paths(choose_mesh(mesh))
     settings = load_settings(paths.config)
     manifest = load_manifest(paths.hooks_manifest, settings.hooks_default_timeout_s)
     found = [_look_at(paths.hooks, hook, manifest.hooks.keys()) for hook in manifest.hooks.values()]

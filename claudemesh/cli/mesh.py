@@ -14,7 +14,8 @@ from claudemesh.cli.broker_admin import read_token
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
-from claudemesh.client.home import choose_mesh, home
+from claudemesh.client.meshes import choose_mesh
+from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.clock import iso_ms
 
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
@@ -48,12 +49,12 @@ def create(
     claudemesh mesh create team --name alice
     """
     # Imported here: keys need the crypto library, and most commands do not.
-    from claudemesh.client.membership import create_mesh
+    from claudemesh.client.join import create_mesh
     from claudemesh.protocol.ids import check_slug
 
     check_slug(slug)
     broker = BrokerClient(url, insecure=insecure)
-    token = read_token(admin_token_file, home() / "broker", broker)
+    token = read_token(admin_token_file, broker_data_dir(), broker)
     membership = create_mesh(broker, token, slug, name or own_name())
     if as_json:
         output.print_json(membership)
@@ -75,7 +76,7 @@ def invite() -> None:
 @json_option
 def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json: bool) -> None:
     """Print a link that lets another host join. It is signed here; the broker cannot forge one."""
-    from claudemesh.client.membership import make_invite
+    from claudemesh.client.join import make_invite
 
     made, link = make_invite(choose_mesh(mesh), role=role, uses=uses, expires_in_s=expires)
     try:
@@ -106,12 +107,12 @@ def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
 
     A member that its broker has forgotten joins again with a new invite, and keeps its queues and its inbox.
     """
-    from claudemesh.client import membership
+    from claudemesh.client.join import join as join_mesh
     from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
 
     if link == "-":
         link = sys.stdin.read(MAX_LINK_CHARACTERS)
-    joined = membership.join(link.strip(), name, own_name(), insecure=insecure)
+    joined = join_mesh(link.strip(), name, own_name(), insecure=insecure)
     if as_json:
         output.print_json(joined)
         return

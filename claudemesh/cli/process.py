@@ -16,11 +16,10 @@ import uvloop
 
 from claudemesh.cli.mesh import own_name
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.home import home
-from claudemesh.client.membership import create_mesh
+from claudemesh.client.join import create_mesh
 from claudemesh.daemon.app import Daemon
-from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import load_settings
+from claudemesh.home.paths import DaemonPaths, broker_data_dir, daemon_paths
 from claudemesh.runtime.collecting import settle
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import read_private, write_atomic
@@ -60,7 +59,7 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
 async def _run(slug: str, with_broker: bool, name: str | None) -> int:
     async with AsyncExitStack() as stack:
         broker = await _start_broker(slug, name, stack) if with_broker else None
-        paths = DaemonPaths(home(), slug)
+        paths = daemon_paths(slug)
         settings = load_settings(paths.config)
         set_level(settings.log_level)
         daemon = Daemon(paths, settings)
@@ -94,9 +93,9 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> B
     from claudemesh.broker.app import Broker
     from claudemesh.broker.settings import load_settings as load_broker_settings
 
-    membership = home() / "daemon" / slug / "membership.json"
+    membership = daemon_paths(slug).membership
     listen = _listen_of(membership) if membership.exists() else _EMBEDDED
-    data_dir = home() / "broker"
+    data_dir = broker_data_dir()
     broker = Broker(load_broker_settings({"listen": listen, "data_dir": data_dir}, {}))
     await broker.start()
     stack.push_async_callback(broker.stop)

@@ -16,8 +16,9 @@ from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.stopping import reload_settings, shown_pid, stop
 from claudemesh.client.errors import ApiError, ClientError, DaemonNotRunning
-from claudemesh.client.home import choose_mesh, home, meshes
 from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import choose_mesh, meshes
+from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 
 _START_S = 30.0
@@ -80,11 +81,10 @@ def restart(mesh: str | None, as_json: bool) -> int:
 def _was_with_broker(slug: str) -> bool:
     """Tell whether the last start was one with --with-broker."""
     # Imported here: only this command reads the daemon's files.
-    from claudemesh.daemon.paths import DaemonPaths
     from claudemesh.runtime.files import UnsafeFile, read_own
 
     try:
-        options = orjson.loads(read_own(DaemonPaths(home(), slug).start_options))
+        options = orjson.loads(read_own(daemon_paths(slug).start_options))
     except (OSError, UnsafeFile, orjson.JSONDecodeError):
         return False
     return isinstance(options, dict) and options.get("with_broker") is True
@@ -111,11 +111,10 @@ def reload(mesh: str | None, as_json: bool) -> int:
 def rotate_token(mesh: str | None, as_json: bool) -> int:
     """Replace the bearer of the loopback; the one before works for 60 s more."""
     # Imported here: only this command writes the daemon's files.
-    from claudemesh.daemon.doors import write_token
-    from claudemesh.daemon.paths import DaemonPaths
+    from claudemesh.daemon.listeners import write_token
 
     client = LocalClient(mesh)
-    paths = DaemonPaths(home(), client.slug)
+    paths = daemon_paths(client.slug)
     write_token(paths)
     if client.is_running():
         reload_settings(client)
@@ -161,19 +160,19 @@ def _is_new(mesh: str | None) -> bool:
 
 
 def _detach(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
-    folder = home() / "daemon" / slug
-    if folder.exists() and (folder / "membership.json").exists() and LocalClient(slug).is_running():
+    paths = daemon_paths(slug)
+    if paths.membership.exists() and LocalClient(slug).is_running():
         return output.tell(
             as_json, {"status": "already running", "mesh": slug}, f"a daemon for {slug} runs already"
         )
     # Imported here: only this path writes to the folder itself.
     from claudemesh.runtime.files import make_private_dir, open_own
 
-    make_private_dir(folder)
+    make_private_dir(paths.root)
     arguments = ["daemon", "up", "--mesh", slug]
     arguments += ["--with-broker"] if with_broker else []
     arguments += ["--name", name] if name else []
-    log = folder / "daemon.log"
+    log = paths.log
     try:
         with open_own(log) as file:
             started_at = file.seek(0, os.SEEK_END)

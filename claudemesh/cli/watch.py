@@ -16,8 +16,9 @@ from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.stopping import valid_pid
 from claudemesh.client.errors import ClientError
-from claudemesh.client.home import choose_mesh, home, meshes
 from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import choose_mesh, meshes
+from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import open_own
 
@@ -66,7 +67,7 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
     claudemesh logs -f
     claudemesh logs -n 1000 --json | jq 'select(.level == "error")'
     """
-    path = home() / "daemon" / choose_mesh(mesh) / "daemon.log"
+    path = daemon_paths(choose_mesh(mesh)).log
     try:
         file = open_own(path)
     except FileNotFoundError:
@@ -150,10 +151,10 @@ def metrics(mesh: str | None, as_json: bool) -> None:
 def paths(mesh: str | None, as_json: bool) -> None:
     """Show where everything is."""
     slug = choose_mesh(mesh)
-    folder = home() / "daemon" / slug
-    found = {"home": home(), "daemon": folder}
-    names = ("sock", "http.port", "local_token", "config.toml", "outbox.db", "inbox.db", "daemon.log")
-    found |= {name: folder / name for name in names}
+    known = daemon_paths(slug)
+    databases = (known.outbox_db, known.inbox_db)
+    files = (known.sock, known.http_port, known.local_token, known.config, *databases, known.log)
+    found = {"home": known.home, "daemon": known.root} | {path.name: path for path in files}
     if as_json:
         output.print_json({name: str(path) for name, path in found.items()})
         return

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import orjson
 
 from claudemesh.client.errors import ApiError, DaemonNotRunning, WrongHome
-from claudemesh.client.home import check_socket, choose_mesh, socket_path
+from claudemesh.client.meshes import check_socket, choose_mesh, socket_path
 from claudemesh.runtime.peer import connect, distrust_peer
 
 _ANSWER_S = 60.0

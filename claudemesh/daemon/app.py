@@ -11,39 +11,40 @@ from functools import partial
 from typing import Any
 
 import claudemesh
-from claudemesh.daemon import opening
+from claudemesh.daemon import startup
 from claudemesh.daemon.broker_events import take_event
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
-from claudemesh.daemon.care import StorageCare
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.doors import Doors
-from claudemesh.daemon.healing import Healing, HealingFiles
 from claudemesh.daemon.hooks.manifest import Manifest
-from claudemesh.daemon.hooks.runner import Surroundings
+from claudemesh.daemon.hooks.runner import HookPlaces
 from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.clones import CloneWatch
-from claudemesh.daemon.identity.host import host_fingerprint
-from claudemesh.daemon.identity.keyring import Membership, load_identity, load_membership
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
-from claudemesh.daemon.identity.topics import Topics
-from claudemesh.daemon.inbox.opening import Opener
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
-from claudemesh.daemon.link import Link, LinkHandlers, Opened
+from claudemesh.daemon.inbox.verify import Verifier
+from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
+from claudemesh.daemon.listeners import ApiListeners
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
-from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.requeue import Requeue
+from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.paths import DaemonPaths
+from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.reload import Reload
+from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.storage_monitor import StorageMonitor
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.home.host_id import host_fingerprint
+from claudemesh.home.keyring import load_identity
+from claudemesh.home.membership import Membership, load_membership
+from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
@@ -89,7 +90,7 @@ class Daemon:
             await self._tasks.stop()
             await self._stack.aclose()
             if isinstance(error, StorageError):
-                raise opening.cannot_open(self._paths.root, error) from error
+                raise startup.cannot_open(self._paths.root, error) from error
             raise
 
     async def run(self) -> int:
@@ -114,8 +115,8 @@ class Daemon:
         self._reload.run()
 
     def _take_over(self, settings: DaemonSettings, manifest: Manifest) -> None:
-        self._settings = self._care.disk.settings = settings
-        self._care.disk.look()
+        self._settings = self._storage.disk.settings = settings
+        self._storage.disk.look()
         self._hooks.manifest = manifest
         self._backoff.become(settings.backoff)
         self._link.pause.end()
@@ -127,17 +128,17 @@ class Daemon:
     async def stop(self) -> None:
         """Close everything in order; what was accepted is on the disk."""
         # Listeners first: a client whose event stream ends comes back at once.
-        self._doors.close_listeners()
+        self._listeners.close_listeners()
         self._bus.close()
-        asyncio.get_running_loop().call_later(_WAITERS_S, self._gate.release_waiting)
-        await self._doors.close()
+        asyncio.get_running_loop().call_later(_WAITERS_S, self._submitter.release_waiting)
+        await self._listeners.close()
         # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
         await asyncio.gather(
             self._receiver.finish(RECEIVE_GRACE_S),
             self._drain.finish(DRAIN_GRACE_S),
             self._hooks.finish(DRAIN_GRACE_S),
         )
-        await self._healing.close()
+        await self._reconciler.close()
         await self._link.close()
         await self._tasks.stop()
         await self._receiver.close()
@@ -145,17 +146,17 @@ class Daemon:
         log.info("daemon_stopped")
 
     async def _start(self) -> None:
-        opening.take_lock(self._paths, self._stack)
-        self._lived = opening.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
+        startup.take_lock(self._paths, self._stack)
+        self._lived = startup.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
         identity = load_identity(self._paths.keypair)
-        self._directory = opening.load_directory(self._paths.peers, membership)
-        self._outbox_store = await opening.open_outbox(
+        self._directory = startup.load_directory(self._paths.peers, membership)
+        self._outbox_store = await startup.open_outbox(
             self._paths.outbox_db, self._storage_failed, self._stack
         )
         self._lived.at_least(await self._outbox_store.newest_stamp())
         self._clocks = OutboxClocks(self._clock, self._lived, BrokerTime(self._clock))
-        self._inbox = await opening.open_inbox(
+        self._inbox = await startup.open_inbox(
             self._paths.inbox_db, self._clock, self._lived, self._storage_failed, self._stack
         )
         self._new_id = UlidFactory(self._clock.wall_ms, secrets.token_bytes).new
@@ -163,17 +164,19 @@ class Daemon:
         self._stack.callback(self._bus.close)
         self._metrics = DaemonMetrics(self.conditions)
         self._directory.refusals.on_new = self._metrics.entry_refused
-        self._notices = Notices(self._bus, self._metrics, lambda message_id: self._gate.settled(message_id))
+        self._notices = Notices(
+            self._bus, self._metrics, lambda message_id: self._submitter.settled(message_id)
+        )
         watched = (self._paths, self._settings, self._outbox_store, self._inbox)
-        self._care = StorageCare(*watched, self.conditions, self._lived, self._notices.pressure_high)
-        self._assemble_hooks(opening.load_hooks(self._paths.hooks_manifest, self._settings))
+        self._storage = StorageMonitor(*watched, self.conditions, self._lived, self._notices.pressure_high)
+        self._assemble_hooks(startup.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, identity)
         keys = (identity, membership.mesh_id, self._directory)
         sealer = Sealer(*keys, secrets.token_bytes, self._topics.check)
         self._assemble_sending(sealer)
         self._assemble_receiving(membership, identity)
-        await self._care.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
-        await self._healing.load()
+        await self._storage.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
+        await self._reconciler.load()
         self.core = self._make_core(membership, identity, sealer)
         await self._serve()
 
@@ -196,29 +199,29 @@ class Daemon:
             replies=self._replies,
             require=self._settings.required_features,
             optional=self._settings.features_optional,
-            on_local_cause=self._care.link_trouble,
+            on_local_cause=self._storage.link_trouble,
             on_limit=partial(self._metrics.limit_reached, "link"),
         )
-        save = partial(self._care.files.write, self._paths.peers.name, self._directory.save)
+        save = partial(self._storage.files.write, self._paths.peers.name, self._directory.save)
         self._sync = DirectorySync(self._directory, self._link.call, self._tasks, self._clock, save)
         self._sync.on_list = partial(self._directory.show, self.conditions)
         self._stack.callback(self._sync.close)
         own_id, publish = membership.member_id, self._bus.publish
         self._presence = Presence(own_id, self._directory, self._sync, publish)
         self._clones = CloneWatch(own_id, self.conditions, publish, self._metrics.clone_suspected)
-        link, parts = self._link, (self._tasks, self._clock, self._care.files.write)
-        self._topics = Topics(self._paths.topics, link.call, lambda: link.connected, *parts)
+        link, parts = self._link, (self._tasks, self._clock, self._storage.files.write)
+        self._topics = KnownTopics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
 
     def _assemble_hooks(self, manifest: Manifest) -> None:
         self._hooks = Hooks(
             self._inbox.jobs,
-            Surroundings(self._paths.hooks, self._paths.sock, self._paths.slug),
+            HookPlaces(self._paths.hooks, self._paths.sock, self._paths.slug),
             self._metrics,
             self._bus,
             self._clock,
             self._new_id,
-            lambda request: self._gate.submit(request),
+            lambda request: self._submitter.submit(request),
             partial(is_sender, self._directory),
             self._settings.hooks_concurrency,
         )
@@ -226,14 +229,14 @@ class Daemon:
 
     def _assemble_sending(self, sealer: Sealer) -> None:
         store = self._outbox_store
-        self._care.disk.look()
+        self._storage.disk.look()
         parts = (self._clocks, self._backoff, self.conditions, self._metrics)
-        self._drain = Drain(store, self._link, *parts, self._notices.ended, self._care.outbox_storage)
-        write = self._care.files.write
-        self._healing = Healing(
+        self._drain = Drain(store, self._link, *parts, self._notices.ended, self._storage.outbox_storage)
+        write = self._storage.files.write
+        self._reconciler = Reconciler(
             store.done,
             self._link,
-            HealingFiles(self._paths.topic_subscriptions, self._paths.broker_features, write),
+            ReconcilerFiles(self._paths.topic_subscriptions, self._paths.broker_features, write),
             self._directory,
             clock=self._clock,
             lived=self._lived,
@@ -242,8 +245,11 @@ class Daemon:
             conditions=self.conditions,
             on_crash=self._crashed,
         )
-        self._link.readmit, self._drain.may_come_back = self._healing.readmit, self._healing.may_come_back
-        self._gate = Outbox(
+        self._link.readmit, self._drain.may_come_back = (
+            self._reconciler.readmit,
+            self._reconciler.may_come_back,
+        )
+        self._submitter = Submitter(
             store,
             sealer,
             self._directory,
@@ -251,19 +257,19 @@ class Daemon:
             self._new_id,
             self._drain.submit,
             lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
-            self._care.disk.refusal,
+            self._storage.disk.refusal,
             self._hooks,
         )
-        self._gate.inline_bytes = opening.load_inline_bytes(self._paths.broker_features)
+        self._submitter.inline_bytes = startup.load_inline_bytes(self._paths.broker_features)
 
     def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
-        opener = Opener(
+        verifier = Verifier(
             identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY, self._hooks.for_message
         )
-        opener.on_without_context = self._metrics.body_without_context
+        verifier.on_without_context = self._metrics.body_without_context
         self._receiver = Receiver(
             self._inbox,
-            opener,
+            verifier,
             self._directory,
             self._sync.now,
             self._link,
@@ -271,28 +277,21 @@ class Daemon:
             self._clock,
             self._metrics,
             self._hooks.wake,
-            self._care.inbox_storage,
-            self._care.disk.check_room_for_messages,
+            self._storage.inbox_storage,
+            self._storage.disk.check_room_for_messages,
             on_sealed=lambda senders: self._unsealer.stored(senders),
         )
         sealed, monotonic = self._inbox.sealed, self._clock.monotonic
-        parts = (sealed, opener, self._directory, self._receiver.unsealed, self._sync.soon, monotonic)
+        parts = (sealed, verifier, self._directory, self._receiver.unsealed, self._sync.soon, monotonic)
         self._unsealer = Unsealer(*parts)
         self._sync.on_change.append(self._unsealer.directory_changed)
         kept = (self._outbox_store, self._inbox, self._clocks, self._settings, self._notices.expired)
-        keep_clock = partial(opening.keep_lived_clock, self._paths.lived_clock, self._lived)
+        keep_clock = partial(startup.keep_lived_clock, self._paths.lived_clock, self._lived)
         self._housekeeping = Housekeeping(*kept, keep_clock)
 
     def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
-        operator = Requeue(
-            self._outbox_store,
-            self._gate,
-            sealer,
-            self._clocks,
-            self._new_id,
-            self._healing.look_up,
-            self._drain.wake,
-        )
+        parts = (self._outbox_store, self._submitter, sealer, self._clocks, self._new_id)
+        operator = OutboxRecovery(*parts, self._reconciler.look_up, self._drain.wake)
         return Core(
             membership=membership,
             identity=identity,
@@ -305,14 +304,14 @@ class Daemon:
             bus=self._bus,
             outbox_store=self._outbox_store,
             inbox=self._inbox,
-            gate=self._gate,
+            gate=self._submitter,
             drain=self._drain,
             receiver=self._receiver,
             link=self._link,
-            own_topics=self._healing.topics,
+            own_topics=self._reconciler.topics,
             operator=operator,
             metrics=self._metrics,
-            room=lambda: self._care.disk.room,
+            room=lambda: self._storage.disk.room,
             conditions=self.conditions,
             pid=os.getpid(),
             on_reload=self.reload,
@@ -321,23 +320,25 @@ class Daemon:
 
     async def _serve(self) -> None:
         require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
-        self._doors = Doors(self._paths, self.core, self._hooks, self._care.files.write, self.conditions)
-        await self._doors.open()
-        may_refuse = (self._housekeeping.use, self._doors.apply)
+        self._listeners = ApiListeners(
+            self._paths, self.core, self._hooks, self._storage.files.write, self.conditions
+        )
+        await self._listeners.open()
+        may_refuse = (self._housekeeping.use, self._listeners.apply)
         self._reload = Reload(
             self._paths, self.core, self._clock, self.conditions, may_refuse, self._take_over
         )
-        self._care.files.write_number(self._paths.pid, os.getpid())
+        self._storage.files.write_number(self._paths.pid, os.getpid())
         self._stack.callback(lambda: remove(self._paths.pid))
-        self._care.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
+        self._storage.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._drain.carry(), "drain_carry")
         self._tasks.start(self._run_link(), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
-        self._tasks.start(self._doors.run(), "doors")
+        self._tasks.start(self._listeners.run(), "listeners")
         self._tasks.start(self._unsealer.run(), "unseal")
-        self._care.start(self._tasks)
+        self._storage.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
 
@@ -354,7 +355,7 @@ class Daemon:
 
     def _link_opened(self, opened: Opened) -> None:
         features = opened.features
-        self._gate.inline_bytes = self._drain.inline_bytes = features.inline_bytes
+        self._submitter.inline_bytes = self._drain.inline_bytes = features.inline_bytes
         self._clocks.broker.heard(opened.hello.server_time)
         try:
             self._housekeeping.broker_reached(features)
@@ -365,13 +366,13 @@ class Daemon:
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
-        self._healing.link_up(opened)
+        self._reconciler.link_up(opened)
         self._presence.link_up(told=features.presence)
         self._topics.soon()
         self._drain.wake()
 
     def _link_down(self, reason: str, close_code: int) -> None:
-        self._healing.link_down()
+        self._reconciler.link_down()
         self._housekeeping.broker_lost()
         self._metrics.link_down(reason)
         self._presence.link_down()
@@ -380,11 +381,11 @@ class Daemon:
         self._hooks.tell("on-disconnect", {"reason": reason})
 
     def _on_result(self, result: Any) -> None:
-        if not self._healing.on_result(result):
+        if not self._reconciler.on_result(result):
             self._drain.on_result(result)
 
     def _on_event(self, event: Event) -> None:
-        parts = (self._presence, self._sync, self._topics, self._healing, self._clones)
+        parts = (self._presence, self._sync, self._topics, self._reconciler, self._clones)
         take_event(event, self._replies, parts)
 
     def _crashed(self, task: str, error: BaseException) -> None:

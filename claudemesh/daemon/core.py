@@ -9,21 +9,21 @@ import claudemesh
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.identity.presence import Presence
-from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
-from claudemesh.daemon.link import Link
+from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.metrics import DaemonMetrics
-from claudemesh.daemon.outbox.accept import Outbox
 from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.request import SendRequest
-from claudemesh.daemon.outbox.requeue import Requeue
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.own_topics import OwnTopics
+from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.home.membership import Membership
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.conditions import Conditions
@@ -47,12 +47,12 @@ class Core:
         bus: Bus,
         outbox_store: OutboxStore,
         inbox: InboxStore,
-        gate: Outbox,
+        gate: Submitter,
         drain: Drain,
         receiver: Receiver,
         link: Link,
-        topics: Topics,
-        operator: Requeue,
+        topics: KnownTopics,
+        operator: OutboxRecovery,
         metrics: DaemonMetrics,
         room: Callable[[], Room],
         conditions: Conditions,
@@ -75,7 +75,7 @@ class Core:
         self.topics = topics
         self.metrics = metrics
         self.started_at = clock.monotonic()
-        self._gate = gate
+        self._submitter = gate
         self._drain = drain
         self._receiver = receiver
         self._operator = operator
@@ -93,7 +93,7 @@ class Core:
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send (daemon.md, POST /v1/send)."""
-        return await self._gate.submit(request, wait_ms=wait_ms)
+        return await self._submitter.submit(request, wait_ms=wait_ms)
 
     async def requeue(
         self, key: str, *, new_client_message_id: str | None = None, patch: Mapping[str, Any] | None = None

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.hooks.manifest import Manifest
-from claudemesh.daemon.opening import load_hooks
-from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings, differing, in_force, load_settings
+from claudemesh.daemon.startup import load_hooks
+from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exits import ExitWith

@@ -21,7 +21,7 @@ def lint(tree: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_import_contract_is_kept() -> None:
-    """cli > daemon | broker | client > runtime > protocol, without cycles."""
+    """cli > daemon | broker | client > home > runtime > protocol, without cycles."""
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -30,12 +30,18 @@ def test_every_import_contract_is_kept() -> None:
     ("module", "line", "contract"),
     [
         ("runtime/clock.py", "import claudemesh.daemon.bus", "Imports point down only"),
-        ("client/home.py", "import claudemesh.broker.connections.hub", "Imports point down only"),
+        ("client/meshes.py", "import claudemesh.broker.connections.hub", "Imports point down only"),
+        ("home/paths.py", "import claudemesh.client.meshes", "Imports point down only"),
+        ("home/keyring.py", "import asyncio", "The home reads and writes files"),
         ("protocol/ids.py", "import time", "The protocol has no I/O"),
         ("broker/messages/accept.py", "import asyncpg", "Only the Postgres store knows asyncpg"),
         ("daemon/bus.py", "import aiosqlite", "Only runtime.sqlite knows aiosqlite"),
         ("daemon/outbox/states.py", "import claudemesh.daemon.outbox.drain", "No two siblings"),
-        ("daemon/api/send.py", "import claudemesh.daemon.link", "The API, the link and the hooks meet only"),
+        (
+            "daemon/api/send.py",
+            "import claudemesh.daemon.link.link",
+            "The API, the link and the hooks meet only",
+        ),
     ],
 )
 def test_a_wrong_import_breaks_its_contract(tmp_path: Path, module: str, line: str, contract: str) -> None:

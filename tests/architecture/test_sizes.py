@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
 # Each must be one file: the first is copied into other projects, the second runs as a script of its own.
-ONE_FILE = {Path("claudemesh/sdk.py"), Path("claudemesh/daemon/hooks/keeper.py")}
+ONE_FILE = {Path("claudemesh/sdk.py"), Path("claudemesh/daemon/hooks/fork_server.py")}
 SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob("*.py")])
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 import pytest
 
-from claudemesh.daemon.identity.keyring import load_identity, load_membership
+from claudemesh.home.keyring import load_identity
+from claudemesh.home.membership import load_membership
 from tests.support.processes import Daemon, Mesh, Process, mesh, until
 from tests.support.watched import HELD_FILE, held
 from tests.support.wspeer import Frame, Link, Peer

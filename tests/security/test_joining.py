@@ -103,7 +103,7 @@ def test_a_broker_that_answers_a_join_wrongly_leaves_no_membership(
 ) -> None:
     """Its ids are ids, and what was asked for comes back as it was asked for."""
     # Imported here: the test makes an invite as an inviter does.
-    from claudemesh.client import membership
+    from claudemesh.client.join import new_ulid
     from claudemesh.protocol.invites import sign_invite
     from tests.support.wspeer import make_identity
 
@@ -121,7 +121,7 @@ def test_a_broker_that_answers_a_join_wrongly_leaves_no_membership(
             broker_url=url,
             mesh_id=truth["mesh_id"],
             slug="team",
-            invite_id=membership.new_ulid(),
+            invite_id=new_ulid(),
             role="member",
             expires_at_ms=2**47,
             uses=1,

@@ -15,7 +15,7 @@ from tests.support.cli import run
 from tests.support.processes import WAIT_S, Daemon, Mesh, mesh, until
 
 # The daemon as it is, with a grace of a second instead of a minute.
-HASTY = "import sys; from claudemesh.daemon import doors; doors.OLD_TOKEN_S = 1.0; "
+HASTY = "import sys; from claudemesh.daemon import listeners; listeners.OLD_TOKEN_S = 1.0; "
 HASTY += "from claudemesh.cli.main import main; sys.exit(main())"
 
 

@@ -2,7 +2,8 @@
 
 A file beside the database notes how many messages have been accepted. A database that knows of fewer has
 forgotten some, and gets a new epoch. It is a hint only: a copy of the whole directory brings its own mark.
-Daemons notice any restore by themselves (daemon/healing.py). A new epoch makes them ask about all done sends.
+Daemons notice any restore by themselves (daemon/restore/reconcile.py). A new epoch makes them ask about all
+done sends.
 """
 
 from __future__ import annotations

@@ -7,15 +7,15 @@ from typing import Any, Protocol, TypeVar
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.keyring import Membership
 from claudemesh.daemon.identity.presence import Presence
-from claudemesh.daemon.identity.topics import Topics
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.own_topics import OwnTopics
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.home.membership import Membership
 from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import Clock
 
@@ -59,7 +59,7 @@ class CoreLike(Protocol):
     @property
     def link(self) -> LinkLike: ...
     @property
-    def topics(self) -> Topics: ...
+    def topics(self) -> KnownTopics: ...
 
     def wall_of(self, lived_ms: int) -> int:
         """Return the Unix milliseconds at which the lived clock shows this, for people."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import DM_SENDER, REPLY
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.protocol.errors import ProtocolError
@@ -25,7 +25,7 @@ class Grant:
     event: Mapping[str, Any]
     scopes: tuple[str, ...]
     expires_at: float
-    loops: Loops = field(repr=False)
+    loop_guard: LoopGuard = field(repr=False)
     is_sender: Callable[[SendRequest, Mapping[str, Any]], bool] = field(repr=False)
     count: Callable[[str, str], None] = field(repr=False)
     calls: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Grant:
                 f"The hook {self.hook} may not send this: its scopes are {', '.join(self.scopes)}, "
                 "for the event it was started by.",
             )
-        return replace(request, **self.loops.admit(self.event, request.meta))
+        return replace(request, **self.loop_guard.admit(self.event, request.meta))
 
     def _covers(self, scope: str, request: SendRequest) -> bool:
         target, topic = request.target, self.event.get("topic")

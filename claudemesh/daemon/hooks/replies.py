@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.outbox.request import SendRequest, Target
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import ProtocolError
@@ -39,9 +39,9 @@ def reply_in(stdout: bytes) -> str | None:
 class Replies:
     """Sends the answers of hooks."""
 
-    def __init__(self, submit: Callable[[SendRequest], Awaitable[Answer]], loops: Loops) -> None:
+    def __init__(self, submit: Callable[[SendRequest], Awaitable[Answer]], loop_guard: LoopGuard) -> None:
         self._submit = submit
-        self._loops = loops
+        self._loop_guard = loop_guard
 
     async def send(self, hook: str, event_id: str, event: Mapping[str, Any], text: str) -> bool:
         """Queue an answer where the message came from, however long that takes; returns whether it is."""
@@ -72,5 +72,5 @@ class Replies:
             message=text,
             reply_to_id=event["broker_message_id"],
             client_message_id=f"hook:{hook}:{event_id}",
-            **self._loops.admit(event),
+            **self._loop_guard.admit(event),
         )

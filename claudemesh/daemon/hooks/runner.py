@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from claudemesh.daemon.hooks.capability import LIFETIME_S, Capabilities, Grant
 from claudemesh.daemon.hooks.files import HookNotRunnable, find_hook
-from claudemesh.daemon.hooks.keepers import Command, Keepers, Outcome
-from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import Hook, Manifest
 from claudemesh.daemon.hooks.payload import encode_event, weight_of
 from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
+from claudemesh.daemon.hooks.worker_pool import Command, Outcome, WorkerPool
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime import aside
 from claudemesh.runtime.files import UnsafeFile, make_private_dir
@@ -34,7 +34,7 @@ class HookMetrics(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class HookPlaces:
     """Where a daemon's hooks are and what they are told of it."""
 
     folder: Path
@@ -51,44 +51,44 @@ class Ran:
 
 
 class Runner:
-    """Runs hooks under their manifest; each network policy has keepers of its own."""
+    """Runs hooks under their manifest; each network policy has pool of its own."""
 
     def __init__(
         self,
-        surroundings: Surroundings,
+        places: HookPlaces,
         metrics: HookMetrics,
         capabilities: Capabilities,
-        loops: Loops,
+        loop_guard: LoopGuard,
         is_sender: Callable[[SendRequest, Mapping[str, Any]], bool],
         now: Callable[[], float],
         concurrency: int,
     ) -> None:
-        self._at = surroundings
+        self._places = places
         self._metrics = metrics
         self._capabilities = capabilities
-        self._loops = loops
+        self._loops = loop_guard
         self._is_sender = is_sender
         self._now = now
-        self._denied = Keepers("deny", concurrency)
-        self._allowed = Keepers("allow", concurrency)
+        self._denied = WorkerPool("deny", concurrency)
+        self._allowed = WorkerPool("allow", concurrency)
         # Bubblewrap makes every namespace itself, and needs a /proc that shows its own processes.
-        self._plain = Keepers("allow", concurrency, "none")
+        self._plain = WorkerPool("allow", concurrency, "none")
 
     @property
     def pids(self) -> frozenset[int]:
         """The processes below which every hook runs."""
-        return frozenset(pid for keepers in self._all if (pid := keepers.pid) is not None)
+        return frozenset(pid for pool in self._all if (pid := pool.pid) is not None)
 
     async def run(self, hook: Hook, manifest: Manifest, event_id: str, event: Mapping[str, Any]) -> Ran:
-        """Run a hook to its end. `HookNotRunnable` says why it does not; `KeeperLost`."""
-        path = find_hook(self._at.folder, hook.name, manifest.hooks.keys() - {hook.name})
-        keepers = await self._keepers(hook)
+        """Run a hook to its end. `HookNotRunnable` says why it does not; `ForkServerLost`."""
+        path = find_hook(self._places.folder, hook.name, manifest.hooks.keys() - {hook.name})
+        pool = await self._pool_of(hook)
         env = {
             "PATH": _PATH,
-            "CLAUDEMESH_MESH": self._at.mesh,
+            "CLAUDEMESH_MESH": self._places.mesh,
             "CLAUDEMESH_HOOK_NAME": hook.name,
             "CLAUDEMESH_EVENT_ID": event_id,
-            "CLAUDEMESH_DAEMON_SOCK": str(self._at.sock),
+            "CLAUDEMESH_DAEMON_SOCK": str(self._places.sock),
         }
         grant = self._grant(hook, event)
         token = None
@@ -97,7 +97,7 @@ class Runner:
         try:
             redact = hook.redact_payload
             stdin = await aside.run(weight_of(event, redact), encode_event, event, redact)
-            outcome = await keepers.run(self._command(hook, path, env, stdin))
+            outcome = await pool.run(self._command(hook, path, env, stdin))
         finally:
             if token is not None:
                 self._capabilities.revoke(token)
@@ -107,14 +107,14 @@ class Runner:
 
     def close(self) -> None:
         """End every hook that runs."""
-        for keepers in self._all:
-            keepers.close()
+        for pool in self._all:
+            pool.close()
 
     @property
-    def _all(self) -> tuple[Keepers, ...]:
+    def _all(self) -> tuple[WorkerPool, ...]:
         return self._denied, self._allowed, self._plain
 
-    async def _keepers(self, hook: Hook) -> Keepers:
+    async def _pool_of(self, hook: Hook) -> WorkerPool:
         if hook.sandbox == "bubblewrap":
             return self._plain
         if hook.network_policy == "allow":
@@ -136,7 +136,7 @@ class Runner:
             event=event,
             scopes=hook.capability_token_scope,
             expires_at=self._now() + LIFETIME_S,
-            loops=self._loops,
+            loop_guard=self._loops,
             is_sender=self._is_sender,
             count=self._metrics.hook_called,
         )
@@ -147,11 +147,11 @@ class Runner:
             bubblewrap = find_bubblewrap()
             if bubblewrap is None:
                 raise HookNotRunnable("sandbox = bubblewrap needs bwrap: install the package bubblewrap")
-            argv = sandboxed(bubblewrap, path, self._at.sock, network=hook.network_policy == "allow")
+            argv = sandboxed(bubblewrap, path, self._places.sock, network=hook.network_policy == "allow")
         return Command(
             argv=argv,
             env=env,
-            cwd=str(self._at.folder),
+            cwd=str(self._places.folder),
             stdin=stdin,
             timeout_s=hook.timeout_s,
             stdout_limit=hook.output_size_limit,
@@ -163,7 +163,7 @@ class Runner:
         if not outcome.stderr:
             return
         try:
-            folder = self._at.folder / "stderr"
+            folder = self._places.folder / "stderr"
             make_private_dir(folder)
             _overwrite(folder / name, outcome.stderr)
         except (OSError, UnsafeFile) as error:

@@ -11,12 +11,12 @@ from claudemesh.daemon.hooks import presend
 from claudemesh.daemon.hooks.callers import descends_from
 from claudemesh.daemon.hooks.capability import Capabilities, Grant
 from claudemesh.daemon.hooks.files import HookNotRunnable
-from claudemesh.daemon.hooks.keepers import KeeperLost, Outcome
-from claudemesh.daemon.hooks.loops import Loops
+from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, PRE_SEND, Hook, Manifest
 from claudemesh.daemon.hooks.replies import Replies, reply_in
-from claudemesh.daemon.hooks.runner import HookMetrics, Ran, Runner, Surroundings
-from claudemesh.daemon.inbox.jobs import HookJobs, Job
+from claudemesh.daemon.hooks.runner import HookMetrics, HookPlaces, Ran, Runner
+from claudemesh.daemon.hooks.worker_pool import ForkServerLost, Outcome
+from claudemesh.daemon.inbox.hook_jobs import HookJobs, Job
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.runtime.backoff import Backoff
@@ -30,7 +30,7 @@ from claudemesh.runtime.services import TaskOwner
 log = get_logger("hooks")
 
 _PAGE = 64
-_KEEPER_TRIES = 5
+_FORK_SERVER_TRIES = 5
 # A request of a hook may be read after the hook has ended.
 _AFTERWARDS_S = 5.0
 
@@ -41,7 +41,7 @@ class Hooks:
     def __init__(
         self,
         jobs: HookJobs,
-        surroundings: Surroundings,
+        places: HookPlaces,
         metrics: HookMetrics,
         bus: Bus,
         clock: Clock,
@@ -56,10 +56,10 @@ class Hooks:
         self._new_id = new_id
         self._concurrency = concurrency
         self._slots = asyncio.Semaphore(concurrency)
-        self._loops = Loops(clock.monotonic)
+        self._loop_guard = LoopGuard(clock.monotonic)
         self._capabilities = Capabilities(clock.monotonic)
-        self._replies = Replies(submit, self._loops)
-        parts = (surroundings, metrics, self._capabilities, self._loops, is_sender, clock.monotonic)
+        self._replies = Replies(submit, self._loop_guard)
+        parts = (places, metrics, self._capabilities, self._loop_guard, is_sender, clock.monotonic)
         self._runner, self._guard = Runner(*parts, concurrency), Runner(*parts, concurrency)
         self._backoff = Backoff(initial_s=0.2, cap_s=10)
         self._removals: Batcher[int, None] = Batcher(jobs.remove, max_pending=1 << 20)
@@ -171,7 +171,7 @@ class Hooks:
         try:
             failpoint("hook.before_run")
             ran = None if hook is None else await self._run(self._runner, hook, job.event_id, job.event)
-        except KeeperLost as error:
+        except ForkServerLost as error:
             log.error("hook_left_for_the_next_start", hook=job.hook, event_id=job.event_id, error=str(error))
             return
         finally:
@@ -200,7 +200,7 @@ class Hooks:
     async def _run_guard(self, hook: Hook, message_id: str, event: Mapping[str, Any]) -> Ran | None:
         try:
             ran = await self._run(self._guard, hook, message_id, event)
-        except KeeperLost as error:
+        except ForkServerLost as error:
             log.error("hook_not_run", hook=hook.name, event_id=message_id, reason=str(error))
             return None
         if ran is not None:
@@ -209,7 +209,7 @@ class Hooks:
 
     async def _run(self, runner: Runner, hook: Hook, event_id: str, event: Mapping[str, Any]) -> Ran | None:
         told = {"event": "message", **event, "hook": hook.name, "event_id": event_id}
-        for attempt in range(1, _KEEPER_TRIES + 1):
+        for attempt in range(1, _FORK_SERVER_TRIES + 1):
             self._live += 1
             try:
                 return await runner.run(hook, self.manifest, event_id, told)
@@ -218,8 +218,8 @@ class Hooks:
                 self._metrics.hook_ran(hook.name, "not_started", 0)
                 self._tell_of(hook, event_id, Ran(Outcome(error=str(error))), replied=False)
                 return None
-            except KeeperLost:
-                if attempt == _KEEPER_TRIES:
+            except ForkServerLost:
+                if attempt == _FORK_SERVER_TRIES:
                     raise
                 await asyncio.sleep(self._backoff.delay_s(attempt))
             finally:

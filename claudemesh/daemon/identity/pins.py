@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from claudemesh.daemon.identity.keyring import Membership
+from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import Introduction, parse_link
 from claudemesh.protocol.replies import PeerEntry

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.identity.directory import Directory, Peer
-from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
+from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
@@ -41,7 +41,7 @@ class Receiver:
     def __init__(
         self,
         store: InboxStore,
-        opener: Opener,
+        verifier: Verifier,
         directory: Directory,
         refresh: Callable[[], Awaitable[None]],
         acknowledger: Acknowledger,
@@ -58,7 +58,7 @@ class Receiver:
         self._on_storage = on_storage
         self._check_room = check_room
         self._store = store
-        self._opener = opener
+        self._verifier = verifier
         self._directory = directory
         self._refresh = refresh
         self._acknowledger = acknowledger
@@ -154,7 +154,7 @@ class Receiver:
         if sender is None:
             opened: InboxRow | Invalid = Invalid("unknown_sender")
         else:
-            opened = await self._opener.open(delivery, sender, now_ms)
+            opened = await self._verifier.open(delivery, sender, now_ms)
         if isinstance(opened, Invalid):
             self._note_invalid(opened.reason, delivery, sender)
             return None

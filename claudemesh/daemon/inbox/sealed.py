@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claudemesh.daemon.inbox.hook_jobs import add_message_jobs
 from claudemesh.daemon.inbox.items import items_of
-from claudemesh.daemon.inbox.jobs import add_message_jobs
 from claudemesh.daemon.inbox.positions import Positions
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries

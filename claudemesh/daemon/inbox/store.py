@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.items import items_of
-from claudemesh.daemon.inbox.jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from claudemesh.daemon.identity.directory import Directory, Peer
-from claudemesh.daemon.inbox.opening import Invalid, Opener
 from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
+from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.errors import StorageBroken, StorageError
 from claudemesh.runtime.logs import get_logger
@@ -32,14 +32,14 @@ class Unsealer:
     def __init__(
         self,
         store: SealedMessages,
-        opener: Opener,
+        verifier: Verifier,
         directory: Directory,
         on_opened: Callable[[Sequence[dict[str, Any]]], None],
         refresh: Callable[[], None],
         monotonic: Callable[[], float],
     ) -> None:
         self._store = store
-        self._opener = opener
+        self._verifier = verifier
         self._directory = directory
         self._on_opened = on_opened
         self._refresh = refresh
@@ -104,7 +104,7 @@ class Unsealer:
             slices, tried = Slices(), []
             for row in rows:
                 await slices.rest()
-                tried.append((row.id, await self._opener.reopen(row.envelope, peer)))
+                tried.append((row.id, await self._verifier.reopen(row.envelope, peer)))
             opened = [(message_id, found) for message_id, found in tried if isinstance(found, OpenedBody)]
             unreadable = [message_id for message_id, found in tried if isinstance(found, Invalid)]
             if not (opened or unreadable):

@@ -17,8 +17,8 @@ from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.core import Core
 from claudemesh.daemon.inbox.store import InboxRow, item
-from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock

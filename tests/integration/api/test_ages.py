@@ -8,8 +8,8 @@ import pytest
 
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.outbox.request import parse_send
-from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.features import Features
 from tests.integration.api.served import join
 from tests.support.clock import ManualClock

@@ -16,8 +16,8 @@ from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import STREAM_LIMIT, BusEvent
 from claudemesh.daemon.core import Core
-from claudemesh.daemon.paths import DaemonPaths
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.paths import DaemonPaths
 from tests.integration.api.served import EventReader, Served, join, parse, served, until
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.vouching import as_unconfirmed, vouch_for
+from claudemesh.daemon.restore.vouching import as_unconfirmed, vouch_for
 from claudemesh.protocol import Event, Identity, uuid_from_ulid
 from claudemesh.protocol.events import UNCONFIRMED, UnconfirmedMember, parse_event
 from claudemesh.protocol.replies import PeerEntry, peer_entry

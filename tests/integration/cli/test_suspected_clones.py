@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from claudemesh.daemon.identity.keyring import load_identity, load_membership
+from claudemesh.home.keyring import load_identity
+from claudemesh.home.membership import load_membership
 from tests.support.processes import Daemon, mesh, until
 from tests.support.wspeer import Peer
 

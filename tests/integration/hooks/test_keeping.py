@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.hooks import keeper
-from claudemesh.daemon.hooks.keepers import Command, KeeperLost, Keepers, Outcome
+from claudemesh.daemon.hooks import fork_server
+from claudemesh.daemon.hooks.worker_pool import Command, ForkServerLost, Outcome, WorkerPool
 from tests.integration.hooks.hooked import Host
 from tests.integration.hooks.test_running import processes, send
 from tests.support.processes import until
@@ -25,8 +25,8 @@ ISOLATIONS = ["auto", "none"]
 
 
 @asynccontextmanager
-async def keepers(isolation: str, size: int = 8) -> AsyncGenerator[Keepers]:
-    made = Keepers("deny", size, isolation)
+async def keepers(isolation: str, size: int = 8) -> AsyncGenerator[WorkerPool]:
+    made = WorkerPool("deny", size, isolation)
     try:
         yield made
     finally:
@@ -92,7 +92,7 @@ async def test_a_run_that_is_cancelled_ends_with_all_of_it(isolation: str) -> No
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
-    """The run is lost and says so; the next has a new keeper."""
+    """The run is lost and says so; the next has a new fork_server."""
     async with keepers(isolation) as made:
         run = asyncio.get_running_loop().create_task(made.run(shell("sleep 983")))
         while not processes("sleep 983"):  # noqa: ASYNC110 - another process's doing
@@ -100,7 +100,7 @@ async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
         assert made.pid is not None
         if isolation == "auto":
             os.kill(made.pid, signal.SIGKILL)
-            with pytest.raises(KeeperLost):
+            with pytest.raises(ForkServerLost):
                 await run
             await asyncio.to_thread(until, lambda: not processes("sleep 983"), "they are gone")
         else:
@@ -120,11 +120,11 @@ def test_a_keeper_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.Monkey
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", no_room)
-    monkeypatch.setattr(keeper, "_libc", lambda name, *_: calls.append(name))
+    monkeypatch.setattr(fork_server, "_libc", lambda name, *_: calls.append(name))
     ours, theirs = socket.socketpair()
     control, other = socket.socketpair()
     with ours, theirs, control, other:
-        keeper._fork_worker(theirs.fileno(), control, home, keeper.Confinement(False, False))
+        fork_server._fork_worker(theirs.fileno(), control, home, fork_server.Confinement(False, False))
         assert control.fileno() >= 0
     assert calls == ([] if home < 0 else ["unshare", "setns"])
 

@@ -1,0 +1,65 @@
+"""The meshes of this host, from the folders under CLAUDEMESH_HOME."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from claudemesh.client.errors import WrongHome
+from claudemesh.home.paths import daemon_paths, daemons_dir
+from claudemesh.runtime.trust import distrust, distrust_socket
+
+
+def meshes() -> list[str]:
+    """Return the slugs of the meshes that this host has joined."""
+    try:
+        entries = sorted(daemons_dir().iterdir())
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise WrongHome(
+            "unsafe_home",
+            f"{error.filename} cannot be read by this user: run this as its owner, or set CLAUDEMESH_HOME "
+            "to a folder of your own.",
+        ) from error
+    return [entry.name for entry in entries if daemon_paths(entry.name).membership.exists()]
+
+
+def choose_mesh(slug: str | None) -> str:
+    """Return the mesh that is meant; with one mesh it need not be named. `WrongHome` says what to do."""
+    known = meshes()
+    if slug is not None:
+        if slug in known:
+            return slug
+        listed = f"; it is in {', '.join(known)}" if known else ""
+        raise WrongHome("unknown_mesh", f"This host is not in mesh {slug!r}{listed}: join it first.")
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise WrongHome(
+            "no_mesh",
+            "This host is in no mesh yet: `claudemesh join LINK`, or `claudemesh mesh create SLUG`.",
+        )
+    raise WrongHome(
+        "which_mesh", f"This host is in several meshes: choose one with --mesh ({', '.join(known)})."
+    )
+
+
+def socket_path(slug: str) -> Path:
+    """Return the socket of a mesh's daemon. `WrongHome` when another user could answer on it."""
+    paths = daemon_paths(slug)
+    reason = distrust(os.fspath(paths.root))
+    if reason is not None:
+        raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
+    return check_socket(paths.sock)
+
+
+def check_socket(path: Path) -> Path:
+    """Return the path of a socket. `WrongHome` when another user could answer on it; a missing one passes."""
+    try:
+        reason = distrust_socket(os.fspath(path))
+    except FileNotFoundError:
+        return path
+    if reason is not None:
+        raise WrongHome("unsafe_home", f"{reason}.")
+    return path

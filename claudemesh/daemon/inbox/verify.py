@@ -1,0 +1,184 @@
+"""A delivery is believed only after its sender's signature: verify, then open (protocol.md, Envelope).
+
+What is sealed names mesh, sender, recipient and id of the one envelope that it belongs to. In any other
+envelope it is refused, whoever signed that. A body of a version that sealed no context is opened all the
+same: a send that was accepted before the upgrade is frozen, and arrives. It is as safe as its keys, and an
+x25519 key is one member's.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from claudemesh.daemon.identity.directory import Peer
+from claudemesh.daemon.inbox.sealed import OpenedBody
+from claudemesh.daemon.inbox.store import InboxRow
+from claudemesh.protocol.canonical import canonical_meta
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.sealing import BoxKeys, Context, decode_content, open_box
+from claudemesh.protocol.signing import verify_envelope
+from claudemesh.runtime import aside
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("inbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """A delivery that is dropped, counted and never shown."""
+
+    reason: str
+
+
+class HooksOf(Protocol):
+    """Names the hooks that a message raises."""
+
+    def __call__(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]: ...
+
+
+class Verifier:
+    """Verifies deliveries for one member and opens what was sealed to it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        mesh_id: str,
+        slug: str,
+        new_id: Callable[[], str],
+        limit: int,
+        hooks: HooksOf,
+    ) -> None:
+        self._identity = identity
+        self._mesh_id = mesh_id
+        self._slug = slug
+        self._new_id = new_id
+        self._limit = limit
+        self._hooks = hooks
+        self._boxes = BoxKeys(identity.x25519_privkey)
+        self._older: set[str] = set()
+        # Hears of each body that was sealed without its context.
+        self.on_without_context: Callable[[], None] = lambda: None
+
+    async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
+        """Return the row of a genuine message, or why it is none."""
+        try:
+            envelope = Envelope.parse(delivery.envelope)
+        except ProtocolError as error:
+            return Invalid(error.code)
+        reason = self._forged(envelope, sender)
+        if reason is not None:
+            return Invalid(reason)
+        sealed = None
+        try:
+            body, meta = await self._content(envelope, sender)
+        except ProtocolError as error:
+            if error.code != "cannot_open":
+                return Invalid(error.code)
+            # The signature holds, so it is genuine: keep it until the key is here.
+            body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
+        return InboxRow(
+            id=self._new_id(),
+            client_message_id=envelope.client_message_id,
+            sender_member_id=sender.member_id,
+            broker_message_id=delivery.broker_message_id,
+            history_id=delivery.history_id,
+            mesh=self._slug,
+            kind=envelope.destination_kind,
+            topic=_topic(envelope),
+            sender_pubkey=sender.pubkey,
+            sender_name=sender.name,
+            body=body,
+            meta=meta,
+            priority=envelope.priority,
+            received_at=now_ms,
+            reply_to_id=envelope.reply_to_id,
+            mentioned=self._mentions_us(envelope),
+            sealed=sealed,
+            # Hooks get the text: they run when the message has been opened.
+            hooks=() if sealed is not None else self._hooks_of(envelope),
+        )
+
+    async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
+        """Open the envelope of a message that was stored sealed; None when its key is still missing."""
+        try:
+            envelope = Envelope.parse(orjson.loads(raw))
+            body, meta = await self._content(envelope, sender)
+        except ProtocolError as error:
+            return None if error.code == "cannot_open" else Invalid(error.code)
+        return OpenedBody(body, meta, self._hooks_of(envelope))
+
+    def _hooks_of(self, envelope: Envelope) -> tuple[str, ...]:
+        kind, topic = envelope.destination_kind, _topic(envelope)
+        return self._hooks(kind, topic, mentioned=self._mentions_us(envelope))
+
+    def _mentions_us(self, envelope: Envelope) -> bool:
+        return self._identity.ed25519_pubkey in envelope.mentions
+
+    def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
+        if len(envelope.body) > self._limit:
+            return "payload_too_large"
+        if envelope.destination_kind == "dm" and envelope.destination_ref != self._identity.ed25519_pubkey:
+            return "not_for_this_member"
+        if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
+            return "fingerprint_drift"
+        if not self._is_signed(envelope, sender):
+            return "bad_signature"
+        if (envelope.seal.alg == "box") != (envelope.destination_kind == "dm"):
+            return "wrong_seal"
+        return None
+
+    async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
+        if envelope.seal.alg == "box":
+            # The key's id is the broker's word for it; the key itself decides.
+            shared = self._boxes.shared(sender.x25519_pubkey)
+            content = open_box(envelope.body, envelope.seal.nonce, shared)
+        elif envelope.seal.alg == "none":
+            content = envelope.body
+        else:
+            raise ProtocolError("cannot_open", "The topic's key is not here.")
+        context, message, meta = await aside.run(aside.weight_of(content), _read, content)
+        self._compare(context, envelope, sender)
+        return message, meta
+
+    def _is_signed(self, envelope: Envelope, sender: Peer) -> bool:
+        """Tell whether the sender signed it, by its key or by one that it has signed itself over from."""
+        part = envelope.signed_part()
+        return any(
+            verify_envelope(key, self._mesh_id, part, envelope.signature)
+            for key in (sender.pubkey, *sender.earlier_keys)
+        )
+
+    def _compare(self, context: Context | None, envelope: Envelope, sender: Peer) -> None:
+        """`ProtocolError` wrong_context unless a body was sealed for this envelope, or without a context."""
+        if context is None:
+            if sender.member_id not in self._older:
+                self._older.add(sender.member_id)
+                log.info("body_without_context", sender=sender.name)
+            self.on_without_context()
+            return
+        expected = Context(
+            self._mesh_id,
+            context.sender,
+            envelope.destination_ref,
+            envelope.client_message_id,
+            None if context.kind is None else envelope.destination_kind,
+        )
+        if context != expected or context.sender not in (sender.pubkey, *sender.earlier_keys):
+            raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
+
+
+def _read(content: bytes) -> tuple[Context | None, str, str | None]:
+    opened = decode_content(content)
+    return opened.context, opened.message, canonical_meta(opened.meta).decode() or None
+
+
+def _topic(envelope: Envelope) -> str | None:
+    return None if envelope.destination_kind == "dm" else envelope.destination_ref

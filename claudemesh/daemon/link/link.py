@@ -1,0 +1,375 @@
+"""The one WebSocket to the broker: handshake, traffic, and how it ends (protocol.md, WebSocket)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+import claudemesh
+from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
+from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
+from claudemesh.daemon.link.dial import Dial
+from claudemesh.daemon.link.faults import LinkFaults
+from claudemesh.home.membership import Membership
+from claudemesh.protocol.errors import (
+    CloseCode,
+    InvalidField,
+    ProtocolError,
+    close_reason,
+)
+from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
+from claudemesh.protocol.frames import (
+    Challenge,
+    Deliver,
+    DeliverAck,
+    ErrorFrame,
+    Event,
+    FeatureRequest,
+    FeatureResponse,
+    Frame,
+    Hello,
+    HelloAck,
+    Reply,
+    SendResult,
+    UnknownFrame,
+    decode_frame,
+    encode_frame,
+)
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.replies import BadReply, Read, announced
+from claudemesh.protocol.session import Session, SessionViolation
+from claudemesh.protocol.signing import audience_of, sign_hello
+from claudemesh.runtime import aside
+from claudemesh.runtime.backoff import Backoff, Pause
+from claudemesh.runtime.batching import Overloaded
+from claudemesh.runtime.episodes import Episodes
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.guardedlink import GuardedLink
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("link")
+
+SUBPROTOCOL = "claudemesh.v1"
+_HANDSHAKE_S = 10.0
+_MAX_FRAME = (4 << 20) * 4 // 3 + (16 << 10)
+_DRAINING_JITTER_S = 1.0
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A link that is ready for traffic; `broker_wall_ms` is the broker's time of day, for showing."""
+
+    connection: int
+    hello: HelloAck
+    broker_wall_ms: int
+    features: Features
+    broker_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHandlers:
+    """Receivers of what comes over the link; none of them blocks.
+
+    `on_down` takes the reason for people, and the close code that the broker sent (0 when it sent none).
+    """
+
+    on_open: Callable[[Opened], None]
+    on_down: Callable[[str, int], None]
+    on_result: Callable[[SendResult], None]
+    on_deliver: Callable[[int, Deliver], None]
+    on_event: Callable[[Event], None]
+
+
+class Link:
+    """Connects, reconnects, and carries frames; `run` ends only by cancellation or with `ExitWith`."""
+
+    # Asks the broker to take this member back when it says that it does not know it (restore/reconcile.py).
+    # None: ends.
+    readmit: Callable[[Membership, Identity], Awaitable[ExitWith | None]] | None = None
+
+    def __init__(
+        self,
+        membership: Membership,
+        identity: Identity,
+        backoff: Backoff,
+        handlers: LinkHandlers,
+        *,
+        instance_id: str,
+        host_fingerprint: str,
+        replies: WrongReplies,
+        require: Sequence[str] = REQUIRED,
+        optional: Sequence[str] = OPTIONAL,
+        on_local_cause: Callable[[str | None], None] = lambda text: None,
+        on_limit: Callable[[str], None] = lambda limit: None,
+    ) -> None:
+        """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens.
+
+        `on_limit` counts the limits of the guard that the broker passes.
+        """
+        self._limits = Episodes(log, on_limit)
+        self._faults = LinkFaults(membership.broker_url, on_local_cause)
+        self._membership = membership
+        self._identity = identity
+        self.backoff = backoff
+        self.pause = Pause()
+        self._handlers = handlers
+        self._instance_id = instance_id
+        self._host_fingerprint = host_fingerprint
+        self._require = tuple(require)
+        self._optional = tuple(optional)
+        self._socket: ClientConnection | None = None
+        self._connection = 0
+        self._replies = replies
+        self._calls = Calls(self._send_raw, replies)
+        self.broker_version: str | None = None
+        self.last_error: str | None = None
+        self._reset_for: str | None = None
+        # Whether the last attempt ended because the broker broke the protocol.
+        self._broken = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether frames can leave now."""
+        return self._socket is not None
+
+    @property
+    def lag_ms(self) -> int | None:
+        """The last ping's round trip in milliseconds, None while there is none."""
+        socket = self._socket
+        return None if socket is None or not socket.latency else round(socket.latency * 1000)
+
+    async def run(self) -> None:
+        """Keep the link up; raises `ExitWith` when the broker's word ends this daemon."""
+        failures = 0
+        while True:
+            opened_before = self._connection
+            code, reason = await self._attempt()
+            ending = exit_after_close(code, reason, self._membership.broker_url)
+            if self.readmit is not None and is_unknown_member(code, reason):
+                ending = await self.readmit(self._membership, self._identity)
+            if ending is not None:
+                raise ending
+            self.last_error = reason
+            # A broker that was there a moment ago is asked again soon; one that is away, or breaks the
+            # protocol, ever more slowly.
+            is_new = self._connection > opened_before and not self._broken
+            failures = 1 if is_new else failures + 1
+            delay_s = self.backoff.delay_s(failures)
+            if code == CloseCode.DRAINING:
+                delay_s = random.uniform(0, _DRAINING_JITTER_S)
+            log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))
+            await self.pause.rest(delay_s)
+
+    async def send_envelope(self, request_id: str, envelope: bytes) -> None:
+        """Send a frozen envelope as it is; `ConnectionError` when there is no link."""
+        # Row ids are ULIDs and the envelope is JSON already: nothing here needs escaping.
+        await self._send_raw(b'{"type":"send","id":"%b","envelope":%b}' % (request_id.encode(), envelope))
+
+    async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
+        """Acknowledge deliveries on the connection they came by; on another they mean nothing."""
+        if connection != self._connection:
+            return
+        try:
+            await self._send_raw(encode_frame(DeliverAck(tuple(delivery_ids))).encode())
+        except ConnectionError:
+            log.debug("ack_not_sent", count=len(delivery_ids))
+
+    async def call(
+        self, method: str, params: Mapping[str, Any], read: Read[T], timeout_s: float = ANSWER_S
+    ) -> T:
+        """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
+        return await self._calls.ask(method, params, read, timeout_s)
+
+    def reset(self, reason: str) -> None:
+        """Cut the link without waiting for the peer; it is made anew after a backoff."""
+        if self._socket is not None:
+            log.warning("link_reset", reason=reason)
+            self._reset_for = reason
+            self._socket.transport.abort()
+
+    async def close(self) -> None:
+        """Say goodbye, so that the broker need not wait for a ping."""
+        if self._socket is not None:
+            await self._socket.close(1000, "")
+
+    async def _send_raw(self, frame: bytes) -> None:
+        socket = self._socket
+        if socket is None:
+            raise ConnectionError("no link")
+        try:
+            await socket.send(frame, text=True)
+        except ConnectionClosed as error:
+            raise ConnectionError("the link closed") from error
+
+    async def _attempt(self) -> tuple[int, str]:
+        """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
+        url = self._membership.broker_url.rstrip("/") + "/v1/ws"
+        opened = False
+        try:
+            async with Dial(
+                url,
+                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+                compression=None,
+                max_size=_MAX_FRAME,
+                ping_interval=20,
+                ping_timeout=20,
+                open_timeout=_HANDSHAKE_S,
+                close_timeout=2,
+                proxy=None,
+                max_queue=64,
+                create_connection=partial(GuardedLink, on_limit=self._limits.note),  # type: ignore[arg-type]
+            ) as socket:
+                opened = True
+                return await self._serve(socket)
+        except ExitWith:
+            raise
+        except Exception as error:
+            # Whatever it is, a daemon that does not try again helps nobody: what is queued here is safe.
+            return 0, self._faults.reason(error, opened=opened)
+
+    async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
+        session = Session("daemon")
+        self._broken = False
+        try:
+            async with asyncio.timeout(_HANDSHAKE_S):
+                opened = await self._handshake(socket, session)
+            self._socket = socket
+            self._reset_for = None
+            self.broker_version = opened.broker_version
+            self.last_error = None
+            self._faults.opened()
+            self._handlers.on_open(opened)
+            await self._read(socket, session)
+        except ConnectionClosed as error:
+            cut_for = socket.cut_for if isinstance(socket, GuardedLink) else None
+            received, lost = error.rcvd, self._reset_for or cut_for or "the connection was lost"
+            return (received.code, received.reason) if received else (0, lost)
+        except (ProtocolError, Overloaded) as error:
+            detail = error.message if isinstance(error, ProtocolError) else "more deliveries than the window"
+            await socket.close(
+                CloseCode.PROTOCOL_ERROR, close_reason(CloseCode.PROTOCOL_ERROR, detail=detail)
+            )
+            self._broken = True
+            return 0, f"the broker broke the protocol: {detail}"
+        finally:
+            self._down(socket)
+        return 0, "the broker closed the connection"
+
+    def _down(self, socket: ClientConnection) -> None:
+        if self._socket is not socket:
+            return
+        self._socket = None
+        self._calls.link_down()
+        code, protocol = socket.close_code, socket.protocol
+        # A close that this daemon began is echoed with the same code.
+        theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
+        self._handlers.on_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
+
+    async def _handshake(self, socket: ClientConnection, session: Session) -> Opened:
+        challenge = await self._expect(socket, session, Challenge)
+        await self._say(socket, session, self._hello(challenge))
+        hello_ack = await self._expect(socket, session, HelloAck)
+        await self._say(socket, session, FeatureRequest(self._require, self._optional))
+        response = await self._expect(socket, session, FeatureResponse)
+        features = negotiate(self._require, self._optional, response)
+        if isinstance(features, FeatureFailure):
+            await self._give_up(socket, features)
+        assert isinstance(features, Features)
+        for warning in features.warnings:
+            log.warning("feature_parameter_ignored", detail=warning)
+        log.info(
+            "features_negotiated",
+            dedupe_mode=features.dedupe_mode,
+            dedupe_retention_days=features.dedupe_retention_days,
+            inline_bytes=features.inline_bytes,
+        )
+        log.debug("features_offered", supported=response.supported)
+        self._connection += 1
+        return Opened(self._connection, hello_ack, challenge.server_time, features, challenge.broker_version)
+
+    def _hello(self, challenge: Challenge) -> Hello:
+        membership, audience = self._membership, audience_of(self._membership.broker_url)
+        signature = sign_hello(
+            self._identity,
+            audience=audience,
+            mesh_id=membership.mesh_id,
+            nonce=challenge.nonce,
+            instance_id=self._instance_id,
+        )
+        return Hello(
+            mesh_id=membership.mesh_id,
+            pubkey=self._identity.ed25519_pubkey,
+            key_id=self._identity.key_id,
+            name=membership.name,
+            host_fingerprint=self._host_fingerprint,
+            daemon_version=claudemesh.__version__,
+            instance_id=self._instance_id,
+            ephemeral=False,
+            audience=audience,
+            signature=signature,
+        )
+
+    async def _give_up(self, socket: ClientConnection, failure: FeatureFailure) -> None:
+        log.warning(
+            "feature_negotiation_failed", kind=failure.kind, feature=failure.feature, detail=failure.detail
+        )
+        reason = close_reason(failure.close_code, feature=failure.feature, detail=failure.detail)
+        await socket.close(failure.close_code, reason)
+        raise ExitWith(
+            CONFIGURATION,
+            failure.kind,
+            f"The broker's feature {failure.feature} cannot be used: {failure.detail}. Upgrade the broker.",
+        )
+
+    async def _expect(self, socket: ClientConnection, session: Session, kind: type[F]) -> F:
+        frame = decode_frame(await socket.recv())
+        if isinstance(frame, ErrorFrame):
+            raise ProtocolError(frame.code, frame.message)
+        session.receive(frame)
+        if not isinstance(frame, kind):
+            raise SessionViolation(f"expected {kind.__name__}, got {type(frame).__name__}")
+        return frame
+
+    async def _say(self, socket: ClientConnection, session: Session, frame: Frame) -> None:
+        session.send(frame)
+        await socket.send(encode_frame(frame))
+
+    async def _read(self, socket: ClientConnection, session: Session) -> None:
+        handlers, connection = self._handlers, self._connection
+        async for text in socket:
+            try:
+                frame = await aside.run(aside.weight_of(text), decode_frame, text)
+            except InvalidField as error:
+                self._skip(text, error)
+                continue
+            if isinstance(frame, SendResult):
+                handlers.on_result(frame)
+            elif isinstance(frame, Deliver):
+                handlers.on_deliver(connection, frame)
+            elif isinstance(frame, Reply):
+                self._calls.answer(frame)
+            elif isinstance(frame, Event):
+                handlers.on_event(frame)
+            elif isinstance(frame, ErrorFrame):
+                log.warning("broker_error", code=frame.code, detail=frame.message)
+            elif isinstance(frame, UnknownFrame):
+                refusal = ErrorFrame("unknown_type", "This daemon does not know this frame type.", frame.id)
+                await socket.send(encode_frame(refusal))
+            else:
+                session.receive(frame)
+
+    def _skip(self, text: str | bytes, error: ProtocolError) -> None:
+        """Leave out a frame that is wrong: it costs this frame, and not the link."""
+        kind, request_id = announced(text)
+        self._replies.note(f"{kind} frame" if kind else "frame", error)
+        if kind == Reply.TYPE and request_id is not None:
+            self._calls.fail(str(request_id), BadReply("reply", error.message))

@@ -1,0 +1,209 @@
+"""Listeners of the local API: the unix socket always, the loopback for those who bear the token.
+
+Each door has a server, guards and limits of its own, so that what happens on the loopback leaves the
+socket usable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api.app import TABLE
+from claudemesh.daemon.api.guards import Guards, Rules
+from claudemesh.daemon.api.hooked import HookAccess
+from claudemesh.daemon.api.observed import Observed
+from claudemesh.daemon.core import Core
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.environment import detect_environment
+from claudemesh.home.paths import DaemonPaths
+from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.crowd import Caps
+from claudemesh.runtime.descriptors import raise_descriptors
+from claudemesh.runtime.exits import PERMISSION, ExitWith
+from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_atomic
+from claudemesh.runtime.guarded import Guardroom
+from claudemesh.runtime.http import HttpServer, bind_tcp, bind_unix
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import explain
+
+log = get_logger("listeners")
+
+TOKEN_BYTES = 32
+OLD_TOKEN_S = 60.0
+_PER_S = 100.0
+_BURST = 1000.0
+# Whoever asks without the bearer is a stranger, and gives way to the next one.
+_LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
+_SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
+# Both doors full, and what hooks, databases and the link need.
+_DESCRIPTORS = 2048
+_CLOSED = "loopback_closed"
+_AGAIN_S = 2.0
+
+
+class ApiListeners:
+    """Opens and closes the API's listeners, and keeps their rules in step with the settings."""
+
+    def __init__(
+        self,
+        paths: DaemonPaths,
+        core: Core,
+        hooks: HookAccess,
+        write: Callable[[str, Callable[[], None]], bool],
+        conditions: Conditions,
+    ) -> None:
+        """`write` writes a side file under its name, now or as soon as that can be done."""
+        self._write = write
+        self._conditions = conditions
+        self._paths = paths
+        self._hooks = hooks
+        self._core = core
+        self._servers: list[HttpServer] = []
+        self._socket: Guards | None = None
+        self._owns_socket = self._closing = False
+        self._loopback: Guards | None = None
+        self._token = b""
+        self._old_token: bytes | None = None
+        self._forget: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Answer on the socket, and on the loopback if wanted. `ExitWith` says what is in the way."""
+        settings = self._core.settings
+        raise_descriptors(_DESCRIPTORS)
+        try:
+            if self._wants_tcp(settings):
+                await self._try_loopback(settings)
+            else:
+                remove(self._paths.http_port)
+            # Last: whoever gets an answer on the socket knows that the start has succeeded.
+            self._socket = build_api(self._core, _rules(settings), hooks=self._hooks)
+            listener = bind_unix(self._paths.sock)
+            self._owns_socket = True
+            room = Guardroom(_SOCKET, count=self._count("unix"), is_private=True)
+            await self._serve(HttpServer(self._observed(self._socket, "unix"), listener, room=room))
+        except BaseException:
+            await self.close()
+            raise
+
+    def close_listeners(self) -> None:
+        """Accept no more connections; requests on those that are open are answered."""
+        self._closing = True
+        for server in self._servers:
+            server.close_listener()
+
+    async def close(self) -> None:
+        """Take no more requests, let those under way finish, and remove what names the doors."""
+        self._closing = True
+        if self._forget is not None:
+            self._forget.cancel()
+        await asyncio.gather(*(server.stop() for server in self._servers))
+        if self._owns_socket:
+            remove(self._paths.sock)
+        remove(self._paths.http_port)
+
+    def apply(self, settings: DaemonSettings) -> None:
+        """Put settings in force, and a token that was rotated: the one before works for a minute more."""
+        # First what may fail, so that a refused reload has changed nothing.
+        token = b"" if self._loopback is None else load_token(self._paths)
+        if self._socket is not None:
+            self._socket.rules = _rules(settings)
+        if self._loopback is None:
+            return
+        if self._token and token != self._token:
+            self._old_token = self._token
+            self._core.metrics.token_rotated()
+            log.info("local_token_rotated", old_works_for_s=OLD_TOKEN_S)
+            if self._forget is not None:
+                self._forget.cancel()
+            loop = asyncio.get_running_loop()
+            self._forget = loop.call_later(OLD_TOKEN_S, self._forget_old_token)
+        self._token = token
+        tokens = (token,) if self._old_token is None else (token, self._old_token)
+        self._loopback.rules = _rules(settings, *tokens)
+
+    def _forget_old_token(self) -> None:
+        self._old_token = None
+        if self._loopback is not None:
+            self._loopback.rules = _rules(self._core.settings, self._token)
+
+    async def run(self) -> None:
+        """Open the loopback later if it could not be opened at the start; return when it is open."""
+        while self._conditions.holds(_CLOSED) and not self._closing:
+            await asyncio.sleep(_AGAIN_S)
+            await self._try_loopback(self._core.settings)
+
+    async def _try_loopback(self, settings: DaemonSettings) -> None:
+        """Open the loopback; without it the socket answers all the same."""
+        try:
+            await self._open_loopback(settings)
+        except OSError as error:
+            self._conditions.begin(
+                _CLOSED,
+                f"The loopback API is closed, because {self._paths.local_token} cannot be written "
+                f"({explain(error)}). The socket {self._paths.sock} answers; the loopback opens by itself.",
+            )
+        else:
+            self._conditions.end(_CLOSED)
+
+    async def _open_loopback(self, settings: DaemonSettings) -> None:
+        # Loaded first: a door without its lock is never open.
+        self._token = load_token(self._paths)
+        listener = bind_tcp(settings.http_bind, settings.http_port)
+        port = listener.getsockname()[1]
+        self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
+        app = self._observed(self._loopback, "tcp")
+        room = Guardroom(_LOOPBACK, count=self._count("tcp"))
+        await self._serve(HttpServer(app, listener, room=room))
+        path = self._paths.http_port
+        self._write(path.name, lambda: write_atomic(path, f"{port}\n".encode()))
+        log.info("tcp_open", bind=settings.http_bind, port=port)
+
+    def _count(self, transport: str) -> Callable[[str], None]:
+        return partial(self._core.metrics.limit_reached, transport)
+
+    def _observed(self, guards: Guards, transport: str) -> Observed:
+        return Observed(guards, self._core.metrics, transport, TABLE)
+
+    async def _serve(self, server: HttpServer) -> None:
+        await server.start()
+        self._servers.append(server)
+
+    def _wants_tcp(self, settings: DaemonSettings) -> bool:
+        place = detect_environment(os.environ)
+        if settings.tcp_enabled is None:
+            return place == "machine"
+        if settings.tcp_enabled and place != "machine":
+            log.warning("tcp_less_safe_here", place=place)
+        return settings.tcp_enabled
+
+
+def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
+    origins = frozenset(origin.encode() for origin in settings.allowed_origins)
+    public = TABLE.public if settings.public_health_check else frozenset()
+    # A door with a bearer is the loopback.
+    return Rules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
+
+
+def load_token(paths: DaemonPaths) -> bytes:
+    """Return the bearer of the loopback, made at the first start. `ExitWith` 77 when others could read it."""
+    try:
+        token = read_private(paths.local_token).strip()
+    except FileNotFoundError:
+        return write_token(paths)
+    except UnsafeFile as error:
+        raise ExitWith(PERMISSION, "unsafe_file", f"{error}.") from error
+    return token or write_token(paths)
+
+
+def write_token(paths: DaemonPaths) -> bytes:
+    """Put a new token in the old one's place, whole or not at all, and return it."""
+    token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).rstrip(b"=")
+    write_atomic(paths.local_token, token + b"\n")
+    return token

@@ -1,0 +1,1 @@
+"""Recovery from a restore of the broker's database."""

@@ -1,0 +1,107 @@
+"""Asking a broker that has forgotten this member to take it back (broker/http/rejoin.py has the other half).
+
+The broker closes with `not_a_member` when no member has this host's key. After a restore from a copy that is
+older than this membership that is no reason to end. The host presents the invite by which it joined and a
+proof of its keys, and waits until an owner's or admin's daemon has confirmed it. Meanwhile it
+accepts sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.client
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from claudemesh.home.membership import Membership
+from claudemesh.protocol import http_replies
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.invites import parse_link
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.runtime.brokerhttp import ask_broker
+from claudemesh.runtime.exchange import Redirected
+from claudemesh.runtime.exits import PERMISSION, ExitWith
+
+_DEADLINE_S = 30.0
+_MAX_ANSWER = 1 << 16
+_KEPT = (
+    "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox; "
+    "then start the daemon again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The broker takes the member back later; `message` says what that depends on."""
+
+    message: str
+
+
+async def ask_to_be_taken_back(membership: Membership, identity: Identity) -> Waiting | ExitWith:
+    """Ask once. `Waiting`: connect again after a while. `ExitWith` 77: it cannot be proven."""
+    if membership.invite is None:
+        made = membership.inviter_pubkey is None
+        why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
+        return _forgotten(f"{why} that proves its membership")
+    try:
+        body = _body(membership, identity, membership.invite)
+    except (ProtocolError, ValueError):
+        return _forgotten("the invite kept in membership.json is damaged")
+    try:
+        ask = partial(ask_broker, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
+        answer = await asyncio.to_thread(ask, membership.broker_url, "POST", "/v1/rejoin", body)
+    except (OSError, http.client.HTTPException, Redirected) as error:
+        return Waiting(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
+    return _decide(answer.status, http_replies.refused(answer.body))
+
+
+def _decide(status: int, refused: http_replies.Refused | None) -> Waiting | ExitWith:
+    """Return what an answer means. Only a refusal of this request ends the daemon."""
+    if status == 200:
+        return Waiting("The broker has taken this member back.")
+    if status in (400, 403, 404, 405, 409, 421) and refused is not None:
+        reason = f"it refuses to take the member back ({refused.code}: {refused.message})"
+        return _forgotten(reason)
+    return Waiting(
+        "The broker no longer knows this member: its database was restored from before this host joined. The "
+        "daemon of an owner or admin of the mesh confirms the member as soon as it is connected; until then "
+        "sends are accepted here and wait. If none of them knows this host, ask an owner for a new invite: "
+        + _KEPT
+    )
+
+
+def _forgotten(reason: str) -> ExitWith:
+    return ExitWith(
+        PERMISSION,
+        "not_a_member",
+        "The broker does not know this member: the member was removed, or the broker's database was restored "
+        f"from before this host joined, and {reason}. Ask an owner of the mesh for a new invite: {_KEPT}",
+    )
+
+
+def _body(membership: Membership, identity: Identity, link: str) -> dict[str, Any]:
+    invite = parse_link(link)
+    audience = audience_of(membership.broker_url)
+    proof = sign_join(
+        identity,
+        audience=audience,
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=membership.name,
+    )
+    # The host may dial another address of the broker than the one in its invite.
+    elsewhere = {} if audience == audience_of(invite.broker_url) else {"audience": audience}
+    return {
+        **elsewhere,
+        "invite": link,
+        "name": membership.name,
+        "member_id": membership.member_id,
+        "ed25519_pubkey": identity.ed25519_pubkey,
+        "x25519_pubkey": identity.x25519_pubkey,
+        "x25519_signature": base64.b64encode(identity.x25519_signature).decode(),
+        "key_id": identity.key_id,
+        "proof": base64.b64encode(proof).decode(),
+    }

@@ -1,0 +1,317 @@
+"""Mending what a restored broker has forgotten: noticed at each link-up, repaired in a fixed order.
+
+1. Topics and subscriptions of this host are put back (`topics/own.py`), so that offered sends find them.
+2. The broker is asked about done sends (`outbox/lookback.py`). One that it does not know means that its
+   database went back. The broker's `epoch` is a hint: when it changed, every done send is asked about.
+3. Forgotten sends are offered again (`outbox/reoffer.py`).
+
+A broker that has forgotten this member itself is asked to take it back (`restore/readmission.py`). The
+daemons of owners and admins confirm members that it has forgotten (`restore/vouching.py`), and revoke
+again those that it has revived.
+
+The state is in outbox.db, so a crash or a lost link leaves the work to be continued at the next link-up.
+A write that fails is tried again; it never ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.link.link import Opened
+from claudemesh.daemon.outbox.done import DoneSends, Restore, Waiting
+from claudemesh.daemon.outbox.drain import Carrier
+from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
+from claudemesh.daemon.outbox.reoffer import Reoffer
+from claudemesh.daemon.restore import vouching
+from claudemesh.daemon.restore.broker_notes import BrokerNotes
+from claudemesh.daemon.restore.readmission import ask_to_be_taken_back
+from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.home.membership import Membership
+from claudemesh.protocol import replies
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.events import MemberEvent, News, UnconfirmedMember
+from claudemesh.protocol.frames import SendResult
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.replies import PeerEntry, PeerList, Read, SendStatuses
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.lived import LivedClock
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.sidefiles import WriteFile
+
+log = get_logger("healing")
+
+T = TypeVar("T")
+
+_HOUR_MS = 3_600_000
+# So long after a restore was noticed, a destination that does not exist may still come back.
+PATIENCE_MS = 24 * _HOUR_MS
+# So long is it shown that sends were lost for good.
+_LOST_SHOWN_MS = 72 * _HOUR_MS
+_SCAN_PAGE = 128
+_UNCONFIRMED = "membership_unconfirmed"
+_UNCHECKED = "restore_check_failed"
+_MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
+
+
+class ReconcilerLink(Carrier, Protocol):
+    """The part of the link that healing uses."""
+
+    async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilerFiles:
+    """The files that are kept besides outbox.db, and the way to write them."""
+
+    topic_subscriptions: Path
+    broker_features: Path
+    write: WriteFile
+
+
+class Reconciler:
+    """Asks at each link-up, and mends while the link is up."""
+
+    def __init__(
+        self,
+        sends: DoneSends,
+        link: ReconcilerLink,
+        files: ReconcilerFiles,
+        directory: Directory,
+        *,
+        clock: Clock,
+        lived: LivedClock,
+        backoff: Backoff,
+        busy: Callable[[], bool],
+        conditions: Conditions,
+        on_crash: OnCrash,
+    ) -> None:
+        self._sends = sends
+        self._link = link
+        self._directory = directory
+        directory.on_revived = self._on_revived
+        self._member_id = ""
+        self._backoff = backoff
+        self._lived = lived
+        self._conditions = conditions
+        self._notes = BrokerNotes(files.broker_features, files.write)
+        self.topics = OwnTopics(files.topic_subscriptions, clock, files.write)
+        self._reoffer = Reoffer(sends, link, backoff, busy, self._show_waiting)
+        self._tasks = TaskOwner(on_crash)
+        self._task: asyncio.Task[None] | None = None
+        self._restore: Restore | None = None
+        # A restore was seen and is not on the disk yet.
+        self._to_be_noted = False
+        self._is_unsure = False
+        # The epoch of the last link whose state was verified; None before the first link.
+        self.epoch: str | None = None
+
+    async def load(self) -> None:
+        """Read what an earlier run has noted."""
+        self.topics.load()
+        self.epoch = self._notes.epoch()
+        self._restore = await self._sends.restore()
+        self._show_lost()
+
+    def link_up(self, opened: Opened) -> None:
+        """Begin to ask and to mend on a new link."""
+        self._conditions.end(_UNCONFIRMED)
+        self._show_lost()
+        self._member_id = opened.hello.member_id
+        self._is_unsure = True
+        self._notes.note(opened.features, self.epoch)
+        self._task = self._tasks.start(self._run(opened), "healing")
+
+    def link_down(self) -> None:
+        """Stop: nothing more is answered on this link, and the next one begins anew."""
+        self.topics.link_down()
+        self._conditions.end(_UNCHECKED)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Stop."""
+        await self._tasks.stop()
+
+    def on_result(self, result: SendResult) -> bool:
+        """Take the broker's word if it is about a send that was offered again; returns whether it is."""
+        return self._reoffer.on_result(result)
+
+    def on_event(self, news: News) -> None:
+        """React to news: a member is there again, or one asks to be confirmed."""
+        if isinstance(news, UnconfirmedMember):
+            self._confirm(news)
+        elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
+            self._reoffer.try_refused_now()
+
+    async def readmit(self, membership: Membership, identity: Identity) -> ExitWith | None:
+        """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
+        self.topics.member_lost()
+        outcome = await ask_to_be_taken_back(membership, identity)
+        if isinstance(outcome, ExitWith):
+            return outcome
+        self._conditions.begin(_UNCONFIRMED, outcome.message)
+        return None
+
+    async def look_up(self, ids: Sequence[str]) -> SendStatuses:
+        """Ask the broker about sends, by their client_message_ids. `ProtocolError`."""
+        params = {"client_message_ids": list(ids)}
+        return await self._link.call("send_status", params, replies.send_status_of(ids))
+
+    def _confirm(self, member: UnconfirmedMember) -> None:
+        params = vouching.vouch_for(member, self._directory)
+        if params is not None:
+            self._tasks.start(self._vouch(params), "vouching")
+
+    def _on_revived(self, entry: PeerEntry) -> bool:
+        """Revoke again whom this host knows as revoked, if that is for its role to say."""
+        own = self._directory.by_id(self._member_id)
+        if own is None or own.role not in vouching.ROLES:
+            return False
+        self._confirm(vouching.as_unconfirmed(entry))
+        return True
+
+    async def _vouch(self, params: Mapping[str, Any]) -> None:
+        """Confirm a member; when that fails it asks again."""
+        member_id, status = params["member_id"], params["status"]
+        try:
+            await self._link.call("member_vouch", params, replies.nothing)
+        except ProtocolError as error:
+            log.warning("member_not_confirmed", member_id=member_id, error=str(error))
+        else:
+            log.warning("member_confirmed", member_id=member_id, name=params["name"], status=status)
+
+    def may_come_back(self, error: str) -> bool:
+        """Whether a refusal may be the work of a restore: the destination's host has yet to put it back."""
+        if error not in _MAY_COME_BACK:
+            return False
+        return self._is_unsure or self._to_be_noted or self._age_ms() < PATIENCE_MS
+
+    def _age_ms(self) -> float:
+        return float("inf") if self._restore is None else self._lived.now_ms() - self._restore.noticed_ms
+
+    async def _run(self, opened: Opened) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._heal(opened)
+                return
+            except (ProtocolError, ConnectionError, StorageError) as error:
+                failures += 1
+                self._conditions.begin(
+                    _UNCHECKED,
+                    f"It cannot be checked whether the broker still has what it accepted ({error}). The "
+                    "check is repeated; sends and deliveries go on.",
+                )
+            await asyncio.sleep(self._backoff.delay_s(failures))
+
+    async def _heal(self, opened: Opened) -> None:
+        await self.topics.put_back(self._link.call, opened.broker_wall_ms)
+        if not self._to_be_noted:
+            self._to_be_noted = await self._has_gone_back(opened)
+        if self._to_be_noted:
+            await self._note()
+        if self.epoch != opened.hello.epoch:
+            self.epoch = opened.hello.epoch
+            self._notes.note(opened.features, self.epoch)
+        self._is_unsure = False
+        self._conditions.end(_UNCHECKED)
+        is_mending = self._restore is not None and not self._restore.is_scanned
+        if is_mending:
+            await self._scan(opened)
+        taken = await self._reoffer.run()
+        if is_mending or taken:
+            log.info("reoffer_done", count=taken)
+
+    async def _has_gone_back(self, opened: Opened) -> bool:
+        """Ask about the newest done sends and a sample of older ones, in one call."""
+        changed = self.epoch is not None and self.epoch != opened.hello.epoch
+        found = await self._sends.at(places_to_ask())
+        asked = [send for send in found if self._can_be_asked(send, opened)]
+        verdict = await self._ask(asked)
+        forgotten = await self._sends.not_waiting(verdict.forgotten)
+        if changed or forgotten or verdict.renamed:
+            log.warning(
+                "broker_went_back",
+                epoch_changed=changed,
+                asked=len(asked),
+                unknown=len(forgotten),
+                renamed=len(verdict.renamed),
+            )
+            return True
+        return False
+
+    def _can_be_asked(self, send: DoneSend, opened: Opened) -> bool:
+        # Ids of messages hold the broker's time of day.
+        return can_be_asked(send, opened.broker_wall_ms, opened.features.dedupe_retention_days)
+
+    async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
+        if not sends:
+            return Verdict()
+        return judge(sends, await self.look_up([send.client_message_id for send in sends]))
+
+    async def _note(self) -> None:
+        await self._sends.note_restore(self._lived.now_ms())
+        self._restore = await self._sends.restore()
+        self._to_be_noted = False
+        failpoint("restore.after_noted")
+
+    async def _scan(self, opened: Opened) -> None:
+        """Ask about every done send that the broker must know, newest first, and list what it forgot."""
+        last: DoneSend | None = None
+        too_old = 0
+        while page := await self._sends.before(last, _SCAN_PAGE):
+            last = page[-1]
+            asked = [send for send in page if self._can_be_asked(send, opened)]
+            too_old += sum(send.offerable for send in page) - sum(send.offerable for send in asked)
+            verdict = await self._ask(asked)
+            if verdict.went_back:
+                await self._sends.note_verdict(verdict)
+            elif not any(send.offerable for send in page):
+                # Older ones have no payload either, and were in the copy.
+                break
+        await self._sends.note_scanned()
+        self._restore = await self._sends.restore()
+        if self._restore is not None:
+            log.warning(
+                "broker_forgot",
+                offered_again=self._restore.forgotten,
+                lost=self._restore.lost,
+                not_asked_too_old=too_old,
+            )
+        self._show_lost()
+
+    def _show_lost(self) -> None:
+        restore = self._restore
+        if restore is None or not restore.lost or self._age_ms() >= _LOST_SHOWN_MS:
+            self._conditions.end("sends_lost_by_broker")
+            return
+        self._conditions.begin(
+            "sends_lost_by_broker",
+            f"The broker's database was restored from an older copy, and {restore.lost} sends that it had "
+            "accepted cannot be offered again, because their payloads were no longer kept here. `claudemesh "
+            "daemon outbox list` shows them with last_error forgotten_by_broker: send again what matters.",
+        )
+
+    def _show_waiting(self, waiting: Waiting) -> None:
+        if not waiting.refused:
+            self._conditions.end("reoffer_refused")
+            return
+        self._conditions.begin(
+            "reoffer_refused",
+            f"The broker's database was restored from an older copy, and it refuses {waiting.refused} of the "
+            f"sends that it has forgotten (for one, {waiting.error}). They are offered again while their "
+            "recipients come back. `claudemesh daemon outbox prune --confirm` gives them up.",
+        )

@@ -1,0 +1,157 @@
+"""Start-up of a daemon: files and databases are opened, each with the reason when it cannot be."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
+
+from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.pins import inviter_of
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.environment import detect_environment
+from claudemesh.home.membership import Membership
+from claudemesh.home.paths import DaemonPaths
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.features import DEFAULT_INLINE_BYTES, Features
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
+from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import cannot, local_cause
+from claudemesh.runtime.peer import listener_on
+from claudemesh.runtime.sqlite import OnFailure
+
+log = get_logger("daemon")
+
+
+def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
+    """Hold the mesh's lock until the stack closes. `ExitWith` 73 names the daemon that holds it."""
+    try:
+        make_private_dir(paths.home)
+        make_private_dir(paths.root)
+    except UnsafeFile as error:
+        raise ExitWith(CANNOT_CREATE, "unsafe_directory", f"{error}.") from error
+    except OSError as error:
+        raise cannot("make the directory", error, paths.root) from error
+    lock = FileLock(paths.lock)
+    try:
+        is_ours = lock.acquire()
+    except OSError as error:
+        raise cannot("open", error, paths.lock) from error
+    if not is_ours:
+        holder = _holder(paths.sock)
+        raise ExitWith(
+            CANNOT_CREATE,
+            "already_running",
+            f"A daemon for mesh {paths.slug} runs already{holder}: "
+            "`claudemesh daemon status` shows it, `claudemesh daemon down` stops it.",
+        )
+    stack.callback(lock.release)
+
+
+def load_directory(path: Path, membership: Membership) -> Directory:
+    """Load the pinned keys. `ExitWith` 78 when they are damaged: they are not thrown away silently."""
+    directory = Directory(path, membership.mesh_id, inviter_of(membership))
+    try:
+        directory.load()
+    except OSError as error:
+        raise cannot("read", error, path) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExitWith(
+            CONFIGURATION,
+            "malformed_file",
+            f"{path} is damaged: it holds the pinned keys, so restore it from a backup, or "
+            "move it away to trust the broker's list anew.",
+        ) from error
+    return directory
+
+
+def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
+    """Return the hooks in force; in CI there are none unless config.toml says so."""
+    place = detect_environment(os.environ)
+    if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
+        return NO_HOOKS
+    manifest = load_manifest(path, settings.hooks_default_timeout_s)
+    if place == "ci" and manifest.hooks:
+        log.warning("hooks_less_safe_here", place=place)
+    return manifest
+
+
+def load_inline_bytes(path: Path) -> int:
+    """Return the body size that was last negotiated: it holds while the broker is away."""
+    try:
+        return Features.from_dict(orjson.loads(read_own(path))).inline_bytes
+    except (OSError, UnsafeFile, orjson.JSONDecodeError, InvalidField):
+        return DEFAULT_INLINE_BYTES
+
+
+def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:
+    """Load the host-lived clock; its position is written when the stack closes."""
+    lived = load_lived_clock(path, clock)
+    stack.callback(keep_lived_clock, path, lived)
+    return lived
+
+
+def keep_lived_clock(path: Path, lived: LivedClock) -> None:
+    """Write the clock's position. A failure costs the next run at most the time since the last write."""
+    try:
+        save_lived_clock(path, lived)
+    except OSError as error:
+        log.warning("lived_clock_not_saved", path=str(path), error=str(error))
+
+
+async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
+    """Open outbox.db. `ExitWith` 78 when it is damaged: unsent messages are never thrown away."""
+    try:
+        store = await OutboxStore.open(path, on_failure)
+    except StorageCorrupt as error:
+        raise ExitWith(
+            CONFIGURATION,
+            "outbox_corrupt",
+            f"{path}: {error}. It may hold unsent messages, so nothing was changed: "
+            "restore it from a backup, or run `claudemesh daemon recover`.",
+        ) from error
+    except StorageError as error:
+        raise cannot_open(path, error) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def open_inbox(
+    path: Path, clock: Clock, lived: LivedClock, on_failure: OnFailure, stack: AsyncExitStack
+) -> InboxStore:
+    """Open inbox.db; a damaged one is moved aside and begun anew."""
+    try:
+        store = await InboxStore.open(path, clock, on_failure, lived)
+    except StorageError as error:
+        raise cannot_open(path, error) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+def cannot_open(path: Path, error: StorageError) -> ExitWith:
+    """Return the end of a start that the storage refused: 75, because a later start may succeed."""
+    if isinstance(error, SchemaTooNew):
+        return ExitWith(CONFIGURATION, "schema_too_new", f"{path}: {error}.")
+    cause = local_cause(error)
+    if cause is not None:
+        return ExitWith(cause.exit_code, cause.code, f"{error}.")
+    if isinstance(error, StorageFull):
+        return ExitWith(TEMPORARY, "disk_full", f"{error}.")
+    return ExitWith(TEMPORARY, "cannot_open", f"{error}.")
+
+
+def _holder(sock: Path) -> str:
+    """Name the process that answers already. The pid file is not asked: an earlier run may have left it."""
+    peer = listener_on(sock)
+    if peer is None:
+        return ""
+    return f" (pid {peer.pid})" if peer.pid else " (in another PID namespace)"

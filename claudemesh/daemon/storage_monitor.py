@@ -1,0 +1,108 @@
+"""Care for what the daemon keeps on the disk: conditions, upkeep of the databases, side files, and room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from claudemesh.daemon.disk import DiskWatch, storage_texts
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.paths import DaemonPaths
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageError, StorageUnavailable
+from claudemesh.runtime.lived import LivedClock
+from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import SideFiles
+from claudemesh.runtime.sqlite_upkeep import Upkeep
+
+_REMOVED_AT_ONCE = 200
+
+
+class StorageMonitor:
+    """One object for all that watches over the disk; the daemon makes it when the databases are open."""
+
+    def __init__(
+        self,
+        paths: DaemonPaths,
+        settings: DaemonSettings,
+        outbox: OutboxStore,
+        inbox: InboxStore,
+        conditions: Conditions,
+        lived: LivedClock,
+        on_high: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        self._paths = paths
+        self._outbox = outbox
+        self._inbox = inbox
+        self._conditions = conditions
+        self._lived = lived
+        self._upkeeps = tuple(Upkeep(store.database, conditions) for store in (outbox, inbox))
+        self.files = SideFiles(paths.root, conditions)
+        self.disk = DiskWatch(
+            paths.root,
+            settings,
+            lambda: outbox.queued_bytes,
+            on_high,
+            conditions,
+            self._upkeeps,
+            self._make_room,
+        )
+        inbox.positions.on_write = lambda write: self.files.write(paths.inbox_position.name, write)
+
+    async def recover(self, drain: Drain, longest_wait_ms: int, tasks: TaskOwner) -> None:
+        """Make rows pending that an earlier run left in flight. While the disk is full the drain is held."""
+        try:
+            await self._outbox.recover(self._lived.now_ms(), longest_wait_ms)
+        except StorageUnavailable as error:
+            self.outbox_storage(error)
+            drain.held = True
+            tasks.start(self._recover_later(drain, longest_wait_ms), "recover")
+
+    def start(self, tasks: TaskOwner) -> None:
+        """Watch, retry and check from now on."""
+        tasks.start(self.disk.run(), "disk")
+        tasks.start(self.files.run(), "side_files")
+        for upkeep in self._upkeeps:
+            tasks.start(upkeep.check(), "database_check")
+
+    def outbox_storage(self, error: StorageError | None) -> None:
+        """Take the outcome of the outbox's last commit."""
+        full, unavailable = storage_texts(self._paths.outbox_db, error)
+        self._conditions.set("disk_full", full)
+        self._conditions.set("outbox_unavailable", unavailable)
+
+    def inbox_storage(self, error: StorageError | None) -> None:
+        """Take the outcome of the inbox's last commit."""
+        text = None
+        if error is not None:
+            text = (
+                f"Received messages cannot be stored in {self._paths.inbox_db} ({error}). They stay at the "
+                "broker unacknowledged, and come again as soon as they can be stored."
+            )
+        self._conditions.set("inbox_unavailable", text)
+
+    def link_trouble(self, text: str | None) -> None:
+        """Take what on this machine keeps the link from opening."""
+        self._conditions.set("link_cannot_open", text)
+
+    async def _recover_later(self, drain: Drain, longest_wait_ms: int) -> None:
+        backoff, failures = Backoff(initial_s=0.5, cap_s=5), 0
+        while drain.held:
+            failures += 1
+            await asyncio.sleep(backoff.delay_s(failures))
+            try:
+                await self._outbox.recover(self._lived.now_ms(), longest_wait_ms)
+            except StorageUnavailable as error:
+                self.outbox_storage(error)
+            else:
+                self.outbox_storage(None)
+                drain.held = False
+                drain.wake()
+
+    async def _make_room(self) -> bool:
+        """Remove the oldest messages that a reader has acknowledged; False when there are none."""
+        return await self._inbox.remove_acknowledged(_REMOVED_AT_ONCE) > 0

@@ -1,0 +1,1 @@
+"""Topics and queues of the mesh, and this host's subscriptions."""

@@ -1,0 +1,30 @@
+"""What kind of place this is, for the defaults that follow from it (lifecycle.md, Identity modes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+_CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "JENKINS_URL")
+_CGROUP_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
+
+
+def detect_environment(environ: Mapping[str, str], root: Path = Path("/")) -> str:
+    """Return `ci`, `kubernetes`, `runpod`, `container` or `machine`: the most particular one that fits."""
+    if environ.get("CI", "").lower() in ("true", "1") or any(environ.get(name) for name in _CI):
+        return "ci"
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    if environ.get("RUNPOD_POD_ID"):
+        return "runpod"
+    return "container" if _in_container(root) else "machine"
+
+
+def _in_container(root: Path) -> bool:
+    if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
+        return True
+    try:
+        groups = (root / "proc/1/cgroup").read_text()
+    except OSError:
+        return False
+    return any(word in groups for word in _CGROUP_WORDS)

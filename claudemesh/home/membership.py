@@ -1,0 +1,47 @@
+"""Membership of this host in a mesh: membership.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from claudemesh.home.json_files import malformed, read_object
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_uuid
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One member of one mesh, and the address of its broker.
+
+    `inviter_pubkey` is None for the mesh's first member. `invite` is the link by which this host joined:
+    proof for a broker that has forgotten the member.
+    """
+
+    mesh_id: str
+    slug: str
+    broker_url: str
+    member_id: str
+    name: str
+    role: str
+    inviter_pubkey: str | None
+    invite: str | None = None
+
+
+def load_membership(path: Path) -> Membership:
+    """Read membership.json. `ExitWith` says how to join when there is none, or what is wrong with it."""
+    data = read_object(path, "join a mesh first: `claudemesh join LINK`, or `claudemesh mesh create SLUG`")
+    try:
+        inviter, invite = data.get("inviter_pubkey"), data.get("invite")
+        return Membership(
+            mesh_id=check_uuid(data["mesh_id"], "mesh_id"),
+            slug=check_slug(data["slug"]),
+            broker_url=str(data["broker_url"]),
+            member_id=check_uuid(data["member_id"], "member_id"),
+            name=check_member_name(data["name"]),
+            role=str(data["role"]),
+            inviter_pubkey=None if inviter is None else check_key(inviter, "inviter_pubkey"),
+            invite=invite if isinstance(invite, str) else None,
+        )
+    except (KeyError, ProtocolError) as error:
+        raise malformed(path, error) from error

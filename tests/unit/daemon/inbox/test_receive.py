@@ -1,0 +1,377 @@
+"""Receiving: believed after verification, durable before the ack, one event per message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.inbox.unsealer import Unsealer
+from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.protocol.envelope import Envelope, build_envelope
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.rotation import make_rotation
+from claudemesh.protocol.sealing import BoxKeys, seal_box
+from tests.support.clock import ManualClock
+from tests.support.daemon import MESH_ID, Person, delivery, directory_of, new_ulid, person
+
+ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
+
+
+class Host:
+    """Bob's receiving half, with the acknowledgements it gives."""
+
+    def __init__(self, store: InboxStore, directory: Directory) -> None:
+        self.store = store
+        self.directory = directory
+        self.acked: list[int] = []
+        self.hooks: tuple[str, ...] = ()
+        self.woken = 0
+        self.bus = Bus()
+        self.refreshes = 0
+        self.newcomers: list[PeerEntry] = []
+        self.broker_away = False
+        verifier = Verifier(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of)
+        self.receiver = Receiver(
+            store,
+            verifier,
+            directory,
+            self._refresh,
+            self,
+            self.bus,
+            ManualClock(),
+            DaemonMetrics(),
+            self._note_jobs,
+        )
+
+    def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
+        return self.hooks
+
+    def _note_jobs(self) -> None:
+        self.woken += 1
+
+    async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
+        self.acked += delivery_ids
+
+    async def _refresh(self) -> None:
+        self.refreshes += 1
+        if self.broker_away:
+            raise ProtocolError("broker_unavailable", "away")
+        self.directory.apply(self.newcomers)
+
+    async def take(self, *deliveries: Deliver) -> list[dict[str, Any]]:
+        """Hand these in together, wait until all is stored, and return the whole inbox."""
+        for one in deliveries:
+            self.receiver.handle(1, one)
+        await self.receiver._batcher._tasks.join()
+        items, _ = await self.store.page(limit=500)
+        return items
+
+
+@asynccontextmanager
+async def host(tmp_path: Path) -> AsyncGenerator[Host]:
+    store = await InboxStore.open(tmp_path / "inbox.db", ManualClock())
+    try:
+        yield Host(store, directory_of(tmp_path, ALICE, BOB))
+    finally:
+        await store.close()
+
+
+async def test_a_genuine_dm_is_opened_stored_and_acknowledged(tmp_path: Path) -> None:
+    """Verified, opened, inserted, committed, acknowledged."""
+    async with host(tmp_path) as bob:
+        request = parse_send({"to": "bob", "message": "hi", "meta": {"b": 1, "a": [True]}, "priority": "now"})
+        [item] = await bob.take(delivery(ALICE, bob.directory, request))
+        assert (item["body"], item["meta"].value(), item["priority"]) == ("hi", {"a": [True], "b": 1}, "now")
+        assert (item["kind"], item["sender_name"], item["topic"]) == ("dm", "alice", None)
+        assert bob.acked == [1]
+
+
+async def test_a_repeated_delivery_is_acknowledged_again_without_a_second_event(tmp_path: Path) -> None:
+    """Only a new row raises events."""
+    async with host(tmp_path) as bob:
+        first = delivery(ALICE, bob.directory)
+        with bob.bus.subscribe() as stream:
+            await bob.take(first, replace(first, delivery_id=2))
+            items = await bob.take(replace(first, delivery_id=3))
+            bob.bus.close()
+            assert len([event async for event in stream]) == 1
+        assert len(items) == 1
+        assert bob.acked == [1, 2, 3]
+
+
+async def test_a_topic_post_says_its_topic(tmp_path: Path) -> None:
+    """Topic bodies travel unsealed until topic keys exist."""
+    async with host(tmp_path) as bob:
+        request = parse_post({"topic": "news", "message": "hi"})
+        [item] = await bob.take(delivery(ALICE, bob.directory, request))
+        assert (item["kind"], item["topic"], item["body"]) == ("topic", "news", "hi")
+
+
+def _changed(**changes: Any) -> Callable[[Deliver], Deliver]:
+    return lambda good: replace(good, envelope={**good.envelope, **changes})
+
+
+FORGERIES: dict[str, Callable[[Deliver], Deliver]] = {
+    "another id": _changed(client_message_id="again"),
+    "another priority": _changed(priority="now"),
+    "another body": _changed(body="AAAA"),
+    "a reply to something": _changed(reply_to_id="01HQXW5Z3Y8C6T0V9R4N2M7K1P"),
+    "other mentions": _changed(mentions=[BOB.identity.ed25519_pubkey]),
+    "another recipient": _changed(destination_ref=CAROL.identity.ed25519_pubkey),
+    "a topic": _changed(destination_kind="topic", destination_ref="all"),
+    "another sender": lambda good: replace(
+        good, sender=replace(good.sender, member_id=BOB.member_id, name="bob")
+    ),
+    "not an envelope": lambda good: replace(good, envelope={"v": 1}),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_a_forged_delivery_is_dropped_counted_and_never_shown(tmp_path: Path, forgery: str) -> None:
+    """Neither the broker nor another member can change a sender, a destination, an id or a text."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        assert await bob.take(FORGERIES[forgery](good)) == []
+        assert bob.receiver.invalid == 1
+        assert bob.acked == [1]
+
+
+def rewrapped(good: Deliver, by: Person, **changes: Any) -> Deliver:
+    """What a delivery's ciphertext looks like in an envelope that somebody has signed for it."""
+    original = Envelope.parse(good.envelope)
+    fields: dict[str, Any] = {
+        "client_message_id": original.client_message_id,
+        "destination_kind": original.destination_kind,
+        "destination_ref": original.destination_ref,
+        "reply_to_id": None,
+        "priority": "next",
+        "mentions": (),
+        "body": original.body,
+        "seal": replace(original.seal, sender_key_id=by.identity.key_id),
+    }
+    mesh_id = changes.pop("mesh_id", MESH_ID)
+    envelope = build_envelope(identity=by.identity, mesh_id=mesh_id, **(fields | changes))
+    sender = Sender(by.member_id, by.name, by.identity.ed25519_pubkey)
+    return replace(good, sender=sender, envelope=envelope.to_dict())
+
+
+# As if its holder had handed over its x25519 key: otherwise mallory's envelope would not open at all.
+MALLORY = replace(
+    person("mallory"),
+    identity=replace(
+        person("mallory").identity,
+        x25519_privkey=ALICE.identity.x25519_privkey,
+        x25519_pubkey=ALICE.identity.x25519_pubkey,
+    ),
+)
+
+
+async def test_a_captured_ciphertext_is_nobody_elses_message(tmp_path: Path) -> None:
+    """Neither another sender's, nor the same sender's under another id; the true one is opened."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        alice = bob.directory.by_id(ALICE.member_id)
+        assert alice is not None
+        as_mallory = replace(alice, pubkey=MALLORY.identity.ed25519_pubkey)
+        verifier = bob.receiver._verifier
+        assert await verifier.open(rewrapped(good, MALLORY), as_mallory, 0) == Invalid("wrong_context")
+        again = rewrapped(good, ALICE, client_message_id="again")
+        assert await bob.take(again) == []
+        assert bob.receiver.invalid == 1
+        [item] = await bob.take(good)
+        assert item["body"] == "hello"
+
+
+@pytest.mark.parametrize("kind", ["topic", "queue"])
+async def test_a_post_is_nobody_elses_and_belongs_to_one_topic(tmp_path: Path, kind: str) -> None:
+    """Also while topic bodies travel unsealed."""
+    async with host(tmp_path) as bob:
+        mark = {"topic": "", "queue": "queue:"}[kind]
+        good = delivery(ALICE, bob.directory, parse_post({"topic": f"{mark}news", "message": "hi"}))
+        other = {"topic": "queue", "queue": "topic"}[kind]
+        for wrong in (
+            rewrapped(good, BOB),
+            rewrapped(good, ALICE, client_message_id="again"),
+            rewrapped(good, ALICE, destination_ref="other"),
+            rewrapped(good, ALICE, destination_kind=other),
+        ):
+            assert await bob.take(wrong) == []
+        assert bob.receiver.invalid == 4
+        [item] = await bob.take(good)
+        assert item["body"] == "hi"
+
+
+async def test_a_body_of_an_older_version_is_opened_and_counted(tmp_path: Path) -> None:
+    """It was sealed before the upgrade and says nothing of its envelope."""
+    async with host(tmp_path) as bob:
+        heard: list[None] = []
+        bob.receiver._verifier.on_without_context = lambda: heard.append(None)
+        good = delivery(ALICE, bob.directory)
+        shared = BoxKeys(ALICE.identity.x25519_privkey).shared(BOB.identity.x25519_pubkey)
+        nonce = Envelope.parse(good.envelope).seal.nonce
+        old = rewrapped(good, ALICE, body=seal_box(b'{"message":"old","meta":{"k":1}}', nonce, shared))
+        [item] = await bob.take(old)
+        assert (item["body"], item["meta"].value(), len(heard)) == ("old", {"k": 1}, 1)
+
+
+async def test_a_signature_by_a_key_that_was_signed_over_still_counts(tmp_path: Path) -> None:
+    """It was sent before the sender changed its keys; a key that was not signed over proves nothing."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        new = replace(ALICE, identity=person("alice").identity)
+        statement = make_rotation(ALICE.identity, new.identity, mesh_id=MESH_ID, rotated_at_ms=1)
+        bob.directory.apply([new.listed(rotations=[statement.to_dict()])])
+        stored = await bob.take(good)
+        # Genuine; the box needs the older x25519 key, which the sender has given up.
+        assert [item["sealed"] for item in stored] == [True]
+        assert bob.receiver.invalid == 0
+
+
+async def test_a_dropped_delivery_is_logged_once_for_its_reason_and_sender(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The count goes on."""
+    async with host(tmp_path) as bob:
+        good = delivery(ALICE, bob.directory)
+        with caplog.at_level("WARNING"):
+            for number in range(5):
+                await bob.take(rewrapped(good, ALICE, client_message_id=f"again-{number}"))
+        assert bob.receiver.invalid == 5
+        assert sum("invalid_inbound" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:
+    """Its keys come from the directory before its first message is judged."""
+    async with host(tmp_path) as bob:
+        bob.newcomers = [CAROL.listed()]
+        full = directory_of(tmp_path / "x", ALICE, BOB, CAROL)
+        [item] = await bob.take(delivery(CAROL, full))
+        assert (item["sender_name"], bob.refreshes) == ("carol", 1)
+
+
+async def test_a_sender_that_cannot_be_looked_up_now_is_left_unacknowledged(tmp_path: Path) -> None:
+    """The message comes again; it is neither shown unverified nor dropped."""
+    async with host(tmp_path) as bob:
+        bob.broker_away = True
+        full = directory_of(tmp_path / "x", ALICE, BOB, CAROL)
+        items = await bob.take(delivery(CAROL, full), delivery(ALICE, full, delivery_id=2))
+        assert [item["sender_name"] for item in items] == ["alice"]
+        assert bob.acked == [2]
+
+
+async def test_a_body_sealed_to_a_key_that_is_not_here_is_kept_sealed(tmp_path: Path) -> None:
+    """Genuine but not yet readable: stored, acknowledged, never dropped."""
+    async with host(tmp_path) as bob:
+        elsewhere = replace(BOB, identity=_with_new_sealing_key(BOB.identity))
+        full = directory_of(tmp_path / "x", ALICE, elsewhere)
+        [item] = await bob.take(delivery(ALICE, full))
+        assert (item["body"], item["sealed"]) == (None, True)
+        assert bob.acked == [1]
+        sealed = await bob.store._db.run(lambda raw: raw.execute("SELECT id FROM inbox_sealed").fetchall())
+        assert sealed == [(item["id"],)]
+
+
+async def test_the_key_opens_whatever_the_broker_calls_it(tmp_path: Path) -> None:
+    """A key's id is a name that nobody has signed."""
+    async with host(tmp_path) as bob:
+        renamed = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
+        [item] = await bob.take(delivery(ALICE, directory_of(tmp_path / "x", ALICE, renamed)))
+        assert item["body"] == "hello"
+
+
+@asynccontextmanager
+async def with_sealed(tmp_path: Path, *texts: str) -> AsyncGenerator[tuple[Host, Unsealer]]:
+    """Bob with messages of alice that she sealed with a new key, which his directory does not know yet."""
+    async with host(tmp_path) as bob:
+        bob.hooks = ("on-dm",)
+        renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
+        full = directory_of(tmp_path / "x", renewed, BOB)
+        verifier = bob.receiver._verifier
+        unsealer = Unsealer(
+            bob.store.sealed, verifier, bob.directory, bob.receiver.unsealed, lambda: None, lambda: 0.0
+        )
+        for number, text in enumerate(texts):
+            request = parse_send({"to": "bob", "message": text})
+            await bob.take(delivery(renewed, full, request, number + 1))
+        yield bob, unsealer
+
+
+def _with_new_sealing_key(identity: Identity) -> Identity:
+    secrets = iter([identity.ed25519_seed, bytes(range(32))])
+    return new_identity(lambda size: next(secrets), identity.key_id)
+
+
+async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -> None:
+    """Followers and hooks hear of it then, at a position that no follower has passed."""
+    async with with_sealed(tmp_path, "first", "second") as (bob, unsealer):
+        await bob.take(delivery(BOB, bob.directory, delivery_id=9))
+        items, _ = await bob.store.page()
+        assert [(item["body"], item["sealed"]) for item in items[:2]] == [(None, True)] * 2
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["hello"]
+        assert [job.event["body"] for job in await bob.store.jobs.after(0, 9)] == ["hello"]
+        await bob.store.mark([items[0]["id"]], "acked", 1)
+        with bob.bus.subscribe() as stream:
+            await unsealer.open_all()
+            bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
+            await unsealer.open_all()
+            await unsealer.open_all()
+            bob.bus.close()
+            events = [(event.id, event.data["body"], event.data["sealed"]) async for event in stream]
+        assert events == [("4", "first", False), ("5", "second", False)]
+        replayed = await bob.store.replay(3, 9)
+        assert [(item["seq"], item["body"], item["acked_at"]) for item in replayed] == [
+            (4, "first", None),
+            (5, "second", None),
+        ]
+        assert [job.event["body"] for job in await bob.store.jobs.after(0, 9)] == ["hello", "first", "second"]
+        assert await bob.store.position() == 5
+        await bob.take(delivery(BOB, bob.directory, delivery_id=10))
+        assert [item["seq"] for item in await bob.store.replay(5, 9)] == [6]
+        assert await bob.store.sealed.senders() == []
+
+
+async def test_a_key_that_comes_between_the_attempt_and_the_commit_is_not_missed(tmp_path: Path) -> None:
+    """The message is tried again with the key that is known by then."""
+    async with with_sealed(tmp_path, "text") as (bob, unsealer):
+        before = bob.directory.by_id(ALICE.member_id)
+        assert before is not None
+        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
+        unsealer._tried[ALICE.member_id] = _with_new_sealing_key(ALICE.identity).x25519_pubkey
+        unsealer._wake.clear()
+        unsealer.stored([before])
+        assert unsealer._wake.is_set()
+        await unsealer.open_all()
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["text"]
+
+
+async def test_a_message_pruned_from_the_inbox_is_not_shown_again(tmp_path: Path) -> None:
+    """Its id is remembered for as long as the broker may deliver it again."""
+    async with host(tmp_path) as bob:
+        old = delivery(ALICE, bob.directory)
+        [item] = await bob.take(old)
+        assert await bob.store.prune(-1, 1, 10) == 1
+        assert await bob.take(replace(old, delivery_id=2)) == []
+        assert bob.acked == [1, 2]
+        assert item["id"]
+
+
+async def test_a_damaged_inbox_is_moved_aside_and_a_new_one_begun(tmp_path: Path) -> None:
+    """Receiving goes on; the old file is kept."""
+    (tmp_path / "inbox.db").write_bytes(b"this is not a database" * 500)
+    async with host(tmp_path) as bob:
+        assert len(await bob.take(delivery(ALICE, bob.directory))) == 1
+    assert len(list(tmp_path.glob("inbox.db.corrupt-*"))) == 1
