@@ -15,11 +15,11 @@ def main() -> int:
 
 def _run() -> int:
     """Run the fast path, or else the full command line."""
-    from claudemesh.cli import fast
+    from claudemesh.cli import fast_send
     from claudemesh.runtime.trust import distrust
 
     arguments = sys.argv[1:]
-    code = fast.run(arguments, distrust)
+    code = fast_send.run(arguments, distrust)
     if code is not None:
         return code
     from claudemesh.cli.main import main as full

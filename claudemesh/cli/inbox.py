@@ -82,7 +82,7 @@ def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
     if not follow:
         return ask()
     # Imported here: only following needs it.
-    from claudemesh.cli.following import RESTART_S, patiently
+    from claudemesh.cli.follower import RESTART_S, patiently
 
     return patiently(ask, time.monotonic() + RESTART_S)
 
@@ -104,7 +104,7 @@ def _filter(
 
 def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
     # Imported here: only following needs it.
-    from claudemesh.cli.following import following
+    from claudemesh.cli.follower import following
 
     with following(client) as follow:
         for message in follow.daemon.messages(after):

@@ -1,4 +1,4 @@
-"""`claudemesh listen` and `claudemesh events`: a JSON line for each message or event, as it arrives."""
+"""`claudemesh listen`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.following import following
-from claudemesh.cli.options import Duration, Position, json_option, mesh_option
+from claudemesh.cli.follower import following
+from claudemesh.cli.options import Duration, Position, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import TEMPORARY, ExitWith
 
@@ -50,17 +50,3 @@ def listen(
                 follow.daemon.close()
     if one and not printed and not follow.reader_gone:
         raise ExitWith(TEMPORARY, "timeout", f"No message has arrived within {timeout} s.")
-
-
-@click.command()
-@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Replay messages after this one.")
-@mesh_option
-@json_option
-def events(since: int | None, mesh: str | None, as_json: bool) -> None:
-    """Follow what happens, one JSON line each, over restarts of the daemon too.
-
-    Messages are complete over a restart. Other events, such as peer_join, are not kept while nobody listens.
-    """
-    with following(LocalClient(mesh)) as follow:
-        for event in follow.daemon.events(since):
-            output.print_json({"event": event.event, "data": event.data})

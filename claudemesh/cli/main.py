@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.lazy import LazyGroup
+from claudemesh.cli.lazy_group import LazyGroup
 from claudemesh.runtime.exits import INTERNAL, INTERRUPTED, OK, USAGE, ExitWith
 
 # name -> (module, function, one line); a module is imported only when its command is asked for.
@@ -19,23 +19,23 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "inbox": ("inbox", "inbox", "Show received messages."),
     "topic": ("topic", "topic", "Create, post to, subscribe to and list topics."),
     "peers": ("peers", "peers", "List the members of the mesh."),
-    "events": ("listen", "events", "Follow what happens, one JSON line each."),
+    "events": ("events", "events", "Follow what happens, one JSON line each."),
     "mesh": ("mesh", "mesh", "Make a new mesh."),
-    "invite": ("mesh", "invite", "Invite another host."),
-    "join": ("mesh", "join", "Join a mesh by an invite."),
+    "invite": ("invite", "invite", "Invite another host."),
+    "join": ("join", "join", "Join a mesh by an invite."),
     "daemon": ("daemon", "daemon", "Run this host's daemon and look after it."),
-    "up": ("running", "up", "Start the daemon (daemon up)."),
-    "down": ("running", "down", "Stop the daemon (daemon down)."),
-    "status": ("running", "status", "Show how the daemon is (daemon status)."),
-    "logs": ("watch", "logs", "Show the daemon's log (daemon logs)."),
+    "up": ("daemon.up", "up", "Start the daemon (daemon up)."),
+    "down": ("daemon.down", "down", "Stop the daemon (daemon down)."),
+    "status": ("daemon.status", "status", "Show how the daemon is (daemon status)."),
+    "logs": ("daemon.logs", "logs", "Show the daemon's log (daemon logs)."),
     "doctor": ("doctor", "doctor", "Find out what is wrong, and what to do about it."),
-    "bugreport": ("doctor", "bugreport", "Print what a bug report needs, without secrets."),
-    "paths": ("watch", "paths", "Show where everything is."),
-    "wait": ("talk", "wait", "Wait until the daemon, a peer or a message is there."),
+    "bugreport": ("bugreport", "bugreport", "Print what a bug report needs, without secrets."),
+    "paths": ("paths", "paths", "Show where everything is."),
+    "wait": ("wait", "wait", "Wait until the daemon, a peer or a message is there."),
     "listen": ("listen", "listen", "Print each message as a JSON line as it arrives."),
     "request": ("request", "request", "Send a message and wait for the reply."),
-    "reply": ("talk", "reply", "Answer a message."),
-    "ping": ("talk", "ping", "See whether a peer is here."),
+    "reply": ("reply", "reply", "Answer a message."),
+    "ping": ("ping", "ping", "See whether a peer is here."),
     "completion": ("completion", "completion", "Print shell completion."),
     "broker": ("broker", "broker", "Run a broker."),
     "version": ("version", "version", "Show versions."),

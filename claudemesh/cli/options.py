@@ -55,6 +55,15 @@ class Position(click.ParamType[Any]):
         return int(value)
 
 
+def default_name() -> str:
+    """Return this host's name as a member's name."""
+    # Imported here: only a command that joins needs it.
+    import platform
+
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", platform.node().partition(".")[0])[:63]
+    return name if re.match(r"[A-Za-z0-9]", name) else "host"
+
+
 def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a member's name from the directory of the daemon, if one runs."""
     # Imported here: only a shell that completes needs them.

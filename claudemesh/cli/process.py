@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 import uvloop
 
-from claudemesh.cli.mesh import own_name
+from claudemesh.cli.options import default_name
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
 from claudemesh.daemon.app import Daemon
@@ -101,7 +101,7 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> B
     stack.push_async_callback(broker.stop)
     if not membership.exists():
         client = BrokerClient(broker.url)
-        await asyncio.to_thread(create_mesh, client, broker.admin_token, slug, name or own_name())
+        await asyncio.to_thread(create_mesh, client, broker.admin_token, slug, name or default_name())
         log.info("mesh_created", mesh=slug)
     return broker
 

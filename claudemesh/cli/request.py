@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.following import following, patiently
+from claudemesh.cli.follower import following, patiently
+from claudemesh.cli.message_text import message_text
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
-from claudemesh.cli.send import message_text
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, ExitWith

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.message_text import message_text
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -60,17 +60,6 @@ def send(
         output.print_json(answer)
     else:
         output.say(f"{answer['status']} {answer['client_message_id']}")
-
-
-def message_text(text: str | None) -> str:
-    """Return the text that was given, or what comes on stdin when it is `-` or missing."""
-    if text is not None and text != "-":
-        return text
-    raw = sys.stdin.buffer.read()
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise click.UsageError("The text on stdin is not UTF-8.") from error
 
 
 def _meta(text: str) -> Any:

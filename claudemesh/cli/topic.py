@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.message_text import message_text
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.send import message_text
 from claudemesh.client.local import LocalClient
 
 

@@ -26,7 +26,7 @@ READERS = {
     "broker/presence/leases.py": "last_seen_at of members",
     "broker/upkeep/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
     "client/join.py": "the expiry of an invite that is made; the time in ULIDs",
-    "cli/fast.py": "the time in ULIDs",
+    "cli/fast_send.py": "the time in ULIDs",
     "sdk.py": "the time in ULIDs",
     "daemon/api/inbox.py": "shown_at and acked_at",
     "daemon/api/peers.py": "last_seen_at of members that are online",

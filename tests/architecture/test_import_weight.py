@@ -110,7 +110,7 @@ def test_a_plain_send_imports_no_library_at_all(home: Path) -> None:
     assert {name for name in modules if name.startswith("claudemesh.")} <= {
         "claudemesh.__main__",
         "claudemesh.cli",
-        "claudemesh.cli.fast",
+        "claudemesh.cli.fast_send",
         "claudemesh.runtime",
         "claudemesh.runtime.trust",
     }

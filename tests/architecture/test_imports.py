@@ -42,6 +42,8 @@ def test_every_import_contract_is_kept() -> None:
             "import claudemesh.daemon.link.link",
             "The API, the link and the hooks meet only",
         ),
+        ("cli/daemon/up.py", "import claudemesh.broker.app", "Only the commands of the broker, and"),
+        ("cli/broker/up.py", "import claudemesh.daemon.app", "The commands of the broker know no daemon"),
     ],
 )
 def test_a_wrong_import_breaks_its_contract(tmp_path: Path, module: str, line: str, contract: str) -> None:

@@ -6,11 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import REPOSITORY
+from tests.support.processes import REPOSITORY, Mesh
+
+# A command that should have ended or printed something must not keep the tests for ever.
+LIMIT_S = 120
 
 
 @dataclass(frozen=True)
@@ -40,3 +46,25 @@ def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **e
         timeout=60,
     )
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextmanager
+def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
+    """A command that goes on by itself, ended at the end."""
+    environment = {**os.environ, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "claudemesh", *arguments]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        limit = threading.Timer(LIMIT_S, process.kill)
+        limit.start()
+        try:
+            yield process
+        finally:
+            limit.cancel()
+            process.kill()
+
+
+def homes(pair: Mesh) -> tuple[Path, Path]:
+    """Where alice and bob live."""
+    return pair.daemons["alice"].home, pair.daemons["bob"].home

@@ -8,29 +8,16 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.support.audit import wait_received
-from tests.support.cli import run
+from tests.support.cli import homes, run
 from tests.support.processes import REPOSITORY, Mesh, mesh
 
 OK, USAGE, UNAVAILABLE, CONFIGURATION = 0, 64, 69, 78
 LINE = re.compile(r"queued [0-9A-Z]{26}\n")
-
-
-@pytest.fixture(scope="module")
-def pair() -> Generator[Mesh]:
-    """A broker, alice and bob, running."""
-    with mesh("alice", "bob") as made:
-        yield made
-
-
-def homes(pair: Mesh) -> tuple[Path, Path]:
-    """Where alice and bob live."""
-    return pair.daemons["alice"].home, pair.daemons["bob"].home
 
 
 def test_send_and_inbox_in_both_directions(pair: Mesh) -> None:

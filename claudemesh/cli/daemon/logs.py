@@ -1,4 +1,4 @@
-"""`claudemesh daemon ps`, `logs`, `metrics` and `claudemesh paths`: looking at daemons."""
+"""`claudemesh daemon logs`."""
 
 from __future__ import annotations
 
@@ -14,45 +14,13 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.stopping import valid_pid
-from claudemesh.client.errors import ClientError
-from claudemesh.client.local import LocalClient
-from claudemesh.client.meshes import choose_mesh, meshes
+from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import open_own
 
 _POLL_S = 0.2
-_COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
 _TAIL_BYTES = 1 << 20
-
-
-@click.command()
-@json_option
-def ps(as_json: bool) -> None:
-    """List this host's daemons, running or not."""
-    found = [_look_at(slug) for slug in meshes()]
-    if as_json:
-        output.print_json({"items": found})
-        return
-    output.table(_COLUMNS, [[daemon[name] for name in _COLUMNS] for daemon in found])
-
-
-def _look_at(slug: str) -> dict[str, Any]:
-    try:
-        client = LocalClient(slug)
-        health = client.get("/v1/health")
-    except ClientError:
-        return dict.fromkeys(("name", "pid", "link", "waiting", "dead")) | {"mesh": slug, "state": "down"}
-    return {
-        "mesh": slug,
-        "state": "up",
-        "name": health["name"],
-        "pid": valid_pid(client, health),
-        "link": "up" if health["connected"] else "down",
-        "waiting": health["queue_depth"] + health["inflight"],
-        "dead": health["dead"],
-    }
 
 
 @click.command()
@@ -130,32 +98,3 @@ def _show(line: bytes, as_json: bool) -> None:
     output.say(output.safe(f"{head[0]}  {head[1]:<7}  {head[2]}  {rest}".rstrip()))
     if trace:
         output.say("\n".join(f"    {part}" for part in str(trace).splitlines()))
-
-
-@click.command()
-@mesh_option
-@json_option
-def metrics(mesh: str | None, as_json: bool) -> None:
-    """Print the daemon's metrics in Prometheus' text format."""
-    text = LocalClient(mesh).text("/v1/metrics")
-    if not as_json:
-        output.say(text)
-        return
-    samples = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
-    output.print_json({name: float(value) for name, _, value in samples})
-
-
-@click.command()
-@mesh_option
-@json_option
-def paths(mesh: str | None, as_json: bool) -> None:
-    """Show where everything is."""
-    slug = choose_mesh(mesh)
-    known = daemon_paths(slug)
-    databases = (known.outbox_db, known.inbox_db)
-    files = (known.sock, known.http_port, known.local_token, known.config, *databases, known.log)
-    found = {"home": known.home, "daemon": known.root} | {path.name: path for path in files}
-    if as_json:
-        output.print_json({name: str(path) for name, path in found.items()})
-        return
-    output.fields({name: f"{path}{'' if path.exists() else '  (not there)'}" for name, path in found.items()})

@@ -1,4 +1,4 @@
-"""`claudemesh broker …`: running one, and looking after its meshes with the admin token."""
+"""`claudemesh broker up`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.lazy import LazyGroup
 from claudemesh.runtime.logs import setup_logging
-
-COMMANDS = {
-    "up": ("broker", "up", "Run a broker."),
-    "mesh": ("broker_admin", "mesh", "List meshes and set their policies."),
-    "member": ("broker_admin", "member", "List and revoke members."),
-    "invite": ("broker_admin", "invite", "List and revoke invites."),
-    "audit": ("broker_admin", "audit", "Show what happened to a mesh."),
-    "check": ("broker_admin", "check", "Look for messages that are not whole."),
-    "job": ("broker_admin", "job", "Run what the broker does by itself."),
-}
-
-
-@click.group(cls=LazyGroup, table=COMMANDS)
-def broker() -> None:
-    """Brokers: the meeting point of a mesh.
-
-    \b
-    claudemesh broker up
-    claudemesh broker member list team
-    claudemesh broker member revoke team bob
-    """
 
 
 @click.command()

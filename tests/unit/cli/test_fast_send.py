@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from claudemesh.cli import fast
+from claudemesh.cli import fast_send
 from claudemesh.protocol.ids import is_ulid
 
 HANDLED = [
@@ -41,13 +41,13 @@ LEFT_ALONE = [
 @pytest.mark.parametrize("argv", HANDLED)
 def test_a_plain_send_is_understood(argv: list[str]) -> None:
     """TO, TEXT and the common options, in any order."""
-    assert fast._parse(argv) is not None
+    assert fast_send._parse(argv) is not None
 
 
 @pytest.mark.parametrize("argv", LEFT_ALONE)
 def test_everything_else_is_left_to_the_full_command_line(argv: list[str]) -> None:
     """None, before anything was sent."""
-    assert fast._parse(argv) is None
+    assert fast_send._parse(argv) is None
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_everything_else_is_left_to_the_full_command_line(argv: list[str]) -> No
 )
 def test_hand_made_json_reads_back_as_the_text(text: str) -> None:
     """Whatever the text holds."""
-    assert json.loads(fast._quote(text)) == text
+    assert json.loads(fast_send._quote(text)) == text
 
 
 def test_minted_ids_are_ulids() -> None:
     """As the daemon would mint them."""
-    ids = {fast._ulid() for _ in range(100)}
+    ids = {fast_send._ulid() for _ in range(100)}
     assert len(ids) == 100
     assert all(map(is_ulid, ids))

@@ -1,0 +1,121 @@
+"""A broker's admin API, for the holder of its token: options, client and listings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import click
+import orjson
+
+from claudemesh.cli import output
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.errors import ClientError
+from claudemesh.home.paths import broker_data_dir
+from claudemesh.runtime.files import read_own, read_private
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+_MOST_ITEMS = 1_000_000
+
+
+def admin_options(function: F) -> F:
+    """Which broker, and its token; on the broker's own host neither is needed."""
+    for option in (
+        click.option(
+            "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it keeps its data."
+        ),
+        click.option("--broker", "url", metavar="URL", help="Another host's broker."),
+        click.option("--admin-token-file", type=click.Path(path_type=Path), metavar="FILE"),
+        click.option("--insecure", is_flag=True, help="Allow ws:// to another machine."),
+    ):
+        function = option(function)
+    return function
+
+
+class AdminClient:
+    """The admin API of the broker that the options name."""
+
+    def __init__(
+        self, data_dir: Path | None, url: str | None, admin_token_file: Path | None, insecure: bool
+    ) -> None:
+        folder = data_dir or broker_data_dir()
+        self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
+        self._token = read_token(admin_token_file, folder, self._broker)
+
+    def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
+        """GET a list below /v1/admin whose items have these columns: whole, page after page."""
+        # Imported here: parsers need the protocol, and most commands do not.
+        from claudemesh.protocol.http_replies import table_with
+
+        read = table_with(path, columns)
+        items: list[Any] = []
+        following: dict[str, str] = {}
+        while True:
+            where = f"/v1/admin/{path}?{urlencode(query | following)}"
+            page = self._broker.ask("GET", where, None, read, token=self._token)
+            items += page["items"]
+            if len(items) > _MOST_ITEMS:
+                raise self._broker.bad_answer("its list does not end")
+            if page["next"] is None or following.get("after") == page["next"]:
+                return {"items": items, "next": None}
+            following = {"after": page["next"]}
+
+    def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        """POST to a route below /v1/admin whose answer has fields of these names."""
+        from claudemesh.protocol.http_replies import object_with
+
+        return self.ask(path, body, object_with(path, *names))
+
+    def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """POST to a route below /v1/admin, and return what `read` makes of the answer."""
+        return self._broker.ask("POST", f"/v1/admin/{path}", body, read, token=self._token)
+
+
+def _running_at(folder: Path) -> str:
+    try:
+        url: str = orjson.loads(read_own(folder / "broker.json"))["url"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ClientError(
+            "no_broker",
+            f"No broker runs on {folder}: start it with `claudemesh broker up`, or name one with --broker.",
+        ) from error
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+
+
+def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
+    """Return the admin token: from a file, the environment, or the data dir of a broker of this user.
+
+    The token that is found by itself is for this user's broker alone, and no other process may get it.
+    """
+    given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
+    if path is None and given:
+        return given
+    if path is None:
+        broker.check_own()
+    try:
+        return read_private(path or folder / "admin_token").decode().strip()
+    except FileNotFoundError as error:
+        raise ClientError(
+            "no_admin_token",
+            "This needs the broker's admin token: give --admin-token-file, or set "
+            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user with `claudemesh broker up`.",
+        ) from error
+
+
+def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:
+    """Print a list of the admin API: as JSON, or these columns as a table."""
+    answer = client.listed(path, columns, **query)
+    if as_json:
+        output.print_json(answer)
+        return
+    output.table(columns, [[_shown(item[name]) for name in columns] for item in answer["items"]])
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return orjson.dumps(value).decode() if isinstance(value, dict) else value

@@ -1,0 +1,21 @@
+"""`claudemesh broker audit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
+from claudemesh.cli.options import json_option
+
+
+@click.command()
+@click.argument("slug")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@admin_options
+@json_option
+def audit(slug: str, limit: int, as_json: bool, **which: Any) -> None:
+    """Show what happened to a mesh, the newest first."""
+    columns = ("created_at", "kind", "member_id", "data")
+    print_list(AdminClient(**which), as_json, "audit", columns, mesh=slug, limit=limit)

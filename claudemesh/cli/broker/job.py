@@ -1,0 +1,35 @@
+"""`claudemesh broker job`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
+from claudemesh.cli.options import json_option
+
+
+@click.group()
+def job() -> None:
+    """Jobs of a broker: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
+
+
+@job.command("list")
+@admin_options
+@json_option
+def list_jobs(as_json: bool, **which: Any) -> None:
+    """List the jobs with their last run: when by the wall clock, and how many seconds of uptime ago."""
+    columns = ("job", "every_s", "last_run_at", "age_s", "count", "found")
+    print_list(AdminClient(**which), as_json, "jobs", columns)
+
+
+@job.command("run")
+@click.argument("name")
+@admin_options
+@json_option
+def run_job(name: str, as_json: bool, **which: Any) -> int:
+    """Run a job now, and wait for its end."""
+    answer = AdminClient(**which).post("jobs/run", {"job": name}, "count")
+    return output.tell(as_json, answer, f"{name}: {answer['count']}")

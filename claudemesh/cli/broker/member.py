@@ -1,0 +1,37 @@
+"""`claudemesh broker member`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
+from claudemesh.cli.options import json_option
+
+
+@click.group()
+def member() -> None:
+    """The members of a mesh."""
+
+
+@member.command("list")
+@click.argument("slug")
+@admin_options
+@json_option
+def list_members(slug: str, as_json: bool, **which: Any) -> None:
+    """List everybody who ever was a member."""
+    columns = ("name", "role", "status", "online", "last_seen_at", "member_id")
+    print_list(AdminClient(**which), as_json, "members", columns, mesh=slug)
+
+
+@member.command("revoke")
+@click.argument("slug")
+@click.argument("who", metavar="NAME|KEY")
+@admin_options
+@json_option
+def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
+    """Refuse a member from now on: its daemon ends with exit 77. What it sent before stays."""
+    answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who}, "name")
+    return output.tell(as_json, answer, f"revoked {output.safe(answer['name'])}")

@@ -1,0 +1,58 @@
+"""`claudemesh bugreport`."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+import claudemesh
+from claudemesh.cli import output
+from claudemesh.cli.diagnosis import examine
+from claudemesh.cli.options import mesh_option
+from claudemesh.client.errors import ClientError
+from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import choose_mesh
+from claudemesh.daemon.settings import load_settings
+from claudemesh.home.paths import daemon_paths
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.files import UnsafeFile, open_own
+
+_LOG_LINES = 50
+
+
+@click.command()
+@mesh_option
+def bugreport(mesh: str | None) -> None:
+    """Print versions, health, settings, findings and the end of the log as JSON; no secret, no message."""
+    slug = choose_mesh(mesh)
+    paths = daemon_paths(slug)
+    try:
+        health: Any = LocalClient(slug).get("/v1/health")
+    except ClientError as error:
+        health = error.as_body()
+    try:
+        settings: Any = asdict(load_settings(paths.config))
+    except ExitWith as error:
+        settings = error.message
+    try:
+        with open_own(paths.log) as file:
+            lines = file.read().splitlines()[-_LOG_LINES:]
+    except (OSError, UnsafeFile) as error:
+        lines = [str(error).encode()]
+    output.print_json(
+        {
+            "claudemesh": claudemesh.__version__,
+            "python": sys.version,
+            "platform": platform.platform(),
+            "sqlite": sqlite3.sqlite_version,
+            "health": health,
+            "settings": settings,
+            "findings": [asdict(finding) for finding in examine(slug)],
+            "log": [line.decode(errors="replace") for line in lines],
+        }
+    )

@@ -1,0 +1,27 @@
+"""`claudemesh daemon down`."""
+
+from __future__ import annotations
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.daemon.control import stop
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.errors import DaemonNotRunning
+from claudemesh.client.local import LocalClient
+
+
+@click.command()
+@mesh_option
+@json_option
+def down(mesh: str | None, as_json: bool) -> int:
+    """Stop the daemon; what it has accepted stays on the disk."""
+    client = LocalClient(mesh)
+    try:
+        stop(client)
+    except DaemonNotRunning:
+        return output.tell(
+            as_json, {"status": "not running", "mesh": client.slug}, f"no daemon runs for {client.slug}"
+        )
+    answer = {"status": "stopped", "mesh": client.slug}
+    return output.tell(as_json, answer, f"stopped the daemon of {client.slug}")

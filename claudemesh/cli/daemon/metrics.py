@@ -1,0 +1,22 @@
+"""`claudemesh daemon metrics`."""
+
+from __future__ import annotations
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.local import LocalClient
+
+
+@click.command()
+@mesh_option
+@json_option
+def metrics(mesh: str | None, as_json: bool) -> None:
+    """Print the daemon's metrics in Prometheus' text format."""
+    text = LocalClient(mesh).text("/v1/metrics")
+    if not as_json:
+        output.say(text)
+        return
+    samples = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    output.print_json({name: float(value) for name, _, value in samples})

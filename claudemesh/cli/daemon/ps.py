@@ -1,0 +1,44 @@
+"""`claudemesh daemon ps`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.daemon.control import valid_pid
+from claudemesh.cli.options import json_option
+from claudemesh.client.errors import ClientError
+from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import meshes
+
+_COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
+
+
+@click.command()
+@json_option
+def ps(as_json: bool) -> None:
+    """List this host's daemons, running or not."""
+    found = [_look_at(slug) for slug in meshes()]
+    if as_json:
+        output.print_json({"items": found})
+        return
+    output.table(_COLUMNS, [[daemon[name] for name in _COLUMNS] for daemon in found])
+
+
+def _look_at(slug: str) -> dict[str, Any]:
+    try:
+        client = LocalClient(slug)
+        health = client.get("/v1/health")
+    except ClientError:
+        return dict.fromkeys(("name", "pid", "link", "waiting", "dead")) | {"mesh": slug, "state": "down"}
+    return {
+        "mesh": slug,
+        "state": "up",
+        "name": health["name"],
+        "pid": valid_pid(client, health),
+        "link": "up" if health["connected"] else "down",
+        "waiting": health["queue_depth"] + health["inflight"],
+        "dead": health["dead"],
+    }

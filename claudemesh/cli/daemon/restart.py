@@ -1,0 +1,41 @@
+"""`claudemesh daemon restart`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+import orjson
+
+from claudemesh.cli.daemon.background import start_in_background
+from claudemesh.cli.daemon.control import stop
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.errors import DaemonNotRunning
+from claudemesh.client.local import LocalClient
+from claudemesh.home.paths import daemon_paths
+
+
+@click.command()
+@mesh_option
+@json_option
+def restart(mesh: str | None, as_json: bool) -> int:
+    """Stop the daemon and start it again, in the background; nothing that was accepted is lost.
+
+    It starts with the options of its last start, also when it has crashed since.
+    """
+    client = LocalClient(mesh)
+    with suppress(DaemonNotRunning):
+        stop(client, to_restart=True)
+    return start_in_background(client.slug, _was_with_broker(client.slug), None, as_json)
+
+
+def _was_with_broker(slug: str) -> bool:
+    """Tell whether the last start was one with --with-broker."""
+    # Imported here: only this command reads the daemon's files.
+    from claudemesh.runtime.files import UnsafeFile, read_own
+
+    try:
+        options = orjson.loads(read_own(daemon_paths(slug).start_options))
+    except (OSError, UnsafeFile, orjson.JSONDecodeError):
+        return False
+    return isinstance(options, dict) and options.get("with_broker") is True

@@ -1,0 +1,28 @@
+"""`claudemesh daemon rotate-token`."""
+
+from __future__ import annotations
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.daemon.control import reload_settings
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.local import LocalClient
+from claudemesh.home.paths import daemon_paths
+
+
+@click.command("rotate-token")
+@mesh_option
+@json_option
+def rotate_token(mesh: str | None, as_json: bool) -> int:
+    """Replace the bearer of the loopback; the one before works for 60 s more."""
+    # Imported here: only this command writes the daemon's files.
+    from claudemesh.daemon.listeners import write_token
+
+    client = LocalClient(mesh)
+    paths = daemon_paths(client.slug)
+    write_token(paths)
+    if client.is_running():
+        reload_settings(client)
+    answer = {"status": "rotated", "file": str(paths.local_token)}
+    return output.tell(as_json, answer, f"a new token is in {paths.local_token}")

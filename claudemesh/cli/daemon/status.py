@@ -1,0 +1,43 @@
+"""`claudemesh daemon status`."""
+
+from __future__ import annotations
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.daemon.control import shown_pid
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.local import LocalClient
+
+
+@click.command()
+@mesh_option
+@json_option
+def status(mesh: str | None, as_json: bool) -> int:
+    """Show how the daemon is; exit 69 when none runs."""
+    client = LocalClient(mesh)
+    health = client.get("/v1/health")
+    if as_json:
+        output.print_json(health)
+        return 0
+    link = f"connected to {health['broker_url']}"
+    if not health["connected"]:
+        link = f"not connected ({health['last_error'] or 'connecting'})"
+    waiting = f"{health['queue_depth']} queued, {health['inflight']} in flight, {health['dead']} dead"
+    output.fields(
+        {
+            "mesh": health["mesh"],
+            "name": health["name"],
+            "link": link,
+            "waiting": waiting,
+            "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
+            "up": f"{health['uptime_s']} s, {shown_pid(client, health)}",
+            "version": health["daemon_version"],
+            "key": health["member_pubkey"],
+        }
+    )
+    for item in health["degraded"]:
+        output.note(f"{item['code']}, since {item['since']}: {item['message']}")
+    if health["dead"]:
+        output.note("Dead sends wait for you: claudemesh daemon outbox list --failed.")
+    return 0

@@ -1,0 +1,37 @@
+"""`claudemesh daemon up`."""
+
+from __future__ import annotations
+
+import click
+
+from claudemesh.cli.daemon.background import start_in_background
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.meshes import choose_mesh, meshes
+
+DEFAULT_MESH = "home"
+
+
+@click.command()
+@click.option("-d", "--detach", is_flag=True, help="Run in the background; return once it answers.")
+@click.option("--with-broker", is_flag=True, help="Run a broker inside the daemon, for one machine.")
+@click.option("--name", metavar="NAME", help="This host's name, when --with-broker makes the mesh.")
+@mesh_option
+@json_option
+def up(detach: bool, with_broker: bool, name: str | None, mesh: str | None, as_json: bool) -> int:
+    """Start the daemon, in the foreground as services want it, or with -d in the background.
+
+    \b
+    claudemesh daemon up -d
+    claudemesh daemon up -d --with-broker      also makes a mesh `home` if there is none
+    """
+    slug = (mesh or DEFAULT_MESH) if with_broker and _is_new(mesh) else choose_mesh(mesh)
+    if detach:
+        return start_in_background(slug, with_broker, name, as_json)
+    # Imported here: only a process that becomes a daemon needs it.
+    from claudemesh.cli.process import run_daemon
+
+    return run_daemon(slug, with_broker=with_broker, name=name)
+
+
+def _is_new(mesh: str | None) -> bool:
+    return not meshes() if mesh is None else mesh not in meshes()

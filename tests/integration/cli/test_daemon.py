@@ -1,0 +1,120 @@
+"""`daemon ps`, `logs`, `metrics`, `restart` and `paths`: with real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.cli import begin, homes, run
+from tests.support.processes import Mesh, mesh, until
+
+OK, UNAVAILABLE, CONFIGURATION = 0, 69, 78
+
+
+def test_ps_lists_daemons_that_run_and_that_do_not(pair: Mesh) -> None:
+    """By asking them, not by their pid files."""
+    alice, _ = homes(pair)
+    shutil.copytree(alice / "daemon/demo", alice / "daemon/other", ignore=shutil.ignore_patterns("sock"))
+    try:
+        items = {item["mesh"]: item for item in run(alice, "daemon", "ps", "--json").json["items"]}
+    finally:
+        shutil.rmtree(alice / "daemon/other")
+    assert (items["demo"]["state"], items["demo"]["link"]) == ("up", "up")
+    assert (items["other"]["state"], items["other"]["pid"]) == ("down", None)
+
+
+def test_metrics_are_printed_as_they_are_or_as_json(pair: Mesh) -> None:
+    """Prometheus' text, or a number for each sample."""
+    alice, _ = homes(pair)
+    assert "# TYPE cm_daemon_connected gauge" in run(alice, "daemon", "metrics").out
+    assert run(alice, "daemon", "metrics", "--json").json["cm_daemon_connected"] == 1
+
+
+def test_logs_show_the_end_and_follow_over_a_rotation() -> None:
+    """For people: a line for each event. Nothing is lost when the file is moved away."""
+    with mesh("alice") as made:
+        daemon = made.daemons["alice"]
+        assert daemon.stop() == OK
+        assert run(daemon.home, "logs").code == CONFIGURATION
+        assert run(daemon.home, "daemon", "up", "-d").code == OK
+        try:
+            assert "daemon_started  mesh=demo" in run(daemon.home, "logs").out
+            assert json.loads(run(daemon.home, "logs", "-n", "1", "--json").out)["event"]
+            assert run(daemon.home, "logs", "-n", "0").out == ""
+            log = daemon.root / "daemon.log"
+            with begin(daemon.home, "logs", "-f", "-n", "0") as following:
+                with log.open("ab") as file:
+                    until(lambda: write(file, {"event": "first"}) and readable(following), "it follows")
+                log.rename(log.with_suffix(".log.1"))
+                log.write_bytes(json.dumps({"event": "second"}).encode() + b"\n")
+                assert following.stdout is not None
+                assert any(b"second" in line for line in following.stdout)
+        finally:
+            assert run(daemon.home, "daemon", "down").code == OK
+
+
+def write(file: Any, event: dict[str, str]) -> bool:
+    """Append a log line."""
+    file.write(json.dumps(event).encode() + b"\n")
+    file.flush()
+    return True
+
+
+def readable(process: subprocess.Popen[bytes]) -> bool:
+    """Whether its output has something to read."""
+    import select
+
+    return bool(select.select([process.stdout], [], [], 0.2)[0])
+
+
+def test_paths_name_every_file(pair: Mesh) -> None:
+    """Those that are not there too."""
+    alice, _ = homes(pair)
+    found = run(alice, "paths", "--json").json
+    assert Path(found["sock"]).is_socket()
+    assert "(not there)" in run(alice, "paths").out
+
+
+def test_restart_comes_back_with_what_was_queued() -> None:
+    """With its broker, when that was inside."""
+    with mesh("alice") as made:
+        daemon = made.daemons["alice"]
+        daemon.stop()
+        made.broker.kill()
+        assert run(daemon.home, "daemon", "up", "-d").code == OK
+        try:
+            before = daemon.request("GET", "/v1/health")[1]["pid"]
+            assert daemon.send("alice", "kept", client_message_id="kept")[0] == 202
+            assert run(daemon.home, "daemon", "restart").code == OK
+            assert daemon.request("GET", "/v1/health")[1]["pid"] != before
+            assert daemon.outbox()["kept"]["status"] == "pending"
+        finally:
+            run(daemon.home, "daemon", "down")
+
+
+def test_restart_after_a_crash_brings_the_broker_back_with_the_daemon() -> None:
+    """The options of the last start are kept; a start without the option forgets it."""
+    with mesh("alice", start=False) as made:
+        daemon = made.daemons["alice"]
+        home = daemon.home
+        assert made.broker.stop() == OK
+        shutil.move(made.broker.data, home / "broker")
+        assert run(home, "daemon", "up", "-d", "--with-broker").code == OK
+        try:
+            health = daemon.request("GET", "/v1/health")[1]
+            assert health["with_broker"]
+            os.kill(health["pid"], signal.SIGKILL)
+            until(lambda: run(home, "status").code == UNAVAILABLE, "it is gone")
+            assert run(home, "daemon", "restart").code == OK
+            assert daemon.request("GET", "/v1/health")[1]["with_broker"]
+            assert run(home, "daemon", "down").code == OK
+            assert run(home, "daemon", "up", "-d").code == OK
+            assert run(home, "daemon", "restart").code == OK
+            assert not daemon.request("GET", "/v1/health")[1]["with_broker"]
+        finally:
+            run(home, "daemon", "down")

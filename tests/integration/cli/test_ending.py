@@ -1,0 +1,62 @@
+"""Endings of a command that are nobody's error: Ctrl-C, and a reader that has gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.audit import wait_received
+from tests.support.cli import begin, homes, run
+from tests.support.processes import Mesh, mesh, until
+
+OK = 0
+
+
+def is_connected(pid: int) -> bool:
+    """Whether a process has a connected unix socket."""
+    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    connected = {f"socket:[{words[6]}]" for words in lines if words[5] == "03"}
+    return any(os.readlink(descriptor) in connected for descriptor in Path(f"/proc/{pid}/fd").iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["listen"],
+        ["inbox", "-f"],
+        ["events"],
+        ["request", "bob", "are you there?"],
+        ["send", "bob", "are you there?", "--wait", "30000"],
+        ["wait", "--for", "peer=bob"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_interrupted_command_ends_silently_with_130(command: list[str]) -> None:
+    """As the shell says it of Ctrl-C: no traceback, and nothing that asks for another try."""
+    with mesh("alice", "bob", start=False) as made:
+        alice = made.daemons["alice"]
+        alice.start()
+        alice.ready()
+        made.broker.kill()
+        until(lambda: not alice.request("GET", "/v1/health")[1]["connected"], "the link is down")
+        with begin(alice.home, *command) as process:
+            until(lambda: is_connected(process.pid), "the command asks its daemon")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+            assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_a_listing_ends_well_when_its_reader_has_gone(pair: Mesh) -> None:
+    """Exit 0 and no word, whenever the pipe breaks."""
+    alice, bob = homes(pair)
+    for number in range(3):
+        sent = run(alice, "send", "bob", f"{number} " + "x" * 100_000, "--json").json["client_message_id"]
+        wait_received(pair.daemons["bob"], [sent])
+    for command in (["inbox"], ["inbox", "--json"], ["daemon", "metrics"], ["--help"]):
+        with begin(bob, *command) as listing:
+            assert listing.stdout is not None and listing.stderr is not None
+            listing.stdout.close()
+            assert (listing.wait(30), listing.stderr.read()) == (OK, b""), command
