@@ -1,4 +1,4 @@
-"""The golden vectors of the request fingerprint, every one of them."""
+"""Golden vectors of the request fingerprint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VECTORS = json.loads(Path(__file__).with_name("request_fingerprint.json").read_t
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_vector_is_reproduced(vector: dict[str, Any]) -> None:
-    """protocol.md: canonical meta, preimage and fingerprint are those of the golden case."""
+    """Canonical meta, preimage and fingerprint are those of the golden case."""
     request = vector["request"]
     meta = parse_json(request["meta_json"].encode()) if "meta_json" in request else request["meta"]
     body = request["body_utf8"].encode() if "body_utf8" in request else bytes.fromhex(request["body_hex"])
@@ -34,5 +34,5 @@ def test_vector_is_reproduced(vector: dict[str, Any]) -> None:
 
 
 def test_vectors_are_all_there() -> None:
-    """An empty file would pass everything."""
+    """An empty file fails."""
     assert len(VECTORS) >= 22

@@ -34,6 +34,6 @@ def test_only_the_canonical_spelling_is_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, b"QUFB", ["QUFB"], "Ä" * 4, "\ud800AAA"])
-def test_what_is_no_ascii_text_is_refused(value: object) -> None:
-    """Never an exception, whatever came in the frame."""
+def test_values_other_than_ascii_text_are_refused(value: object) -> None:
+    """No exception for any value."""
     assert from_base64(value) is None

@@ -44,8 +44,8 @@ def outcome(parse: Any, raw: bytes) -> tuple[str, object]:
 
 
 @given(VALUES, st.booleans(), st.sampled_from([None, 1]))
-def test_parsing_gives_what_the_text_says(value: object, ascii_only: bool, indent: int | None) -> None:
-    """The fast way and the slow way are the same way, integers of any size included."""
+def test_parsing_returns_the_value_of_the_text(value: object, ascii_only: bool, indent: int | None) -> None:
+    """The fast path and the reference agree, for integers of any size too."""
     raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
     assert repr(parse_json(raw)) == repr(value)
     assert repr(parse_json_exactly(raw)) == repr(value)
@@ -63,12 +63,12 @@ def test_parsing_gives_what_the_text_says(value: object, ascii_only: bool, inden
 @example(b"-0.0")
 @example(b'"\\u0000"')
 def test_fast_and_exact_parsing_agree_on_any_bytes(raw: bytes) -> None:
-    """Same value or same refusal, whatever came."""
+    """The same value or the same refusal."""
     assert outcome(parse_json, raw) == outcome(parse_json_exactly, raw)
 
 
 @given(st.lists(st.tuples(TEXT, VALUES), min_size=1, max_size=5))
-def test_duplicates_are_found_if_and_only_if_they_are_there(pairs: list[tuple[str, object]]) -> None:
+def test_a_text_with_a_duplicate_key_is_refused_and_no_other(pairs: list[tuple[str, object]]) -> None:
     """Two readers must never see different values of one field."""
     members = ",".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in pairs)
     raw = f'{{"x\\\\":[{{{members}}}]}}'.encode()
@@ -109,14 +109,14 @@ def test_duplicate_is_named() -> None:
         b"1" * 5000,
     ],
 )
-def test_what_is_no_json_is_refused(raw: bytes) -> None:
+def test_invalid_json_is_refused(raw: bytes) -> None:
     """UTF-8 without a byte order mark, finite numbers, whole characters."""
     assert code_of(raw) == "invalid_json"
 
 
 @pytest.mark.parametrize("meta", [b"NaN", b'{"n":1e400}', b'["\\ud800"]', b'{"\\udc00":1}', b"-Infinity"])
 def test_meta_that_jcs_cannot_represent_has_its_own_code(meta: bytes) -> None:
-    """protocol.md, Request fingerprint: 400 meta_not_canonical."""
+    """docs/spec/protocol.md, Request fingerprint: 400 meta_not_canonical."""
     with pytest.raises(ProtocolError) as caught:
         parse_json(b'{"message":"m","meta":' + meta + b"}")
     assert (caught.value.code, caught.value.fields) == ("meta_not_canonical", {"field": "meta"})
@@ -165,8 +165,8 @@ def test_hostile_text_costs_linear_time(raw: bytes) -> None:
 @example({"\U0001f600": 1, "\ufb33": 2})
 @example([0.1, 1e21, 1e-7, 1e-4, 1e15, 123456.789, 5e-324, -0.0, 1.0])
 @example({"a": 2**53 - 1, "b": -(2**53) + 1})
-def test_canonical_form_is_the_reference_s(value: object) -> None:
-    """RFC 8785, by whichever way it was made."""
+def test_canonical_form_equals_the_reference(value: object) -> None:
+    """RFC 8785, by both paths."""
     try:
         expected = rfc8785.dumps(value)  # type: ignore[arg-type]
     except rfc8785.CanonicalizationError:
@@ -191,7 +191,7 @@ EDGES = st.builds(
     | EDGES
 )
 def test_every_float_is_written_as_the_reference_writes_it(number: float) -> None:
-    """The two notations agree on shortest digits, and differ beyond the fast way's bounds."""
+    """Both use the shortest digits. The notations differ beyond the bounds of the fast path."""
     assert canonical_json({"n": [number, -number]}) == rfc8785.dumps({"n": [number, -number]})
 
 
@@ -221,14 +221,14 @@ def test_every_float_is_written_as_the_reference_writes_it(number: float) -> Non
     ],
 )
 def test_numbers_are_written_as_ecmascript_does(number: float, text: bytes) -> None:
-    """RFC 8785, 3.2.2.3: each alone, so that each decides by which way it goes."""
+    """RFC 8785, 3.2.2.3. Each number alone decides the path."""
     assert canonical_json(number) == text
     assert canonical_json({"n": number}) == b'{"n":' + text + b"}"
 
 
 @given(st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
 @example({"\U0001f600": 1.0, "\ufb33": 1e20, "z": 2e-6})
-def test_keys_are_sorted_by_utf_16_units_whatever_stands_beside_them(value: dict[str, float]) -> None:
+def test_keys_are_sorted_by_utf_16_units(value: dict[str, float]) -> None:
     """RFC 8785, 3.2.3: a surrogate pair comes before the end of the basic plane."""
     assert canonical_json({"m": [value]}) == rfc8785.dumps({"m": [value]})
 
@@ -258,8 +258,8 @@ def nested(levels: int) -> object:
         nested(100_000),
     ],
 )
-def test_what_jcs_cannot_represent_is_refused(value: object) -> None:
-    """Non-finite numbers, integers beyond 2^53-1, lone surrogates, and what is no JSON at all."""
+def test_values_that_jcs_cannot_represent_are_refused(value: object) -> None:
+    """Non-finite numbers, integers beyond 2^53-1, lone surrogates, and values without a JSON form."""
     with pytest.raises(ProtocolError) as caught:
         canonical_json({"k": value})
     assert (caught.value.code, caught.value.status) == ("meta_not_canonical", 400)
@@ -271,7 +271,7 @@ class Text(str):
 
 
 def test_subclasses_are_written_by_the_reference() -> None:
-    """The fast way knows exact types only."""
+    """The fast path covers exact types only."""
     assert canonical_json({"k": Text("v"), "t": (1, 2)}) == b'{"k":"v","t":[1,2]}'
 
 

@@ -50,8 +50,8 @@ def test_envelope_survives_the_wire(envelope: Envelope) -> None:
     assert Envelope.decode(envelope.encode()).encode() == envelope.encode()
 
 
-def test_wire_form_is_the_page_s() -> None:
-    """protocol.md, Envelope: names and spellings."""
+def test_wire_form_is_that_of_the_page() -> None:
+    """docs/spec/protocol.md, Envelope: names and spellings."""
     envelope = build()
     assert orjson.loads(envelope.encode()) == {
         "v": 1,
@@ -112,7 +112,7 @@ def test_envelope_must_be_an_object(value: object) -> None:
 
 
 def test_unknown_field_is_refused() -> None:
-    """It would travel outside of the signature."""
+    """The signature would not cover it."""
     assert refused({**build().to_dict(), "from_session": "x"}) == "envelope"
     assert refused({**build().to_dict(), "seal": {**BOX, "extra": 1}}) == "seal"
 
@@ -202,7 +202,7 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True)
     st.lists(HEX, max_size=3, unique=True),
     st.binary(min_size=16, max_size=40),
 )
-def test_signed_part_is_the_reference_s_form(
+def test_signed_part_equals_the_reference(
     client_message_id: str,
     to: tuple[str, str, Seal],
     reply_to_id: str | None,
@@ -241,7 +241,7 @@ OTHER: dict[str, Any] = {
 
 
 def genuine(envelope: Envelope, pubkey: str = ALICE.ed25519_pubkey, mesh_id: str = MESH_ID) -> bool:
-    """What a receiver checks: the fingerprint covers the body, the signature covers the rest."""
+    """The checks of a receiver: the fingerprint covers the body, the signature covers the rest."""
     return envelope.expected_fingerprint() == envelope.request_fingerprint and verify_envelope(
         pubkey, mesh_id, envelope.signed_part(), envelope.signature
     )
@@ -303,14 +303,14 @@ def test_signing_again_with_a_new_fingerprint_does_not_help() -> None:
     ],
 )
 def test_nothing_wrong_is_ever_signed(change: dict[str, Any], field: str) -> None:
-    """What build_envelope makes, parse accepts."""
+    """Every envelope of build_envelope is accepted by parse."""
     with pytest.raises(InvalidField) as caught:
         build(**change)
     assert (caught.value.code, caught.value.field) == ("invalid_envelope", field)
 
 
 def test_repeated_mention_is_kept_once() -> None:
-    """A caller may name somebody twice."""
+    """A caller may mention a member twice."""
     assert build(mentions=(BOB.ed25519_pubkey, BOB.ed25519_pubkey)).mentions == (BOB.ed25519_pubkey,)
 
 
@@ -323,7 +323,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(sorted(BROKEN)), JSON)
 def test_any_value_in_any_field_is_taken_or_refused(field: str, value: object) -> None:
-    """No value is an exception of another kind."""
+    """No value raises another exception."""
     try:
         Envelope.parse({**build().to_dict(), field: value})
     except InvalidField as error:

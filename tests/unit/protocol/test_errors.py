@@ -55,7 +55,7 @@ def test_invalid_field_names_its_field() -> None:
 
 
 def test_every_close_code_has_its_kind() -> None:
-    """protocol.md, Close codes."""
+    """docs/spec/protocol.md, Close codes."""
     assert {int(code): kind for code, kind in CLOSE_KINDS.items()} == {
         4000: "protocol_error",
         4001: "unauthenticated",
@@ -79,7 +79,7 @@ def test_close_reason_always_fits(code: CloseCode, feature: str, detail: str) ->
 
 
 def test_close_reason_cuts_the_detail_before_the_feature() -> None:
-    """What names the feature survives a long explanation."""
+    """The name of the feature is kept when the detail is long."""
     text = close_reason(CloseCode.FEATURE_PARAM_BELOW_FLOOR, feature="key_epoch", detail="x" * 200)
     told = parse_close_reason(text)
     assert told["feature"] == "key_epoch"
@@ -98,5 +98,5 @@ def test_close_reason_reads_back() -> None:
 
 @pytest.mark.parametrize("text", ["", "bye", "[]", "17", '{"kind": 4}', "[" * 5000, '{"kind": {}}'])
 def test_close_reason_of_another_kind_is_empty(text: str) -> None:
-    """A close reason is somebody else's text."""
+    """A close reason is untrusted input."""
     assert parse_close_reason(text) == {}

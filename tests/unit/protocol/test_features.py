@@ -70,7 +70,7 @@ def agreed(outcome: Features | FeatureFailure) -> Features:
     return outcome
 
 
-def test_full_offer_is_taken_over() -> None:
+def test_a_full_offer_is_adopted() -> None:
     """Every parameter of the page."""
     assert agree(OFFER) == AGREED
 
@@ -85,7 +85,7 @@ def test_least_offer_gets_the_defaults() -> None:
 
 
 def test_permanent_mode_has_no_days() -> None:
-    """Nothing is ever forgotten; days that are sent along mean nothing."""
+    """Ids are kept for ever; days in the offer are ignored."""
     permanent = agreed(agree(offer(mode="permanent")))
     assert (permanent.dedupe_mode, permanent.dedupe_retention_days) == ("permanent", None)
     assert agreed(agree(offer(mode="permanent", dedupe_retention_days=GONE))).dedupe_retention_days is None
@@ -193,8 +193,8 @@ def test_tombstone_window_falls_back_and_warns(value: object) -> None:
     assert len(features.warnings) == 1
 
 
-def test_feature_that_is_not_known_here_can_be_required() -> None:
-    """`[features] require` may name what a newer broker has."""
+def test_an_unknown_feature_can_be_required() -> None:
+    """`[features] require` may name a feature of a newer broker."""
     require = (*REQUIRED, "from_the_future")
     assert failed(agree(OFFER, require=require)).feature == "from_the_future"
     assert agree({**OFFER, "from_the_future": {"params": {}}}, require=require) == AGREED
@@ -202,7 +202,7 @@ def test_feature_that_is_not_known_here_can_be_required() -> None:
 
 @pytest.mark.parametrize("mode", ["retention_scoped", "permanent"])
 @pytest.mark.parametrize("policy", ["prefer_newest", "prefer_oldest", "allow_concurrent"])
-def test_our_own_offer_is_agreed_on(mode: str, policy: str) -> None:
+def test_the_offer_of_this_version_is_accepted(mode: str, policy: str) -> None:
     """Broker and daemon share this module."""
     supported = broker_offer(mode=mode, retention_days=365, inline_bytes=2048, blob_bytes=4096, policy=policy)
     features = agreed(agree(orjson.loads(orjson.dumps(supported))))
@@ -211,8 +211,8 @@ def test_our_own_offer_is_agreed_on(mode: str, policy: str) -> None:
     assert (features.presence, features.warnings) == (True, ())
 
 
-def test_what_an_earlier_version_kept_is_read_without_presence() -> None:
-    """A file of before the feature: such a broker told of each member by itself."""
+def test_a_file_of_an_earlier_version_is_read_without_presence() -> None:
+    """A file from before the feature was added."""
     kept = AGREED.to_dict()
     del kept["presence"]
     assert Features.from_dict(kept) == AGREED
@@ -227,8 +227,8 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_any_offer_gives_sound_features_or_a_failure(data: st.DataObject) -> None:
-    """Whatever a broker says, nothing raises and nothing out of bounds is taken over."""
+def test_any_offer_results_in_valid_features_or_a_failure(data: st.DataObject) -> None:
+    """No offer raises, and no parameter out of bounds is adopted."""
     made = copy.deepcopy(OFFER)
     for feature in data.draw(st.lists(st.sampled_from(sorted(made)), max_size=3, unique=True)):
         name = data.draw(st.sampled_from(sorted(made[feature]["params"])))

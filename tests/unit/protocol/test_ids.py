@@ -33,7 +33,7 @@ def test_uuid_has_the_same_bits(raw: bytes) -> None:
 
 
 @given(st.lists(st.integers(min_value=-5, max_value=2**48 - 2), min_size=1, max_size=30), st.data())
-def test_ulids_only_grow_whatever_the_clock_does(times: list[int], data: st.DataObject) -> None:
+def test_ulids_ascend_with_any_clock(times: list[int], data: st.DataObject) -> None:
     """Monotonic within a process, also when the clock stands still or steps back."""
     clock = iter(times)
     factory = ids.UlidFactory(
@@ -45,12 +45,12 @@ def test_ulids_only_grow_whatever_the_clock_does(times: list[int], data: st.Data
 
 
 def test_ulid_carries_the_time_and_the_entropy() -> None:
-    """48 bits of milliseconds, 80 of chance."""
+    """48 bits of milliseconds, 80 random bits."""
     factory = ids.UlidFactory(lambda: 1_700_000_000_123, lambda count: b"\xab" * count)
     assert ids.ulid_to_bytes(factory.new()) == (1_700_000_000_123).to_bytes(6, "big") + b"\xab" * 10
 
 
-def test_ulids_go_on_when_the_chance_of_a_millisecond_is_used_up() -> None:
+def test_ulids_ascend_when_the_random_bits_of_a_millisecond_are_used_up() -> None:
     """The carry goes into the time: still ascending."""
     factory = ids.UlidFactory(lambda: 5, lambda count: b"\xff" * count)
     first, second = factory.new(), factory.new()
@@ -70,7 +70,7 @@ def test_no_ulid_is_made_of_a_time_that_does_not_fit() -> None:
     + [ULID_TEXT[:-1] + letter for letter in "ILOU٣-"]
     + [None, 7, ULID_TEXT.encode()],
 )
-def test_what_is_no_ulid_is_refused(value: object) -> None:
+def test_other_texts_than_ulids_are_refused(value: object) -> None:
     """One canonical spelling."""
     assert not ids.is_ulid(value)
     with pytest.raises(InvalidField) as caught:
@@ -79,8 +79,8 @@ def test_what_is_no_ulid_is_refused(value: object) -> None:
 
 
 @pytest.mark.parametrize("function", [ids.ulid_to_bytes, ids.uuid_from_ulid, ids.ulid_time_ms])
-def test_conversions_refuse_what_is_no_ulid(function: Callable[[str], object]) -> None:
-    """No silent garbage."""
+def test_conversions_refuse_other_texts_than_ulids(function: Callable[[str], object]) -> None:
+    """`InvalidField`, never a wrong value."""
     with pytest.raises(InvalidField):
         function("not a ulid")
 
@@ -127,14 +127,14 @@ CHECKS: dict[str, tuple[Callable[[object], str], list[str], list[object]]] = {
 
 @pytest.mark.parametrize("kind", CHECKS)
 def test_syntax_is_kept(kind: str) -> None:
-    """protocol.md, Identifiers: what fits is returned as it is."""
+    """docs/spec/protocol.md, Identifiers: a valid value is returned unchanged."""
     check, good, _ = CHECKS[kind]
     assert [check(value) for value in good] == good
 
 
 @pytest.mark.parametrize("kind", CHECKS)
 def test_syntax_is_enforced(kind: str) -> None:
-    """protocol.md, Identifiers: nothing is trimmed or folded."""
+    """docs/spec/protocol.md, Identifiers: nothing is trimmed or folded."""
     check, _, bad = CHECKS[kind]
     for value in bad:
         with pytest.raises(InvalidField) as caught:

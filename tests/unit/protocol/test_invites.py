@@ -54,7 +54,7 @@ def test_link_reads_back_and_verifies() -> None:
 
 
 def test_link_holds_no_secret() -> None:
-    """An invite carries nothing that outlives it."""
+    """The link has the signed fields and the signature."""
     assert set(as_json()) == {*FIELDS, "inviter_pubkey", "signature"}
     assert as_json()["inviter_pubkey"] == ALICE.ed25519_pubkey
 
@@ -139,28 +139,28 @@ def test_missing_field_is_refused(field: str) -> None:
         link_of({}),
     ],
 )
-def test_what_is_no_link_is_refused(text: str) -> None:
-    """Half a link was pasted, or something else altogether."""
+def test_other_texts_than_links_are_refused(text: str) -> None:
+    """A part of a link, or another text."""
     assert "Ask the inviter to send it again." in refused(text)
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_any_text_is_an_invite_or_refused(text: str) -> None:
-    """Never another exception."""
+    """No other exception."""
     refused(LINK_PREFIX + text)
 
 
 @pytest.mark.parametrize("role", ["owner", "admin", "member"])
 @pytest.mark.parametrize("url", ["ws://127.0.0.1:7900", "ws://[::1]:7900", "wss://mesh.example.org/path"])
 def test_every_role_and_address_can_be_invited_to(role: str, url: str) -> None:
-    """Whether the inviter may is the broker's to say."""
+    """The broker decides whether the inviter may invite."""
     invite = sign_invite(ALICE, **{**FIELDS, "role": role, "broker_url": url})
     assert parse_link(invite.to_link()).verify()
 
 
 @pytest.mark.parametrize(("field", "value"), [("uses", 0), ("role", "root"), ("broker_url", "http://h")])
 def test_nothing_wrong_is_ever_signed(field: str, value: object) -> None:
-    """What sign_invite makes, parse_link reads."""
+    """Every invite of sign_invite is accepted by parse_link."""
     with pytest.raises(InvalidField):
         sign_invite(ALICE, **{**FIELDS, field: value})
 
@@ -188,7 +188,7 @@ def test_an_introduction_is_signed_for_its_invite_alone() -> None:
 
 
 def test_versions_without_introductions_can_use_the_link() -> None:
-    """They read the fields that they know, under the signature that they know."""
+    """They read the fields and the signature that they know."""
     value = as_json(INTRODUCED)
     del value["introduction"]
     assert value == as_json(INVITE)
@@ -199,5 +199,5 @@ def test_versions_without_introductions_can_use_the_link() -> None:
     "introduction", [5, {}, {"name": "alice"}, {"name": "", "member_id": MESH_ID, "signature": "A" * 88}]
 )
 def test_a_damaged_introduction_is_refused(introduction: object) -> None:
-    """It is not taken for none."""
+    """It does not count as a missing one."""
     refused(link_of(as_json() | {"introduction": introduction}))

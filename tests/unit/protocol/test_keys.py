@@ -23,7 +23,7 @@ NOT_CANONICAL = [
 
 
 def test_same_entropy_makes_the_same_keys() -> None:
-    """Randomness comes in as an argument."""
+    """Entropy is an argument."""
     key_id = "k_" + ULID_TEXT
     assert new_identity(lambda count: b"\7" * count, key_id) == new_identity(
         lambda count: b"\7" * count, key_id
@@ -46,7 +46,7 @@ def test_identity_survives_its_file() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    """A log line of an identity gives nothing away."""
+    """The repr of an identity has no private key."""
     shown = repr(ALICE)
     assert ALICE.ed25519_seed.hex() not in shown
     assert repr(ALICE.ed25519_seed) not in shown
@@ -56,7 +56,7 @@ def test_secrets_are_not_shown() -> None:
 @pytest.mark.parametrize("field", sorted(ALICE.to_json()))
 @pytest.mark.parametrize("value", [None, "", 5, "0" * 64, "zz"])
 def test_key_file_that_does_not_match_is_refused(field: str, value: object) -> None:
-    """A pair that does not match would sign or open nothing; the value is never repeated."""
+    """The message names the field and never its value."""
     with pytest.raises(ProtocolError) as caught:
         Identity.from_json({**ALICE.to_json(), field: value})
     assert caught.value.code == "malformed_key"
@@ -73,7 +73,7 @@ def test_binding_ties_both_keys() -> None:
 
 
 @pytest.mark.parametrize("point", [*LOW_ORDER, *NOT_CANONICAL, "", "0" * 62])
-def test_binding_refuses_points_that_nobody_can_be_sealed_to(point: str) -> None:
+def test_binding_refuses_unusable_points(point: str) -> None:
     """Low order, not canonical, wrong length: refused even when signed."""
     message = b"\0".join((b"claudemesh-x25519-v1", ALICE.ed25519_pubkey.encode(), point.encode()))
     assert verify_detached(message, ALICE.sign(message), ALICE.ed25519_pubkey)
@@ -90,6 +90,6 @@ def test_malleated_signature_is_refused() -> None:
 
 @pytest.mark.parametrize("signature", [b"", b"\0" * 63, b"\0" * 64, b"\0" * 65])
 @pytest.mark.parametrize("pubkey", ["", "x", "0" * 64, "01" + "00" * 31, "f" * 64, ALICE.ed25519_pubkey])
-def test_weak_keys_and_odd_signatures_verify_nothing(pubkey: str, signature: bytes) -> None:
+def test_weak_keys_and_malformed_signatures_do_not_verify(pubkey: str, signature: bytes) -> None:
     """False, never an exception."""
     assert not verify_detached(b"m", signature, pubkey)

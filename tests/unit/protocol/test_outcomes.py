@@ -58,7 +58,7 @@ def test_accepted_before_is_done() -> None:
     ],
 )
 def test_success_that_cannot_be_recorded_is_asked_again(status: int, change: dict[str, object]) -> None:
-    """A timeout is never a failure, and neither is a garbled answer."""
+    """A success without valid ids is retried."""
     assert classify(result(status, **{**ACCEPTED, **change})) == Retry("malformed_result", None)
 
 
@@ -75,7 +75,7 @@ def test_list_of_permanent_codes_is_walked_whole() -> None:
 
 @pytest.mark.parametrize("error", ["idempotency_key_reused", None, "anything"])
 def test_conflict_is_dead(error: str | None) -> None:
-    """409: the id belongs to another send, and always will."""
+    """409: the id belongs to another send."""
     outcome = classify(result(409, error=error))
     assert isinstance(outcome, Dead)
     assert outcome.message
@@ -84,14 +84,14 @@ def test_conflict_is_dead(error: str | None) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 413, 422, 425, 429, 418, 499])
 @pytest.mark.parametrize("error", ["unlisted", None, 5])
 def test_unlisted_refusal_is_asked_again(status: int, error: object) -> None:
-    """Nothing else makes a row dead."""
+    """Other refusals are retried."""
     assert isinstance(classify(result(status, error=error, message="m")), Retry)
 
 
 @pytest.mark.parametrize("status", [100, 202, 302, 401, 408, 425, 429, 500, 503, 599])
 @pytest.mark.parametrize("error", sorted(PERMANENT_ERRORS))
 def test_permanent_code_under_a_transient_status_is_asked_again(status: int, error: str) -> None:
-    """Both have to say so."""
+    """Status and code must both be permanent."""
     assert classify(result(status, error=error)) == Retry(error, None)
 
 
@@ -102,25 +102,25 @@ def test_broker_s_wait_is_honoured() -> None:
 
 
 def test_a_limit_of_one_destination_holds_back_nothing_else() -> None:
-    """The broker says so; any other limit counts the member or its mesh."""
+    """The result has that scope. Every other limit counts the member or its mesh."""
     limited = result(429, error="rate_limited", retry_after_ms=1500, scope="destination")
     assert classify(limited) == Retry("rate_limited", 1500)
 
 
 @pytest.mark.parametrize("wait", [None, True, "5", 1.5, -1, [], float("nan")])
 def test_wait_that_makes_no_sense_is_none(wait: object) -> None:
-    """Then the daemon's own backoff decides."""
+    """The backoff of the daemon decides then."""
     assert classify(result(429, error="rate_limited", retry_after_ms=wait)) == Retry("rate_limited", None)
 
 
 def test_wait_is_bounded() -> None:
-    """A broker cannot stop a daemon for good."""
+    """At most one hour."""
     limited = result(429, error="rate_limited", retry_after_ms=2**60)
     assert classify(limited) == Retry("rate_limited", MAX_RETRY_AFTER_MS, holds_all=True)
 
 
 def test_texts_are_bounded() -> None:
-    """last_error is a column, not a dump."""
+    """The column last_error is short."""
     outcome = classify(result(400, error="invalid_envelope", message="x" * 100_000))
     assert isinstance(outcome, Dead)
     assert len(outcome.message) == 500
@@ -131,5 +131,5 @@ def test_texts_are_bounded() -> None:
     st.dictionaries(st.sampled_from([*ACCEPTED, "error", "message"]), st.none() | st.text()),
 )
 def test_any_result_has_an_outcome(status: int, fields: dict[str, object]) -> None:
-    """Never an exception, never done by accident."""
+    """No exception, and done only with valid ids."""
     assert isinstance(classify(SendResult("1", status, fields)), Dead | Retry)

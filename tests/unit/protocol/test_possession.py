@@ -1,4 +1,4 @@
-"""Possession of an x25519 key is proven, by its holder alone and for one member alone."""
+"""Proof of possession: only the holder of the key can give it, for one member."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_holder_of_both_keys_is_believed_by_every_broker_with_the_secret() -
 
 
 def test_a_key_of_another_member_cannot_be_claimed() -> None:
-    """Neither with one's own private key, nor with the proof that its holder gave, nor with a guess."""
+    """Not with another private key, not with the proof of the holder, and not with a guess."""
     privkey, pubkey = challenge_keypair(SECRET)
     claims = [
         prove_possession(MALLORY.x25519_privkey, pubkey, MALLORY.ed25519_pubkey),
@@ -38,7 +38,7 @@ def test_a_key_of_another_member_cannot_be_claimed() -> None:
 
 @pytest.mark.parametrize("key", ["00" * 32, "01" + "00" * 31, "not hex", ""])
 def test_unusable_keys_prove_nothing(key: str) -> None:
-    """Points of low order share the same key with everybody."""
+    """Points of low order share the same key with every other key."""
     privkey, _ = challenge_keypair(SECRET)
     assert not verify_possession(privkey, ALICE.ed25519_pubkey, key, b"\0" * 32)
     with pytest.raises(ValueError, match="challenge key"):

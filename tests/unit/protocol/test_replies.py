@@ -1,4 +1,4 @@
-"""A broker's replies and events: read into typed values, or refused by name, whatever was sent."""
+"""Replies and events of a broker: typed values, or an error that names the field."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ JSON = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a JSON value, the whole included."""
+    """All paths in a JSON value, the root included."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
 
 
 def changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
-    """A copy with something else in one place."""
+    """A copy with another value at one path."""
     if not path:
         return put
     copy = deepcopy(value)
@@ -75,7 +75,7 @@ def changed(value: Any, path: tuple[Any, ...], put: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_what_a_broker_says_is_read(kind: str) -> None:
+def test_a_valid_reply_is_read(kind: str) -> None:
     """Without faults."""
     read, right = READERS[kind]
     found = read(right)
@@ -86,7 +86,7 @@ def test_what_a_broker_says_is_read(kind: str) -> None:
 @pytest.mark.parametrize("kind", READERS)
 @given(data=st.data())
 def test_arbitrary_json_raises_nothing_but_a_bad_reply(kind: str, data: st.DataObject) -> None:
-    """Wherever it stands: in place of the reply, of an entry, or of one field."""
+    """In place of the reply, of an entry, or of one field."""
     read, right = READERS[kind]
     # The data of an event is an object: the frame says so.
     where = [place for place in places(right) if place or kind in REPLIES]
@@ -118,13 +118,13 @@ WRONG: dict[str, list[Any]] = {
 
 
 def test_every_field_of_a_member_has_wrong_values_here() -> None:
-    """A field that is added is tried too."""
+    """A new field needs wrong values here too."""
     assert set(WRONG) == set(BOB.entry())
 
 
 @pytest.mark.parametrize(("field", "wrong"), [(field, wrong) for field in WRONG for wrong in WRONG[field]])
 def test_a_member_with_a_wrong_field_is_left_out_and_the_others_stand(field: str, wrong: Any) -> None:
-    """Each entry is judged alone."""
+    """The entries are independent."""
     found = replies.peers({"items": [BOB.entry(**{field: wrong}), person("ann").entry()]})
     assert [entry.name for entry in found.items] == ["ann"]
     assert [fault.field for fault in found.faults] == [f"peers.items[0].{field}"]
@@ -145,38 +145,25 @@ def test_a_member_with_a_wrong_field_is_left_out_and_the_others_stand(field: str
     ],
 )
 def test_an_answer_about_other_sends_is_none(wrong: Any) -> None:
-    """Each send that was asked about has its answer: it neither starts a re-offer nor counts as a yes."""
+    """A reply without an answer for each id is refused."""
     with pytest.raises(BadReply, match="send_status"):
         replies.send_status_of(["id-1"])(wrong)
 
 
 def test_a_send_is_known_under_its_ids_or_not_at_all() -> None:
-    """What is beside the ids that were asked about is not used."""
+    """Other ids in the reply are not used."""
     items = {"id-1": KNOWN, "id-2": {"known": False}, "id-3": "?"}
     found = replies.send_status_of(["id-1", "id-2"])({"items": items})
     assert found == {"id-1": KnownSend(ULID_TEXT, 7), "id-2": None}
 
 
 def test_an_event_of_a_later_version_says_nothing() -> None:
-    """It is no fault of the broker's, and nothing of it is passed on."""
+    """It is not an error, and nothing is passed on."""
     assert events.parse_event(Event("from_the_future", {"x": {"y": []}})) is None
 
 
-@given(st.text() | st.binary())
-def test_a_text_that_is_no_frame_tells_its_kind_or_nothing(raw: str | bytes) -> None:
-    """Whatever it is, nothing is raised."""
-    assert replies.announced(raw) == ("", None)
-
-
-def test_a_wrong_frame_tells_its_type_and_id_as_far_as_they_are_right() -> None:
-    """So that the caller who waits for a reply hears of it at once."""
-    assert replies.announced('{"type":"reply","id":"c1","ok":1,"error":2}') == ("reply", "c1")
-    assert replies.announced('{"type":"reply","id":{}}') == ("reply", None)
-    assert replies.announced('{"type":"from_the_future","id":1}') == ("", None)
-
-
 def test_a_bad_reply_is_a_protocol_error_that_asks_to_try_again_later() -> None:
-    """Callers that know of refusals need to know nothing more; local programs get a 503."""
+    """The local API answers it with 503."""
     with pytest.raises(ProtocolError) as caught:
         replies.topic_made({"topic": "all", "mode": "fax", "created": True})
     assert (caught.value.code, caught.value.status) == ("bad_reply", 503)

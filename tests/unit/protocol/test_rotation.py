@@ -1,4 +1,4 @@
-"""The chain of rotations: each older key has signed the next, for one mesh (protocol.md, Envelope)."""
+"""Chains of rotations (docs/spec/protocol.md, Keys of members)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_whole_chain_is_proven_and_ends_in_the_present_keys() -> None:
     assert proven(chain, replace(THREE, x25519_pubkey=STRANGER.x25519_pubkey)) == ()
 
 
-def test_what_lies_before_a_gap_or_a_forged_statement_does_not_count() -> None:
-    """The newer part still does."""
+def test_statements_before_a_gap_or_a_forged_one_do_not_count() -> None:
+    """The newer statements count."""
     first, second = chain_of(ONE, TWO, THREE)
     forged = replace(first, old_pubkey=STRANGER.ed25519_pubkey)
     for older in ([forged], [replace(first, rotated_at_ms=7)], []):
@@ -61,7 +61,7 @@ def test_a_chain_that_comes_back_to_a_key_ends_before_it() -> None:
 
 
 def test_only_the_newest_statements_count() -> None:
-    """At the bound the oldest key is nobody's any more."""
+    """Beyond the bound the oldest statement is left out."""
     identities = [make_identity() for _ in range(MAX_STATEMENTS + 2)]
     chain = chain_of(*identities)
     assert proven(chain, identities[-1]) == tuple(chain[1:])
@@ -69,7 +69,7 @@ def test_only_the_newest_statements_count() -> None:
 
 @pytest.mark.parametrize("field", ["old_pubkey", "pubkey", "x25519_pubkey", "rotated_at_ms", "signature"])
 def test_every_field_is_signed(field: str) -> None:
-    """Whatever differs, nobody has said it."""
+    """A statement with any changed field does not verify."""
     [statement] = chain_of(ONE, TWO)
     other: dict[str, Any] = {
         "old_pubkey": STRANGER.ed25519_pubkey,
@@ -83,7 +83,7 @@ def test_every_field_is_signed(field: str) -> None:
 
 
 def test_a_statement_reads_back() -> None:
-    """From the JSON that travels."""
+    """parse and to_dict are inverse."""
     [statement] = chain_of(ONE, TWO)
     assert Rotation.parse(json.loads(json.dumps(statement.to_dict()))) == statement
 
@@ -103,7 +103,7 @@ def test_a_statement_reads_back() -> None:
     ids=str,
 )
 def test_a_malformed_statement_is_refused(changes: dict[str, Any]) -> None:
-    """With the field that is wrong."""
+    """The error names the wrong field."""
     [statement] = chain_of(ONE, TWO)
     with pytest.raises(InvalidField):
         Rotation.parse(statement.to_dict() | changes)
@@ -124,6 +124,6 @@ def test_the_golden_statements_are_reproduced_to_the_byte() -> None:
 
 
 def iter_bytes(seeds: list[str]) -> Any:
-    """Entropy that gives these bytes, one after the other."""
+    """Entropy that returns these bytes one after the other."""
     left = iter(seeds)
     return lambda length: bytes.fromhex(next(left))

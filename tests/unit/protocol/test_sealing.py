@@ -35,7 +35,7 @@ def test_both_ends_share_one_key() -> None:
 
 
 @given(st.binary(max_size=100))
-def test_what_was_sealed_opens(plaintext: bytes) -> None:
+def test_sealed_bytes_open(plaintext: bytes) -> None:
     """16 bytes longer, and the same again."""
     sealed = seal_box(plaintext, NONCE, SHARED)
     assert len(sealed) == len(plaintext) + 16
@@ -62,21 +62,21 @@ def test_a_single_bit_changed_does_not_open(bit: int) -> None:
         (seal_box(b"m", NONCE, SHARED), NONCE, b"short"),
     ],
 )
-def test_what_does_not_belong_together_does_not_open(sealed: bytes, nonce: bytes, shared: bytes) -> None:
-    """One error, whatever is wrong."""
+def test_mismatched_parts_do_not_open(sealed: bytes, nonce: bytes, shared: bytes) -> None:
+    """The same error for each wrong part."""
     with pytest.raises(ProtocolError, match="cannot_open"):
         open_box(sealed, nonce, shared)
 
 
 @pytest.mark.parametrize("point", ["0" * 64, "01" + "00" * 31, "ec" + "ff" * 30 + "7f", "", "x", "A" * 64])
 def test_unusable_keys_are_refused(point: str) -> None:
-    """A point of low order would give everybody the same key."""
+    """A point of low order has the same shared key with every key."""
     with pytest.raises(ProtocolError, match="invalid_key"):
         BoxKeys(ALICE.x25519_privkey).shared(point)
 
 
 def test_shared_keys_are_bounded() -> None:
-    """At the limit the peer first asked for makes room, and is computed again when needed."""
+    """At the limit the oldest entry is dropped, and computed again when needed."""
     keys = BoxKeys(ALICE.x25519_privkey, limit=2)
     peers = [ALICE.x25519_pubkey, BOB.x25519_pubkey, "09" + "00" * 31]
     first = [keys.shared(peer) for peer in peers]
@@ -104,14 +104,14 @@ def test_empty_meta_is_none() -> None:
     assert decode_content(b'{"message":"m","meta":{}}') == Content("m", None, None)
 
 
-def test_room_is_left_in_the_content() -> None:
+def test_unknown_fields_of_the_content_are_ignored() -> None:
     """from_session, to_session, attachments: not known here, not refused."""
     raw = b'{"message":"m","from_session":"s","attachments":[]}'
     assert decode_content(raw) == Content("m", None, None)
 
 
 def test_versions_without_a_context_read_the_content() -> None:
-    """They look at message and meta, and at nothing else."""
+    """They read message and meta only."""
     value = orjson.loads(encode_content("m", b'{"k":1}', CONTEXT))
     assert value == {
         "message": "m",
@@ -128,7 +128,7 @@ def test_versions_without_a_context_read_the_content() -> None:
 
 @pytest.mark.parametrize("name", ["mesh_id", "from", "to", "client_message_id"])
 def test_a_part_of_a_context_is_none(name: str) -> None:
-    """It is not taken for a body of a version that sealed no context."""
+    """It does not count as a body of a version without a context."""
     value = orjson.loads(encode_content("m", b"", CONTEXT))
     for wrong in (
         {**value, name: 5},
@@ -153,13 +153,13 @@ def test_a_part_of_a_context_is_none(name: str) -> None:
     ],
 )
 def test_content_of_another_shape_is_refused(raw: bytes) -> None:
-    """A sender's mistake is no reader's crash."""
+    """invalid_content, and no other exception."""
     with pytest.raises(ProtocolError, match="invalid_content"):
         decode_content(raw)
 
 
-def test_what_json_cannot_hold_is_not_sealed() -> None:
-    """Refused before it is sealed, not after it is opened."""
+def test_a_message_without_a_json_form_is_not_sealed() -> None:
+    """It is refused before it is sealed."""
     with pytest.raises(ProtocolError, match="invalid_content"):
         encode_content("\ud800", b"", CONTEXT)
 

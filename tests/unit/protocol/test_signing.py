@@ -63,7 +63,7 @@ def test_join_covers_the_sealing_key() -> None:
 
 
 def test_statements_of_different_kinds_never_verify_as_each_other() -> None:
-    """Each has its own domain string: what was signed as one thing is no other thing."""
+    """Each kind has a domain string of its own."""
     payload = b'{"v":1}'
     as_request = signing.sign_request(ALICE, purpose="envelope", mesh_id=MESH_ID, payload=payload)
     as_envelope = signing.sign_envelope(ALICE, MESH_ID, payload)
@@ -73,7 +73,7 @@ def test_statements_of_different_kinds_never_verify_as_each_other() -> None:
     )
 
 
-def test_envelope_statement_is_the_page_s() -> None:
+def test_envelope_statement_is_that_of_the_page() -> None:
     """claudemesh-envelope-v1 00 mesh_id 00 sender's key 00 JCS."""
     statement = b"\0".join(
         (b"claudemesh-envelope-v1", MESH_ID.encode(), ALICE.ed25519_pubkey.encode(), b'{"v":1}')
@@ -81,7 +81,7 @@ def test_envelope_statement_is_the_page_s() -> None:
     assert signing.sign_envelope(ALICE, MESH_ID, b'{"v":1}') == ALICE.sign(statement)
 
 
-def test_hello_statement_is_the_page_s() -> None:
+def test_hello_statement_is_that_of_the_page() -> None:
     """claudemesh-hello-v1 00 audience 00 mesh_id 00 pubkey 00 nonce 00 instance_id, the nonce as sent."""
     nonce = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
     parts = ("claudemesh-hello-v1", "h:1", MESH_ID, ALICE.ed25519_pubkey, nonce, "i")
@@ -91,7 +91,7 @@ def test_hello_statement_is_the_page_s() -> None:
 
 @pytest.mark.parametrize("forged", ["127.0.0.1:7900\0" + MESH_ID, "\0", "\ud800"])
 def test_field_with_a_zero_byte_is_never_signed_nor_verified(forged: str) -> None:
-    """The joined form stays unambiguous; a verifier says no rather than raising."""
+    """Signing raises, verifying returns False."""
     fields = {**STATEMENTS["hello"][2], "audience": forged}
     with pytest.raises(ValueError, match=r"zero byte|surrogates"):
         signing.sign_hello(ALICE, **fields)

@@ -38,7 +38,7 @@ def test_frame_survives_the_wire(frame: frames.Frame) -> None:
 
 
 def test_every_type_of_the_page_is_known() -> None:
-    """protocol.md, WebSocket."""
+    """docs/spec/protocol.md, Frames."""
     page = """challenge hello hello_ack feature_negotiation_request feature_negotiation_response send
     send_result deliver deliver_ack call reply event error"""
     assert set(frames.FRAME_TYPES) == set(page.split())
@@ -47,7 +47,7 @@ def test_every_type_of_the_page_is_known() -> None:
 
 @pytest.mark.parametrize("kind", sorted(frames.FRAME_TYPES))
 def test_unknown_fields_are_ignored(kind: str) -> None:
-    """A newer peer may say more."""
+    """A newer peer may send more fields."""
     value = BY_TYPE[kind]
     expected = decode_frame(json.dumps(value))
     more = decode_frame(json.dumps({**value, "from_the_future": {"a": [1]}}))
@@ -134,7 +134,7 @@ def test_one_wrong_field_is_named(kind: str, field: str, value: object) -> None:
     ],
 )
 def test_missing_field_is_named(kind: str, field: str) -> None:
-    """What a frame needs is there."""
+    """Required fields."""
     value = {name: kept for name, kept in BY_TYPE[kind].items() if name != field}
     assert refused(json.dumps(value)).fields["field"] == field
 
@@ -188,8 +188,8 @@ def test_reply_is_either_ok_or_an_error(answer: dict[str, object]) -> None:
         encode_frame(FRAMES[0]) + encode_frame(FRAMES[0]),
     ],
 )
-def test_what_is_no_frame_is_refused(raw: str | bytes) -> None:
-    """One JSON object per text; never another exception."""
+def test_invalid_texts_are_refused(raw: str | bytes) -> None:
+    """One JSON object for each text; no other exception."""
     refused(raw)
 
 
@@ -202,7 +202,7 @@ JSON = st.recursive(
 
 @given(st.sampled_from(sorted(BY_TYPE)), st.data())
 def test_any_values_make_a_frame_or_a_refusal(kind: str, data: st.DataObject) -> None:
-    """Nothing but ProtocolError, whatever a peer puts where."""
+    """No exception but ProtocolError, for any value in any field."""
     value = dict(BY_TYPE[kind])
     for name in data.draw(st.lists(st.sampled_from(sorted(value)), max_size=3)):
         value[name] = data.draw(JSON)
@@ -216,7 +216,7 @@ def test_any_values_make_a_frame_or_a_refusal(kind: str, data: st.DataObject) ->
 
 @given(st.binary(max_size=60) | st.text('{}[]":,\\typesendid0123.eE- ', max_size=40))
 def test_any_bytes_make_a_frame_or_a_refusal(raw: str | bytes) -> None:
-    """Nothing but ProtocolError, whatever the bytes are."""
+    """No exception but ProtocolError, for any bytes."""
     try:
         decode_frame(raw)
     except ProtocolError as error:
@@ -225,7 +225,7 @@ def test_any_bytes_make_a_frame_or_a_refusal(raw: str | bytes) -> None:
 
 @given(st.sampled_from([encode_frame(frame).encode() for frame in FRAMES]), st.data())
 def test_a_damaged_frame_is_a_frame_or_a_refusal(raw: bytes, data: st.DataObject) -> None:
-    """Valid frames with bytes changed reach further into the parsers than noise does."""
+    """Damaged valid frames reach more of the parsers than random bytes."""
     damaged = bytearray(raw)
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -233,3 +233,16 @@ def test_a_damaged_frame_is_a_frame_or_a_refusal(raw: bytes, data: st.DataObject
         decode_frame(bytes(damaged))
     except ProtocolError as error:
         assert error.code == "invalid_frame"
+
+
+@given(st.text() | st.binary())
+def test_announced_raises_nothing(raw: str | bytes) -> None:
+    """For any text."""
+    assert frames.announced(raw) == ("", None)
+
+
+def test_announced_returns_the_type_and_id_of_a_wrong_frame() -> None:
+    """So the pending call fails at once."""
+    assert frames.announced('{"type":"reply","id":"c1","ok":1,"error":2}') == ("reply", "c1")
+    assert frames.announced('{"type":"reply","id":{}}') == ("reply", None)
+    assert frames.announced('{"type":"from_the_future","id":1}') == ("", None)
