@@ -44,6 +44,7 @@ from claudemesh.broker.upkeep.restore_watch import HighWater
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
 from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol import UlidFactory
+from claudemesh.protocol.wire import broker_frame_bytes
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
@@ -61,10 +62,6 @@ from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 log = get_logger("broker")
 
-_FRAME_SLACK = 16_384
-# Frames up to this size are read and answered `payload_too_large`, however small `inline_bytes` is: a daemon
-# that was promised more by an earlier broker gets an answer for its row instead of a closed link.
-_READ_FRAME_BYTES = 2 << 20
 # Bounds of a stop: answers to sends that were taken, acknowledgements of what was delivered.
 _ANSWERS_S = 10.0
 _ACKNOWLEDGEMENTS_S = 5.0
@@ -278,7 +275,7 @@ class Broker:
             socket,
             room=guardroom(context),
             ws=True,
-            ws_max_size=max(_READ_FRAME_BYTES, self.settings.inline_bytes * 4 // 3 + _FRAME_SLACK),
+            ws_max_size=broker_frame_bytes(self.settings.inline_bytes),
             tls=_tls(self.settings),
             on_crash=self._crashed,
             on_shortage=partial(self._conditions.set, "too_many_open_files"),

@@ -9,9 +9,10 @@ from typing import Any
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.store.types import Mesh
 from claudemesh.protocol import InvalidField
+from claudemesh.protocol.wire import CONNECTION_POLICIES
 
 _WORDS = {
-    "clone_concurrency_policy": ("prefer_newest", "prefer_oldest", "allow_concurrent"),
+    "clone_concurrency_policy": CONNECTION_POLICIES,
     "dedupe_retention_mode": ("retention_scoped", "permanent"),
 }
 _NUMBERS = {

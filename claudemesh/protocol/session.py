@@ -1,9 +1,9 @@
-"""The order of frames on one connection, as a table for both roles (protocol.md, WebSocket).
+"""The session table: the order of frames on one connection (docs/spec/protocol.md, Session states).
 
-Daemon and broker see the same sequence, one from each end, so one table serves both. While a
-connection is made the sides take turns; each state names the one frame that may come next and
-who says it. Once open, each side has the frames it may say at any time. `error` and types that
-are not known may come from either side in every state and change nothing.
+During the handshake the sides take turns: each state allows one frame, from one side. In the state `open`
+each side sends its frames at any time. `error` frames and frames of unknown types are allowed from both sides
+in every state and do not change it. The table is the only rule: both sides look up every frame in it, those
+that they send and those that they receive, during the handshake and after it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from claudemesh.protocol.wire import Side
 
 
 class State(Enum):
-    """How far a connection has come."""
+    """States of a connection, in the order in which it passes through them."""
 
     CONNECTED = "connected"
     CHALLENGED = "challenged"
@@ -47,6 +47,7 @@ class State(Enum):
 
 _Steps: TypeAlias = Mapping[type[Frame], State]
 
+# Allowed from both sides in every state.
 ANYTIME: Final[frozenset[type[Frame]]] = frozenset((ErrorFrame, UnknownFrame))
 
 _NOTHING: Final[_Steps] = MappingProxyType({})
@@ -79,7 +80,7 @@ TRANSITIONS: Final[Mapping[Side, Mapping[State, _Steps]]] = MappingProxyType(
 
 
 class SessionViolation(ProtocolError):
-    """A frame that may not come now; the connection is closed with 4000."""
+    """A frame that the table does not allow; the connection is closed with 4000."""
 
     close_code = CloseCode.PROTOCOL_ERROR
 
@@ -88,7 +89,10 @@ class SessionViolation(ProtocolError):
 
 
 class Session:
-    """One end of one connection: says whether a frame may be sent or received now, and what follows."""
+    """The state of one connection, as one side sees it.
+
+    `send` and `receive` take the type of a frame, because frames on the hot path are encoded without a value.
+    """
 
     __slots__ = ("_mine", "_theirs", "side", "state")
 
@@ -100,21 +104,23 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether the handshake is over and traffic may flow."""
+        """Whether the handshake is complete."""
         return self.state is State.OPEN
 
-    def send(self, frame: Frame) -> None:
-        """Note that this end says a frame. `SessionViolation`, and no change, when it may not."""
-        self._step(self._mine, frame, "send")
+    def send(self, kind: type[Frame]) -> None:
+        """Move to the state that follows when this side sends a frame. `SessionViolation`: no change."""
+        self._step(self._mine, kind, "send")
 
-    def receive(self, frame: Frame) -> None:
-        """Note that the other end said a frame. `SessionViolation`, and no change, when it may not."""
-        self._step(self._theirs, frame, "receive")
+    def receive(self, kind: type[Frame]) -> None:
+        """Move to the state that follows when the other side sends a frame. `SessionViolation`: no change."""
+        self._step(self._theirs, kind, "receive")
 
-    def _step(self, table: Mapping[State, _Steps], frame: Frame, verb: str) -> None:
-        kind = type(frame)
+    def _step(self, table: Mapping[State, _Steps], kind: type[Frame], verb: str) -> None:
         following = table[self.state].get(kind)
         if following is not None:
             self.state = following
         elif kind not in ANYTIME:
-            raise SessionViolation(f"A {self.side} may not {verb} {kind.__name__} while {self.state.value}.")
+            name = getattr(kind, "TYPE", kind.__name__)
+            raise SessionViolation(
+                f"The {self.side} may not {verb} a frame of type {name} in the state {self.state.value}."
+            )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
-from claudemesh.broker.store.types import TopicMode
 from claudemesh.protocol import InvalidField, ProtocolError, check_topic
 from claudemesh.protocol.fields import MAX_TIME_MS
+from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.topics")
 
-_MODES = ("topic", "queue")
 # As far back as daemons keep what they offer again, with a week for hosts that were away.
 _BACKFILL_MS = 10 * 86_400_000
 _BACKFILL_POSTS = 10_000
@@ -24,12 +21,12 @@ async def create(caller: Caller, params: Params) -> Answer:
     only(params, "topic", "mode")
     topic = check_topic(params.get("topic"))
     mode = params.get("mode") or "topic"
-    if mode not in _MODES:
+    if mode not in TOPIC_MODES:
         raise InvalidField("invalid_mode", "mode", "mode must be topic or queue")
     context = caller.context
     await _check_topics(caller, topic)
     created = await context.store.topic_create(
-        caller.mesh_id, topic, cast(TopicMode, mode), caller.member_id, context.clock.wall_ms()
+        caller.mesh_id, topic, mode, caller.member_id, context.clock.wall_ms()
     )
     if created:
         # Daemons refuse sends to topics that they have not heard of, also while the broker is away.

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from claudemesh.broker.admission import member_of
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
-from claudemesh.broker.store.types import Joined, Member, MemberStatus, Role
+from claudemesh.broker.store.types import Joined, Member
 from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_ulid, check_uuid
+from claudemesh.protocol.wire import ROLE_RANK, MemberStatus, Role
 
-_RANK: dict[str, int] = {"member": 0, "admin": 1, "owner": 2}
 _KEYS = ("pubkey", "x25519_pubkey", "x25519_signature", "key_id")
 _STATUSES: dict[str, MemberStatus] = {"active": "active", "revoked": "revoked"}
 
@@ -56,8 +56,8 @@ async def _check_voucher(caller: Caller, member: Member) -> None:
     store = caller.context.store
     voucher = await store.listing.find(caller.mesh_id, caller.member_id)
     known = await store.member_by_key(caller.mesh_id, member.ed25519_pubkey) or member
-    needed = max(_RANK["admin"], _RANK[member.role], _RANK[known.role])
-    if voucher is None or voucher.status != "active" or _RANK[voucher.role] < needed:
+    needed = max(ROLE_RANK["admin"], ROLE_RANK[member.role], ROLE_RANK[known.role])
+    if voucher is None or voucher.status != "active" or ROLE_RANK[voucher.role] < needed:
         raise ProtocolError("not_authorized", "only an owner or admin of the mesh can vouch for this member")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-import orjson
-
 from claudemesh.broker.connections.clone_policy import Verdict, judge
 from claudemesh.broker.connections.link import Link, Push
 from claudemesh.protocol import CloseCode
+from claudemesh.protocol.frames import encode_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Hub:
         self, mesh_id: str, event: str, data: Mapping[str, object], *, besides: str | None = None
     ) -> None:
         """Send an event to every open connection of a mesh, but for those of the member `besides`."""
-        frame = event_frame(event, data)
+        frame = encode_event(event, data)
         for member_id, links in list(self._meshes.get(mesh_id, {}).items()):
             if member_id != besides:
                 for link in list(links):
@@ -128,7 +127,7 @@ class Hub:
         self, mesh_id: str, member_ids: Iterable[str], event: str, data: Mapping[str, object]
     ) -> None:
         """Send an event to the open connections of these members."""
-        frame = event_frame(event, data)
+        frame = encode_event(event, data)
         for member_id in member_ids:
             for link in self.links(mesh_id, member_id):
                 if link.is_open:
@@ -138,8 +137,3 @@ class Hub:
         """Close every connection of a member."""
         for link in self.links(mesh_id, member_id):
             link.close(code, detail)
-
-
-def event_frame(event: str, data: Mapping[str, object]) -> str:
-    """Return an `event` frame."""
-    return orjson.dumps({"type": "event", "event": event, "data": data}).decode()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from claudemesh.protocol import CloseCode
+from claudemesh.protocol.frames import encode_deliver
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Push:
 
     def frame(self) -> str:
         """Return the `deliver` frame."""
-        return f'{{"type":"deliver","delivery_id":{self.delivery_id},{self.tail}'
+        return encode_deliver(self.delivery_id, self.tail)
 
 
 class Link(Protocol):

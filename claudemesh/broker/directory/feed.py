@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from claudemesh.broker.connections.hub import Hub, event_frame
+from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.link import Link
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.cards import Cards, card, read_cards
@@ -24,6 +24,7 @@ from claudemesh.broker.directory.whole_pages import WholePages
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Member, Version
+from claudemesh.protocol.frames import encode_event
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
 EVENT = "members_changed"
@@ -126,22 +127,22 @@ class Feed:
             self._told.pop(mesh_id, None)
             return
         self._told[mesh_id] = version
-        frame = event_frame(EVENT, {"since": None, "version": str(version), "items": [], "gone": []})
+        frame = encode_event(EVENT, {"since": None, "version": str(version), "items": [], "gone": []})
         for link in self._hub.of_mesh(mesh_id):
             if link.connection_id in self._following:
                 link.put(frame)
 
     def _send(self, mesh_id: str, since: Version, cards: Cards) -> None:
         data = {"since": str(since), **cards.fields()}
-        frame = event_frame(EVENT, data)
+        frame = encode_event(EVENT, data)
         hidden = {one.id for one in cards.page.members if not one.visible and one.status != "left"}
-        older = [event_frame(*told) for told in _as_before(cards.page.members, since)]
+        older = [encode_event(*told) for told in _as_before(cards.page.members, since)]
         for link in self._hub.of_mesh(mesh_id):
             if link.connection_id not in self._following:
                 for one in older:
                     link.put(one)
             elif link.member_id in hidden:
-                link.put(event_frame(EVENT, data | {"items": _seen_by(link, cards.page.members)}))
+                link.put(encode_event(EVENT, data | {"items": _seen_by(link, cards.page.members)}))
             else:
                 link.put(frame)
 

@@ -31,8 +31,7 @@ from claudemesh.protocol import (
     verify_possession,
 )
 from claudemesh.protocol.base64 import from_base64
-
-_RANK = {"member": 0, "admin": 1, "owner": 2}
+from claudemesh.protocol.wire import ROLE_RANK
 
 
 class Joining:
@@ -155,5 +154,5 @@ class Joining:
         inviter = await self._context.store.member_by_key(mesh.id, invite.inviter_pubkey)
         if inviter is None or inviter.status != "active" or inviter.role == "member":
             raise refusal("not_authorized")
-        if _RANK[invite.role] > _RANK[inviter.role]:
+        if ROLE_RANK[invite.role] > ROLE_RANK[inviter.role]:
             raise refusal("not_authorized")

@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import orjson
-
 from claudemesh.broker.connections.link import Push
 from claudemesh.broker.connections.outbound import Outgoing
 from claudemesh.broker.degraded import Degraded
@@ -21,6 +19,8 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Ack, DueDelivery
+from claudemesh.protocol.frames import Deliver, Sender, deliver_tail
+from claudemesh.protocol.session import Session
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.failpoints import failpoint
@@ -29,35 +29,12 @@ from claudemesh.runtime.services import TaskOwner
 READ_ROWS = 64
 
 
-def deliver_tail(
-    *,
-    broker_message_id: str,
-    history_id: int,
-    sender_member_id: str,
-    sender_name: str,
-    sender_pubkey: str,
-    accepted_at: int,
-    envelope: bytes,
-) -> str:
-    """Return a `deliver` frame from behind its delivery_id on; the stored envelope goes in as it is."""
-    rest = {
-        "broker_message_id": broker_message_id,
-        "history_id": history_id,
-        "sender": {"member_id": sender_member_id, "name": sender_name, "pubkey": sender_pubkey},
-        "accepted_at": accepted_at,
-        "envelope": orjson.Fragment(envelope),
-    }
-    return orjson.dumps(rest)[1:].decode()
-
-
 def push_of(row: DueDelivery) -> Push:
     """Make a push of a row read from the store."""
     tail = deliver_tail(
         broker_message_id=row.broker_message_id,
         history_id=row.history_id,
-        sender_member_id=row.sender_member_id,
-        sender_name=row.sender_name,
-        sender_pubkey=row.sender_pubkey,
+        sender=Sender(row.sender_member_id, row.sender_name, row.sender_pubkey),
         accepted_at=row.accepted_at,
         envelope=row.envelope,
     )
@@ -73,6 +50,7 @@ class Delivery:
         store: Store,
         acks: Batcher[Ack, None],
         outgoing: Outgoing,
+        session: Session,
         metrics: BrokerMetrics,
         degraded: Degraded,
         limits: Limits,
@@ -83,6 +61,7 @@ class Delivery:
         self._store = store
         self._acks = acks
         self._outgoing = outgoing
+        self._session = session
         self._metrics = metrics
         self._degraded = degraded
         self._limits = limits
@@ -118,6 +97,7 @@ class Delivery:
             if push is None:
                 break
             failpoint("deliver.before_push")
+            self._session.send(Deliver)
             self._outgoing.put(push.frame())
         sent = self.flow.unacked - before
         if sent:

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.link import Push
 from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.messages.delivery import deliver_tail
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.store.types import Accepted, NewSend
+from claudemesh.protocol import frames
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.services import TaskOwner
 
@@ -86,12 +86,10 @@ class Publisher:
         present = [row for row in outcome.deliveries if row.recipient_member_id in here]
         if not present:
             return
-        tail = deliver_tail(
+        tail = frames.deliver_tail(
             broker_message_id=send.broker_message_id,
             history_id=outcome.history_id,
-            sender_member_id=sender.member_id,
-            sender_name=sender.name,
-            sender_pubkey=sender.pubkey,
+            sender=frames.Sender(sender.member_id, sender.name, sender.pubkey),
             accepted_at=outcome.accepted_at,
             envelope=send.envelope,
         )

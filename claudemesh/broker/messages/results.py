@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import orjson
-
 from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.store.types import DedupeRow
 from claudemesh.protocol import ProtocolError, fingerprint_prefix
+from claudemesh.protocol.frames import encode_send_result
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.errors import StorageError, StorageFull
 
@@ -35,8 +34,7 @@ class Answer:
 
     def frame(self, request_id: int | str) -> str:
         """Return the `send_result` frame for a request."""
-        body = {"type": "send_result", "id": request_id, "status": self.status, **self.fields}
-        return orjson.dumps(body).decode()
+        return encode_send_result(request_id, self.status, self.fields)
 
 
 def accepted(client_message_id: str, broker_message_id: str, history_id: int) -> Answer:

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from dataclasses import dataclass, field
 from itertools import islice
 
-from claudemesh.broker.connections.hub import Hub, event_frame
+from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.link import Link
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.roster import Change, Roster
 from claudemesh.broker.store.types import Lease
+from claudemesh.protocol.frames import encode_event
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.services import OnCrash, TaskOwner
 
@@ -53,7 +54,7 @@ def presence_events(change: Change, at_ms: int, *, whole: bool = False) -> list[
     if len(change.online) + len(change.offline) <= _IDS_PER_EVENT and (change or whole):
         parts = [{"online": list(change.online), "offline": list(change.offline)}]
     return [
-        event_frame(EVENT, {"whole": whole and number == 0, "at": at_ms, **part})
+        encode_event(EVENT, {"whole": whole and number == 0, "at": at_ms, **part})
         for number, part in enumerate(parts)
     ]
 
@@ -251,7 +252,7 @@ class Announcer:
         for member_id in list(islice(mesh.singles, _SINGLE_EVENTS)):
             online = mesh.singles.pop(member_id)
             card = mesh.cards.get(member_id, {"member_id": member_id})
-            events.append((member_id, event_frame("peer_join" if online else "peer_leave", card)))
+            events.append((member_id, encode_event("peer_join" if online else "peer_leave", card)))
         return events
 
     def _forget_if_empty(self, mesh_id: str, mesh: _Mesh) -> None:

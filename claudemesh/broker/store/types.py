@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from claudemesh.protocol.ids import ulid_from_bytes
-
-Role: TypeAlias = Literal["owner", "admin", "member"]
-MemberStatus: TypeAlias = Literal["active", "revoked", "left"]
-DestinationKind: TypeAlias = Literal["dm", "topic", "queue"]
-TopicMode: TypeAlias = Literal["topic", "queue"]
+from claudemesh.protocol.wire import DEFAULT_CONNECTION_POLICY
+from claudemesh.protocol.wire import DestinationKind as DestinationKind
+from claudemesh.protocol.wire import MemberStatus as MemberStatus
+from claudemesh.protocol.wire import Role as Role
+from claudemesh.protocol.wire import TopicMode as TopicMode
 
 DEFAULT_TOPIC = "all"
 
@@ -35,7 +35,7 @@ class Mesh:
     id: str
     slug: str
     created_at: int
-    clone_concurrency_policy: str = "prefer_newest"
+    clone_concurrency_policy: str = DEFAULT_CONNECTION_POLICY
     dedupe_retention_mode: str = "retention_scoped"
     dedupe_retention_days: int = 365
     message_retention_days: int = 90

@@ -8,9 +8,10 @@ admins of the mesh, who can revoke it.
 from __future__ import annotations
 
 from claudemesh.broker.connections.clone_policy import is_clone_suspected
-from claudemesh.broker.connections.hub import Admission, event_frame
+from claudemesh.broker.connections.hub import Admission
 from claudemesh.broker.context import Context
 from claudemesh.broker.ws.principal import Membership
+from claudemesh.protocol.frames import encode_event
 
 CONCURRENT = "member_concurrent_connection"
 SUSPECTED = "member_clone_suspected"
@@ -22,11 +23,11 @@ def report(context: Context, membership: Membership, admission: Admission) -> st
     frames = []
     if admission.others:
         context.audit.record(membership.mesh.id, CONCURRENT, member.id, **data)
-        frames.append(event_frame(CONCURRENT, membership.card() | data))
+        frames.append(encode_event(CONCURRENT, membership.card() | data))
     suspicion = None
     if is_clone_suspected(member.last_seen_host_fingerprint, membership.host):
         context.audit.record(membership.mesh.id, SUSPECTED, member.id, **data)
-        suspicion = event_frame(SUSPECTED, membership.card() | data)
+        suspicion = encode_event(SUSPECTED, membership.card() | data)
     for link in context.hub.links(membership.mesh.id, member.id):
         if link.is_open:
             for frame in frames:

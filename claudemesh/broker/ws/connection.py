@@ -27,6 +27,7 @@ from claudemesh.protocol import (
     CloseCode,
     DeliverAck,
     ErrorFrame,
+    Event,
     FeatureRequest,
     FeatureResponse,
     Frame,
@@ -35,6 +36,7 @@ from claudemesh.protocol import (
     ProtocolError,
     Reply,
     Send,
+    SendResult,
     Session,
     SessionViolation,
     UnknownFrame,
@@ -42,6 +44,7 @@ from claudemesh.protocol import (
     encode_frame,
 )
 from claudemesh.protocol.features import PRESENCE
+from claudemesh.protocol.wire import CHALLENGE_NONCE_BYTES, PROTOCOL_VERSIONS
 from claudemesh.runtime import http
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
@@ -52,8 +55,6 @@ _refused = SparseLog(log)
 
 F = TypeVar("F")
 Admit = Callable[[], None]
-
-_NONCE_BYTES = 32
 
 
 class Connection:
@@ -117,7 +118,8 @@ class Connection:
         return self.membership.instance_id
 
     def put(self, frame: str) -> None:
-        """Send a frame in its turn."""
+        """Send an event in its turn."""
+        self._session.send(Event)
         self._wire.put(frame)
 
     def push(self, push: Push) -> None:
@@ -194,8 +196,8 @@ class Connection:
 
     async def _greet(self) -> None:
         context = self._context
-        nonce = context.entropy(_NONCE_BYTES)
-        self._say(Challenge(nonce, context.clock.wall_ms(), claudemesh.__version__, (1,)))
+        nonce = context.entropy(CHALLENGE_NONCE_BYTES)
+        self._say(Challenge(nonce, context.clock.wall_ms(), claudemesh.__version__, PROTOCOL_VERSIONS))
         hello = await self._expect(Hello, self._limits.hello_bytes)
         membership = await self._identify(hello, nonce)
         self._let_in()
@@ -236,7 +238,7 @@ class Connection:
                 raise Closing(TOO_BIG, f"frames before hello_ack have at most {max_bytes} bytes")
             try:
                 frame = decode_frame(text)
-                self._session.receive(frame)
+                self._session.receive(type(frame))
             except ProtocolError as error:
                 raise Closing(CloseCode.PROTOCOL_ERROR, error.message) from None
             if isinstance(frame, kind):
@@ -249,10 +251,12 @@ class Connection:
         mesh = await context.store.mesh_get(hello.mesh_id)
         member = await context.store.member_by_key(hello.mesh_id, hello.pubkey)
         if mesh is None or member is None:
-            raise _closing(handshake.NOT_A_MEMBER)
+            raise Closing(*handshake.NOT_A_MEMBER)
         _refuse_if(handshake.check_member(hello, member))
         await context.feed.enter(mesh.id)
-        return Membership.of(context, self._wire.outgoing, mesh=mesh, member=member, hello=hello)
+        return Membership.of(
+            context, self._wire.outgoing, self._session, mesh=mesh, member=member, hello=hello
+        )
 
     def _admit(self, membership: Membership, elsewhere: Elsewhere) -> Admission:
         """Let the clone policy decide. State changes here, without waiting; closes follow."""
@@ -323,7 +327,7 @@ class Connection:
             except ProtocolError as error:
                 self._complain(error)
                 continue
-            self._session.receive(frame)
+            self._session.receive(type(frame))
             await self._handle(frame, len(text))
             if self._pending.is_full or self._wire.outgoing.is_crowded:
                 await self._room()
@@ -351,7 +355,8 @@ class Connection:
 
     def _answered(self, request_id: int | str, size: int, answer: Answer) -> None:
         self._pending.remove(size)
-        self.put(answer.frame(request_id))
+        self._session.send(SendResult)
+        self._wire.put(answer.frame(request_id))
         self._change.set()
 
     async def _acknowledge(self, delivery_ids: tuple[int, ...]) -> None:
@@ -374,8 +379,8 @@ class Connection:
         self._say(ErrorFrame(error.code, error.message))
 
     def _say(self, frame: Frame) -> None:
-        self._session.send(frame)
-        self.put(encode_frame(frame))
+        self._session.send(type(frame))
+        self._wire.put(encode_frame(frame))
 
     def _changed(self) -> None:
         """React to the outgoing queue: there is room, or the connection is closing."""
@@ -390,8 +395,4 @@ class Connection:
 
 def _refuse_if(refusal: Refusal | None) -> None:
     if refusal is not None:
-        raise _closing(refusal)
-
-
-def _closing(refusal: Refusal) -> Closing:
-    return Closing(refusal.code, refusal.detail, refusal.kind)
+        raise Closing(*refusal)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.settings import BrokerSettings
@@ -11,8 +10,7 @@ from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a connection is closed: a code, and words for its log."""
 
     code: CloseCode

@@ -12,12 +12,11 @@ from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.context import Context
 from claudemesh.broker.ws.connection import Connection
 from claudemesh.protocol import CloseCode
+from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.http import Receive, Scope, Send, admit
 from claudemesh.runtime.services import repeat
 
-SUBPROTOCOL = "claudemesh.v1"
-PATH = "/v1/ws"
 _CHECKS_PER_STALL = 4
 _BACKOFF = Backoff(initial_s=1, cap_s=30)
 
@@ -81,12 +80,16 @@ class Listener:
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
         context, limits = self._context, self._context.settings.limits
-        if scope["path"] != PATH:
-            return 404, "not_found", f"the WebSocket is at {PATH}"
+        if scope["path"] != WEBSOCKET_PATH:
+            return 404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}."
         if any(name == b"origin" for name, _ in scope["headers"]):
             return 403, "origin_not_allowed", "web pages may not connect to a broker"
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
-            return 400, "subprotocol_required", f"ask for the subprotocol {SUBPROTOCOL}"
+            return (
+                400,
+                "subprotocol_required",
+                f"The request does not ask for {SUBPROTOCOL}. Ask for it.",
+            )
         if context.state.draining:
             return 503, "broker_draining", "this broker is going away: connect again"
         if len(self._inside) - context.state.handshakes >= limits.connections:

@@ -11,7 +11,7 @@ from claudemesh.broker.mesh_policies import allowance_of
 from claudemesh.broker.messages.delivery import Delivery
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.store.types import Member, Mesh
-from claudemesh.protocol import Hello
+from claudemesh.protocol import Hello, Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,21 @@ class Membership:
 
     @classmethod
     def of(
-        cls, context: Context, outgoing: Outgoing, *, mesh: Mesh, member: Member, hello: Hello
+        cls,
+        context: Context,
+        outgoing: Outgoing,
+        session: Session,
+        *,
+        mesh: Mesh,
+        member: Member,
+        hello: Hello,
     ) -> Membership:
         """Make the membership of a new connection, deliveries not yet begun."""
         delivery = Delivery(
             store=context.store,
             acks=context.acks,
             outgoing=outgoing,
+            session=session,
             metrics=context.metrics,
             degraded=context.degraded,
             limits=context.settings.limits,

@@ -26,6 +26,7 @@ from claudemesh.protocol.errors import (
 )
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
+    Call,
     Challenge,
     Deliver,
     DeliverAck,
@@ -37,15 +38,19 @@ from claudemesh.protocol.frames import (
     Hello,
     HelloAck,
     Reply,
+    Send,
     SendResult,
     UnknownFrame,
+    announced,
     decode_frame,
     encode_frame,
+    encode_send,
 )
 from claudemesh.protocol.keys import Identity
-from claudemesh.protocol.replies import BadReply, Read, announced
-from claudemesh.protocol.session import Session, SessionViolation
+from claudemesh.protocol.replies import BadReply, Read
+from claudemesh.protocol.session import Session
 from claudemesh.protocol.signing import audience_of, sign_hello
+from claudemesh.protocol.wire import DAEMON_FRAME_BYTES, PING_INTERVAL_S, SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime import aside
 from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
@@ -56,9 +61,7 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("link")
 
-SUBPROTOCOL = "claudemesh.v1"
 _HANDSHAKE_S = 10.0
-_MAX_FRAME = (4 << 20) * 4 // 3 + (16 << 10)
 _DRAINING_JITTER_S = 1.0
 
 F = TypeVar("F")
@@ -126,10 +129,12 @@ class Link:
         self._host_fingerprint = host_fingerprint
         self._require = tuple(require)
         self._optional = tuple(optional)
+        # Both are set while the session is open.
         self._socket: ClientConnection | None = None
+        self._session: Session | None = None
         self._connection = 0
         self._replies = replies
-        self._calls = Calls(self._send_raw, replies)
+        self._calls = Calls(partial(self._send, Call), replies)
         self.broker_version: str | None = None
         self.last_error: str | None = None
         self._reset_for: str | None = None
@@ -171,15 +176,14 @@ class Link:
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
         """Send a frozen envelope as it is; `ConnectionError` when there is no link."""
-        # Row ids are ULIDs and the envelope is JSON already: nothing here needs escaping.
-        await self._send_raw(b'{"type":"send","id":"%b","envelope":%b}' % (request_id.encode(), envelope))
+        await self._send(Send, encode_send(request_id, envelope))
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
         """Acknowledge deliveries on the connection they came by; on another they mean nothing."""
         if connection != self._connection:
             return
         try:
-            await self._send_raw(encode_frame(DeliverAck(tuple(delivery_ids))).encode())
+            await self._send(DeliverAck, encode_frame(DeliverAck(tuple(delivery_ids))).encode())
         except ConnectionError:
             log.debug("ack_not_sent", count=len(delivery_ids))
 
@@ -201,27 +205,28 @@ class Link:
         if self._socket is not None:
             await self._socket.close(1000, "")
 
-    async def _send_raw(self, frame: bytes) -> None:
-        socket = self._socket
-        if socket is None:
+    async def _send(self, kind: type[Frame], text: bytes) -> None:
+        socket, session = self._socket, self._session
+        if socket is None or session is None:
             raise ConnectionError("no link")
+        session.send(kind)
         try:
-            await socket.send(frame, text=True)
+            await socket.send(text, text=True)
         except ConnectionClosed as error:
             raise ConnectionError("the link closed") from error
 
     async def _attempt(self) -> tuple[int, str]:
         """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
-        url = self._membership.broker_url.rstrip("/") + "/v1/ws"
+        url = self._membership.broker_url.rstrip("/") + WEBSOCKET_PATH
         opened = False
         try:
             async with Dial(
                 url,
                 subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
                 compression=None,
-                max_size=_MAX_FRAME,
-                ping_interval=20,
-                ping_timeout=20,
+                max_size=DAEMON_FRAME_BYTES,
+                ping_interval=PING_INTERVAL_S,
+                ping_timeout=PING_INTERVAL_S,
                 open_timeout=_HANDSHAKE_S,
                 close_timeout=2,
                 proxy=None,
@@ -242,7 +247,7 @@ class Link:
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
                 opened = await self._handshake(socket, session)
-            self._socket = socket
+            self._socket, self._session = socket, session
             self._reset_for = None
             self.broker_version = opened.broker_version
             self.last_error = None
@@ -267,7 +272,7 @@ class Link:
     def _down(self, socket: ClientConnection) -> None:
         if self._socket is not socket:
             return
-        self._socket = None
+        self._socket = self._session = None
         self._calls.link_down()
         code, protocol = socket.close_code, socket.protocol
         # A close that this daemon began is echoed with the same code.
@@ -331,17 +336,24 @@ class Link:
         )
 
     async def _expect(self, socket: ClientConnection, session: Session, kind: type[F]) -> F:
-        frame = decode_frame(await socket.recv())
-        if isinstance(frame, ErrorFrame):
-            raise ProtocolError(frame.code, frame.message)
-        session.receive(frame)
-        if not isinstance(frame, kind):
-            raise SessionViolation(f"expected {kind.__name__}, got {type(frame).__name__}")
-        return frame
+        """Return the one frame that the session allows now. `ProtocolError` for any other known frame."""
+        while True:
+            frame = decode_frame(await socket.recv())
+            session.receive(type(frame))
+            if isinstance(frame, kind):
+                return frame
+            if isinstance(frame, ErrorFrame):
+                raise ProtocolError(frame.code, frame.message)
+            if isinstance(frame, UnknownFrame):
+                await self._refuse_unknown(socket, session, frame)
 
     async def _say(self, socket: ClientConnection, session: Session, frame: Frame) -> None:
-        session.send(frame)
+        session.send(type(frame))
         await socket.send(encode_frame(frame))
+
+    async def _refuse_unknown(self, socket: ClientConnection, session: Session, frame: UnknownFrame) -> None:
+        text = "This daemon does not know the frame type. Upgrade claudemesh on this host."
+        await self._say(socket, session, ErrorFrame("unknown_type", text, frame.id))
 
     async def _read(self, socket: ClientConnection, session: Session) -> None:
         handlers, connection = self._handlers, self._connection
@@ -351,6 +363,7 @@ class Link:
             except InvalidField as error:
                 self._skip(text, error)
                 continue
+            session.receive(type(frame))
             if isinstance(frame, SendResult):
                 handlers.on_result(frame)
             elif isinstance(frame, Deliver):
@@ -362,10 +375,7 @@ class Link:
             elif isinstance(frame, ErrorFrame):
                 log.warning("broker_error", code=frame.code, detail=frame.message)
             elif isinstance(frame, UnknownFrame):
-                refusal = ErrorFrame("unknown_type", "This daemon does not know this frame type.", frame.id)
-                await socket.send(encode_frame(refusal))
-            else:
-                session.receive(frame)
+                await self._refuse_unknown(socket, session, frame)
 
     def _skip(self, text: str | bytes, error: ProtocolError) -> None:
         """Leave out a frame that is wrong: it costs this frame, and not the link."""

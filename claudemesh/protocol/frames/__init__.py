@@ -10,7 +10,7 @@ from claudemesh.protocol.frames.decode import (
     decode_frame,
 )
 from claudemesh.protocol.frames.encode import (
-    deliver_rest,
+    deliver_tail,
     encode_deliver,
     encode_event,
     encode_frame,
@@ -58,7 +58,7 @@ __all__ = [
     "UnknownFrame",
     "announced",
     "decode_frame",
-    "deliver_rest",
+    "deliver_tail",
     "encode_deliver",
     "encode_event",
     "encode_frame",

@@ -33,7 +33,7 @@ def encode_send_result(request_id: FrameId, status: int, fields: Mapping[str, ob
     return orjson.dumps({"type": SendResult.TYPE, "id": request_id, "status": status, **fields}).decode()
 
 
-def deliver_rest(
+def deliver_tail(
     *, broker_message_id: str, history_id: int, sender: Sender, accepted_at: int, envelope: bytes
 ) -> str:
     """Return the part of a `deliver` frame that follows its delivery_id.
@@ -41,19 +41,19 @@ def deliver_rest(
     All recipients of a message share it. `accepted_at` is Unix milliseconds. `envelope` is the JSON text that
     the store keeps.
     """
-    rest = {
+    tail = {
         "broker_message_id": broker_message_id,
         "history_id": history_id,
         "sender": {"member_id": sender.member_id, "name": sender.name, "pubkey": sender.pubkey},
         "accepted_at": accepted_at,
         "envelope": orjson.Fragment(envelope),
     }
-    return orjson.dumps(rest)[1:].decode()
+    return orjson.dumps(tail)[1:].decode()
 
 
-def encode_deliver(delivery_id: int, rest: str) -> str:
-    """Return a `deliver` frame; `rest` is what `deliver_rest` returned for its message."""
-    return f'{{"type":"deliver","delivery_id":{delivery_id},{rest}'
+def encode_deliver(delivery_id: int, tail: str) -> str:
+    """Return a `deliver` frame; `tail` is what `deliver_tail` returned for its message."""
+    return f'{{"type":"deliver","delivery_id":{delivery_id},{tail}'
 
 
 def encode_event(event: str, data: Mapping[str, object]) -> str:

@@ -13,7 +13,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from claudemesh.protocol.frames import encode_frame
+from claudemesh.protocol.session import ANYTIME, TRANSITIONS, State
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.frames import FRAMES
 from tests.support.wspeer import Frame, Link, Peer, dial
 
 DOCUMENTED = {1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4005, 4006}
@@ -72,13 +75,18 @@ async def test_what_is_not_json_ends_the_connection(text: str) -> None:
             assert (await link.closed())[0] == 4000
 
 
-async def test_frames_of_the_other_side_are_a_protocol_error() -> None:
-    """A daemon does not deliver, and does not answer sends."""
+async def test_a_frame_that_the_open_session_does_not_allow_is_a_protocol_error() -> None:
+    """The session table checks every frame, after the handshake too."""
+    allowed = {*TRANSITIONS["daemon"][State.OPEN], *ANYTIME}
     async with running_broker() as broker:
         ada = await create_mesh(broker)
-        async with ada.connect() as link:
-            await link.say({"type": "send_result", "id": 1, "status": 201})
-            assert (await link.closed())[0] == 4000
+        for frame in FRAMES:
+            if type(frame) in allowed:
+                continue
+            async with ada.connect() as link:
+                await link.websocket.send(encode_frame(frame))
+                code, reason = await link.closed()
+                assert (code, reason["kind"]) == (4000, "protocol_error"), frame
 
 
 async def test_text_that_is_not_utf8_ends_the_connection() -> None:

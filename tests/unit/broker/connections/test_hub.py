@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from claudemesh.broker.connections.clone_policy import Verdict
-from claudemesh.broker.connections.hub import Hub, event_frame
+from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.link import Push
 from claudemesh.protocol import CloseCode
+from claudemesh.protocol.frames import encode_event
 
 
 @dataclass(eq=False)
@@ -87,7 +88,7 @@ def test_events_reach_open_connections_of_the_mesh_only() -> None:
     for link in (told, about, foreign, greeting):
         hub.admit(link, "prefer_newest")
     hub.tell("mesh", "peer_join", {"name": "ada"}, besides="ada")
-    assert told.frames == [event_frame("peer_join", {"name": "ada"})]
+    assert told.frames == [encode_event("peer_join", {"name": "ada"})]
     assert about.frames == foreign.frames == greeting.frames == []
 
 

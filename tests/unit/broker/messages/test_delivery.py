@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 from claudemesh.broker.connections.link import Push
-from claudemesh.broker.messages.delivery import READ_ROWS, deliver_tail
+from claudemesh.broker.messages.delivery import READ_ROWS
 from claudemesh.broker.messages.flow import Flow
+from claudemesh.protocol.frames import Sender, deliver_tail
 
 LOW, NORMAL, URGENT = 2, 1, 0
 
@@ -261,9 +262,7 @@ def test_a_frame_carries_the_stored_envelope_byte_for_byte() -> None:
     tail = deliver_tail(
         broker_message_id="01",
         history_id=3,
-        sender_member_id="m",
-        sender_name="ada",
-        sender_pubkey="ab",
+        sender=Sender("m", "ada", "ab"),
         accepted_at=4,
         envelope=b'{"v": 1}',
     )

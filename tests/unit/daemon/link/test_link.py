@@ -8,15 +8,44 @@ import struct
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.link import link as module
 from claudemesh.daemon.link.link import Link, LinkHandlers
 from claudemesh.home.membership import Membership
+from claudemesh.protocol.errors import CloseCode
+from claudemesh.protocol.features import broker_offer
+from claudemesh.protocol.frames import (
+    Challenge,
+    ErrorFrame,
+    FeatureResponse,
+    Frame,
+    HelloAck,
+    UnknownFrame,
+    decode_frame,
+    encode_frame,
+)
+from claudemesh.protocol.session import ANYTIME, TRANSITIONS, State
+from claudemesh.protocol.wire import SUBPROTOCOL
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.conditions import Conditions
+from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
+from tests.support.frames import FRAMES
 from tests.support.wspeer import make_identity
+
+CHALLENGE = Challenge(b"\2" * 32, 1_700_000_000_000, "1.2.3", (1,))
+HELLO_ACK = HelloAck(MEMBER_ID, ULID_TEXT, {"slug": "prod"}, 1_700_000_000_000, ULID_TEXT)
+OFFER = FeatureResponse(
+    broker_offer(
+        mode="permanent", retention_days=None, inline_bytes=4096, blob_bytes=4096, policy="prefer_newest"
+    ),
+    (),
+)
+NOT_FOR_DAEMONS = [
+    frame for frame in FRAMES if type(frame) not in {*TRANSITIONS["broker"][State.OPEN], *ANYTIME}
+]
 
 
 def _ignore(*_: Any) -> None:
@@ -89,3 +118,60 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
     server.close()
     assert not [record for record in caplog.records if record.exc_info]
     assert "link_error_unlisted" not in caplog.text
+
+
+class _ScriptedBroker:
+    """A broker that completes the handshake, with frames of an unknown type in between, then sends frames."""
+
+    def __init__(self, *frames: Frame) -> None:
+        self.frames = frames
+        self.refused: list[str] = []
+        self.closed: asyncio.Queue[int | None] = asyncio.Queue(maxsize=100)
+
+    async def __call__(self, websocket: ServerConnection) -> None:
+        for answer in (CHALLENGE, HELLO_ACK, OFFER):
+            await websocket.send(encode_frame(UnknownFrame("from_the_future", "x")))
+            await websocket.send(encode_frame(answer))
+            for _ in range(2 if answer is not OFFER else 1):
+                self._note(decode_frame(await websocket.recv()))
+        for frame in self.frames:
+            await websocket.send(encode_frame(frame))
+        await websocket.wait_closed()
+        self.closed.put_nowait(websocket.close_code)
+
+    def _note(self, frame: Frame) -> None:
+        if isinstance(frame, ErrorFrame):
+            self.refused.append(frame.code)
+
+
+async def _close_code_after(broker: _ScriptedBroker) -> int | None:
+    async with serve(broker, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:  # type: ignore[list-item]
+        port = next(iter(server.sockets)).getsockname()[1]
+        link = Link(
+            Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
+            make_identity(),
+            Backoff(initial_s=60, cap_s=60),
+            LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
+            instance_id="one",
+            host_fingerprint="",
+            replies=WrongReplies(Conditions(SystemClock()), _ignore),
+        )
+        running = asyncio.create_task(link.run())
+        try:
+            return await asyncio.wait_for(broker.closed.get(), 5)
+        finally:
+            running.cancel()
+
+
+@pytest.mark.parametrize("frame", NOT_FOR_DAEMONS, ids=lambda frame: type(frame).__name__)
+async def test_a_frame_that_the_open_session_does_not_allow_closes_the_link(frame: Frame) -> None:
+    """The session table checks every frame, after the handshake too."""
+    broker = _ScriptedBroker(frame)
+    assert await _close_code_after(broker) == CloseCode.PROTOCOL_ERROR
+
+
+async def test_frames_of_an_unknown_type_are_answered_during_the_handshake() -> None:
+    """They change no state: the handshake completes."""
+    broker = _ScriptedBroker(NOT_FOR_DAEMONS[0])
+    await _close_code_after(broker)
+    assert broker.refused == ["unknown_type"] * 3

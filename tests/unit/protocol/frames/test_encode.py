@@ -16,7 +16,7 @@ from claudemesh.protocol.frames import (
     Sender,
     SendResult,
     decode_frame,
-    deliver_rest,
+    deliver_tail,
     encode_deliver,
     encode_event,
     encode_frame,
@@ -66,7 +66,7 @@ def test_send_result_from_its_fields(request_id: int | str, status: int, fields:
 
 
 @given(st.lists(NUMBER, min_size=1, max_size=3), ULID, NUMBER, SENDERS, TIME_MS, ENVELOPES)
-def test_deliver_frames_of_one_message_share_their_rest(
+def test_deliver_frames_of_one_message_share_their_tail(
     delivery_ids: list[int],
     broker_message_id: str,
     history_id: int,
@@ -74,8 +74,8 @@ def test_deliver_frames_of_one_message_share_their_rest(
     at_ms: int,
     envelope: Envelope,
 ) -> None:
-    """One rest, one frame for each recipient."""
-    rest = deliver_rest(
+    """One tail, one frame for each recipient."""
+    tail = deliver_tail(
         broker_message_id=broker_message_id,
         history_id=history_id,
         sender=sender,
@@ -84,7 +84,7 @@ def test_deliver_frames_of_one_message_share_their_rest(
     )
     for delivery_id in delivery_ids:
         expected = Deliver(delivery_id, broker_message_id, history_id, sender, at_ms, envelope.to_dict())
-        assert decode_frame(encode_deliver(delivery_id, rest)) == expected
+        assert decode_frame(encode_deliver(delivery_id, tail)) == expected
 
 
 @given(NAME, OBJECT)
