@@ -116,8 +116,8 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
         raise ExitWith(
             CONFIGURATION,
             "outbox_corrupt",
-            f"{path}: {error}. It may hold unsent messages, so nothing was changed: "
-            "restore it from a backup, or run `claudemesh daemon recover`.",
+            f"{path}: {error}. It may hold unsent messages, so nothing was changed: restore it from a "
+            "backup, or move it away to begin with an empty outbox.",
         ) from error
     except StorageError as error:
         raise cannot_open(path, error) from error
