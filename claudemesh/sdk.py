@@ -442,7 +442,7 @@ def _others_can_write(found: os.stat_result) -> bool:
 
 
 def _ancestors(path: str) -> list[str]:
-    """Return every folder and symbolic link that is passed on the way from the root to a path."""
+    """Return every folder and symbolic link on the way from the root to a path."""
     passed, here, links = ["/"], "/", 0
     names = path.split("/")[::-1]
     while names:

@@ -54,7 +54,7 @@ class Crowd:
         self.failures: Counter[str] = Counter()
 
     def status(self) -> dict[str, Any]:
-        """What has been seen since the last reset, and how many are there now."""
+        """Return the events since the last reset, and the present numbers."""
         return {
             "open": sum(member.is_open for member in self.members),
             "complete": len(self.complete),
@@ -68,7 +68,7 @@ class Crowd:
         }
 
     def changes_of(self, payload: bytes) -> tuple[int, int]:
-        """Who came and who went by an event, a bit each; the same event is read once for all members."""
+        """Return arrivals and departures of an event as bit sets. An event is parsed once for all members."""
         found = self.changes.get(payload)
         if found is None:
             frame = orjson.loads(payload)

@@ -161,7 +161,7 @@ def cpu_s(pid: int) -> float:
 
 @dataclass
 class Grown:
-    """What was measured; `back_cpu_s` is the broker's processor time from its start until all are back."""
+    """Measurements. `back_cpu_s` is the broker's processor time from its start until all are back."""
 
     back_s: float
     back_cpu_s: float

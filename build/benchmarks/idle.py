@@ -1,4 +1,4 @@
-"""What it costs to be there."""
+"""Cost of idle processes: memory, and processor time at rest."""
 
 from __future__ import annotations
 

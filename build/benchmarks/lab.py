@@ -231,7 +231,7 @@ def load(daemon: Daemon, to: str, callers: int, total: int) -> float:
 
 
 def received(daemon: Daemon) -> int:
-    """How many messages an inbox has ever taken."""
+    """Return the number of messages that an inbox has ever taken."""
     with closing(sqlite3.connect(f"file:{daemon.root}/inbox.db?mode=ro", uri=True)) as database:
         newest = database.execute("SELECT max(seq) FROM inbox").fetchone()[0]
     return newest or 0

@@ -122,7 +122,7 @@ def envelopes() -> list[bytes]:
 
 @cache
 def contents() -> list[bytes]:
-    """What is sealed for a dm and for a topic, and what versions before the context sealed."""
+    """Return sealed contents of a dm and of a topic, and of versions without context."""
     dm = Context(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
     post = Context(MESH_ID, ALICE.ed25519_pubkey, "all", ULID_TEXT, "topic")
     return [

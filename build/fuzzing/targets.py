@@ -146,7 +146,7 @@ def envelope(data: bytes) -> None:
 
 
 def content(data: bytes) -> None:
-    """What a box opens to is a message or invalid_content; a context is whole, or there is none."""
+    """Check an opened box: it is a message or invalid_content, with a whole context or none."""
     try:
         found = decode_content(data)
     except ProtocolError as error:

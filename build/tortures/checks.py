@@ -60,7 +60,7 @@ def check(history: History) -> list[Violation]:
 
 
 def _lost(history: History, index: _Index) -> Iterable[Violation]:
-    """What was acknowledged is in the inbox of every recipient; a queue message in one of its workers'."""
+    """Check that each acknowledged send is with every recipient, a queue message with one worker."""
     for send in history.sends:
         if send.accepted_s is None or send.provokes is not None:
             continue
@@ -189,7 +189,7 @@ def _followed(history: History, index: _Index) -> Iterable[Violation]:
 
 
 def _kept(history: History, index: _Index) -> Iterable[Violation]:
-    """What a reader has seen stays in the inbox, and what it marked stays marked."""
+    """Check that messages that were seen stay in the inbox, and marked ones stay marked."""
     for member, message in sorted({(seen.member, seen.id) for seen in history.seen} - index.inbox):
         yield Violation("vanished", message, f"{member} was shown it, its inbox no longer has it")
     unmarked = {(arrival.member, arrival.id) for arrival in history.arrivals if not arrival.acked}

@@ -100,7 +100,7 @@ class Node:
 
     @property
     def descriptors(self) -> int:
-        """How many descriptors it has open."""
+        """Return the number of open descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208
 
     @property

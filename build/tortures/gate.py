@@ -99,7 +99,7 @@ class Gate:
 
     @property
     def links(self) -> int:
-        """How many links are open."""
+        """Return the number of open links."""
         return len(self._links)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Result:
-    """What a run left behind, and its figures."""
+    """Records and figures of a run."""
 
     history: History = field(default_factory=History)
     figures: dict[str, int] = field(default_factory=dict)

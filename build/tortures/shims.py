@@ -67,7 +67,7 @@ class FaultSwitch:
 
     @property
     def struck(self) -> int:
-        """How many calls have failed since the start."""
+        """Return the number of calls that have failed since the start."""
         return int(_ERRNO.unpack_from(self._page, _ERRNO.size)[0])
 
     def close(self) -> None:

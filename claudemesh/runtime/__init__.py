@@ -1,1 +1,1 @@
-"""What both processes need from the machine: clock, files, SQLite, tasks, HTTP, logs. Knows no mesh."""
+"""Machine layer of both processes: clocks, files, SQLite, tasks, HTTP, logs. It knows no mesh."""

@@ -1,4 +1,4 @@
-"""Accepting connections: a few in a turn of the event loop, and none while no descriptors are left."""
+"""Accept loop of a listener: a few connections per turn of the event loop, none without descriptors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("accepting")
 
-# What is accepted in one turn: four that come in, or sixteen that are refused. More would keep those that are
-# inside from their turn when many come at once; fewer refused would keep newcomers waiting behind them.
+# Connections per turn: four that are admitted, or sixteen that are refused. More would delay open connections
+# when many arrive at once. Fewer refusals would delay newcomers behind them.
 _PER_TURN = 16
 _COST = 4
 _AGAIN_S = 0.5
@@ -56,11 +56,11 @@ class Accepting:
         self._is_closed = self._is_short = False
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Start to accept."""
         self._loop.add_reader(self._listener.fileno(), self._ready)
 
     def close(self) -> None:
-        """Accept nothing more; what has been accepted stays."""
+        """Stop accepting. Connections that were accepted stay open."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -72,7 +72,7 @@ class Accepting:
         self._room.episodes.close()
 
     async def wait_closed(self) -> None:
-        """Return when no connection is on its way in."""
+        """Return when no connection is being set up."""
         await self._tasks.stop()
 
     def _ready(self) -> None:
@@ -93,7 +93,7 @@ class Accepting:
                 left -= _COST - 1
 
     def _welcome(self, link: socket.socket, name: object) -> bool:
-        """Take in a connection or refuse it; return whether it came in."""
+        """Admit a connection or refuse it. Return whether it was admitted."""
         host = name[0] if isinstance(name, tuple) else "unix"
         address = self._room.address_of(host)
         if self._room.refuses(address):
@@ -117,7 +117,7 @@ class Accepting:
                 lambda: guard, link, ssl=self._tls, ssl_handshake_timeout=limit_s
             )
         except (OSError, EOFError, TimeoutError) as error:
-            # A TLS error is an OSError: whoever is there does not speak it, or has gone.
+            # A TLS error is an OSError: the peer does not speak TLS, or has gone.
             log.debug("connection_not_made", error=repr(error))
             guard.room.crowd.leave(guard)
             link.close()
@@ -127,7 +127,7 @@ class Accepting:
             raise
 
     def _pause(self, error: OSError) -> None:
-        """Read nothing from the listener for a while: the connections wait in its queue."""
+        """Stop reading the listener for a while. New connections wait in its backlog."""
         if error.errno not in _SHORT_OF:
             log.warning("accept_failed", error=repr(error))
         self._is_short = True

@@ -1,7 +1,7 @@
-"""Pure work that takes long runs on a thread of its own, so that the event loop goes on meanwhile.
+"""Worker thread for long computations, so that the event loop goes on meanwhile.
 
-Python's parts of the work share the interpreter with the loop: the thread gives it back every half a
-millisecond. One thread is enough, because a second one would only take turns with the first.
+The thread shares the interpreter with the loop and gives it back every half a millisecond. One thread is
+enough, because a second one would only take turns with the first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# JSON with fewer values, and bytes that are only copied, hashed or encrypted, are worth no change of thread.
+# JSON with fewer values, and bytes that are only copied, hashed or encrypted, stay on the loop.
 LIGHT_VALUES: Final = 1024
 _LIGHT_BYTES: Final = 8 << 10
 _SWITCH_S: Final = 0.0005
@@ -27,7 +27,7 @@ _executor: ThreadPoolExecutor | None = None
 
 
 def weight_of(raw: bytes | str) -> int:
-    """Return how many values a JSON text may hold at most; a short one counts as 0.
+    """Return an upper bound for the number of values in a JSON text; 0 for a text of at most 8 KiB.
 
     Commas and brackets inside of strings count too.
     """
@@ -39,9 +39,9 @@ def weight_of(raw: bytes | str) -> int:
 
 
 async def run(weight: int, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Return what a function returns: called here when it is light, on the thread otherwise.
+    """Call a function and return its result: here when it is light, on the worker thread otherwise.
 
-    It must be pure, as far as anything else runs meanwhile. Its exceptions are raised here.
+    The function must share no state with code that runs meanwhile. Its exceptions are raised here.
     """
     if weight <= LIGHT_VALUES:
         return work(*args, **kwargs)
@@ -51,7 +51,7 @@ async def run(weight: int, work: Callable[P, R], /, *args: P.args, **kwargs: P.k
 def _work(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
-    # What JSON becomes holds no cycles, and a pass over a hundred thousand lists stops the loop as well.
+    # Parsed JSON holds no cycles, and a collector pass over a hundred thousand lists stops the loop too.
     gc.disable()
     try:
         return work(*args, **kwargs)
@@ -68,7 +68,7 @@ def _thread() -> ThreadPoolExecutor:
 
 
 class Slices:
-    """Lets the loop go on between two pieces of a batch, after each few milliseconds of work."""
+    """Time slices of a batch: the loop runs other tasks after every 4 ms of work."""
 
     __slots__ = ("_ends",)
 
@@ -76,7 +76,7 @@ class Slices:
         self._ends = time.monotonic() + SLICE_S
 
     async def rest(self) -> None:
-        """Return at once while the slice lasts; otherwise let everything else that is ready run first."""
+        """Return at once while the slice lasts. Afterwards let everything that is ready run first."""
         if time.monotonic() >= self._ends:
             await asyncio.sleep(0)
             self._ends = time.monotonic() + SLICE_S

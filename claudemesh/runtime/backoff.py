@@ -1,4 +1,4 @@
-"""Delays that grow with each failure and never fall into step with other hosts."""
+"""Exponential backoff with jitter, so that hosts do not retry in step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Backoff:
     uniform: Callable[[float, float], float] = random.uniform
 
     def become(self, other: Backoff) -> None:
-        """Take over the values of another one, for everything that holds this one."""
+        """Copy the values of another backoff, so that every holder of this one uses them."""
         self.initial_s, self.cap_s = other.initial_s, other.cap_s
         self.multiplier, self.jitter = other.multiplier, other.jitter
 
@@ -32,17 +32,17 @@ class Backoff:
 
 
 class Pause:
-    """A wait that can be ended early, when its length has been set anew."""
+    """Wait that can be ended early, for example when its length was changed."""
 
     def __init__(self) -> None:
         self._ended = asyncio.Event()
 
     def end(self) -> None:
-        """End the wait that goes on now, if there is one."""
+        """End the present wait, if there is one."""
         self._ended.set()
 
     async def rest(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds, or until `end`."""
         self._ended.clear()
         try:
             await asyncio.wait_for(self._ended.wait(), seconds)

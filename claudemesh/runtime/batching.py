@@ -1,4 +1,4 @@
-"""Group commit: whatever came in during the last commit goes into the next one."""
+"""Group commit: items that arrive during one commit share the next one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ R = TypeVar("R")
 
 
 class Overloaded(Exception):
-    """More is waiting than the batcher takes; nothing of this item was done."""
+    """The batcher is full. Nothing was done with the item."""
 
 
 class Batcher(Generic[T, R]):
-    """Share one commit among the items that wait for it.
+    """Batches items, so that they share a commit.
 
-    No timer: a lone item is committed at once. Items keep their order. When a batch fails
-    as a whole it is retried one by one, so that only the culprit sees its error; a storage
-    that is unavailable fails the batch, because every item would meet the same fate.
+    No timer: a lone item is committed at once. Items keep their order. A batch that fails as a whole is
+    retried one by one, so that only the failing item gets the error. `StorageUnavailable` and `StorageBroken`
+    fail the whole batch, because every item would fail in the same way.
     At most `max_pending` items wait; one more raises `Overloaded`. A batch has at most `max_batch` items, and
-    ends with the one that brings it to `max_weight`.
+    ends with the item that brings it to `max_weight`.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Batcher(Generic[T, R]):
 
     @property
     def depth(self) -> int:
-        """How many items wait for a commit that has not begun."""
+        """Return the number of items whose commit has not begun."""
         return len(self._pending)
 
     def submit(self, item: T) -> asyncio.Future[R]:
-        """Queue an item; the future brings its result once it is committed.
+        """Queue an item. The future gets its result after the commit.
 
         Cancelling the future does not take the item back: it may be in a commit already.
         """
@@ -69,7 +69,7 @@ class Batcher(Generic[T, R]):
         return future
 
     async def close(self) -> None:
-        """Take nothing more, and return when all that waits is committed."""
+        """Refuse further items, and return when all that wait are committed."""
         self._closed = True
         await self._tasks.join()
 

@@ -1,4 +1,4 @@
-"""One HTTP request to a broker: the answer within bounds, read as JSON; redirects are not followed."""
+"""HTTP client for a broker: one request, a bounded JSON answer, no redirects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from claudemesh.runtime.exchange import exchange
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A broker's answer; `body` is None when it is no JSON."""
+    """Answer of a broker. `body` is None when it is not JSON."""
 
     status: int
     body: Any

@@ -1,4 +1,4 @@
-"""Token buckets: so many at once, so many a second after that."""
+"""Token buckets: a burst, and a rate at which it refills."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Bucket:
     _at: float = 0.0
 
     def take(self, now: float) -> float:
-        """Take one and return 0, or return how long to wait until there is one."""
+        """Take one token and return 0, or return the seconds until there is one."""
         left = self._refill(now)
         if left < 1:
             return (1 - left) / self.per_s
@@ -24,7 +24,7 @@ class Bucket:
         return 0.0
 
     def spend(self, count: float, now: float) -> float:
-        """Take so many, also those that are not there; return how long it takes to have made up for them."""
+        """Take so many tokens, into debt if need be. Return the seconds until the debt is made up."""
         self._left = left = self._refill(now) - count
         return 0.0 if left >= 0 else -left / self.per_s
 
@@ -35,7 +35,7 @@ class Bucket:
 
 
 class Buckets:
-    """A bucket for each name; of more than `most` those that were asked for longest ago are forgotten."""
+    """One bucket for each name. Above `most` names the least recently used are forgotten."""
 
     def __init__(self, per_s: float, burst: float, most: int = 4096) -> None:
         self._per_s, self._burst, self._most = per_s, burst, most
@@ -45,7 +45,7 @@ class Buckets:
         return len(self._buckets)
 
     def of(self, name: str) -> Bucket:
-        """Return the bucket of a name, a full one when it is new."""
+        """Return the bucket of a name. A new one is full."""
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self._per_s, self._burst)

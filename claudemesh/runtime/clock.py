@@ -1,4 +1,4 @@
-"""Wall and monotonic time, apart so that nobody mixes them up, and ISO 8601 for people."""
+"""Clocks: wall and monotonic time as different methods, and ISO 8601 for people."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _LAST_MS = 253_402_300_799_999
 
 
 class Clock(Protocol):
-    """Time as an argument, so that a test can move it."""
+    """Clock as an argument, so that a test can move the time."""
 
     def wall_ms(self) -> int:
-        """Unix time in milliseconds; may jump either way."""
+        """Return Unix time in milliseconds. It may jump in both directions."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return seconds since a fixed moment. It never goes back."""
         ...
 
 
@@ -30,31 +30,31 @@ class SystemClock:
     """The machine's clocks."""
 
     def wall_ms(self) -> int:
-        """Unix time in milliseconds."""
+        """Return Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Seconds since boot, suspended time included where the system tells it."""
+        """Return seconds since boot, with suspended time where the system counts it."""
         return time.clock_gettime(_MONOTONIC_ID)
 
 
 class OffsetClock:
-    """The machine's clocks with the time of day of somebody else, as far as `offset_ms` says it."""
+    """The machine's monotonic clock with the wall time of another machine, `offset_ms` away."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.offset_ms = 0
 
     def wall_ms(self) -> int:
-        """Unix time in milliseconds, as the other tells it."""
+        """Return the other machine's Unix time in milliseconds."""
         return self._clock.wall_ms() + self.offset_ms
 
     def monotonic(self) -> float:
-        """The machine's own."""
+        """Return this machine's monotonic seconds."""
         return self._clock.monotonic()
 
     def follow(self, wall_ms: int) -> None:
-        """The other's clock says this now."""
+        """Set the offset from the other machine's present time."""
         self.offset_ms = wall_ms - self._clock.wall_ms()
 
 

@@ -1,4 +1,4 @@
-"""The garbage collector: its passes stop every thread, so they must be short."""
+"""Garbage collector settings: a pass stops every thread, so it must be short."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import gc
 
 
 def settle() -> None:
-    """Leave what exists after a start out of every later pass: modules, classes and settings stay anyhow.
+    """Exclude the objects that exist after a start from every later pass. They stay anyhow.
 
-    A full pass over them takes 20 ms, and one is made whenever enough new objects have lived for a while.
+    A full pass over modules and classes takes 20 ms, and one runs whenever enough new objects have survived.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Conditions: the list of what does not work in a process at the moment, for health, metrics and the log.
+"""Conditions: failures that hold at the moment, for health, metrics and the log.
 
 A condition begins with `begin` and ends with `end`. In between it may be reported any number of times: it is
 logged once when it begins and once when it ends, with the number of reports. Its message names the thing, the
@@ -62,11 +62,11 @@ class Conditions:
             self.begin(code, message)
 
     def holds(self, code: str) -> bool:
-        """Whether a condition holds now."""
+        """Return whether a condition holds now."""
         return code in self._active
 
     def items(self) -> Sequence[Mapping[str, Any]]:
-        """Return what `/v1/health` and `/readyz` show: code, since (ISO 8601) and message, oldest first."""
+        """Return the conditions as health shows them, oldest first: code, since (ISO 8601), message."""
         return [
             {"code": code, "since": iso_ms(found.since_ms), "message": found.message}
             for code, found in self._active.items()

@@ -1,4 +1,4 @@
-"""Connections of a listener: which are admitted, which wait for it, and which one gives way to a newcomer."""
+"""Admission of connections: members, strangers, and the stranger that gives way to a newcomer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IPV6_PREFIX = 64
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bounds of a listener. A connection is a stranger's until it has proved who it is."""
+    """Bounds of a listener. A connection is a stranger's until it is authenticated."""
 
     members: int = 10_000
     strangers: int = 512
@@ -35,7 +35,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Generic[C]):
-    """What happens to a newcomer: it comes in, another one leaves for it, or it is refused."""
+    """Decision on a newcomer: it is admitted, another one leaves for it, or it is refused."""
 
     refused: bool = False
     leaves: C | None = None
@@ -43,10 +43,10 @@ class Verdict(Generic[C]):
 
 
 class Crowd(Generic[C]):
-    """The connections of one listener, by who they are. Plain bookkeeping: it closes nothing.
+    """Bookkeeping of the connections of one listener. It closes nothing itself.
 
-    Strangers never take a place of a member. When they are too many, the oldest one leaves of the address
-    that has most of them, so that an address that floods keeps nobody out but itself.
+    A stranger never takes the place of a member. When there are too many strangers, the oldest one of the
+    address with most of them leaves, so that an address that floods only crowds out itself.
     """
 
     def __init__(self, caps: Caps) -> None:
@@ -57,16 +57,16 @@ class Crowd(Generic[C]):
 
     @property
     def strangers(self) -> int:
-        """How many have not proved who they are."""
+        """Return the number of connections that are not authenticated."""
         return len(self._address)
 
     @property
     def members(self) -> int:
-        """How many have."""
+        """Return the number of connections that are authenticated."""
         return len(self._members)
 
     def of(self, address: str) -> int:
-        """Return how many strangers an address has."""
+        """Return the number of strangers of an address."""
         return len(self._strangers.get(address, ()))
 
     def refusal(self, address: str, now: float) -> Limit | None:
@@ -75,7 +75,7 @@ class Crowd(Generic[C]):
         return verdict.limit if verdict.refused else None
 
     def enter(self, connection: C, address: str, now: float) -> Verdict[C]:
-        """Take in a newcomer, or refuse it."""
+        """Admit a newcomer as a stranger, or refuse it."""
         verdict = self._verdict(address, now)
         if not verdict.refused:
             if verdict.leaves is not None:
@@ -85,20 +85,20 @@ class Crowd(Generic[C]):
         return verdict
 
     def move(self, connection: C, address: str, now: float) -> Verdict[C]:
-        """Count a stranger under another address: a proxy has told for whom it asks. Refused, it has left."""
+        """Count a stranger under the address that a proxy has told. A refused one has left."""
         if self._address.get(connection) in (None, address):
             return Verdict()
         self.leave(connection)
         return self.enter(connection, address, now)
 
     def admit(self, connection: C) -> None:
-        """Note that a stranger has proved who it is."""
+        """Note that a stranger is authenticated."""
         if connection in self._address:
             self._forget(connection)
             self._members.add(connection)
 
     def leave(self, connection: C) -> None:
-        """Forget a connection; one that is not known is none."""
+        """Forget a connection. One that is not known is ignored."""
         if connection in self._address:
             self._forget(connection)
         else:
@@ -116,7 +116,7 @@ class Crowd(Generic[C]):
         return self._give_way(largest, now, "strangers")
 
     def _give_way(self, address: str, now: float, limit: Limit) -> Verdict[C]:
-        """Let the oldest one go unless it may still be about to prove who it is."""
+        """Let the oldest stranger of an address leave, unless it has only just come."""
         oldest, since = next(iter(self._strangers[address].items()))
         if now - since < self.caps.settle_s:
             return Verdict(refused=True, limit=limit)
@@ -131,7 +131,7 @@ class Crowd(Generic[C]):
 
 
 def address_key(host: str) -> str:
-    """Return what is counted as one address: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Return the key under which an address is counted: an IPv4 address, or an IPv6 network of 64 bits."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

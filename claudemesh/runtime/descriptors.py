@@ -1,4 +1,4 @@
-"""The number of files and sockets that this process may have open."""
+"""Limit of open files and sockets of this process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import resource
 def raise_descriptors(wanted: int) -> int:
     """Raise the soft limit to `wanted`, or as far as the hard one allows; return the soft limit in force.
 
-    Many systems start a process with a soft limit of 1024 for the sake of old programs, and a far higher hard
-    one for those that ask.
+    Many systems start a process with a soft limit of 1024 and a far higher hard limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft == resource.RLIM_INFINITY or soft >= allowed:
         return wanted if soft == resource.RLIM_INFINITY else soft
-    # Some systems have a lower limit than the hard one that they tell.
+    # Some systems enforce less than their hard limit.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,4 +1,4 @@
-"""The one spelling of a destination: a key as it is, `#topic`, `queue:name`. Light, for commands too."""
+"""Spelling of a destination: a key as it is, `#topic`, `queue:name`. Cheap to import, for commands."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _MARKS: Final = {"dm": "", "topic": TOPIC_MARK, "queue": QUEUE_MARK}
 
 
 def spell_destination(kind: str, ref: str) -> str:
-    """Return the `to` that names this destination. A kind of a later version is shown without a mark."""
+    """Return a destination as `to` spells it. A kind of a later version has no mark."""
     return f"{_MARKS.get(kind, '')}{ref}"

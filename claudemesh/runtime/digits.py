@@ -1,4 +1,4 @@
-"""Whole numbers from text of somebody else's, however long the text is."""
+"""Whole numbers from untrusted text of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits that are reached again and again: a count for each time, and a log line when it begins and ends."""
+"""Reports of limits that are reached repeatedly: each is counted, an episode is logged once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from claudemesh.runtime.logs import EventLogger
 
-# A limit that is not reached for so long is reached no more.
+# An episode ends when its limit was not reached for so long.
 _QUIET_S = 60.0
 
 

@@ -1,4 +1,4 @@
-"""Errors of storage, whichever engine it is. Foreign errors stop at the border."""
+"""Storage errors of both engines. Errors of the database libraries are translated into these."""
 
 from __future__ import annotations
 

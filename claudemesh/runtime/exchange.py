@@ -1,4 +1,4 @@
-"""One HTTP request to a server that may be anybody: its answer is bounded in size, and in time as a whole."""
+"""HTTP request to an untrusted server: the answer is bounded in size and in total time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from contextlib import closing
 
 from claudemesh.runtime.terminal import safe
 
-# A silence that ends it, whatever the deadline.
+# A silence that ends the request, whatever the deadline.
 _QUIET_S = 15.0
 _SHOWN_CHARACTERS = 200
 
 
 class Redirected(Exception):
-    """The answer is a redirect: nobody is asked at its target."""
+    """The answer is a redirect, which is not followed."""
 
     def __init__(self, status: int, target: str) -> None:
         super().__init__(status, target)
@@ -71,7 +71,7 @@ def exchange(
 
 @contextlib.contextmanager
 def _cut_off(link: socket.socket, seconds: float) -> Generator[threading.Event]:
-    """End the connection below `link` after so long; the event tells that it was."""
+    """Shut the connection of `link` down after so many seconds. The event is set when that happened."""
     late = threading.Event()
     # A descriptor of its own: TLS sockets may not be closed by another thread.
     below = socket.socket(fileno=os.dup(link.fileno()))

@@ -1,6 +1,7 @@
-"""Named places between two durable steps, where the crash tests stop the process.
+"""Failpoints: named places between two durable steps, where a crash test stops the process.
 
-Nothing here can be armed from outside: a test installs a handler in its own process.
+The names are listed in docs/architecture.md, Phases and failpoints. Nothing can be armed from outside: a test
+installs a handler in its own process.
 """
 
 from __future__ import annotations

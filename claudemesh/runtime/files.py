@@ -1,4 +1,4 @@
-"""Files that must be whole, private, or held by one process only: one helper for all of them."""
+"""Files that must be whole, private, or locked by one process: atomic writes, modes, locks."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def sync_dir(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that only says what was the case; one that cannot be removed is left."""
+    """Remove a file that is a hint only. One that cannot be removed is left."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -134,7 +134,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 def _open(path: Path, forbidden: int) -> BinaryIO:
     try:
-        # O_NONBLOCK: a FIFO in the file's place must not hang us.
+        # O_NONBLOCK: a FIFO in the file's place must not block the process.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if path.is_symlink():
@@ -166,7 +166,7 @@ def _read(path: Path, forbidden: int, limit: int) -> bytes:
 
 
 class FileLock:
-    """An OS lock on a file: held by one process, gone when that process is."""
+    """OS lock on a file. It ends with the process that holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -199,7 +199,7 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Give the lock back; the file stays, so that nobody locks a file that is already unlinked."""
+        """Release the lock. The file stays, so that no process locks a file that is already unlinked."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -27,7 +27,7 @@ _HEAD_ENDS = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What one connection may send after the upgrade: past `frames_per_s` reading pauses, else it ends."""
+    """Allowance of one connection after the upgrade: past `frames_per_s` reading pauses, else it ends."""
 
     frames_per_s: float
     frames_burst: float

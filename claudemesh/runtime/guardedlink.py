@@ -1,4 +1,4 @@
-"""The client's end of a WebSocket under guard: what a server sends is bounded like what a client sends."""
+"""Guarded client connection: input of the server is bounded like that of a client."""
 
 from __future__ import annotations
 

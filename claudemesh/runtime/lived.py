@@ -2,7 +2,7 @@
 
 Ages of stored rows are differences of this clock. It never goes back and never jumps ahead, whatever the
 wall clock is set to. Time counts while the process runs, and while it is stopped if the machine stayed up
-(same boot). Time while the machine was off does not count: nothing on the host can vouch for it.
+(same boot). Time while the machine was off does not count, because nothing on the host measures it.
 
 The clock's position is kept in a small file. A crash loses at most the time since it was last written, and
 a file that is lost or restored from a backup is corrected by the newest stamp found in the databases

@@ -1,6 +1,6 @@
-"""Log events, not sentences: JSON lines with a stable event name and fields.
+"""Structured logging: JSON lines with a stable event name and fields.
 
-A field never holds a body, a key or a token; callers see to that, and `_HIDDEN` is the net below.
+A field never holds a body, a key or a token. Callers see to that; `_HIDDEN` is a second line of defence.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _BACKUPS = 14
 
 
 class EventLogger:
-    """Thin words over a standard logger: the first argument names the event, fields follow."""
+    """Wrapper of a standard logger: the first argument names the event, fields follow."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(f"claudemesh.{name}")
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Log what only a developer asks about."""
+        """Log an event for developers."""
         self._log(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Log something that happened as it should."""
+        """Log an event of normal operation."""
         self._log(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log something that an operator may have to look at."""
+        """Log an event that an operator may have to look at."""
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
@@ -52,7 +52,7 @@ class EventLogger:
         self._log(logging.ERROR, event, fields, exc_info)
 
     def audit(self, event: str, **fields: Any) -> None:
-        """Log what is kept whatever the level says."""
+        """Log an event whatever the level is."""
         self._log(AUDIT, event, fields)
 
     def _log(
@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TerminalFormatter(logging.Formatter):
-    """The same for somebody who sits in front of it: local time, level, event, fields as name=value."""
+    """One line for a terminal: local time, level, event, fields as name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and a traceback below it. Values are JSON: none of them drives the terminal."""

@@ -1,4 +1,4 @@
-"""Prometheus text, from a registry of our own (the library's default one counts things of its own)."""
+"""Prometheus metrics in a registry of our own, because the library's default one adds its own metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# A time of creation beside each counter doubles the page and tells nobody anything.
+# A creation time beside each counter would double the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Tally(Collector):
-    """A counter that costs a dictionary's update; the library's own takes a lock, and looks labels up.
+    """Counter for a hot path: one dictionary update, where the library's takes a lock and looks labels up.
 
-    It is counted in one thread, the event loop's.
+    It is used from the event loop's thread only.
     """
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
@@ -35,7 +35,7 @@ class Tally(Collector):
         self._counts[labels] = self._counts.get(labels, 0) + count
 
     def collect(self) -> Iterator[Metric]:
-        """Give what was counted to the exposition."""
+        """Yield the counts."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
@@ -49,7 +49,7 @@ class Flags(Collector):
         self._name, self._text, self._label, self._read = name, text, label, read
 
     def collect(self) -> Iterator[Metric]:
-        """Give the flags as they are now to the exposition."""
+        """Yield the present flags."""
         family = GaugeMetricFamily(self._name, self._text, labels=[self._label])
         for value, is_set in self._read().items():
             family.add_metric([value], float(is_set))
@@ -57,7 +57,7 @@ class Flags(Collector):
 
 
 class Timings(Collector):
-    """A histogram like `Tally`: finding the bucket and adding to it is all that an observation costs."""
+    """Histogram for a hot path: an observation costs a bisection and two additions."""
 
     def __init__(self, name: str, text: str, buckets: tuple[float, ...], labels: tuple[str, ...]) -> None:
         self._name, self._text, self._bounds, self._labels = name, text, buckets, labels
@@ -77,7 +77,7 @@ class Timings(Collector):
         return [0] * (len(self._bounds) + 1), [0.0]
 
     def collect(self) -> Iterator[Metric]:
-        """Give the cumulative buckets to the exposition."""
+        """Yield the cumulative buckets."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         names = [*(str(bound) for bound in self._bounds), "+Inf"]
         for labels, (counts, total) in self._found.items():

@@ -1,4 +1,4 @@
-"""Numbered .sql files, forward only, one transaction each; the database's own version decides."""
+"""Schema migrations: numbered .sql files, forward only, one transaction each."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def apply_migrations(connection: sqlite3.Connection, migrations: Sequence[Migrat
 
 
 def split_statements(script: str) -> list[str]:
-    """Cut a script into statements (`executescript` would commit behind our back)."""
+    """Split a script into statements. `executescript` would commit the open transaction."""
     statements: list[str] = []
     pending = ""
     for line in script.splitlines(keepends=True):

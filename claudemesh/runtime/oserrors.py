@@ -1,4 +1,4 @@
-"""Errors of the operating system that have a local cause, as sentences with the reason and the remedy."""
+"""Operating system errors with a local cause, as sentences with reason and remedy."""
 
 from __future__ import annotations
 

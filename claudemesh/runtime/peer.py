@@ -1,4 +1,4 @@
-"""The process at the other end of a unix socket, as the kernel names it.
+"""Peer credentials: the process at the other end of a unix socket, as the kernel names it.
 
 A process id that stands in a file or in an answer may belong to another PID namespace, or to a process that
 has ended since. The kernel translates the number of a peer into the reader's own namespace.
@@ -19,7 +19,7 @@ _LISTENING = "0A"
 
 
 class Peer(NamedTuple):
-    """Credentials of a process, of the moment at which it connected or began to listen."""
+    """Credentials of a process at the moment at which it connected or began to listen."""
 
     # 0 when the process is in a PID namespace that this process does not see into.
     pid: int
@@ -27,7 +27,7 @@ class Peer(NamedTuple):
 
 
 def peer_of(link: socket.socket) -> Peer | None:
-    """Return the credentials of the other end; None where the kernel does not tell them."""
+    """Return the credentials of the other end, None where the kernel does not tell them."""
     if link.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return None
     raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -36,7 +36,7 @@ def peer_of(link: socket.socket) -> Peer | None:
 
 
 def connect(path: Path, timeout_s: float = _CONNECT_S) -> socket.socket:
-    """Connect to a unix socket. `OSError` when nobody listens there."""
+    """Connect to a unix socket. `OSError` when no process listens there."""
     link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         link.settimeout(timeout_s)
@@ -48,7 +48,7 @@ def connect(path: Path, timeout_s: float = _CONNECT_S) -> socket.socket:
 
 
 def listener_on(path: Path) -> Peer | None:
-    """Return the process that listens on a socket; None when nobody does or the kernel does not tell."""
+    """Return the process that listens on a socket, None without one or where the kernel does not tell."""
     try:
         with connect(path) as link:
             return peer_of(link)

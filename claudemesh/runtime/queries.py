@@ -1,4 +1,4 @@
-"""SQL in .sql files: `-- name: one sentence`, then the statement, up to the next name."""
+"""Named SQL statements from .sql files: `-- name: one sentence`, then the statement."""
 
 from __future__ import annotations
 

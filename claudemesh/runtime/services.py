@@ -1,4 +1,4 @@
-"""Every task has an owner that stops it, waits for it, and hears of its crash.
+"""Task ownership: every task has an owner that stops it, waits for it, and hears of its crash.
 
 A task that must not end is supervised: `supervise` and `repeat` run it again after any exception.
 """
@@ -18,7 +18,7 @@ log = get_logger("services")
 
 
 class Watcher(Protocol):
-    """Hears of what supervised tasks do; it logs an exception, because nobody else does."""
+    """Receiver of the outcomes of supervised tasks. It logs the exceptions."""
 
     def failed(self, operation: str, error: BaseException) -> None:
         """Note that a task failed; it is tried again."""
@@ -32,7 +32,7 @@ class Watcher(Protocol):
 async def supervise(
     run: Callable[[Callable[[], None]], Awaitable[None]], name: str, backoff: Backoff, watcher: Watcher
 ) -> None:
-    """Run a task for ever: again after any exception, and when it ends, with growing delays.
+    """Run a task for ever: again after any exception or end, with growing delays.
 
     `run` gets a function to call whenever it has done its work; the delays then begin anew.
     """
@@ -55,7 +55,7 @@ async def supervise(
 async def repeat(
     turn: Callable[[], Awaitable[object]], every_s: float, name: str, backoff: Backoff, watcher: Watcher
 ) -> None:
-    """Do something every `every_s` seconds for ever, first after that time.
+    """Call a function every `every_s` seconds for ever, first after that time.
 
     After an exception the backoff decides when it is done again.
     """
@@ -76,7 +76,7 @@ OnCrash: TypeAlias = Callable[[str, BaseException], None]
 class TaskOwner:
     """Starts tasks, keeps them from being collected, and ends them with itself.
 
-    `on_crash` hears of an exception that nobody awaits; without one it is logged.
+    `on_crash` gets an exception that no code awaits. Without it the exception is logged.
     """
 
     def __init__(self, on_crash: OnCrash | None = None) -> None:

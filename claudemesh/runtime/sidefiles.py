@@ -1,4 +1,4 @@
-"""Files beside the databases: written when they change, and later when they cannot be written now.
+"""Side files: files beside the databases, written again later when a write fails.
 
 A process works without the newest version of these files (peers.json, pid, broker.json, ...), so a full
 disk or a lack of descriptors must not end it or its connections. A write that fails is reported as the
@@ -19,12 +19,12 @@ from claudemesh.runtime.oserrors import explain
 _EVERY_S = 2.0
 CODE = "files_not_written"
 
-# Writes a file, by its name, now or later; False: later.
+# Writes a file by its name, now or later. False: later.
 WriteFile: TypeAlias = Callable[[str, Callable[[], None]], bool]
 
 
 class SideFiles:
-    """Writes side files, and remembers the ones that are still to be written."""
+    """Writer of side files. It remembers those whose last write failed."""
 
     def __init__(self, folder: Path, conditions: Conditions) -> None:
         self._folder = folder
@@ -32,7 +32,7 @@ class SideFiles:
         self._waiting: dict[str, Callable[[], None]] = {}
 
     def write(self, name: str, write: Callable[[], None]) -> bool:
-        """Write one file by calling `write`; False when it cannot be written now and will be later."""
+        """Write one file by calling `write`. Return False when it will be written later."""
         try:
             write()
         except OSError as error:
@@ -48,7 +48,7 @@ class SideFiles:
         self.write(path.name, lambda: write_atomic(path, b"%d\n" % number))
 
     def retry(self) -> None:
-        """Write what is still to be written."""
+        """Write the files whose last write failed."""
         for name, write in list(self._waiting.items()):
             if not self.write(name, write):
                 return

@@ -1,4 +1,4 @@
-"""Log lines that anybody can cause: so many of them, and a count of the others."""
+"""Rate-limited log for events that a stranger can cause. Suppressed lines are counted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _now() -> float:
 
 
 class SparseLog:
-    """Logs events of strangers, fifty at once and one a second after that.
+    """Log with a burst of fifty lines, and one line a second after that.
 
-    Those between are counted: the next line has their number as `unlogged`.
+    Suppressed lines are counted: the next line has their number as `unlogged`.
     """
 
     def __init__(self, log: EventLogger) -> None:
@@ -27,12 +27,12 @@ class SparseLog:
         self._unlogged = 0
 
     def info(self, event: str, **fields: Any) -> None:
-        """Log something that happened as it should, if there is room."""
+        """Log an event of normal operation, unless the rate is exceeded."""
         if self._has_room(fields):
             self._log.info(event, **fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log something that an operator may have to look at, if there is room."""
+        """Log an event that an operator may have to look at, unless the rate is exceeded."""
         if self._has_room(fields):
             self._log.warning(event, **fields)
 

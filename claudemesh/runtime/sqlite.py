@@ -1,7 +1,7 @@
-"""One SQLite file, one connection, one thread: WAL, synchronous=FULL, short transactions.
+"""SQLite access: one file, one connection, one thread; WAL, synchronous=FULL, short transactions.
 
-aiosqlite owns the connection and its thread. A transaction runs there as one function, because
-a hop between threads for every statement would cost more than the statements themselves.
+aiosqlite owns the connection and its thread. A transaction runs there as one function, because a hop between
+threads for every statement would cost more than the statements themselves.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ OnFailure: TypeAlias = Callable[[StorageError], None]
 
 
 class Database:
-    """A SQLite file that this process alone uses.
+    """SQLite file that only this process uses.
 
-    Once the disk has failed it, or a page was found damaged, nothing is tried any more: everything
-    raises that first `StorageBroken` or `StorageCorrupt`, and `on_failure` has heard of it.
+    After a failed write or a damaged page nothing is tried any more: every call raises that first
+    `StorageBroken` or `StorageCorrupt`, and `on_failure` was called once.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class Database:
     async def transaction(self, function: Callable[[sqlite3.Connection], R]) -> R:
         """Run a function inside `BEGIN IMMEDIATE … COMMIT`; on return its work is on the disk.
 
-        Any exception rolls back and is raised again. Cancelling the caller does not undo it:
-        whoever is cancelled does not know the outcome.
+        Any exception rolls back and is raised again. Cancelling the caller does not undo the transaction:
+        its outcome is then unknown to the caller.
         """
         return await self._guarded(lambda raw: _transact(raw, function))
 
@@ -120,7 +120,7 @@ class Database:
             raise
 
     def fail(self, error: StorageError) -> None:
-        """Let nothing be tried any more, for this reason; `on_failure` hears of it once."""
+        """Fail every later call with this error. `on_failure` is called once."""
         if self._failure is not None:
             return
         self._failure = error
@@ -160,7 +160,7 @@ async def _on_thread(
         with translate_errors(path):
             return function(connection._conn)
 
-    # The library's own way to run something on the connection's thread; it has no public name.
+    # The library's way to run a function on the connection's thread. It has no public name.
     result: R = await connection._execute(translated)  # type: ignore[no-untyped-call]
     return result
 
@@ -203,7 +203,7 @@ def _sync_directory(directory: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A file that is ready: its schema's version, and whether every page has been checked."""
+    """Result of opening a file: the schema's version, and whether every page was checked."""
 
     version: int
     checked: bool
@@ -237,7 +237,7 @@ def _prepare(
 
 
 def _write_ahead(raw: sqlite3.Connection) -> str:
-    """Switch the file to its write-ahead log; SQLite does not wait there for another that switches too."""
+    """Switch the file to its write-ahead log, again while another process does the same."""
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:

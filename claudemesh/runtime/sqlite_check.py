@@ -1,4 +1,4 @@
-"""Checking a large database for damage while it is in use, table by table, on a connection of its own.
+"""Background check of a large database for damage, table by table, on a connection of its own.
 
 The file's one writing connection would wait for the whole of a check. A reader does not hold it up, but as
 long as the reader's snapshot lives the write-ahead log cannot start over: a table's check is given up when

@@ -1,4 +1,4 @@
-"""SQLite's errors as ours, with the file, the reason and the remedy."""
+"""Translation of SQLite's errors into storage errors, with file, reason and remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def translate_errors(path: Path) -> Generator[None]:
-    """Turn sqlite3's errors into ours; integrity errors and our own pass unchanged."""
+    """Translate errors of sqlite3. Integrity errors and storage errors pass unchanged."""
     try:
         yield
     except sqlite3.IntegrityError:
@@ -59,7 +59,7 @@ def _translated(error: sqlite3.DatabaseError, path: Path) -> Exception:
 
 
 def _has_no_room(folder: Path) -> bool:
-    """Whether a write fails for lack of room. SQLite takes a used-up quota for a failing disk."""
+    """Return whether writes fail for lack of room. SQLite reports a used-up quota as a failing disk."""
     probe = folder / f".room.{secrets.token_hex(6)}.tmp"
     try:
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

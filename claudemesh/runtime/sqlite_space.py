@@ -1,4 +1,4 @@
-"""Space in a SQLite file: what is in use, what its write-ahead log holds, and how unused pages go back.
+"""Space of a SQLite file: pages in use, size of the write-ahead log, return of free pages.
 
 Deleted rows leave free pages, which SQLite uses again but does not return to the file system, and the
 write-ahead log keeps its largest size. Each function here is one short job on the connection's thread.
@@ -27,17 +27,17 @@ class Space:
 
     @property
     def live_bytes(self) -> int:
-        """What the rows and indexes take, without free pages."""
+        """Return the bytes of rows and indexes, without free pages."""
         return (self.pages - self.free_pages) * self.page_bytes
 
     @property
     def free_bytes(self) -> int:
-        """What deleted rows have left inside the file."""
+        """Return the bytes of free pages."""
         return self.free_pages * self.page_bytes
 
     @property
     def used_bytes(self) -> int:
-        """What counts against a budget: free pages do not, new rows use them first."""
+        """Return the bytes that count against a budget. Free pages do not: new rows use them first."""
         return self.live_bytes + self.wal_bytes
 
 

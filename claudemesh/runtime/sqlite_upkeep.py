@@ -1,4 +1,4 @@
-"""Upkeep of one SQLite file: give unused space back, and check a large file that was not checked at start.
+"""Upkeep of a SQLite file: return of free space, and the background check of a large file.
 
 Everything is done in short steps between the batches of the database's users. What a crash interrupts is
 done again after the next start; no step changes what the tables hold.
@@ -31,14 +31,14 @@ _IDLE_WAL_BYTES = 1 << 20
 _FREE_BYTES = 4 << 20
 # A rebuild holds everything else up, about a second for each 100 MiB.
 _REBUILD_BYTES = 256 << 20
-# Past this something outside keeps the log from starting over, such as a backup that hangs.
+# A larger log means that another process keeps it from starting over, such as a backup that hangs.
 _LARGE_WAL_BYTES = 512 << 20
 _CHECK_WAL_BYTES = 256 << 20
 _CHECK_AGAIN_S = 3600.0
 
 
 class Step(Enum):
-    """What is to be done to a file next."""
+    """Next step of the upkeep of a file."""
 
     TRUNCATE = "truncate"
     GIVE_BACK = "give_back"
@@ -46,7 +46,7 @@ class Step(Enum):
 
 
 def next_step(space: Space, available_bytes: int, *, idle: bool, pressure: bool) -> Step | None:
-    """Decide: under pressure every free byte is wanted, else only a large amount is worth the work."""
+    """Decide the next step. Under pressure every free byte counts, otherwise only a large amount."""
     free_from = space.page_bytes if pressure else max(_FREE_BYTES, space.live_bytes // 4)
     if space.free_bytes >= free_from:
         if space.is_incremental:
@@ -59,7 +59,7 @@ def next_step(space: Space, available_bytes: int, *, idle: bool, pressure: bool)
 
 
 class Upkeep:
-    """Keeps one database small and checked; `run` does it now and then, `step` once."""
+    """Keeps one database small and checked: `run` in a loop, `step` once."""
 
     def __init__(self, database: Database, conditions: Conditions) -> None:
         self._database = database
@@ -77,7 +77,7 @@ class Upkeep:
             await asyncio.sleep(_EVERY_S)
 
     async def step(self, *, pressure: bool) -> Space:
-        """Give back what is worth it now, and return the sizes after that."""
+        """Take the next step, and return the sizes after it."""
         space = await space_of(self._database)
         seen, self._seen = self._seen, (space.wal_bytes, space.pages)
         step = next_step(space, _available(self._database.path), idle=seen == self._seen, pressure=pressure)

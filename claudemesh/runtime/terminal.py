@@ -1,4 +1,4 @@
-"""Neutralising of text for a terminal: text that another host wrote can neither drive nor deceive it.
+"""Neutralisation of text for a terminal, so that text of another host cannot drive or deceive it.
 
 Spelt out are control characters (C0, DEL, C1), which a terminal obeys; direction controls, which reorder a
 line; characters without width, which hide; and lone surrogates, which no encoding holds. The joiners U+200C

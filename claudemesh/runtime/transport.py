@@ -1,4 +1,4 @@
-"""A transport that joins small writes: one system call, and one wake-up at the other end, for many frames."""
+"""Transport that joins small writes into one system call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FLUSH_BYTES = 64 << 10
 
 
 class JoinedWrites:
-    """An asyncio transport whose writes of one turn of the event loop leave together, 64 KiB at the most.
+    """Asyncio transport whose writes of one turn of the event loop leave together, at most 64 KiB.
 
     An HTTP head and its body, or the frames of a batch, would each cost a system call of their own.
     Everything but writing is the wrapped transport's.
@@ -27,7 +27,7 @@ class JoinedWrites:
         return self._transport
 
     def write(self, data: bytes) -> None:
-        """Write in this turn of the loop."""
+        """Add bytes to the write of this turn of the loop."""
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(data)
@@ -36,12 +36,12 @@ class JoinedWrites:
             self._flush()
 
     def write_eof(self) -> None:
-        """End the writing side behind what waits."""
+        """Close the writing side after the bytes that wait."""
         self._flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Close behind what waits."""
+        """Close after the bytes that wait."""
         self._flush()
         self._transport.close()
 

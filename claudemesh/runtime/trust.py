@@ -1,4 +1,4 @@
-"""The one rule for folders that hold secrets, sockets or code: nobody but this user and root may change them.
+"""Trust in folders and sockets: only this user and root may change or replace them.
 
 A folder is trusted when this user owns it, no other user can write to it, and no other user can replace it:
 every ancestor, and every symbolic link on the way, belongs to this user or to root and is not writable by
@@ -86,7 +86,7 @@ def _others_can_write(found: os.stat_result) -> bool:
 
 
 def _ancestors(path: str) -> list[str]:
-    """Return every folder and symbolic link that is passed on the way from the root to a path."""
+    """Return every folder and symbolic link on the way from the root to a path."""
     passed, here, links = ["/"], "/", 0
     names = path.split("/")[::-1]
     while names:
