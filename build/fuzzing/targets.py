@@ -21,17 +21,7 @@ import orjson
 from claudemesh.broker.admission import signature_of, text_of, verified_invite
 from claudemesh.broker.http.replies import only
 from claudemesh.daemon.api import schemas
-from claudemesh.daemon.api.body import parse_object, parse_struct
-from claudemesh.daemon.api.query import (
-    flag,
-    member,
-    moment,
-    number_cursor,
-    page_limit,
-    page_order,
-    parse_query,
-    topic,
-)
+from claudemesh.daemon.api.parameters import member, topic
 from claudemesh.daemon.outbox.request import parse_changes, parse_post, parse_send
 from claudemesh.protocol import events, frames, outcomes, replies
 from claudemesh.protocol.canonical import (
@@ -46,6 +36,9 @@ from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Fea
 from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link
 from claudemesh.protocol.replies import BadReply
 from claudemesh.protocol.sealing import Context, decode_content, encode_content
+from claudemesh.runtime.web.bodies import parse_object, parse_struct
+from claudemesh.runtime.web.paging import page_limit
+from claudemesh.runtime.web.query import flag, moment, number_cursor, page_order, parse_query
 from fuzzing import corpora
 
 _LONG: Final = re.compile(rb"[0-9]{19}")

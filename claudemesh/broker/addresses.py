@@ -17,7 +17,7 @@ from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
 from claudemesh.protocol.errors import WRONG_ADDRESS
 from claudemesh.protocol.signing import audience_of
-from claudemesh.runtime.http import Scope
+from claudemesh.runtime.web.asgi import Scope
 
 Arrival: TypeAlias = tuple[str, int] | None
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -54,11 +54,12 @@ from claudemesh.runtime.files import (
     remove,
     write_atomic,
 )
-from claudemesh.runtime.http import HttpServer, bind_tcp
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite_upkeep import Upkeep
+from claudemesh.runtime.web.server import HttpServer
+from claudemesh.runtime.web.sockets import bind_tcp
 
 log = get_logger("broker")
 

@@ -65,7 +65,7 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
         daemon = Daemon(paths, settings)
         await daemon.start()
         settle()
-        daemon.core.with_broker = with_broker
+        daemon.health.with_broker = with_broker
         _note_options(paths, with_broker)
         if broker is not None:
             tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))

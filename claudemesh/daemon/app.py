@@ -11,11 +11,10 @@ from functools import partial
 from typing import Any
 
 import claudemesh
-from claudemesh.daemon import startup
+from claudemesh.daemon import api, startup
 from claudemesh.daemon.broker_events import take_event
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
-from claudemesh.daemon.core import Core
 from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import HookPlaces
 from claudemesh.daemon.hooks.senders import is_sender
@@ -29,6 +28,7 @@ from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.listeners import ApiListeners
+from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
@@ -39,6 +39,7 @@ from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.reload import Reload
 from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.status import HealthReport, MetricsPage
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.home.host_id import host_fingerprint
@@ -79,7 +80,8 @@ class Daemon:
         self._ended: asyncio.Future[ExitWith | None] | None = None
         self._tasks = TaskOwner(on_crash=self._crashed)
         self.conditions = Conditions(self._clock)
-        self.core: Core
+        self.routes: api.ApiRoutes
+        self.health: HealthReport
 
     async def start(self) -> None:
         """Open everything and answer on the socket. `ExitWith` says why it cannot; the broker may be away."""
@@ -177,7 +179,7 @@ class Daemon:
         self._assemble_receiving(membership, identity)
         await self._storage.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
         await self._reconciler.load()
-        self.core = self._make_core(membership, identity, sealer)
+        self._assemble_api(membership, identity, sealer)
         await self._serve()
 
     def _connect(self, membership: Membership, identity: Identity) -> None:
@@ -289,44 +291,36 @@ class Daemon:
         keep_clock = partial(startup.keep_lived_clock, self._paths.lived_clock, self._lived)
         self._housekeeping = Housekeeping(*kept, keep_clock)
 
-    def _make_core(self, membership: Membership, identity: Identity, sealer: Sealer) -> Core:
-        parts = (self._outbox_store, self._submitter, sealer, self._clocks, self._new_id)
-        operator = OutboxRecovery(*parts, self._reconciler.look_up, self._drain.wake)
-        return Core(
-            membership=membership,
-            identity=identity,
-            clock=self._clock,
-            lived=self._lived,
-            settings=self._settings,
-            directory=self._directory,
-            presence=self._presence,
-            topics=self._topics,
-            bus=self._bus,
-            outbox_store=self._outbox_store,
-            inbox=self._inbox,
-            gate=self._submitter,
-            drain=self._drain,
-            receiver=self._receiver,
-            link=self._link,
-            own_topics=self._reconciler.topics,
-            operator=operator,
-            metrics=self._metrics,
-            room=lambda: self._storage.disk.room,
-            conditions=self.conditions,
-            pid=os.getpid(),
-            on_reload=self.reload,
-            on_stop=self.stop_soon,
+    def _assemble_api(self, membership: Membership, identity: Identity, sealer: Sealer) -> None:
+        clock, link, store = self._clock, self._link, self._outbox_store
+        parts = (store, self._submitter, sealer, self._clocks, self._new_id)
+        recovery = OutboxRecovery(*parts, self._reconciler.look_up, self._drain.wake)
+        self._config = LiveConfig(self._settings, clock.wall_ms())
+        self.health = HealthReport(
+            membership, identity.ed25519_pubkey, clock, self._config, link, store, self.conditions
+        )
+        counted = (self._receiver, self._drain, self._bus, self._lived, lambda: self._storage.disk.room)
+        page = MetricsPage(self._metrics, link, store, *counted)
+        self.routes = api.ApiRoutes(
+            send=api.SendRoutes(submit=self._submitter.submit),
+            topics=api.TopicRoutes(own=self._reconciler.topics, known=self._topics, call=link.call),
+            inbox=api.InboxRoutes(store=self._inbox, clock=clock),
+            outbox=api.OutboxRoutes(store=store, recovery=recovery, wall_of=self._clocks.wall_of),
+            peers=api.PeerRoutes(
+                directory=self._directory, presence=self._presence, clock=clock, call=link.call
+            ),
+            events=api.EventRoutes(inbox=self._inbox, bus=self._bus),
+            status=api.StatusRoutes(health=self.health, page=page, reload=self.reload, stop=self.stop_soon),
         )
 
     async def _serve(self) -> None:
         require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
-        self._listeners = ApiListeners(
-            self._paths, self.core, self._hooks, self._storage.files.write, self.conditions
-        )
+        parts = (self._paths, self.routes, self._config, self._metrics, self._hooks)
+        self._listeners = ApiListeners(*parts, self._storage.files.write, self.conditions)
         await self._listeners.open()
         may_refuse = (self._housekeeping.use, self._listeners.apply)
         self._reload = Reload(
-            self._paths, self.core, self._clock, self.conditions, may_refuse, self._take_over
+            self._paths, self._config, self._clock, self.conditions, may_refuse, self._take_over
         )
         self._storage.files.write_number(self._paths.pid, os.getpid())
         self._stack.callback(lambda: remove(self._paths.pid))
@@ -340,7 +334,8 @@ class Daemon:
         self._tasks.start(self._unsealer.run(), "unseal")
         self._storage.start(self._tasks)
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
-        log.info("daemon_started", mesh=self.core.membership.slug, name=self.core.membership.name)
+        membership = self.health.membership
+        log.info("daemon_started", mesh=membership.slug, name=membership.name)
 
     async def _run_link(self) -> None:
         try:
@@ -362,7 +357,7 @@ class Daemon:
         except ExitWith as ending:
             self.end(ending)
             return
-        self.core.clock_offset_ms = self._clock.wall_ms() - opened.broker_wall_ms
+        self.health.clock_offset_ms = self._clock.wall_ms() - opened.broker_wall_ms
         log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
         self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
         self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})

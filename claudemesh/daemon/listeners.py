@@ -13,12 +13,12 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.app import TABLE
 from claudemesh.daemon.api.guards import Guards, Rules
-from claudemesh.daemon.api.hooked import HookAccess
-from claudemesh.daemon.api.observed import Observed
-from claudemesh.daemon.core import Core
+from claudemesh.daemon.api.hook_auth import HookAccess
+from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.paths import DaemonPaths
@@ -29,9 +29,11 @@ from claudemesh.runtime.descriptors import raise_descriptors
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_atomic
 from claudemesh.runtime.guarded import Guardroom
-from claudemesh.runtime.http import HttpServer, bind_tcp, bind_unix
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.web.request_metrics import RequestMetrics
+from claudemesh.runtime.web.server import HttpServer
+from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 
 log = get_logger("listeners")
 
@@ -54,7 +56,9 @@ class ApiListeners:
     def __init__(
         self,
         paths: DaemonPaths,
-        core: Core,
+        routes: ApiRoutes,
+        config: LiveConfig,
+        metrics: DaemonMetrics,
         hooks: HookAccess,
         write: Callable[[str, Callable[[], None]], bool],
         conditions: Conditions,
@@ -64,7 +68,9 @@ class ApiListeners:
         self._conditions = conditions
         self._paths = paths
         self._hooks = hooks
-        self._core = core
+        self._routes = routes
+        self._config = config
+        self._metrics = metrics
         self._servers: list[HttpServer] = []
         self._socket: Guards | None = None
         self._owns_socket = self._closing = False
@@ -75,7 +81,7 @@ class ApiListeners:
 
     async def open(self) -> None:
         """Answer on the socket, and on the loopback if wanted. `ExitWith` says what is in the way."""
-        settings = self._core.settings
+        settings = self._config.settings
         raise_descriptors(_DESCRIPTORS)
         try:
             if self._wants_tcp(settings):
@@ -83,11 +89,11 @@ class ApiListeners:
             else:
                 remove(self._paths.http_port)
             # Last: whoever gets an answer on the socket knows that the start has succeeded.
-            self._socket = build_api(self._core, _rules(settings), hooks=self._hooks)
+            self._socket = build_api(self._routes, _rules(settings), hooks=self._hooks)
             listener = bind_unix(self._paths.sock)
             self._owns_socket = True
             room = Guardroom(_SOCKET, count=self._count("unix"), is_private=True)
-            await self._serve(HttpServer(self._observed(self._socket, "unix"), listener, room=room))
+            await self._serve(HttpServer(self._measured(self._socket, "unix"), listener, room=room))
         except BaseException:
             await self.close()
             raise
@@ -118,7 +124,7 @@ class ApiListeners:
             return
         if self._token and token != self._token:
             self._old_token = self._token
-            self._core.metrics.token_rotated()
+            self._metrics.token_rotated()
             log.info("local_token_rotated", old_works_for_s=OLD_TOKEN_S)
             if self._forget is not None:
                 self._forget.cancel()
@@ -131,13 +137,13 @@ class ApiListeners:
     def _forget_old_token(self) -> None:
         self._old_token = None
         if self._loopback is not None:
-            self._loopback.rules = _rules(self._core.settings, self._token)
+            self._loopback.rules = _rules(self._config.settings, self._token)
 
     async def run(self) -> None:
         """Open the loopback later if it could not be opened at the start; return when it is open."""
         while self._conditions.holds(_CLOSED) and not self._closing:
             await asyncio.sleep(_AGAIN_S)
-            await self._try_loopback(self._core.settings)
+            await self._try_loopback(self._config.settings)
 
     async def _try_loopback(self, settings: DaemonSettings) -> None:
         """Open the loopback; without it the socket answers all the same."""
@@ -157,8 +163,9 @@ class ApiListeners:
         self._token = load_token(self._paths)
         listener = bind_tcp(settings.http_bind, settings.http_port)
         port = listener.getsockname()[1]
-        self._loopback = build_api(self._core, _rules(settings, self._token), bucket=Bucket(_PER_S, _BURST))
-        app = self._observed(self._loopback, "tcp")
+        rate_limit = Bucket(_PER_S, _BURST)
+        self._loopback = build_api(self._routes, _rules(settings, self._token), rate_limit=rate_limit)
+        app = self._measured(self._loopback, "tcp")
         room = Guardroom(_LOOPBACK, count=self._count("tcp"))
         await self._serve(HttpServer(app, listener, room=room))
         path = self._paths.http_port
@@ -166,10 +173,10 @@ class ApiListeners:
         log.info("tcp_open", bind=settings.http_bind, port=port)
 
     def _count(self, transport: str) -> Callable[[str], None]:
-        return partial(self._core.metrics.limit_reached, transport)
+        return partial(self._metrics.limit_reached, transport)
 
-    def _observed(self, guards: Guards, transport: str) -> Observed:
-        return Observed(guards, self._core.metrics, transport, TABLE)
+    def _measured(self, guards: Guards, transport: str) -> RequestMetrics:
+        return RequestMetrics(guards, self._metrics, transport, TABLE)
 
     async def _serve(self, server: HttpServer) -> None:
         await server.start()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from claudemesh.daemon.core import Core
 from claudemesh.daemon.hooks.manifest import Manifest
+from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.settings import DaemonSettings, differing, in_force, load_settings
 from claudemesh.daemon.startup import load_hooks
 from claudemesh.home.paths import DaemonPaths
@@ -21,21 +21,21 @@ log = get_logger("daemon")
 class Reload:
     """Keeps the settings in force in step with config.toml.
 
-    `core.settings` are the settings in force: a key that needs a restart keeps the value of the start. Each
+    `config.settings` are the settings in force: a key that needs a restart keeps the value of the start. Each
     of `may_refuse` takes settings over or raises `ExitWith`; `take_over` gets what all have accepted.
     """
 
     def __init__(
         self,
         paths: DaemonPaths,
-        core: Core,
+        config: LiveConfig,
         clock: Clock,
         conditions: Conditions,
         may_refuse: Sequence[Callable[[DaemonSettings], None]],
         take_over: Callable[[DaemonSettings, Manifest], None],
     ) -> None:
         self._paths = paths
-        self._core = core
+        self._config = config
         self._clock = clock
         self._conditions = conditions
         self._may_refuse = may_refuse
@@ -43,8 +43,8 @@ class Reload:
 
     def run(self) -> None:
         """Read config.toml and hooks.toml; a wrong value changes nothing, and health names it."""
-        core, old = self._core, self._core.settings
-        core.reloads += 1
+        config, old = self._config, self._config.settings
+        config.reloads += 1
         accepted = []
         try:
             wanted = load_settings(self._paths.config)
@@ -57,7 +57,7 @@ class Reload:
             error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
             for use in accepted:
                 use(old)
-            core.config_error = error.message
+            config.error = error.message
             log.error("reload_refused", error=error.error, detail=error.message)
             self._conditions.begin(
                 "config_refused",
@@ -65,10 +65,10 @@ class Reload:
             )
             return
         self._conditions.end("config_refused")
-        core.settings = settings
+        config.settings = settings
         self._take_over(settings, manifest)
         set_level(settings.log_level)
-        core.config_loaded_ms = self._clock.wall_ms()
-        core.config_error = None
-        core.config_needs_restart = differing(settings, wanted)
-        log.info("reloaded", changed=differing(old, settings), needs_restart=core.config_needs_restart)
+        config.loaded_ms = self._clock.wall_ms()
+        config.error = None
+        config.needs_restart = differing(settings, wanted)
+        log.info("reloaded", changed=differing(old, settings), needs_restart=config.needs_restart)

@@ -13,7 +13,10 @@ import pytest
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.guarded import Guardroom
-from claudemesh.runtime.http import HttpServer, Receive, Scope, Send, admit, bind_tcp, send_json
+from claudemesh.runtime.web.asgi import Receive, Scope, Send
+from claudemesh.runtime.web.replies import Reply, respond
+from claudemesh.runtime.web.server import HttpServer, admit
+from claudemesh.runtime.web.sockets import bind_tcp
 from tests.integration.cli.test_broker_admin import certificate
 from tests.security.test_flooding import limits, open_sockets, serves
 from tests.support.broker import create_mesh, join_mesh, running_broker
@@ -230,8 +233,8 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that says nothing for longer than a head or a body may take stays connected."""
-    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.1)
-    monkeypatch.setattr("claudemesh.runtime.heads._BODY_DEADLINE_S", 0.1)
+    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.1)
+    monkeypatch.setattr("claudemesh.runtime.web.heads._BODY_DEADLINE_S", 0.1)
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -259,7 +262,7 @@ async def test_connections_that_have_shown_the_bearer_are_bounded_too() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         admit(scope)
-        await send_json(send, 200, {})
+        await respond(send, Reply(200, {}))
 
     room = Guardroom(Caps(members=2, strangers=3, strangers_per_address=3, settle_s=0.0))
     listener = bind_tcp("127.0.0.1", 0)

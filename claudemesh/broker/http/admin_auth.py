@@ -14,8 +14,8 @@ from starlette.requests import Request
 
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.http import address_of, admit
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.web.server import address_of, admit
 
 log = get_logger("broker.http")
 

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from claudemesh.broker.degraded import Degraded
 from claudemesh.protocol import InvalidField, ProtocolError, parse_json
 from claudemesh.runtime.errors import StorageError
-from claudemesh.runtime.http import BodyTooLarge, ClientGone, read_body
+from claudemesh.runtime.web.bodies import ClientGone, read_body
+from claudemesh.runtime.web.routes import BODY_DEADLINE_S
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -38,8 +39,6 @@ def guarded(endpoint: Endpoint, degraded: Degraded) -> Endpoint:
             return await endpoint(request)
         except ProtocolError as error:
             return refused(error)
-        except BodyTooLarge:
-            return _failure(413, "payload_too_large", "the body is larger than this broker takes")
         except ClientGone:
             return _failure(400, "incomplete_body", "the body ended early: send it again")
         except StorageError as error:
@@ -75,7 +74,7 @@ def wrong_method(allowed: str) -> Response:
 
 async def read_object(request: Request, limit: int, *known: str) -> Mapping[str, object]:
     """Read a JSON object that has no field but the known ones."""
-    raw = await read_body(request.receive, limit)
+    raw = await read_body(request.receive, limit=limit, deadline_s=BODY_DEADLINE_S)
     value = parse_json(raw)
     if not isinstance(value, dict):
         raise ProtocolError("invalid_json", "the body must be a JSON object")

@@ -14,7 +14,7 @@ from claudemesh.broker.http.rejoin import Rejoining
 from claudemesh.broker.http.replies import Endpoint, not_found, refused, wrong_method
 from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol import ProtocolError
-from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
 
 
 def build_app(context: Context, listener: Listener) -> App:

@@ -45,10 +45,10 @@ from claudemesh.protocol import (
 )
 from claudemesh.protocol.features import PRESENCE
 from claudemesh.protocol.wire import CHALLENGE_NONCE_BYTES, PROTOCOL_VERSIONS
-from claudemesh.runtime import http
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
+from claudemesh.runtime.web import asgi
 
 log = get_logger("broker.connection")
 _refused = SparseLog(log)
@@ -61,7 +61,7 @@ class Connection:
     """One WebSocket. Reading pauses while 1024 sends are unanswered or answers pile up."""
 
     def __init__(
-        self, context: Context, arrived: Arrival, receive: http.Receive, send: http.Send, admit: Admit
+        self, context: Context, arrived: Arrival, receive: asgi.Receive, send: asgi.Send, admit: Admit
     ) -> None:
         self._context = context
         self._let_in = admit

@@ -11,9 +11,9 @@ from claudemesh.broker.connections.outbound import Outgoing
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
-from claudemesh.runtime.http import Receive, Send
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.web.asgi import Receive, Send
 
 log = get_logger("broker.wire")
 

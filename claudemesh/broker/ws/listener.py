@@ -14,8 +14,9 @@ from claudemesh.broker.ws.connection import Connection
 from claudemesh.protocol import CloseCode
 from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.http import Receive, Scope, Send, admit
 from claudemesh.runtime.services import repeat
+from claudemesh.runtime.web.asgi import Receive, Scope, Send
+from claudemesh.runtime.web.server import admit
 
 _CHECKS_PER_STALL = 4
 _BACKOFF = Backoff(initial_s=1, cap_s=30)

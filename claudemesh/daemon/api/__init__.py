@@ -1,5 +1,22 @@
-"""The local HTTP API (daemon.md, Local API)."""
+"""The local HTTP API (docs/spec/daemon.md, Local API)."""
 
-from claudemesh.daemon.api.app import build_api
+from claudemesh.daemon.api.app import ApiRoutes, build_api
+from claudemesh.daemon.api.events import EventRoutes
+from claudemesh.daemon.api.inbox import InboxRoutes
+from claudemesh.daemon.api.outbox import OutboxRoutes
+from claudemesh.daemon.api.peers import PeerRoutes
+from claudemesh.daemon.api.send import SendRoutes
+from claudemesh.daemon.api.status import StatusRoutes
+from claudemesh.daemon.api.topics import TopicRoutes
 
-__all__ = ["build_api"]
+__all__ = [
+    "ApiRoutes",
+    "EventRoutes",
+    "InboxRoutes",
+    "OutboxRoutes",
+    "PeerRoutes",
+    "SendRoutes",
+    "StatusRoutes",
+    "TopicRoutes",
+    "build_api",
+]

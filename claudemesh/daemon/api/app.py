@@ -1,76 +1,77 @@
-"""The API put together: guards, then the bare routes, then the router."""
+"""The local API as an ASGI app: guards, hook authorization, then dispatch by the table of routes."""
 
 from __future__ import annotations
 
-from starlette.routing import Route, Router
+from dataclasses import dataclass
 
 from claudemesh.daemon.api import events, inbox, outbox, peers, send, status, topics
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import not_found, refused
+from claudemesh.daemon.api.events import EventRoutes
+from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.guards import Guards, Rules
-from claudemesh.daemon.api.hooked import HookAccess, HookedCallers
-from claudemesh.daemon.api.openapi import described
-from claudemesh.daemon.api.routes import Endpoint, Operation
-from claudemesh.daemon.api.table import RouteTable
-from claudemesh.daemon.api.wire import respond
+from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
+from claudemesh.daemon.api.inbox import InboxRoutes
+from claudemesh.daemon.api.openapi import description_of
+from claudemesh.daemon.api.outbox import OutboxRoutes
+from claudemesh.daemon.api.peers import PeerRoutes
+from claudemesh.daemon.api.send import SendRoutes
+from claudemesh.daemon.api.status import StatusRoutes
+from claudemesh.daemon.api.topics import TopicRoutes
 from claudemesh.runtime.bucket import Bucket
-from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.web.asgi import App
+from claudemesh.runtime.web.dispatch import Dispatcher, Group
+from claudemesh.runtime.web.routes import RouteTable, ServeOptions
 
-OPERATIONS = described(
-    (
-        *send.OPERATIONS,
-        *topics.OPERATIONS,
-        *inbox.OPERATIONS,
-        *outbox.OPERATIONS,
-        *peers.OPERATIONS,
-        *events.OPERATIONS,
-        *status.OPERATIONS,
-    )
+_DESCRIBED = (
+    *send.ROUTES,
+    *topics.ROUTES,
+    *inbox.ROUTES,
+    *outbox.ROUTES,
+    *peers.ROUTES,
+    *events.ROUTES,
+    *status.ROUTES,
 )
-TABLE = RouteTable(OPERATIONS)
+_DESCRIPTION = description_of(_DESCRIBED)
+ROUTES = (*_DESCRIBED, _DESCRIPTION)
+TABLE = RouteTable(ROUTES)
+OPTIONS = ServeOptions(reply_to=reply_to, not_found=not_found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiRoutes:
+    """The groups of routes of one daemon, each with the parts that its handlers need."""
+
+    send: SendRoutes
+    topics: TopicRoutes
+    inbox: InboxRoutes
+    outbox: OutboxRoutes
+    peers: PeerRoutes
+    events: EventRoutes
+    status: StatusRoutes
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return each group with its part of the table."""
+        return (
+            Group(self.send, send.ROUTES),
+            Group(self.topics, topics.ROUTES),
+            Group(self.inbox, inbox.ROUTES),
+            Group(self.outbox, outbox.ROUTES),
+            Group(self.peers, peers.ROUTES),
+            Group(self.events, events.ROUTES),
+            Group(self.status, status.ROUTES),
+            Group(None, (_DESCRIPTION,)),
+        )
 
 
 def build_api(
-    core: CoreLike,
+    routes: ApiRoutes,
     rules: Rules | None = None,
     *,
-    bucket: Bucket | None = None,
+    rate_limit: Bucket | None = None,
     hooks: HookAccess | None = None,
+    options: ServeOptions = OPTIONS,
 ) -> Guards:
-    """Return the ASGI app of a running daemon for one door: its rules, the rate that it bears, and
-    who tells whether a caller is a hook."""
-    bare = {operation.path: operation.build(core) for operation in OPERATIONS if operation.build is not None}
-    app: App = _Dispatch(bare, _router(core))
+    """Return the ASGI app for one listener. Without `hooks` no caller is taken for a hook."""
+    app: App = Dispatcher(routes.groups(), options)
     if hooks is not None:
-        app = HookedCallers(app, hooks, TABLE.for_hooks)
-    return Guards(app, rules or Rules(), bucket=bucket, uncounted=TABLE.streams)
-
-
-def _router(core: CoreLike) -> Router:
-    by_path: dict[str, list[Operation]] = {}
-    for operation in OPERATIONS:
-        if operation.handler is not None:
-            by_path.setdefault(operation.path, []).append(operation)
-    routes = [Route(path, Endpoint(core, operations)) for path, operations in by_path.items()]
-    return Router(routes, redirect_slashes=False, default=_nowhere)
-
-
-class _Dispatch:
-    """The bare routes by their path, all else by the router."""
-
-    def __init__(self, bare: dict[str, App], router: Router) -> None:
-        self._bare = bare
-        self._router = router
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._bare.get(scope["path"])
-        if app is not None:
-            await app(scope, receive, send)
-            return
-        # Paths are matched as they came, so that an id may hold an encoded slash.
-        raw: bytes = scope["raw_path"]
-        await self._router({**scope, "path": raw.decode("ascii")}, receive, send)
-
-
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    await respond(send, refused(not_found()))
+        app = HookAuth(app, hooks, TABLE.for_hooks)
+    return Guards(app, rules or Rules(), rate_limit=rate_limit, uncounted=TABLE.uncounted)

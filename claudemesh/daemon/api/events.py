@@ -1,40 +1,36 @@
-"""GET /v1/events: server-sent events, resumable by position, which is the inbox's seq (daemon.md, Events).
+"""GET /v1/events: server-sent events, resumable by position (docs/spec/daemon.md, Events).
 
-A stream names its position before anything else, so that a client that is cut off before its first event
-resumes without a gap. Then stored messages behind the position are sent until there are no more, the bus is
-joined, and the store is read once more up to what the bus brings; a message that both bring has a seq that
-was sent already.
+The position is the inbox's seq. A stream sends its position before anything else, so that a client that is
+cut off before its first event resumes without a gap. It then replays stored messages behind the position,
+subscribes to the bus, and replays once more up to the subscription. A message that both bring is recognized
+by its seq.
 
-A position past the end comes from another inbox: this one was begun anew or restored from a backup. Such a
-stream begins with the oldest message and a `reset` event.
+A position greater than the newest seq comes from another inbox: this one was recreated or restored from a
+backup. Such a stream begins with a `reset` event and the oldest message.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
 
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import CLOSE, Refusal, method_not_allowed, reply_to
-from claudemesh.daemon.api.query import parse_query, sequence
-from claudemesh.daemon.api.routes import HeaderField, Operation
-from claudemesh.daemon.api.wire import (
-    SECURITY_HEADERS,
-    WRITE_DEADLINE_S,
-    hang_up,
-    respond,
-    send_within,
-)
-from claudemesh.daemon.bus import BusEvent, Stream
+from claudemesh.daemon.api.failures import reply_to
+from claudemesh.daemon.bus import Bus, BusEvent, Stream
+from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.jsontext import plain
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.errors import StorageError
-from claudemesh.runtime.http import App, Receive, Scope, Send
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
+from claudemesh.runtime.web.errors import Refusal, method_not_allowed
+from claudemesh.runtime.web.query import parse_query, sequence
+from claudemesh.runtime.web.replies import CLOSE, SECURITY_HEADERS, WRITE_DEADLINE_S, respond, send_within
+from claudemesh.runtime.web.routes import HeaderField, Route, ServeOptions
 
 log = get_logger("api.events")
 
@@ -42,7 +38,7 @@ MAX_STREAMS: Final = 32
 COMMENT_EVERY_S: Final = 15.0
 _CHUNK = 64 << 10
 _REPLAYED_AT_A_TIME: Final = 100
-# Pause before a browser's EventSource connects again.
+# Delay before a browser's EventSource reconnects.
 _RETRY_MS: Final = 1000
 
 _SINCE = sequence("since")
@@ -53,28 +49,36 @@ _TOO_MANY = Refusal(
 _HEADERS = [(b"content-type", b"text/event-stream"), *SECURITY_HEADERS, *CLOSE]
 
 
-class EventStreams:
-    """Serves up to 32 streams; one more is answered with 429.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRoutes:
+    """What the route of event streams needs."""
 
-    A client that does not take an event within `write_deadline_s`, or lets more events wait than the bus
-    holds for it, is cut off; the others do not notice.
+    inbox: InboxStore
+    bus: Bus
+
+
+class EventStreams:
+    """ASGI app that serves up to 32 streams; one more is refused with 429.
+
+    Backpressure: a client that does not accept an event within `write_deadline_s`, or lets more events wait
+    than its queue on the bus holds, is disconnected. Other streams are not affected.
     """
 
     def __init__(
         self,
-        core: CoreLike,
+        sources: EventRoutes,
         *,
         comment_every_s: float = COMMENT_EVERY_S,
         write_deadline_s: float = WRITE_DEADLINE_S,
     ) -> None:
-        self._core = core
+        self._sources = sources
         self._comment_every_s = comment_every_s
         self._write_deadline_s = write_deadline_s
         self._tasks = TaskOwner()
         self.open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the client goes, falls behind, or the daemon stops."""
+        """Stream until the client disconnects, falls behind, or the daemon stops."""
         try:
             asked = _asked(scope)
             if self.open >= MAX_STREAMS:
@@ -96,7 +100,7 @@ class EventStreams:
             watch.cancel()
 
     async def _stream(self, reader: _Reader, asked: int | None) -> None:
-        position = await self._core.inbox.position()
+        position = await self._sources.inbox.position()
         start = first_position(asked, position)
         await reader.begin()
         # A block without data is no event, but clients take its id.
@@ -106,7 +110,7 @@ class EventStreams:
             opening += encode_event(_reset(asked, position))
         await reader.write(opening)
         start = await self._replay(reader, start)
-        with self._core.bus.subscribe() as stream:
+        with self._sources.bus.subscribe() as stream:
             reader.follows(stream)
             last = await self._replay(reader, start)
             await reader.write(b"id: %d\n: live\n\n" % last)
@@ -117,10 +121,10 @@ class EventStreams:
         await reader.end()
 
     async def _replay(self, reader: _Reader, since: int) -> int:
-        """Send what is stored after `since`; returns the last seq sent."""
+        """Send the stored messages after `since`; return the last seq sent."""
         slices = Slices()
         while not reader.gone:
-            items = await self._core.inbox.replay(since, _REPLAYED_AT_A_TIME)
+            items = await self._sources.inbox.replay(since, _REPLAYED_AT_A_TIME)
             for item in items:
                 await slices.rest()
                 since = item["seq"]
@@ -147,7 +151,7 @@ class EventStreams:
                         continue
                     last = int(event.id)
                 chunk += encode_event(event)
-                # One write for many events; a reader that makes no room is noticed all the same.
+                # One write for many events. The write deadline applies to each chunk.
                 if len(chunk) >= _CHUNK:
                     await reader.write(bytes(chunk))
                     chunk.clear()
@@ -165,7 +169,7 @@ class _Reader:
         self.gone = False
 
     async def watch(self, receive: Receive) -> None:
-        """End the stream when the client has gone."""
+        """Close the stream when the client disconnects."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self.gone = True
@@ -173,32 +177,32 @@ class _Reader:
             self._stream.close()
 
     def follows(self, stream: Stream) -> None:
-        """This stream ends with the client."""
+        """Close `stream` when the client disconnects."""
         self._stream = stream
         if self.gone:
             stream.close()
 
     async def begin(self) -> None:
-        """Send the head of the answer."""
+        """Send the head of the reply."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
 
     async def write(self, chunk: bytes) -> None:
-        """Send a chunk; a client that makes no room for it in time is cut off, and counts as gone."""
+        """Send a chunk. A client that makes no room for it in time is disconnected."""
         message = {"type": "http.response.body", "body": chunk, "more_body": True}
         await send_within(self._send, message, self._write_deadline_s)
 
     async def end(self) -> None:
-        """End the answer properly."""
+        """Complete the reply."""
         message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send_within(self._send, message, self._write_deadline_s)
 
     def hang_up(self) -> None:
-        """End it improperly, so that the client knows that something is missing."""
+        """Abort the reply, so that the client notices that it is incomplete."""
         hang_up(self._send)
 
 
 def encode_event(event: BusEvent) -> bytes:
-    """Return an event as the stream spells it. JSON holds no raw line break, so one data line does."""
+    """Return an event in text/event-stream format. JSON has no raw line break, so one data line is enough."""
     if event.spelt is None:
         head = f"event: {event.event}\n" if event.id is None else f"id: {event.id}\nevent: {event.event}\n"
         event.spelt = head.encode() + b"data: " + orjson.dumps(event.data, default=plain) + b"\n\n"
@@ -206,7 +210,7 @@ def encode_event(event: BusEvent) -> bytes:
 
 
 def first_position(asked: int | None, position: int) -> int:
-    """Return the seq behind which a stream begins; `position` is the greatest seq given so far."""
+    """Return the seq behind which a stream begins; `position` is the newest seq."""
     if asked is None:
         return position
     return asked if asked <= position else 0
@@ -214,14 +218,14 @@ def first_position(asked: int | None, position: int) -> int:
 
 def _reset(asked: int, position: int) -> BusEvent:
     text = (
-        f"Position {asked} lies past the end of this inbox, which is at {position}: the inbox was begun anew "
-        "or restored from a backup. Every message that it holds follows."
+        f"Position {asked} is past the end of this inbox, which is at {position}: the inbox was recreated or "
+        "restored from a backup. All of its messages follow."
     )
     return BusEvent("reset", {"asked": asked, "position": position, "message": text})
 
 
 def _asked(scope: Scope) -> int | None:
-    """Return the seq to resume after; the header wins, because a browser repeats the query it began with."""
+    """Return the seq to resume after. The header takes precedence: a browser repeats its query."""
     if scope["method"] != "GET":
         raise method_not_allowed(["GET"])
     since: int | None = parse_query(scope["query_string"], [_SINCE])["since"]
@@ -237,15 +241,15 @@ def _asked(scope: Scope) -> int | None:
     return header
 
 
-def _build(core: CoreLike) -> App:
-    return EventStreams(core)
+def _build(group: EventRoutes, options: ServeOptions) -> App:
+    return EventStreams(group, write_deadline_s=options.write_deadline_s)
 
 
-OPERATIONS = (
-    Operation(
+ROUTES = (
+    Route(
         "GET",
         "/v1/events",
-        "Follow what happens, as server-sent events",
+        "Follow events, as server-sent events",
         {200: None},
         build=_build,
         query=(_SINCE,),
@@ -253,11 +257,11 @@ OPERATIONS = (
             HeaderField(
                 "Last-Event-ID",
                 {"type": "string"},
-                "The last id seen: what came after it is sent first. Past the end, everything is, after a "
-                "`reset` event.",
+                "The last id received. Messages behind it come first; past the end, a `reset` event and all "
+                "messages are.",
             ),
         ),
         content_type="text/event-stream",
-        streams=True,
+        counted=False,
     ),
 )

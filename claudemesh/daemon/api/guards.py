@@ -1,7 +1,7 @@
-"""Access checks on the head of a request, before a byte of its body is read (daemon.md, Local API).
+"""Access checks on the head of a request, before its body is read (docs/spec/daemon.md, Local API).
 
-A page in a browser can reach the loopback, so Host, Origin, Referer and Sec-Fetch-Site are judged on every
-connection; the unix socket itself relies on its mode, TCP on a bearer besides.
+A web page can reach the loopback, so the checks of `runtime/web/browser.py` apply to every connection. The
+unix socket also relies on its file mode, and TCP on a bearer token.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
-from claudemesh.daemon.api.errors import CLOSE, Refusal, refused
-from claudemesh.daemon.api.wire import MAX_BODY, hang_up, respond, too_large
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.bucket import Bucket
-from claudemesh.runtime.http import App, Receive, Scope, Send, admit
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
+from claudemesh.runtime.web.bodies import too_large
+from claudemesh.runtime.web.browser import BROWSER_HEADERS, is_foreign_page, names_loopback
+from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.replies import CLOSE, respond
+from claudemesh.runtime.web.routes import MAX_BODY
+from claudemesh.runtime.web.server import admit
 
 log = get_logger("api.guards")
 _events = SparseLog(log)
@@ -33,9 +37,7 @@ RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 _WATCHED: Final = frozenset(
     {
         b"host",
-        b"origin",
-        b"referer",
-        b"sec-fetch-site",
+        *BROWSER_HEADERS,
         b"authorization",
         b"content-type",
         b"content-encoding",
@@ -43,9 +45,6 @@ _WATCHED: Final = frozenset(
         b"transfer-encoding",
     }
 )
-_BROWSER: Final = (b"origin", b"referer", b"sec-fetch-site")
-_OWN_PAGES: Final = frozenset({b"none", b"same-origin"})
-_HOST: Final = re.compile(rb"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{0,5})?|", re.IGNORECASE)
 _JSON_TYPE: Final = re.compile(
     rb'application/json[ \t]*(?:;[ \t]*charset=(?:utf-8|"utf-8")[ \t]*)?', re.IGNORECASE
 )
@@ -56,8 +55,11 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What differs between doors: origins that may ask, the bearers of which TCP demands one (none: no
-    bearer), the paths that are answered without one, and those that are not answered at all."""
+    """Access rules of one listener.
+
+    `allowed_origins` are the web origins that are admitted; one of `tokens` is required as bearer token,
+    unless there are none; `public_paths` are served without it; `closed_paths` are refused.
+    """
 
     allowed_origins: frozenset[bytes] = frozenset()
     tokens: tuple[bytes, ...] = ()
@@ -67,23 +69,23 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Why a request is refused; `security` says that somebody should look at it."""
+    """The refusal of a request; `security` marks those that are logged as a security event."""
 
     error: ProtocolError
     security: bool = False
 
 
 def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules, path: str = "") -> Verdict | None:
-    """Return why a request is refused, or None when it may pass. Nothing of it has been read but its head."""
+    """Return the refusal of a request, or None when it is admitted. Only the head of the request is used."""
     seen: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _WATCHED:
             if name in seen:
                 return _twice(name)
             seen[name] = value
-    if _HOST.fullmatch(seen.get(b"host", b"")) is None:
+    if not names_loopback(seen.get(b"host", b"")):
         return _strange_host()
-    if not seen.keys().isdisjoint(_BROWSER) and not _is_own_page(seen, rules.allowed_origins):
+    if not seen.keys().isdisjoint(BROWSER_HEADERS) and is_foreign_page(seen, rules.allowed_origins):
         return _strange_origin()
     if method == "OPTIONS":
         return _preflight()
@@ -120,29 +122,11 @@ def _judge_body(method: str, seen: dict[bytes, bytes]) -> Verdict | None:
         return _unsupported("Send the body as Content-Type: application/json.", ending)
     if seen.get(b"content-encoding", b"identity").lower() != b"identity":
         return _unsupported("Send the body as it is, without Content-Encoding.", ending)
-    return Verdict(too_large(size)) if size > MAX_BODY else None
-
-
-def _is_own_page(seen: dict[bytes, bytes], allowed: frozenset[bytes]) -> bool:
-    origin = seen.get(b"origin")
-    if origin is not None:
-        return origin in allowed
-    referer = seen.get(b"referer")
-    if referer is not None and _origin_of(referer) not in allowed:
-        return False
-    return referer is not None or seen.get(b"sec-fetch-site", b"none") in _OWN_PAGES
-
-
-def _origin_of(referer: bytes) -> bytes:
-    try:
-        parts = urlsplit(referer)
-    except ValueError:
-        return b""
-    return parts.scheme + b"://" + parts.netloc
+    return Verdict(too_large(MAX_BODY, size)) if size > MAX_BODY else None
 
 
 def _names_token(query: bytes) -> bool:
-    """Tell whether any parameter is called token, however it is spelt."""
+    """Whether a query has a parameter `token`, in any spelling."""
     names = (part.split(b"=", 1)[0] for part in re.split(rb"[&;]", query))
     return any(unquote_to_bytes(name).strip().lower() == b"token" for name in names)
 
@@ -150,7 +134,7 @@ def _names_token(query: bytes) -> bool:
 def _has_bearer(authorization: bytes, tokens: Sequence[bytes]) -> bool:
     match = _BEARER.fullmatch(authorization)
     given = match[1] if match else b""
-    # Every token is compared whatever came, so that time tells nothing.
+    # Every token is compared, also after a match, so that the duration tells nothing.
     matches = [hmac.compare_digest(given, token) for token in tokens]
     return any(matches) and match is not None
 
@@ -163,7 +147,7 @@ def _twice(name: bytes) -> Verdict:
 
 
 def _strange_host() -> Verdict:
-    text = "Ask for localhost, 127.0.0.1 or [::1]: this API answers under no other name."
+    text = "Set Host to localhost, 127.0.0.1 or [::1]. This API is not served under another name."
     return Verdict(Refusal(403, "host_not_allowed", text, headers=CLOSE), security=True)
 
 
@@ -190,7 +174,7 @@ def _no_bearer() -> Verdict:
 
 
 def _socket_only() -> Verdict:
-    text = "This route answers on the unix socket alone: ask there, or use the command line."
+    text = "This route is served on the unix socket only. Use the socket, or the command line."
     return Verdict(Refusal(403, "socket_only", text, headers=CLOSE), security=True)
 
 
@@ -204,22 +188,22 @@ _OTHER_VERSION = Verdict(Refusal(505, "http_version_not_supported", "Speak HTTP/
 _BUSY = Refusal(
     429,
     "daemon_busy",
-    f"{MAX_IN_FLIGHT} requests are being answered already: try again shortly.",
+    f"{MAX_IN_FLIGHT} requests are in progress already. Try again shortly.",
     headers=(*CLOSE, (b"retry-after", b"1")),
 )
 
 
 def _too_fast(wait_s: float) -> Refusal:
     seconds = max(1, math.ceil(wait_s))
-    text = f"More than this door takes a second: try again in {seconds} s."
+    text = f"The rate limit of this listener is exceeded. Try again in {seconds} s."
     return Refusal(429, "rate_limited", text, headers=((b"retry-after", b"%d" % seconds),))
 
 
 class Guards:
-    """Plain ASGI middleware: refuses what `judge` refuses, and lets 64 requests in at a time.
+    """ASGI middleware of one listener: access rules, rate limit, and at most 64 requests in progress.
 
-    `rules` may be replaced while it serves. Requests that are being answered are judged again then, streams
-    above all: one that the new rules refuse, because its token works no more for example, is cut off.
+    `rules` may be replaced at any time. Requests in progress, streams above all, are then judged again, and
+    those that the new rules refuse are disconnected: for example because their token was rotated.
     """
 
     def __init__(
@@ -227,21 +211,21 @@ class Guards:
         app: App,
         rules: Rules,
         max_in_flight: int = MAX_IN_FLIGHT,
-        bucket: Bucket | None = None,
+        rate_limit: Bucket | None = None,
         uncounted: frozenset[str] = frozenset(),
     ) -> None:
-        """Streams are `uncounted`: they stay open for days and have a limit of their own."""
+        """`uncounted` are the paths of streams, which have a limit of their own."""
         self._uncounted = uncounted
         self._app = app
         self._rules = rules
         self._served: dict[int, tuple[Scope, Send]] = {}
         self._max_in_flight = max_in_flight
-        self._bucket = bucket
+        self._rate_limit = rate_limit
         self.in_flight = 0
 
     @property
     def rules(self) -> Rules:
-        """What requests are judged by now."""
+        """The access rules in force."""
         return self._rules
 
     @rules.setter
@@ -257,15 +241,15 @@ class Guards:
         return judge(scope["method"], scope["headers"], scope["query_string"], self._rules, scope["path"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the refusal, or pass the request on as it came."""
+        """Answer the refusal, or pass the request on unchanged."""
         if scope["type"] != "http":
             return
         path = scope["path"]
         verdict = self._judge(scope)
         if scope["http_version"] not in _VERSIONS:
             verdict = _OTHER_VERSION
-        elif verdict is None and self._bucket is not None:
-            wait_s = self._bucket.take(asyncio.get_running_loop().time())
+        elif verdict is None and self._rate_limit is not None:
+            wait_s = self._rate_limit.take(asyncio.get_running_loop().time())
             verdict = Verdict(_too_fast(wait_s)) if wait_s else None
         if self.rules.tokens and verdict is None and path not in self.rules.public_paths:
             admit(scope)
@@ -294,7 +278,7 @@ class Guards:
 
 def _note(verdict: Verdict, scope: Scope) -> None:
     if verdict.security:
-        # The path only: a query may hold the very secret that this is about.
+        # The path only, because a query may hold the secret that the event is about.
         _events.warning(
             "security_event", reason=verdict.error.code, method=scope["method"], path=scope["path"][:200]
         )

@@ -1,78 +1,78 @@
-"""The inbox: reading does not consume, a reader says what it has shown or is done with (daemon.md, Inbox)."""
+"""Inbox routes. Reading does not consume messages: a reader marks them as shown or acked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Refusal, Reply
-from claudemesh.daemon.api.paging import page
-from claudemesh.daemon.api.query import (
-    flag,
-    member,
-    moment,
-    number_cursor,
-    page_limit,
-    page_order,
-    topic,
-)
-from claudemesh.daemon.api.routes import Operation, Request, row_key
+from claudemesh.daemon.api.parameters import member, row_key, topic
 from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
 from claudemesh.daemon.inbox.selection import Selection
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.paging import page, page_limit
+from claudemesh.runtime.web.query import flag, moment, number_cursor, page_order
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Request, Route
 
 
-async def list_messages(core: CoreLike, request: Request) -> Reply:
-    """Messages received, in the order that was asked for."""
-    query = request.query
-    chosen = Selection(
-        since_ms=query["since"],
-        topic=query["topic"],
-        sender=query["from"],
-        unread=query["unread"],
-        mentioned=query["mentioned"],
-        newest_first=query["order"] == "desc",
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRoutes:
+    """Handlers of /v1/inbox (docs/spec/daemon.md, Local API)."""
 
-    async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        return await core.inbox.page(chosen, after=None if after is None else int(after), limit=limit)
+    store: InboxStore
+    clock: Clock
 
-    reset = await _is_past_the_end(core, query["after"], query["order"])
-    return await page(request, fetch, lambda item: str(item["seq"]), query["limit"], reset=reset)
+    async def list_messages(self, request: Request) -> Reply:
+        """Return received messages in the requested order."""
+        query = request.query
+        chosen = Selection(
+            since_ms=query["since"],
+            topic=query["topic"],
+            sender=query["from"],
+            unread=query["unread"],
+            mentioned=query["mentioned"],
+            newest_first=query["order"] == "desc",
+        )
+
+        async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+            return await self.store.page(chosen, after=None if after is None else int(after), limit=limit)
+
+        reset = await self._is_past_the_end(query["after"], query["order"])
+        return await page(request, fetch, lambda item: str(item["seq"]), query["limit"], reset=reset)
+
+    async def get_message(self, request: Request) -> Reply:
+        """Return one message by its seq or any of its ids."""
+        item = await self.store.get(row_key(request))
+        if item is None:
+            raise Refusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
+        return Reply(200, item)
+
+    async def acknowledge(self, request: Request) -> Reply:
+        """Mark messages as shown or acked; the time of the first mark is kept."""
+        body: AckBody = request.body
+        return Reply(200, {"marked": await self.store.mark(body.ids, body.as_, self.clock.wall_ms())})
+
+    async def _is_past_the_end(self, after: str | None, order: str) -> bool:
+        """Whether a cursor is greater than every seq given so far, so that it comes from another inbox.
+
+        The inbox was then recreated or restored from a backup. Nothing would be found behind the cursor for a
+        long time, so the list begins with the oldest message and says so.
+        """
+        if after is None or order == "desc":
+            return False
+        return int(after) > await self.store.position()
 
 
-async def _is_past_the_end(core: CoreLike, after: str | None, order: str) -> bool:
-    """Tell whether a cursor lies behind every seq given so far, so that it comes from another inbox.
-
-    The inbox was begun anew or restored from a backup then. Nothing would be found behind such a cursor
-    for a long time, so the list begins with the oldest message, and says so.
-    """
-    if after is None or order == "desc":
-        return False
-    return int(after) > await core.inbox.position()
-
-
-async def get_message(core: CoreLike, request: Request) -> Reply:
-    """One message by its seq or any of its ids."""
-    item = await core.inbox.get(row_key(request))
-    if item is None:
-        raise Refusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
-    return Reply(200, item)
-
-
-async def acknowledge(core: CoreLike, request: Request) -> Reply:
-    """Note that messages were shown, or are done with; the first time counts."""
-    body: AckBody = request.body
-    return Reply(200, {"marked": await core.inbox.mark(body.ids, body.as_, core.clock.wall_ms())})
-
-
-OPERATIONS = (
-    Operation(
+ROUTES = (
+    Route(
         "GET",
         "/v1/inbox",
-        "List messages received, oldest first, or newest first with order=desc",
+        "List received messages, oldest first, or newest first with order=desc",
         {200: InboxPage},
-        list_messages,
+        InboxRoutes.list_messages,
         query=(
             moment("since"),
             number_cursor(),
@@ -84,21 +84,21 @@ OPERATIONS = (
             page_limit(),
         ),
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/inbox/ack",
-        "Say which messages were shown, or are done with",
+        "Mark messages as shown or acked",
         {200: Marked},
-        acknowledge,
+        InboxRoutes.acknowledge,
         body=AckBody,
         errors=(507,),
     ),
-    Operation(
+    Route(
         "GET",
         "/v1/inbox/{id}",
-        "Look at one message",
+        "Get one message",
         {200: InboxItem},
-        get_message,
+        InboxRoutes.get_message,
         errors=(404,),
     ),
 )

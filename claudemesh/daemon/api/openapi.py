@@ -1,4 +1,4 @@
-"""GET /v1/openapi.json: written from the same table that the router is made of."""
+"""GET /v1/openapi.json: the OpenAPI document, generated from the table of routes."""
 
 from __future__ import annotations
 
@@ -11,39 +11,36 @@ import msgspec
 import orjson
 
 import claudemesh
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Reply
-from claudemesh.daemon.api.query import Parameter
-from claudemesh.daemon.api.routes import HeaderField, Operation, Request
 from claudemesh.daemon.api.schemas import Error
+from claudemesh.runtime.web.query import Parameter
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import HeaderField, Request, Route
 
 _ALWAYS = (400, 403, 429, 500, 503)
 _WITH_BODY = (408, 413, 415)
 _PATH_VALUE = re.compile(r"{(\w+)}")
 
 
-def described(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Return the operations and one more, which answers with the description of them all."""
+def description_of(routes: Sequence[Route]) -> Route:
+    """Return the route whose reply describes these routes and itself."""
     written: list[bytes] = []
 
-    async def openapi(core: CoreLike, request: Request) -> Reply:
+    async def openapi(owner: object, request: Request) -> Reply:
         return Reply(200, written[0])
 
-    own = Operation("GET", "/v1/openapi.json", "This description", {200: None}, openapi)
-    everything = (*operations, own)
-    written.append(orjson.dumps(document(everything)))
-    return everything
+    own = Route("GET", "/v1/openapi.json", "The OpenAPI description of this API", {200: None}, openapi)
+    written.append(orjson.dumps(document((*routes, own))))
+    return own
 
 
-def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of these operations."""
-    types = list(dict.fromkeys([Error, *_types(operations)]))
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of these routes."""
+    types = list(dict.fromkeys([Error, *_types(routes)]))
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     references = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        described = _operation(operation, references)
-        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, references)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -57,38 +54,38 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _types(operations: Iterable[Operation]) -> Iterable[type]:
-    for operation in operations:
-        if operation.body is not None:
-            yield operation.body
-        yield from (kind for kind in operation.answers.values() if kind is not None)
+def _types(routes: Iterable[Route]) -> Iterable[type]:
+    for route in routes:
+        if route.body is not None:
+            yield route.body
+        yield from (kind for kind in route.answers.values() if kind is not None)
 
 
-def _operation(operation: Operation, references: Mapping[type, Any]) -> dict[str, Any]:
+def _operation(route: Route, references: Mapping[type, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": re.sub(r"\W+", "_", f"{operation.method.lower()} {operation.path[4:]}").strip("_"),
-        "summary": operation.summary,
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path[4:]}").strip("_"),
+        "summary": route.summary,
         "parameters": [
-            *map(_path_value, _PATH_VALUE.findall(operation.path)),
-            *map(_query, operation.query),
-            *map(_header, operation.headers),
+            *map(_path_value, _PATH_VALUE.findall(route.path)),
+            *map(_query, route.query or ()),
+            *map(_header, route.headers),
         ],
-        "responses": _responses(operation, references),
+        "responses": _responses(route, references),
     }
-    if operation.body is not None:
+    if route.body is not None:
         described["requestBody"] = {
-            "required": operation.body_required,
-            "content": {"application/json": {"schema": references[operation.body]}},
+            "required": route.body_required,
+            "content": {"application/json": {"schema": references[route.body]}},
         }
     return described
 
 
-def _responses(operation: Operation, references: Mapping[type, Any]) -> dict[str, Any]:
-    errors = {*_ALWAYS, *operation.errors, *(_WITH_BODY if operation.body is not None else ())}
+def _responses(route: Route, references: Mapping[type, Any]) -> dict[str, Any]:
+    errors = {*_ALWAYS, *route.errors, *(_WITH_BODY if route.body is not None else ())}
     responses = {status: _answer(status, "application/json", references[Error]) for status in errors}
-    for status, kind in operation.answers.items():
+    for status, kind in route.answers.items():
         schema = {} if kind is None else references[kind]
-        responses[status] = _answer(status, operation.content_type, schema)
+        responses[status] = _answer(status, route.content_type, schema)
     return {str(status): responses[status] for status in sorted(responses)}
 
 

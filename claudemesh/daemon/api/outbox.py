@@ -1,15 +1,13 @@
-"""The outbox as an operator sees it: list, look at one row, requeue, drop."""
+"""Outbox routes for an operator: list sends, get one, requeue it, drop it, prune payloads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Refusal, Reply, answered
-from claudemesh.daemon.api.paging import page
-from claudemesh.daemon.api.query import choice, number_cursor, page_limit, page_order
-from claudemesh.daemon.api.routes import Operation, Request, row_key
+from claudemesh.daemon.api.failures import answered
+from claudemesh.daemon.api.parameters import row_key
 from claudemesh.daemon.api.schemas import (
     Conflict,
     Dropped,
@@ -20,83 +18,107 @@ from claudemesh.daemon.api.schemas import (
     RequeueBody,
     Requeued,
 )
-from claudemesh.daemon.outbox.states import Status
+from claudemesh.daemon.outbox.states import Answer, Status
+from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.paging import page, page_limit
+from claudemesh.runtime.web.query import choice, number_cursor, page_order
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Request, Route
 
 _TIMES = ("enqueued_at", "delivered_at", "aborted_at")
 _OPERATOR = "operator"
 _PRUNE_BATCH = 500
 
 
-async def list_rows(core: CoreLike, request: Request) -> Reply:
-    """Sends of one status or of any, in the order that was asked for."""
-    query = request.query
-    status = None if query["status"] is None else Status(query["status"])
+class Recovery(Protocol):
+    """Recovery of sends that are dead or stuck (docs/spec/daemon.md, Outbox)."""
 
-    async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        rows, following = await core.outbox.page(status, limit, after, newest_first=query["order"] == "desc")
-        return [_item(core, row) for row in rows], following
+    async def requeue(
+        self, key: str, *, new_client_message_id: str | None, patch: Mapping[str, Any] | None
+    ) -> Answer:
+        """Send a row's message again under a new id, as it was or patched."""
+        ...
 
-    return await page(request, fetch, None, query["limit"])
-
-
-async def get_row(core: CoreLike, request: Request) -> Reply:
-    """One send by its id or client_message_id, and what took its place."""
-    row = await core.outbox.get(row_key(request))
-    if row is None:
-        raise Refusal(404, "not_found", "There is no such row; GET /v1/outbox lists them.")
-    return Reply(200, {**_item(core, row), "chain": [_item(core, later) for later in row["chain"]]})
+    async def drop(self, key: str, by: str) -> Answer:
+        """Abort a row for good; `by` is noted in it."""
+        ...
 
 
-async def requeue(core: CoreLike, request: Request) -> Reply:
-    """Send a dead or pending row's message again under a new id, the same or patched."""
-    body: RequeueBody = request.body
-    answer = await core.requeue(
-        row_key(request), new_client_message_id=body.new_client_message_id, patch=body.patch
-    )
-    return answered(answer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRoutes:
+    """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display."""
+
+    store: OutboxStore
+    recovery: Recovery
+    wall_of: Callable[[int], int]
+
+    async def list_rows(self, request: Request) -> Reply:
+        """Return sends of one status or of all, in the requested order."""
+        query = request.query
+        status = None if query["status"] is None else Status(query["status"])
+        newest_first = query["order"] == "desc"
+
+        async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+            rows, following = await self.store.page(status, limit, after, newest_first=newest_first)
+            return [self._item(row) for row in rows], following
+
+        return await page(request, fetch, None, query["limit"])
+
+    async def get_row(self, request: Request) -> Reply:
+        """Return one send by its id or client_message_id, and the chain of sends that replaced it."""
+        row = await self.store.get(row_key(request))
+        if row is None:
+            raise Refusal(404, "not_found", "There is no such row; GET /v1/outbox lists them.")
+        return Reply(200, {**self._item(row), "chain": [self._item(later) for later in row["chain"]]})
+
+    async def requeue(self, request: Request) -> Reply:
+        """Send the message of a dead or pending row again under a new id, as it was or patched."""
+        body: RequeueBody = request.body
+        answer = await self.recovery.requeue(
+            row_key(request), new_client_message_id=body.new_client_message_id, patch=body.patch
+        )
+        return answered(answer)
+
+    async def drop(self, request: Request) -> Reply:
+        """Abort a dead or pending row."""
+        return answered(await self.recovery.drop(row_key(request), _OPERATOR))
+
+    async def prune(self, request: Request) -> Reply:
+        """Delete the payloads of finished rows. Their ids stay taken, and retries are answered as before."""
+        rows = freed = 0
+        while True:
+            count, size = await self.store.prune(_PRUNE_BATCH)
+            rows, freed = rows + count, freed + size
+            if not count:
+                return Reply(200, {"pruned": rows, "freed_bytes": freed})
+
+    def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        item = {name: value for name, value in row.items() if name != "due_lived_ms"}
+        item |= {name: None if row[name] is None else iso_ms(row[name]) for name in _TIMES}
+        waits = row["status"] == Status.PENDING and row["due_lived_ms"]
+        item["next_attempt_at"] = iso_ms(self.wall_of(row["due_lived_ms"])) if waits else None
+        return item
 
 
-async def drop(core: CoreLike, request: Request) -> Reply:
-    """Retire a dead or pending row."""
-    return answered(await core.drop(row_key(request), _OPERATOR))
-
-
-async def prune(core: CoreLike, request: Request) -> Reply:
-    """Drop the payloads of rows that are over. Their ids stay taken, and retries are answered as before."""
-    rows = freed = 0
-    while True:
-        count, size = await core.outbox.prune(_PRUNE_BATCH)
-        rows, freed = rows + count, freed + size
-        if not count:
-            return Reply(200, {"pruned": rows, "freed_bytes": freed})
-
-
-def _item(core: CoreLike, row: Mapping[str, Any]) -> dict[str, Any]:
-    item = {name: value for name, value in row.items() if name != "due_lived_ms"}
-    item |= {name: None if row[name] is None else iso_ms(row[name]) for name in _TIMES}
-    waits = row["status"] == Status.PENDING and row["due_lived_ms"]
-    item["next_attempt_at"] = iso_ms(core.wall_of(row["due_lived_ms"])) if waits else None
-    return item
-
-
-OPERATIONS = (
-    Operation(
+ROUTES = (
+    Route(
         "POST",
         "/v1/outbox/prune",
-        "Drop the payloads of sends that are over",
+        "Delete the payloads of finished sends",
         {200: Pruned},
-        prune,
+        OutboxRoutes.prune,
         body=EmptyBody,
         body_required=False,
         errors=(507,),
     ),
-    Operation(
+    Route(
         "GET",
         "/v1/outbox",
         "List sends, oldest first, or newest first with order=desc",
         {200: OutboxPage},
-        list_rows,
+        OutboxRoutes.list_rows,
         query=(
             choice("status", [status.value for status in Status]),
             page_order(),
@@ -104,30 +126,30 @@ OPERATIONS = (
             number_cursor(),
         ),
     ),
-    Operation(
+    Route(
         "GET",
         "/v1/outbox/{id}",
-        "Look at one send and what took its place",
+        "Get one send, and the chain of sends that replaced it",
         {200: OutboxRow},
-        get_row,
+        OutboxRoutes.get_row,
         errors=(404,),
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/outbox/{id}/requeue",
         "Send a dead or pending message again under a new id",
         {200: Requeued, 409: Conflict},
-        requeue,
+        OutboxRoutes.requeue,
         body=RequeueBody,
         body_required=False,
         errors=(404, 422, 507),
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/outbox/{id}/drop",
-        "Retire a dead or pending send",
+        "Abort a dead or pending send for good",
         {200: Dropped, 409: Conflict},
-        drop,
+        OutboxRoutes.drop,
         body=EmptyBody,
         body_required=False,
         errors=(404, 507),

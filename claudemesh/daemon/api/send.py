@@ -1,41 +1,60 @@
-"""POST /v1/send and /v1/topic/post: bare ASGI, ahead of the router, because everything waits for them."""
+"""POST /v1/send and /v1/topic/post: bare ASGI apps ahead of the other routes, as they are the hot path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
 
-from claudemesh.daemon.api.body import parse_object
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Reply, answered, method_not_allowed
-from claudemesh.daemon.api.hooked import GRANT
-from claudemesh.daemon.api.query import parse_query, whole_number
-from claudemesh.daemon.api.routes import HeaderField, Operation, serve
+from claudemesh.daemon.api.failures import answered
+from claudemesh.daemon.api.hook_auth import GRANT
 from claudemesh.daemon.api.schemas import Accepted, Conflict, Done, PostBody, SendBody
-from claudemesh.daemon.api.wire import body_of
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
+from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.runtime import aside
-from claudemesh.runtime.http import App, Receive, Scope, Send
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
+from claudemesh.runtime.web.bodies import parse_object
+from claudemesh.runtime.web.dispatch import body_of, serve
+from claudemesh.runtime.web.errors import method_not_allowed
+from claudemesh.runtime.web.query import parse_query, whole_number
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import HeaderField, Route, ServeOptions
 
-MAX_WAIT_MS = 30_000
+_LONGEST_WAIT_MS = 30_000
 
 Parse: TypeAlias = Callable[[Mapping[str, Any], str | None], SendRequest]
 
-_QUERY = (whole_number("wait_ms", 0, MAX_WAIT_MS),)
+_QUERY = (whole_number("wait_ms", 0, _LONGEST_WAIT_MS),)
 _IDEMPOTENCY_KEY = b"idempotency-key"
 
 
-class SendRoute:
-    """Takes a send to the core. Its answer is given once the row is on the disk, or is refused."""
+class Submit(Protocol):
+    """Accepts a send durably, or answers with the state of the row that has its id."""
 
-    def __init__(self, core: CoreLike, parse: Parse) -> None:
-        self._core = core
+    async def __call__(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Return the answer; with `wait_ms`, wait that long for the broker's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRoutes:
+    """What the routes that send need."""
+
+    submit: Submit
+
+
+class SendRoute:
+    """One route that submits a send and answers once its row is on disk, or once it is refused."""
+
+    def __init__(self, submit: Submit, parse: Parse, options: ServeOptions) -> None:
+        self._submit = submit
         self._parse = parse
+        self._options = options
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, whatever it is."""
-        await serve(self._reply(scope, receive), send)
+        """Answer one HTTP request."""
+        await serve(self._reply(scope, receive), send, self._options)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         if scope["method"] != "POST":
@@ -43,35 +62,38 @@ class SendRoute:
         query = scope["query_string"]
         wait_ms = parse_query(query, _QUERY)["wait_ms"] if query else None
         key = _idempotency_key(scope["headers"])
-        raw = await body_of(receive)
+        raw = await body_of(receive, self._options)
         request = await aside.run(aside.weight_of(raw), self._request, raw, key)
         grant = scope.get(GRANT)
         if grant is not None:
             request = grant.admit(request)
-        return answered(await self._core.submit(request, wait_ms=wait_ms))
+        return answered(await self._submit(request, wait_ms=wait_ms))
 
     def _request(self, raw: bytes, key: str | None) -> SendRequest:
         return self._parse(parse_object(raw), key)
 
 
 def _idempotency_key(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return the header's value as it is; it wins over the body's id (daemon.md, POST /v1/send)."""
+    """Return the `Idempotency-Key` header, which takes precedence over the body's id.
+
+    See docs/spec/daemon.md, POST /v1/send.
+    """
     found = None
     for name, value in headers:
         if name == _IDEMPOTENCY_KEY:
             if found is not None:
                 raise InvalidField("duplicate_header", "Idempotency-Key", "Give Idempotency-Key once.")
-            # What is no visible ASCII stays so and is refused as an id.
+            # Characters that are not visible ASCII are kept, so that the check of the id refuses them.
             found = value.decode("latin-1")
     return found
 
 
-def _build_send(core: CoreLike) -> App:
-    return SendRoute(core, parse_send)
+def _build_send(group: SendRoutes, options: ServeOptions) -> App:
+    return SendRoute(group.submit, parse_send, options)
 
 
-def _build_post(core: CoreLike) -> App:
-    return SendRoute(core, parse_post)
+def _build_post(group: SendRoutes, options: ServeOptions) -> App:
+    return SendRoute(group.submit, parse_post, options)
 
 
 _ANSWERS = {200: Done, 202: Accepted, 409: Conflict}
@@ -80,12 +102,12 @@ _HEADERS = (
     HeaderField(
         "Idempotency-Key",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-        "The client_message_id; it wins over the one in the body.",
+        "The client_message_id. It takes precedence over the one in the body.",
     ),
 )
 
-OPERATIONS = (
-    Operation(
+ROUTES = (
+    Route(
         "POST",
         "/v1/send",
         "Send a message; 202 means that it is on this host's disk",
@@ -97,10 +119,10 @@ OPERATIONS = (
         errors=_ERRORS,
         for_hooks=True,
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/topic/post",
-        "Send a message to everybody who is subscribed to a topic",
+        "Send a message to every subscriber of a topic",
         _ANSWERS,
         build=_build_post,
         query=_QUERY,

@@ -1,108 +1,155 @@
-"""Status routes: health, version, compatibility and heartbeat."""
+"""Status routes: health, version, compatibility, metrics, heartbeat, reload and shutdown."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
 import claudemesh
-from claudemesh.daemon.api.core import CoreLike
-from claudemesh.daemon.api.errors import Reply, not_found
-from claudemesh.daemon.api.routes import Operation, Request
+from claudemesh.daemon.api.failures import not_found
 from claudemesh.daemon.api.schemas import Compat, Config, EmptyBody, Health, Heartbeat, Stopping, Version
-from claudemesh.runtime.clock import iso_ms
+from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.home.membership import Membership
+from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Request, Route
 
 API_VERSION = "v1"
 PROTOCOL_VERSION = 1
 
 
-async def health(core: CoreLike, request: Request) -> Reply:
-    """How this daemon is."""
-    return Reply(200, await core.health())
+class DaemonHealth(Protocol):
+    """The state of the daemon; see `daemon/status.py`."""
+
+    @property
+    def membership(self) -> Membership: ...
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def config(self) -> LiveConfig: ...
+    @property
+    def broker_version(self) -> str | None: ...
+
+    async def make(self) -> Mapping[str, Any]:
+        """Return the JSON object of /v1/health."""
+        ...
 
 
-async def version(core: CoreLike, request: Request) -> Reply:
-    """Who answers here: cheap, touches no disk, so that a command can find its daemon by it."""
-    membership = core.membership
-    return Reply(
-        200,
-        {
-            "daemon_version": claudemesh.__version__,
-            "api_version": API_VERSION,
-            "mesh": membership.slug,
-            "name": membership.name,
-            "member_id": membership.member_id,
-        },
-    )
+class MetricsPage(Protocol):
+    """The daemon's metrics."""
+
+    async def make(self) -> bytes:
+        """Return them in Prometheus text format."""
+        ...
 
 
-async def compat(core: CoreLike, request: Request) -> Reply:
-    """What this daemon speaks, and what it asks of a broker."""
-    return Reply(
-        200,
-        {
-            "api_versions": [API_VERSION],
-            "protocol_versions": [PROTOCOL_VERSION],
-            "features_required": list(core.settings.required_features),
-            "features_optional": list(core.settings.features_optional),
-            "broker_version": core.link.broker_version,
-        },
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRoutes:
+    """Handlers of the routes about the daemon itself.
+
+    `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
+    force; its outcome is in `health.config`.
+    """
+
+    health: DaemonHealth
+    page: MetricsPage
+    reload: Callable[[], None]
+    stop: Callable[[], None]
+
+    async def get_health(self, request: Request) -> Reply:
+        """Return the state of this daemon."""
+        return Reply(200, await self.health.make())
+
+    async def get_version(self, request: Request) -> Reply:
+        """Return versions and membership. It reads no disk, so that a command can find its daemon cheaply."""
+        membership = self.health.membership
+        return Reply(
+            200,
+            {
+                "daemon_version": claudemesh.__version__,
+                "api_version": API_VERSION,
+                "mesh": membership.slug,
+                "name": membership.name,
+                "member_id": membership.member_id,
+            },
+        )
+
+    async def get_compat(self, request: Request) -> Reply:
+        """Return the versions and features that this daemon supports and requires of a broker."""
+        settings = self.health.config.settings
+        return Reply(
+            200,
+            {
+                "api_versions": [API_VERSION],
+                "protocol_versions": [PROTOCOL_VERSION],
+                "features_required": list(settings.required_features),
+                "features_optional": list(settings.features_optional),
+                "broker_version": self.health.broker_version,
+            },
+        )
+
+    async def get_metrics(self, request: Request) -> Reply:
+        """Return the metrics as Prometheus text; 404 when the settings turn them off."""
+        if not self.health.config.settings.prometheus_enabled:
+            raise not_found()
+        return Reply(200, await self.page.make(), content_type=CONTENT_TYPE.encode())
+
+    async def heartbeat(self, request: Request) -> Reply:
+        """Confirm that the daemon answers."""
+        return Reply(200, {"status": "ok", "now": iso_ms(self.health.clock.wall_ms())})
+
+    async def reload_config(self, request: Request) -> Reply:
+        """Reload config.toml and hooks.toml. A wrong value changes nothing, and `error` names it."""
+        self.reload()
+        return Reply(200, self.health.config.report())
+
+    async def shutdown(self, request: Request) -> Reply:
+        """Stop the daemon in order; this reply is its last."""
+        self.stop()
+        return Reply(202, {"status": "stopping"})
 
 
-async def metrics(core: CoreLike, request: Request) -> Reply:
-    """Prometheus text, unless the settings forbid it."""
-    if not core.settings.prometheus_enabled:
-        raise not_found()
-    return Reply(200, await core.render_metrics(), content_type=CONTENT_TYPE.encode())
-
-
-async def heartbeat(core: CoreLike, request: Request) -> Reply:
-    """The daemon answers."""
-    return Reply(200, {"status": "ok", "now": iso_ms(core.clock.wall_ms())})
-
-
-async def reload(core: CoreLike, request: Request) -> Reply:
-    """Read config.toml and hooks.toml anew; `error` names a wrong value, which changes nothing."""
-    return Reply(200, core.reload())
-
-
-async def shutdown(core: CoreLike, request: Request) -> Reply:
-    """End the daemon orderly; this answer is the last one."""
-    core.stop_soon()
-    return Reply(202, {"status": "stopping"})
-
-
-OPERATIONS = (
-    Operation("GET", "/v1/health", "How this daemon is", {200: Health}, health, public=True),
-    Operation("GET", "/v1/version", "Who answers here", {200: Version}, version),
-    Operation("GET", "/v1/compat", "What this daemon speaks", {200: Compat}, compat),
-    Operation(
-        "GET", "/v1/metrics", "Metrics in Prometheus text", {200: None}, metrics, content_type="text/plain"
+ROUTES = (
+    Route(
+        "GET", "/v1/health", "The state of this daemon", {200: Health}, StatusRoutes.get_health, public=True
     ),
-    Operation(
+    Route("GET", "/v1/version", "Versions and membership", {200: Version}, StatusRoutes.get_version),
+    Route("GET", "/v1/compat", "Supported and required features", {200: Compat}, StatusRoutes.get_compat),
+    Route(
+        "GET",
+        "/v1/metrics",
+        "Metrics in Prometheus text format",
+        {200: None},
+        StatusRoutes.get_metrics,
+        content_type="text/plain",
+    ),
+    Route(
         "POST",
         "/v1/heartbeat",
-        "Ask whether the daemon answers",
+        "Check that the daemon answers",
         {200: Heartbeat},
-        heartbeat,
+        StatusRoutes.heartbeat,
         body=EmptyBody,
         body_required=False,
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/reload",
-        "Take over config.toml as it is now; on the unix socket alone",
+        "Reload config.toml and hooks.toml; on the unix socket only",
         {200: Config},
-        reload,
+        StatusRoutes.reload_config,
         body=EmptyBody,
         body_required=False,
         socket_only=True,
     ),
-    Operation(
+    Route(
         "POST",
         "/v1/shutdown",
-        "Stop the daemon; on the unix socket alone",
+        "Stop the daemon; on the unix socket only",
         {202: Stopping},
-        shutdown,
+        StatusRoutes.shutdown,
         body=EmptyBody,
         body_required=False,
         socket_only=True,

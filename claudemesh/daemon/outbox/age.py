@@ -67,6 +67,10 @@ class OutboxClocks:
     lived: LivedClock
     broker: BrokerTime
 
+    def wall_of(self, lived_ms: int) -> int:
+        """Convert lived milliseconds into Unix milliseconds, for display."""
+        return self.clock.wall_ms() + lived_ms - self.lived.now_ms()
+
     def now(self) -> Now:
         """Return the moment that a transaction is stamped with."""
         return Now(self.clock.wall_ms(), self.lived.now_ms(), self.broker.now_ms())

@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api import ApiRoutes, build_api
+from claudemesh.daemon.api.app import OPTIONS
 from claudemesh.daemon.api.guards import Rules
+from claudemesh.daemon.api.status import DaemonHealth
 from claudemesh.daemon.app import Daemon
-from claudemesh.daemon.bus import BusEvent
-from claudemesh.daemon.core import Core
-from claudemesh.daemon.inbox.store import InboxRow, item
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
+from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.files import make_private_dir, write_atomic
-from claudemesh.runtime.http import App, HttpServer, bind_tcp, bind_unix
+from claudemesh.runtime.web.asgi import App
+from claudemesh.runtime.web.server import HttpServer
+from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
 
 T = TypeVar("T")
@@ -77,12 +81,25 @@ class BrokerAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A daemon's API that answers; `core` is what is behind it."""
+    """A daemon's API that answers; `routes` are the groups behind it, with the daemon's own parts."""
 
-    core: Core
+    routes: ApiRoutes
     sock: Path
     app: App
     port: int = 0
+    lived: Any = None
+
+    @property
+    def outbox(self) -> OutboxStore:
+        return self.routes.outbox.store
+
+    @property
+    def inbox(self) -> InboxStore:
+        return self.routes.inbox.store
+
+    @property
+    def bus(self) -> Bus:
+        return self.routes.events.bus
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_unix_connection(str(self.sock), limit=1 << 24)
@@ -119,14 +136,14 @@ class Served:
 
     async def rows(self) -> list[dict[str, Any]]:
         """Every row of the outbox."""
-        rows, _ = await self.core.outbox.page(None, 500, None)
+        rows, _ = await self.outbox.page(None, 500, None)
         return rows
 
     async def receive(self, *bodies: str, **changes: Any) -> list[InboxRow]:
         """Store messages as received, and publish them, as the receiver does."""
         rows = [replace(inbox_row(body), **changes) for body in bodies]
-        seqs = await self.core.inbox.insert(rows)
-        self.core.bus.publish(
+        seqs = await self.inbox.insert(rows)
+        self.bus.publish(
             BusEvent("message", item(row, seq), str(seq))
             for row, seq in zip(rows, seqs, strict=True)
             if seq is not None
@@ -207,11 +224,13 @@ async def served(
     settings: DaemonSettings | None = None,
     token: bytes | None = None,
     tcp: bool = False,
-    wrap: Callable[[Core], App] | None = None,
+    wrap: Callable[[ApiRoutes], App] | None = None,
+    **limits: float,
 ) -> AsyncGenerator[Served]:
     """A daemon with its broker away, and its API once more: on `api`, or on TCP, or as `wrap` makes it.
 
-    `link` takes the place of the real one as far as the API asks the broker something.
+    `link` takes the place of the real one as far as the API asks the broker something. `limits` change the
+    options that the API is served with.
     """
     paths = DaemonPaths(folder / "h", "demo")
     join(paths)
@@ -219,20 +238,39 @@ async def served(
     await daemon.start()
     # As if the broker had been there once: an unknown name is not waited for.
     daemon._sync._synced.set()
-    core: Any = daemon.core
-    core.link = link or core.link
-    origins = frozenset(origin.encode() for origin in core.settings.allowed_origins)
+    routes = daemon.routes if link is None else _asking(link, daemon.routes)
+    origins = frozenset(origin.encode() for origin in routes.status.health.config.settings.allowed_origins)
     rules = Rules(origins, () if token is None else (token,))
-    app = wrap(core) if wrap is not None else build_api(core, rules)
+    options: Any = replace(OPTIONS, **limits)  # type: ignore[arg-type]
+    app = wrap(routes) if wrap is not None else build_api(routes, rules, options=options)
     listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "api")
     server = HttpServer(app, listener)
     await server.start()
     try:
-        yield Served(core, folder / "api", app, listener.getsockname()[1] if tcp else 0)
+        yield Served(routes, folder / "api", app, listener.getsockname()[1] if tcp else 0, daemon._lived)
     finally:
-        core.bus.close()
+        routes.events.bus.close()
         await server.stop()
         await daemon.stop()
+
+
+class _Health:
+    """The daemon's health, as if it had reached a broker of this version."""
+
+    def __init__(self, health: DaemonHealth, broker_version: str) -> None:
+        self.membership, self.clock, self.config = health.membership, health.clock, health.config
+        self.make = health.make
+        self.broker_version = broker_version
+
+
+def _asking(link: Any, routes: ApiRoutes) -> ApiRoutes:
+    """The routes with another broker behind them."""
+    return replace(
+        routes,
+        topics=replace(routes.topics, call=link.call),
+        peers=replace(routes.peers, call=link.call),
+        status=replace(routes.status, health=_Health(routes.status.health, link.broker_version)),
+    )
 
 
 class EventReader:

@@ -24,7 +24,7 @@ async def dead(daemon: Daemon, broker_ms: int) -> int:
     daemon._clocks.broker.heard(broker_ms)
     daemon._housekeeping.broker_reached(FEATURES)
     await daemon._housekeeping.expire()
-    return (await daemon.core.outbox.counts())["dead"]
+    return (await daemon.routes.outbox.store.counts())["dead"]
 
 
 @pytest.mark.parametrize("years", [-1, 1])
@@ -37,7 +37,7 @@ async def test_a_wall_clock_that_is_years_off_ends_no_send(tmp_path: Path, years
     await daemon.start()
     try:
         for number in range(20):
-            answer = await daemon.core.submit(parse_send({"to": "bob", "message": str(number)}))
+            answer = await daemon.routes.send.submit(parse_send({"to": "bob", "message": str(number)}))
             assert answer.status == 202
         clock.advance(hours=1)
         assert await dead(daemon, NOW) == 0
@@ -56,9 +56,9 @@ async def test_age_goes_on_over_a_restart_whatever_the_clocks_were_set_to(tmp_pa
     clock = ManualClock(NOW)
     daemon = Daemon(paths, DaemonSettings(), clock)
     await daemon.start()
-    await daemon.core.submit(parse_send({"to": "bob", "message": "old"}))
+    await daemon.routes.send.submit(parse_send({"to": "bob", "message": "old"}))
     clock.advance(hours=MAX_AGE_H - 1)
-    await daemon.core.submit(parse_send({"to": "bob", "message": "new"}))
+    await daemon.routes.send.submit(parse_send({"to": "bob", "message": "new"}))
     await daemon.stop()
     for lost in (False, True):
         if lost:

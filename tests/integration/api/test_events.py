@@ -10,20 +10,19 @@ from unittest.mock import ANY
 
 import pytest
 
-from claudemesh.daemon.api import build_api
+from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventStreams
 from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import STREAM_LIMIT, BusEvent
-from claudemesh.daemon.core import Core
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.paths import DaemonPaths
 from tests.integration.api.served import EventReader, Served, join, parse, served, until
 
 
-def streams(**limits: float) -> Callable[[Core], Any]:
+def streams(**limits: float) -> Callable[[ApiRoutes], Any]:
     """The event streams alone behind their guards, with other times."""
-    return lambda core: Guards(EventStreams(core, **limits), Rules())
+    return lambda routes: Guards(EventStreams(routes.events, **limits), Rules())
 
 
 async def test_live_messages_come_with_their_seq_as_id(tmp_path: Path) -> None:
@@ -90,7 +89,7 @@ async def test_a_message_both_stored_and_published_late_comes_once(tmp_path: Pat
         await daemon.receive("1", "2")
         stream = await EventReader.open(daemon, "?since=0")
         assert await stream.until_live() == ["1", "2"]
-        daemon.core.bus.publish([BusEvent("message", {"body": "2"}, "2")])
+        daemon.bus.publish([BusEvent("message", {"body": "2"}, "2")])
         await daemon.receive("3")
         assert await stream.bodies(1) == ["3"]
         stream.close()
@@ -101,9 +100,7 @@ async def test_other_events_come_without_an_id(tmp_path: Path) -> None:
     async with served(tmp_path) as daemon:
         stream = await EventReader.open(daemon)
         await stream.until_live()
-        daemon.core.bus.publish(
-            [BusEvent("peer_join", {"name": "bob"}), BusEvent("outbox_dead", {"id": "x"})]
-        )
+        daemon.bus.publish([BusEvent("peer_join", {"name": "bob"}), BusEvent("outbox_dead", {"id": "x"})])
         assert await stream.next() == (None, "peer_join", {"name": "bob"})
         assert await stream.next() == (None, "outbox_dead", {"id": "x"})
         stream.close()
@@ -151,7 +148,7 @@ async def test_the_position_of_a_pruned_message_is_not_past_the_end(tmp_path: Pa
     """Every seq that was given counts, also when the newest messages are gone."""
     async with served(tmp_path) as daemon:
         await daemon.receive("1", "2", "3")
-        await daemon.core.inbox._db.transaction(lambda raw: raw.execute("DELETE FROM inbox"))
+        await daemon.inbox._db.transaction(lambda raw: raw.execute("DELETE FROM inbox"))
         stream = await EventReader.open(daemon, "?since=3")
         assert await stream.until_live() == []
         await daemon.receive("4")
@@ -185,7 +182,7 @@ async def test_a_quiet_stream_is_kept_open_by_comments(tmp_path: Path) -> None:
 async def _until_open(daemon: Served, count: int) -> None:
     guards: Any = daemon.app
     dispatch = guards._app
-    events = dispatch if isinstance(dispatch, EventStreams) else dispatch._bare["/v1/events"]
+    events = dispatch if isinstance(dispatch, EventStreams) else dispatch.bare["/v1/events"]
     await until(lambda: events.open == count)
 
 
@@ -238,7 +235,7 @@ async def test_a_reader_that_lets_too_many_events_wait_is_cut_off(tmp_path: Path
     async with served(tmp_path) as daemon:
         stream = await EventReader.open(daemon)
         await stream.until_live()
-        daemon.core.bus.publish(BusEvent("peer_join", {"n": n}) for n in range(STREAM_LIMIT + 1))
+        daemon.bus.publish(BusEvent("peer_join", {"n": n}) for n in range(STREAM_LIMIT + 1))
         assert await stream.ended()
         await _until_open(daemon, 0)
 
@@ -260,7 +257,7 @@ async def test_streams_end_when_the_daemon_stops(tmp_path: Path) -> None:
     join(paths)
     daemon = Daemon(paths, DaemonSettings())
     await daemon.start()
-    stream = await EventReader.open(Served(daemon.core, paths.sock, build_api(daemon.core)))
+    stream = await EventReader.open(Served(daemon.routes, paths.sock, build_api(daemon.routes)))
     await stream.until_live()
     async with asyncio.timeout(5):
         await daemon.stop()
@@ -269,7 +266,7 @@ async def test_streams_end_when_the_daemon_stops(tmp_path: Path) -> None:
 
 async def test_another_page_may_not_listen(tmp_path: Path) -> None:
     """An EventSource of some web page is refused like any request of it."""
-    async with served(tmp_path, wrap=lambda core: build_api(core)) as daemon:
+    async with served(tmp_path, wrap=build_api) as daemon:
         raw = await daemon.raw(
             b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n"
         )

@@ -43,7 +43,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle connection, half a head, half of the next one: nobody holds a connection by them."""
-    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.05)
+    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.05)
     async with served(tmp_path) as daemon:
         reader, writer = await daemon.connect()
         writer.write(begun)
@@ -58,7 +58,7 @@ async def test_a_body_that_does_not_come_ends_the_connection(
     tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place is free again; a request that is whole has all the time that it needs."""
-    monkeypatch.setattr("claudemesh.runtime.heads._BODY_DEADLINE_S", 0.05)
+    monkeypatch.setattr("claudemesh.runtime.web.heads._BODY_DEADLINE_S", 0.05)
     async with served(tmp_path) as daemon:
         reader, writer = await daemon.connect()
         writer.write(POST + begun)
@@ -104,7 +104,7 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
 
 async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an answer too, where they end the time that an idle connection has."""
-    monkeypatch.setattr("claudemesh.runtime.heads._HEAD_DEADLINE_S", 0.05)
+    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.05)
     async with served(tmp_path) as daemon:
         reader, writer = await daemon.connect()
         writer.write(HEAD + b"\r\n")

@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claudemesh.daemon.api import build_api
-from claudemesh.daemon.core import Core
+from claudemesh.daemon.api import ApiRoutes, build_api
+from claudemesh.daemon.api.send import SendRoutes, Submit
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
@@ -21,34 +22,36 @@ from tests.integration.api.served import inbox_row, parse, served, until
 VALID = {"to": "bob", "message": "hi"}
 
 
-class _Held(Core):
-    """A core whose sends wait for a signal, so that a test can fill the daemon."""
+class _Held:
+    """Sends that wait for a signal, so that a test can fill the daemon."""
 
-    released: asyncio.Event
-    waiting = 0
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.waiting = 0
 
-    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
-        self.waiting += 1
-        await self.released.wait()
-        return await super().submit(request, wait_ms=wait_ms)
+    def wrap(self, routes: ApiRoutes) -> Any:
+        async def submit(request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+            self.waiting += 1
+            await self.released.wait()
+            return await routes.send.submit(request, wait_ms=wait_ms)
+
+        return _with_submit(routes, submit)
 
 
-def _holding(core: Core) -> Any:
-    core.__class__ = _Held
-    core.released = asyncio.Event()  # type: ignore[attr-defined]
-    return build_api(core)
+def _with_submit(routes: ApiRoutes, submit: Submit) -> Any:
+    return build_api(replace(routes, send=SendRoutes(submit=submit)))
 
 
 async def test_the_65th_request_in_flight_is_busy(tmp_path: Path) -> None:
     """429 daemon_busy with Retry-After, no row; the 64 before are answered, and then there is room again."""
-    async with served(tmp_path, wrap=_holding) as daemon:
-        core: Any = daemon.core
+    held = _Held()
+    async with served(tmp_path, wrap=held.wrap) as daemon:
         first = [asyncio.ensure_future(daemon.send(VALID)) for _ in range(64)]
-        await until(lambda: core.waiting == 64)
+        await until(lambda: held.waiting == 64)
         busy = await daemon.send(VALID)
         assert (busy.status, busy.error, busy.headers["retry-after"]) == (429, "daemon_busy", "1")
         assert (await daemon.ask("GET", "/v1/version")).status == 429
-        core.released.set()
+        held.released.set()
         assert {answer.status for answer in await asyncio.gather(*first)} == {202}
         assert (await daemon.send(VALID)).status == 202
         assert len(await daemon.rows()) == 65
@@ -140,7 +143,7 @@ async def test_a_door_with_a_token_opens_to_it_alone(tmp_path: Path) -> None:
 async def test_a_page_of_large_messages_is_cut_with_a_link_to_the_rest(tmp_path: Path) -> None:
     """At most 10 MiB a response; following `next` reads everything once."""
     async with served(tmp_path) as daemon:
-        await daemon.core.inbox.insert([inbox_row(f"{number} " + "x" * (900 << 10)) for number in range(15)])
+        await daemon.inbox.insert([inbox_row(f"{number} " + "x" * (900 << 10)) for number in range(15)])
         seen, path = [], "/v1/inbox?limit=500"
         while True:
             answer = await daemon.ask("GET", path)
@@ -153,13 +156,10 @@ async def test_a_page_of_large_messages_is_cut_with_a_link_to_the_rest(tmp_path:
         assert seen == [str(number) for number in range(15)]
 
 
-async def test_a_client_that_does_not_read_a_large_answer_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_does_not_read_a_large_answer_is_cut_off(tmp_path: Path) -> None:
     """Its place is free again, and nothing waits for it."""
-    monkeypatch.setattr("claudemesh.daemon.api.wire.WRITE_DEADLINE_S", 0.05)
-    async with served(tmp_path) as daemon:
-        await daemon.core.inbox.insert([inbox_row("x" * (1 << 20)) for _ in range(9)])
+    async with served(tmp_path, write_deadline_s=0.05) as daemon:
+        await daemon.inbox.insert([inbox_row("x" * (1 << 20)) for _ in range(9)])
         guards: Any = daemon.app
         reader, writer = await daemon.connect()
         writer.transport.pause_reading()
@@ -178,12 +178,11 @@ async def test_an_error_nobody_foresaw_is_500_without_details(
 ) -> None:
     """internal_error in the one shape; the log has the rest, and the daemon goes on."""
 
-    def broken(core: Core) -> Any:
+    def broken(routes: ApiRoutes) -> Any:
         async def submit(request: SendRequest, *, wait_ms: int | None = None) -> Answer:
             raise RuntimeError("secret detail")
 
-        core.submit = submit  # type: ignore[method-assign]
-        return build_api(core)
+        return _with_submit(routes, submit)
 
     async with served(tmp_path, wrap=broken) as daemon:
         with caplog.at_level(logging.ERROR):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.api.wire import MAX_BODY
+from claudemesh.runtime.web.routes import MAX_BODY
 from tests.integration.api.served import Served, parse, served
 
 BODY = json.dumps({"to": "bob", "message": "hi", "client_message_id": "raw"}).encode()
@@ -176,10 +176,9 @@ async def test_a_length_that_lies_high_keeps_nobody_waiting(tmp_path: Path) -> N
         assert await daemon.rows() == []
 
 
-async def test_a_body_that_does_not_come_times_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_come_times_out(tmp_path: Path) -> None:
     """408, and the connection ends: nobody holds a place for long."""
-    monkeypatch.setattr("claudemesh.daemon.api.wire.BODY_DEADLINE_S", 0.05)
-    async with served(tmp_path) as daemon:
+    async with served(tmp_path, body_deadline_s=0.05) as daemon:
         raw = await daemon.raw(POST + b"Content-Length: 1000\r\n\r\n" + BODY)
         assert (parse(raw).status, parse(raw).error) == (408, "request_timeout")
         assert parse(raw).headers["connection"] == "close"

@@ -20,9 +20,9 @@ ULID = "01J0000000000000000000000Z"
 
 async def _settle(daemon: Served, status: Status, **fields: Any) -> None:
     """Take everything that is due in flight, and end it."""
-    now = Now(daemon.core.clock.wall_ms(), daemon.core.lived.now_ms())
-    claimed = (await daemon.core.outbox.turn([], [], now, 100)).claimed
-    await daemon.core.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], now, 0)
+    now = Now(daemon.routes.inbox.clock.wall_ms(), daemon.lived.now_ms())
+    claimed = (await daemon.outbox.turn([], [], now, 100)).claimed
+    await daemon.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], now, 0)
 
 
 async def _bodies(daemon: Served, path: str) -> list[str]:
@@ -43,7 +43,7 @@ async def test_an_inbox_item_has_the_columns_by_their_names(tmp_path: Path) -> N
 async def test_each_inbox_filter_leaves_out_what_it_says(tmp_path: Path) -> None:
     """since, after, topic, from, unread and limit, alone."""
     async with served(tmp_path) as daemon:
-        yesterday_ms = daemon.core.clock.wall_ms() - 24 * 3_600_000
+        yesterday_ms = daemon.routes.inbox.clock.wall_ms() - 24 * 3_600_000
         await daemon.receive("old", received_at=yesterday_ms)
         await daemon.receive("posted", topic="all", kind="topic")
         await daemon.receive("carol's", sender_name="carol", sender_pubkey="cd" * 32)

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from claudemesh.daemon.api.app import OPERATIONS
+from claudemesh.daemon.api.app import ROUTES
 from claudemesh.daemon.api.openapi import document
 from tests.integration.api.served import BrokerAnswers, Served, served
 
@@ -86,7 +86,7 @@ def background() -> Generator[_Background]:
 
 def _schema() -> Any:
     config = schemathesis.Config.from_dict({"generation": {"mode": "all"}})
-    schema = schemathesis.openapi.from_dict(document(OPERATIONS), config=config)
+    schema = schemathesis.openapi.from_dict(document(ROUTES), config=config)
     # A stream that stays open is no answer to wait for; tests/integration/api/test_events.py has it.
     return schema.exclude(path="/v1/events")
 

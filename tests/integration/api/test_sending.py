@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.api.wire import MAX_BODY
 from claudemesh.runtime.failpoints import install
+from claudemesh.runtime.web.routes import MAX_BODY
 from tests.integration.api.served import Served, served
 
 VALID = {"to": "bob", "message": "hi"}
@@ -313,5 +313,5 @@ async def test_sends_on_one_connection_are_answered_in_order(tmp_path: Path) -> 
 
 async def _until_row(daemon: Served, client_message_id: str) -> None:
     async with asyncio.timeout(10):
-        while await daemon.core.outbox.find(client_message_id) is None:
+        while await daemon.outbox.find(client_message_id) is None:
             pass

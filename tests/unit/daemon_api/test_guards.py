@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from claudemesh.daemon.api.guards import Rules, Verdict, judge
-from claudemesh.daemon.api.wire import MAX_BODY
+from claudemesh.runtime.web.routes import MAX_BODY
 
 OPEN = Rules()
 TOKEN = b"k3y-of-32-bytes"

@@ -8,40 +8,37 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from starlette.routing import Route
 
-from claudemesh.daemon.api.app import OPERATIONS, build_api
+from claudemesh.daemon.api.app import OPTIONS, ROUTES
 from claudemesh.daemon.api.openapi import document
-from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.runtime.web.dispatch import Dispatcher, Group
+from claudemesh.runtime.web.routes import Route
 
-DOCUMENT = document(OPERATIONS)
+DOCUMENT = document(ROUTES)
 
 
 def _described() -> set[tuple[str, str]]:
     return {(method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item}
 
 
-def test_every_operation_is_described_once() -> None:
+def test_every_route_is_described_once() -> None:
     """One entry a method and path, and an id of its own for each."""
-    assert len(_described()) == len(OPERATIONS)
+    assert len(_described()) == len(ROUTES)
     ids = [operation["operationId"] for item in DOCUMENT["paths"].values() for operation in item.values()]
     assert len(set(ids)) == len(ids)
 
 
-class _Core:
-    """Enough to build the app; no request is made."""
+class _Parts:
+    """Enough to build the bare routes; no request is made."""
 
-    settings = DaemonSettings()
+    submit = None
 
 
-def test_the_router_serves_exactly_what_is_described() -> None:
-    """The app's own tables, looked into: no route without a description, no description without a route."""
-    dispatch: Any = build_api(_Core())._app  # type: ignore[arg-type, attr-defined]
-    served = set()
-    for route in dispatch._router.routes:
-        assert isinstance(route, Route)
-        served |= {(method, route.path) for method in route.endpoint._operations}
-    for path in dispatch._bare:
+def test_the_dispatcher_serves_exactly_what_is_described() -> None:
+    """The app's own tables: no route without a description, no description without a route."""
+    dispatcher = Dispatcher([Group(_Parts(), ROUTES)], OPTIONS)
+    served = {(method, path) for path, methods in dispatcher.methods.items() for method in methods}
+    for path in dispatcher.bare:
         served |= {(method, found) for method, found in _described() if found == path}
     assert served == _described()
 
@@ -97,19 +94,17 @@ def test_every_schema_is_valid_and_every_reference_resolves() -> None:
     assert set(re.findall(r"#/components/schemas/\w+", str(DOCUMENT))) <= known
 
 
-@pytest.mark.parametrize(
-    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}"
-)
-def test_an_operation_describes_its_parameters_body_and_answers(operation: Any) -> None:
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_a_route_describes_its_parameters_body_and_answers(route: Route) -> None:
     """What the endpoint reads is what is written down."""
-    entry = DOCUMENT["paths"][operation.path][operation.method.lower()]
+    entry = DOCUMENT["paths"][route.path][route.method.lower()]
     by_place = {
         place: {p["name"] for p in entry["parameters"] if p["in"] == place} for place in ("query", "path")
     }
-    assert by_place["query"] == {parameter.name for parameter in operation.query}
-    assert by_place["path"] == set(re.findall(r"{(\w+)}", operation.path))
-    assert ("requestBody" in entry) == (operation.body is not None)
-    assert {str(status) for status in operation.answers} <= set(entry["responses"])
+    assert by_place["query"] == {parameter.name for parameter in route.query or ()}
+    assert by_place["path"] == set(re.findall(r"{(\w+)}", route.path))
+    assert ("requestBody" in entry) == (route.body is not None)
+    assert {str(status) for status in route.answers} <= set(entry["responses"])
 
 
 def test_no_machine_path_is_in_it() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import claudemesh
-from claudemesh.daemon.api.app import OPERATIONS, TABLE
+from claudemesh.daemon.api.app import ROUTES, TABLE
+from claudemesh.runtime.web.routes import Route
 
 PACKAGE = Path(claudemesh.__file__).parent
 # Programs that ask the API and cannot import its table.
@@ -19,13 +20,10 @@ _BROKERS = re.compile(r"/v1/(join|admin|invites?|meshes|ws)\b")
 _ROUTE = re.compile(r"/v1/[a-z0-9_./-]*")
 
 
-@pytest.mark.parametrize(
-    "operation", OPERATIONS, ids=lambda operation: f"{operation.method} {operation.path}"
-)
-def test_every_route_is_counted_under_its_own_name(operation: object) -> None:
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_route_is_counted_under_its_own_name(route: Route) -> None:
     """Whatever stands for its path values, encoded slashes included."""
-    path = operation.path  # type: ignore[attr-defined]
-    assert TABLE.label(re.sub(r"{\w+}", "a%2Fb", path)) == path
+    assert TABLE.label(re.sub(r"{\w+}", "a%2Fb", route.path)) == route.path
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/inbox/", "/v1/inbox/a/b", "/v1/outbox/a/forget", "/v1/inboxes"])
@@ -36,7 +34,7 @@ def test_what_is_no_route_is_counted_as_other(path: str) -> None:
 
 def test_the_flags_of_routes() -> None:
     """Streams are uncounted; hooks send and post; health alone may be public; the loopback stops nothing."""
-    assert TABLE.streams == {"/v1/events"}
+    assert TABLE.uncounted == {"/v1/events"}
     assert TABLE.for_hooks == {"/v1/send", "/v1/topic/post"}
     assert TABLE.public == {"/v1/health"}
     assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown"}
@@ -53,7 +51,7 @@ def test_a_route_that_a_client_asks_for_exists(source: Path) -> None:
     asked = {
         found.rstrip("/.") for text in texts for found in _ROUTE.findall(text) if not _BROKERS.match(found)
     }
-    known = [operation.path for operation in OPERATIONS]
+    known = [route.path for route in ROUTES]
     # A route may be followed by a path value or a verb that stands in a variable.
     unknown = {route for route in asked if not any(f"{path}/".startswith(f"{route}/") for path in known)}
     assert unknown == set()

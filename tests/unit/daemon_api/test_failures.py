@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from claudemesh.daemon.api.errors import method_not_allowed, not_found, reply_to
+from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.errors import (
     StorageBroken,
@@ -14,6 +14,7 @@ from claudemesh.runtime.errors import (
     StorageFull,
     StorageUnavailable,
 )
+from claudemesh.runtime.web.errors import method_not_allowed
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,48 @@
-"""Authorisation of hooks on the socket: a hook may do what its capability token allows (daemon.md, Hooks).
+"""Authorization of hooks by capability token (docs/spec/daemon.md, Hooks).
 
-The socket's mode lets in every program of this user, and a hook is one; what sets it apart is that it
-runs below the daemon's keeper of hooks, which its peer credentials tell.
+The socket's mode admits every program of this user. A hook is recognized by its peer credentials: its process
+descends from the daemon's fork server for hooks.
 """
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-from claudemesh.daemon.api.errors import Refusal, refused
-from claudemesh.daemon.api.wire import respond
 from claudemesh.daemon.outbox.request import SendRequest
-from claudemesh.runtime.heads import PEER
-from claudemesh.runtime.http import App, Receive, Scope, Send
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
+from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.heads import PEER
+from claudemesh.runtime.web.replies import respond
 
-log = get_logger("api.hooked")
+log = get_logger("api.hook_auth")
 
 GRANT: Final = "claudemesh.grant"
 _BEARER: Final = b"bearer cap_"
 
 
 class Grant(Protocol):
-    """What a running hook may send."""
+    """The permission of one running hook."""
 
     def admit(self, request: SendRequest) -> SendRequest:
-        """Return the send as it may go out. `ProtocolError` when it may not."""
+        """Return the send, restricted to what is allowed. `ProtocolError` when it is not allowed."""
         ...
 
 
 class HookAccess(Protocol):
-    """Who knows the hooks that run."""
+    """The registry of running hooks."""
 
     def grant(self, token: str) -> Grant | None:
-        """Return what a token allows now, or None."""
+        """Return the grant of a capability token, or None when its hook has ended."""
         ...
 
     def is_hook(self, pid: int) -> bool:
-        """Tell whether a process is a hook, or was started by one."""
+        """Whether a process is a hook, or descends from one."""
         ...
 
 
-class HookedCallers:
-    """ASGI middleware of the socket: bears a hook's grant to the routes that take it, refuses the rest."""
+class HookAuth:
+    """ASGI middleware of the socket: a hook may use `routes`, with its grant in the scope, and no others."""
 
     def __init__(self, app: App, hooks: HookAccess, routes: frozenset[str]) -> None:
         self._app = app
@@ -50,7 +50,7 @@ class HookedCallers:
         self._hooks = hooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
+        """Pass the request on, or answer the refusal."""
         token = _token(scope)
         refusal = None
         if token is not None:
@@ -83,16 +83,16 @@ def _token(scope: Scope) -> str | None:
 
 
 def _ended() -> Refusal:
-    return Refusal(403, "capability_ended", "This token was for one run of one hook, and that run is over.")
+    return Refusal(403, "capability_ended", "This token was for one run of a hook, and that run has ended.")
 
 
 def _out_of_scope() -> Refusal:
-    return Refusal(403, "capability_scope", "A hook's token lets it send and post; it reads nothing.")
+    return Refusal(403, "capability_scope", "A hook's token allows sends and posts only.")
 
 
 def _no_token() -> Refusal:
     text = (
-        "A hook asks with Authorization: Bearer $CLAUDEMESH_CAPABILITY_TOKEN, which it has when "
-        "hooks.toml gives it a capability_token_scope."
+        "A hook must send Authorization: Bearer $CLAUDEMESH_CAPABILITY_TOKEN. It has one when hooks.toml "
+        "gives it a capability_token_scope."
     )
     return Refusal(403, "capability_required", text)

@@ -1,4 +1,4 @@
-"""HTTP of a connection under guard: bounds of a request's head and body, in size, number and time."""
+"""HTTP protocol of a guarded connection: limits of a request's head and body, in size, count and time."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from claudemesh.runtime.guarded import Guard, GuardedTransport
 from claudemesh.runtime.peer import peer_of
 
-# What stands for the host in an ASGI scope's `client` when it is a process on a unix socket.
+# Host part of an ASGI scope's `client` for a process on a unix socket; the port is its process id.
 PEER = "pid"
 _HEAD_LIMIT = 64 << 10
 _HEAD_LINES = 256
 _HEAD_DEADLINE_S = 10.0
 _BODY_DEADLINE_S = 30.0
-# A body may come in so many chunks, and in one more for each so many bytes of it. Trailers count as chunks.
+# A body may have `_CHUNKS` chunks, and one more for each `_BYTES_PER_CHUNK` bytes of it. Trailers count as
+# chunks.
 _CHUNKS = 256
 _BYTES_PER_CHUNK = 64
 
@@ -24,15 +25,16 @@ _FORWARDED_LENGTH = len(_FORWARDED)
 
 
 class TooMuch(Exception):
-    """A request passes a bound; raised inside the parser, which stops there."""
+    """A request exceeds a limit. Raised inside the parser, which stops there."""
 
 
 class GuardedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP under guard.
+    """uvicorn's HTTP protocol with limits.
 
-    A head has at most 64 KiB and 256 lines, and 10 s to come; a body has 30 s, and chunks of some size. Past
-    any of them the connection ends: httptools would wait, and grow, for ever. What follows a chunked body as
-    trailers is dropped, because uvicorn would file it under the headers.
+    A head has at most 64 KiB and 256 lines, and must be complete within 10 s; a body within 30 s, in chunks
+    of a minimum average size. A request that exceeds a limit ends the connection, because httptools alone
+    would wait and buffer without bound. Trailers of a chunked body are dropped: uvicorn would append them to
+    the headers.
     """
 
     _guard: Guard
@@ -63,7 +65,7 @@ class GuardedHttp(HttpToolsProtocol):
                 self.send_400_response("Request head too large.")
         else:
             self._head_bytes = 0
-        # A request that came whole needs no timer.
+        # A request that arrived in one piece needs no timer.
         awaited = "body_deadline" if self._in_body else "head_deadline" if self._awaits_head() else ""
         if self._is_upgraded:
             awaited = ""
@@ -95,7 +97,7 @@ class GuardedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        """Count a chunk; httptools calls this at each."""
+        """Count a chunk; httptools calls this at the head of each."""
         self._count_chunk()
 
     def on_body(self, body: bytes) -> None:
@@ -111,7 +113,8 @@ class GuardedHttp(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def _awaits_head(self) -> bool:
-        # Line ends ahead of a request are none, and end the time that an idle connection has.
+        # Empty lines before a request do not begin it, but they end the keep-alive time of an idle
+        # connection.
         cycle: RequestResponseCycle | None = self.cycle
         return self._in_head or cycle is None or cycle.response_complete
 
@@ -125,7 +128,7 @@ class GuardedHttp(HttpToolsProtocol):
         raise TooMuch(limit)
 
     def _await(self, limit: str) -> None:
-        """Give what is awaited its time, from now on; nothing is awaited when there is no limit."""
+        """Start the deadline named `limit`, replacing the one before; an empty name only stops it."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -136,7 +139,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _late(self) -> None:
         if self._guard.gate.is_held:
-            # It is this end that reads nothing: an earlier request of the connection is still being answered.
+            # Reading is paused by this server: an earlier request of the connection is still being answered.
             self._await(self._awaited)
             return
         self._guard.note(self._awaited)
@@ -144,7 +147,7 @@ class GuardedHttp(HttpToolsProtocol):
 
 
 def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:
-    """Name the process at the other end of a unix socket, where the kernel tells: ("pid", its number)."""
+    """Return ("pid", process id) of a unix socket's peer, or None where the kernel does not tell."""
     link = transport.get_extra_info("socket")
     peer = None if link is None else peer_of(link)
     return None if peer is None else (PEER, peer.pid)

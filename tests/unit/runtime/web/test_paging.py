@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import orjson
 
-from claudemesh.daemon.api.paging import Item, listed, page
-from claudemesh.daemon.api.routes import Request
-from claudemesh.daemon.api.wire import MAX_RESPONSE
+from claudemesh.runtime.web.paging import MAX_RESPONSE, Item, listed, page
+from claudemesh.runtime.web.routes import Request
 
 ITEMS = [{"seq": number, "body": "x"} for number in range(1, 101)]
 

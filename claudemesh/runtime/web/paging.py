@@ -1,4 +1,4 @@
-"""Lists: `{items, next}`, at most 10 MiB a response, and a Link header to what follows."""
+"""Lists in pages: `{items, next}`, at most 10 MiB a reply, and a `Link` header to the next page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from claudemesh.daemon.api.errors import Reply
-from claudemesh.daemon.api.routes import Request
-from claudemesh.daemon.api.wire import MAX_RESPONSE
 from claudemesh.protocol.jsontext import plain
 from claudemesh.runtime.aside import Slices
+from claudemesh.runtime.web.query import Parameter, whole_number
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Request
 
-# Items read at a time: what is in memory at once stays small, however large a page was asked for.
+MAX_PAGE: Final = 500
+DEFAULT_PAGE: Final = 100
+MAX_RESPONSE: Final = 10 << 20
+# Items fetched at a time, so that memory stays bounded whatever limit a client asks for.
 _STRIDE: Final = 32
 _ENVELOPE: Final = 4096
 
@@ -22,14 +25,19 @@ Fetch: TypeAlias = Callable[[int, str | None], Awaitable[tuple[Sequence[Item], s
 Cursor: TypeAlias = Callable[[Item], str]
 
 
+def page_limit(default: int = DEFAULT_PAGE) -> Parameter:
+    """Declare `limit`: the number of items of a page, 1 to 500."""
+    return whole_number("limit", 1, MAX_PAGE, default)
+
+
 async def page(
     request: Request, fetch: Fetch, cursor_of: Cursor | None, limit: int, *, reset: bool = False
 ) -> Reply:
-    """Return up to `limit` items, fewer when they would pass 10 MiB, but one at least.
+    """Return up to `limit` items: fewer when the reply would exceed 10 MiB, but at least one.
 
-    `fetch(limit, after)` brings items and the cursor behind them. `cursor_of` names the place behind one
-    item; where there is none, the page is cut between two fetches. `reset` passes over the cursor of the
-    request and says so in the answer.
+    `fetch(limit, after)` returns items and the cursor behind them. `cursor_of` returns the cursor behind one
+    item; without it a page ends only between two fetches. `reset` ignores the request's cursor and adds
+    `"reset": true`.
     """
     parts: list[bytes] = []
     slices = Slices()
@@ -54,7 +62,7 @@ async def page(
 
 
 def listed(items: Sequence[Item], cursor_of: Cursor) -> Fetch:
-    """Return a `fetch` over items in memory that are sorted by their cursor."""
+    """Return a `fetch` over items in memory, which are sorted by their cursor."""
 
     async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
         rest = [item for item in items if after is None or cursor_of(item) > after]
@@ -65,7 +73,7 @@ def listed(items: Sequence[Item], cursor_of: Cursor) -> Fetch:
 
 
 def _reply(request: Request, parts: Sequence[bytes], following: str | None, reset: bool) -> Reply:
-    """Return the answer in parts: the items are JSON already, megabytes of it perhaps."""
+    """Return the reply in parts: the items are encoded already, and may be megabytes."""
     link = () if following is None else ((b"link", request.following(following)),)
     end = b',"reset":true}' if reset else b"}"
     body = [b'{"items":[']

@@ -6,7 +6,6 @@ import msgspec
 import orjson
 import pytest
 
-from claudemesh.daemon.api.body import parse_object, parse_struct
 from claudemesh.daemon.api.schemas import (
     AckBody,
     EmptyBody,
@@ -18,6 +17,7 @@ from claudemesh.daemon.api.schemas import (
 )
 from claudemesh.daemon.outbox.request import POST_FIELDS, SEND_FIELDS
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.web.bodies import parse_object, parse_struct
 
 ULID = "01J0000000000000000000000Z"
 

@@ -1,4 +1,4 @@
-"""Query parameters: declared once, read strictly, and described in openapi.json by the same declaration."""
+"""Query parameters: declared once, parsed strictly, and described in openapi.json by the same declaration."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.ids import HEX_32, check_member_name
 from claudemesh.runtime.clock import parse_iso
 
 MAX_PARAMETERS: Final = 16
-MAX_PAGE: Final = 500
-DEFAULT_PAGE: Final = 100
+INVALID: Final = "invalid_parameter"
 _LARGEST: Final = (1 << 63) - 1
 _DIGITS: Final = re.compile(r"[0-9]{1,19}")
 _LONGEST: Final = 512
+_SHOWN_CHARACTERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One query parameter: its JSON schema, what it takes in words, and how it is read.
+    """One query parameter: its JSON schema, the allowed values in words, and its parser.
 
-    `read` raises `ValueError` or `ProtocolError` for anything else.
+    `read` raises `ValueError` or `ProtocolError` for anything else, which becomes an error with `code`.
     """
 
     name: str
@@ -33,10 +31,11 @@ class Parameter:
     takes: str
     read: Callable[[str], Any]
     default: Any = None
+    code: str = INVALID
 
 
 def parse_query(raw: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:
-    """Return every parameter's value, or its default. `InvalidField` names the one that is wrong."""
+    """Return the value or default of every parameter. `InvalidField` names one that is wrong or unknown."""
     values = {parameter.name: parameter.default for parameter in parameters}
     if not raw:
         return values
@@ -44,9 +43,9 @@ def parse_query(raw: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:
     given = set()
     for name, text in _pairs(raw):
         if name not in known:
-            raise InvalidField("unknown_parameter", _shown(name), _unknown(list(known)))
+            raise InvalidField("unknown_parameter", name[:_SHOWN_CHARACTERS], _unknown(list(known)))
         if name in given:
-            raise InvalidField("invalid_parameter", name, f"Give {name} once.")
+            raise InvalidField(INVALID, name, f"Give {name} once.")
         given.add(name)
         values[name] = _read(known[name], text)
     return values
@@ -68,15 +67,11 @@ def _read(parameter: Parameter, text: str) -> Any:
             return parameter.read(text)
     except (ValueError, OverflowError, ProtocolError):
         pass
-    raise InvalidField("invalid_parameter", parameter.name, f"{parameter.name} must be {parameter.takes}.")
+    raise InvalidField(parameter.code, parameter.name, f"{parameter.name} must be {parameter.takes}.")
 
 
 def _unknown(known: list[str]) -> str:
     return f"This route's parameters are {', '.join(known)}." if known else "This route takes no parameters."
-
-
-def _shown(name: str) -> str:
-    return name[:64]
 
 
 def _whole(text: str) -> int:
@@ -85,8 +80,10 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def whole_number(name: str, low: int, high: int, default: int | None = None) -> Parameter:
-    """A parameter in plain decimal digits, no sign, within bounds."""
+def whole_number(
+    name: str, low: int, high: int, default: int | None = None, *, code: str = INVALID
+) -> Parameter:
+    """Declare a parameter in plain decimal digits, without a sign, from `low` to `high`."""
 
     def read(text: str) -> int:
         value = _whole(text)
@@ -97,44 +94,37 @@ def whole_number(name: str, low: int, high: int, default: int | None = None) -> 
     schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
     if default is not None:
         schema["default"] = default
-    return Parameter(name, schema, f"a whole number from {low} to {high}", read, default)
+    return Parameter(name, schema, f"a whole number from {low} to {high}", read, default, code)
 
 
-def page_limit(default: int = DEFAULT_PAGE) -> Parameter:
-    """How many items a page may have."""
-    return whole_number("limit", 1, MAX_PAGE, default)
+def sequence(name: str) -> Parameter:
+    """Declare a non-negative 63-bit number, such as an inbox seq."""
+    return whole_number(name, 0, _LARGEST)
+
+
+def cursor(read: Callable[[str], Any], *, code: str = INVALID) -> Parameter:
+    """Declare `after`: the `next` of the page before, checked by `read`."""
+    return Parameter("after", {"type": "string"}, "the `next` of the page before", read, code=code)
 
 
 def number_cursor() -> Parameter:
-    """The `next` of the page before, where it is a row's number."""
+    """Declare `after` where the cursor is a row's number."""
 
     def read(text: str) -> str:
         if _whole(text) > _LARGEST:
             raise ValueError
         return text
 
-    return Parameter("after", {"type": "string"}, "the `next` of the page before", read)
-
-
-def name_cursor() -> Parameter:
-    """The `next` of the page before, where it is a name."""
-    return Parameter(
-        "after", {"type": "string"}, "the `next` of the page before", lambda text: check_member_name(text)
-    )
-
-
-def sequence(name: str) -> Parameter:
-    """An inbox seq."""
-    return whole_number(name, 0, _LARGEST)
+    return cursor(read)
 
 
 def page_order() -> Parameter:
-    """Oldest first, or newest first."""
+    """Declare `order`: asc (oldest first, the default) or desc (newest first)."""
     return choice("order", ("asc", "desc"), "asc")
 
 
 def choice(name: str, values: Sequence[str], default: str | None = None) -> Parameter:
-    """One of a few words."""
+    """Declare a parameter that is one of a few words."""
 
     def read(text: str) -> str:
         if text not in values:
@@ -148,36 +138,18 @@ def choice(name: str, values: Sequence[str], default: str | None = None) -> Para
 
 
 def flag(name: str) -> Parameter:
-    """True or false."""
-    read = {"true": True, "false": False, "1": True, "0": False}.__getitem__
+    """Declare a boolean: true, false, 1 or 0."""
+    values = {"true": True, "false": False, "1": True, "0": False}
 
-    def strict(text: str) -> bool:
-        try:
-            return read(text)
-        except KeyError:
-            raise ValueError from None
+    def read(text: str) -> bool:
+        if text not in values:
+            raise ValueError
+        return values[text]
 
-    return Parameter(name, {"type": "boolean", "default": False}, "true or false", strict, False)
+    return Parameter(name, {"type": "boolean", "default": False}, "true or false", read, False)
 
 
 def moment(name: str) -> Parameter:
-    """A time in ISO 8601, read as Unix milliseconds."""
+    """Declare a time in ISO 8601, parsed into Unix milliseconds."""
     takes = "a time such as 2026-01-02T03:04:05Z (a + in it must be written %2B)"
     return Parameter(name, {"type": "string", "format": "date-time"}, takes, parse_iso)
-
-
-def topic(name: str) -> Parameter:
-    """A topic's or queue's name, with or without its # or queue:."""
-    takes = "a topic's name: 1 to 63 of a-z 0-9 . _ -"
-    return Parameter(name, {"type": "string"}, takes, check_topic_or_queue)
-
-
-def member(name: str) -> Parameter:
-    """A member's name, with or without its @, or key."""
-
-    def read(text: str) -> str:
-        if HEX_32.fullmatch(text) is not None:
-            return text
-        return check_member_name(text.removeprefix("@"))
-
-    return Parameter(name, {"type": "string"}, "a member's name or its key in 64 hexadecimal digits", read)

@@ -1,15 +1,15 @@
-"""Query parameters are read strictly, and the error names the one that is wrong."""
+"""Query parameters are parsed strictly, and the error names the one that is wrong. Example: the inbox's."""
 
 from __future__ import annotations
 
 import pytest
 
-from claudemesh.daemon.api.inbox import OPERATIONS
-from claudemesh.daemon.api.query import parse_query
-from claudemesh.daemon.api.send import OPERATIONS as SEND
+from claudemesh.daemon.api.inbox import ROUTES
+from claudemesh.daemon.api.send import ROUTES as SEND
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.web.query import parse_query
 
-INBOX = OPERATIONS[0].query
+INBOX = ROUTES[0].query
 WAIT = SEND[0].query
 
 

@@ -1,0 +1,34 @@
+"""The settings in force, and the outcome of the last reload of config.toml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.runtime.clock import iso_ms
+
+
+@dataclass(slots=True)
+class LiveConfig:
+    """Mutable state that `Reload` writes and others read.
+
+    `settings` are the settings in force: a key that needs a restart keeps the value of the start, and is
+    listed in `needs_restart`. `error` is why the last reload was refused, None when it was accepted.
+    `loaded_ms` is the Unix time of the last accepted one. `reloads` counts all of them.
+    """
+
+    settings: DaemonSettings
+    loaded_ms: int
+    error: str | None = None
+    needs_restart: list[str] = field(default_factory=list)
+    reloads: int = 0
+
+    def report(self) -> dict[str, Any]:
+        """Return the JSON object of `config` in /v1/health and of the reply to /v1/reload."""
+        return {
+            "loaded_at": iso_ms(self.loaded_ms),
+            "error": self.error,
+            "needs_restart": self.needs_restart,
+            "reloads": self.reloads,
+        }

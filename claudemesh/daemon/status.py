@@ -1,0 +1,107 @@
+"""State of a running daemon: the health report of /v1/health, and the page of /v1/metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import claudemesh
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.disk import Room
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.link.link import Link
+from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.home.membership import Membership
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.lived import LivedClock
+
+
+@dataclass(slots=True)
+class HealthReport:
+    """Makes the reply of /v1/health.
+
+    `with_broker`: this process runs a broker too. `clock_offset_ms`: this host's clock less the broker's, as
+    of the last handshake, None before the first.
+    """
+
+    membership: Membership
+    member_pubkey: str
+    clock: Clock
+    config: LiveConfig
+    link: Link
+    outbox_store: OutboxStore
+    conditions: Conditions
+    with_broker: bool = False
+    clock_offset_ms: int | None = None
+    _started_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started_s = self.clock.monotonic()
+
+    @property
+    def broker_version(self) -> str | None:
+        """The broker's version as of the last handshake, None before the first."""
+        return self.link.broker_version
+
+    async def make(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        counts = await self.outbox_store.counts()
+        return {
+            "connected": self.link.connected,
+            "lag_ms": self.link.lag_ms,
+            "queue_depth": counts["pending"],
+            "inflight": counts["inflight"],
+            "dead": counts["dead"],
+            "mesh": self.membership.slug,
+            "name": self.membership.name,
+            "member_id": self.membership.member_id,
+            "member_pubkey": self.member_pubkey,
+            "uptime_s": int(self.clock.monotonic() - self._started_s),
+            "schema_version": self.outbox_store.schema_version,
+            "daemon_version": claudemesh.__version__,
+            "broker_version": self.link.broker_version,
+            "broker_url": self.membership.broker_url,
+            "last_error": self.link.last_error,
+            "degraded": self.conditions.items(),
+            "config": self.config.report(),
+            "pid": os.getpid(),
+            "with_broker": self.with_broker,
+            "clock_offset_ms": self.clock_offset_ms,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPage:
+    """Makes the reply of /v1/metrics: counters as they are, gauges read from the parts now."""
+
+    metrics: DaemonMetrics
+    link: Link
+    outbox_store: OutboxStore
+    receiver: Receiver
+    drain: Drain
+    bus: Bus
+    lived: LivedClock
+    room: Callable[[], Room]
+
+    async def make(self) -> bytes:
+        """Return the page in Prometheus text format."""
+        return self.metrics.render(
+            connected=self.link.connected,
+            lag_ms=self.link.lag_ms,
+            depth=await self.outbox_store.counts(),
+            invalid_inbound=self.receiver.invalid,
+            room=self.room(),
+            oldest_s=await self._oldest_s(),
+            held_s=self.drain.held_s,
+            streams=self.bus.followers,
+        )
+
+    async def _oldest_s(self) -> float:
+        accepted_ms = await self.outbox_store.oldest_pending()
+        return 0.0 if accepted_ms is None else (self.lived.now_ms() - accepted_ms) / 1000

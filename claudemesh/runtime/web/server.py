@@ -1,0 +1,177 @@
+"""HTTP server: uvicorn on a socket that is bound already, in the process's own event loop, under guard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Generator
+
+import uvicorn
+
+from claudemesh.runtime.accepting import Accepting, OnShortage
+from claudemesh.runtime.crowd import Caps
+from claudemesh.runtime.guarded import Guard, Guardroom
+from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, transport_of
+from claudemesh.runtime.web.heads import GuardedHttp
+
+_KEEP_ALIVE_S = 60
+_GRACE_S = 1.0
+_CUT_S = 0.05
+# The ASGI scope's key for the guard of its connection.
+_GUARD = "claudemesh.guard"
+# Log lines of the libraries for bad input. The guard counts these cases and logs each once.
+_OF_BAD_INPUT = (
+    "Invalid HTTP request received.",
+    "Invalid UTF-8 sequence received from client.",
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
+)
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn without its signal handlers, and with the accept loop of `runtime/accepting.py`."""
+
+    accepting: Accepting
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self.lifespan.startup()
+        self.servers = [self.accepting]  # type: ignore[list-item]
+        self.accepting.start()
+        self.started = True
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return GuardedHttp(self.config, self.server_state, self.lifespan.state)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_OF_BAD_INPUT)
+
+
+def admit(scope: Scope) -> None:
+    """Mark a request's connection as authenticated, so that the guard keeps it when strangers crowd in.
+
+    An HTTP connection stays unauthenticated for the guard while the listener has its full number of members.
+    """
+    guard: Guard | None = scope.get(_GUARD)
+    if guard is not None and (scope["type"] == "websocket" or guard.room.has_room):
+        guard.admit()
+
+
+def address_of(scope: Scope) -> str:
+    """Return the client's address for rate limits: the peer's, or the one that a trusted proxy names."""
+    guard: Guard | None = scope.get(_GUARD)
+    if guard is not None:
+        return guard.address
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+class HttpServer:
+    """Serve an ASGI app on a bound socket, from `start` to `stop`.
+
+    With `ws` it serves WebSocket too: no compression, messages up to `ws_max_size` bytes, a ping every 20 s,
+    and an end 20 s after a ping without an answer (docs/spec/protocol.md, WebSocket). `room` has the limits
+    of connections.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        listener: socket.socket,
+        *,
+        ws: bool = False,
+        ws_max_size: int = 1 << 20,
+        room: Guardroom | None = None,
+        tls: ssl.SSLContext | None = None,
+        on_crash: OnCrash | None = None,
+        on_shortage: OnShortage = lambda reason: None,
+    ) -> None:
+        """`on_shortage` gets the reason why no connection can be accepted, and None once one can be."""
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
+        self._app = app
+        self._stopping = False
+        config = uvicorn.Config(
+            self._run,
+            interface="asgi3",
+            http=GuardedHttp,
+            ws="websockets-sansio" if ws else "none",
+            ws_max_size=ws_max_size,
+            ws_per_message_deflate=False,
+            ws_ping_interval=20.0,
+            ws_ping_timeout=20.0,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        self._server = _QuietServer(config)
+        self._tasks = TaskOwner(on_crash)
+        self._server.accepting = Accepting(
+            listener,
+            room or Guardroom(Caps()),
+            self._server.protocol,
+            tls=tls,
+            on_crash=on_crash,
+            on_shortage=on_shortage,
+        )
+
+    async def start(self) -> None:
+        """Return once connections are accepted."""
+        task = self._tasks.start(self._server.serve(), "http_server")
+        while not self._server.started:
+            if task.done():
+                task.result()
+                raise RuntimeError("the HTTP server ended while it was starting")
+            await asyncio.sleep(0.001)
+
+    def close_listener(self) -> None:
+        """Accept no more connections; open ones are served as before."""
+        self._server.accepting.close()
+
+    async def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Stop gracefully: accept nothing more, and let requests in progress finish within `grace_s` seconds.
+
+        Idle connections are closed at once. At the end of the grace period the others are aborted: clients
+        that have not sent the whole request, or do not read the reply.
+        """
+        self._stopping = True
+        self.close_listener()
+        self._server.should_exit = True
+        cutting = asyncio.get_running_loop().call_later(grace_s, self._cut_off)
+        try:
+            await self._tasks.join()
+        finally:
+            cutting.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            transport = connection.transport
+            if transport is not None:
+                transport.abort()
+        # Requests first get their `http.disconnect`; only those that ignore it are cancelled.
+        asyncio.get_running_loop().call_later(_CUT_S, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in list(self._server.server_state.tasks):
+            task.cancel()
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app. The cancellation of a request while the server stops is no error."""
+        scope[_GUARD] = getattr(transport_of(send), "guard", None)
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
