@@ -19,7 +19,7 @@ import msgspec
 import orjson
 
 from claudemesh.broker.admission import signature_of, text_of, verified_invite
-from claudemesh.broker.http.replies import only
+from claudemesh.broker.http.schemas import JoinBody, given
 from claudemesh.daemon.api import schemas
 from claudemesh.daemon.api.parameters import member, topic
 from claudemesh.daemon.outbox.request import parse_changes, parse_post, parse_send
@@ -36,7 +36,7 @@ from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Fea
 from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link
 from claudemesh.protocol.replies import BadReply
 from claudemesh.protocol.sealing import Context, decode_content, encode_content
-from claudemesh.runtime.web.bodies import parse_object, parse_struct
+from claudemesh.runtime.web.bodies import parse_object, parse_struct, to_struct
 from claudemesh.runtime.web.paging import page_limit
 from claudemesh.runtime.web.query import flag, moment, number_cursor, page_order, parse_query
 from fuzzing import corpora
@@ -218,7 +218,7 @@ def _query(raw: bytes) -> None:
 
 def _join(raw: bytes) -> None:
     found = parse_object(raw)
-    only(found, "invite", "name", "ed25519_pubkey", "x25519_pubkey", "proof")
+    found = given(to_struct(found, JoinBody))
     verified_invite(found)
     text_of(found.get("name"), "name", 64)
     signature_of(found.get("proof"), "proof")

@@ -1,18 +1,24 @@
-"""The admin API: what the holder of the broker's token may do (broker.md, Operation)."""
+"""Admin routes: operation of a broker by the holder of its admin token (docs/spec/broker.md, Operation)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Set
-from typing import Any
+from collections.abc import Set
+from dataclasses import replace
 
-from starlette.requests import Request
-from starlette.responses import Response
+from msgspec import Struct
 
 from claudemesh.broker.admission import member_of
 from claudemesh.broker.context import Context
-from claudemesh.broker.http.admin_auth import AdminGate
-from claudemesh.broker.http.replies import Endpoint, JsonAnswer, guarded, only, read_object
-from claudemesh.broker.mesh_policies import POLICIES, with_policies
+from claudemesh.broker.http.schemas import (
+    InviteIdBody,
+    JobBody,
+    MemberBody,
+    MeshBody,
+    OwnerBody,
+    PoliciesBody,
+    given,
+)
+from claudemesh.broker.mesh_policies import with_policies
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import (
     CloseCode,
@@ -23,92 +29,65 @@ from claudemesh.protocol import (
     uuid_from_ulid,
 )
 from claudemesh.runtime.clock import iso_ms
-from claudemesh.runtime.digits import whole_number
+from claudemesh.runtime.web.bodies import to_struct
+from claudemesh.runtime.web.query import Parameter, cursor, whole_number
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Handler, Request, Route
 
 MAX_AUDIT = 1000
 MAX_PAGE = 1000
 _LONGEST_NAME = 64
 
 
-class Admin:
-    """Routes below /v1/admin. Every one of them asks for the token first."""
+class AdminRoutes:
+    """Handlers of /v1/admin. Each route requires the admin token."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._gate = AdminGate(context.admin_token, context.clock)
 
-    def table(self) -> dict[str, dict[str, Endpoint]]:
-        """Return the routes: path -> method -> endpoint."""
-        return {
-            "/v1/admin/meshes": {
-                "GET": self._asked(self._list_meshes),
-                "POST": self._told(self._create_mesh, "slug", "owner"),
-            },
-            "/v1/admin/meshes/set": {"POST": self._told(self._set_mesh, "mesh", *POLICIES)},
-            "/v1/admin/members": {"GET": self._asked(self._list_members)},
-            "/v1/admin/members/revoke": {"POST": self._told(self._revoke_member, "mesh", "member")},
-            "/v1/admin/invites": {"GET": self._asked(self._list_invites)},
-            "/v1/admin/invites/revoke": {"POST": self._told(self._revoke_invite, "mesh", "invite_id")},
-            "/v1/admin/audit": {"GET": self._asked(self._list_audit)},
-            "/v1/admin/jobs": {"GET": self._asked(self._list_jobs)},
-            "/v1/admin/jobs/run": {"POST": self._told(self._run_job, "job")},
-        }
-
-    def _asked(self, answer: Callable[[Mapping[str, str]], Awaitable[Response]]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            self._gate.require(request)
-            return await answer(request.query_params)
-
-        return guarded(endpoint, self._context.degraded)
-
-    def _told(self, answer: Callable[[Mapping[str, Any]], Awaitable[Response]], *known: str) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            context = self._context
-            self._gate.require(request)
-            return await answer(await read_object(request, context.settings.limits.body_bytes, *known))
-
-        return guarded(endpoint, self._context.degraded)
-
-    async def _create_mesh(self, body: Mapping[str, Any]) -> Response:
-        context = self._context
+    async def create_mesh(self, request: Request) -> Reply:
+        """Create a mesh and its first member, the owner."""
+        context, body = self._context, given(request.body)
         slug = check_slug(body.get("slug"))
-        given = body.get("owner")
-        if not isinstance(given, dict):
-            raise InvalidField("invalid_owner", "owner", "owner must be an object with a name and keys")
-        only(given, "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature", "key_id")
+        if not isinstance(body.get("owner"), dict):
+            raise InvalidField("invalid_owner", "owner", "owner must be an object with a name and keys.")
+        card = given(to_struct(body["owner"], OwnerBody))
         mesh = Mesh(id=uuid_from_ulid(context.mint()), slug=slug, created_at=context.clock.wall_ms())
-        owner = member_of(given, mesh_id=mesh.id, role="owner", ephemeral=False, context=context)
+        owner = member_of(card, mesh_id=mesh.id, role="owner", ephemeral=False, context=context)
         if not await context.store.mesh_create(mesh, owner):
-            raise ProtocolError("slug_taken", f"this broker has a mesh {slug} already: choose another slug")
+            raise ProtocolError("slug_taken", f"This broker has a mesh {slug} already. Choose another slug.")
         context.audit.record(mesh.id, "mesh_created", owner.id, slug=slug)
-        return JsonAnswer(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
+        return Reply(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
 
-    async def _list_meshes(self, query: Mapping[str, str]) -> Response:
-        after, limit = _page(query)
+    async def list_meshes(self, request: Request) -> Reply:
+        """Return the meshes by slug, with their policies."""
+        after, limit = request.query["after"], request.query["limit"]
         meshes = [mesh for mesh in await self._context.store.mesh_list() if mesh.slug > after]
         items = [await self._mesh_item(mesh) for mesh in meshes[:limit]]
         return _listed(items, meshes[limit - 1].slug if len(meshes) > limit else None)
 
-    async def _set_mesh(self, body: Mapping[str, Any]) -> Response:
-        """Change policies; connections that are made from then on go by them."""
+    async def set_mesh(self, request: Request) -> Reply:
+        """Change policies of a mesh; they apply to connections that are opened from then on."""
+        body = given(request.body)
         mesh = await self._mesh(body.get("mesh"))
         changes = {name: value for name, value in body.items() if name != "mesh"}
         changed = with_policies(mesh, changes)
         await self._context.store.mesh_update(changed)
         self._context.audit.record(mesh.id, "mesh_changed", None, **changes)
-        return JsonAnswer(200, await self._mesh_item(changed))
+        return Reply(200, await self._mesh_item(changed))
 
-    async def _list_members(self, query: Mapping[str, str]) -> Response:
-        mesh = await self._mesh(query.get("mesh"))
-        after, limit = _page(query)
+    async def list_members(self, request: Request) -> Reply:
+        """Return the members of a mesh by name."""
+        mesh = await self._mesh(request.query["mesh"])
+        after, limit = request.query["after"], request.query["limit"]
         online = await self._online(mesh.id)
         members = await self._context.store.listing.by_name(mesh.id, after, limit + 1)
         items = [_member_item(member, member.id in online) for member in members[:limit]]
         return _listed(items, members[limit - 1].name if len(members) > limit else None)
 
-    async def _revoke_member(self, body: Mapping[str, Any]) -> Response:
-        """Refuse a member's key from now on, and end its connections; what it sent before stays."""
-        context = self._context
+    async def revoke_member(self, request: Request) -> Reply:
+        """Revoke a member: refuse its key, and close its connections. Its messages stay."""
+        context, body = self._context, given(request.body)
         mesh = await self._mesh(body.get("mesh"))
         member = await self._member(mesh, body.get("member"))
         if member.status == "active":
@@ -116,17 +95,18 @@ class Admin:
             context.audit.record(mesh.id, "member_revoked", member.id)
             context.cluster.changed(mesh.id)
         context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
-        return JsonAnswer(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
+        return Reply(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
 
-    async def _list_invites(self, query: Mapping[str, str]) -> Response:
-        mesh = await self._mesh(query.get("mesh"))
-        after, limit = _page(query)
+    async def list_invites(self, request: Request) -> Reply:
+        """Return the invites of a mesh."""
+        mesh = await self._mesh(request.query["mesh"])
+        after, limit = request.query["after"], request.query["limit"]
         invites = await self._context.store.invite_list(mesh.id, after=after, limit=limit + 1)
         return _listed(
             [
                 {
                     "invite_id": invite.id,
-                    # Of an invite that was revoked unseen nothing else is known.
+                    # Only the id is known of an invite that was revoked before its first use.
                     "role": invite.role if invite.created_by else None,
                     "created_by": invite.created_by or None,
                     "expires_at": iso_ms(invite.expires_at) if invite.created_by else None,
@@ -139,22 +119,20 @@ class Admin:
             invites[limit - 1].id if len(invites) > limit else None,
         )
 
-    async def _revoke_invite(self, body: Mapping[str, Any]) -> Response:
-        context = self._context
+    async def revoke_invite(self, request: Request) -> Reply:
+        """Revoke an invite, also one that this broker has not seen yet: its link may be in use later."""
+        context, body = self._context, given(request.body)
         mesh = await self._mesh(body.get("mesh"))
-        # One that this broker has never heard of is revoked as well: its link may be on its way.
         invite_id = check_ulid(body.get("invite_id"), "invite_id")
         if not await context.store.invite_revoke(mesh.id, invite_id, context.clock.wall_ms()):
-            raise ProtocolError("not_found", "this invite is another mesh's: name that mesh")
+            raise ProtocolError("not_found", "This invite belongs to another mesh. Name that mesh.")
         context.audit.record(mesh.id, "invite_revoked", None, invite_id=invite_id)
-        return JsonAnswer(200, {"invite_id": invite_id, "status": "revoked"})
+        return Reply(200, {"invite_id": invite_id, "status": "revoked"})
 
-    async def _list_audit(self, query: Mapping[str, str]) -> Response:
-        mesh = await self._mesh(query.get("mesh"))
-        limit = whole_number(query.get("limit", "100"), MAX_AUDIT)
-        if not limit:
-            raise InvalidField("invalid_limit", "limit", f"limit must be a number from 1 to {MAX_AUDIT}")
-        events = await self._context.store.audit_list(mesh.id, limit)
+    async def list_audit(self, request: Request) -> Reply:
+        """Return the newest audit events of a mesh."""
+        mesh = await self._mesh(request.query["mesh"])
+        events = await self._context.store.audit_list(mesh.id, request.query["limit"])
         return _listed(
             [
                 {
@@ -167,8 +145,8 @@ class Admin:
             ]
         )
 
-    async def _list_jobs(self, query: Mapping[str, str]) -> Response:
-        """List the jobs, each with its last run; `age_s` is lived time."""
+    async def list_jobs(self, request: Request) -> Reply:
+        """Return the jobs, each with its last run; `age_s` is its age in lived seconds."""
         now_ms = self._context.lived.now_ms()
         return _listed(
             [
@@ -184,26 +162,25 @@ class Admin:
             ]
         )
 
-    async def _run_job(self, body: Mapping[str, Any]) -> Response:
+    async def run_job(self, request: Request) -> Reply:
+        """Run a job now, and return its outcome."""
         jobs = self._context.jobs
-        name = body.get("job")
+        name = given(request.body).get("job")
         if name not in jobs.names:
-            raise InvalidField("invalid_job", "job", f"job must be one of {', '.join(jobs.names)}")
+            raise InvalidField("invalid_job", "job", f"job must be one of {', '.join(jobs.names)}.")
         outcome = await jobs.run(str(name))
         findings = [
             {"kind": finding.kind, "broker_message_id": finding.broker_message_id}
             for finding in outcome.findings
         ]
-        return JsonAnswer(
-            200, {"job": name, "count": outcome.count, "found": outcome.found, "findings": findings}
-        )
+        return Reply(200, {"job": name, "count": outcome.count, "found": outcome.found, "findings": findings})
 
     async def _mesh(self, slug: object) -> Mesh:
         wanted = check_slug(slug)
         for mesh in await self._context.store.mesh_list():
             if mesh.slug == wanted:
                 return mesh
-        raise ProtocolError("not_found", f"this broker has no mesh {wanted}")
+        raise ProtocolError("not_found", f"This broker has no mesh {wanted}.")
 
     async def _member(self, mesh: Mesh, wanted: object) -> Member:
         if isinstance(wanted, str):
@@ -211,10 +188,10 @@ class Admin:
             member = await self._context.store.listing.find(mesh.id, name)
             if member is not None:
                 return member
-        raise ProtocolError("not_found", "this mesh has no such member: give a name, a key or a member id")
+        raise ProtocolError("not_found", "This mesh has no such member. Give a name, a key or a member id.")
 
     async def _online(self, mesh_id: str) -> Set[str]:
-        """Return who is connected, at this broker or another one."""
+        """Return the ids of the members that are connected to this broker or another one."""
         leased = await self._context.store.presence_online(mesh_id, self._context.lived.now_ms())
         return leased | self._context.hub.online(mesh_id)
 
@@ -255,16 +232,41 @@ def _member_item(member: Member, online: bool) -> dict[str, object]:
     }
 
 
-def _page(query: Mapping[str, str]) -> tuple[str, int]:
-    """Return where a page begins and how many entries it may have. `InvalidField`."""
-    after = query.get("after", "")
-    if len(after) > _LONGEST_NAME or not after.isprintable():
-        raise InvalidField("invalid_after", "after", "after must be the next of the page before")
-    limit = whole_number(query.get("limit", str(MAX_PAGE)), MAX_PAGE)
-    if not limit:
-        raise InvalidField("invalid_limit", "limit", f"limit must be a number from 1 to {MAX_PAGE}")
-    return after, limit
+def _listed(items: list[dict[str, object]], following: str | None = None) -> Reply:
+    return Reply(200, {"items": items, "next": following})
 
 
-def _listed(items: list[dict[str, object]], following: str | None = None) -> Response:
-    return JsonAnswer(200, {"items": items, "next": following})
+def _cursor(text: str) -> str:
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _limit(most: int, default: int) -> Parameter:
+    return whole_number("limit", 1, most, default, code="invalid_limit")
+
+
+_MESH = Parameter("mesh", {"type": "string"}, "a mesh's slug", str)
+_PAGE = (replace(cursor(_cursor, code="invalid_after"), default=""), _limit(MAX_PAGE, MAX_PAGE))
+
+
+def _get(path: str, summary: str, handler: Handler, query: tuple[Parameter, ...] = ()) -> Route:
+    return Route("GET", f"/v1/admin/{path}", summary, handler=handler, query=query, admin=True)
+
+
+def _post(path: str, summary: str, handler: Handler, body: type[Struct]) -> Route:
+    return Route("POST", f"/v1/admin/{path}", summary, handler=handler, body=body, admin=True)
+
+
+ROUTES = (
+    _get("meshes", "List meshes", AdminRoutes.list_meshes, _PAGE),
+    _post("meshes", "Create a mesh", AdminRoutes.create_mesh, MeshBody),
+    _post("meshes/set", "Change policies of a mesh", AdminRoutes.set_mesh, PoliciesBody),
+    _get("members", "List members", AdminRoutes.list_members, (_MESH, *_PAGE)),
+    _post("members/revoke", "Revoke a member", AdminRoutes.revoke_member, MemberBody),
+    _get("invites", "List invites", AdminRoutes.list_invites, (_MESH, *_PAGE)),
+    _post("invites/revoke", "Revoke an invite", AdminRoutes.revoke_invite, InviteIdBody),
+    _get("audit", "List audit events", AdminRoutes.list_audit, (_MESH, _limit(MAX_AUDIT, 100))),
+    _get("jobs", "List jobs", AdminRoutes.list_jobs),
+    _post("jobs/run", "Run a job", AdminRoutes.run_job, JobBody),
+)

@@ -1,11 +1,11 @@
-"""Joining: invites that carry their own proof, and members that come by them (lifecycle.md, Joining)."""
+"""Join routes: registration of signed invites, and admission of members by them.
+
+See docs/spec/lifecycle.md, Joining.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-
-from starlette.requests import Request
-from starlette.responses import Response
 
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.admission import (
@@ -20,7 +20,7 @@ from claudemesh.broker.admission import (
     verified_invite,
 )
 from claudemesh.broker.context import Context
-from claudemesh.broker.http.replies import JsonAnswer, guarded, read_object
+from claudemesh.broker.http.schemas import InviteBody, JoinBody, given
 from claudemesh.broker.store.types import Joined, Member, Mesh
 from claudemesh.protocol import (
     InvalidField,
@@ -32,21 +32,21 @@ from claudemesh.protocol import (
 )
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.wire import ROLE_RANK
+from claudemesh.runtime.web.query import Parameter
+from claudemesh.runtime.web.replies import Reply
+from claudemesh.runtime.web.routes import Request, Route
 
 
-class Joining:
-    """The routes by which invites and members come in. Both authenticate by signature alone."""
+class JoinRoutes:
+    """Handlers that register invites and admit members. Both authenticate by signature only."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._challenge_privkey, self._challenge_pubkey = challenge_keypair(context.admin_token)
-        self.challenge = guarded(self._challenge, context.degraded)
-        self.join = guarded(self._join, context.degraded)
-        self.register_invite = guarded(self._register_invite, context.degraded)
 
-    async def _register_invite(self, request: Request) -> Response:
-        body = await read_object(request, self._context.settings.limits.body_bytes, "invite")
-        invite = verified_invite(body)
+    async def register_invite(self, request: Request) -> Reply:
+        """Register an invite that its inviter has signed: 201 when it is new, 200 when it is known."""
+        invite = verified_invite(given(request.body))
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         now_ms = self._context.clock.wall_ms()
@@ -56,42 +56,38 @@ class Joining:
         if count >= mesh.member_invites:
             raise ProtocolError(
                 "too_many_invites",
-                f"a member may have {mesh.member_invites} open invites in this mesh: revoke one, or have "
-                "member_invites raised",
+                f"A member may have {mesh.member_invites} open invites in this mesh. Revoke one, or have "
+                "member_invites raised.",
             )
         created = await self._context.store.invite_register(invite_row(invite))
-        return JsonAnswer(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
+        return Reply(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
-    async def _challenge(self, request: Request) -> Response:
-        """Tell the key for proofs of possession, and whether `?audience=host:port` is this broker."""
+    async def challenge(self, request: Request) -> Reply:
+        """Return the key for proofs of possession, and whether `?audience=host:port` is this broker."""
         answer: dict[str, object] = {"challenge_key": self._challenge_pubkey}
-        if "audience" in request.query_params:
-            audience = text_of(request.query_params["audience"], "audience", AUDIENCE_CHARACTERS)
+        audience = request.query["audience"]
+        if audience is not None:
             arrived, addresses = arrival_of(request.scope), self._context.addresses
             answer |= {
                 "addresses": addresses.shown(arrived),
                 "accepted": addresses.accepts(audience, arrived),
             }
-        return JsonAnswer(200, answer)
+        return Reply(200, answer)
 
-    async def _join(self, request: Request) -> Response:
+    async def join(self, request: Request) -> Reply:
+        """Admit a member by an invite: 201 when it is new, 200 when it has joined before."""
         try:
             return await self._joined(request)
         except ProtocolError as error:
             self._context.metrics.joins.labels(error.code).inc()
             raise
 
-    async def _joined(self, request: Request) -> Response:
-        body = await read_object(
-            request,
-            self._context.settings.limits.body_bytes,
-            *("invite", "name", "ed25519_pubkey", "x25519_pubkey", "x25519_signature"),
-            *("key_id", "ephemeral", "proof", "x25519_proof", "member_id"),
-        )
+    async def _joined(self, request: Request) -> Reply:
+        body = given(request.body)
         invite = verified_invite(body)
         ephemeral = body.get("ephemeral", False)
         if not isinstance(ephemeral, bool):
-            raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false")
+            raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false.")
         proof = signature_of(body.get("proof"), "proof")
         possession = from_base64(body.get("x25519_proof"))
         context = self._context
@@ -105,7 +101,7 @@ class Joining:
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
         self._check_possession(member, possession)
         if body.get("member_id") is not None:
-            # A member that a restore has lost keeps its id, by which others have pinned its key.
+            # A member that a restore has lost keeps its id, because others have pinned its key by it.
             member = replace(member, id=check_uuid(body["member_id"], "member_id"))
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
@@ -122,12 +118,12 @@ class Joining:
         if proof is None or not verify_possession(self._challenge_privkey, *keys, proof):
             raise ProtocolError(
                 "bad_signature",
-                "x25519_proof does not show that the private key of x25519_pubkey is yours: "
-                "join with a claudemesh of this broker's version. Brokers on one database need the same "
-                "admin token",
+                "x25519_proof does not prove possession of the private key of x25519_pubkey. "
+                "Join with a claudemesh of this broker's version. Brokers on one database need the same "
+                "admin token.",
             )
 
-    def _welcome(self, mesh: Mesh, joined: Joined) -> Response:
+    def _welcome(self, mesh: Mesh, joined: Joined) -> Reply:
         member = joined.member
         context = self._context
         context.metrics.joins.labels("joined" if joined.created else "again").inc()
@@ -142,12 +138,14 @@ class Joining:
             "role": member.role,
             "created": joined.created,
         }
-        return JsonAnswer(201 if joined.created else 200, answer)
+        return Reply(201 if joined.created else 200, answer)
 
     async def _mesh_of(self, invite: Invite) -> Mesh:
         mesh = await self._context.store.mesh_get(invite.mesh_id)
         if mesh is None or mesh.slug != invite.slug:
-            raise ProtocolError("mesh_not_found", "this broker has no such mesh: check the invite's broker")
+            raise ProtocolError(
+                "mesh_not_found", "This broker has no such mesh. Check the broker of the invite."
+            )
         return mesh
 
     async def _check_inviter(self, mesh: Mesh, invite: Invite) -> None:
@@ -156,3 +154,28 @@ class Joining:
             raise refusal("not_authorized")
         if ROLE_RANK[invite.role] > ROLE_RANK[inviter.role]:
             raise refusal("not_authorized")
+
+
+def _audience(text: str) -> str:
+    return text_of(text, "audience", AUDIENCE_CHARACTERS)
+
+
+_AUDIENCE = Parameter(
+    "audience",
+    {"type": "string"},
+    f"text of 1 to {AUDIENCE_CHARACTERS} characters without control characters",
+    _audience,
+    code="invalid_audience",
+)
+
+ROUTES = (
+    Route("POST", "/v1/join", "Join a mesh by an invite", handler=JoinRoutes.join, body=JoinBody),
+    Route(
+        "GET",
+        "/v1/join/challenge",
+        "Get the key for proofs of possession",
+        handler=JoinRoutes.challenge,
+        query=(_AUDIENCE,),
+    ),
+    Route("POST", "/v1/invites", "Register an invite", handler=JoinRoutes.register_invite, body=InviteBody),
+)

@@ -1,67 +1,45 @@
-"""Web pages are kept out: a browser on a broker's network would reach what only members should.
+"""Refusal of web pages: a browser in the broker's network can send requests for any page that it shows.
 
-A page of another origin names it in a header. A page whose own name was pointed at the broker (DNS rebinding)
-does not, but asks for a host that is not the broker's.
+See `runtime/web/browser.py`. `Host` is checked on a broker that is dialled on the loopback only: elsewhere a
+host may have any name, and a proxy may set a name of its own.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
+from claudemesh.runtime.web.browser import is_address, is_foreign_page, names_address
 
-_OWN = frozenset({b"none", b"same-origin"})
+_JUDGED = (b"origin", b"sec-fetch-site")
 
 
 class PageGuard:
-    """Judges the head of an HTTP request before anything else does."""
+    """Checks the head of every HTTP request before its route is looked up."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._is_local = _is_local(settings)
 
     def check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """`ProtocolError` 403 for a request that a web page made."""
+        """Raise `ProtocolError` 403 for a request that a web page sent."""
         hosts = []
         for name, value in headers:
-            if name == b"origin" or (name == b"sec-fetch-site" and value not in _OWN):
-                raise ProtocolError("origin_not_allowed", "web pages may not ask a broker")
+            if name in _JUDGED and is_foreign_page({name: value}):
+                raise ProtocolError("origin_not_allowed", "Web pages may not send requests to a broker.")
             if name == b"host":
                 hosts.append(value.decode("latin-1"))
-        if self._is_local and not (len(hosts) == 1 and _is_own(hosts[0])):
+        if self._is_local and not (len(hosts) == 1 and names_address(hosts[0])):
             raise ProtocolError(
                 "host_not_allowed",
-                "this broker listens on the loopback and answers under its address or localhost: "
-                "behind a proxy start it with --public-url",
+                "This broker listens on the loopback and answers under its address or localhost only. "
+                "Start it with --public-url if it is behind a proxy.",
             )
 
 
 def _is_local(settings: BrokerSettings) -> bool:
-    """Whether the broker is dialled on this machine alone: by an address, or as localhost.
-
-    Elsewhere a host may have any name, and a proxy may put one of its own in the header.
-    """
+    """Whether the broker listens on the loopback, and is not published under another URL."""
     name = settings.address[0].lower()
-    is_loopback = name == "localhost" or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
+    is_loopback = name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
     return is_loopback and not settings.public_url
-
-
-def _is_own(host: str) -> bool:
-    try:
-        parts = urlsplit(f"//{host}")
-        # Looked at for its error: a port that is none.
-        _ = parts.port
-    except ValueError:
-        return False
-    name = parts.hostname or ""
-    return parts.netloc == host and parts.username is None and (name == "localhost" or _is_address(name))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -1,36 +1,51 @@
-"""Route table of a broker. The WebSocket is a bare ASGI app ahead of the HTTP routes."""
+"""The ASGI app of a broker: the WebSocket, then HTTP routes behind the refusal of web pages."""
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import Response
+from functools import partial
 
 from claudemesh.broker.context import Context
-from claudemesh.broker.http.admin import Admin
-from claudemesh.broker.http.health import Health
-from claudemesh.broker.http.join import Joining
+from claudemesh.broker.http import admin, health, join, rejoin
+from claudemesh.broker.http.admin import AdminRoutes
+from claudemesh.broker.http.admin_auth import AdminAuth
+from claudemesh.broker.http.failures import not_found, reply_to
+from claudemesh.broker.http.health import HealthRoutes
+from claudemesh.broker.http.join import JoinRoutes
 from claudemesh.broker.http.pages import PageGuard
-from claudemesh.broker.http.rejoin import Rejoining
-from claudemesh.broker.http.replies import Endpoint, not_found, refused, wrong_method
+from claudemesh.broker.http.rejoin import RejoinRoutes
 from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
+from claudemesh.runtime.web.dispatch import Dispatcher, Group
+from claudemesh.runtime.web.errors import refused
+from claudemesh.runtime.web.replies import respond
+from claudemesh.runtime.web.routes import Route, ServeOptions
+
+ROUTES = (*join.ROUTES, *rejoin.ROUTES, *admin.ROUTES, *health.ROUTES)
 
 
 def build_app(context: Context, listener: Listener) -> App:
-    """Make the ASGI app of a broker."""
+    """Return the ASGI app of a broker."""
     pages = PageGuard(context.settings)
-    joining, health = Joining(context), Health(context)
-    table: dict[str, dict[str, Endpoint]] = {
-        "/v1/join": {"POST": joining.join},
-        "/v1/join/challenge": {"GET": joining.challenge},
-        "/v1/rejoin": {"POST": Rejoining(context).rejoin},
-        "/v1/invites": {"POST": joining.register_invite},
-        **Admin(context).table(),
-        "/healthz": {"GET": health.healthz},
-        "/readyz": {"GET": health.readyz},
-        "/metrics": {"GET": health.metrics},
-    }
+    auth = AdminAuth(context.admin_token, context.clock)
+
+    def authorize(route: Route, scope: Scope) -> None:
+        if route.admin:
+            auth.require(scope)
+
+    options = ServeOptions(
+        reply_to=partial(reply_to, context.degraded),
+        not_found=not_found,
+        authorize=authorize,
+        body_bytes=context.settings.limits.body_bytes,
+    )
+    groups = (
+        Group(JoinRoutes(context), join.ROUTES),
+        Group(RejoinRoutes(context), rejoin.ROUTES),
+        Group(AdminRoutes(context), admin.ROUTES),
+        Group(HealthRoutes(context), health.ROUTES),
+    )
+    dispatch = Dispatcher(groups, options, answers_head=True)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -39,19 +54,8 @@ def build_app(context: Context, listener: Listener) -> App:
         try:
             pages.check(scope["headers"])
         except ProtocolError as error:
-            response = refused(error)
+            await respond(send, refused(error))
         else:
-            response = await _answer(table, Request(scope, receive))
-        await response(scope, receive, send)
+            await dispatch(scope, receive, send)
 
     return app
-
-
-async def _answer(table: dict[str, dict[str, Endpoint]], request: Request) -> Response:
-    methods = table.get(request.scope["path"])
-    if methods is None:
-        return not_found()
-    endpoint = methods.get("GET" if request.method == "HEAD" else request.method)
-    if endpoint is None:
-        return wrong_method(", ".join(sorted(methods)))
-    return await endpoint(request)

@@ -1,4 +1,4 @@
-"""Access checks on the head of a request, before its body is read (docs/spec/daemon.md, Local API).
+"""Access checks on the head of a request, before its body is read (docs/spec/daemon.md, Access).
 
 A web page can reach the loopback, so the checks of `runtime/web/browser.py` apply to every connection. The
 unix socket also relies on its file mode, and TCP on a bearer token.

@@ -33,7 +33,7 @@ _PRUNE_BATCH = 500
 
 
 class Recovery(Protocol):
-    """Recovery of sends that are dead or stuck (docs/spec/daemon.md, Outbox)."""
+    """Recovery of sends that are dead or stuck (docs/spec/daemon.md, Recovery by the operator)."""
 
     async def requeue(
         self, key: str, *, new_client_message_id: str | None, patch: Mapping[str, Any] | None

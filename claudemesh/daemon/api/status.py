@@ -11,13 +11,13 @@ from claudemesh.daemon.api.failures import not_found
 from claudemesh.daemon.api.schemas import Compat, Config, EmptyBody, Health, Heartbeat, Stopping, Version
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.home.membership import Membership
+from claudemesh.protocol.wire import PROTOCOL_VERSIONS
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
 API_VERSION = "v1"
-PROTOCOL_VERSION = 1
 
 
 class DaemonHealth(Protocol):
@@ -83,7 +83,7 @@ class StatusRoutes:
             200,
             {
                 "api_versions": [API_VERSION],
-                "protocol_versions": [PROTOCOL_VERSION],
+                "protocol_versions": list(PROTOCOL_VERSIONS),
                 "features_required": list(settings.required_features),
                 "features_optional": list(settings.features_optional),
                 "broker_version": self.health.broker_version,
