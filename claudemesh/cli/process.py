@@ -19,10 +19,11 @@ from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.settings import load_settings
+from claudemesh.home.membership import load_membership
 from claudemesh.home.paths import DaemonPaths, broker_data_dir, daemon_paths
 from claudemesh.runtime.collecting import settle
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
-from claudemesh.runtime.files import read_private, write_atomic
+from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 from claudemesh.runtime.oserrors import cannot
@@ -107,7 +108,7 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> B
 
 
 def _listen_of(membership: Path) -> str:
-    url = orjson.loads(read_private(membership))["broker_url"]
+    url = load_membership(membership).broker_url
     parts = urlsplit(url)
     if parts.scheme != "ws" or not _LOOPBACK.match(parts.hostname or ""):
         raise ExitWith(

@@ -1,7 +1,7 @@
-"""Becoming a member: keys first, then the broker, then membership.json (lifecycle.md, Joining).
+"""Joining a mesh: the keys are written first, then the broker is asked, then membership.json is written.
 
-Crash story: a crash after the keys leaves a folder without membership.json; the next try uses the
-same keys, and the broker answers a join that it had committed before with the same member.
+Crash story: a crash after the keys leaves a folder without membership.json. The next try uses the same keys,
+and the broker answers a join that it had committed before with the same member.
 """
 
 from __future__ import annotations
@@ -10,45 +10,48 @@ import base64
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
-
-import orjson
 
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import WrongHome
-from claudemesh.home.paths import home
+from claudemesh.home.keyring import Keyring
+from claudemesh.home.membership import Membership, load_membership, save_membership
+from claudemesh.home.paths import DaemonPaths, daemon_paths
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.http_replies import Joined, MeshMade
 from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, parse_link, sign_invite
-from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import audience_of, sign_join
-from claudemesh.runtime.files import make_private_dir, read_private, write_atomic
+from claudemesh.runtime.files import make_private_dir
 from claudemesh.runtime.hardening import protect_memory
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
 
 def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[str, Any]:
-    """Make a mesh on a broker, with this host as its first member; returns the membership."""
+    """Create a mesh on a broker, with this host as its first member; returns the membership as shown."""
     check_slug(slug)
     check_member_name(name)
-    folder = _folder(slug)
-    identity = _identity(folder)
-    made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **_public(identity)}})
-    return _keep(folder, made, {"slug": slug}, broker=broker, inviter=None, name=name, role="owner")
+    paths = daemon_paths(slug)
+    if paths.membership.exists():
+        raise _already_member(slug)
+    make_private_dir(paths.root)
+    keyring = _keyring(paths)
+    made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **keyring.announced()}})
+    _check(made, {"slug": slug}, broker)
+    return _keep(
+        paths, Membership(made.mesh_id, slug, broker.url, made.member_id, name, "owner", inviter_pubkey=None)
+    )
 
 
 def join(link: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
-    """Join by an invite; returns the membership. `ProtocolError` when the link is not genuine.
+    """Join by an invite; returns the membership as it is shown. `ProtocolError` when the link is not genuine.
 
-    The signature is checked before anything of the link is used: whoever changed the broker's address in it
-    is not asked for anything. A host that is a member joins again as the same member, under its name unless
-    another is given: for a broker whose database was restored from before it had joined. Its queues and
-    inbox stay.
+    The signature is checked before anything of the link is used, so a changed address in it is never dialled.
+    A host that is a member joins again as the same member, under its name unless another is given: for a
+    broker whose database was restored from before it had joined. Its queues and inbox stay.
     """
     invite = parse_link(link)
     if not invite.verify():
@@ -57,83 +60,67 @@ def join(link: str, name: str | None, default_name: str, *, insecure: bool = Fal
             "This invite was changed after it was signed: ask its maker to send it again, by another way.",
         )
     broker = BrokerClient(invite.broker_url, insecure=insecure)
-    folder = home() / "daemon" / invite.slug
-    known = _known(folder, invite)
-    name = name or (known["name"] if known else default_name)
+    paths = daemon_paths(invite.slug)
+    known = _known(paths, invite)
+    name = name or (known.name if known else default_name)
     check_member_name(name)
-    make_private_dir(folder)
-    identity = _identity(folder)
-    proof = sign_join(
-        identity,
-        audience=audience_of(invite.broker_url),
-        mesh_id=invite.mesh_id,
-        invite_id=invite.invite_id,
-        name=name,
-    )
-    body = {
-        "invite": link,
-        "name": name,
-        **_public(identity),
-        "ephemeral": False,
-        "proof": base64.b64encode(proof).decode(),
-        "x25519_proof": base64.b64encode(_possession(identity, broker)).decode(),
-    }
-    if known:
-        body["member_id"] = known["member_id"]
-    joined = broker.join(body)
+    make_private_dir(paths.root)
+    joined = broker.join(_request(link, invite, name, _keyring(paths), broker, known))
     if known and not joined.created:
         raise _already_member(invite.slug)
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
-    return _keep(
-        folder,
-        joined,
-        expected,
-        broker=broker,
-        inviter=invite.inviter_pubkey,
+    _check(joined, expected, broker)
+    membership = Membership(
+        joined.mesh_id,
+        invite.slug,
+        broker.url,
+        joined.member_id,
+        name,
+        invite.role,
+        inviter_pubkey=invite.inviter_pubkey,
         invite=link.strip(),
     )
+    return _keep(paths, membership)
 
 
 def set_broker(slug: str, url: str, *, insecure: bool = False) -> dict[str, Any]:
-    """Let this host's daemon dial a mesh's broker at another address; returns the membership without invite.
+    """Change the address at which this host's daemon dials its broker; returns the membership as it is shown.
 
     The broker there has to know the address for its own. Only the address is changed: keys, queues and inbox
     stay, and a broker that has no such member says so at the next start of the daemon.
     """
     broker = BrokerClient(url, insecure=insecure)
-    path = home() / "daemon" / slug / "membership.json"
-    kept = orjson.loads(read_private(path))
+    paths = daemon_paths(slug)
+    known = load_membership(paths.membership)
     broker.check_address(broker.challenge())
-    write_atomic(path, orjson.dumps({**kept, "broker_url": broker.url}))
-    return {**{name: value for name, value in kept.items() if name != "invite"}, "broker_url": broker.url}
+    return _keep(paths, replace(known, broker_url=broker.url))
 
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
     """Sign an invite with this host's key; returns it and its link."""
     protect_memory()
-    folder = home() / "daemon" / slug
-    membership = orjson.loads(read_private(folder / "membership.json"))
+    paths = daemon_paths(slug)
+    membership = load_membership(paths.membership)
     invite = sign_invite(
-        Identity.from_json(orjson.loads(read_private(folder / "keypair.json"))),
-        broker_url=membership["broker_url"],
-        mesh_id=membership["mesh_id"],
+        Keyring.load(paths.keypair).current,
+        broker_url=membership.broker_url,
+        mesh_id=membership.mesh_id,
         slug=slug,
         invite_id=new_ulid(),
         role=role,
         expires_at_ms=time.time_ns() // 1_000_000 + expires_in_s * 1000,
         uses=uses,
-        inviter=(membership["name"], membership["member_id"]),
+        inviter=(membership.name, membership.member_id),
     )
     return invite, invite.to_link()
 
 
-def _known(folder: Path, invite: Invite) -> dict[str, Any] | None:
+def _known(paths: DaemonPaths, invite: Invite) -> Membership | None:
     """Return this host's membership in the invite's mesh. `WrongHome` when it is in another of this name."""
-    try:
-        known: dict[str, Any] = orjson.loads(read_private(folder / "membership.json"))
-    except FileNotFoundError:
+    if not paths.membership.exists():
         return None
-    if known.get("mesh_id") != invite.mesh_id:
+    known = load_membership(paths.membership)
+    if known.mesh_id != invite.mesh_id:
         raise _already_member(invite.slug)
     return known
 
@@ -142,64 +129,52 @@ def _already_member(slug: str) -> WrongHome:
     return WrongHome("already_member", f"This host is in mesh {slug} already: `claudemesh status` shows it.")
 
 
-def _folder(slug: str) -> Path:
-    folder = home() / "daemon" / slug
-    if (folder / "membership.json").exists():
-        raise _already_member(slug)
-    make_private_dir(folder)
-    return folder
-
-
-def _identity(folder: Path) -> Identity:
+def _keyring(paths: DaemonPaths) -> Keyring:
+    """Return the keys of an earlier try, or new ones."""
     protect_memory()
-    path = folder / "keypair.json"
-    if path.exists():
-        return Identity.from_json(orjson.loads(read_private(path)))
-    identity = new_identity(secrets.token_bytes, f"k_{new_ulid()}")
-    write_atomic(path, orjson.dumps({"schema_version": 1, **identity.to_json()}))
-    return identity
+    if paths.keypair.exists():
+        return Keyring.load(paths.keypair)
+    return Keyring.create(paths.keypair, secrets.token_bytes, f"k_{new_ulid()}")
 
 
-def _public(identity: Identity) -> dict[str, str]:
-    return {
-        "ed25519_pubkey": identity.ed25519_pubkey,
-        "x25519_pubkey": identity.x25519_pubkey,
-        "x25519_signature": base64.b64encode(identity.x25519_signature).decode(),
-        "key_id": identity.key_id,
+def _request(
+    link: str, invite: Invite, name: str, keyring: Keyring, broker: BrokerClient, known: Membership | None
+) -> dict[str, Any]:
+    """Return the body of `POST /v1/join`."""
+    proof = sign_join(
+        keyring.current,
+        audience=audience_of(invite.broker_url),
+        mesh_id=invite.mesh_id,
+        invite_id=invite.invite_id,
+        name=name,
+    )
+    body = {
+        "invite": link,
+        "name": name,
+        **keyring.announced(),
+        "ephemeral": False,
+        "proof": base64.b64encode(proof).decode(),
+        "x25519_proof": base64.b64encode(_possession(keyring, broker)).decode(),
     }
+    return body if known is None else {**body, "member_id": known.member_id}
 
 
-def _possession(identity: Identity, broker: BrokerClient) -> bytes:
-    key = broker.challenge().key
+def _possession(keyring: Keyring, broker: BrokerClient) -> bytes:
+    own, key = keyring.current, broker.challenge().key
     try:
-        return prove_possession(identity.x25519_privkey, key, identity.ed25519_pubkey)
+        return prove_possession(own.x25519_privkey, key, own.ed25519_pubkey)
     except ValueError as error:
         raise broker.bad_answer(str(error)) from error
 
 
-def _keep(
-    folder: Path,
-    answer: MeshMade | Joined,
-    expected: Mapping[str, str],
-    *,
-    broker: BrokerClient,
-    inviter: str | None,
-    invite: str | None = None,
-    **known: str,
-) -> dict[str, Any]:
-    """Write membership.json from a broker's answer. The broker may not change what was asked for."""
+def _check(answer: MeshMade | Joined, expected: Mapping[str, str], broker: BrokerClient) -> None:
+    """Refuse an answer of the broker that changes what was asked for."""
     told = asdict(answer)
     for field, value in expected.items():
         if told[field] != value:
             raise broker.bad_answer(f"{field} is not {value!r}, as it was asked for")
-    membership = {
-        "schema_version": 1,
-        **{field: (dict(expected) | known)[field] for field in ("slug", "name", "role")},
-        "mesh_id": answer.mesh_id,
-        "member_id": answer.member_id,
-        "broker_url": broker.url,
-        "inviter_pubkey": inviter,
-    }
-    # The invite stays in the file: it is shown nowhere, because it may admit others.
-    write_atomic(folder / "membership.json", orjson.dumps({**membership, "invite": invite}))
-    return membership
+
+
+def _keep(paths: DaemonPaths, membership: Membership) -> dict[str, Any]:
+    save_membership(paths.membership, membership)
+    return membership.shown()

@@ -43,12 +43,11 @@ from claudemesh.daemon.status import HealthReport, MetricsPage
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.home.host_id import host_fingerprint
-from claudemesh.home.keyring import load_identity
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership, load_membership
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
-from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
@@ -151,7 +150,7 @@ class Daemon:
         startup.take_lock(self._paths, self._stack)
         self._lived = startup.open_lived_clock(self._paths.lived_clock, self._clock, self._stack)
         membership = load_membership(self._paths.membership)
-        identity = load_identity(self._paths.keypair)
+        keyring = Keyring.load(self._paths.keypair)
         self._directory = startup.load_directory(self._paths.peers, membership)
         self._outbox_store = await startup.open_outbox(
             self._paths.outbox_db, self._storage_failed, self._stack
@@ -172,17 +171,17 @@ class Daemon:
         watched = (self._paths, self._settings, self._outbox_store, self._inbox)
         self._storage = StorageMonitor(*watched, self.conditions, self._lived, self._notices.pressure_high)
         self._assemble_hooks(startup.load_hooks(self._paths.hooks_manifest, self._settings))
-        self._connect(membership, identity)
-        keys = (identity, membership.mesh_id, self._directory)
+        self._connect(membership, keyring)
+        keys = (keyring, membership.mesh_id, self._directory)
         sealer = Sealer(*keys, secrets.token_bytes, self._topics.check)
-        self._assemble_sending(sealer)
-        self._assemble_receiving(membership, identity)
+        self._assemble_sending(membership, keyring, sealer)
+        self._assemble_receiving(membership, keyring)
         await self._storage.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
         await self._reconciler.load()
-        self._assemble_api(membership, identity, sealer)
+        self._assemble_api(membership, keyring, sealer)
         await self._serve()
 
-    def _connect(self, membership: Membership, identity: Identity) -> None:
+    def _connect(self, membership: Membership, keyring: Keyring) -> None:
         handlers = LinkHandlers(
             self._link_opened,
             self._link_down,
@@ -193,7 +192,7 @@ class Daemon:
         self._replies = WrongReplies(self.conditions, self._metrics.reply_wrong)
         self._link = Link(
             membership,
-            identity,
+            keyring,
             self._backoff,
             handlers,
             instance_id=self._new_id(),
@@ -229,7 +228,7 @@ class Daemon:
         )
         self._hooks.manifest = manifest
 
-    def _assemble_sending(self, sealer: Sealer) -> None:
+    def _assemble_sending(self, membership: Membership, keyring: Keyring, sealer: Sealer) -> None:
         store = self._outbox_store
         self._storage.disk.look()
         parts = (self._clocks, self._backoff, self.conditions, self._metrics)
@@ -248,7 +247,7 @@ class Daemon:
             on_crash=self._crashed,
         )
         self._link.readmit, self._drain.may_come_back = (
-            self._reconciler.readmit,
+            partial(self._reconciler.readmit, membership, keyring),
             self._reconciler.may_come_back,
         )
         self._submitter = Submitter(
@@ -264,9 +263,9 @@ class Daemon:
         )
         self._submitter.inline_bytes = startup.load_inline_bytes(self._paths.broker_features)
 
-    def _assemble_receiving(self, membership: Membership, identity: Identity) -> None:
+    def _assemble_receiving(self, membership: Membership, keyring: Keyring) -> None:
         verifier = Verifier(
-            identity, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY, self._hooks.for_message
+            keyring, membership.mesh_id, membership.slug, self._new_id, _MAX_BODY, self._hooks.for_message
         )
         verifier.on_without_context = self._metrics.body_without_context
         self._receiver = Receiver(
@@ -291,14 +290,12 @@ class Daemon:
         keep_clock = partial(startup.keep_lived_clock, self._paths.lived_clock, self._lived)
         self._housekeeping = Housekeeping(*kept, keep_clock)
 
-    def _assemble_api(self, membership: Membership, identity: Identity, sealer: Sealer) -> None:
+    def _assemble_api(self, membership: Membership, keyring: Keyring, sealer: Sealer) -> None:
         clock, link, store = self._clock, self._link, self._outbox_store
         parts = (store, self._submitter, sealer, self._clocks, self._new_id)
         recovery = OutboxRecovery(*parts, self._reconciler.look_up, self._drain.wake)
         self._config = LiveConfig(self._settings, clock.wall_ms())
-        self.health = HealthReport(
-            membership, identity.ed25519_pubkey, clock, self._config, link, store, self.conditions
-        )
+        self.health = HealthReport(membership, keyring, clock, self._config, link, store, self.conditions)
         counted = (self._receiver, self._drain, self._bus, self._lived, lambda: self._storage.disk.room)
         page = MetricsPage(self._metrics, link, store, *counted)
         self.routes = api.ApiRoutes(

@@ -16,6 +16,7 @@ from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
@@ -31,7 +32,7 @@ class HealthReport:
     """
 
     membership: Membership
-    member_pubkey: str
+    keyring: Keyring
     clock: Clock
     config: LiveConfig
     link: Link
@@ -61,7 +62,7 @@ class HealthReport:
             "mesh": self.membership.slug,
             "name": self.membership.name,
             "member_id": self.membership.member_id,
-            "member_pubkey": self.member_pubkey,
+            "member_pubkey": self.keyring.pubkey,
             "uptime_s": int(self.clock.monotonic() - self._started_s),
             "schema_version": self.outbox_store.schema_version,
             "daemon_version": claudemesh.__version__,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from claudemesh.home.json_files import malformed, read_object
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_uuid
+from claudemesh.runtime.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,14 @@ class Membership:
     inviter_pubkey: str | None
     invite: str | None = None
 
+    def shown(self) -> dict[str, Any]:
+        """Return the membership as commands print it: without the invite, which may admit others."""
+        return {name: value for name, value in self.to_json().items() if name != "invite"}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the membership as membership.json holds it."""
+        return {"schema_version": 1, **asdict(self)}
+
 
 def load_membership(path: Path) -> Membership:
     """Read membership.json. `ExitWith` says how to join when there is none, or what is wrong with it."""
@@ -45,3 +57,8 @@ def load_membership(path: Path) -> Membership:
         )
     except (KeyError, ProtocolError) as error:
         raise malformed(path, error) from error
+
+
+def save_membership(path: Path, membership: Membership) -> None:
+    """Replace membership.json; the membership is on the disk when this returns. `OSError`."""
+    write_atomic(path, orjson.dumps(membership.to_json()))

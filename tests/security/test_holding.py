@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from claudemesh.home.keyring import load_identity
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
 from tests.support.processes import Daemon, Mesh, Process, mesh, until
 from tests.support.watched import HELD_FILE, held
@@ -140,7 +140,7 @@ def member(running: Mesh, name: str) -> Peer:
     membership = load_membership(home.root / "membership.json")
     return Peer(
         name=name,
-        identity=load_identity(home.root / "keypair.json"),
+        identity=Keyring.load(home.root / "keypair.json").current,
         mesh_id=membership.mesh_id,
         slug=running.slug,
         member_id=membership.member_id,

@@ -10,6 +10,7 @@ from pathlib import Path
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.request import SendRequest, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.frames import Deliver, Sender
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.protocol.keys import Identity, new_identity
@@ -67,9 +68,14 @@ def directory_of(folder: Path, *people: Person) -> Directory:
     return directory
 
 
+def keyring_of(identity: Identity) -> Keyring:
+    """A keyring of these keys, that no test lets write."""
+    return Keyring(Path("/dev/null/keypair.json"), identity)
+
+
 def sealer_of(one: Person, directory: Directory) -> Sealer:
     """What this member seals with."""
-    return Sealer(one.identity, MESH_ID, directory, _random.randbytes)
+    return Sealer(keyring_of(one.identity), MESH_ID, directory, _random.randbytes)
 
 
 def delivery(

@@ -18,12 +18,12 @@ import orjson
 from claudemesh.daemon.identity.directory import Peer
 from claudemesh.daemon.inbox.sealed import OpenedBody
 from claudemesh.daemon.inbox.store import InboxRow
+from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
-from claudemesh.protocol.keys import Identity
-from claudemesh.protocol.sealing import BoxKeys, Context, decode_content, open_box
+from claudemesh.protocol.sealing import Context, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime import aside
 from claudemesh.runtime.logs import get_logger
@@ -49,20 +49,19 @@ class Verifier:
 
     def __init__(
         self,
-        identity: Identity,
+        keyring: Keyring,
         mesh_id: str,
         slug: str,
         new_id: Callable[[], str],
         limit: int,
         hooks: HooksOf,
     ) -> None:
-        self._identity = identity
+        self._keyring = keyring
         self._mesh_id = mesh_id
         self._slug = slug
         self._new_id = new_id
         self._limit = limit
         self._hooks = hooks
-        self._boxes = BoxKeys(identity.x25519_privkey)
         self._older: set[str] = set()
         # Hears of each body that was sealed without its context.
         self.on_without_context: Callable[[], None] = lambda: None
@@ -120,12 +119,12 @@ class Verifier:
         return self._hooks(kind, topic, mentioned=self._mentions_us(envelope))
 
     def _mentions_us(self, envelope: Envelope) -> bool:
-        return self._identity.ed25519_pubkey in envelope.mentions
+        return self._keyring.pubkey in envelope.mentions
 
     def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
         if len(envelope.body) > self._limit:
             return "payload_too_large"
-        if envelope.destination_kind == "dm" and envelope.destination_ref != self._identity.ed25519_pubkey:
+        if envelope.destination_kind == "dm" and envelope.destination_ref != self._keyring.pubkey:
             return "not_for_this_member"
         if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
             return "fingerprint_drift"
@@ -138,7 +137,7 @@ class Verifier:
     async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
             # The key's id is the broker's word for it; the key itself decides.
-            shared = self._boxes.shared(sender.x25519_pubkey)
+            shared = self._keyring.shared(sender.x25519_pubkey)
             content = open_box(envelope.body, envelope.seal.nonce, shared)
         elif envelope.seal.alg == "none":
             content = envelope.body

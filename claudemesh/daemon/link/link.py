@@ -17,6 +17,7 @@ from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
 from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import (
     CloseCode,
@@ -46,7 +47,6 @@ from claudemesh.protocol.frames import (
     encode_frame,
     encode_send,
 )
-from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import BadReply, Read
 from claudemesh.protocol.session import Session
 from claudemesh.protocol.signing import audience_of, sign_hello
@@ -97,12 +97,12 @@ class Link:
 
     # Asks the broker to take this member back when it says that it does not know it (restore/reconcile.py).
     # None: ends.
-    readmit: Callable[[Membership, Identity], Awaitable[ExitWith | None]] | None = None
+    readmit: Callable[[], Awaitable[ExitWith | None]] | None = None
 
     def __init__(
         self,
         membership: Membership,
-        identity: Identity,
+        keyring: Keyring,
         backoff: Backoff,
         handlers: LinkHandlers,
         *,
@@ -121,7 +121,7 @@ class Link:
         self._limits = Episodes(log, on_limit)
         self._faults = LinkFaults(membership.broker_url, on_local_cause)
         self._membership = membership
-        self._identity = identity
+        self._keyring = keyring
         self.backoff = backoff
         self.pause = Pause()
         self._handlers = handlers
@@ -160,7 +160,7 @@ class Link:
             code, reason = await self._attempt()
             ending = exit_after_close(code, reason, self._membership.broker_url)
             if self.readmit is not None and is_unknown_member(code, reason):
-                ending = await self.readmit(self._membership, self._identity)
+                ending = await self.readmit()
             if ending is not None:
                 raise ending
             self.last_error = reason
@@ -302,9 +302,10 @@ class Link:
         return Opened(self._connection, hello_ack, challenge.server_time, features, challenge.broker_version)
 
     def _hello(self, challenge: Challenge) -> Hello:
-        membership, audience = self._membership, audience_of(self._membership.broker_url)
+        membership, identity = self._membership, self._keyring.current
+        audience = audience_of(membership.broker_url)
         signature = sign_hello(
-            self._identity,
+            identity,
             audience=audience,
             mesh_id=membership.mesh_id,
             nonce=challenge.nonce,
@@ -312,8 +313,8 @@ class Link:
         )
         return Hello(
             mesh_id=membership.mesh_id,
-            pubkey=self._identity.ed25519_pubkey,
-            key_id=self._identity.key_id,
+            pubkey=identity.ed25519_pubkey,
+            key_id=identity.key_id,
             name=membership.name,
             host_fingerprint=self._host_fingerprint,
             daemon_version=claudemesh.__version__,

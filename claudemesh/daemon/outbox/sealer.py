@@ -9,12 +9,11 @@ import orjson
 
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.outbox.request import SendRequest, Target
+from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
-from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.sealing import (
-    BoxKeys,
     Content,
     Context,
     decode_content,
@@ -40,18 +39,17 @@ class Sealer:
 
     def __init__(
         self,
-        identity: Identity,
+        keyring: Keyring,
         mesh_id: str,
         directory: Directory,
         entropy: Callable[[int], bytes],
         check_topic: Callable[[str, str], None] = lambda kind, name: None,
     ) -> None:
-        self._identity = identity
+        self._keyring = keyring
         self._mesh_id = mesh_id
         self._directory = directory
         self._entropy = entropy
         self._check_topic = check_topic
-        self._boxes = BoxKeys(identity.x25519_privkey)
 
     def resolve(self, target: Target) -> Resolved:
         """Find the destination of a target.
@@ -96,7 +94,7 @@ class Sealer:
         """Seal the message to its recipient and freeze the envelope: every retry is the same bytes."""
         body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
         return build_envelope(
-            identity=self._identity,
+            identity=self._keyring.current,
             mesh_id=self._mesh_id,
             client_message_id=client_message_id,
             destination_kind=to.kind,
@@ -120,7 +118,7 @@ class Sealer:
         meta_json = orjson.dumps(content.meta) if content.meta else b""
         body, seal = self._sealed(content.message, meta_json, to, client_message_id)
         return build_envelope(
-            identity=self._identity,
+            identity=self._keyring.current,
             mesh_id=self._mesh_id,
             client_message_id=client_message_id,
             destination_kind=to.kind,
@@ -138,18 +136,18 @@ class Sealer:
             return decode_content(envelope.body)
         to = self.resolve(Target("dm", ref=envelope.destination_ref))
         assert to.peer is not None
-        shared = self._boxes.shared(to.peer.x25519_pubkey)
+        shared = self._keyring.shared(to.peer.x25519_pubkey)
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(
         self, message: str, meta_json: bytes, to: Resolved, client_message_id: str
     ) -> tuple[bytes, Seal]:
-        own = self._identity
+        own = self._keyring.current
         context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
         content = encode_content(message, meta_json, context)
         if to.peer is None:
             # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
             return content, Seal("none", b"", own.key_id, None, None)
         nonce = self._entropy(NONCE_BYTES)
-        body = seal_box(content, nonce, self._boxes.shared(to.peer.x25519_pubkey))
+        body = seal_box(content, nonce, self._keyring.shared(to.peer.x25519_pubkey))
         return body, Seal("box", nonce, own.key_id, to.peer.key_id, None)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol import http_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import parse_link
-from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.signing import audience_of, sign_join
 from claudemesh.runtime.brokerhttp import ask_broker
 from claudemesh.runtime.exchange import Redirected
@@ -40,14 +40,14 @@ class Waiting:
     message: str
 
 
-async def ask_to_be_taken_back(membership: Membership, identity: Identity) -> Waiting | ExitWith:
+async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Waiting | ExitWith:
     """Ask once. `Waiting`: connect again after a while. `ExitWith` 77: it cannot be proven."""
     if membership.invite is None:
         made = membership.inviter_pubkey is None
         why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
         return _forgotten(f"{why} that proves its membership")
     try:
-        body = _body(membership, identity, membership.invite)
+        body = _body(membership, keyring, membership.invite)
     except (ProtocolError, ValueError):
         return _forgotten("the invite kept in membership.json is damaged")
     try:
@@ -82,11 +82,11 @@ def _forgotten(reason: str) -> ExitWith:
     )
 
 
-def _body(membership: Membership, identity: Identity, link: str) -> dict[str, Any]:
+def _body(membership: Membership, keyring: Keyring, link: str) -> dict[str, Any]:
     invite = parse_link(link)
     audience = audience_of(membership.broker_url)
     proof = sign_join(
-        identity,
+        keyring.current,
         audience=audience,
         mesh_id=invite.mesh_id,
         invite_id=invite.invite_id,
@@ -99,9 +99,6 @@ def _body(membership: Membership, identity: Identity, link: str) -> dict[str, An
         "invite": link,
         "name": membership.name,
         "member_id": membership.member_id,
-        "ed25519_pubkey": identity.ed25519_pubkey,
-        "x25519_pubkey": identity.x25519_pubkey,
-        "x25519_signature": base64.b64encode(identity.x25519_signature).decode(),
-        "key_id": identity.key_id,
+        **keyring.announced(),
         "proof": base64.b64encode(proof).decode(),
     }

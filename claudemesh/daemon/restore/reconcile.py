@@ -31,12 +31,12 @@ from claudemesh.daemon.restore import vouching
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.readmission import ask_to_be_taken_back
 from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News, UnconfirmedMember
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import PeerEntry, PeerList, Read, SendStatuses
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
@@ -156,10 +156,10 @@ class Reconciler:
         elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
             self._reoffer.try_refused_now()
 
-    async def readmit(self, membership: Membership, identity: Identity) -> ExitWith | None:
+    async def readmit(self, membership: Membership, keyring: Keyring) -> ExitWith | None:
         """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
         self.topics.member_lost()
-        outcome = await ask_to_be_taken_back(membership, identity)
+        outcome = await ask_to_be_taken_back(membership, keyring)
         if isinstance(outcome, ExitWith):
             return outcome
         self._conditions.begin(_UNCONFIRMED, outcome.message)

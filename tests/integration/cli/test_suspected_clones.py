@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from claudemesh.home.keyring import load_identity
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
 from tests.support.processes import Daemon, mesh, until
 from tests.support.wspeer import Peer
@@ -18,7 +18,7 @@ def copy_of(daemon: Daemon) -> Peer:
     membership = load_membership(daemon.root / "membership.json")
     return Peer(
         membership.name,
-        load_identity(daemon.root / "keypair.json"),
+        Keyring.load(daemon.root / "keypair.json").current,
         membership.mesh_id,
         membership.slug,
         membership.member_id,

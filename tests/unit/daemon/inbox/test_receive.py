@@ -26,7 +26,7 @@ from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.sealing import BoxKeys, seal_box
 from tests.support.clock import ManualClock
-from tests.support.daemon import MESH_ID, Person, delivery, directory_of, new_ulid, person
+from tests.support.daemon import MESH_ID, Person, delivery, directory_of, keyring_of, new_ulid, person
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 
@@ -44,7 +44,7 @@ class Host:
         self.refreshes = 0
         self.newcomers: list[PeerEntry] = []
         self.broker_away = False
-        verifier = Verifier(BOB.identity, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of)
+        verifier = Verifier(keyring_of(BOB.identity), MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of)
         self.receiver = Receiver(
             store,
             verifier,

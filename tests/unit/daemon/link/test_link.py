@@ -31,6 +31,7 @@ from claudemesh.protocol.wire import SUBPROTOCOL
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.conditions import Conditions
+from tests.support.daemon import keyring_of
 from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
 from tests.support.frames import FRAMES
 from tests.support.wspeer import make_identity
@@ -63,7 +64,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
     monkeypatch.setattr(module, "Dial", connect)
     link = Link(
         Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
-        make_identity(),
+        keyring_of(make_identity()),
         Backoff(initial_s=0.001, cap_s=0.001),
         LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
@@ -102,7 +103,7 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
     port = server.sockets[0].getsockname()[1]
     link = Link(
         Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
-        make_identity(),
+        keyring_of(make_identity()),
         Backoff(initial_s=0.001, cap_s=0.001),
         LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
@@ -149,7 +150,7 @@ async def _close_code_after(broker: _ScriptedBroker) -> int | None:
         port = next(iter(server.sockets)).getsockname()[1]
         link = Link(
             Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
-            make_identity(),
+            keyring_of(make_identity()),
             Backoff(initial_s=60, cap_s=60),
             LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
             instance_id="one",

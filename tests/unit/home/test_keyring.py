@@ -1,0 +1,114 @@
+"""Keys of this host's member: read, created, and replaced in an order that survives a crash."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.outbox.request import parse_send
+from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.home import keyring as module
+from claudemesh.home.keyring import Keyring
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.signing import verify_envelope
+from claudemesh.runtime.exits import ExitWith
+from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person
+
+ALICE, BOB = person("alice"), person("bob")
+
+
+def made(folder: Path) -> Keyring:
+    return Keyring.create(folder / "keypair.json", os.urandom, f"k_{new_ulid()}")
+
+
+def test_created_keys_are_on_the_disk_for_their_owner_alone(tmp_path: Path) -> None:
+    keyring = made(tmp_path)
+    path = tmp_path / "keypair.json"
+    assert Keyring.load(path).current == keyring.current
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_missing_file_is_refused_and_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ExitWith, match="restore them from a backup"):
+        Keyring.load(tmp_path / "keypair.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_named_without_its_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "keypair.json"
+    keyring = made(tmp_path)
+    secret = keyring.current.ed25519_seed.hex()
+    path.write_text(path.read_text().replace(keyring.current.x25519_pubkey, "0" * 64))
+    with pytest.raises(ExitWith, match="x25519_pubkey") as caught:
+        Keyring.load(path)
+    assert secret not in caught.value.message
+
+
+def test_installed_keys_are_read_by_the_next_start_and_by_this_one(tmp_path: Path) -> None:
+    keyring = made(tmp_path)
+    new = person("alice").identity
+    keyring.install(new)
+    assert keyring.current == new
+    assert keyring.announced()["ed25519_pubkey"] == keyring.pubkey == new.ed25519_pubkey
+    assert Keyring.load(tmp_path / "keypair.json").current == new
+
+
+def test_an_installation_that_fails_on_the_disk_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file comes first: memory never holds keys that a restart would not find."""
+    keyring = made(tmp_path)
+    old = keyring.current
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(module, "write_atomic", full)
+    with pytest.raises(OSError, match="No space"):
+        keyring.install(person("alice").identity)
+    assert keyring.current == old
+    assert Keyring.load(tmp_path / "keypair.json").current == old
+
+
+def test_the_shared_key_of_a_peer_follows_the_installed_keys(tmp_path: Path) -> None:
+    keyring = made(tmp_path)
+    before = keyring.shared(BOB.identity.x25519_pubkey)
+    keyring.install(ALICE.identity)
+    after = keyring.shared(BOB.identity.x25519_pubkey)
+    assert before != after == keyring_of(BOB.identity).shared(ALICE.identity.x25519_pubkey)
+
+
+async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path: Path) -> None:
+    """Neither keeps the keys of its start: the next send is signed, and the next dm is opened, by the new."""
+    keyring = made(tmp_path)
+    verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, *, mentioned: ())
+    sealer = Sealer(keyring, MESH_ID, directory_of(tmp_path, BOB), os.urandom)
+    keyring.install(ALICE.identity)
+
+    request = parse_send({"to": "bob", "message": "hello"})
+    sent = sealer.seal(request, sealer.resolve(request.target), new_ulid())
+    assert verify_envelope(ALICE.identity.ed25519_pubkey, MESH_ID, sent.signed_part(), sent.signature)
+
+    directory = directory_of(tmp_path, ALICE, BOB)
+    bob = directory.by_name("bob")
+    assert bob is not None
+    row = await verifier.open(_from(BOB, _sealed(BOB, directory_of(tmp_path, ALICE))), bob, NOW)
+    assert not isinstance(row, Invalid)
+    assert row.body == "for alice"
+
+
+def _sealed(sender: Person, directory: Directory) -> Envelope:
+    request = parse_send({"to": "alice", "message": "for alice"})
+    sealer = Sealer(keyring_of(sender.identity), MESH_ID, directory, os.urandom)
+    return sealer.seal(request, sealer.resolve(request.target), new_ulid())
+
+
+def _from(sender: Person, envelope: Envelope) -> Deliver:
+    one = Sender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
+    return Deliver(1, new_ulid(), 1, one, NOW, envelope.to_dict())
