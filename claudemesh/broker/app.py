@@ -222,7 +222,7 @@ class Broker:
         broker_id = kept_id(settings.data_dir, mint())
         announcer = Announcer(hub, clock, metrics, degraded, broker_id, self._crashed)
         cluster = Cluster(
-            shared=store.shared,
+            shared=store.cluster,
             hub=hub,
             announcer=announcer,
             state=state,
@@ -235,13 +235,14 @@ class Broker:
             on_crash=self._crashed,
         )
         acks = _acknowledging(store, metrics)
-        queues = Queues(store, hub, acks, lived, degraded, settings.limits, cluster.offer)
-        feed = Feed(store, hub, degraded, settings.limits, self._crashed)
+        queues = Queues(store.queues, hub, acks, lived, degraded, settings.limits, cluster.offer)
+        feed = Feed(store.directory, hub, degraded, settings.limits, self._crashed)
         _hear_others(cluster, queues, feed)
-        audit = Audit(store, clock, lived, degraded)
+        audit = Audit(store.audit, clock, lived, degraded)
         limiter, publisher = _limiter(settings, clock, metrics), Publisher(hub, cluster.wake, degraded)
         accepting = (mint, settings.inline_bytes, state.accepted)
-        acceptor = Acceptor(store, limiter, hub, publisher, queues.kick, clock, metrics, degraded, *accepting)
+        to = (limiter, hub, publisher, queues.kick, clock, metrics, degraded, *accepting)
+        acceptor = Acceptor(store.messages, store.usage, *to)
         return Context(
             settings=settings,
             addresses=addresses_of(settings),
@@ -252,7 +253,9 @@ class Broker:
             limiter=limiter,
             acceptor=acceptor,
             acks=acks,
-            presence=Presence(store, clock, lived, degraded, settings.limits, broker_id, self._crashed),
+            presence=Presence(
+                store.presence, clock, lived, degraded, settings.limits, broker_id, self._crashed
+            ),
             announcer=announcer,
             cluster=cluster,
             feed=feed,
@@ -315,7 +318,7 @@ async def _sweep(queues: Queues, feed: Feed) -> None:
 
 def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
     async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
-        metrics.acknowledged.inc(await store.acknowledge(acks))
+        metrics.acknowledged.inc(await store.messages.acknowledge(acks))
         return [None] * len(acks)
 
     return Batcher(acknowledge)

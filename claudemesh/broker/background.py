@@ -37,7 +37,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
 
 async def share_token(context: Context) -> None:
     """Hold this broker's admin token to that of the others on its database. `ExitWith` 78: it is another."""
-    shared = context.store.shared
+    shared = context.store.cluster
     if shared is None:
         return
     mark = token_mark.mark_of(context.admin_token)

@@ -11,6 +11,8 @@ from importlib.resources import files
 from claudemesh.runtime.errors import SchemaTooNew
 
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+# A line of a migration that stands for a file beside the package: `-- include: functions/accept_v2.sql`.
+_INCLUDE = re.compile(r"^-- include: ([a-z0-9_]+)/([a-z0-9_]+\.sql)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +24,25 @@ class Migration:
 
 
 def load_migrations(package: str) -> Sequence[Migration]:
-    """Read a package's `NNNN_words.sql` files in order. `ValueError` when a number is missing."""
+    """Read a package's `NNNN_words.sql` files in order, with what they include.
+
+    `ValueError` when a number is missing.
+    """
     found = []
     for entry in files(package).iterdir():
         match = _NAME.match(entry.name)
         if match:
-            found.append(Migration(int(match[1]), entry.read_text(encoding="utf-8")))
+            found.append(Migration(int(match[1]), _included(package, entry.read_text(encoding="utf-8"))))
     found.sort(key=lambda migration: migration.version)
     if [migration.version for migration in found] != list(range(1, len(found) + 1)):
         raise ValueError(f"{package}: migrations must be numbered from 0001 without gaps")
     return found
+
+
+def _included(package: str, sql: str) -> str:
+    """Return a migration with its include lines replaced by the files that they name."""
+    parent = files(package.rpartition(".")[0])
+    return _INCLUDE.sub(lambda line: parent.joinpath(line[1], line[2]).read_text(encoding="utf-8"), sql)
 
 
 def apply_migrations(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> int:

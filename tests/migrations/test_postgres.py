@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 
 from claudemesh.broker.store.postgres import PostgresStore, preflight
 from claudemesh.broker.store.postgres import schema as schema_module
+from claudemesh.broker.store.postgres.accept import arguments, outcomes_of
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.schema import migrate
+from claudemesh.broker.store.types import Accepted, AcceptOutcome, Existing, NewSend, Refused
 from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.migrations import Migration, load_migrations
 from tests.support.postgres import empty_database, sql
+from tests.support.stores import NOW, world
 
 PACKAGE = "claudemesh.broker.store.postgres.migrations"
+# SHA-256 of each function as it was released.
+FUNCTIONS = {
+    "accept_v2.sql": "d75b31401f14d6f2218a16c43fbbb1ad0f485fddcf241c2eb8dc1cb8a8fa6c5a",
+}
 EXPECTED = Path(__file__).with_name("postgres_schema.txt")
 
 _SCHEMA = r"""
@@ -238,3 +248,40 @@ async def test_members_of_the_first_schemas_get_versions() -> None:
         await connection.close()
     assert [tuple(row) for row in members] == [("a", 2, 2), ("b", 4, 1), ("c", 3, 3), ("d", 1, 1)]
     assert [tuple(row) for row in versions] == [("one", 4), ("two", 1)]
+
+
+# The statement of brokers before functions had versions.
+_ACCEPT_V1 = QUERIES["accept"].replace("mesh.accept_v2(", "mesh.accept(")
+
+
+async def test_a_broker_of_the_release_before_goes_on_accepting() -> None:
+    """It calls the function that it knows; each of the two finds what the other has accepted."""
+    assert "mesh.accept_v2(" in QUERIES["accept"]
+    async with world("postgres") as w:
+        store: Any = w.store
+        earlier, later, unknown = w.post(w.owner, "all"), w.post(w.owner, "all"), w.post(w.owner, "nowhere")
+
+        async def accept_v1(*sends: NewSend) -> list[AcceptOutcome]:
+            rows = await store.pools.fetch(_ACCEPT_V1, *arguments(sends, NOW))
+            return list(outcomes_of(rows, sends, NOW))
+
+        [accepted, refused] = await accept_v1(earlier, unknown)
+        assert isinstance(accepted, Accepted)
+        assert refused == Refused("destination_not_found")
+        [existing, new] = await w.store.messages.accept([earlier, later], NOW)
+        assert isinstance(existing, Existing) and existing.row.history_id == accepted.history_id
+        assert isinstance(new, Accepted)
+        assert await accept_v1(later) == [Existing((await w.store.messages.lookup([later.key]))[later.key])]
+
+
+async def test_a_released_function_keeps_its_text() -> None:
+    """A migration includes it, and a change is a new version in a file of its own."""
+    folder = files("claudemesh.broker.store.postgres").joinpath("functions")
+    digests = {
+        entry.name: hashlib.sha256(entry.read_bytes()).hexdigest()
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    }
+    assert digests == FUNCTIONS
+    created = "\n".join(step.sql for step in load_migrations(PACKAGE))
+    assert [name for name in digests if f"FUNCTION mesh.{name.removesuffix('.sql')}(" not in created] == []

@@ -39,7 +39,7 @@ async def test_a_member_that_has_stored_its_share_is_refused_alone() -> None:
             assert (await hers.request(kept))["status"] == 200
             assert (await his.request(bob.envelope("all", LARGE)))["status"] == 201
             assert (await hers.request(ada.envelope("all", LARGE)))["status"] == 507
-        stored = await broker.context.store.shares.stored(ada.mesh_id)
+        stored = await broker.context.store.usage.stored(ada.mesh_id)
         assert stored[ada.member_id] <= 50_000
 
 
@@ -64,7 +64,7 @@ async def test_a_quota_is_known_to_a_broker_that_was_restarted() -> None:
         async with ada.connect() as link:
             refused = await fill(link, ada)
         assert refused["quota"] == "member"
-        stored = await broker.context.store.shares.stored(ada.mesh_id)
+        stored = await broker.context.store.usage.stored(ada.mesh_id)
         assert stored[ada.member_id] <= 100_000
 
 
@@ -109,7 +109,9 @@ async def test_a_member_that_reconnects_for_ever_writes_few_audit_events() -> No
             async with ada.connect(hello={"host_fingerprint": f"{number % 2:064x}"}) as link:
                 await link.settle()
         await broker.context.audit.close()
-        events = [one for one in await broker.context.store.audit_list(ada.mesh_id, 1000) if one.kind == KIND]
+        events = [
+            one for one in await broker.context.store.audit.newest(ada.mesh_id, 1000) if one.kind == KIND
+        ]
         assert len(events) == 2
         assert sum(int(str(one.data.get("count", 1))) for one in events) >= 50
 
@@ -123,7 +125,7 @@ async def test_events_that_go_on_are_written_as_one_for_each_while() -> None:
 
         async def counts(at_least: int = 0) -> list[object]:
             while True:
-                events = await context.store.audit_list(ada.mesh_id, 1000)
+                events = await context.store.audit.newest(ada.mesh_id, 1000)
                 found = [one.data.get("count") for one in reversed(events) if one.kind == KIND]
                 if len(found) >= at_least:
                     return found

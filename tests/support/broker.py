@@ -85,7 +85,7 @@ async def _create_directly(
         ephemeral=False,
         created_at=context.clock.wall_ms(),
     )
-    assert await context.store.mesh_create(mesh, member)
+    assert await context.store.meshes.create(mesh, member)
     return Peer(owner, identity, mesh.id, slug, member.id, broker.url, _challenge(broker))
 
 

@@ -66,7 +66,7 @@ async def add_members(
             for one in members:
                 await postgres_members.insert_member(connection, one)
 
-        await store._db.transaction(work)
+        await store.pools.transaction(work)
     return members
 
 

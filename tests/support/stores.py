@@ -120,7 +120,7 @@ class World:
     async def join(self, name: str, **changes: Any) -> Member:
         """A new member, by an invite of the owner's."""
         made = member(self.mesh.id, name, **changes)
-        outcome = await self.store.join(self.invite(), made, NOW)
+        outcome = await self.store.members.join(self.invite(), made, NOW)
         assert isinstance(outcome, Joined), outcome
         return outcome.member
 
@@ -161,7 +161,7 @@ class World:
 
     async def owed(self, to: Member, limit: int = 100) -> list[str]:
         """The broker ids of what a member is owed, in the order of delivery."""
-        rows = await self.store.deliveries_due(self.mesh.id, to.id, exclude=(), limit=limit)
+        rows = await self.store.messages.deliveries_due(self.mesh.id, to.id, exclude=(), limit=limit)
         return [row.broker_message_id for row in rows]
 
 
@@ -194,5 +194,5 @@ async def world(engine: str, **policies: Any) -> AsyncGenerator[World]:
     async with ENGINES[engine]() as opened:
         mesh = new_mesh(**policies)
         owner = member(mesh.id, "alice", role="owner")
-        assert await opened.store.mesh_create(mesh, owner)
+        assert await opened.store.meshes.create(mesh, owner)
         yield World(opened.store, mesh, owner, opened.failing)

@@ -32,13 +32,13 @@ async def peers(caller: Caller, params: Params) -> Answer:
         context.feed.follow(caller.connection_id)
         await context.feed.enter(mesh_id)
         if since is None and not wants_online and not limit:
-            whole = await context.feed.pages.get(context.store.listing, mesh_id, after)
+            whole = await context.feed.pages.get(context.store.directory, mesh_id, after)
             if caller.member_id not in whole.hidden:
                 return whole.answer
 
     online = context.announcer.online(mesh_id) | {caller.member_id}
     cards = await read_cards(
-        context.store.listing,
+        context.store.directory,
         mesh_id,
         since,
         context.settings.limits,
@@ -61,7 +61,7 @@ async def profile(caller: Caller, params: Params) -> Answer:
     if visible is not None and not isinstance(visible, bool):
         raise InvalidField("invalid_params", "visible", "visible must be true or false")
     context = caller.context
-    await context.store.member_set_profile(
+    await context.store.members.set_profile(
         caller.mesh_id,
         caller.member_id,
         summary=short_text(params, "summary", _SUMMARY_CHARACTERS),

@@ -23,7 +23,7 @@ async def send_status(caller: Caller, params: Params) -> Answer:
     }
     # An id that is on its way into a commit must not be called unknown: its sender may mint another.
     await caller.context.acceptor.barrier()
-    found = await caller.context.store.lookup(keys.keys())
+    found = await caller.context.store.messages.lookup(keys.keys())
     return {"items": {value: _known(found.get(key)) for key, value in keys.items()}}
 
 

@@ -25,14 +25,14 @@ async def create(caller: Caller, params: Params) -> Answer:
         raise InvalidField("invalid_mode", "mode", "mode must be topic or queue")
     context = caller.context
     await _check_topics(caller, topic)
-    created = await context.store.topic_create(
+    created = await context.store.topics.create(
         caller.mesh_id, topic, mode, caller.member_id, context.clock.wall_ms()
     )
     if created:
         # Daemons refuse sends to topics that they have not heard of, also while the broker is away.
         context.cluster.tell(caller.mesh_id, "topic_created", {"topic": topic, "mode": mode})
     else:
-        found = await context.store.listing.topic_mode(caller.mesh_id, topic)
+        found = await context.store.topics.mode(caller.mesh_id, topic)
         mode = mode if found is None else found
     return {"topic": topic, "mode": mode, "created": created}
 
@@ -48,7 +48,7 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     since_ms = _since(params)
     context = caller.context
     await _check_subscriptions(caller, topic)
-    done = await context.store.topic_subscribe(
+    done = await context.store.topics.subscribe(
         caller.mesh_id, topic, caller.member_id, context.clock.wall_ms()
     )
     if not done:
@@ -62,10 +62,10 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
 async def _check_topics(caller: Caller, topic: str) -> None:
     """`ProtocolError` too_many_topics when the caller may create no other one."""
     store = caller.context.store
-    mesh = await store.mesh_get(caller.mesh_id)
-    if mesh is None or await store.shares.topic_known(caller.mesh_id, topic):
+    mesh = await store.meshes.get(caller.mesh_id)
+    if mesh is None or await store.topics.mode(caller.mesh_id, topic) is not None:
         return
-    if await store.shares.topics_made(caller.mesh_id, caller.member_id) >= mesh.member_topics:
+    if await store.usage.topics_made(caller.mesh_id, caller.member_id) >= mesh.member_topics:
         raise ProtocolError(
             "too_many_topics",
             f"a member may create {mesh.member_topics} topics and queues of this mesh: use one that exists, "
@@ -76,13 +76,13 @@ async def _check_topics(caller: Caller, topic: str) -> None:
 async def _check_subscriptions(caller: Caller, topic: str) -> None:
     """`ProtocolError` too_many_subscriptions when the caller may have no other one."""
     store = caller.context.store
-    mesh = await store.mesh_get(caller.mesh_id)
+    mesh = await store.meshes.get(caller.mesh_id)
     if mesh is None:
         return
-    held = await store.shares.subscriptions_held(caller.mesh_id, caller.member_id)
+    held = await store.usage.subscriptions_held(caller.mesh_id, caller.member_id)
     if held < mesh.member_subscriptions:
         return
-    rows = await store.topic_list(caller.mesh_id, caller.member_id)
+    rows = await store.topics.page(caller.mesh_id, caller.member_id)
     if not any(row.topic == topic and row.subscribed for row in rows):
         raise ProtocolError(
             "too_many_subscriptions",
@@ -116,7 +116,7 @@ async def unsubscribe(caller: Caller, params: Params) -> Answer:
     """Unsubscribe the caller; once more is no error."""
     only(params, "topic")
     topic = check_topic(params.get("topic"))
-    await caller.context.store.topic_unsubscribe(caller.mesh_id, topic, caller.member_id)
+    await caller.context.store.topics.unsubscribe(caller.mesh_id, topic, caller.member_id)
     caller.context.queues.subscribe(caller.mesh_id, caller.member_id)
     return {"topic": topic, "subscribed": False}
 
@@ -130,7 +130,7 @@ async def list_topics(caller: Caller, params: Params) -> Answer:
     only(params, "after", "limit", "counts")
     most = caller.context.settings.limits.list_items
     limit = min(count(params, "limit", 0) or most, most)
-    rows = await caller.context.store.topic_list(
+    rows = await caller.context.store.topics.page(
         caller.mesh_id,
         caller.member_id,
         after=short_text(params, "after", _NAME_CHARACTERS) or "",

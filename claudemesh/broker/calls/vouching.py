@@ -54,8 +54,8 @@ def _role(params: Params) -> Role:
 async def _check_voucher(caller: Caller, member: Member) -> None:
     """`ProtocolError` not_authorized unless the caller's role covers the member's, given and present."""
     store = caller.context.store
-    voucher = await store.listing.find(caller.mesh_id, caller.member_id)
-    known = await store.member_by_key(caller.mesh_id, member.ed25519_pubkey) or member
+    voucher = await store.members.find(caller.mesh_id, caller.member_id)
+    known = await store.members.by_key(caller.mesh_id, member.ed25519_pubkey) or member
     needed = max(ROLE_RANK["admin"], ROLE_RANK[member.role], ROLE_RANK[known.role])
     if voucher is None or voucher.status != "active" or ROLE_RANK[voucher.role] < needed:
         raise ProtocolError("not_authorized", "only an owner or admin of the mesh can vouch for this member")
@@ -69,7 +69,7 @@ def _tell_put_back(caller: Caller, member: Member) -> None:
 
 async def _revoke_again(caller: Caller, member: Member) -> None:
     context, mesh_id = caller.context, member.mesh_id
-    await context.store.member_set_status(mesh_id, member.id, "revoked")
+    await context.store.members.set_status(mesh_id, member.id, "revoked")
     context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
     context.cluster.changed(mesh_id)
     context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "this member was revoked")

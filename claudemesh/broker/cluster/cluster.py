@@ -25,7 +25,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.state import State
-from claudemesh.broker.store.protocol import Shared
+from claudemesh.broker.store.protocol import ClusterStore
 from claudemesh.broker.store.types import Lease, Life, Mesh, PresenceRow
 from claudemesh.protocol import CloseCode
 from claudemesh.runtime.backoff import Backoff
@@ -65,7 +65,7 @@ class Cluster:
     def __init__(
         self,
         *,
-        shared: Shared | None,
+        shared: ClusterStore | None,
         hub: Hub,
         announcer: Announcer,
         state: State,
@@ -193,7 +193,7 @@ class Cluster:
         row = PresenceRow(
             connection_id, member_id, mesh.id, self._broker_id, now_ms, lease_until, instance_id
         )
-        rows = await self._shared.claim(row, admits)
+        rows = await self._shared.acquire_lease(row, admits)
         return Elsewhere(tuple(rows), count(rows))
 
     def replace(self, rows: Sequence[PresenceRow]) -> None:
@@ -309,7 +309,7 @@ class Cluster:
 
     # Looking.
 
-    async def _look(self, shared: Shared) -> None:
+    async def _look(self, shared: ClusterStore) -> None:
         # One clock for all: leases and retention go by the database's.
         self._clock.follow(await shared.now_ms())
         await self._compare_epoch(shared)
@@ -326,7 +326,7 @@ class Cluster:
                 here[member_id], member_id, CloseCode.REVOKED, "this member is no longer active"
             )
 
-    async def _take_leases_again(self, shared: Shared, now_ms: int) -> None:
+    async def _take_leases_again(self, shared: ClusterStore, now_ms: int) -> None:
         """A database that was away for long has let leases run out whose connections are still here."""
         links = {link.connection_id: link for link in self._hub if link.is_open}
         for connection_id in await shared.without_lease(list(links)):
@@ -340,9 +340,9 @@ class Cluster:
                 now_ms + round(self._limits.lease_s * 1000),
                 link.instance_id,
             )
-            await shared.claim(row, lambda rows: True)
+            await shared.acquire_lease(row, lambda rows: True)
 
-    async def _compare_epoch(self, shared: Shared) -> None:
+    async def _compare_epoch(self, shared: ClusterStore) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
         accepted = self._state.newest_history
         epoch, life = await shared.epoch(), await shared.life()
@@ -355,7 +355,7 @@ class Cluster:
         for link in self._hub:
             link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
 
-    async def _look_for_deliveries(self, shared: Shared, here: Mapping[str, str]) -> None:
+    async def _look_for_deliveries(self, shared: ClusterStore, here: Mapping[str, str]) -> None:
         """Find what was committed elsewhere and not told: ids are given in order, but committed in any."""
         now = self._clock.monotonic()
         while len(self._newest) > 1 and now - self._newest[1][0] > _LATEST_COMMIT_S:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Listing
+from claudemesh.broker.store.facets import DirectoryStore
 from claudemesh.broker.store.types import Member, Page, Version
 
 
@@ -54,7 +54,7 @@ class Cards:
 
 
 async def read_cards(
-    listing: Listing,
+    store: DirectoryStore,
     mesh_id: str,
     since: Version | None,
     limits: Limits,
@@ -72,7 +72,7 @@ async def read_cards(
     room = limits.list_bytes if room is None else min(room, limits.list_bytes)
     count = min(limit or limits.list_items, limits.list_items)
     while True:
-        page = await listing.page(mesh_id, since, after=after, limit=count)
+        page = await store.page(mesh_id, since, after=after, limit=count)
         encoded = [
             orjson.dumps(card(one, is_own=one.id == own_id, is_online=one.id in online))
             for one in page.members

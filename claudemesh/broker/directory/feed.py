@@ -22,7 +22,7 @@ from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.cards import Cards, card, read_cards
 from claudemesh.broker.directory.whole_pages import WholePages
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import DirectoryStore
 from claudemesh.broker.store.types import Member, Version
 from claudemesh.protocol.frames import encode_event
 from claudemesh.runtime.services import OnCrash, TaskOwner
@@ -37,7 +37,9 @@ _LEAST_BYTES = 4096
 class Feed:
     """Tells the connections of this broker what changed. A store that does not answer is asked again."""
 
-    def __init__(self, store: Store, hub: Hub, degraded: Degraded, limits: Limits, on_crash: OnCrash) -> None:
+    def __init__(
+        self, store: DirectoryStore, hub: Hub, degraded: Degraded, limits: Limits, on_crash: OnCrash
+    ) -> None:
         self._store = store
         self._hub = hub
         self._degraded = degraded
@@ -57,7 +59,7 @@ class Feed:
     async def enter(self, mesh_id: str) -> None:
         """A connection of a mesh comes: changes from now on are told. Raises `StorageError`."""
         if mesh_id not in self._told:
-            version = await self._store.listing.version(mesh_id)
+            version = await self._store.version(mesh_id)
             if version is not None:
                 self._told.setdefault(mesh_id, version)
 
@@ -82,7 +84,7 @@ class Feed:
         """Find changes that no signal told of. Raises `StorageError`."""
         here = {link.mesh_id for link in self._hub}
         self._told = {mesh_id: told for mesh_id, told in self._told.items() if mesh_id in here}
-        for mesh_id, version in (await self._store.listing.versions(here)).items():
+        for mesh_id, version in (await self._store.versions(here)).items():
             if self._told.setdefault(mesh_id, version) != version:
                 self.changed(mesh_id)
 
@@ -108,7 +110,7 @@ class Feed:
         while (since := self._told.get(mesh_id)) is not None:
             # Each connection may hold a copy until its peer has read it.
             room = max(_LEAST_BYTES, self._limits.told_bytes // (len(self._hub) + 1))
-            cards = await read_cards(self._store.listing, mesh_id, since, self._limits, room=room)
+            cards = await read_cards(self._store, mesh_id, since, self._limits, room=room)
             version = cards.page.version
             if cards.page.is_whole or version is None:
                 # The database has another history than a moment ago: readers ask for all of it.
@@ -122,7 +124,7 @@ class Feed:
             await self._pause()
 
     async def _tell_to_ask(self, mesh_id: str) -> None:
-        version = await self._store.listing.version(mesh_id)
+        version = await self._store.version(mesh_id)
         if version is None:
             self._told.pop(mesh_id, None)
             return

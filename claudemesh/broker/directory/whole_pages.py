@@ -16,7 +16,7 @@ import orjson
 
 from claudemesh.broker.directory.cards import read_cards
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Listing
+from claudemesh.broker.store.facets import DirectoryStore
 from claudemesh.broker.store.types import Version
 
 _MOST = 256
@@ -40,16 +40,16 @@ class WholePages:
         self._reading = asyncio.Lock()
         self._forgetting: asyncio.TimerHandle | None = None
 
-    async def get(self, listing: Listing, mesh_id: str, after: int) -> WholePage:
+    async def get(self, store: DirectoryStore, mesh_id: str, after: int) -> WholePage:
         """Return the page that begins at a place. Raises `StorageError`."""
-        newest = await listing.version(mesh_id)
+        newest = await store.version(mesh_id)
         if (found := self._find(mesh_id, after, newest)) is not None:
             return found
         async with self._reading:
             # Whoever waited finds what the first one has read.
             if (found := self._find(mesh_id, after, newest)) is not None:
                 return found
-            cards = await read_cards(listing, mesh_id, None, self._limits, after=after)
+            cards = await read_cards(store, mesh_id, None, self._limits, after=after)
         items = orjson.Fragment(orjson.dumps(list(cards.items)))
         answer = {**cards.fields(), "items": items, "next": cards.page.next, "whole": True}
         made = WholePage(answer, frozenset(one.id for one in cards.page.members if not one.visible))

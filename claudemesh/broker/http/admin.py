@@ -54,7 +54,7 @@ class AdminRoutes:
         card = given(to_struct(body["owner"], OwnerBody))
         mesh = Mesh(id=uuid_from_ulid(context.mint()), slug=slug, created_at=context.clock.wall_ms())
         owner = member_of(card, mesh_id=mesh.id, role="owner", ephemeral=False, context=context)
-        if not await context.store.mesh_create(mesh, owner):
+        if not await context.store.meshes.create(mesh, owner):
             raise ProtocolError("slug_taken", f"This broker has a mesh {slug} already. Choose another slug.")
         context.audit.record(mesh.id, "mesh_created", owner.id, slug=slug)
         return Reply(201, {"mesh_id": mesh.id, "slug": slug, "member_id": owner.id})
@@ -62,7 +62,7 @@ class AdminRoutes:
     async def list_meshes(self, request: Request) -> Reply:
         """Return the meshes by slug, with their policies."""
         after, limit = request.query["after"], request.query["limit"]
-        meshes = [mesh for mesh in await self._context.store.mesh_list() if mesh.slug > after]
+        meshes = [mesh for mesh in await self._context.store.meshes.all() if mesh.slug > after]
         items = [await self._mesh_item(mesh) for mesh in meshes[:limit]]
         return _listed(items, meshes[limit - 1].slug if len(meshes) > limit else None)
 
@@ -72,7 +72,7 @@ class AdminRoutes:
         mesh = await self._mesh(body.get("mesh"))
         changes = {name: value for name, value in body.items() if name != "mesh"}
         changed = with_policies(mesh, changes)
-        await self._context.store.mesh_update(changed)
+        await self._context.store.meshes.update(changed)
         self._context.audit.record(mesh.id, "mesh_changed", None, **changes)
         return Reply(200, await self._mesh_item(changed))
 
@@ -81,7 +81,7 @@ class AdminRoutes:
         mesh = await self._mesh(request.query["mesh"])
         after, limit = request.query["after"], request.query["limit"]
         online = await self._online(mesh.id)
-        members = await self._context.store.listing.by_name(mesh.id, after, limit + 1)
+        members = await self._context.store.members.page(mesh.id, after, limit + 1)
         items = [_member_item(member, member.id in online) for member in members[:limit]]
         return _listed(items, members[limit - 1].name if len(members) > limit else None)
 
@@ -91,7 +91,7 @@ class AdminRoutes:
         mesh = await self._mesh(body.get("mesh"))
         member = await self._member(mesh, body.get("member"))
         if member.status == "active":
-            await context.store.member_set_status(mesh.id, member.id, "revoked")
+            await context.store.members.set_status(mesh.id, member.id, "revoked")
             context.audit.record(mesh.id, "member_revoked", member.id)
             context.cluster.changed(mesh.id)
         context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
@@ -101,7 +101,7 @@ class AdminRoutes:
         """Return the invites of a mesh."""
         mesh = await self._mesh(request.query["mesh"])
         after, limit = request.query["after"], request.query["limit"]
-        invites = await self._context.store.invite_list(mesh.id, after=after, limit=limit + 1)
+        invites = await self._context.store.members.invites(mesh.id, after=after, limit=limit + 1)
         return _listed(
             [
                 {
@@ -124,7 +124,7 @@ class AdminRoutes:
         context, body = self._context, given(request.body)
         mesh = await self._mesh(body.get("mesh"))
         invite_id = check_ulid(body.get("invite_id"), "invite_id")
-        if not await context.store.invite_revoke(mesh.id, invite_id, context.clock.wall_ms()):
+        if not await context.store.members.revoke_invite(mesh.id, invite_id, context.clock.wall_ms()):
             raise ProtocolError("not_found", "This invite belongs to another mesh. Name that mesh.")
         context.audit.record(mesh.id, "invite_revoked", None, invite_id=invite_id)
         return Reply(200, {"invite_id": invite_id, "status": "revoked"})
@@ -132,7 +132,7 @@ class AdminRoutes:
     async def list_audit(self, request: Request) -> Reply:
         """Return the newest audit events of a mesh."""
         mesh = await self._mesh(request.query["mesh"])
-        events = await self._context.store.audit_list(mesh.id, request.query["limit"])
+        events = await self._context.store.audit.newest(mesh.id, request.query["limit"])
         return _listed(
             [
                 {
@@ -177,7 +177,7 @@ class AdminRoutes:
 
     async def _mesh(self, slug: object) -> Mesh:
         wanted = check_slug(slug)
-        for mesh in await self._context.store.mesh_list():
+        for mesh in await self._context.store.meshes.all():
             if mesh.slug == wanted:
                 return mesh
         raise ProtocolError("not_found", f"This broker has no mesh {wanted}.")
@@ -185,14 +185,14 @@ class AdminRoutes:
     async def _member(self, mesh: Mesh, wanted: object) -> Member:
         if isinstance(wanted, str):
             name = wanted.removeprefix("@").lower()
-            member = await self._context.store.listing.find(mesh.id, name)
+            member = await self._context.store.members.find(mesh.id, name)
             if member is not None:
                 return member
         raise ProtocolError("not_found", "This mesh has no such member. Give a name, a key or a member id.")
 
     async def _online(self, mesh_id: str) -> Set[str]:
         """Return the ids of the members that are connected to this broker or another one."""
-        leased = await self._context.store.presence_online(mesh_id, self._context.lived.now_ms())
+        leased = await self._context.store.presence.online(mesh_id, self._context.lived.now_ms())
         return leased | self._context.hub.online(mesh_id)
 
     async def _mesh_item(self, mesh: Mesh) -> dict[str, object]:

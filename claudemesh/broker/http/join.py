@@ -21,6 +21,7 @@ from claudemesh.broker.admission import (
 )
 from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import InviteBody, JoinBody, given
+from claudemesh.broker.store.decisions import may_invite
 from claudemesh.broker.store.types import Joined, Member, Mesh
 from claudemesh.protocol import (
     InvalidField,
@@ -31,7 +32,6 @@ from claudemesh.protocol import (
     verify_possession,
 )
 from claudemesh.protocol.base64 import from_base64
-from claudemesh.protocol.wire import ROLE_RANK
 from claudemesh.runtime.web.query import Parameter
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
@@ -52,14 +52,14 @@ class JoinRoutes:
         now_ms = self._context.clock.wall_ms()
         if invite.expires_at_ms <= now_ms:
             raise expired(invite, now_ms)
-        count = await self._context.store.shares.invites_open(mesh.id, invite.inviter_pubkey, now_ms)
+        count = await self._context.store.usage.invites_open(mesh.id, invite.inviter_pubkey, now_ms)
         if count >= mesh.member_invites:
             raise ProtocolError(
                 "too_many_invites",
                 f"A member may have {mesh.member_invites} open invites in this mesh. Revoke one, or have "
                 "member_invites raised.",
             )
-        created = await self._context.store.invite_register(invite_row(invite))
+        created = await self._context.store.members.register_invite(invite_row(invite))
         return Reply(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
     async def challenge(self, request: Request) -> Reply:
@@ -106,7 +106,7 @@ class JoinRoutes:
         mesh = await self._mesh_of(invite)
         await self._check_inviter(mesh, invite)
         now_ms = context.clock.wall_ms()
-        outcome = await context.store.join(invite_row(invite), member, now_ms)
+        outcome = await context.store.members.join(invite_row(invite), member, now_ms)
         if not isinstance(outcome, Joined):
             if outcome.error == "invite_expired":
                 raise expired(invite, now_ms)
@@ -141,7 +141,7 @@ class JoinRoutes:
         return Reply(201 if joined.created else 200, answer)
 
     async def _mesh_of(self, invite: Invite) -> Mesh:
-        mesh = await self._context.store.mesh_get(invite.mesh_id)
+        mesh = await self._context.store.meshes.get(invite.mesh_id)
         if mesh is None or mesh.slug != invite.slug:
             raise ProtocolError(
                 "mesh_not_found", "This broker has no such mesh. Check the broker of the invite."
@@ -149,10 +149,8 @@ class JoinRoutes:
         return mesh
 
     async def _check_inviter(self, mesh: Mesh, invite: Invite) -> None:
-        inviter = await self._context.store.member_by_key(mesh.id, invite.inviter_pubkey)
-        if inviter is None or inviter.status != "active" or inviter.role == "member":
-            raise refusal("not_authorized")
-        if ROLE_RANK[invite.role] > ROLE_RANK[inviter.role]:
+        inviter = await self._context.store.members.by_key(mesh.id, invite.inviter_pubkey)
+        if inviter is None or not may_invite(inviter.status, inviter.role, invite.role):
             raise refusal("not_authorized")
 
 

@@ -61,10 +61,10 @@ class RejoinRoutes:
         if body.get("audience") is not None:
             audience = text_of(body["audience"], "audience", AUDIENCE_CHARACTERS)
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope), audience)
-        mesh = await context.store.mesh_get(invite.mesh_id)
+        mesh = await context.store.meshes.get(invite.mesh_id)
         if mesh is None or mesh.slug != invite.slug:
             raise ProtocolError("mesh_not_found", "This broker has no such mesh.")
-        known = await context.store.member_by_key(mesh.id, member.ed25519_pubkey)
+        known = await context.store.members.by_key(mesh.id, member.ed25519_pubkey)
         if known is not None:
             if known.status != "active":
                 raise ProtocolError("not_a_member", f"This member is {known.status}. Ask for a new invite.")
@@ -77,11 +77,11 @@ class RejoinRoutes:
     async def _pass_on(self, invite: Invite, member: Member, member_id: str) -> None:
         """Ask the connected owners and admins to vouch, if a member of this mesh made the invite."""
         context = self._context
-        listing = context.store.listing
-        inviter = await listing.of_any_key(invite.mesh_id, invite.inviter_pubkey)
+        members = context.store.members
+        inviter = await members.by_any_key(invite.mesh_id, invite.inviter_pubkey)
         if inviter is None or not self._budget.take():
             return
-        vouchers = await listing.privileged(invite.mesh_id)
+        vouchers = await members.privileged(invite.mesh_id)
         card = {
             "member_id": member_id,
             "name": member.name,

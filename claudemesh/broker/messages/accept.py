@@ -23,7 +23,7 @@ from claudemesh.broker.messages.quotas import Over, Quotas
 from claudemesh.broker.messages.results import Answer
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import MessageStore, UsageStore
 from claudemesh.broker.store.types import (
     Accepted,
     AcceptOutcome,
@@ -138,7 +138,8 @@ class Acceptor:
 
     def __init__(
         self,
-        store: Store,
+        messages: MessageStore,
+        usage: UsageStore,
         limiter: Limiter,
         hub: Hub,
         publisher: Publisher,
@@ -151,9 +152,9 @@ class Acceptor:
         on_history: Callable[[int], None] = lambda history_id: None,
     ) -> None:
         self._on_history = on_history
-        self._store = store
+        self._store = messages
         self._limiter = limiter
-        self._quotas = Quotas(store.shares, clock.monotonic, degraded, metrics)
+        self._quotas = Quotas(usage, clock.monotonic, degraded, metrics)
         self._hub = hub
         self._publisher = publisher
         self._queued = queued

@@ -17,7 +17,7 @@ from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.messages.flow import Flow
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import MessageStore
 from claudemesh.broker.store.types import Ack, DueDelivery
 from claudemesh.protocol.frames import Deliver, Sender, deliver_tail
 from claudemesh.protocol.session import Session
@@ -47,7 +47,7 @@ class Delivery:
     def __init__(
         self,
         *,
-        store: Store,
+        store: MessageStore,
         acks: Batcher[Ack, None],
         outgoing: Outgoing,
         session: Session,

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.store.protocol import Shares
+from claudemesh.broker.store.facets import UsageStore
 from claudemesh.runtime.services import TaskOwner
 
 Over: TypeAlias = Literal["member", "mesh"]
@@ -37,9 +37,9 @@ class Quotas:
     """Tells who has stored too much. Never waits: until the counts are read, nobody has."""
 
     def __init__(
-        self, shares: Shares, monotonic: Callable[[], float], degraded: Degraded, metrics: BrokerMetrics
+        self, store: UsageStore, monotonic: Callable[[], float], degraded: Degraded, metrics: BrokerMetrics
     ) -> None:
-        self._shares = shares
+        self._store = store
         self._monotonic = monotonic
         self._degraded = degraded
         self._metrics = metrics
@@ -78,7 +78,7 @@ class Quotas:
 
     async def _read(self, mesh_id: str, usage: _Usage) -> None:
         try:
-            members = dict(await self._shares.stored(mesh_id))
+            members = dict(await self._store.stored(mesh_id))
         except Exception as error:
             self._degraded.failed("quotas", error)
         else:

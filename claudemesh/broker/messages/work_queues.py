@@ -17,7 +17,7 @@ from claudemesh.broker.connections.link import Link
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.messages.delivery import push_of
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import QueueStore
 from claudemesh.broker.store.types import Ack
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.lived import LivedClock
@@ -38,7 +38,7 @@ class Queues:
 
     def __init__(
         self,
-        store: Store,
+        store: QueueStore,
         hub: Hub,
         acks: Batcher[Ack, None],
         lived: LivedClock,
@@ -95,7 +95,7 @@ class Queues:
 
     async def sweep(self) -> None:
         """Take back what members hold that are connected nowhere, and look at every queue taken from here."""
-        for mesh_id, queue in await self._store.queue_release_lost(self._lived.now_ms()):
+        for mesh_id, queue in await self._store.release_lost(self._lived.now_ms()):
             self.kick(mesh_id, queue)
         for mesh_id, queue in list(self._takers):
             self.kick(mesh_id, queue, told=True)
@@ -130,7 +130,7 @@ class Queues:
         self._tasks.start(self._give_back(mesh_id, member_id, connection_id), "queue_leave")
 
     async def _subscribe(self, mesh_id: str, member_id: str) -> None:
-        queues = await self._surely(lambda: self._store.queue_subscriptions(mesh_id, member_id))
+        queues = await self._surely(lambda: self._store.subscriptions(mesh_id, member_id))
         self._arriving.discard(member_id)
         self._forget(member_id, self._of(mesh_id, member_id))
         if not self._hub.links(mesh_id, member_id):
@@ -152,7 +152,7 @@ class Queues:
         """Take back what a member holds, unless it is here again: its new connection gets it once more."""
         links = self._hub.links(mesh_id, member_id)
         if not links:
-            return await self._store.queue_release(mesh_id, member_id, connection_id, self._lived.now_ms())
+            return await self._store.release(mesh_id, member_id, connection_id, self._lived.now_ms())
         for link in links:
             if link.is_open:
                 link.refresh()
@@ -190,7 +190,7 @@ class Queues:
             self._tell_others(mesh_id, queue)
             return False
         room = min(_AT_ONCE, *(HELD - self._load.get(member_id, 0) for member_id in ready))
-        rows = await self._store.queue_take(mesh_id, queue, ready, room * len(ready))
+        rows = await self._store.take(mesh_id, queue, ready, room * len(ready))
         gone = set()
         for member_id, row in rows:
             link = self._link(mesh_id, member_id)

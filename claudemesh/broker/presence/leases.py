@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import PresenceStore
 from claudemesh.broker.store.types import PresenceRow, Seen
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher, Overloaded
@@ -48,7 +48,7 @@ class Presence:
 
     def __init__(
         self,
-        store: Store,
+        store: PresenceStore,
         clock: Clock,
         lived: LivedClock,
         degraded: Degraded,
@@ -68,7 +68,7 @@ class Presence:
 
     async def start(self) -> None:
         """Forget what an earlier run of this broker left behind, and begin renewing."""
-        await self._store.presence_clear(self._broker_id)
+        await self._store.clear(self._broker_id)
         every_s = self._limits.lease_s / _RENEWALS_PER_LEASE
         renewing = repeat(self._renew, every_s, "presence_renewal", _BACKOFF, self._degraded)
         self._tasks.start(renewing, "presence_renew")
@@ -125,15 +125,15 @@ class Presence:
         seen = [change.seen for change in changes if change.seen is not None]
         rows = [row for row in came if row.connection_id not in gone]
         if rows:
-            await self._store.presence_open(rows)
+            await self._store.open(rows)
         if seen:
             await self._store.members_seen(newest_of(seen))
         if gone:
-            await self._store.presence_close(gone)
+            await self._store.close(gone)
         return [None] * len(changes)
 
     async def _renew(self) -> None:
-        await self._store.presence_renew(self._broker_id, self._lease_until(self._lived.now_ms()))
+        await self._store.renew(self._broker_id, self._lease_until(self._lived.now_ms()))
         now = self._clock.monotonic()
         if now - self._seen_at >= _SEEN_EVERY_S:
             await self._store.present_seen(self._broker_id, self._clock.wall_ms())

@@ -1,6 +1,14 @@
-"""The store of a broker: its protocols.
+"""The store of a broker: `Store`, which holds a facet for each kind of data, and the promises of them all.
 
-Two engines implement them and one contract suite holds both to them.
+The facets stand in store/facets.py. Two engines implement them, one module for each, and one contract
+suite holds both to what is written here (tests/contract/store). The promises of every facet:
+
+* A method returns after its transaction is committed, so that what it reports survives a crash.
+* `StorageError` (runtime/errors.py) is raised when the database does not answer or the outcome is unknown.
+  The call may be repeated: accepting finds what it wrote before, and other writes find what is done.
+* No method deletes or expires anything by wall time. Arguments named `lived_ms` are times of the lived clock;
+  `now_ms` is wall time and only stored or shown, except for the expiry of an invite.
+* A method never returns more rows than its `limit`, or one batch.
 """
 
 from __future__ import annotations
@@ -8,247 +16,148 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from claudemesh.broker.store.facets import (
+    AuditStore,
+    DirectoryStore,
+    MemberStore,
+    MeshStore,
+    MessageStore,
+    PresenceStore,
+    QueueStore,
+    RestoreStore,
+    RetentionStore,
+    TopicStore,
+    UpkeepStore,
+    UsageStore,
+)
 from claudemesh.broker.store.types import (
-    Absent,
-    AcceptOutcome,
-    Ack,
-    AuditEvent,
-    Checked,
-    CheckPosition,
-    DedupeRow,
-    DueDelivery,
-    InviteRow,
-    JobRun,
-    Joined,
-    JoinRefused,
     Lease,
     Life,
-    Member,
-    MemberStatus,
-    Mesh,
-    NewSend,
-    Page,
     PresenceRow,
-    Seen,
-    SendKey,
-    Swept,
-    TopicMode,
-    TopicRow,
-    Version,
 )
-from claudemesh.runtime.lived import Mark
 
 
-class Shared(Protocol):
-    """What brokers on one database need of it besides the `Store`. Raises `StorageError`."""
+class ClusterStore(Protocol):
+    """Signals, leases and clocks of brokers that share a database."""
 
-    async def now_ms(self) -> int: ...
-    async def epoch(self) -> str: ...
-    async def life(self) -> Life: ...
-
+    # The mark of this broker's admin token (cluster/token_mark.py), held while `listen` runs, and a callback
+    # that is told whether another broker holds a different one.
     mark: int | None
     on_marks: Callable[[bool], None]
 
-    async def marks_differ(self, mark: int) -> bool: ...
-    async def signal(self, payloads: Sequence[str]) -> None: ...
+    async def now_ms(self) -> int:
+        """Return the wall time of the database's server."""
+        ...
+
+    async def epoch(self) -> str:
+        """Return the store epoch: it changes with a restore or a failover."""
+        ...
+
+    async def life(self) -> Life:
+        """Return when the server was started, and the newest history id that it has given out."""
+        ...
+
+    async def marks_differ(self, mark: int) -> bool:
+        """Return whether another running broker holds a different mark."""
+        ...
+
+    async def signal(self, payloads: Sequence[str]) -> None:
+        """Notify every listening broker, in a transaction that writes nothing else."""
+        ...
+
     async def listen(
         self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
-    ) -> None: ...
+    ) -> None:
+        """Pass each signal to `hear` until the connection ends.
 
-    # Leases, of every broker
-    async def claim(
-        self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
-    ) -> Sequence[PresenceRow]: ...
-    async def leases(self, mesh_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Lease]]: ...
-    async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]: ...
-    async def expire(self, now_ms: int) -> None: ...
-    async def has_company(self, broker_id: str) -> bool: ...
-
-    # What was done elsewhere
-    async def deliveries_since(
-        self, after: int | None, member_ids: Collection[str]
-    ) -> tuple[int, Sequence[tuple[int, str]]]: ...
-    async def inactive(self, member_ids: Collection[str]) -> Collection[str]: ...
-
-
-class Restoring(Protocol):
-    """What puts back state that a restore from an older copy has lost. Raises `StorageError`."""
-
-    async def put_back_member(self, member: Member, invite_id: str | None) -> Joined | JoinRefused:
-        """Write a member under the id that it had. An invite that is known loses one use, if it has any.
-
-        A key that is a member already is answered with it (`created` False). `JoinRefused`: id_taken,
-        name_taken, key_taken.
+        `resumed` is called once listening has begun, `worked` for each proof that the connection is alive.
         """
         ...
 
-    async def sealing_key_taken(self, mesh_id: str, x25519_pubkey: str) -> bool:
-        """Whether an x25519 key belongs, or has belonged, to a member of a mesh."""
+    async def acquire_lease(
+        self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
+    ) -> Sequence[PresenceRow]:
+        """Write a lease if `admits` agrees to the member's leases at other brokers; returns those.
+
+        Two brokers that do so for one member are served one after the other.
+        """
         ...
 
-    async def backfill(
-        self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
-    ) -> int:
-        """Owe a member the newest posts to a topic since a moment, but for those owed; returns a count."""
+    async def leases(self, mesh_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Lease]]:
+        """Return the leases of each mesh, of every broker."""
+        ...
+
+    async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]:
+        """Return the ids among `connection_ids` that hold no lease."""
+        ...
+
+    async def expire(self, now_ms: int) -> None:
+        """Delete leases that have run out."""
+        ...
+
+    async def has_company(self, broker_id: str) -> bool:
+        """Return whether another broker holds a lease. Expired leases are to be deleted before."""
+        ...
+
+    async def deliveries_since(
+        self, after: int | None, member_ids: Collection[str]
+    ) -> tuple[int, Sequence[tuple[int, str]]]:
+        """Return the newest delivery id, and (id, recipient) of those behind `after` for some members.
+
+        With `after` None only the newest id is read.
+        """
+        ...
+
+    async def inactive(self, member_ids: Collection[str]) -> Collection[str]:
+        """Return the ids among `member_ids` of members that were revoked or have left."""
         ...
 
 
 class Store(Protocol):
-    """Everything a broker keeps. Raises `StorageUnavailable` when the outcome is unknown or transient."""
+    """The store of one broker. The facets exist while it is open."""
 
-    # Lifecycle
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-    async def ping(self) -> None: ...
-    async def epoch(self) -> str: ...
+    async def open(self) -> None:
+        """Open the database and bring its schema up to date. `SchemaTooNew`: by a later release."""
+        ...
+
+    async def close(self) -> None:
+        """Close the database."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        ...
+
+    async def epoch(self) -> str:
+        """Return the store epoch, which names one life of the data (docs/spec/protocol.md, hello_ack)."""
+        ...
+
     @property
-    def shared(self) -> Shared | None: ...
+    def meshes(self) -> MeshStore: ...
     @property
-    def restoring(self) -> Restoring: ...
+    def members(self) -> MemberStore: ...
     @property
-    def listing(self) -> Listing: ...
+    def topics(self) -> TopicStore: ...
     @property
-    def shares(self) -> Shares: ...
+    def directory(self) -> DirectoryStore: ...
+    @property
+    def messages(self) -> MessageStore: ...
+    @property
+    def queues(self) -> QueueStore: ...
+    @property
+    def presence(self) -> PresenceStore: ...
+    @property
+    def audit(self) -> AuditStore: ...
+    @property
+    def upkeep(self) -> UpkeepStore: ...
+    @property
+    def retention(self) -> RetentionStore: ...
+    @property
+    def usage(self) -> UsageStore: ...
+    @property
+    def restoring(self) -> RestoreStore: ...
 
-    # Meshes, members, invites
-    async def mesh_create(self, mesh: Mesh, owner: Member) -> bool: ...
-    async def mesh_get(self, mesh_id: str) -> Mesh | None: ...
-    async def mesh_update(self, mesh: Mesh) -> bool: ...
-    async def mesh_list(self) -> Sequence[Mesh]: ...
-    async def member_by_key(self, mesh_id: str, pubkey: str) -> Member | None: ...
-    async def member_list(self, mesh_id: str) -> Sequence[Member]: ...
-    async def member_set_profile(
-        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
-    ) -> None: ...
-    async def member_set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool: ...
-    async def invite_register(self, invite: InviteRow) -> bool: ...
-    async def invite_revoke(self, mesh_id: str, invite_id: str, now_ms: int) -> bool: ...
-    async def invite_list(
-        self, mesh_id: str, *, after: str = "", limit: int = 1000
-    ) -> Sequence[InviteRow]: ...
-    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused: ...
-
-    # Topics
-    async def topic_create(
-        self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int
-    ) -> bool: ...
-    async def topic_subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool: ...
-    async def topic_unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool: ...
-    async def topic_list(
-        self, mesh_id: str, member_id: str, *, after: str = "", limit: int = 1000, counts: bool = True
-    ) -> Sequence[TopicRow]: ...
-
-    # Accepting and delivering
-    async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]: ...
-    async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]: ...
-    async def deliveries_due(
-        self, mesh_id: str, member_id: str, *, exclude: Collection[int], limit: int
-    ) -> Sequence[DueDelivery]: ...
-    async def queue_subscriptions(self, mesh_id: str, member_id: str) -> Sequence[str]: ...
-    async def queue_take(
-        self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
-    ) -> Sequence[tuple[str, DueDelivery]]: ...
-    async def queue_release(
-        self, mesh_id: str, member_id: str, connection_id: str, now_ms: int
-    ) -> Collection[str]: ...
-    async def queue_release_lost(self, now_ms: int) -> Collection[tuple[str, str]]: ...
-    async def acknowledge(self, acks: Sequence[Ack]) -> int: ...
-    async def deliveries_pending(self) -> int: ...
-
-    # Presence and audit
-    async def presence_open(self, rows: Sequence[PresenceRow]) -> None: ...
-    async def presence_renew(self, broker_id: str, lease_until: int) -> None: ...
-    async def presence_close(self, connection_ids: Collection[str]) -> None: ...
-    async def presence_clear(self, broker_id: str) -> None: ...
-    async def presence_online(self, mesh_id: str, now_ms: int) -> frozenset[str]: ...
-    async def members_seen(self, seen: Sequence[Seen]) -> None: ...
-    async def present_seen(self, broker_id: str, now_ms: int) -> None: ...
-    async def audit_write(self, events: Sequence[AuditEvent]) -> None: ...
-    async def audit_list(self, mesh_id: str, limit: int) -> Sequence[AuditEvent]: ...
-
-    # Time: the database's lived clock, and what is decided by it
-    async def lived_clock(self) -> Mark | None: ...
-    async def lived_clock_note(self, mark: Mark, known_ms: int) -> int: ...
-    async def job_runs(self) -> Mapping[str, JobRun]: ...
-    async def job_note(self, run: JobRun) -> None: ...
-
-    # Retention: each call is one batch. `lived_ms` decides, `now_ms` is wall time for showing
-    async def sweep_messages(self, lived_ms: int, now_ms: int, after: int) -> Swept: ...
-    async def sweep_dedupe(self, lived_ms: int) -> int: ...
-    async def absent_ephemerals(self, lived_ms: int) -> Sequence[Absent]: ...
-    async def reap_ephemeral(self, absent: Sequence[Absent], lived_ms: int) -> Sequence[tuple[str, str]]: ...
-    async def check(self, position: CheckPosition | None) -> Checked: ...
-
-
-class Listing(Protocol):
-    """The member lists of all meshes. Raises `StorageError`."""
-
-    async def version(self, mesh_id: str) -> Version | None:
-        """Return the newest version; None for a mesh that is not there."""
-        ...
-
-    async def versions(self, mesh_ids: Collection[str]) -> Mapping[str, Version]:
-        """Return the newest versions of some meshes."""
-        ...
-
-    async def page(self, mesh_id: str, since: Version | None, *, after: int = 0, limit: int) -> Page:
-        """Return the changes since a version, or the whole list when that version is not known.
-
-        `after` is the `next` of the page before, in a whole list.
-        """
-        ...
-
-    async def by_name(self, mesh_id: str, after: str, limit: int) -> Sequence[Member]:
-        """Return members that ever joined, in the order of their names, beginning behind a name."""
-        ...
-
-    async def find(self, mesh_id: str, wanted: str) -> Member | None:
-        """Return the member of a name, a current key or a member id."""
-        ...
-
-    async def of_any_key(self, mesh_id: str, pubkey: str) -> Member | None:
-        """Return the member that a key belongs to, present or past."""
-        ...
-
-    async def topic_mode(self, mesh_id: str, topic: str) -> TopicMode | None:
-        """Return the kind of a topic; None when there is none of this name."""
-        ...
-
-    async def privileged(self, mesh_id: str) -> Sequence[str]:
-        """Return the ids of the active owners and admins."""
-        ...
-
-
-class Shares(Protocol):
-    """The store's counts for each member. Raises `StorageError`."""
-
-    async def stored(self, mesh_id: str) -> Mapping[str, int]:
-        """Return how many bytes of bodies each member has stored; the others have none."""
-        ...
-
-    async def recount(self) -> int:
-        """Count stored bytes again and correct the counts; returns how many were wrong."""
-        ...
-
-    async def topic_known(self, mesh_id: str, topic: str) -> bool:
-        """Whether there is a topic or queue of this name."""
-        ...
-
-    async def topics_made(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member has created."""
-        ...
-
-    async def subscriptions_held(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member is subscribed to."""
-        ...
-
-    async def invites_open(self, mesh_id: str, pubkey: str, now_ms: int) -> int:
-        """Return how many invites of the member with this key can still be used."""
-        ...
-
-    async def audit_prune(self, mesh_id: str, lived_ms: int, before_ms: int, keep: int) -> int:
-        """Delete a batch of a mesh's oldest events: written before `before_ms`, or beyond the `keep` newest.
-
-        Events of an older schema are stamped with `lived_ms` first.
-        """
+    @property
+    def cluster(self) -> ClusterStore | None:
+        """None for an embedded broker, which shares its database with no other."""
         ...

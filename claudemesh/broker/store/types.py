@@ -7,11 +7,10 @@ are bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-from claudemesh.protocol.ids import ulid_from_bytes
 from claudemesh.protocol.wire import DEFAULT_CONNECTION_POLICY
 from claudemesh.protocol.wire import DestinationKind as DestinationKind
 from claudemesh.protocol.wire import MemberStatus as MemberStatus
@@ -351,43 +350,3 @@ class Page:
     version: Version | None
     next: int | None
     is_whole: bool
-
-
-def page_of(rows: Sequence[Member], limit: int, newest: Version | None, *, is_whole: bool) -> Page:
-    """Make the page of at most `limit` members of rows, one more than that when there are more.
-
-    The newest version was read first: what has changed since belongs to the next one.
-    """
-    rows = [row for row in rows if newest is not None and row.changed_version <= newest.number]
-    members = tuple(rows[:limit])
-    if len(rows) > limit:
-        return Page(members, None, members[-1].changed_version, is_whole)
-    return Page(members, newest, None, is_whole)
-
-
-PRUNE_ROWS: Final = 500
-
-
-def policy_values(mesh: Mesh) -> tuple[Any, ...]:
-    """Return a mesh's policies in the order in which both engines write them."""
-    return (
-        mesh.clone_concurrency_policy,
-        mesh.dedupe_retention_mode,
-        mesh.dedupe_retention_days,
-        mesh.message_retention_days,
-        mesh.rate_limit_per_minute,
-        mesh.member_rate_limit_per_minute,
-        mesh.member_bytes_per_minute,
-        mesh.stored_bytes,
-        mesh.member_stored_bytes,
-        mesh.member_topics,
-        mesh.member_subscriptions,
-        mesh.member_invites,
-        mesh.audit_retention_days,
-        mesh.audit_events,
-    )
-
-
-def first_id_since(since_ms: int) -> str:
-    """Return the smallest broker_message_id of a moment: ids begin with the broker's time."""
-    return ulid_from_bytes(since_ms.to_bytes(6, "big") + bytes(10))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.store.protocol import Store
+from claudemesh.broker.store.facets import AuditStore
 from claudemesh.broker.store.types import AuditEvent
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.clock import Clock
@@ -46,7 +46,7 @@ class Audit:
 
     def __init__(
         self,
-        store: Store,
+        store: AuditStore,
         clock: Clock,
         lived: LivedClock,
         degraded: Degraded,
@@ -109,7 +109,7 @@ class Audit:
             self._degraded.failed("audit", error)
 
     async def _commit(self, events: Sequence[AuditEvent]) -> Sequence[None]:
-        await self._store.audit_write(events)
+        await self._store.write(events)
         return [None] * len(events)
 
     def _written(self, future: asyncio.Future[None]) -> None:

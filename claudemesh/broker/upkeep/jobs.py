@@ -111,7 +111,7 @@ class Jobs:
 
     async def schedule(self) -> Sequence[tuple[str, int, JobRun | None]]:
         """Return each job, how often it runs in milliseconds, and its last run."""
-        runs = await self._store.job_runs()
+        runs = await self._store.upkeep.job_runs()
         return [(name, job.every_ms, runs.get(name)) for name, job in self._jobs.items()]
 
     async def run(self, name: str) -> Outcome:
@@ -120,7 +120,7 @@ class Jobs:
         async with self._one_at_a_time:
             try:
                 outcome = await job.run()
-                await self._store.job_note(
+                await self._store.upkeep.note_job(
                     JobRun(
                         name,
                         self._time.lived.now_ms(),
@@ -140,7 +140,7 @@ class Jobs:
     async def _repeat(self, name: str, job: _Job) -> None:
         async def turns(worked: Callable[[], None]) -> None:
             while True:
-                last = (await self._store.job_runs()).get(name)
+                last = (await self._store.upkeep.job_runs()).get(name)
                 now_ms = self._time.lived.now_ms()
                 left_ms = wait_ms(job.every_ms, None if last is None else last.lived_ms, now_ms)
                 if left_ms:
@@ -155,7 +155,7 @@ class Jobs:
     async def _sweep_messages(self) -> Outcome:
         now_ms, after, count = self._time.wall.wall_ms(), 0, 0
         while True:
-            swept = await self._store.sweep_messages(self._time.lived.now_ms(), now_ms, after)
+            swept = await self._store.retention.sweep_messages(self._time.lived.now_ms(), now_ms, after)
             count += swept.count
             if swept.after is None:
                 return Outcome("message-sweep", count)
@@ -163,24 +163,22 @@ class Jobs:
 
     async def _sweep_dedupe(self) -> Outcome:
         count = 0
-        while swept := await self._store.sweep_dedupe(self._time.lived.now_ms()):
+        while swept := await self._store.retention.sweep_dedupe(self._time.lived.now_ms()):
             count += swept
         return Outcome("dedupe-sweep", count)
 
     async def _prune_audit(self) -> Outcome:
         """Delete audit events past their mesh's retention of lived time, or beyond its number of them."""
         count, now_ms = 0, self._time.lived.now_ms()
-        for mesh in await self._store.mesh_list():
+        for mesh in await self._store.meshes.all():
             before_ms = now_ms - mesh.audit_retention_days * 24 * _HOUR_MS
-            while pruned := await self._store.shares.audit_prune(
-                mesh.id, now_ms, before_ms, mesh.audit_events
-            ):
+            while pruned := await self._store.audit.prune(mesh.id, now_ms, before_ms, mesh.audit_events):
                 count += pruned
         return Outcome("audit-prune", count)
 
     async def _recount(self) -> Outcome:
         """Compare the counts of stored bytes with the bodies, and correct them."""
-        wrong = await self._store.shares.recount()
+        wrong = await self._store.usage.recount()
         if wrong:
             log.error("stored_bytes_corrected", count=wrong)
         return Outcome("stored-check", wrong, found=wrong)
@@ -188,10 +186,10 @@ class Jobs:
     async def _reap(self) -> Outcome:
         """Let ephemeral members leave that have been without a lease for two minutes of lived time."""
         now_ms = self._time.lived.now_ms()
-        found = await self._store.absent_ephemerals(now_ms)
+        found = await self._store.retention.absent_ephemerals(now_ms)
         self._absent = {one: self._absent.get(one, now_ms) for one in found}
         idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
-        gone = await self._store.reap_ephemeral(idle, now_ms) if idle else ()
+        gone = await self._store.retention.reap_ephemeral(idle, now_ms) if idle else ()
         for mesh_id in {mesh_id for mesh_id, _ in gone}:
             self._cluster.changed(mesh_id)
         for mesh_id, member_id in gone:
@@ -204,7 +202,7 @@ class Jobs:
         position: CheckPosition | None = None
         rows = found = 0
         while True:
-            checked = await self._store.check(position)
+            checked = await self._store.retention.check(position)
             rows += checked.rows
             found += len(checked.findings)
             for finding in checked.findings:

@@ -45,10 +45,10 @@ class Timekeeper:
 
     async def start(self) -> None:
         """Take up the clock where the database has it, and keep it from then on. Raises `StorageError`."""
-        shared = self._store.shared
+        shared = self._store.cluster
         if shared is not None:
             self.wall.follow(await shared.now_ms())
-        mark = await self._store.lived_clock()
+        mark = await self._store.upkeep.lived_clock()
         boot_id = read_boot_id()
         if mark is None:
             mark = Mark(self.wall.wall_ms(), boot_id, round(self._clock.monotonic() * 1000))
@@ -66,7 +66,7 @@ class Timekeeper:
     async def note(self) -> None:
         """Note the position, or take over the one that holds."""
         mark = self.lived.mark()
-        held_ms = await self._store.lived_clock_note(mark, self._known_ms)
+        held_ms = await self._store.upkeep.note_lived_clock(mark, self._known_ms)
         if held_ms < self._known_ms:
             log.warning("lived_clock_replaced", known_ms=self._known_ms, found_ms=held_ms)
             self.lived.restart_at(held_ms)

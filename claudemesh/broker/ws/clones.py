@@ -49,7 +49,7 @@ async def warn(context: Context, membership: Membership, admission: Admission) -
     """Tell the member's connections, and owners and admins, that it may have been copied."""
     mesh_id, member_id = membership.mesh.id, membership.member.id
     try:
-        privileged = await context.store.listing.privileged(mesh_id)
+        privileged = await context.store.members.privileged(mesh_id)
     except Exception as error:
         # The member hears of it, and the audit has it.
         context.degraded.failed("clone_warning", error)

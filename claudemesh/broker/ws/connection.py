@@ -248,8 +248,8 @@ class Connection:
     async def _identify(self, hello: Hello, nonce: bytes) -> Membership:
         context = self._context
         _refuse_if(handshake.check_hello(hello, nonce, context.addresses, self._arrived))
-        mesh = await context.store.mesh_get(hello.mesh_id)
-        member = await context.store.member_by_key(hello.mesh_id, hello.pubkey)
+        mesh = await context.store.meshes.get(hello.mesh_id)
+        member = await context.store.members.by_key(hello.mesh_id, hello.pubkey)
         if mesh is None or member is None:
             raise Closing(*handshake.NOT_A_MEMBER)
         _refuse_if(handshake.check_member(hello, member))

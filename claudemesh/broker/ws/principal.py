@@ -40,7 +40,7 @@ class Membership:
     ) -> Membership:
         """Make the membership of a new connection, deliveries not yet begun."""
         delivery = Delivery(
-            store=context.store,
+            store=context.store.messages,
             acks=context.acks,
             outgoing=outgoing,
             session=session,

@@ -20,13 +20,13 @@ async def test_an_accepted_dm_leaves_dedupe_history_and_one_delivery(engine: str
     async with world(engine) as w:
         bob = await w.join("bob")
         send = w.dm(w.owner, bob)
-        [outcome] = await w.store.accept([send], NOW)
+        [outcome] = await w.store.messages.accept([send], NOW)
         assert isinstance(outcome, Accepted)
         assert [delivery.recipient_member_id for delivery in outcome.deliveries] == [bob.id]
-        row = (await w.store.lookup([send.key]))[send.key]
+        row = (await w.store.messages.lookup([send.key]))[send.key]
         assert (row.broker_message_id, row.history_id) == (send.broker_message_id, outcome.history_id)
         assert (row.request_fingerprint, row.first_seen_at) == (send.request_fingerprint, NOW)
-        [due] = await w.store.deliveries_due(w.mesh.id, bob.id, exclude=(), limit=10)
+        [due] = await w.store.messages.deliveries_due(w.mesh.id, bob.id, exclude=(), limit=10)
         assert (due.envelope, due.sender_name, due.accepted_at) == (send.envelope, "alice", NOW)
 
 
@@ -35,9 +35,9 @@ async def test_the_same_id_again_is_existing_and_writes_nothing(engine: str) -> 
     async with world(engine) as w:
         bob = await w.join("bob")
         first = w.dm(w.owner, bob, client_message_id="x")
-        await w.store.accept([first], NOW)
+        await w.store.messages.accept([first], NOW)
         again = w.dm(w.owner, bob, client_message_id="x", request_fingerprint=bytes([1]) * 32)
-        [outcome] = await w.store.accept([again], NOW + 5)
+        [outcome] = await w.store.messages.accept([again], NOW + 5)
         assert isinstance(outcome, Existing)
         assert outcome.row.broker_message_id == first.broker_message_id
         assert await w.owed(bob) == [first.broker_message_id]
@@ -48,7 +48,7 @@ async def test_within_a_batch_the_first_of_an_id_wins(engine: str) -> None:
     async with world(engine) as w:
         bob = await w.join("bob")
         sends = [w.dm(w.owner, bob, client_message_id="x") for _ in range(3)]
-        first, *rest = await w.store.accept(sends, NOW)
+        first, *rest = await w.store.messages.accept(sends, NOW)
         assert isinstance(first, Accepted)
         for outcome in rest:
             assert isinstance(outcome, Existing)
@@ -68,7 +68,7 @@ async def test_within_a_batch_a_refusal_leaves_its_id_to_the_next(engine: str) -
             w.dm(w.owner, bob, client_message_id="x"),
             w.post(w.owner, "nowhere", client_message_id="x"),
         ]
-        outcomes = await w.store.accept(sends, NOW)
+        outcomes = await w.store.messages.accept(sends, NOW)
         assert outcomes[:2] == [Refused("destination_not_found")] * 2
         assert [type(outcome) for outcome in outcomes[2:4]] == [Accepted, Accepted]
         for outcome in outcomes[4:]:
@@ -84,7 +84,7 @@ async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
         sends = [w.dm(w.owner, w.owner) for _ in range(3)]
         sends[0] = replace(sends[0], key=replace(sends[0].key, mesh_id=strange))
         sends[1] = replace(sends[1], key=replace(sends[1].key, sender_member_id=strange))
-        outcomes = await w.store.accept(sends, NOW)
+        outcomes = await w.store.messages.accept(sends, NOW)
         assert outcomes[:2] == [Refused("not_a_member")] * 2
         assert isinstance(outcomes[2], Accepted)
 
@@ -92,9 +92,9 @@ async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
 async def test_a_batch_of_nothing_is_nothing(engine: str) -> None:
     """Neither an error nor a transaction."""
     async with world(engine) as w:
-        assert list(await w.store.accept([], NOW)) == []
-        assert await w.store.lookup([]) == {}
-        assert await w.store.acknowledge([]) == 0
+        assert list(await w.store.messages.accept([], NOW)) == []
+        assert await w.store.messages.lookup([]) == {}
+        assert await w.store.messages.acknowledge([]) == 0
 
 
 async def test_an_id_belongs_to_its_sender(engine: str) -> None:
@@ -102,7 +102,7 @@ async def test_an_id_belongs_to_its_sender(engine: str) -> None:
     async with world(engine) as w:
         bob, carol = await w.join("bob"), await w.join("carol")
         sends = [w.dm(sender, carol, client_message_id="deploy-42") for sender in (w.owner, bob)]
-        outcomes = await w.store.accept(sends, NOW)
+        outcomes = await w.store.messages.accept(sends, NOW)
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         assert await w.owed(carol) == [send.broker_message_id for send in sends]
 
@@ -111,7 +111,7 @@ async def test_a_refusal_leaves_nothing_and_frees_nothing(engine: str) -> None:
     """Phase check: no such member, no such topic, a sender that is revoked; neighbours are accepted."""
     async with world(engine) as w:
         bob, eve = await w.join("bob"), await w.join("eve")
-        await w.store.member_set_status(w.mesh.id, eve.id, "revoked")
+        await w.store.members.set_status(w.mesh.id, eve.id, "revoked")
         nobody = replace(bob, ed25519_pubkey="0" * 64)
         sends = [
             w.dm(w.owner, nobody),
@@ -120,7 +120,7 @@ async def test_a_refusal_leaves_nothing_and_frees_nothing(engine: str) -> None:
             w.dm(eve, bob),
             w.dm(w.owner, bob),
         ]
-        outcomes = await w.store.accept(sends, NOW)
+        outcomes = await w.store.messages.accept(sends, NOW)
         assert outcomes[:4] == [
             Refused("destination_not_found"),
             Refused("destination_not_found"),
@@ -128,16 +128,16 @@ async def test_a_refusal_leaves_nothing_and_frees_nothing(engine: str) -> None:
             Refused("not_a_member"),
         ]
         assert isinstance(outcomes[4], Accepted)
-        assert set(await w.store.lookup([send.key for send in sends])) == {sends[4].key}
+        assert set(await w.store.messages.lookup([send.key for send in sends])) == {sends[4].key}
 
 
 async def test_a_refused_id_may_be_used_once_its_destination_exists(engine: str) -> None:
     """No rejection leaves a dedupe row behind."""
     async with world(engine) as w:
         send = w.post(w.owner, "later")
-        assert await w.store.accept([send], NOW) == [Refused("destination_not_found")]
-        await w.store.topic_create(w.mesh.id, "later", "topic", w.owner.id, NOW)
-        [outcome] = await w.store.accept([send], NOW)
+        assert await w.store.messages.accept([send], NOW) == [Refused("destination_not_found")]
+        await w.store.topics.create(w.mesh.id, "later", "topic", w.owner.id, NOW)
+        [outcome] = await w.store.messages.accept([send], NOW)
         assert isinstance(outcome, Accepted)
 
 
@@ -146,11 +146,11 @@ async def test_a_topic_post_is_owed_to_every_subscriber_but_its_sender(engine: s
     async with world(engine) as w:
         members = [await w.join(name) for name in ("bob", "carol", "dave", "eve")]
         bob, carol, dave, eve = members
-        await w.store.topic_create(w.mesh.id, "news", "topic", w.owner.id, NOW)
+        await w.store.topics.create(w.mesh.id, "news", "topic", w.owner.id, NOW)
         for one in (w.owner, bob, carol, eve):
-            assert await w.store.topic_subscribe(w.mesh.id, "news", one.id, NOW)
-        await w.store.member_set_status(w.mesh.id, eve.id, "revoked")
-        [outcome] = await w.store.accept([w.post(w.owner, "news")], NOW)
+            assert await w.store.topics.subscribe(w.mesh.id, "news", one.id, NOW)
+        await w.store.members.set_status(w.mesh.id, eve.id, "revoked")
+        [outcome] = await w.store.messages.accept([w.post(w.owner, "news")], NOW)
         assert isinstance(outcome, Accepted)
         assert {row.recipient_member_id for row in outcome.deliveries} == {bob.id, carol.id}
         assert await w.owed(dave) == []
@@ -161,7 +161,7 @@ async def test_everybody_is_subscribed_to_all(engine: str) -> None:
     async with world(engine) as w:
         bob = await w.join("bob")
         post = w.post(bob, "all")
-        await w.store.accept([post], NOW)
+        await w.store.messages.accept([post], NOW)
         assert await w.owed(w.owner) == [post.broker_message_id]
 
 
@@ -169,7 +169,7 @@ async def test_a_dm_to_oneself_is_delivered_to_oneself(engine: str) -> None:
     """Nothing is special about it."""
     async with world(engine) as w:
         send = w.dm(w.owner, w.owner)
-        await w.store.accept([send], NOW)
+        await w.store.messages.accept([send], NOW)
         assert await w.owed(w.owner) == [send.broker_message_id]
 
 
@@ -179,11 +179,11 @@ async def test_history_ids_ascend_in_the_order_of_the_batch_and_are_never_reused
         bob = await w.join("bob")
         seen: list[int] = []
         for _ in range(3):
-            outcomes = await w.store.accept([w.dm(w.owner, bob) for _ in range(4)], NOW)
+            outcomes = await w.store.messages.accept([w.dm(w.owner, bob) for _ in range(4)], NOW)
             accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
             seen += [outcome.history_id for outcome in accepted]
             delivered = tuple(row.delivery_id for outcome in accepted for row in outcome.deliveries)
-            assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, delivered)]) == 4
+            assert await w.store.messages.acknowledge([Ack(w.mesh.id, bob.id, delivered)]) == 4
         assert seen == sorted(set(seen))
 
 
@@ -194,10 +194,10 @@ async def test_a_message_that_cannot_be_written_fails_alone(engine: str) -> None
         good = [w.dm(w.owner, bob) for _ in range(4)]
         # Two messages cannot have one broker id: the second cannot be written.
         bad = w.dm(w.owner, bob, broker_message_id=good[0].broker_message_id)
-        outcomes = await w.store.accept([*good[:2], bad, *good[2:]], NOW)
+        outcomes = await w.store.messages.accept([*good[:2], bad, *good[2:]], NOW)
         assert [type(outcome) for outcome in outcomes] == [Accepted, Accepted, Failed, Accepted, Accepted]
         assert await w.owed(bob) == [send.broker_message_id for send in good]
-        assert bad.key not in await w.store.lookup([bad.key])
+        assert bad.key not in await w.store.messages.lookup([bad.key])
 
 
 @pytest.mark.parametrize(
@@ -218,10 +218,10 @@ async def test_a_failure_after_any_of_the_five_inserts_leaves_none(engine: str, 
         send = w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,))
         async with w.failing(point):
             with pytest.raises((OSError, StorageUnavailable), match="crash"):
-                await w.store.accept([send], NOW)
-        assert await w.store.lookup([send.key]) == {}
-        assert await w.store.deliveries_pending() == 0
-        [outcome] = await w.store.accept([send], NOW)
+                await w.store.messages.accept([send], NOW)
+        assert await w.store.messages.lookup([send.key]) == {}
+        assert await w.store.messages.deliveries_pending() == 0
+        [outcome] = await w.store.messages.accept([send], NOW)
         assert isinstance(outcome, Accepted)
 
 
@@ -230,7 +230,7 @@ async def test_concurrent_accepts_of_one_id_have_one_winner(engine: str) -> None
     async with world(engine) as w:
         bob = await w.join("bob")
         sends = [w.dm(w.owner, bob, client_message_id="x") for _ in range(8)]
-        outcomes = await asyncio.gather(*(w.store.accept([send], NOW) for send in sends))
+        outcomes = await asyncio.gather(*(w.store.messages.accept([send], NOW) for send in sends))
         kinds = [type(outcome) for [outcome] in outcomes]
         assert sorted(kind.__name__ for kind in kinds) == ["Accepted"] + ["Existing"] * 7
         assert len(await w.owed(bob)) == 1
@@ -257,7 +257,7 @@ async def test_random_histories_agree_with_a_model(engine: str) -> None:
                     batch.append(w.dm(sender, chance.choice(people), client_message_id=message_id))
                 else:
                     batch.append(w.post(sender, "all", client_message_id=message_id))
-            for send, outcome in zip(batch, await w.store.accept(batch, NOW), strict=True):
+            for send, outcome in zip(batch, await w.store.messages.accept(batch, NOW), strict=True):
                 key = (send.key.sender_member_id, send.key.client_message_id)
                 if key in accepted:
                     assert isinstance(outcome, Existing)
@@ -275,5 +275,5 @@ async def _acknowledge_some(w: World, chance: random.Random, owed: dict[str, lis
     member_id = chance.choice(list(owed))
     chosen = [entry for entry in owed[member_id] if chance.random() < 0.5]
     ids = tuple(delivery_id for delivery_id, _ in chosen)
-    assert await w.store.acknowledge([Ack(w.mesh.id, member_id, ids)]) == len(ids)
+    assert await w.store.messages.acknowledge([Ack(w.mesh.id, member_id, ids)]) == len(ids)
     owed[member_id] = [entry for entry in owed[member_id] if entry not in chosen]

@@ -15,14 +15,14 @@ pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 
 async def newest(w: World) -> Version:
     """The newest version of the world's mesh."""
-    found = await w.store.listing.version(w.mesh.id)
+    found = await w.store.directory.version(w.mesh.id)
     assert found is not None
     return found
 
 
 async def names_since(w: World, since: Version | None) -> list[str]:
     """Who is in the changes since a version."""
-    page = await w.store.listing.page(w.mesh.id, since, limit=1000)
+    page = await w.store.directory.page(w.mesh.id, since, limit=1000)
     assert page.next is None
     assert page.is_whole == (since is None)
     return [one.name for one in page.members]
@@ -33,7 +33,7 @@ async def whole(w: World, limit: int = 1000) -> list[Member]:
     found: list[Member] = []
     after: int | None = 0
     while after is not None:
-        page: Page = await w.store.listing.page(w.mesh.id, None, after=after, limit=limit)
+        page: Page = await w.store.directory.page(w.mesh.id, None, after=after, limit=limit)
         found += page.members
         after = page.next
     return found
@@ -45,7 +45,7 @@ async def raw(w: World, engine: str, statement: str) -> None:
     if engine == "sqlite":
         await store.database.transaction(lambda connection: connection.execute(statement))
     else:
-        await store._db.execute(statement.replace("UPDATE ", "UPDATE mesh."))
+        await store.pools.execute(statement.replace("UPDATE ", "UPDATE mesh."))
 
 
 async def test_every_change_that_others_see_makes_a_version(engine: str) -> None:
@@ -54,17 +54,17 @@ async def test_every_change_that_others_see_makes_a_version(engine: str) -> None
         bob = await w.join("bob")
         eve = await w.join("eve", ephemeral=True)
         put_back = member(w.mesh.id, "ann")
-        absent = [one for one in await w.store.absent_ephemerals(NOW) if one.member_id == eve.id]
+        absent = [one for one in await w.store.retention.absent_ephemerals(NOW) if one.member_id == eve.id]
         changes = {
             "bob": [
-                w.store.member_set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=None),
-                w.store.member_set_profile(w.mesh.id, bob.id, summary=None, status="busy", visible=None),
-                w.store.member_set_profile(w.mesh.id, bob.id, summary=None, status=None, visible=False),
-                w.store.member_set_status(w.mesh.id, bob.id, "revoked"),
+                w.store.members.set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=None),
+                w.store.members.set_profile(w.mesh.id, bob.id, summary=None, status="busy", visible=None),
+                w.store.members.set_profile(w.mesh.id, bob.id, summary=None, status=None, visible=False),
+                w.store.members.set_status(w.mesh.id, bob.id, "revoked"),
             ],
             "ann": [w.store.restoring.put_back_member(put_back, None)],
-            "eve": [w.store.reap_ephemeral(absent, DAY)],
-            "new": [w.store.join(w.invite(), member(w.mesh.id, "new"), NOW)],
+            "eve": [w.store.retention.reap_ephemeral(absent, DAY)],
+            "new": [w.store.members.join(w.invite(), member(w.mesh.id, "new"), NOW)],
         }
         for name, calls in changes.items():
             for call in calls:
@@ -103,13 +103,13 @@ async def test_what_others_do_not_see_makes_no_version(engine: str) -> None:
     """Last seen, a profile set to what it was, a join that failed, a join that was asked for twice."""
     async with world(engine) as w:
         bob = await w.join("bob")
-        await w.store.member_set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
+        await w.store.members.set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
         before = await newest(w)
-        await w.store.members_seen([Seen(w.mesh.id, bob.id, NOW, bytes(32))])
-        await w.store.member_set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
-        await w.store.member_set_status(w.mesh.id, bob.id, "active")
-        await w.store.join(w.invite(max_uses=0), member(w.mesh.id, "late"), NOW)
-        again = await w.store.join(
+        await w.store.presence.members_seen([Seen(w.mesh.id, bob.id, NOW, bytes(32))])
+        await w.store.members.set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=True)
+        await w.store.members.set_status(w.mesh.id, bob.id, "active")
+        await w.store.members.join(w.invite(max_uses=0), member(w.mesh.id, "late"), NOW)
+        again = await w.store.members.join(
             w.invite(), member(w.mesh.id, "bob", ed25519_pubkey=bob.ed25519_pubkey), NOW
         )
         assert isinstance(again, Joined)
@@ -122,13 +122,13 @@ async def test_those_who_left_cost_a_whole_list_nothing(engine: str) -> None:
         bob, eve, cleo = await w.join("bob"), await w.join("eve", ephemeral=True), await w.join("cleo")
         before = await newest(w)
         for one in (bob, eve):
-            await w.store.member_set_status(w.mesh.id, one.id, "left")
-        await w.store.member_set_status(w.mesh.id, cleo.id, "revoked")
+            await w.store.members.set_status(w.mesh.id, one.id, "left")
+        await w.store.members.set_status(w.mesh.id, cleo.id, "revoked")
         assert [(one.name, one.status) for one in await whole(w)] == [
             ("alice", "active"),
             ("cleo", "revoked"),
         ]
-        page = await w.store.listing.page(w.mesh.id, before, limit=10)
+        page = await w.store.directory.page(w.mesh.id, before, limit=10)
         assert [(one.name, one.status) for one in page.members] == [
             ("bob", "left"),
             ("eve", "left"),
@@ -142,7 +142,7 @@ async def test_who_joined_and_left_meanwhile_is_no_change(engine: str) -> None:
         before = await newest(w)
         for number in range(5):
             one = await w.join(f"job{number}", ephemeral=True)
-            await w.store.member_set_status(w.mesh.id, one.id, "left")
+            await w.store.members.set_status(w.mesh.id, one.id, "left")
         await w.join("bob")
         assert await names_since(w, before) == ["bob"]
 
@@ -151,10 +151,10 @@ async def test_a_page_holds_no_more_than_was_asked_for_and_misses_nobody(engine:
     """Also whoever changes while somebody reads page by page, and who joins behind."""
     async with world(engine) as w:
         members = [await w.join(f"m{number}") for number in range(7)]
-        listing = w.store.listing
+        listing = w.store.directory
         first = await listing.page(w.mesh.id, None, limit=3)
         assert ([one.name for one in first.members], first.version) == (["alice", "m0", "m1"], None)
-        await w.store.member_set_profile(w.mesh.id, members[0].id, summary="new", status=None, visible=None)
+        await w.store.members.set_profile(w.mesh.id, members[0].id, summary="new", status=None, visible=None)
         seen = {one.name: one for one in first.members}
         after = first.next
         while after is not None:
@@ -175,7 +175,7 @@ async def test_changes_come_in_pages_too_and_each_page_ends_at_a_version(engine:
             await w.join(f"m{number}")
         version, seen = start, []
         while True:
-            page = await w.store.listing.page(w.mesh.id, version, limit=2)
+            page = await w.store.directory.page(w.mesh.id, version, limit=2)
             assert not page.is_whole
             seen += [one.name for one in page.members]
             assert page.version is not None
@@ -196,7 +196,7 @@ async def test_a_version_of_another_copy_of_the_database_is_not_known(engine: st
             Version(now.number + 5, now.token),
             Version(0, now.token),
         ):
-            page = await w.store.listing.page(w.mesh.id, since, limit=10)
+            page = await w.store.directory.page(w.mesh.id, since, limit=10)
             assert page.is_whole
             assert len(page.members) == 2
             assert page.version == now
@@ -213,9 +213,9 @@ async def test_a_version_that_was_too_long_ago_is_forgotten(engine: str) -> None
         await raw(w, engine, "UPDATE directory SET version = 99999")
         await raw(w, engine, "UPDATE directory_token SET version = 99999 WHERE version = 99999")
         await w.join("bob")
-        assert not (await w.store.listing.page(w.mesh.id, old, limit=10)).is_whole
+        assert not (await w.store.directory.page(w.mesh.id, old, limit=10)).is_whole
         await w.join("cleo")
-        assert (await w.store.listing.page(w.mesh.id, old, limit=10)).is_whole
+        assert (await w.store.directory.page(w.mesh.id, old, limit=10)).is_whole
 
 
 async def test_changes_at_once_become_visible_in_the_order_of_their_versions(engine: str) -> None:
@@ -225,16 +225,16 @@ async def test_changes_at_once_become_visible_in_the_order_of_their_versions(eng
         seen: dict[str, int] = {}
         version = await newest(w)
         joining = asyncio.gather(
-            *(w.store.join(invite, member(w.mesh.id, f"m{number}"), NOW) for number in range(40)),
+            *(w.store.members.join(invite, member(w.mesh.id, f"m{number}"), NOW) for number in range(40)),
             *(
-                w.store.member_set_profile(
+                w.store.members.set_profile(
                     w.mesh.id, w.owner.id, summary=f"s{number}", status=None, visible=None
                 )
                 for number in range(10)
             ),
         )
         while not joining.done() or version != await newest(w):
-            page = await w.store.listing.page(w.mesh.id, version, limit=5)
+            page = await w.store.directory.page(w.mesh.id, version, limit=5)
             seen |= {one.name: one.changed_version for one in page.members}
             assert page.version is not None
             version = page.version
@@ -251,16 +251,15 @@ async def test_single_members_are_found_without_the_list(engine: str) -> None:
     async with world(engine) as w:
         bob = await w.join("Bob")
         other = await w.join("cleo", role="admin")
-        listing = w.store.listing
         for wanted in ("bob", "BOB", bob.ed25519_pubkey, bob.id):
-            assert await listing.find(w.mesh.id, wanted) == bob
+            assert await w.store.members.find(w.mesh.id, wanted) == bob
         for wanted in ("b", bob.x25519_pubkey, new_ulid(), "01899e2d-0000-7000-8000-00000000aaaa"):
-            assert await listing.find(w.mesh.id, wanted) is None
-        assert await listing.of_any_key(w.mesh.id, bob.ed25519_pubkey) == bob
+            assert await w.store.members.find(w.mesh.id, wanted) is None
+        assert await w.store.members.by_any_key(w.mesh.id, bob.ed25519_pubkey) == bob
         await raw(w, engine, "UPDATE member SET role = 'admin' WHERE name = 'cleo'")
-        assert sorted(await listing.privileged(w.mesh.id)) == sorted([w.owner.id, other.id])
-        await w.store.member_set_status(w.mesh.id, other.id, "left")
-        assert list(await listing.privileged(w.mesh.id)) == [w.owner.id]
+        assert sorted(await w.store.members.privileged(w.mesh.id)) == sorted([w.owner.id, other.id])
+        await w.store.members.set_status(w.mesh.id, other.id, "left")
+        assert list(await w.store.members.privileged(w.mesh.id)) == [w.owner.id]
 
 
 async def test_members_are_paged_by_name_for_operators(engine: str) -> None:
@@ -268,31 +267,30 @@ async def test_members_are_paged_by_name_for_operators(engine: str) -> None:
     async with world(engine) as w:
         for name in ("Bob", "cleo", "Dan", "eve"):
             await w.join(name)
-        bob = await w.store.listing.find(w.mesh.id, "bob")
+        bob = await w.store.members.find(w.mesh.id, "bob")
         assert bob is not None
-        await w.store.member_set_status(w.mesh.id, bob.id, "left")
-        listing = w.store.listing
-        assert [one.name for one in await listing.by_name(w.mesh.id, "", 3)] == ["alice", "Bob", "cleo"]
-        assert [one.name for one in await listing.by_name(w.mesh.id, "CLEO", 3)] == ["Dan", "eve"]
+        await w.store.members.set_status(w.mesh.id, bob.id, "left")
+        assert [one.name for one in await w.store.members.page(w.mesh.id, "", 3)] == ["alice", "Bob", "cleo"]
+        assert [one.name for one in await w.store.members.page(w.mesh.id, "CLEO", 3)] == ["Dan", "eve"]
 
 
 async def test_versions_of_meshes_are_asked_for_together(engine: str) -> None:
     """One that is not there has none."""
     async with world(engine) as w:
         nowhere = "01899e2d-0000-7000-8000-00000000aaaa"
-        assert await w.store.listing.versions([w.mesh.id, nowhere]) == {w.mesh.id: await newest(w)}
-        assert await w.store.listing.version(nowhere) is None
+        assert await w.store.directory.versions([w.mesh.id, nowhere]) == {w.mesh.id: await newest(w)}
+        assert await w.store.directory.version(nowhere) is None
 
 
 async def test_topics_come_in_pages_and_are_counted_on_demand(engine: str) -> None:
     """A mesh may have as many as it likes, and a topic as many subscribers."""
     async with world(engine) as w:
         for name in ("b", "a", "c"):
-            await w.store.topic_create(w.mesh.id, name, "topic", w.owner.id, NOW)
-        await w.store.topic_create(w.mesh.id, "q", "queue", w.owner.id, NOW)
-        first = await w.store.topic_list(w.mesh.id, w.owner.id, limit=3)
+            await w.store.topics.create(w.mesh.id, name, "topic", w.owner.id, NOW)
+        await w.store.topics.create(w.mesh.id, "q", "queue", w.owner.id, NOW)
+        first = await w.store.topics.page(w.mesh.id, w.owner.id, limit=3)
         assert [(row.topic, row.subscribers) for row in first] == [("a", 0), ("all", 1), ("b", 0)]
-        rest = await w.store.topic_list(w.mesh.id, w.owner.id, after="b", limit=3, counts=False)
+        rest = await w.store.topics.page(w.mesh.id, w.owner.id, after="b", limit=3, counts=False)
         assert [(row.topic, row.subscribers) for row in rest] == [("c", None), ("q", None)]
-        assert await w.store.listing.topic_mode(w.mesh.id, "q") == "queue"
-        assert await w.store.listing.topic_mode(w.mesh.id, "nowhere") is None
+        assert await w.store.topics.mode(w.mesh.id, "q") == "queue"
+        assert await w.store.topics.mode(w.mesh.id, "nowhere") is None

@@ -31,27 +31,27 @@ pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 
 async def accept(w: World, *sends: NewSend, now_ms: int = NOW) -> None:
     """Accept sends; all of them are new."""
-    assert all(isinstance(outcome, Accepted) for outcome in await w.store.accept(sends, now_ms))
+    assert all(isinstance(outcome, Accepted) for outcome in await w.store.messages.accept(sends, now_ms))
 
 
 async def receive(w: World, *members: Member) -> None:
     """Acknowledge everything that these members are owed."""
     for one in members:
-        rows = await w.store.deliveries_due(w.mesh.id, one.id, exclude=(), limit=10_000)
+        rows = await w.store.messages.deliveries_due(w.mesh.id, one.id, exclude=(), limit=10_000)
         ids = tuple(row.delivery_id for row in rows)
-        await w.store.acknowledge([Ack(w.mesh.id, one.id, ids)])
+        await w.store.messages.acknowledge([Ack(w.mesh.id, one.id, ids)])
 
 
 async def live(store: Store, lived_ms: int) -> None:
     """Move the lived clock to a position."""
-    assert await store.lived_clock_note(Mark(lived_ms, "boot", 0), 0) == lived_ms
+    assert await store.upkeep.note_lived_clock(Mark(lived_ms, "boot", 0), 0) == lived_ms
 
 
 async def sweep(store: Store, lived_ms: int, now_ms: int = NOW) -> int:
     """Sweep messages to the end."""
     count, after = 0, 0
     while True:
-        swept = await store.sweep_messages(lived_ms, now_ms, after)
+        swept = await store.retention.sweep_messages(lived_ms, now_ms, after)
         count += swept.count
         if swept.after is None:
             return count
@@ -63,7 +63,7 @@ async def violations(store: Store) -> Counter[str]:
     found: Counter[str] = Counter()
     position = None
     while True:
-        checked = await store.check(position)
+        checked = await store.retention.check(position)
         found.update(finding.kind for finding in checked.findings)
         if checked.position is None:
             return found
@@ -83,9 +83,11 @@ async def test_a_message_past_its_retention_goes_and_its_id_stays(engine: str) -
         assert await sweep(w.store, 30 * DAY + LATEST_COMMIT_MS) == 0
         assert await violations(w.store) == {}
         for send in sends:
-            row = (await w.store.lookup([send.key]))[send.key]
+            row = (await w.store.messages.lookup([send.key]))[send.key]
             assert (row.broker_message_id, row.history_available) == (send.broker_message_id, False)
-            [again] = await w.store.accept([replace(send, broker_message_id=new_ulid())], NOW + 31 * DAY)
+            [again] = await w.store.messages.accept(
+                [replace(send, broker_message_id=new_ulid())], NOW + 31 * DAY
+            )
             assert isinstance(again, Existing)
 
 
@@ -99,7 +101,7 @@ async def test_what_somebody_is_still_owed_stays(engine: str) -> None:
         await receive(w, bob)
         assert await sweep(w.store, 300 * DAY) == 1
         assert await w.owed(carol) == [post.broker_message_id]
-        assert (await w.store.lookup([post.key]))[post.key].history_available
+        assert (await w.store.messages.lookup([post.key]))[post.key].history_available
         await receive(w, carol)
         assert await sweep(w.store, 300 * DAY) == 1
         assert await violations(w.store) == {}
@@ -119,7 +121,9 @@ async def test_a_sweep_of_many_goes_on_where_it_was(engine: str) -> None:
         await receive(w, bob)
         assert await sweep(w.store, 10 * DAY) == 1000
         assert len(await w.owed(carol, limit=1000)) == 500
-        assert all(row.history_available for row in (await w.store.lookup([s.key for s in young])).values())
+        assert all(
+            row.history_available for row in (await w.store.messages.lookup([s.key for s in young])).values()
+        )
         assert await violations(w.store) == {}
 
 
@@ -130,7 +134,7 @@ async def test_each_mesh_goes_by_its_own_retention(engine: str) -> None:
         await accept(w, w.dm(w.owner, bob))
         await live(w.store, 0)
         await receive(w, bob)
-        assert await w.store.mesh_update(replace(w.mesh, message_retention_days=90))
+        assert await w.store.meshes.update(replace(w.mesh, message_retention_days=90))
         assert await sweep(w.store, 11 * DAY) == 0
         assert await sweep(w.store, 91 * DAY) == 1
 
@@ -144,11 +148,11 @@ async def test_an_id_is_forgotten_after_its_time_and_not_before_its_message(engi
         await live(w.store, 0)
         await receive(w, w.owner)
         later = 8 * DAY
-        assert await w.store.sweep_dedupe(later) == 0
+        assert await w.store.retention.sweep_dedupe(later) == 0
         assert await sweep(w.store, later) == 1
-        assert await w.store.sweep_dedupe(7 * DAY) == 0
-        assert await w.store.sweep_dedupe(later) == 1
-        assert set(await w.store.lookup([owed.key, received.key])) == {owed.key}
+        assert await w.store.retention.sweep_dedupe(7 * DAY) == 0
+        assert await w.store.retention.sweep_dedupe(later) == 1
+        assert set(await w.store.messages.lookup([owed.key, received.key])) == {owed.key}
         assert await violations(w.store) == {}
     async with world(engine, message_retention_days=7, dedupe_retention_mode="permanent") as w:
         bob = await w.join("bob")
@@ -157,8 +161,8 @@ async def test_an_id_is_forgotten_after_its_time_and_not_before_its_message(engi
         await live(w.store, 0)
         await receive(w, bob)
         assert await sweep(w.store, 9000 * DAY) == 1
-        assert await w.store.sweep_dedupe(9000 * DAY) == 0
-        assert await w.store.lookup([send.key])
+        assert await w.store.retention.sweep_dedupe(9000 * DAY) == 0
+        assert await w.store.messages.lookup([send.key])
 
 
 @pytest.mark.parametrize("wall_ms", [0, 2**31 * 1000, NOW + 365 * DAY, NOW - 365 * DAY])
@@ -174,11 +178,11 @@ async def test_no_wall_clock_deletes_a_message_or_an_id(engine: str, wall_ms: in
         for now_ms in (0, NOW, NOW + 4000 * DAY):
             assert await sweep(w.store, 7 * DAY, now_ms) == 0
         assert await sweep(w.store, 8 * DAY) == 2
-        assert await w.store.sweep_dedupe(7 * DAY) == 0
+        assert await w.store.retention.sweep_dedupe(7 * DAY) == 0
         for send in (early, late):
-            [again] = await w.store.accept([replace(send, broker_message_id=new_ulid())], NOW)
+            [again] = await w.store.messages.accept([replace(send, broker_message_id=new_ulid())], NOW)
             assert isinstance(again, Existing)
-        assert await w.store.sweep_dedupe(8 * DAY) == 2
+        assert await w.store.retention.sweep_dedupe(8 * DAY) == 2
 
 
 async def test_what_was_accepted_before_any_time_was_noted_counts_from_the_first_note(engine: str) -> None:
@@ -200,18 +204,18 @@ async def test_an_id_is_kept_for_the_longer_of_its_own_and_the_meshs_retention(e
         first = w.dm(w.owner, bob)
         await accept(w, first)
         await live(w.store, 0)
-        await w.store.mesh_update(replace(w.mesh, dedupe_retention_days=7))
+        await w.store.meshes.update(replace(w.mesh, dedupe_retention_days=7))
         second = w.dm(w.owner, bob)
         await accept(w, second)
         await live(w.store, DAY)
         await receive(w, bob)
         assert await sweep(w.store, 60 * DAY) == 2
-        assert await w.store.sweep_dedupe(20 * DAY) == 1
-        assert set(await w.store.lookup([first.key, second.key])) == {first.key}
-        await w.store.mesh_update(replace(w.mesh, dedupe_retention_days=60))
-        assert await w.store.sweep_dedupe(40 * DAY) == 0
-        await w.store.mesh_update(replace(w.mesh, dedupe_retention_days=7))
-        assert await w.store.sweep_dedupe(40 * DAY) == 1
+        assert await w.store.retention.sweep_dedupe(20 * DAY) == 1
+        assert set(await w.store.messages.lookup([first.key, second.key])) == {first.key}
+        await w.store.meshes.update(replace(w.mesh, dedupe_retention_days=60))
+        assert await w.store.retention.sweep_dedupe(40 * DAY) == 0
+        await w.store.meshes.update(replace(w.mesh, dedupe_retention_days=7))
+        assert await w.store.retention.sweep_dedupe(40 * DAY) == 1
 
 
 async def test_the_history_is_noted_once_an_hour_and_only_when_it_grew(engine: str) -> None:
@@ -233,24 +237,24 @@ async def test_the_history_is_noted_once_an_hour_and_only_when_it_grew(engine: s
 async def test_the_lived_clock_takes_a_later_position_and_tells_of_an_earlier_one(engine: str) -> None:
     """Brokers that share a database agree on the latest; a database that was replaced is not written over."""
     async with world(engine) as w:
-        assert await w.store.lived_clock() is None
-        assert await w.store.lived_clock_note(Mark(5000, "a", 10), 0) == 5000
-        assert await w.store.lived_clock_note(Mark(4000, "b", 20), 3000) == 5000
-        assert await w.store.lived_clock() == Mark(5000, "a", 10)
-        assert await w.store.lived_clock_note(Mark(9000, "b", 20), 8000) == 5000
-        assert await w.store.lived_clock() == Mark(5000, "a", 10)
-        assert await w.store.lived_clock_note(Mark(6000, None, 30), 5000) == 6000
-        assert await w.store.lived_clock() == Mark(6000, None, 30)
+        assert await w.store.upkeep.lived_clock() is None
+        assert await w.store.upkeep.note_lived_clock(Mark(5000, "a", 10), 0) == 5000
+        assert await w.store.upkeep.note_lived_clock(Mark(4000, "b", 20), 3000) == 5000
+        assert await w.store.upkeep.lived_clock() == Mark(5000, "a", 10)
+        assert await w.store.upkeep.note_lived_clock(Mark(9000, "b", 20), 8000) == 5000
+        assert await w.store.upkeep.lived_clock() == Mark(5000, "a", 10)
+        assert await w.store.upkeep.note_lived_clock(Mark(6000, None, 30), 5000) == 6000
+        assert await w.store.upkeep.lived_clock() == Mark(6000, None, 30)
 
 
 async def test_the_last_run_of_each_job_is_remembered(engine: str) -> None:
     async with world(engine) as w:
-        assert await w.store.job_runs() == {}
+        assert await w.store.upkeep.job_runs() == {}
         first, other = JobRun("sweep", 1, NOW, 2, 0), JobRun("check", 5, NOW, 7, 1)
         latest = JobRun("sweep", 9, NOW + 1, 3, 0)
         for run in (first, other, latest):
-            await w.store.job_note(run)
-        assert await w.store.job_runs() == {"sweep": latest, "check": other}
+            await w.store.upkeep.note_job(run)
+        assert await w.store.upkeep.job_runs() == {"sweep": latest, "check": other}
 
 
 async def test_ephemeral_members_leave_when_their_lease_has_run_out(engine: str) -> None:
@@ -258,13 +262,13 @@ async def test_ephemeral_members_leave_when_their_lease_has_run_out(engine: str)
     async with world(engine) as w:
         here, gone = await w.join("here", ephemeral=True), await w.join("gone", ephemeral=True)
         await w.join("persistent")
-        await w.store.presence_open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", 0, 3 * DAY)])
-        absent = await w.store.absent_ephemerals(DAY)
+        await w.store.presence.open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", 0, 3 * DAY)])
+        absent = await w.store.retention.absent_ephemerals(DAY)
         assert absent == [Absent(w.mesh.id, gone.id, None)]
-        assert await w.store.reap_ephemeral(absent, DAY) == [(w.mesh.id, gone.id)]
-        assert await w.store.reap_ephemeral(absent, DAY) == []
-        assert await w.store.absent_ephemerals(DAY) == []
-        statuses = {one.name: one.status for one in await w.store.member_list(w.mesh.id)}
+        assert await w.store.retention.reap_ephemeral(absent, DAY) == [(w.mesh.id, gone.id)]
+        assert await w.store.retention.reap_ephemeral(absent, DAY) == []
+        assert await w.store.retention.absent_ephemerals(DAY) == []
+        statuses = {one.name: one.status for one in await w.store.members.all(w.mesh.id)}
         assert statuses == {"alice": "active", "here": "active", "gone": "left", "persistent": "active"}
 
 
@@ -272,8 +276,8 @@ async def test_an_ephemeral_member_that_came_back_in_between_stays(engine: str) 
     """Whether it is here or was here for a moment, whatever the wall clock showed."""
     async with world(engine) as w:
         here, left = await w.join("here", ephemeral=True), await w.join("left", ephemeral=True)
-        absent = await w.store.absent_ephemerals(DAY)
+        absent = await w.store.retention.absent_ephemerals(DAY)
         assert {one.member_id for one in absent} == {here.id, left.id}
-        await w.store.presence_open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", DAY, DAY + 1)])
-        await w.store.members_seen([Seen(w.mesh.id, left.id, 1000, None)])
-        assert await w.store.reap_ephemeral(absent, DAY) == []
+        await w.store.presence.open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", DAY, DAY + 1)])
+        await w.store.presence.members_seen([Seen(w.mesh.id, left.id, 1000, None)])
+        assert await w.store.retention.reap_ephemeral(absent, DAY) == []

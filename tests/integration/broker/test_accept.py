@@ -239,7 +239,7 @@ async def test_a_member_revoked_on_its_connection_sends_nothing_more() -> None:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")
         async with bob.connect() as link:
-            await broker.context.store.member_set_status(ada.mesh_id, bob.member_id, "revoked")
+            await broker.context.store.members.set_status(ada.mesh_id, bob.member_id, "revoked")
             result = await link.request(bob.envelope("all"))
     assert (result["status"], result["error"]) == (403, "not_a_member")
 
@@ -296,13 +296,13 @@ async def test_ids_are_looked_up_before_the_claim_where_that_can_change_the_answ
     async with running_broker() as broker:
         ada = await saturated(broker, 5)
         asked: list[str] = []
-        look_up = broker.context.store.lookup
+        look_up = broker.context.store.messages.lookup
 
         async def noting(keys: Any) -> Any:
             asked.extend(key.client_message_id for key in keys)
             return await look_up(keys)
 
-        monkeypatch.setattr(broker.context.store, "lookup", noting)
+        monkeypatch.setattr(broker.context.store.messages, "lookup", noting)
         sends = [ada.envelope("all", client_message_id=f"id-{number}") for number in range(6)]
         async with ada.connect() as link:
             # A retry is found by the claim; the next one is expected to be one as well, and is not.

@@ -14,7 +14,7 @@ async def audited(broker: Broker, mesh_id: str, kind: str, count: int) -> list[d
     while True:
         events = [
             dict(event.data)
-            for event in await broker.context.store.audit_list(mesh_id, 100)
+            for event in await broker.context.store.audit.newest(mesh_id, 100)
             if event.kind == kind
         ]
         if len(events) >= count:
@@ -75,7 +75,7 @@ async def test_allow_concurrent_delivers_to_both_and_the_first_ack_wins() -> Non
             first, second = await one.deliveries(1), await two.deliveries(1)
             await one.acknowledge(first)
             await two.acknowledge(second)
-            while await broker.context.store.deliveries_pending():
+            while await broker.context.store.messages.deliveries_pending():
                 await two.settle()
         events = await audited(broker, ada.mesh_id, "member_concurrent_connection", 1)
     assert first == second
@@ -91,7 +91,7 @@ async def test_the_same_instance_may_come_back_under_every_policy() -> None:
             async with ada.connect(hello=same), ada.connect(hello=same) as again:
                 assert (await again.request(ada.envelope("all")))["status"] == 201
             assert "member_concurrent_connection" not in [
-                event.kind for event in await broker.context.store.audit_list(ada.mesh_id, 100)
+                event.kind for event in await broker.context.store.audit.newest(ada.mesh_id, 100)
             ]
 
 
@@ -99,7 +99,7 @@ async def seen_on(broker: Broker, peer: Peer, host: str) -> None:
     """Connect from a host and wait until the broker has written it down."""
     async with peer.connect(hello={"host_fingerprint": host}):
         while True:
-            member = await broker.context.store.member_by_key(peer.mesh_id, peer.pubkey)
+            member = await broker.context.store.members.by_key(peer.mesh_id, peer.pubkey)
             if member is not None and member.last_seen_host_fingerprint == bytes.fromhex(host):
                 return
 

@@ -20,7 +20,7 @@ async def send_all(link: Link, envelopes: list[Frame]) -> list[Frame]:
 
 async def pending(broker: Broker, wanted: int) -> None:
     """Return once the store owes exactly so many deliveries."""
-    while await broker.context.store.deliveries_pending() != wanted:
+    while await broker.context.store.messages.deliveries_pending() != wanted:
         await broker.context.store.ping()
 
 
@@ -223,7 +223,7 @@ class FailingReads:
     def __init__(self, broker: Broker, times: int) -> None:
         self.left = times
         store = broker.context.store
-        real = store.deliveries_due
+        real = store.messages.deliveries_due
 
         async def failing(*args: object, **options: object) -> object:
             if self.left:
@@ -231,7 +231,7 @@ class FailingReads:
                 raise StorageUnavailable("a test said so")
             return await real(*args, **options)  # type: ignore[arg-type]
 
-        store.deliveries_due = failing  # type: ignore[method-assign,assignment]
+        store.messages.deliveries_due = failing  # type: ignore[method-assign,assignment]
 
 
 async def test_peers_hear_who_comes_and_goes() -> None:
@@ -339,16 +339,16 @@ async def test_a_message_whose_commit_nobody_heard_of_is_delivered_all_the_same(
         owner = await create_mesh(broker)
         bob = await join_mesh(owner, "bob")
         store: Any = broker.context.store
-        accept = store.accept
+        accept = store.messages.accept
 
         async def cut_off(*given: Any) -> Any:
-            store.accept = accept
+            store.messages.accept = accept
             await accept(*given)
             raise StorageUnavailable("the connection was lost behind the commit")
 
         async with owner.connect() as sender, bob.connect() as receiver:
             await receiver.settle()
-            store.accept = cut_off
+            store.messages.accept = cut_off
             envelope = owner.envelope(bob)
             assert (await sender.request(envelope))["status"] == 503
             again = await sender.request(envelope)

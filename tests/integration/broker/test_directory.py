@@ -71,7 +71,7 @@ async def test_no_page_is_larger_than_a_frame_may_be_however_long_the_profiles_a
             assert len(orjson.dumps(first)) < broker.context.settings.limits.list_bytes + 1000
             items, version = await whole(link)
             assert len({item["member_id"] for item in items}) == len(items) == 601
-            await broker.context.store.member_set_profile(
+            await broker.context.store.members.set_profile(
                 ada.mesh_id, items[7]["member_id"], summary="short", status=None, visible=None
             )
             changed = await ask(link, since=version)
@@ -90,7 +90,7 @@ async def test_a_known_version_costs_a_few_bytes_and_what_changed() -> None:
             assert len(orjson.dumps(nothing)) < 200
             assert (nothing["version"], nothing["items"], nothing["whole"]) == (version, [], False)
             for one in members[:12]:
-                await broker.context.store.member_set_status(ada.mesh_id, one.id, "left")
+                await broker.context.store.members.set_status(ada.mesh_id, one.id, "left")
             gone: list[str] = []
             while True:
                 answer = await ask(link, since=version)
@@ -121,7 +121,7 @@ async def test_a_connected_member_hears_of_every_change_in_its_order() -> None:
             [eve] = await add_members(broker.context.store, ada.mesh_id, 1, ephemeral=True)
             broker.context.cluster.changed(ada.mesh_id)
             _, version = await changes(link, version, 1)
-            await broker.context.store.member_set_status(ada.mesh_id, eve.id, "left")
+            await broker.context.store.members.set_status(ada.mesh_id, eve.id, "left")
             broker.context.cluster.changed(ada.mesh_id)
             [gone], version = await changes(link, version, 1)
             assert (await ask(link, since=version))["items"] == []
@@ -252,7 +252,7 @@ async def test_a_store_that_fails_for_a_moment_delays_the_news_only(monkeypatch:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
             _, version = await whole(link, follow=True)
-            listing = type(broker.context.store.listing)
+            listing = type(broker.context.store.directory)
             real, failures = listing.page, iter(range(3))
 
             async def failing(self: Any, *args: Any, **options: Any) -> Any:
@@ -296,10 +296,10 @@ async def test_lists_of_operators_come_in_pages() -> None:
         ada = await create_mesh(broker)
         members = await add_members(broker.context.store, ada.mesh_id, 24)
         for one in members[::2]:
-            await broker.context.store.member_set_status(ada.mesh_id, one.id, "left")
+            await broker.context.store.members.set_status(ada.mesh_id, one.id, "left")
         invites = [invite_row(parse_link(make_invite(ada))) for _ in range(25)]
         for row in invites:
-            await broker.context.store.invite_register(row)
+            await broker.context.store.members.register_invite(row)
         expected = {
             "members": sorted([*(one.name for one in members), "owner"], key=str.lower),
             "invites": sorted(row.id for row in invites),
@@ -362,7 +362,7 @@ async def test_a_page_of_the_whole_list_is_read_once_for_all_who_ask_at_once(mon
     async with running_broker(limits=Limits(connections_per_member=64, list_items=10)) as broker:
         ada = await create_mesh(broker, clone_concurrency_policy="allow_concurrent")
         members = await add_members(broker.context.store, ada.mesh_id, 30)
-        listing = type(broker.context.store.listing)
+        listing = type(broker.context.store.directory)
         real, reads = listing.page, []
 
         async def counting(self: Any, *args: Any, **options: Any) -> Any:
@@ -376,7 +376,7 @@ async def test_a_page_of_the_whole_list_is_read_once_for_all_who_ask_at_once(mon
             lists = await asyncio.gather(*(whole(link, follow=True) for link in links))
             assert {len(items) for items, _ in lists} == {31}
             assert len(reads) == 4
-            await broker.context.store.member_set_status(ada.mesh_id, members[3].id, "left")
+            await broker.context.store.members.set_status(ada.mesh_id, members[3].id, "left")
             assert len((await whole(links[0], follow=True))[0]) == 30
 
 

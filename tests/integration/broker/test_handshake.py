@@ -143,8 +143,8 @@ async def test_a_revoked_member_is_told_so() -> None:
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob, cleo = await join_mesh(ada, "bob"), await join_mesh(ada, "cleo")
-        await broker.context.store.member_set_status(ada.mesh_id, bob.member_id, "revoked")
-        await broker.context.store.member_set_status(ada.mesh_id, cleo.member_id, "left")
+        await broker.context.store.members.set_status(ada.mesh_id, bob.member_id, "revoked")
+        await broker.context.store.members.set_status(ada.mesh_id, cleo.member_id, "left")
         assert await refusal(bob) == (4002, "revoked")
         assert await refusal(cleo) == (4001, "unauthenticated")
 

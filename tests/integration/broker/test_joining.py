@@ -57,7 +57,7 @@ async def test_fifty_race_for_one_use() -> None:
         ada = await create_mesh(broker)
         link = make_invite(ada, uses=1)
         answers = await asyncio.gather(*(join(ada, link, f"peer{number}") for number in range(50)))
-        members = await broker.context.store.member_list(ada.mesh_id)
+        members = await broker.context.store.members.all(ada.mesh_id)
     assert Counter(status for status, _ in answers) == {201: 1, 410: 49}
     assert len(members) == 2
 
@@ -84,7 +84,7 @@ async def test_a_revoked_invite_is_refused() -> None:
         invite_id = invite_fields(link)["invite_id"]
         status, _ = await http_request(broker.url, "POST", "/v1/invites", {"invite": link})
         again, _ = await http_request(broker.url, "POST", "/v1/invites", {"invite": link})
-        await broker.context.store.invite_revoke(ada.mesh_id, invite_id, broker.clock.wall_ms())
+        await broker.context.store.members.revoke_invite(ada.mesh_id, invite_id, broker.clock.wall_ms())
         refused, body = await join(ada, link)
     assert (status, again) == (201, 200)
     assert (refused, body["error"]) == (410, "invite_revoked")
@@ -161,7 +161,7 @@ async def test_only_owners_and_admins_invite_and_not_above_themselves() -> None:
             status, body = await join(ada, make_invite(inviter, role=role))
             assert (status, body["error"]) == (403, "not_authorized")
         assert (await join(ada, make_invite(admin)))[0] == 201
-        await broker.context.store.member_set_status(ada.mesh_id, admin.member_id, "revoked")
+        await broker.context.store.members.set_status(ada.mesh_id, admin.member_id, "revoked")
         status, body = await join(ada, make_invite(admin), "late")
     assert (status, body["error"]) == (403, "not_authorized")
 

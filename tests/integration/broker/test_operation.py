@@ -43,7 +43,7 @@ async def test_the_token_the_epoch_and_the_data_outlive_a_restart(tmp_path: Path
         token, epoch = broker.admin_token, broker.context.state.epoch
     async with running_broker(data_dir=tmp_path / "broker") as broker:
         assert (broker.admin_token, broker.context.state.epoch) == (token, epoch)
-        member = await broker.context.store.member_by_key(ada.mesh_id, ada.pubkey)
+        member = await broker.context.store.members.by_key(ada.mesh_id, ada.pubkey)
     assert member is not None
 
 
@@ -147,16 +147,16 @@ async def test_a_store_that_fails_makes_a_send_transient() -> None:
     """503, never a made up outcome; the same send is accepted later."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
-        real = broker.context.store.accept
+        real = broker.context.store.messages.accept
 
         async def failing(*args: Any) -> Any:
             raise StorageUnavailable("a test said so")
 
         async with ada.connect() as link:
-            broker.context.store.accept = failing  # type: ignore[method-assign,assignment]
+            broker.context.store.messages.accept = failing  # type: ignore[method-assign,assignment]
             envelope = ada.envelope("all")
             lost = await link.request(envelope)
-            broker.context.store.accept = real  # type: ignore[method-assign]
+            broker.context.store.messages.accept = real  # type: ignore[method-assign]
             found = await link.request(envelope)
     assert (lost["status"], lost["error"]) == (503, "storage_unavailable")
     assert found["status"] == 201

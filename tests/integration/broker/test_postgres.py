@@ -33,7 +33,7 @@ async def test_a_dm_and_a_topic_post_are_accepted_and_delivered(tmp_path: Path) 
             async with cleo.connect() as late:
                 later = await late.deliveries(1)
                 await late.acknowledge(later)
-            while await broker.context.store.deliveries_pending():
+            while await broker.context.store.messages.deliveries_pending():
                 await broker.context.store.ping()
             assert (await http_request(broker.url, "GET", "/readyz"))[0] == 200
             assert not (broker.settings.data_dir / "broker.db").exists()

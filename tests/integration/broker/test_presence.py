@@ -130,7 +130,7 @@ async def test_the_last_seen_time_is_that_of_the_end_not_of_the_beginning() -> N
             assert event["at"] >= before_ms
 
             async def kept() -> int:
-                members = await broker.context.store.member_list(ada.mesh_id)
+                members = await broker.context.store.members.all(ada.mesh_id)
                 return next(member.last_seen_at or 0 for member in members if member.id == bob.member_id)
 
             async with asyncio.timeout(20):

@@ -44,7 +44,7 @@ def ids(frames: list[Frame]) -> list[str]:
 
 async def nothing_is_owed(context: Any) -> None:
     async with asyncio.timeout(20):
-        while await context.store.deliveries_pending():  # noqa: ASYNC110 - the database has no event
+        while await context.store.messages.deliveries_pending():  # noqa: ASYNC110 - the database has no event
             await asyncio.sleep(0.01)
 
 

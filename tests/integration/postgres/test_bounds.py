@@ -24,8 +24,8 @@ async def test_a_lock_that_is_never_given_up_ends_in_unavailable(monkeypatch: py
         async with s.connection.transaction():
             await s.call_accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")])
             with pytest.raises(StorageUnavailable, match="55P03"):
-                await s.one.store.accept([send], NOW)
-            [other] = await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+                await s.one.store.messages.accept([send], NOW)
+            [other] = await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
             assert isinstance(other, Accepted)
 
 
@@ -35,7 +35,7 @@ async def test_a_batch_that_takes_too_long_is_carried_in_parts(monkeypatch: pyte
     async with shared() as s:
         await _slow_down(s.connection, "0.05")
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(12)]
-        outcomes = await s.one.store.accept(sends, NOW)
+        outcomes = await s.one.store.messages.accept(sends, NOW)
         numbers = [outcome.history_id for outcome in outcomes if isinstance(outcome, Accepted)]
         assert len(numbers) == 12
         assert numbers == sorted(numbers)
@@ -50,7 +50,7 @@ async def test_a_message_that_takes_too_long_is_transient_and_leaves_nothing(
     async with shared() as s:
         await _slow_down(s.connection, "10")
         with pytest.raises(StorageUnavailable, match="57014"):
-            await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+            await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
         for table in ("client_message_dedupe", "message_queue", "message_history", "delivery_queue"):
             assert await s.count(table) == 0
 
@@ -67,9 +67,9 @@ async def test_a_full_disk_is_said_as_such() -> None:
         )
         send = s.one.dm(s.one.owner, s.bob)
         with pytest.raises(StorageFull):
-            await s.one.store.accept([send], NOW)
+            await s.one.store.messages.accept([send], NOW)
         await s.connection.execute("DROP TRIGGER full_disk ON mesh.message_queue")
-        assert isinstance((await s.one.store.accept([send], NOW))[0], Accepted)
+        assert isinstance((await s.one.store.messages.accept([send], NOW))[0], Accepted)
 
 
 async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +77,11 @@ async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pyte
     async with shared() as s:
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
         async with s.gate("delivery_queue"):
-            calls = [asyncio.ensure_future(s.one.store.accept([send], NOW)) for send in sends]
+            calls = [asyncio.ensure_future(s.one.store.messages.accept([send], NOW)) for send in sends]
             await s.waiting(len(sends))
             monkeypatch.setattr(pools, "_ACQUIRE_S", 0.1)
             with pytest.raises(StorageUnavailable):
-                await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+                await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
             await s.one.store.ping()
         for call in calls:
             assert isinstance((await call)[0], Accepted)
@@ -104,8 +104,8 @@ async def test_a_transaction_left_open_is_ended_by_the_server(
         for _ in range(2 * pools._POOL_SIZE):
             ended.clear()
             with pytest.raises(StorageUnavailable):
-                await s.one.store._db.transaction(leak)  # type: ignore[attr-defined]
-        await s.one.store.audit_list(s.one.mesh.id, 1)
+                await s.one.store.pools.transaction(leak)  # type: ignore[attr-defined]
+        await s.one.store.audit.newest(s.one.mesh.id, 1)
         await asyncio.gather(*(s.one.store.ping() for _ in range(pools._POOL_SIZE)))
 
 
@@ -139,7 +139,7 @@ async def test_more_callers_than_connections_take_turns() -> None:
     async with shared() as s:
         await asyncio.gather(*(s.one.store.ping() for _ in range(5 * pools._POOL_SIZE)))
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(5 * pools._POOL_SIZE)]
-        found = await asyncio.gather(*(s.one.store.accept([send], NOW) for send in sends))
+        found = await asyncio.gather(*(s.one.store.messages.accept([send], NOW) for send in sends))
         assert all(isinstance(outcome, Accepted) for [outcome] in found)
         sessions = """SELECT count(*) FROM pg_stat_activity
                       WHERE application_name = 'claudemesh' AND datname = current_database()"""
@@ -154,7 +154,7 @@ async def test_a_store_closes_while_the_server_does_not_answer(monkeypatch: pyte
         await store.open()
         w = World(store, s.one.mesh, s.one.owner)
         async with s.gate("delivery_queue"):
-            call = asyncio.ensure_future(store.accept([w.dm(w.owner, s.bob)], NOW))
+            call = asyncio.ensure_future(store.messages.accept([w.dm(w.owner, s.bob)], NOW))
             await s.waiting()
             await store.close()
             with pytest.raises(StorageUnavailable):

@@ -76,7 +76,7 @@ async def test_a_message_accepted_by_one_broker_is_delivered_by_another_at_once(
             await receiving.acknowledge(frames)
 
             async def nothing_is_owed() -> bool:
-                return await one.context.store.deliveries_pending() == 0
+                return await one.context.store.messages.deliveries_pending() == 0
 
             await eventually(nothing_is_owed)
         assert [result["status"] for result in results] == [201, 201]
@@ -107,7 +107,7 @@ async def test_a_wake_up_that_got_lost_is_found_by_the_sweep(
     async def lost(self: object, payloads: object) -> None:
         return None
 
-    monkeypatch.setattr(postgres_cluster.PostgresSharing, "signal", lost)
+    monkeypatch.setattr(postgres_cluster.PostgresCluster, "signal", lost)
     async with brokers(tmp_path, limits=Limits(sweep_s=0.1)) as ((one, two), _):
         ada = await create_mesh(one)
         bob = at(await join_mesh(ada, "bob"), two)
@@ -148,7 +148,7 @@ async def test_changes_of_members_are_heard_at_every_broker(
         async def lost(self: object, payloads: object) -> None:
             return None
 
-        monkeypatch.setattr(postgres_cluster.PostgresSharing, "signal", lost)
+        monkeypatch.setattr(postgres_cluster.PostgresCluster, "signal", lost)
     limits = SIGNALS_ONLY if has_signals else Limits(sweep_s=0.1)
     async with brokers(tmp_path, limits=limits) as ((one, two), _):
         ada = await create_mesh(one)
@@ -218,7 +218,7 @@ async def test_two_brokers_that_are_asked_at_once_admit_one(tmp_path: Path) -> N
             assert sorted(await asyncio.gather(*coming)) == [False, True]
 
             async def nobody_is_here() -> bool:
-                return not await one.context.store.presence_online(bob.mesh_id, one.context.lived.now_ms())
+                return not await one.context.store.presence.online(bob.mesh_id, one.context.lived.now_ms())
 
             await eventually(nobody_is_here)
 
@@ -293,7 +293,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(t
 
             async def is_online() -> bool:
                 now_ms = one.context.lived.now_ms()
-                return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
+                return await one.context.store.presence.online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(is_online)
             await link.settle()
@@ -311,7 +311,7 @@ async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> 
 
             async def nobody_is_here() -> bool:
                 now_ms = one.context.lived.now_ms()
-                return await one.context.store.presence_online(ada.mesh_id, now_ms) == {ada.member_id}
+                return await one.context.store.presence.online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(nobody_is_here)
             await watching.settle()
@@ -367,7 +367,7 @@ async def test_brokers_go_by_the_databases_clock(tmp_path: Path) -> None:
             database_url=url, data_dir=tmp_path / "one", clock=ManualClock(), limits=Limits(sweep_s=3600)
         ) as broker,
     ):
-        now = await broker.context.store.shared.now_ms()
+        now = await broker.context.store.cluster.now_ms()
         assert abs(broker.context.clock.wall_ms() - now) < 60_000
 
 
@@ -429,7 +429,7 @@ async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) 
             await asyncio.gather(*map(come, crowd))
 
         async def nothing_is_owed() -> bool:
-            return await two.context.store.deliveries_pending() == 0
+            return await two.context.store.messages.deliveries_pending() == 0
 
         await eventually(nothing_is_owed)
 

@@ -22,7 +22,7 @@ async def test_one_id_at_once_on_two_brokers_has_one_winner() -> None:
             name = new_ulid()
             sends = [w.dm(w.owner, s.bob, client_message_id=name) for w in (s.one, s.two, s.one, s.two)]
             stores = [s.one.store, s.two.store] * 2
-            calls = [store.accept([send], NOW) for store, send in zip(stores, sends, strict=True)]
+            calls = [store.messages.accept([send], NOW) for store, send in zip(stores, sends, strict=True)]
             outcomes = [outcome for [outcome] in await asyncio.gather(*calls)]
             [winner] = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, Accepted)]
             rows = [outcome.row for outcome in outcomes if isinstance(outcome, Existing)]
@@ -41,7 +41,7 @@ async def test_a_loser_waits_for_the_winner_s_fate(committed: bool) -> None:
         await transaction.start()
         [row] = await s.call_accept([winner])
         assert row["outcome"] == "accepted"
-        call = asyncio.ensure_future(s.two.store.accept([loser], NOW))
+        call = asyncio.ensure_future(s.two.store.messages.accept([loser], NOW))
         await s.waiting()
         await (transaction.commit() if committed else transaction.rollback())
         [outcome] = await call
@@ -62,7 +62,7 @@ async def test_a_winner_that_is_refused_leaves_the_id_to_the_loser() -> None:
         async with s.connection.transaction():
             [row] = await s.call_accept([winner])
             assert (row["outcome"], row["error"]) == ("refused", "destination_not_found")
-            call = asyncio.ensure_future(s.two.store.accept([loser], NOW))
+            call = asyncio.ensure_future(s.two.store.messages.accept([loser], NOW))
             await s.waiting()
         [outcome] = await call
         assert isinstance(outcome, Accepted)
@@ -71,10 +71,10 @@ async def test_a_winner_that_is_refused_leaves_the_id_to_the_loser() -> None:
 async def test_a_row_that_is_swept_away_between_claim_and_read_is_no_error() -> None:
     """The key was taken when it was claimed and is gone when it is read: the store tries again."""
     async with shared() as s:
-        await s.one.store.accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")], NOW)
+        await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")], NOW)
         again = s.one.dm(s.one.owner, s.bob, client_message_id="x")
         async with s.gate("client_message_dedupe"):
-            call = asyncio.ensure_future(s.one.store.accept([again], NOW))
+            call = asyncio.ensure_future(s.one.store.messages.accept([again], NOW))
             await s.waiting()
             await s.connection.execute("DELETE FROM mesh.client_message_dedupe")
         [outcome] = await call
@@ -90,7 +90,7 @@ async def test_batches_in_opposite_order_of_their_keys_do_not_deadlock() -> None
             for w, order in ((s.one, names), (s.two, names[::-1]), (s.one, random.sample(names, 100))):
                 sends = [w.dm(w.owner, s.bob, client_message_id=f"{round_}-{name}") for name in order]
                 batches.append((w.store, sends))
-            found = await asyncio.gather(*(store.accept(sends, NOW) for store, sends in batches))
+            found = await asyncio.gather(*(store.messages.accept(sends, NOW) for store, sends in batches))
             accepted = [
                 send.key
                 for (_, sends), outcomes in zip(batches, found, strict=True)
@@ -110,7 +110,7 @@ async def test_a_deadlock_is_the_store_s_own_business() -> None:
         transaction = s.connection.transaction()
         await transaction.start()
         await s.call_accept([last])
-        call = asyncio.ensure_future(s.two.store.accept([first, last], NOW))
+        call = asyncio.ensure_future(s.two.store.messages.accept([first, last], NOW))
         await s.waiting()
         # Ours now waits for theirs, and theirs for ours; theirs looks for deadlocks first.
         await s.call_accept([replace(first, broker_message_id=new_ulid())])
@@ -124,15 +124,15 @@ async def test_a_session_that_ends_while_it_commits_leaves_the_outcome_unknown()
     async with shared() as s:
         send = s.one.dm(s.one.owner, s.bob)
         async with s.gate("client_message_dedupe", deferred=True):
-            call = asyncio.ensure_future(s.one.store.accept([send], NOW))
+            call = asyncio.ensure_future(s.one.store.messages.accept([send], NOW))
             await s.waiting()
             await s.connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             )
             with pytest.raises(StorageUnavailable):
                 await call
-        assert await s.one.store.lookup([send.key]) == {}
-        [outcome] = await s.one.store.accept([send], NOW)
+        assert await s.one.store.messages.lookup([send.key]) == {}
+        [outcome] = await s.one.store.messages.accept([send], NOW)
         assert isinstance(outcome, Accepted)
         assert await s.one.owed(s.bob) == [send.broker_message_id]
 
@@ -142,14 +142,14 @@ async def test_a_statement_that_is_cancelled_leaves_the_outcome_unknown() -> Non
     async with shared() as s:
         send = s.one.dm(s.one.owner, s.bob)
         async with s.gate("delivery_queue"):
-            call = asyncio.ensure_future(s.one.store.accept([send], NOW))
+            call = asyncio.ensure_future(s.one.store.messages.accept([send], NOW))
             await s.waiting()
             await s.connection.execute(
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             )
             with pytest.raises(StorageUnavailable):
                 await call
-        assert isinstance((await s.one.store.accept([send], NOW))[0], Accepted)
+        assert isinstance((await s.one.store.messages.accept([send], NOW))[0], Accepted)
 
 
 async def test_a_caller_that_goes_away_does_not_leave_a_lock_behind() -> None:
@@ -157,12 +157,12 @@ async def test_a_caller_that_goes_away_does_not_leave_a_lock_behind() -> None:
     async with shared() as s:
         send = s.one.dm(s.one.owner, s.bob)
         async with s.gate("delivery_queue"):
-            call = asyncio.ensure_future(s.one.store.accept([send], NOW))
+            call = asyncio.ensure_future(s.one.store.messages.accept([send], NOW))
             await s.waiting()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-        outcomes = [await s.two.store.accept([send], NOW) for _ in range(2)]
+        outcomes = [await s.two.store.messages.accept([send], NOW) for _ in range(2)]
         assert [type(outcome) for [outcome] in outcomes] in ([Accepted, Existing], [Existing, Existing])
         assert await s.count("delivery_queue") == 1
 
@@ -178,35 +178,35 @@ async def test_a_warning_with_the_commit_is_no_acknowledgement() -> None:
             "CREATE TRIGGER warn AFTER INSERT ON mesh.message_history EXECUTE FUNCTION warn()"
         )
         with pytest.raises(StorageUnavailable):
-            await s.one.store.accept([s.one.dm(s.one.owner, s.bob)], NOW)
+            await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
 
 
 async def test_recipients_are_those_of_one_moment() -> None:
     """Subscribing while a post is accepted: a recipient or not, never half of it."""
     async with shared() as s:
-        await s.one.store.topic_create(s.one.mesh.id, "news", "topic", s.one.owner.id, NOW)
+        await s.one.store.topics.create(s.one.mesh.id, "news", "topic", s.one.owner.id, NOW)
         for _ in range(20):
             post = s.two.post(s.two.owner, "news")
-            subscribe = s.one.store.topic_subscribe(s.one.mesh.id, "news", s.bob.id, NOW)
-            [outcome], _ = await asyncio.gather(s.two.store.accept([post], NOW), subscribe)
+            subscribe = s.one.store.topics.subscribe(s.one.mesh.id, "news", s.bob.id, NOW)
+            [outcome], _ = await asyncio.gather(s.two.store.messages.accept([post], NOW), subscribe)
             assert isinstance(outcome, Accepted)
             told = [row.recipient_member_id for row in outcome.deliveries]
             owed = post.broker_message_id in await s.one.owed(s.bob)
             assert told == ([s.bob.id] if owed else [])
-            await s.one.store.topic_unsubscribe(s.one.mesh.id, "news", s.bob.id)
+            await s.one.store.topics.unsubscribe(s.one.mesh.id, "news", s.bob.id)
 
 
 async def test_one_name_at_once_by_two_invites_has_one_winner() -> None:
     """The index decides, and the other one is told so as if it had come later."""
     async with shared() as s:
         joins = [
-            w.store.join(w.invite(), member(w.mesh.id, name), NOW)
+            w.store.members.join(w.invite(), member(w.mesh.id, name), NOW)
             for w, name in ((s.one, "Carol"), (s.two, "carol"), (s.one, "CAROL"), (s.two, "carol"))
         ]
         outcomes = await asyncio.gather(*joins)
         assert sum(isinstance(outcome, Joined) for outcome in outcomes) == 1
         assert outcomes.count(JoinRefused("name_taken")) == 3
-        assert sum(row.used_count for row in await s.one.store.invite_list(s.one.mesh.id)) == 2
+        assert sum(row.used_count for row in await s.one.store.members.invites(s.one.mesh.id)) == 2
 
 
 async def test_a_revocation_and_a_send_at_once_agree_on_an_order() -> None:
@@ -214,9 +214,9 @@ async def test_a_revocation_and_a_send_at_once_agree_on_an_order() -> None:
     async with shared() as s:
         eve = await s.one.join("eve")
         sends = [s.two.dm(eve, s.bob) for _ in range(5)]
-        calls = [s.two.store.accept([send], NOW) for send in sends]
+        calls = [s.two.store.messages.accept([send], NOW) for send in sends]
         revoked, *found = await asyncio.gather(
-            s.one.store.member_set_status(s.one.mesh.id, eve.id, "revoked"), *calls
+            s.one.store.members.set_status(s.one.mesh.id, eve.id, "revoked"), *calls
         )
         assert revoked
         accepted = {
@@ -232,11 +232,11 @@ async def test_a_revocation_and_a_send_at_once_agree_on_an_order() -> None:
 async def test_a_row_on_its_way_out_is_waited_for() -> None:
     """A sweep that deletes the winner's row in an open transaction: the id is free once it commits."""
     async with shared() as s:
-        await s.one.store.accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")], NOW)
+        await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")], NOW)
         again = s.one.dm(s.one.owner, s.bob, client_message_id="x")
         async with watching(s.url) as sweep, sweep.transaction():
             await sweep.execute("DELETE FROM mesh.client_message_dedupe")
-            call = asyncio.ensure_future(s.one.store.accept([again], NOW))
+            call = asyncio.ensure_future(s.one.store.messages.accept([again], NOW))
             await s.waiting()
         [outcome] = await call
         assert isinstance(outcome, Accepted)

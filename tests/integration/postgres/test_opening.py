@@ -119,8 +119,8 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         await store.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")
-        await store.mesh_create(mesh, owner)
-        [outcome] = await store.accept([World(store, mesh, owner).dm(owner, owner)], NOW)
+        await store.meshes.create(mesh, owner)
+        [outcome] = await store.messages.accept([World(store, mesh, owner).dm(owner, owner)], NOW)
         await store.close()
         assert isinstance(outcome, Accepted)
 
@@ -182,7 +182,7 @@ async def test_commits_are_durable_whatever_the_server_s_default(
         store = PostgresStore(url)
         await store.open()
         for accepting in (True, False):
-            [row] = await store._db.fetch("SHOW synchronous_commit", accepting=accepting)
+            [row] = await store.pools.fetch("SHOW synchronous_commit", accepting=accepting)
             assert row[0] == ours
         await store.close()
     server.stop()

@@ -25,7 +25,7 @@ async def accept_until_it_fails(w: World, accepted: list[NewSend], asked: list[N
         while True:
             sends = [w.dm(w.owner, w.owner) for _ in range(8)]
             asked += sends
-            outcomes = await w.store.accept(sends, NOW)
+            outcomes = await w.store.messages.accept(sends, NOW)
             accepted += [send for send, one in zip(sends, outcomes, strict=True) if isinstance(one, Accepted)]
 
 
@@ -39,7 +39,7 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> 
             await store.open()
             mesh = new_mesh()
             owner = member(mesh.id, "alice", role="owner")
-            await store.mesh_create(mesh, owner)
+            await store.meshes.create(mesh, owner)
             w = World(store, mesh, owner)
             accepted: list[NewSend] = []
             asked: list[NewSend] = []
@@ -54,9 +54,9 @@ async def test_a_server_that_is_killed_loses_nothing_that_was_acknowledged() -> 
                 server.start()
                 # The same store goes on, without being told.
                 await store.ping()
-            found = await store.lookup([send.key for send in asked])
+            found = await store.messages.lookup([send.key for send in asked])
             assert {send.key for send in accepted} <= found.keys()
-            again = await store.accept(asked, NOW)
+            again = await store.messages.accept(asked, NOW)
             assert [send.key in found for send in asked] == [isinstance(one, Existing) for one in again]
             owed = await w.owed(owner, 100_000)
             assert sorted(owed) == sorted(send.broker_message_id for send in asked)
@@ -75,7 +75,7 @@ async def test_a_wait_for_a_standby_that_is_cancelled_is_no_acknowledgement() ->
             await store.open()
             mesh = new_mesh()
             owner = member(mesh.id, "alice", role="owner")
-            await store.mesh_create(mesh, owner)
+            await store.meshes.create(mesh, owner)
             w = World(store, mesh, owner)
             await operator.execute("ALTER SYSTEM SET synchronous_standby_names = 'nowhere'")
             await operator.execute("SELECT pg_reload_conf()")
@@ -84,14 +84,14 @@ async def test_a_wait_for_a_standby_that_is_cancelled_is_no_acknowledgement() ->
             # The server takes the setting up when it gets to it: until then commits do not wait.
             while not cancelled:
                 send = w.dm(owner, owner)
-                call = asyncio.ensure_future(store.accept([send], NOW))
+                call = asyncio.ensure_future(store.messages.accept([send], NOW))
                 while not call.done() and not cancelled:
                     cancelled = bool(await operator.fetch(cancel))
             with pytest.raises(StorageUnavailable, match="warning"):
                 await call
             await operator.execute("ALTER SYSTEM RESET synchronous_standby_names")
             await operator.execute("SELECT pg_reload_conf()")
-            assert isinstance((await store.accept([send], NOW))[0], Existing)
+            assert isinstance((await store.messages.accept([send], NOW))[0], Existing)
             await store.close()
     finally:
         server.remove()
@@ -146,19 +146,19 @@ async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unkno
         await watcher.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")
-        await store.mesh_create(mesh, owner)
+        await store.meshes.create(mesh, owner)
         w = World(store, mesh, owner)
-        await store.accept([w.dm(owner, owner)], NOW)
+        await store.messages.accept([w.dm(owner, owner)], NOW)
         send = w.dm(owner, owner)
         link.swallowing = True
-        call = asyncio.ensure_future(store.accept([send], NOW))
+        call = asyncio.ensure_future(store.messages.accept([send], NOW))
         while send.key not in await watcher.lookup([send.key]):
             pass
         link.cut()
         with pytest.raises(StorageUnavailable):
             await call
         link.swallowing = False
-        [outcome] = await store.accept([send], NOW)
+        [outcome] = await store.messages.accept([send], NOW)
         assert isinstance(outcome, Existing)
         assert outcome.row.broker_message_id == send.broker_message_id
         assert (await w.owed(owner)).count(send.broker_message_id) == 1
@@ -177,20 +177,20 @@ async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
         await store.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")
-        await store.mesh_create(mesh, owner)
+        await store.meshes.create(mesh, owner)
         w = World(store, mesh, owner)
-        await store.accept([w.dm(owner, owner)], NOW)
+        await store.messages.accept([w.dm(owner, owner)], NOW)
         sends = [w.dm(owner, owner) for _ in range(3)]
         link.silent = True
         async with asyncio.timeout(20):
             for send in sends:
                 with pytest.raises(StorageUnavailable):
-                    await store.accept([send], NOW)
+                    await store.messages.accept([send], NOW)
             with pytest.raises(StorageUnavailable):
                 await store.ping()
         link.silent = False
         async with asyncio.timeout(20):
-            outcomes = await store.accept(sends, NOW)
+            outcomes = await store.messages.accept(sends, NOW)
         assert [type(outcome) for outcome in outcomes] == [Accepted] * 3
         await store.close()
 

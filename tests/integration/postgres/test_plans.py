@@ -81,25 +81,25 @@ async def ordinary_traffic(w: World, name: str) -> None:
         sends = [w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,)) for _ in range(size)]
         sends += [w.post(w.owner, "all") for _ in range(size)]
         sends += [w.post(w.owner, "nowhere"), *sends[:1]]
-        await w.store.lookup([send.key for send in sends])
-        outcomes = await w.store.accept(sends, NOW)
-        await w.store.accept(sends, NOW)
+        await w.store.messages.lookup([send.key for send in sends])
+        outcomes = await w.store.messages.accept(sends, NOW)
+        await w.store.messages.accept(sends, NOW)
         owed = [row for one in outcomes if isinstance(one, Accepted) for row in one.deliveries]
         ids = tuple(row.delivery_id for row in owed if row.recipient_member_id == bob.id)
         assert len(ids) == 2 * size
-        due = await w.store.deliveries_due(w.mesh.id, bob.id, exclude=ids[:1], limit=256)
+        due = await w.store.messages.deliveries_due(w.mesh.id, bob.id, exclude=ids[:1], limit=256)
         assert len(due) == 2 * size - 1
         # Somebody with a backlog.
-        await w.store.deliveries_due(w.mesh.id, w.owner.id, exclude=(), limit=256)
-        assert await w.store.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == len(ids)
-        assert await w.store.member_by_key(w.mesh.id, bob.ed25519_pubkey) is not None
-        await w.store.members_seen([Seen(w.mesh.id, bob.id, NOW, None)] * size)
+        await w.store.messages.deliveries_due(w.mesh.id, w.owner.id, exclude=(), limit=256)
+        assert await w.store.messages.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == len(ids)
+        assert await w.store.members.by_key(w.mesh.id, bob.ed25519_pubkey) is not None
+        await w.store.presence.members_seen([Seen(w.mesh.id, bob.id, NOW, None)] * size)
         row = PresenceRow(new_ulid(), bob.id, w.mesh.id, "here", NOW, NOW + 1)
-        await w.store.presence_open([row])
-        await w.store.presence_renew("here", NOW + 2)
-        await w.store.present_seen("here", NOW)
-        await w.store.presence_close([row.connection_id])
-        await w.store.audit_list(w.mesh.id, 10)
+        await w.store.presence.open([row])
+        await w.store.presence.renew("here", NOW + 2)
+        await w.store.presence.present_seen("here", NOW)
+        await w.store.presence.close([row.connection_id])
+        await w.store.audit.newest(w.mesh.id, 10)
         await queue_traffic(w, bob.id, size)
         await sharing_traffic(w, bob.id)
         await listing_traffic(w, bob)
@@ -107,42 +107,42 @@ async def ordinary_traffic(w: World, name: str) -> None:
 
 async def queue_traffic(w: World, worker: str, size: int) -> None:
     """A work queue's way: waiting, taken, given back, taken back, acknowledged."""
-    await w.store.topic_create(w.mesh.id, "jobs", "queue", w.owner.id, NOW)
-    await w.store.topic_subscribe(w.mesh.id, "jobs", worker, NOW)
-    await w.store.accept([w.to_queue(w.owner, "jobs") for _ in range(size)], NOW)
-    assert list(await w.store.queue_subscriptions(w.mesh.id, worker)) == ["jobs"]
+    await w.store.topics.create(w.mesh.id, "jobs", "queue", w.owner.id, NOW)
+    await w.store.topics.subscribe(w.mesh.id, "jobs", worker, NOW)
+    await w.store.messages.accept([w.to_queue(w.owner, "jobs") for _ in range(size)], NOW)
+    assert list(await w.store.queues.subscriptions(w.mesh.id, worker)) == ["jobs"]
     for _ in range(2):
-        rows = await w.store.queue_take(w.mesh.id, "jobs", [worker], 256)
+        rows = await w.store.queues.take(w.mesh.id, "jobs", [worker], 256)
         assert len(rows) == size
-        await w.store.queue_release(w.mesh.id, worker, "c1", NOW)
-        await w.store.queue_release_lost(NOW)
-    rows = await w.store.queue_take(w.mesh.id, "jobs", [worker], 256)
+        await w.store.queues.release(w.mesh.id, worker, "c1", NOW)
+        await w.store.queues.release_lost(NOW)
+    rows = await w.store.queues.take(w.mesh.id, "jobs", [worker], 256)
     ids = tuple(row.delivery_id for _, row in rows)
-    assert await w.store.acknowledge([Ack(w.mesh.id, worker, ids)]) == size
+    assert await w.store.messages.acknowledge([Ack(w.mesh.id, worker, ids)]) == size
 
 
 async def listing_traffic(w: World, bob: Member) -> None:
     """What daemons and joins ask about the members of a mesh."""
-    listing, mesh_id = w.store.listing, w.mesh.id
+    listing, mesh_id = w.store.directory, w.mesh.id
     before = await listing.version(mesh_id)
     assert before is not None
     assert (await listing.page(mesh_id, before, limit=100)).members == ()
-    await w.store.member_set_profile(mesh_id, bob.id, summary=new_ulid(), status=None, visible=None)
+    await w.store.members.set_profile(mesh_id, bob.id, summary=new_ulid(), status=None, visible=None)
     assert [one.id for one in (await listing.page(mesh_id, before, limit=100)).members] == [bob.id]
     assert (await listing.page(mesh_id, None, after=1, limit=100)).is_whole
     assert mesh_id in await listing.versions([mesh_id])
     for wanted in (bob.id, bob.name, bob.ed25519_pubkey):
-        assert await listing.find(mesh_id, wanted) is not None
-    assert await listing.of_any_key(mesh_id, bob.ed25519_pubkey) is not None
-    assert await listing.privileged(mesh_id) == [w.owner.id]
+        assert await w.store.members.find(mesh_id, wanted) is not None
+    assert await w.store.members.by_any_key(mesh_id, bob.ed25519_pubkey) is not None
+    assert await w.store.members.privileged(mesh_id) == [w.owner.id]
 
 
 async def sharing_traffic(w: World, member_id: str) -> None:
     """What brokers ask about one another."""
-    shared = w.store.shared
+    shared = w.store.cluster
     assert shared is not None
     row = w.lease(member_id, until=NOW + 1)
-    await shared.claim(row, lambda rows: True)
+    await shared.acquire_lease(row, lambda rows: True)
     await shared.without_lease([row.connection_id])
     await shared.expire(NOW - 10**9)
     await shared.has_company("broker-1")
@@ -150,7 +150,7 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     await shared.deliveries_since(newest, [member_id])
     await shared.inactive([member_id])
     # What a member holds of a queue goes back only when it has no lease.
-    await w.store.presence_close([row.connection_id])
+    await w.store.presence.close([row.connection_id])
 
 
 async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
@@ -159,7 +159,7 @@ async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
         store = PostgresStore(url)
         await store.open()
         mesh = new_mesh()
-        await store.mesh_create(mesh, member(mesh.id, "alice", role="owner"))
+        await store.meshes.create(mesh, member(mesh.id, "alice", role="owner"))
         await store.close()
         await sql(url, _HISTORY, "ANALYZE")
         name = await sql(url, "SELECT current_database()")
@@ -169,12 +169,12 @@ async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
         await store.open()
         later = NOW + 400 * 86_400_000
         for _ in range(7):
-            await store.sweep_messages(later, NOW, 0)
-            await store.sweep_dedupe(later)
-            await store.reap_ephemeral(await store.absent_ephemerals(later), later)
+            await store.retention.sweep_messages(later, NOW, 0)
+            await store.retention.sweep_dedupe(later)
+            await store.retention.reap_ephemeral(await store.retention.absent_ephemerals(later), later)
         position = None
         for _ in range(40):
-            position = (await store.check(position)).position
+            position = (await store.retention.check(position)).position
             if position is None:
                 break
         await store.close()
@@ -197,7 +197,7 @@ async def test_no_statement_of_the_hot_path_reads_a_whole_table(age: str) -> Non
         await store.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")
-        await store.mesh_create(mesh, owner)
+        await store.meshes.create(mesh, owner)
         await store.close()
         if age == "old":
             await sql(url, _HISTORY, "ANALYZE")

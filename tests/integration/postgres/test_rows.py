@@ -18,7 +18,7 @@ async def test_a_message_leaves_its_rows() -> None:
     """Message ids are UUIDs of the same bits, keys are bytes, times are times, exact to the millisecond."""
     async with shared() as s:
         send = s.one.dm(s.one.owner, s.bob, mentions=(s.bob.ed25519_pubkey, s.one.owner.ed25519_pubkey))
-        [outcome] = await s.one.store.accept([send], NOW + 7)
+        [outcome] = await s.one.store.messages.accept([send], NOW + 7)
         assert isinstance(outcome, Accepted)
         plain = await asyncpg.connect(s.url)
         dedupe = await plain.fetchrow("SELECT * FROM mesh.client_message_dedupe")
@@ -52,9 +52,9 @@ async def test_a_permanent_mesh_s_ids_never_expire() -> None:
         await store.open()
         mesh = new_mesh(dedupe_retention_mode="permanent")
         owner = member(mesh.id, "alice", role="owner")
-        await store.mesh_create(mesh, owner)
+        await store.meshes.create(mesh, owner)
         w = World(store, mesh, owner)
-        assert isinstance((await store.accept([w.post(owner, "all")], NOW))[0], Accepted)
+        assert isinstance((await store.messages.accept([w.post(owner, "all")], NOW))[0], Accepted)
         await store.close()
         plain = await asyncpg.connect(url)
         assert await plain.fetchval("SELECT expires_at FROM mesh.client_message_dedupe") is None
@@ -71,15 +71,15 @@ async def test_a_broker_goes_on_when_a_newer_one_adds_columns_to_its_tables() ->
         try:
             mesh = new_mesh()
             owner = member(mesh.id, "alice", role="owner")
-            await store.mesh_create(mesh, owner)
+            await store.meshes.create(mesh, owner)
             for _ in range(8):
-                assert await store.member_by_key(mesh.id, owner.ed25519_pubkey) == owner
+                assert await store.members.by_key(mesh.id, owner.ed25519_pubkey) == owner
             for table in ("member", "member_key", "mesh", "invite", "topic"):
                 await sql(url, f"ALTER TABLE mesh.{table} ADD COLUMN later integer DEFAULT 7", "SELECT 1")
-            assert await store.member_by_key(mesh.id, owner.ed25519_pubkey) == owner
-            assert await store.mesh_get(mesh.id) == mesh
-            assert (await store.listing.page(mesh.id, None, limit=5)).members == (owner,)
+            assert await store.members.by_key(mesh.id, owner.ed25519_pubkey) == owner
+            assert await store.meshes.get(mesh.id) == mesh
+            assert (await store.directory.page(mesh.id, None, limit=5)).members == (owner,)
             row = InviteRow(new_ulid(), mesh.id, "member", owner.ed25519_pubkey, NOW + 1000, 1)
-            assert isinstance(await store.join(row, member(mesh.id, "bob"), NOW), Joined)
+            assert isinstance(await store.members.join(row, member(mesh.id, "bob"), NOW), Joined)
         finally:
             await store.close()

@@ -1,14 +1,17 @@
-"""The store on Postgres (broker.md, Storage): any number of connections, and of brokers beside this one.
+"""The store on Postgres: any number of connections, and of brokers beside this one.
 
 | module | holds |
 |---|---|
-| `store` | the `Store` itself |
-| `accept` | the accept function's arguments and answers |
-| `members` | taking an invite's use with the member row |
-| `values` | rows to dataclasses and back |
-| `pools` | connections, retries, and what an error means |
-| `preflight` | the first connection: is this a database to trust with messages? |
+| `store` | `PostgresStore`, which holds one object for each facet |
+| `accept` | the arguments and rows of the accept function |
+| `preflight` | the first connection: checks of the server, then migrations |
 | `schema` | migrations |
+| `sessions` | the settings and socket options of a connection |
+| `pools` | connections, deadlines, retries |
+| `errors` | translation of the library's errors into ours |
+| `values` | rows to dataclasses and back |
+
+The other modules implement one facet each (store/facets.py), like their namesakes in store/sqlite.
 """
 
 from claudemesh.broker.store.postgres.store import PostgresStore

@@ -1,4 +1,4 @@
-"""The shared part of several brokers on one Postgres: signals, leases, a common clock."""
+"""Signals, leases and a common clock of brokers that share a Postgres."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _DOES_NOT_TELL = frozenset({"42501", "0A000", "42883"})
 _PING_S = 5.0
 
 
-class PostgresSharing:
-    """Implements `Shared`."""
+class PostgresCluster:
+    """Implements `ClusterStore`."""
 
     def __init__(self, database_url: str, pools: Pools) -> None:
         self._database_url = database_url
@@ -39,12 +39,10 @@ class PostgresSharing:
         self.on_marks: Callable[[bool], None] = lambda differs: None
 
     async def now_ms(self) -> int:
-        """Return the database's time."""
         [row] = await self._db.fetch(_Q["now"])
         return int(row[0])
 
     async def epoch(self) -> str:
-        """Return which incarnation of the data this is."""
         try:
             [row] = await self._db.fetch(_Q["epoch"])
         except (StorageError, asyncpg.PostgresError) as error:
@@ -56,26 +54,19 @@ class PostgresSharing:
         return str(row[0])
 
     async def life(self) -> Life:
-        """Return when the server was started, and the newest history id it has given out."""
         [row] = await self._db.fetch(_Q["life"])
         return Life(str(row[0]), int(row[1]))
 
     async def marks_differ(self, mark: int) -> bool:
-        """Tell whether a broker that runs on this database holds another mark."""
         [row] = await self._db.fetch(_Q["marks_differ"], mark)
         return bool(row[0])
 
     async def signal(self, payloads: Sequence[str]) -> None:
-        """Tell every broker that listens, in a transaction that writes nothing else."""
         await self._db.fetch(_Q["signal"], CHANNEL, list(payloads))
 
     async def listen(
         self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
     ) -> None:
-        """Hear signals until the connection ends.
-
-        `resumed` follows each beginning, `worked` each proof that the connection is alive.
-        """
         with translate_errors():
             connection = await connect(
                 self._database_url, {}, name=f"{APPLICATION} signals", command_s=CONNECT_S
@@ -101,10 +92,9 @@ class PostgresSharing:
             finally:
                 connection.terminate()
 
-    async def claim(
+    async def acquire_lease(
         self, row: PresenceRow, admits: Callable[[Sequence[PresenceRow]], bool]
     ) -> Sequence[PresenceRow]:
-        """Write a lease if `admits` says so of the member's leases at other brokers; returns those."""
 
         async def work(connection: Any) -> Sequence[PresenceRow]:
             await connection.execute(_Q["presence_lock"], row.member_id)
@@ -119,7 +109,6 @@ class PostgresSharing:
         return await self._db.transaction(work)
 
     async def leases(self, mesh_ids: Collection[str], now_ms: int) -> Mapping[str, Sequence[Lease]]:
-        """Return who is connected in these meshes, at which broker, and whether they want to be seen."""
         found: dict[str, list[Lease]] = {}
         for mesh_id, broker_id, members, visible in await self._db.fetch(
             _Q["presence_leases"], list(mesh_ids), now_ms
@@ -129,28 +118,21 @@ class PostgresSharing:
         return found
 
     async def without_lease(self, connection_ids: Collection[str]) -> Collection[str]:
-        """Return those of these connections that hold no lease."""
         if not connection_ids:
             return ()
         rows = await self._db.fetch(_Q["presence_missing"], list(connection_ids))
         return [str(values[0]) for values in rows]
 
     async def expire(self, now_ms: int) -> None:
-        """Remove leases that ran out."""
         await self._db.execute(_Q["presence_expire"], now_ms)
 
     async def has_company(self, broker_id: str) -> bool:
-        """Tell whether another broker holds a lease; leases that ran out are to be removed before."""
         [values] = await self._db.fetch(_Q["presence_company"], broker_id)
         return bool(values[0])
 
     async def deliveries_since(
         self, after: int | None, member_ids: Collection[str]
     ) -> tuple[int, Sequence[tuple[int, str]]]:
-        """Return the newest delivery id, and (id, recipient) of those behind `after` for these members.
-
-        With `after` None there is nothing to be found, only to begin from.
-        """
         if after is None:
             [values] = await self._db.fetch(_Q["delivery_newest"])
             return int(values[0]), ()
@@ -159,7 +141,6 @@ class PostgresSharing:
         return newest, [(int(values[0]), str(values[1])) for values in rows if values[1] is not None]
 
     async def inactive(self, member_ids: Collection[str]) -> Collection[str]:
-        """Return those of these members that were revoked or have left."""
         if not member_ids:
             return ()
         rows = await self._db.fetch(_Q["members_inactive"], list(member_ids))

@@ -1,65 +1,133 @@
-"""Joining on Postgres: one use of an invite is taken with the member row, or not at all (lifecycle.md)."""
+"""Members and invites on Postgres: an invite's use is taken with the member's row, or not at all."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from claudemesh.broker.store.decisions import Taken, judge_join, may_invite
+from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
+from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import invite_of, key_bytes, members_of
-from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member
+from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
+from claudemesh.protocol.ids import HEX_32, UUID_TEXT
+
+# A transaction that lost a race for a unique key finds the winner's row when it runs again.
+_RACED = TRANSIENT | {UNIQUE_VIOLATION}
 
 
-class Rejected(Exception):
+class PostgresMembers:
+    """Implements `MemberStore`."""
+
+    def __init__(self, pools: Pools) -> None:
+        self._db = pools
+
+    async def by_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        found = await self._read("member_current_by_key", mesh_id, key_bytes(pubkey))
+        return found[0] if found else None
+
+    async def by_any_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        found = await self._read("member_by_key", mesh_id, key_bytes(pubkey))
+        return found[0] if found else None
+
+    async def find(self, mesh_id: str, wanted: str) -> Member | None:
+        if HEX_32.fullmatch(wanted):
+            found = await self.by_any_key(mesh_id, wanted)
+            if found is not None and found.ed25519_pubkey == wanted:
+                return found
+        for query, form in (("member_of_id", UUID_TEXT), ("member_named", None)):
+            if form is None or form.fullmatch(wanted):
+                rows = await self._read(query, mesh_id, wanted)
+                if rows:
+                    return rows[0]
+        return None
+
+    async def all(self, mesh_id: str) -> Sequence[Member]:
+        return await self._read("member_list", mesh_id)
+
+    async def page(self, mesh_id: str, after: str, limit: int) -> Sequence[Member]:
+        return await self._read("members_by_name", mesh_id, after, limit)
+
+    async def privileged(self, mesh_id: str) -> Sequence[str]:
+        return [str(row[0]) for row in await self._db.fetch(_Q["members_privileged"], mesh_id)]
+
+    async def set_profile(
+        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+    ) -> None:
+        await self._db.execute(_Q["member_set_profile"], summary, status, visible, mesh_id, member_id)
+
+    async def set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
+        return await self._db.execute(_Q["member_set_status"], status, mesh_id, member_id) > 0
+
+    async def register_invite(self, invite: InviteRow) -> bool:
+        return await self._db.run(lambda connection: register_invite(connection, invite))
+
+    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
+        return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
+
+    async def invites(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
+        rows = await self._db.fetch(_Q["invite_list"], mesh_id, after, limit)
+        return [invite_of(row) for row in rows]
+
+    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+        try:
+            return await self._db.transaction(
+                lambda connection: join_member(connection, invite, member, now_ms), retried=_RACED
+            )
+        except _Rejected as rejected:
+            return rejected.outcome
+
+    async def _read(self, query: str, mesh_id: str, *values: object) -> Sequence[Member]:
+        return await self._db.run(lambda connection: read_members(connection, query, mesh_id, *values))
+
+
+class _Rejected(Exception):
     """Rolls a join back and carries why."""
 
-    def __init__(self, error: str) -> None:
-        super().__init__(error)
-        self.outcome = JoinRefused(error)
+    def __init__(self, outcome: JoinRefused) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
 
 
-async def join(connection: Any, invite: InviteRow, member: Member, now_ms: int) -> Joined:
-    """Do it inside the caller's transaction. `Rejected` wrote nothing that may stay."""
+async def join_member(connection: Any, invite: InviteRow, member: Member, now_ms: int) -> Joined:
+    """Take one use of an invite and write the member, inside the caller's transaction. Raises `_Rejected`."""
     mesh_id = invite.mesh_id
     inviter = await connection.fetchrow(_Q["inviter_lock"], mesh_id, key_bytes(invite.created_by))
-    if inviter is None or not _may_invite(inviter["status"], inviter["role"], invite):
-        raise Rejected("not_authorized")
-    await register(connection, invite)
-    # Who joins by the same invite waits here for one another.
+    if inviter is None or not may_invite(inviter["status"], inviter["role"], invite.role):
+        raise _Rejected(JoinRefused("not_authorized"))
+    await register_invite(connection, invite)
+    # The row lock lets joins by one invite run one after the other.
     row = await connection.fetchrow(_Q["invite_lock"], mesh_id, invite.id)
-    if row is None:
-        raise Rejected("not_authorized")
-    kept = invite_of(row)
-    again = await members_by_key(connection, "member_by_key", mesh_id, member.ed25519_pubkey)
-    if again:
-        if again[0].name == member.name and again[0].status == "active":
-            return Joined(again[0], created=False)
-        raise Rejected("key_taken")
-    if (
-        await connection.fetchrow(_Q["sealing_key_taken"], mesh_id, key_bytes(member.x25519_pubkey))
-        is not None
-    ):
-        raise Rejected("key_taken")
-    if kept.revoked_at is not None:
-        raise Rejected("invite_revoked")
-    if kept.expires_at <= now_ms:
-        raise Rejected("invite_expired")
-    if await connection.fetchrow(_Q["member_by_name"], mesh_id, member.name) is not None:
-        raise Rejected("name_taken")
-    if await connection.fetchrow(_Q["member_id_taken"], member.id) is not None:
-        raise Rejected("id_taken")
+    registered = None if row is None else invite_of(row)
+    outcome = judge_join(registered, member, await read_taken(connection, member), now_ms)
+    if isinstance(outcome, JoinRefused):
+        raise _Rejected(outcome)
+    if outcome is not None:
+        return outcome
     if await connection.execute(_Q["invite_take"], mesh_id, invite.id, now_ms) != "UPDATE 1":
-        raise Rejected("invite_exhausted")
+        raise _Rejected(JoinRefused("invite_exhausted"))
     await insert_member(connection, member)
     return Joined(member, created=True)
 
 
-def _may_invite(status: str, role: str, invite: InviteRow) -> bool:
-    if status != "active" or role == "member":
-        return False
-    return role == "owner" or invite.role != "owner"
+async def read_taken(connection: Any, member: Member) -> Taken:
+    """Return what a new member would collide with."""
+    mesh_id = member.mesh_id
+
+    async def is_there(query: str, *values: object) -> bool:
+        return await connection.fetchrow(_Q[query], *values) is not None
+
+    same_key = await read_members(connection, "member_by_key", mesh_id, key_bytes(member.ed25519_pubkey))
+    return Taken(
+        same_key=same_key[0] if same_key else None,
+        sealing_key=await is_there("sealing_key_taken", mesh_id, key_bytes(member.x25519_pubkey)),
+        name=await is_there("member_by_name", mesh_id, member.name),
+        member_id=await is_there("member_id_taken", member.id),
+    )
 
 
-async def register(connection: Any, invite: InviteRow) -> bool:
+async def register_invite(connection: Any, invite: InviteRow) -> bool:
     """Keep an invite; False when it was known, whose content then stays."""
     tag = await connection.execute(
         _Q["invite_register"],
@@ -74,14 +142,9 @@ async def register(connection: Any, invite: InviteRow) -> bool:
     return bool(tag == "INSERT 0 1")
 
 
-async def members_by_key(connection: Any, query: str, mesh_id: str, pubkey: str) -> list[Member]:
-    """Return the members that a query finds by a key: one, or none."""
-    rows = await connection.fetch(_Q[query], mesh_id, key_bytes(pubkey))
-    return await with_earlier_keys(connection, mesh_id, rows)
-
-
-async def with_earlier_keys(connection: Any, mesh_id: str, rows: list[Any]) -> list[Member]:
-    """Return members from their rows, each with its rotated-out keys."""
+async def read_members(connection: Any, query: str, mesh_id: str, *values: object) -> list[Member]:
+    """Return the members that a query finds, each with its rotated-out keys."""
+    rows = await connection.fetch(_Q[query], mesh_id, *values)
     earlier = await connection.fetch(_Q["earlier_keys"], mesh_id, [row["id"] for row in rows]) if rows else ()
     return members_of(rows, earlier)
 

@@ -148,7 +148,7 @@ CROSS JOIN LATERAL (
 -- accept: a batch of sends, each with its own outcome, in one transaction.
 SELECT send, outcome, error, broker_message_id, history_id, request_fingerprint, destination_kind, destination_ref,
        first_seen_at, history_available, delivery_ids, recipients
-FROM mesh.accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+FROM mesh.accept_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- deliveries_due: what a member is owed, most urgent first, then oldest, but for some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
@@ -425,7 +425,7 @@ SELECT m.id, coalesce((
 FROM mesh.mesh AS m;
 
 -- history_after: messages in the order of their acceptance.
-SELECT history_id, broker_message_id, mesh_id, created_at FROM mesh.message_history
+SELECT history_id, broker_message_id, mesh_id FROM mesh.message_history
 WHERE history_id > $1 ORDER BY history_id LIMIT $2;
 
 -- still_owed: which of these messages somebody is still owed.
@@ -612,9 +612,6 @@ SELECT mesh_id, member_id, kind, bytes FROM drift WHERE bytes <> 0;
 
 -- topics_made: how many topics and queues a member has created.
 SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND created_by = $2;
-
--- topic_known: whether there is a topic or queue of this name.
-SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
 
 -- subscriptions_held: how many topics and queues a member is subscribed to.
 SELECT count(*) FROM mesh.topic_subscription WHERE mesh_id = $1 AND member_id = $2;

@@ -1,43 +1,31 @@
-"""The Postgres store's part for the upkeep: the lived clock, the runs of jobs, retention and its check.
+"""The lived clock and the runs of jobs on Postgres.
 
-Crash story: the clock's position and a new horizon row are one transaction. A crash loses at most the time
-since the last note, so that everything is kept a little longer. Brokers that share the database move the
-clock one after another, and never further than each of them has seen time pass since it last read the
-position.
+Brokers that share the database move the clock one after another, and never further than each of them has seen
+time pass since it last read the position.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from claudemesh.broker.store.postgres import retention
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.types import HORIZON_EVERY_MS, Absent, Checked, CheckPosition, JobRun, Swept
+from claudemesh.broker.store.types import HORIZON_EVERY_MS, JobRun
 from claudemesh.runtime.lived import Mark
 
 
-class PostgresUpkeep(ABC):
-    """What the timekeepers and jobs of brokers that share a database ask of the store."""
+class PostgresUpkeep:
+    """Implements `UpkeepStore`."""
 
-    @property
-    @abstractmethod
-    def _db(self) -> Pools: ...
+    def __init__(self, pools: Pools) -> None:
+        self._db = pools
 
     async def lived_clock(self) -> Mark | None:
-        """Return the clock's position as last noted; None in a new database."""
         rows = await self._db.fetch(_Q["lived_clock"])
         return Mark(*rows[0]) if rows else None
 
-    async def lived_clock_note(self, mark: Mark, known_ms: int) -> int:
-        """Note the clock's position and, every hour of it, how far the history has come.
-
-        Returns the position that holds: a later one of another broker, or an earlier one than the caller has
-        known before, when the database was replaced; then nothing is written.
-        """
-
+    async def note_lived_clock(self, mark: Mark, known_ms: int) -> int:
         async def work(connection: Any) -> int:
             await connection.execute(_Q["lived_clock_lock"])
             row = await connection.fetchrow(_Q["lived_clock"])
@@ -50,31 +38,9 @@ class PostgresUpkeep(ABC):
         return await self._db.transaction(work)
 
     async def job_runs(self) -> Mapping[str, JobRun]:
-        """Return the last run of each job that has run, on whichever broker."""
         rows = await self._db.fetch(_Q["job_runs"])
         return {row[0]: JobRun(*row) for row in rows}
 
-    async def job_note(self, run: JobRun) -> None:
-        """Note that a job has run."""
+    async def note_job(self, run: JobRun) -> None:
         values = (run.job, run.lived_ms, run.finished_at, run.count, run.found)
         await self._db.execute(_Q["job_note"], *values)
-
-    async def sweep_messages(self, lived_ms: int, now_ms: int, after: int) -> Swept:
-        """Delete one batch of messages past their retention, with their tombstones."""
-        return await retention.sweep_messages(self._db, lived_ms, now_ms, after)
-
-    async def sweep_dedupe(self, lived_ms: int) -> int:
-        """Forget one batch of ids past their time."""
-        return await retention.sweep_dedupe(self._db, lived_ms)
-
-    async def absent_ephemerals(self, lived_ms: int) -> Sequence[Absent]:
-        """Return one batch of ephemeral members without a lease."""
-        return await retention.absent_ephemerals(self._db, lived_ms)
-
-    async def reap_ephemeral(self, absent: Sequence[Absent], lived_ms: int) -> Sequence[tuple[str, str]]:
-        """Let those of these members leave that have not been here since."""
-        return await retention.reap_ephemeral(self._db, absent, lived_ms)
-
-    async def check(self, position: CheckPosition | None) -> Checked:
-        """Look for orphans in one batch; accepts go on meanwhile."""
-        return await retention.check(self._db, position)

@@ -1,4 +1,7 @@
-"""Shares of members, on Postgres (`Shares`)."""
+"""Usage of each member on Postgres: counts of rows and of stored bytes.
+
+The transactions that write and delete bodies insert changes; reading the count adds them up first.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ from typing import Any
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import key_bytes
-from claudemesh.broker.store.types import PRUNE_ROWS
 
 
-class PostgresShares:
-    """Implements `Shares`."""
+class PostgresUsage:
+    """Implements `UsageStore`."""
 
     def __init__(self, pools: Pools) -> None:
         self._db = pools
@@ -36,31 +38,14 @@ class PostgresShares:
 
         return await self._db.transaction(work, patient=True)
 
-    async def topic_known(self, mesh_id: str, topic: str) -> bool:
-        """Whether there is a topic or queue of this name."""
-        return await self._count("topic_known", mesh_id, topic) > 0
-
     async def topics_made(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member has created."""
         return await self._count("topics_made", mesh_id, member_id)
 
     async def subscriptions_held(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member is subscribed to."""
         return await self._count("subscriptions_held", mesh_id, member_id)
 
     async def invites_open(self, mesh_id: str, pubkey: str, now_ms: int) -> int:
-        """Return how many invites of the member with this key can still be used."""
         return await self._count("invites_open", mesh_id, key_bytes(pubkey), now_ms)
-
-    async def audit_prune(self, mesh_id: str, lived_ms: int, before_ms: int, keep: int) -> int:
-        """Delete a batch of a mesh's oldest events."""
-
-        async def work(connection: Any) -> int:
-            await connection.execute(_Q["audit_stamp"], lived_ms, PRUNE_ROWS)
-            tag: str = await connection.execute(_Q["audit_prune"], mesh_id, before_ms, keep, PRUNE_ROWS)
-            return int(tag.split()[-1])
-
-        return await self._db.transaction(work)
 
     async def _count(self, query: str, *values: object) -> int:
         rows = await self._db.fetch(_Q[query], *values)

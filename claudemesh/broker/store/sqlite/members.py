@@ -1,55 +1,137 @@
-"""Members and invites on SQLite, inside the caller's transaction: an invite's use with its member's row."""
+"""Members and invites on SQLite: an invite's use is taken with the member's row, or not at all."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
+from claudemesh.broker.store.decisions import Taken, judge_join, may_invite
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
-from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member
+from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
+from claudemesh.protocol.ids import HEX_32, UUID_TEXT
+from claudemesh.runtime.sqlite import Database
+
+
+class SqliteMembers:
+    """Implements `MemberStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def by_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        found = await self._read("member_current_by_key", mesh_id, pubkey)
+        return found[0] if found else None
+
+    async def by_any_key(self, mesh_id: str, pubkey: str) -> Member | None:
+        found = await self._read("member_by_key", mesh_id, pubkey)
+        return found[0] if found else None
+
+    async def find(self, mesh_id: str, wanted: str) -> Member | None:
+        for query, form in (("member_by_key", HEX_32), ("member_of_id", UUID_TEXT), ("member_named", None)):
+            if form is None or form.fullmatch(wanted):
+                found = await self._read(query, mesh_id, wanted)
+                if found and (query != "member_by_key" or found[0].ed25519_pubkey == wanted):
+                    return found[0]
+        return None
+
+    async def all(self, mesh_id: str) -> Sequence[Member]:
+        return await self._read("member_list", mesh_id)
+
+    async def page(self, mesh_id: str, after: str, limit: int) -> Sequence[Member]:
+        return await self._read("members_by_name", mesh_id, after, limit)
+
+    async def privileged(self, mesh_id: str) -> Sequence[str]:
+        rows = await self._db.run(lambda raw: raw.execute(_Q["members_privileged"], (mesh_id,)).fetchall())
+        return [row[0] for row in rows]
+
+    async def set_profile(
+        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+    ) -> None:
+        values = (summary, status, visible, mesh_id, member_id)
+        await self._db.transaction(lambda raw: raw.execute(_Q["member_set_profile"], values))
+
+    async def set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
+        values = (status, mesh_id, member_id)
+        return await self._db.transaction(
+            lambda raw: raw.execute(_Q["member_set_status"], values).rowcount > 0
+        )
+
+    async def register_invite(self, invite: InviteRow) -> bool:
+        return await self._db.transaction(lambda raw: register_invite(raw, invite))
+
+    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
+        values = (now_ms, mesh_id, invite_id)
+        return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)
+
+    async def invites(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
+        values = (mesh_id, after, limit)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["invite_list"], values).fetchall())
+        return [InviteRow(*row) for row in rows]
+
+    async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+        def work(raw: sqlite3.Connection) -> Joined | JoinRefused:
+            outcome = join_member(raw, invite, member, now_ms)
+            if isinstance(outcome, JoinRefused):
+                raise _Rejected(outcome)
+            return outcome
+
+        try:
+            return await self._db.transaction(work)
+        except _Rejected as rejected:
+            return rejected.outcome
+
+    async def _read(self, query: str, *values: object) -> Sequence[Member]:
+        return await self._db.run(lambda raw: read_members(raw, raw.execute(_Q[query], values)))
+
+
+class _Rejected(Exception):
+    """Rolls a join back and carries why."""
+
+    def __init__(self, outcome: JoinRefused) -> None:
+        super().__init__(outcome.error)
+        self.outcome = outcome
 
 
 def join_member(
     raw: sqlite3.Connection, invite: InviteRow, member: Member, now_ms: int
 ) -> Joined | JoinRefused:
-    """Take one use of an invite and write the member, or say why not; the same key once more is no error."""
+    """Take one use of an invite and write the member, inside the caller's transaction.
+
+    A refusal has to be rolled back: the invite may have been registered before.
+    """
     mesh_id = invite.mesh_id
-    invited_by = raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by))
-    inviters = read_members(raw, invited_by)
-    if not inviters or not _may_invite(inviters[0], invite):
+    inviters = read_members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by)))
+    if not inviters or not may_invite(inviters[0].status, inviters[0].role, invite.role):
         return JoinRefused("not_authorized")
     register_invite(raw, invite)
-    found = raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone()
-    if found is None:
-        # The id is an invite of another mesh.
-        return JoinRefused("not_authorized")
-    kept = InviteRow(*found)
-    again = read_members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)))
-    if again:
-        same = again[0].name == member.name and again[0].status == "active"
-        return Joined(again[0], created=False) if same else JoinRefused("key_taken")
-    if raw.execute(_Q["sealing_key_taken"], (mesh_id, member.x25519_pubkey)).fetchone() is not None:
-        return JoinRefused("key_taken")
-    if kept.revoked_at is not None:
-        return JoinRefused("invite_revoked")
-    if kept.expires_at <= now_ms:
-        return JoinRefused("invite_expired")
-    if raw.execute(_Q["member_by_name"], (mesh_id, member.name)).fetchone() is not None:
-        return JoinRefused("name_taken")
-    if raw.execute(_Q["member_id_taken"], (member.id,)).fetchone() is not None:
-        return JoinRefused("id_taken")
+    row = raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone()
+    registered = None if row is None else InviteRow(*row)
+    outcome = judge_join(registered, member, read_taken(raw, member), now_ms)
+    if outcome is not None:
+        return outcome
     if raw.execute(_Q["invite_take"], (invite.id, now_ms)).rowcount == 0:
         return JoinRefused("invite_exhausted")
     insert_member(raw, member)
     return Joined(member, created=True)
 
 
-def _may_invite(inviter: Member, invite: InviteRow) -> bool:
-    if inviter.status != "active" or inviter.role == "member":
-        return False
-    return inviter.role == "owner" or invite.role != "owner"
+def read_taken(raw: sqlite3.Connection, member: Member) -> Taken:
+    """Return what a new member would collide with."""
+    mesh_id = member.mesh_id
+
+    def is_there(query: str, *values: object) -> bool:
+        return raw.execute(_Q[query], values).fetchone() is not None
+
+    same_key = read_members(raw, raw.execute(_Q["member_by_key"], (mesh_id, member.ed25519_pubkey)))
+    return Taken(
+        same_key=same_key[0] if same_key else None,
+        sealing_key=is_there("sealing_key_taken", mesh_id, member.x25519_pubkey),
+        name=is_there("member_by_name", mesh_id, member.name),
+        member_id=is_there("member_id_taken", member.id),
+    )
 
 
 def register_invite(raw: sqlite3.Connection, invite: InviteRow) -> bool:

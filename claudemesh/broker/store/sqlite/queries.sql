@@ -300,7 +300,7 @@ SELECT m.id, coalesce((
 FROM mesh AS m WHERE m.dedupe_retention_mode = 'retention_scoped';
 
 -- history_after: messages in the order of their acceptance.
-SELECT history_id, broker_message_id, mesh_id, created_at FROM message_history
+SELECT history_id, broker_message_id, mesh_id FROM message_history
 WHERE history_id > ? ORDER BY history_id LIMIT ?;
 
 -- still_owed: which messages of a JSON array somebody is still owed.
@@ -468,6 +468,3 @@ UPDATE audit_event SET lived_ms = ?1 WHERE id IN (SELECT id FROM audit_event WHE
 -- audit_prune: the oldest events of a mesh, past their retention or beyond their number.
 DELETE FROM audit_event WHERE id IN (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id LIMIT ?4)
   AND (lived_ms < ?2 OR id <= (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3));
-
--- topic_known: whether there is a topic or queue of this name.
-SELECT count(*) FROM topic WHERE mesh_id = ? AND name = ?;

@@ -1,9 +1,9 @@
-"""Retention and its check on SQLite, batch by batch (broker.md, Retention and audits).
+"""Retention and its check on SQLite, batch by batch (docs/spec/broker.md, Retention and audits).
 
 A message is as old as the newest `history_horizon` row that knows it: at that lived time it was there.
 
 Crash story: a batch is one transaction. A message's body, history and mentions go together with its
-tombstone and the mark on its id, or all of them stay.
+tombstone and the mark on its dedupe row, or all of them stay.
 """
 
 from __future__ import annotations
@@ -14,109 +14,109 @@ from typing import Any
 
 import orjson
 
+from claudemesh.broker.store.decisions import (
+    BATCH_ROWS,
+    CHECK_STAGES,
+    HistoryRow,
+    dedupe_findings,
+    next_position,
+    past_retention,
+    swept,
+)
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import LATEST_COMMIT_MS, Absent, Checked, CheckPosition, Finding, Swept
+from claudemesh.runtime.sqlite import Database
 
-_BATCH = 500
+# Tables whose key is a number; the keys of the others are texts.
+_NUMBERED = frozenset({"check_history", "check_deliveries"})
 
 
-def sweep_messages(raw: sqlite3.Connection, lived_ms: int, now_ms: int, after: int) -> Swept:
-    """Delete messages that were kept for their mesh's retention of lived time and that nobody is owed.
+class SqliteRetention:
+    """Implements `RetentionStore`."""
 
-    They go in the order of their acceptance.
-    """
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def sweep_messages(self, lived_ms: int, now_ms: int, after: int) -> Swept:
+        return await self._db.transaction(lambda raw: _sweep_messages(raw, lived_ms, now_ms, after))
+
+    async def sweep_dedupe(self, lived_ms: int) -> int:
+        return await self._db.transaction(lambda raw: _sweep_dedupe(raw, lived_ms - LATEST_COMMIT_MS))
+
+    async def absent_ephemerals(self, lived_ms: int) -> Sequence[Absent]:
+        values = (lived_ms, BATCH_ROWS)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["absent_ephemerals"], values).fetchall())
+        return [Absent(*row) for row in rows]
+
+    async def reap_ephemeral(self, absent: Sequence[Absent], lived_ms: int) -> Sequence[tuple[str, str]]:
+        def work(raw: sqlite3.Connection) -> Sequence[tuple[str, str]]:
+            return [
+                (one.mesh_id, one.member_id)
+                for one in absent
+                if raw.execute(
+                    _Q["reap_ephemeral"], (one.mesh_id, one.member_id, one.last_seen_at, lived_ms)
+                ).rowcount
+            ]
+
+        return await self._db.transaction(work)
+
+    async def check(self, position: CheckPosition | None) -> Checked:
+        stage, after = position or (CHECK_STAGES[0], None)
+        judge = _check_dedupe if stage == "check_dedupe" else _check_orphans
+        return await self._db.run(lambda raw: judge(raw, stage, after))
+
+
+def _sweep_messages(raw: sqlite3.Connection, lived_ms: int, now_ms: int, after: int) -> Swept:
     limits = dict(raw.execute(_Q["retention"], (lived_ms - LATEST_COMMIT_MS,)).fetchall())
-    rows = raw.execute(_Q["history_after"], (after, _BATCH)).fetchall()
-    if not rows:
-        return Swept(0, None)
-    old = [row for row in rows if row[0] <= limits.get(row[2], 0)]
-    owed = {row[0] for row in raw.execute(_Q["still_owed"], (_json([row[1] for row in old]),))}
-    going = [row for row in old if row[1] not in owed]
+    rows = [HistoryRow(*row) for row in raw.execute(_Q["history_after"], (after, BATCH_ROWS))]
+    old = past_retention(rows, limits)
+    owed = {row[0] for row in raw.execute(_Q["still_owed"], (_json([row.message for row in old]),))}
+    going = [row for row in old if row.message not in owed]
     if going:
-        ids = (_json([row[1] for row in going]),)
+        ids = (_json([row.message for row in going]),)
         for name in ("sweep_dedupe_mark", "sweep_queue_bodies", "sweep_topic_bodies", "sweep_mentions"):
             raw.execute(_Q[name], ids)
-        raw.executemany(_Q["sweep_history"], [(row[0],) for row in going])
-        raw.executemany(_Q["tombstone"], [(row[1], row[2], now_ms) for row in going])
-    newest: int = rows[-1][0]
-    done = len(rows) < _BATCH or newest >= max(limits.values(), default=0)
-    return Swept(len(going), None if done else newest)
+        raw.executemany(_Q["sweep_history"], [(row.history_id,) for row in going])
+        raw.executemany(_Q["tombstone"], [(row.message, row.mesh, now_ms) for row in going])
+    return swept(rows, limits, len(going))
 
 
-def sweep_dedupe(raw: sqlite3.Connection, lived_ms: int) -> int:
-    """Forget ids whose time was lived through and whose messages are gone; returns how many.
-
-    That is the mesh's retention and the one that the id was accepted under (`expires_at - first_seen_at`),
-    whichever is longer. Where a whole batch has to wait, ids accepted later wait with it.
-    """
-    lived_ms -= LATEST_COMMIT_MS
+def _sweep_dedupe(raw: sqlite3.Connection, lived_ms: int) -> int:
     rows: list[Any] = []
     for mesh_id, newest in raw.execute(_Q["dedupe_retention"], (lived_ms,)).fetchall():
-        if len(rows) < _BATCH:
-            rows += raw.execute(_Q["expired_ids"], (mesh_id, newest, lived_ms, _BATCH - len(rows)))
+        if len(rows) < BATCH_ROWS:
+            rows += raw.execute(_Q["expired_ids"], (mesh_id, newest, lived_ms, BATCH_ROWS - len(rows)))
     raw.executemany(_Q["forget_id"], [row[:3] for row in rows])
     raw.executemany(_Q["forget_tombstone"], [row[3:] for row in rows])
     return len(rows)
 
 
-def absent_ephemerals(raw: sqlite3.Connection, lived_ms: int) -> list[Absent]:
-    """Return ephemeral members whose lease has run out."""
-    return [Absent(*row) for row in raw.execute(_Q["absent_ephemerals"], (lived_ms, _BATCH))]
-
-
-def reap_ephemeral(raw: sqlite3.Connection, absent: Sequence[Absent], lived_ms: int) -> list[tuple[str, str]]:
-    """Let members leave that are still as absent as they were found; returns (mesh, member) of each."""
-    return [
-        (one.mesh_id, one.member_id)
-        for one in absent
-        if raw.execute(
-            _Q["reap_ephemeral"], (one.mesh_id, one.member_id, one.last_seen_at, lived_ms)
-        ).rowcount
-    ]
-
-
-def check(raw: sqlite3.Connection, position: CheckPosition | None) -> Checked:
-    """Look at one batch of one table; each row is judged in the very statement that reads it."""
-    stage, after = position or (STAGES[0], None)
-    if stage == "check_dedupe":
-        return _check_dedupe(raw, after)
-    first: Any = 0 if stage in ("check_history", "check_deliveries") else ""
-    rows = raw.execute(_Q[stage], (first if after is None else after, _BATCH)).fetchall()
+def _check_orphans(raw: sqlite3.Connection, stage: str, after: Any) -> Checked:
+    """Check one batch of a table whose rows belong to a message; each row is judged as it is read."""
+    is_numbered = stage in _NUMBERED
+    if after is None:
+        after = 0 if is_numbered else ""
+    rows = raw.execute(_Q[stage], (after, BATCH_ROWS)).fetchall()
     findings = tuple(Finding(stage.replace("check", "orphan"), row[0]) for row in rows if not row[1])
-    key = -1 if first == 0 else 0  # the column that the next batch goes on from
-    return Checked(findings, len(rows), _next(stage, rows[-1][key] if rows else None, len(rows)))
+    last = rows[-1][-1 if is_numbered else 0] if rows else None
+    return Checked(findings, len(rows), next_position(stage, last, len(rows)))
 
 
-STAGES = (
-    "check_dedupe",
-    "check_queue_bodies",
-    "check_topic_bodies",
-    "check_history",
-    "check_deliveries",
-    "check_mentions",
-)
-
-
-def _check_dedupe(raw: sqlite3.Connection, after: Any) -> Checked:
-    rows = raw.execute(_Q["check_dedupe"], (*(after or ("", "", "")), _BATCH)).fetchall()
-    findings = []
-    for row in rows:
-        broker_message_id, available, has_body, has_history, has_tombstone = row[3:]
-        if available and not has_body:
-            findings.append(Finding("dedupe_without_body", broker_message_id))
-        if available and not has_history:
-            findings.append(Finding("dedupe_without_history", broker_message_id))
-        if not available and not has_tombstone:
-            findings.append(Finding("dedupe_without_tombstone", broker_message_id))
+def _check_dedupe(raw: sqlite3.Connection, stage: str, after: Any) -> Checked:
+    rows = raw.execute(_Q[stage], (*(after or ("", "", "")), BATCH_ROWS)).fetchall()
+    findings = [
+        finding
+        for _, _, _, message_id, available, has_body, has_history, has_tombstone in rows
+        for finding in dedupe_findings(
+            message_id,
+            available=bool(available),
+            has_body=bool(has_body),
+            has_history=bool(has_history),
+            has_tombstone=bool(has_tombstone),
+        )
+    ]
     last = tuple(rows[-1][:3]) if rows else None
-    return Checked(tuple(findings), len(rows), _next("check_dedupe", last, len(rows)))
-
-
-def _next(stage: str, last: Any, count: int) -> CheckPosition | None:
-    if count == _BATCH:
-        return stage, last
-    following = STAGES.index(stage) + 1
-    return (STAGES[following], None) if following < len(STAGES) else None
+    return Checked(tuple(findings), len(rows), next_position(stage, last, len(rows)))
 
 
 def _json(values: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""Shares of members: counts of their rows and bytes, and the pruning of audit events.
+"""Usage of each member on SQLite: counts of rows and of stored bytes.
 
-The count of stored bytes is kept by the transactions that write and delete bodies: reading it costs a row for
-each member. `recount` compares it with the bodies themselves.
+The count of stored bytes is kept by the transactions that write and delete bodies, so that reading it costs
+one row for each member. `recount` compares it with the bodies themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
-from claudemesh.broker.store.types import PRUNE_ROWS
 from claudemesh.runtime.sqlite import Database
 
 _RECOUNT_ROWS: Final = 2000
@@ -22,14 +21,13 @@ _KINDS: Final = {
 }
 
 
-class SqliteShares:
-    """Implements `Shares`."""
+class SqliteUsage:
+    """Implements `UsageStore`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def stored(self, mesh_id: str) -> Mapping[str, int]:
-        """Return how many bytes of bodies each member has stored."""
         return dict(await self._db.run(lambda raw: raw.execute(_Q["stored"], (mesh_id,)).fetchall()))
 
     async def recount(self) -> int:
@@ -51,30 +49,14 @@ class SqliteShares:
             await self._db.transaction(lambda raw: raw.executemany(_Q["stored_add"], drift))
         return len(drift)
 
-    async def topic_known(self, mesh_id: str, topic: str) -> bool:
-        """Whether there is a topic or queue of this name."""
-        return await self._count("topic_known", mesh_id, topic) > 0
-
     async def topics_made(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member has created."""
         return await self._count("topics_made", mesh_id, member_id)
 
     async def subscriptions_held(self, mesh_id: str, member_id: str) -> int:
-        """Return how many topics and queues a member is subscribed to."""
         return await self._count("subscriptions_held", mesh_id, member_id)
 
     async def invites_open(self, mesh_id: str, pubkey: str, now_ms: int) -> int:
-        """Return how many invites of the member with this key can still be used."""
         return await self._count("invites_open", mesh_id, pubkey, now_ms)
-
-    async def audit_prune(self, mesh_id: str, lived_ms: int, before_ms: int, keep: int) -> int:
-        """Delete a batch of a mesh's oldest events."""
-
-        def work(raw: sqlite3.Connection) -> int:
-            raw.execute(_Q["audit_stamp"], (lived_ms, PRUNE_ROWS))
-            return raw.execute(_Q["audit_prune"], (mesh_id, before_ms, keep, PRUNE_ROWS)).rowcount
-
-        return await self._db.transaction(work)
 
     async def _rows(self, query: str, after: str, end: str) -> list[Any]:
         values = (after, end, _RECOUNT_ROWS)

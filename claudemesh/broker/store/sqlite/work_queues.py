@@ -1,23 +1,48 @@
-"""Work queues on SQLite: who may take, and who gets what, in one transaction."""
+"""Work queues on SQLite: one transaction reads the subscribers and gives them what waits."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import cycle
 
 import orjson
 
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import DueDelivery
+from claudemesh.runtime.sqlite import Database
 
 
-def subscriptions(raw: sqlite3.Connection, mesh_id: str, member_id: str) -> list[str]:
-    """Return the queues that a member takes from."""
-    return [row[0] for row in raw.execute(_Q["queue_subscriptions"], (mesh_id, member_id))]
+class SqliteQueues:
+    """Implements `QueueStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def subscriptions(self, mesh_id: str, member_id: str) -> Sequence[str]:
+        values = (mesh_id, member_id)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["queue_subscriptions"], values).fetchall())
+        return [row[0] for row in rows]
+
+    async def take(
+        self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
+    ) -> Sequence[tuple[str, DueDelivery]]:
+        return await self._db.transaction(lambda raw: _take(raw, mesh_id, queue, member_ids, limit))
+
+    async def release(self, mesh_id: str, member_id: str, connection_id: str, now_ms: int) -> Collection[str]:
+        rows = await self._db.transaction(
+            lambda raw: raw.execute(_Q["queue_release"], (mesh_id, member_id)).fetchall()
+        )
+        return {row[0] for row in rows}
+
+    async def release_lost(self, now_ms: int) -> Collection[tuple[str, str]]:
+        rows = await self._db.transaction(
+            lambda raw: raw.execute(_Q["queue_release_lost"], (now_ms,)).fetchall()
+        )
+        return {(row[0], row[1]) for row in rows}
 
 
-def take(
+def _take(
     raw: sqlite3.Connection, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
 ) -> list[tuple[str, DueDelivery]]:
     """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""

@@ -43,7 +43,7 @@ async def test_no_job_deletes_because_the_wall_clock_jumps(tmp_path: Path, days:
         for name in ("message-sweep", "dedupe-sweep", "ephemeral-reaper"):
             assert (await found.run(name)).count == 0
         assert (await found.run("orphan-check")).found == 0
-        counted = await broker.context.store.deliveries_pending()
+        counted = await broker.context.store.messages.deliveries_pending()
     assert counted == 3
 
 
@@ -83,8 +83,8 @@ async def test_an_ephemeral_member_leaves_two_minutes_after_its_lease(tmp_path: 
         clock.jump(hours=365 * 24)
         assert (await run("ephemeral-reaper")).count == 0
         clock.advance(seconds=60)
-        [absent] = await store.absent_ephemerals(broker.context.lived.now_ms())
-        await store.members_seen([Seen(absent.mesh_id, absent.member_id, 5000, None)])
+        [absent] = await store.retention.absent_ephemerals(broker.context.lived.now_ms())
+        await store.presence.members_seen([Seen(absent.mesh_id, absent.member_id, 5000, None)])
         clock.advance(seconds=60)
         assert (await run("ephemeral-reaper")).count == 0
         clock.advance(seconds=119)
@@ -110,7 +110,7 @@ async def check_ran(jobs: Jobs, store: Store, after: JobRun | None) -> JobRun:
     jobs.start()
     try:
         for _ in range(1000):
-            run = (await store.job_runs()).get("orphan-check")
+            run = (await store.upkeep.job_runs()).get("orphan-check")
             if run is not None and run != after:
                 return run
             await asyncio.sleep(0.01)

@@ -49,7 +49,7 @@ async def test_a_database_that_another_broker_uses_moves_the_clock_on(tmp_path: 
     clock = ManualClock()
     async with keeping(tmp_path, clock) as (time, store):
         later = time.lived.now_ms() + 5000
-        await store.lived_clock_note(Mark(later, "elsewhere", 0), 0)
+        await store.upkeep.note_lived_clock(Mark(later, "elsewhere", 0), 0)
         await time.note()
         assert time.lived.now_ms() == later
 
@@ -58,13 +58,13 @@ async def test_a_database_that_was_replaced_sets_the_clock_back(tmp_path: Path) 
     """Its messages have lived by its own clock: with the later one they would go too early."""
     clock = ManualClock()
     async with keeping(tmp_path, clock) as (time, store):
-        await store._db.transaction(lambda raw: raw.execute("UPDATE lived_clock SET lived_ms = 1000"))
+        await store.database.transaction(lambda raw: raw.execute("UPDATE lived_clock SET lived_ms = 1000"))
         clock.advance(hours=1)
         await time.note()
         assert time.lived.now_ms() == 1000
         clock.advance(seconds=1)
         await time.note()
-        mark = await store.lived_clock()
+        mark = await store.upkeep.lived_clock()
         assert mark is not None
         assert mark.lived_ms == 2000
 

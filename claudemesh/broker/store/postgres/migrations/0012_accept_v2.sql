@@ -1,0 +1,3 @@
+-- The accept function gets a version in its name, so that brokers of two releases can share the database. `mesh.accept`
+-- stays for those of the release before.
+-- include: functions/accept_v2.sql
