@@ -15,7 +15,7 @@ from typing import Final
 from tortures.history import DEAD, DM, DONE, QUEUE, TOPIC, Arrival, Ended, History, Send, Upset
 from tortures.plan import DATABASE
 
-# A process may end by itself only where the documentation says so (operating.md, Exit codes): a database
+# A process may end by itself only where the documentation says so (docs/operating.md, Exit codes): a database
 # whose disk fails is stopped, and a start needs a disk that works and has room, and a Postgres that answers.
 ENDING_KINDS: Final = frozenset({"eio"})
 _FAIL_STOP_CODES: Final = frozenset({70, 73, 74, 78})

@@ -1,4 +1,4 @@
-"""Admission: checks of an invite, keys and a name before a member is written (lifecycle.md, Joining)."""
+"""Admission: checks of invite, keys and name before a member is written (docs/spec/lifecycle.md, Joining)."""
 
 from __future__ import annotations
 

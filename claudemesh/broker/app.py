@@ -1,4 +1,4 @@
-"""One broker: parts made in order, started in order, stopped in the opposite one (broker.md)."""
+"""Broker process: its parts, their start, and their stop in reverse (docs/spec/broker.md, Operation)."""
 
 from __future__ import annotations
 

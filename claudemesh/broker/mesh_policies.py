@@ -1,4 +1,4 @@
-"""Policies that an operator sets on a mesh, and valid combinations (broker.md, Retention and audits)."""
+"""Policies of a mesh, their ranges and valid combinations (docs/spec/broker.md, Policies)."""
 
 from __future__ import annotations
 

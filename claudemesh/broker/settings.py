@@ -1,4 +1,4 @@
-"""Settings of a broker: flag, then environment, then `broker.toml`, then default (broker.md)."""
+"""Broker settings: flag > environment > `broker.toml` > default (docs/spec/broker.md, Operation)."""
 
 from __future__ import annotations
 

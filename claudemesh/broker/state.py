@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class State:
-    """`epoch` names this life of the database (protocol.md, hello_ack).
+    """`epoch` names this life of the database (docs/spec/protocol.md, hello_ack).
 
     `newest_history` is the newest message that this broker has accepted in it, 0 before the first.
     """

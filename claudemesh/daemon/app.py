@@ -1,4 +1,4 @@
-"""The daemon's process: what is opened in which order, who runs, and how it ends (daemon.md)."""
+"""Daemon process: parts, start, run and stop (docs/spec/daemon.md, Starting, stopping, failing)."""
 
 from __future__ import annotations
 

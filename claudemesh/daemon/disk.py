@@ -1,4 +1,4 @@
-"""The room for messages: a warning at 80 % of the budget, no new sends from 95 % on (daemon.md, Disk).
+"""Disk and queue budget: a warning at 80 %, no new sends from 95 % on (docs/spec/daemon.md, Disk).
 
 The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system. Of the databases
 the pages in use and the log count, not free pages: new rows take those first. `daemon.log` does not count,

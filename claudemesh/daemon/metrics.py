@@ -1,4 +1,4 @@
-"""The daemon's metrics, `cm_daemon_*` (daemon.md, Metrics). No label names a member, a topic or an id."""
+"""Metrics of a daemon, `cm_daemon_*` (docs/spec/daemon.md, Metrics). No label names a member, topic or id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""config.toml: what a user may set, checked key by key (daemon.md, Configuration).
+"""config.toml: what a user may set, checked key by key (docs/spec/daemon.md, Configuration).
 
 One table says everything about a key: where it stands, what it takes, what it is for, and whether a
 reload is enough. docs/configuration.md is made of it.

@@ -1,4 +1,4 @@
-"""What kind of place this is, for the defaults that follow from it (lifecycle.md, Identity modes)."""
+"""Detection of the environment, which decides defaults (docs/spec/lifecycle.md, Identity modes)."""
 
 from __future__ import annotations
 

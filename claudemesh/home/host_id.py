@@ -1,4 +1,4 @@
-"""Which host this is, to notice accidents: image clones, copied homes (lifecycle.md, Clones)."""
+"""Which host this is, to notice accidents: image clones, copied homes (docs/spec/lifecycle.md, Clones)."""
 
 from __future__ import annotations
 

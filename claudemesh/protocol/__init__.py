@@ -1,4 +1,4 @@
-"""The protocol between daemon and broker: values, parsing and signatures, no I/O (docs/spec/protocol.md)."""
+"""Protocol between daemon and broker: values in, values out, no I/O (docs/spec/protocol.md, Frames)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit codes (sysexits) and the one exception that carries them (daemon.md, Starting, stopping, failing)."""
+"""Exit codes (sysexits) and their exception (docs/spec/daemon.md, Starting, stopping, failing)."""
 
 from __future__ import annotations
 

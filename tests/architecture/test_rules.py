@@ -67,7 +67,7 @@ def test_every_queue_has_a_bound() -> None:
 
 
 def test_nothing_dangerous_is_called() -> None:
-    """No eval, pickle, yaml, shell or guessable temporary file (security requirement 15)."""
+    """No eval, pickle, yaml, shell or guessable temporary file."""
     imported = {
         (name, alias.name)
         for name, path in MODULES.items()

@@ -1,4 +1,4 @@
-"""The database's primary dies and a standby that lagged takes its place (operating.md, Postgres)."""
+"""The database's primary dies and a standby that lagged takes its place (docs/operating.md, Postgres)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL around a hook: every message's hook runs at least once, and is answered once (daemon.md, Hooks)."""
+"""SIGKILL around a hook: it runs at least once, and is answered once (docs/spec/daemon.md, Hooks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL between any two durable steps: after the restart the contract holds (README, What is promised)."""
+"""SIGKILL between any two durable steps: the contract holds afterwards (README.md, What is promised)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting and stopping: one daemon a mesh, whatever lies about (daemon.md, Starting, stopping, failing)."""
+"""Starting and stopping: one daemon per mesh (docs/spec/daemon.md, Starting, stopping, failing)."""
 
 from __future__ import annotations
 

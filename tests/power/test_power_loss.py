@@ -1,4 +1,4 @@
-"""Power loss at any system call: what was acknowledged is on the disk (README, What is promised).
+"""Power loss at any system call: what was acknowledged is on the disk (README.md, What is promised).
 
 A process killed by SIGKILL leaves its writes to the kernel, so only this finds a sync that is missing.
 """

@@ -1,4 +1,4 @@
-"""The limiter's interface, and the arithmetic that every implementation shares (broker.md, Limiter).
+"""Limiter: the interface, and the arithmetic of all implementations (docs/spec/broker.md, Limiter).
 
 Each bucket holds a quarter of a minute's tokens and refills at its limit. It is kept as one number, the
 time at which it will be full again: a send moves that time by its cost, and is allowed while the time stays

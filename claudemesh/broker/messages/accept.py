@@ -2,7 +2,7 @@
 
 Sends that arrive during one commit share the next one. A send is validated when its frame arrives, because
 the verdict depends on the frame alone. The verdict counts only when the lookup has found no dedupe row
-(broker.md, Accepting a send).
+(docs/spec/broker.md, Accepting a send).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deliveries on one connection: the window, live pushes, reading behind, acks (broker.md, Delivering).
+"""Deliveries of one connection: window, pushes, reads, acks (docs/spec/broker.md, Delivering).
 
 `Flow` decides and never waits; `Delivery` does what it says. What is owed to a member is either
 unacknowledged on the connection, in the flow's memory, or will be read from the store: a wake-up

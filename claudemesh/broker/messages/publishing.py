@@ -1,4 +1,4 @@
-"""Pushes of what was committed, to the recipients that are connected (broker.md, Delivering).
+"""Pushes of what was committed, to the recipients that are connected (docs/spec/broker.md, Delivering).
 
 They follow the commits in order, in a task of their own: what goes wrong in a push must not make a committed
 send look failed, and one message for ten thousand subscribers must not hold the event loop.

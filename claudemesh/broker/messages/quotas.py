@@ -1,4 +1,4 @@
-"""Stored bytes: what a member and its mesh may keep at the broker until it is swept (broker.md, Limiter).
+"""Quotas of stored bytes, per member and mesh (docs/spec/broker.md, Limiter).
 
 The store keeps the counts. This keeps a copy of those of active meshes, adds what is accepted here, and reads
 them again every few seconds, beside the accepts: a quota may be passed by what is accepted in between.

@@ -27,7 +27,7 @@ _OVER: Mapping[str | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A send's outcome as protocol.md, send_result, lists it."""
+    """A send's outcome as docs/spec/protocol.md, send_result, lists it."""
 
     status: int
     fields: Mapping[str, object]

@@ -29,7 +29,7 @@ _VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A mesh and its policies (broker.md, Storage)."""
+    """A mesh and its policies (docs/spec/broker.md, Storage)."""
 
     id: str
     slug: str

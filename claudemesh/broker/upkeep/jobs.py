@@ -2,8 +2,8 @@
 
 Every job goes by the lived clock (broker/upkeep/timekeeper.py), so that no wall clock deletes anything, and
 notes its last run in the database: a job that is overdue runs shortly after the broker has started, and
-brokers that share a database share the schedule. Each job is also a command (broker.md, Retention and
-audits).
+brokers that share a database share the schedule. Each job is also a command (docs/spec/broker.md,
+Retention and audits).
 """
 
 from __future__ import annotations

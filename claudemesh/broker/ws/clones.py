@@ -1,4 +1,4 @@
-"""One member on two hosts: what is written down of it, and who is told (broker.md, Presence).
+"""Reports of a member on two hosts (docs/spec/broker.md, Two connections of one member).
 
 A second connection at the same time is told to the first. A host other than the one that a member was last
 seen on may be a copy of its keys: the member hears of it on all of its connections, and so do the owners and

@@ -1,4 +1,4 @@
-"""One connection, from challenge to close (protocol.md, WebSocket)."""
+"""One connection, from challenge to close (docs/spec/protocol.md, WebSocket)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two hosts that answer each other by hooks must come to an end (daemon.md, Hooks).
+"""Two hosts that answer each other by hooks must come to an end (docs/spec/daemon.md, Hooks).
 
 Each answer of a hook counts, inside the sealed message, how many answers of hooks led to it. A peer that
 leaves the count out is held by a rate instead.

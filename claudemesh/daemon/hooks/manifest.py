@@ -1,4 +1,4 @@
-"""hooks.toml: which hooks run, and how far each may go (daemon.md, Hooks). Nothing runs without an entry."""
+"""hooks.toml: the hooks that run, and their limits (docs/spec/daemon.md, Hooks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mesh's members as last seen, and the keys pinned to their names (protocol.md, Envelope).
+"""Directory: members as last seen, and their pinned keys (docs/spec/daemon.md, Directory and pins).
 
 Kept on the disk (peersfile.py), so that sends resolve and retries are recognised while the broker is away.
 Members that left stay, for the same reason.

@@ -1,4 +1,4 @@
-"""Deliveries come in, become rows together, and are acknowledged after their commit (daemon.md, Inbox)."""
+"""Receive path: verify, store in batches, acknowledge after the commit (docs/spec/daemon.md, Inbox)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selection of messages for a reader, as a statement that finds them by an index (daemon.md, Inbox).
+"""Selection of messages as a statement that uses an index (docs/spec/daemon.md, Inbox).
 
 Only the conditions that are asked for stand in it: one that could be switched off by a value would keep
 the database from every index.

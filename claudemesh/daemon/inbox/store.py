@@ -1,4 +1,4 @@
-"""inbox.db: each message once, durable before it is acknowledged (daemon.md, Inbox).
+"""inbox.db: each message once, durable before it is acknowledged (docs/spec/daemon.md, Inbox).
 
 Crash story: the row is committed before the acknowledgement leaves; a delivery that is repeated
 meets the unique key and is acknowledged again, without a second event.

@@ -1,4 +1,4 @@
-"""A delivery is believed only after its sender's signature: verify, then open (protocol.md, Envelope).
+"""Verification and opening of deliveries (docs/spec/protocol.md, Verification).
 
 What is sealed names mesh, sender, recipient and id of the one envelope that it belongs to. In any other
 envelope it is refused, whoever signed that. A body of a version that sealed no context is opened all the

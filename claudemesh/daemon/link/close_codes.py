@@ -1,4 +1,4 @@
-"""Close codes of the broker that end the daemon, each with its exit (protocol.md, Close codes)."""
+"""Close codes of the broker that end the daemon, each with its exit (docs/spec/protocol.md, Close codes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one WebSocket to the broker: handshake, traffic, and how it ends (protocol.md, WebSocket)."""
+"""The one WebSocket to the broker: handshake, traffic, and how it ends (docs/spec/protocol.md, WebSocket)."""
 
 from __future__ import annotations
 

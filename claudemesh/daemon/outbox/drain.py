@@ -1,4 +1,4 @@
-"""The outbox's loop: sends come in, envelopes go out, results are written (daemon.md, Outbox, Drain).
+"""The outbox's loop: sends come in, envelopes go out, results are written (docs/spec/daemon.md, Drain).
 
 Each turn is one transaction shared by all who wait: what came in during the last commit is in the next.
 A send that meets an open link is inserted and claimed by the same commit, so it costs one commit before

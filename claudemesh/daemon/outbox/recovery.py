@@ -1,7 +1,7 @@
 """Recovery of stuck rows by an operator: send again under a new id, or drop.
 
 A row that was ever sent is looked up at the broker first: if the message is there, the row becomes
-done and nothing is sent twice (daemon.md, Outbox).
+done and nothing is sent twice (docs/spec/daemon.md, Outbox).
 """
 
 from __future__ import annotations

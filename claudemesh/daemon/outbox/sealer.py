@@ -1,4 +1,4 @@
-"""From a request to the frozen envelope: whom it is for, sealed and signed once (protocol.md, Envelope)."""
+"""Sealer: resolves, seals and signs a request into the frozen envelope (docs/spec/protocol.md, Envelope)."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Sealer:
         context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
         content = encode_content(message, meta_json, context)
         if to.peer is None:
-            # Until topic keys exist, topic bodies travel as they are (protocol.md, Envelope).
+            # Until topic keys exist, topic bodies travel as they are (docs/spec/protocol.md, Envelope).
             return content, Seal("none", b"", own.key_id, None, None)
         nonce = self._entropy(NONCE_BYTES)
         body = seal_box(content, nonce, self._keyring.shared(to.peer.x25519_pubkey))

@@ -1,4 +1,4 @@
-"""The outbox as tables: which step is legal, and what a known id is answered (daemon.md, POST /v1/send)."""
+"""Outbox tables: legal transitions, and answers for known ids (docs/spec/daemon.md, POST /v1/send)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Accepting a send: everything that could fail is decided first, then one transaction shared with others.
 
 Crash story: before the commit the id is not consumed and the caller heard nothing; after it the row is
-on the disk, and a retry finds it (daemon.md, POST /v1/send).
+on the disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The limiter: token buckets per mesh and member; an id counts once, a refusal not (broker.md, Limiter)."""
+"""Limiter: token buckets; an id counts once, a refusal does not (docs/spec/broker.md, Limiter)."""
 
 from __future__ import annotations
 

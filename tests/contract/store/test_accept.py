@@ -1,4 +1,4 @@
-"""Accepting: at most once per mesh, sender and id, and all side effects or none (broker.md)."""
+"""Accepting: at most once per sender and id, all side effects or none (docs/spec/broker.md, Promises)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meshes, members and invites: one use is taken with the member row, or not at all (lifecycle.md)."""
+"""Meshes, members and invites: a join takes one use atomically (docs/spec/lifecycle.md, Joining)."""
 
 from __future__ import annotations
 

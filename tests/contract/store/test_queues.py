@@ -1,4 +1,4 @@
-"""Work queues, on both stores: each message to one subscriber at a time (broker.md, Delivering)."""
+"""Work queues, on both stores: each message to one subscriber at a time (docs/spec/broker.md, Delivering)."""
 
 from __future__ import annotations
 

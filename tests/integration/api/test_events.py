@@ -1,4 +1,4 @@
-"""GET /v1/events over the socket: replay, then live, without gap or duplicate (daemon.md, Events)."""
+"""GET /v1/events: replay, then live, without gap or duplicate (docs/spec/daemon.md, Events)."""
 
 from __future__ import annotations
 

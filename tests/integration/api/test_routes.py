@@ -297,7 +297,7 @@ async def test_a_wrong_body_is_refused_before_the_broker_is_asked(
 
 
 async def test_health_has_what_the_page_lists(tmp_path: Path) -> None:
-    """daemon.md, Local API."""
+    """docs/spec/daemon.md, Local API."""
     async with served(tmp_path) as daemon:
         await daemon.send({"to": "bob", "message": "hi"})
         health = (await daemon.ask("GET", "/v1/health")).json

@@ -1,4 +1,4 @@
-"""Sends and their results: once, again, in conflict, refused, limited (broker.md, Accepting a send)."""
+"""Results of sends: once, again, in conflict, refused, limited (docs/spec/broker.md, Accepting a send)."""
 
 from __future__ import annotations
 

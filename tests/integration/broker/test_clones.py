@@ -1,4 +1,4 @@
-"""One identity, two connections: each policy, its close codes and its audit (broker.md, Several brokers)."""
+"""Clone policies: close codes and audit (docs/spec/broker.md, Two connections of one member)."""
 
 from __future__ import annotations
 

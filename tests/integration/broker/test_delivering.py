@@ -1,4 +1,4 @@
-"""Deliveries: live, owed, windowed, repeated, and to those who do not read (broker.md, Delivering)."""
+"""Deliveries: live, owed, windowed, repeated, to slow consumers (docs/spec/broker.md, Delivering)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invites and joins over HTTP (lifecycle.md, Joining)."""
+"""Invites and joins over HTTP (docs/spec/lifecycle.md, Joining)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting, stopping, being looked at: data dir, drain, health, metrics, admin (broker.md, Operation)."""
+"""Operation: data dir, drain, health, metrics, admin API (docs/spec/broker.md, Operation)."""
 
 from __future__ import annotations
 

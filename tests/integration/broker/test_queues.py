@@ -1,4 +1,4 @@
-"""Work queues over the wire: one subscriber at a time, fair, given back by whoever leaves (broker.md)."""
+"""Work queues: one subscriber at a time, fair, returned on leaving (docs/spec/broker.md, Work queues)."""
 
 from __future__ import annotations
 

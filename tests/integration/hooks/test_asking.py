@@ -1,4 +1,4 @@
-"""What a hook may say: replies, capability tokens, and the end of every loop (daemon.md, Hooks)."""
+"""What a hook may say: replies, capability tokens, and the end of every loop (docs/spec/daemon.md, Hooks)."""
 
 from __future__ import annotations
 

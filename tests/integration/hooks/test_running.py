@@ -1,4 +1,4 @@
-"""What a hook gets, what it may not get, and what it can do to nobody else (daemon.md, Hooks)."""
+"""What a hook gets, what it may not get, and what it can do to nobody else (docs/spec/daemon.md, Hooks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing waits for ever: locks, statements, connections (faults.md, 39, 44 and 45)."""
+"""Nothing waits for ever: locks, statements, connections (docs/operating.md, Postgres)."""
 
 from __future__ import annotations
 

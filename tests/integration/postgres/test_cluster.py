@@ -1,4 +1,4 @@
-"""Several brokers on one Postgres: one mesh, wherever its members are (broker.md, Several brokers)."""
+"""Several brokers on one Postgres act as one mesh (docs/spec/broker.md, Several brokers)."""
 
 from __future__ import annotations
 

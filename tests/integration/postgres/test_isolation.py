@@ -1,4 +1,4 @@
-"""Several brokers on one database, at the same moment (faults.md, 26 to 31)."""
+"""Several brokers on one database, at the same moment (docs/spec/broker.md, Several brokers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database that cannot or should not be used: one sentence, a stable code, no password (faults.md, 46)."""
+"""Refusal of an unusable database: sentence, stable code, no password (docs/operating.md, Postgres)."""
 
 from __future__ import annotations
 

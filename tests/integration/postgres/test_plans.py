@@ -1,4 +1,4 @@
-"""What every message costs is found by an index, on a young database and an old one (quality.md, Speed)."""
+"""Query plans: every statement per message uses an index (docs/performance.md, Last results)."""
 
 from __future__ import annotations
 

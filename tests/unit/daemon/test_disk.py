@@ -1,4 +1,4 @@
-"""How much room there is: 80 % warns once, 95 % refuses what is new (daemon.md, Disk)."""
+"""How much room there is: 80 % warns once, 95 % refuses what is new (docs/spec/daemon.md, Disk)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guards as decisions: head of a request in, refusal or None out (daemon.md, Local API)."""
+"""Guards as decisions: head of a request in, refusal or None out (docs/spec/daemon.md, Local API)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_the_dispatcher_serves_exactly_what_is_described() -> None:
 
 
 def test_the_routes_are_those_of_the_page() -> None:
-    """daemon.md, Local API, but files (their own issue); one message of the inbox; stopping and reloading."""
+    """docs/spec/daemon.md, Local API; one message of the inbox; stopping and reloading."""
     assert {f"{method} {path}" for method, path in _described()} == {
         "POST /v1/send",
         "POST /v1/topic/post",

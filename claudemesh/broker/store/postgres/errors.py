@@ -1,4 +1,4 @@
-"""Translation of errors of Postgres and of the way to it. Foreign errors stop here (faults.md, 44)."""
+"""Translation of errors of Postgres and of the way to it. Foreign errors stop here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store on SQLite: one file, one connection, whole transactions (broker.md, Storage)."""
+"""The store on SQLite: one file, one connection, whole transactions (docs/spec/broker.md, Storage)."""
 
 from claudemesh.broker.store.sqlite.store import SqliteStore
 

@@ -1,4 +1,4 @@
-"""Check and write on SQLite: a batch of sends in one transaction, each with its own outcome (broker.md).
+"""Check and write on SQLite: a batch in one transaction (docs/spec/broker.md, Accepting a send).
 
 Crash story: everything below happens between BEGIN IMMEDIATE and COMMIT. A crash before the commit
 leaves none of the five side effects of any send; after it, all of them.

@@ -1,4 +1,4 @@
--- Messages received by this host, each once (daemon.md, Inbox).
+-- Messages received by this host, each once (docs/spec/daemon.md, Inbox).
 CREATE TABLE inbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   id TEXT NOT NULL UNIQUE,

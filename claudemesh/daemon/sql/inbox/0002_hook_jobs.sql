@@ -1,4 +1,4 @@
--- Hooks that are to run: written with the message that raises them, gone when they have run (daemon.md, Hooks).
+-- Jobs of hooks: written with the message that raises them, removed after the run (docs/spec/daemon.md, Hooks).
 CREATE TABLE hook_jobs (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   hook TEXT NOT NULL,

@@ -1,4 +1,4 @@
--- Sends of this host, from acceptance to the broker's word (daemon.md, Outbox).
+-- Sends of this host, from acceptance to the broker's word (docs/spec/daemon.md, Outbox).
 CREATE TABLE outbox (
   id TEXT PRIMARY KEY,
   client_message_id TEXT NOT NULL UNIQUE,

@@ -31,7 +31,7 @@ def test_an_empty_entry_has_the_careful_defaults(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_specification_is_taken(tmp_path: Path) -> None:
-    """Every key of daemon.md."""
+    """Every key of docs/hooks.md, hooks.toml."""
     text = """[on-mention]
 enabled = true
 timeout_s = 30

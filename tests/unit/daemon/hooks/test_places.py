@@ -1,4 +1,4 @@
-"""Where hooks run by default: everywhere but in CI (lifecycle.md, Identity modes)."""
+"""Where hooks run by default: everywhere but in CI (docs/spec/lifecycle.md, Identity modes)."""
 
 from __future__ import annotations
 

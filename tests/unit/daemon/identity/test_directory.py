@@ -1,4 +1,4 @@
-"""The directory: pinned keys, names without regard to case, departed members kept (protocol.md, Envelope)."""
+"""Directory: pinned keys, names, departed members (docs/spec/daemon.md, Directory and pins)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old a row may grow follows from what the broker advertises (daemon.md, Drain)."""
+"""How old a row may grow follows from what the broker advertises (docs/spec/daemon.md, Drain)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drain: priority, window, backoff, unknown outcomes (daemon.md, Drain)."""
+"""The drain: priority, window, backoff, unknown outcomes (docs/spec/daemon.md, Drain)."""
 
 from __future__ import annotations
 

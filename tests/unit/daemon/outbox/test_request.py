@@ -1,4 +1,4 @@
-"""A send's body: every field checked, one sentence for each mistake (daemon.md, POST /v1/send)."""
+"""A send's body: every field checked, one sentence for each mistake (docs/spec/daemon.md, POST /v1/send)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox's tables: legal steps, and what a known id is answered (daemon.md, POST /v1/send)."""
+"""The outbox's tables: legal steps, and what a known id is answered (docs/spec/daemon.md, POST /v1/send)."""
 
 from __future__ import annotations
 

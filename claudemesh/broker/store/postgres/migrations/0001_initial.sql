@@ -1,4 +1,4 @@
--- Everything a broker keeps (broker.md, Storage). Text that is compared or sorted has the collation "C",
+-- Everything a broker keeps (docs/spec/broker.md, Storage). Text that is compared or sorted has the collation "C",
 -- so that the order is the same on every server.
 CREATE TABLE mesh.mesh (
   id uuid PRIMARY KEY,

@@ -1,4 +1,4 @@
--- B2 and B3 for a batch, in one round trip and one transaction (broker.md, Accepting a send).
+-- Check and write of a batch, in one round trip and one transaction (docs/spec/broker.md, Accepting a send).
 --
 -- The arrays hold one element for each send, whose keys differ from one another; mention_sends says by
 -- position, from 1, whose the mentions are. One row comes back for each send:

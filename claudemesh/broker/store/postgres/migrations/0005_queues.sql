@@ -7,7 +7,7 @@ CREATE INDEX delivery_queue_waiting ON mesh.delivery_queue (mesh_id, queue, prio
 CREATE INDEX delivery_queue_taken ON mesh.delivery_queue (recipient_member_id) WHERE queue IS NOT NULL;
 CREATE INDEX topic_subscription_of ON mesh.topic_subscription (member_id, mesh_id);
 
--- B2 and B3 for a batch, in one round trip and one transaction (broker.md, Accepting a send). As before, and
+-- Check and write of a batch in one round trip (docs/spec/broker.md, Accepting a send). As before, and
 -- a send to a queue leaves one delivery that names the queue and no recipient.
 --
 -- The arrays hold one element for each send, whose keys differ from one another; mention_sends says by

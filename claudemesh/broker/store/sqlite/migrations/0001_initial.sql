@@ -1,4 +1,4 @@
--- Everything a broker keeps (broker.md, Storage), in SQLite's nearest types:
+-- Everything a broker keeps (docs/spec/broker.md, Storage), in SQLite's nearest types:
 -- UUIDs, ULIDs and keys as text, hashes as blobs, times as Unix milliseconds.
 CREATE TABLE mesh (
   id TEXT PRIMARY KEY,
