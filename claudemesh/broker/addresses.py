@@ -49,8 +49,8 @@ class Addresses:
         known = ", ".join(self.shown(arrived)) or "no address"
         raise ProtocolError(
             WRONG_ADDRESS,
-            f"{audience} was dialled, but this broker knows itself as {known}: use that address, or give "
-            "the broker this one too (--public-url, which may be given several times)",
+            f"{audience} was dialled, but this broker knows itself as {known}. Dial that address, or give "
+            "the broker this one too with --public-url, which may be given several times.",
             dialled=audience,
             addresses=list(self.shown(arrived)),
         )

@@ -36,27 +36,27 @@ AUDIENCE_CHARACTERS = 300
 
 
 _REFUSALS = {
-    "invite_exhausted": "the invite has been used up: ask for a new one",
-    "invite_revoked": "the invite was revoked: ask for a new one",
-    "not_authorized": "the inviter may not invite to this mesh",
-    "name_taken": "another member has this name: choose one with --name",
-    "key_taken": "one of these keys belongs to another member already: join with new keys",
-    "id_taken": "another member has this member id: remove membership.json and join as a new member",
+    "invite_exhausted": "The invite has been used up. Ask the inviter for a new one.",
+    "invite_revoked": "The invite was revoked. Ask an owner of the mesh for a new one.",
+    "not_authorized": "The inviter may not invite with this role. Ask an owner of the mesh for an invite.",
+    "name_taken": "Another member has this name. Choose another one with --name.",
+    "key_taken": "One of these keys belongs to another member. Join with new keys.",
+    "id_taken": "Another member has this member id. Remove membership.json and join as a new member.",
 }
 
 
 def expired(invite: Invite, now_ms: int) -> ProtocolError:
     """Return the error for an invite past its time. It tells the broker's time: that may be the fault."""
     text = (
-        f"the invite expired at {iso_ms(invite.expires_at_ms)}, and this broker's clock shows "
-        f"{iso_ms(now_ms)}: ask for a new one, or have the broker's clock set right"
+        f"The invite expired at {iso_ms(invite.expires_at_ms)}, and the clock of this broker shows "
+        f"{iso_ms(now_ms)}. Ask for a new invite, or have the clock corrected."
     )
     return ProtocolError("invite_expired", text)
 
 
 def refusal(error: str) -> ProtocolError:
     """Return the error for a join that wrote nothing."""
-    return ProtocolError(error, _REFUSALS.get(error, "the broker refused this join"))
+    return ProtocolError(error, _REFUSALS.get(error, "The broker refused this join."))
 
 
 def member_of(
@@ -68,7 +68,10 @@ def member_of(
     x25519_pubkey = check_key(body.get("x25519_pubkey"), "x25519_pubkey")
     binding = signature_of(body.get("x25519_signature"), "x25519_signature")
     if not verify_key_binding(pubkey, x25519_pubkey, binding):
-        raise ProtocolError("bad_signature", "x25519_signature is not by ed25519_pubkey over x25519_pubkey")
+        raise ProtocolError(
+            "bad_signature",
+            "x25519_signature is not by ed25519_pubkey over x25519_pubkey. Sign the key that joins.",
+        )
     return Member(
         id=uuid_from_ulid(context.mint()),
         mesh_id=mesh_id,
@@ -86,7 +89,7 @@ def member_of(
 
 def _key_id(value: object) -> str:
     if not isinstance(value, str) or KEY_ID.fullmatch(value) is None:
-        raise InvalidField("invalid_key_id", "key_id", "key_id must be k_ and a ULID")
+        raise InvalidField("invalid_key_id", "key_id", "key_id must be k_ and a ULID.")
     return value
 
 
@@ -94,7 +97,9 @@ def verified_invite(body: Mapping[str, object]) -> Invite:
     """Return a body's invite. `ProtocolError` when its inviter did not sign it."""
     invite = parse_link(text_of(body.get("invite"), "invite", MAX_LINK_CHARACTERS))
     if not invite.verify():
-        raise ProtocolError("bad_signature", "the invite was changed after it was signed: ask for a new one")
+        raise ProtocolError(
+            "bad_signature", "The invite was changed after it was signed. Ask the inviter for a new one."
+        )
     return invite
 
 
@@ -114,7 +119,9 @@ def check_proof(
         try:
             audience = audience_of(invite.broker_url)
         except ExitWith as error:
-            raise ProtocolError("invalid_invite", "the invite names no broker: ask for a new one") from error
+            raise ProtocolError(
+                "invalid_invite", "The invite names no broker. Ask the inviter for a new one."
+            ) from error
     addresses.check(audience, arrived)
     proven = verify_join(
         member.ed25519_pubkey,
@@ -126,7 +133,10 @@ def check_proof(
         signature=proof,
     )
     if not proven:
-        raise ProtocolError("bad_signature", "proof is not by ed25519_pubkey over this join")
+        raise ProtocolError(
+            "bad_signature",
+            "The proof is not by ed25519_pubkey over this join. Sign this invite, name and address.",
+        )
 
 
 def invite_row(invite: Invite) -> InviteRow:
@@ -147,7 +157,7 @@ def signature_of(value: object, field: str) -> bytes:
         decoded = from_base64(value)
         if decoded is not None and len(decoded) == _SIGNATURE_BYTES:
             return decoded
-    raise InvalidField("invalid_signature", field, f"{field} must be 64 bytes in base64")
+    raise InvalidField("invalid_signature", field, f"{field} must be 64 bytes in base64.")
 
 
 def text_of(value: object, field: str, limit: int) -> str:
@@ -156,6 +166,6 @@ def text_of(value: object, field: str, limit: int) -> str:
         raise InvalidField(
             f"invalid_{field}",
             field,
-            f"{field} must be text of 1 to {limit} characters, no control characters",
+            f"{field} must be a text of 1 to {limit} characters, none of them a control character.",
         )
     return value

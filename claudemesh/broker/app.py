@@ -343,7 +343,10 @@ def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
     try:
         made.load_cert_chain(settings.tls_cert, settings.tls_key)
     except (OSError, ssl.SSLError) as error:
-        text = f"cannot use {settings.tls_cert} with {settings.tls_key}: {error}"
+        text = (
+            f"Cannot use {settings.tls_cert} with {settings.tls_key}: {error}. "
+            "Give a certificate and its key in PEM form."
+        )
         raise ExitWith(CONFIGURATION, "invalid_tls", text) from error
     return made
 

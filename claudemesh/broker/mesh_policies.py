@@ -53,7 +53,7 @@ def with_policies(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
             "retention_mismatch",
             "dedupe_retention_days",
             f"dedupe_retention_days ({changed.dedupe_retention_days}) must not be less than "
-            f"message_retention_days ({changed.message_retention_days}): a message would outlive its id",
+            f"message_retention_days ({changed.message_retention_days}), so that no message outlives its id.",
         )
     return changed
 
@@ -61,9 +61,9 @@ def with_policies(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
 def _check(name: str, value: object) -> object:
     if name in _WORDS:
         if value not in _WORDS[name]:
-            raise InvalidField("invalid_policy", name, f"{name} must be one of {', '.join(_WORDS[name])}")
+            raise InvalidField("invalid_policy", name, f"{name} must be one of {', '.join(_WORDS[name])}.")
         return value
     low, high = _NUMBERS[name]
     if type(value) is not int or not low <= value <= high:
-        raise InvalidField("invalid_policy", name, f"{name} must be a whole number from {low} to {high}")
+        raise InvalidField("invalid_policy", name, f"{name} must be a whole number from {low} to {high}.")
     return value

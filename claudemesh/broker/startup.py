@@ -35,7 +35,7 @@ def take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
         raise cannot("open", error, lock.path) from error
     if not is_ours:
         raise ExitWith(
-            TEMPORARY, "already_running", f"another broker uses {data_dir}: stop it, or give --data-dir"
+            TEMPORARY, "already_running", f"Another broker uses {data_dir}. Stop it, or give --data-dir."
         )
     stack.callback(lock.release)
 
@@ -44,7 +44,7 @@ def _unusable(data_dir: Path, error: OSError) -> ExitWith:
     cause = local_cause(error)
     if cause is not None and cause.exit_code == TEMPORARY:
         return cannot("use", error, data_dir)
-    return ExitWith(CONFIGURATION, "unusable_data_dir", f"cannot use {data_dir}: {explain(error)}")
+    return ExitWith(CONFIGURATION, "unusable_data_dir", f"Cannot use {data_dir}: {explain(error)}.")
 
 
 def cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
@@ -75,7 +75,7 @@ def admin_token_of(settings: BrokerSettings) -> bytes:
         raise ExitWith(
             CONFIGURATION,
             "weak_admin_token",
-            f"the admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters: make a longer one",
+            f"The admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters. Create a longer one.",
         )
     return token
 

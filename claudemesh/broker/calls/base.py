@@ -32,14 +32,14 @@ def only(params: Params, *names: str) -> None:
     """Refuse parameters that the method does not know."""
     unknown = sorted(set(params) - set(names))
     if unknown:
-        raise ProtocolError("unknown_field", f"remove the unknown parameter {unknown[0][:64]!r}")
+        raise ProtocolError("unknown_field", f"The method has no parameter {unknown[0][:64]!r}. Remove it.")
 
 
 def count(params: Params, name: str, default: int) -> int:
     """Return a whole number from 0, the default where there is none."""
     value = params.get(name, default)
     if type(value) is not int or not 0 <= value <= _MOST:
-        raise InvalidField("invalid_params", name, f"{name} must be a whole number from 0")
+        raise InvalidField("invalid_params", name, f"{name} must be a whole number from 0.")
     return value
 
 
@@ -47,7 +47,7 @@ def flag(params: Params, name: str, *, default: bool = False) -> bool:
     """Return true or false, the default where it is not given."""
     value = params.get(name, default)
     if not isinstance(value, bool):
-        raise InvalidField("invalid_params", name, f"{name} must be true or false")
+        raise InvalidField("invalid_params", name, f"{name} must be true or false.")
     return value
 
 
@@ -60,6 +60,6 @@ def short_text(params: Params, name: str, limit: int) -> str | None:
         raise InvalidField(
             "invalid_params",
             name,
-            f"{name} must be text of at most {limit} characters, no control characters",
+            f"{name} must be a text of at most {limit} characters, none of them a control character.",
         )
     return value

@@ -59,7 +59,7 @@ async def profile(caller: Caller, params: Params) -> Answer:
     only(params, "summary", "status", "visible")
     visible = params.get("visible")
     if visible is not None and not isinstance(visible, bool):
-        raise InvalidField("invalid_params", "visible", "visible must be true or false")
+        raise InvalidField("invalid_params", "visible", "visible must be true or false.")
     context = caller.context
     await context.store.members.set_profile(
         caller.mesh_id,

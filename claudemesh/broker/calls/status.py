@@ -16,7 +16,7 @@ async def send_status(caller: Caller, params: Params) -> Answer:
         raise InvalidField(
             "invalid_params",
             "client_message_ids",
-            f"client_message_ids must be a list of at most {limit}",
+            f"client_message_ids must be a list of at most {limit}.",
         )
     keys = {
         SendKey(caller.mesh_id, caller.member_id, check_client_message_id(value)): value for value in given

@@ -19,7 +19,7 @@ async def answer(
     try:
         function = METHODS.get(method)
         if function is None:
-            raise ProtocolError("unknown_method", "this broker does not know that method")
+            raise ProtocolError("unknown_method", "This broker does not know the method. Upgrade the broker.")
         return await function(caller, params), None
     except ProtocolError as error:
         return None, {"code": error.code, "message": error.message}

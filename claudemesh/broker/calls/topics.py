@@ -22,7 +22,7 @@ async def create(caller: Caller, params: Params) -> Answer:
     topic = check_topic(params.get("topic"))
     mode = params.get("mode") or "topic"
     if mode not in TOPIC_MODES:
-        raise InvalidField("invalid_mode", "mode", "mode must be topic or queue")
+        raise InvalidField("invalid_mode", "mode", "mode must be topic or queue.")
     context = caller.context
     await _check_topics(caller, topic)
     created = await context.store.topics.create(
@@ -68,8 +68,8 @@ async def _check_topics(caller: Caller, topic: str) -> None:
     if await store.usage.topics_made(caller.mesh_id, caller.member_id) >= mesh.member_topics:
         raise ProtocolError(
             "too_many_topics",
-            f"a member may create {mesh.member_topics} topics and queues of this mesh: use one that exists, "
-            "or have member_topics raised",
+            f"A member may create {mesh.member_topics} topics and queues of this mesh. Use one that exists, "
+            "or ask the operator of the broker to raise member_topics.",
         )
 
 
@@ -86,8 +86,8 @@ async def _check_subscriptions(caller: Caller, topic: str) -> None:
     if not any(row.topic == topic and row.subscribed for row in rows):
         raise ProtocolError(
             "too_many_subscriptions",
-            f"a member may have {mesh.member_subscriptions} subscriptions in this mesh: end one, "
-            "or have member_subscriptions raised",
+            f"A member may have {mesh.member_subscriptions} subscriptions in this mesh. Remove one, "
+            "or ask the operator of the broker to raise member_subscriptions.",
         )
 
 
@@ -96,7 +96,7 @@ def _since(params: Params) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= MAX_TIME_MS:
-        raise InvalidField("invalid_params", "since", "since must be a time in Unix milliseconds")
+        raise InvalidField("invalid_params", "since", "since must be a time in Unix milliseconds.")
     return value
 
 
@@ -154,7 +154,7 @@ async def list_topics(caller: Caller, params: Params) -> Answer:
 
 
 def _not_found(topic: str) -> ProtocolError:
-    return ProtocolError("topic_not_found", f"there is no topic {topic}: create it first")
+    return ProtocolError("topic_not_found", f"The mesh has no topic {topic}. Create it first.")
 
 
 METHODS: dict[str, Method] = {

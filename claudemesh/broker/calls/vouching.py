@@ -23,7 +23,7 @@ async def vouch(caller: Caller, params: Params) -> Answer:
     only(params, "member_id", "name", "role", "status", "invite_id", *_KEYS)
     role, status = _role(params), _STATUSES.get(str(params.get("status")))
     if status is None:
-        raise InvalidField("invalid_params", "status", "status must be active or revoked")
+        raise InvalidField("invalid_params", "status", "status must be active or revoked.")
     context = caller.context
     body = {**params, "ed25519_pubkey": params.get("pubkey")}
     made = member_of(body, mesh_id=caller.mesh_id, role=role, ephemeral=False, context=context)
@@ -35,7 +35,8 @@ async def vouch(caller: Caller, params: Params) -> Answer:
     )
     if not isinstance(outcome, Joined):
         raise ProtocolError(
-            outcome.error, "another member has this id, name or key now: ask for a new invite"
+            outcome.error,
+            "Another member has this id, name or key now. Ask an owner of the mesh for a new invite.",
         )
     if outcome.created:
         _tell_put_back(caller, outcome.member)
@@ -48,7 +49,7 @@ def _role(params: Params) -> Role:
     role = params.get("role")
     if role == "owner" or role == "admin" or role == "member":
         return role
-    raise InvalidField("invalid_params", "role", "role must be owner, admin or member")
+    raise InvalidField("invalid_params", "role", "role must be owner, admin or member.")
 
 
 async def _check_voucher(caller: Caller, member: Member) -> None:
@@ -58,7 +59,10 @@ async def _check_voucher(caller: Caller, member: Member) -> None:
     known = await store.members.by_key(caller.mesh_id, member.ed25519_pubkey) or member
     needed = max(ROLE_RANK["admin"], ROLE_RANK[member.role], ROLE_RANK[known.role])
     if voucher is None or voucher.status != "active" or ROLE_RANK[voucher.role] < needed:
-        raise ProtocolError("not_authorized", "only an owner or admin of the mesh can vouch for this member")
+        raise ProtocolError(
+            "not_authorized",
+            "The caller may not vouch for this member. An owner or admin whose role covers it can.",
+        )
 
 
 def _tell_put_back(caller: Caller, member: Member) -> None:
@@ -72,7 +76,7 @@ async def _revoke_again(caller: Caller, member: Member) -> None:
     await context.store.members.set_status(mesh_id, member.id, "revoked")
     context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
     context.cluster.changed(mesh_id)
-    context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "this member was revoked")
+    context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "This member was revoked.")
 
 
 METHODS: dict[str, Method] = {"member_vouch": vouch}

@@ -206,7 +206,7 @@ class Cluster:
                     "member": row.member_id,
                     "connection": row.connection_id,
                     "code": int(CloseCode.REPLACED),
-                    "detail": "another connection of this member came",
+                    "detail": "Another connection of this member was opened.",
                 }
             )
 
@@ -353,7 +353,7 @@ class Cluster:
         self._state.epoch, self._state.newest_history = epoch, 0
         self._newest.clear()
         for link in self._hub:
-            link.close(CloseCode.DRAINING, "the database is another than it was: connect again")
+            link.close(CloseCode.DRAINING, "The database was replaced. Connect again.")
 
     async def _look_for_deliveries(self, shared: ClusterStore, here: Mapping[str, str]) -> None:
         """Find what was committed elsewhere and not told: ids are given in order, but committed in any."""

@@ -77,7 +77,9 @@ def prepare(
     client_message_id = raw.get("client_message_id")
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
         return InvalidField(
-            "invalid_envelope", "client_message_id", "client_message_id must be 1 to 255 characters of ! to ~"
+            "invalid_envelope",
+            "client_message_id",
+            "client_message_id must be 1 to 255 characters, each from ! to ~.",
         )
     key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
     verdict: NewSend | ProtocolError
@@ -94,13 +96,13 @@ def _judge(
     if len(envelope.body) > inline_bytes:
         raise ProtocolError(
             "payload_too_large",
-            f"the sealed body has {len(envelope.body)} bytes, this broker takes {inline_bytes}",
+            f"The sealed body has {len(envelope.body)} bytes; this broker takes {inline_bytes}. Send less.",
         )
     computed = envelope.expected_fingerprint()
     if computed != envelope.request_fingerprint:
         raise ProtocolError(
             "fingerprint_drift",
-            "the envelope's fingerprint is not that of its content: update claudemesh on the sender",
+            "The fingerprint of the envelope is not that of its content. Upgrade claudemesh at the sender.",
             broker_fingerprint_prefix=fingerprint_prefix(computed),
         )
     if not sender.has_signed(envelope):
@@ -108,8 +110,8 @@ def _judge(
         raise InvalidField(
             "invalid_envelope",
             "signature",
-            "signature is not by a key of this member over this envelope: it was sealed with other keys; "
-            "requeue it, so that it is signed anew",
+            "The signature is not by a key of this member, because the envelope was sealed with other keys. "
+            "Requeue it, so that it is signed again.",
         )
     return NewSend(
         key=SendKey(sender.mesh_id, sender.member_id, envelope.client_message_id),

@@ -13,15 +13,15 @@ from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.errors import StorageError, StorageFull
 
 _REFUSALS = {
-    "not_a_member": "you are not an active member of this mesh any more",
-    "destination_not_found": "nobody is there: check the recipient's key or the topic's name",
+    "not_a_member": "The sender is not an active member of this mesh. Ask an owner for a new invite.",
+    "destination_not_found": "The mesh has no such recipient or topic. Check the key or the name.",
 }
 
 
 _OVER: Mapping[str | None, str] = {
-    "mesh": "the mesh is over its limit of sends a minute (rate_limit_per_minute)",
-    "member": "this member is over its limit of sends a minute (member_rate_limit_per_minute)",
-    "bytes": "this member is over its limit of bytes a minute (member_bytes_per_minute)",
+    "mesh": "The mesh is over its limit of sends a minute (rate_limit_per_minute).",
+    "member": "The member is over its limit of sends a minute (member_rate_limit_per_minute).",
+    "bytes": "The member is over its limit of bytes a minute (member_bytes_per_minute).",
 }
 
 
@@ -84,23 +84,23 @@ def rate_limited(decision: Decision) -> Answer:
         429,
         {
             "error": "rate_limited",
-            "message": f"{over}: send the same again in {decision.retry_after_ms} ms",
+            "message": f"{over} Send the same again in {decision.retry_after_ms} ms.",
             "retry_after_ms": decision.retry_after_ms,
         },
     )
 
 
 _STORED: Mapping[str, str] = {
-    "mesh": "the mesh has stored all that it may (stored_bytes)",
-    "member": "this member has stored all that it may (member_stored_bytes)",
+    "mesh": "The mesh has used up its quota of stored bytes (stored_bytes).",
+    "member": "The member has used up its quota of stored bytes (member_stored_bytes).",
 }
 
 
 def quota_exceeded(over: str) -> Answer:
     """Return the answer to a send for which there is no room; it waits until messages are swept."""
     message = (
-        f"{_STORED[over]}: it goes when older messages are swept, or when an operator raises the quota by "
-        "`claudemesh broker mesh set`"
+        f"{_STORED[over]} The send is accepted when older messages are swept, or when an operator raises the "
+        "quota with `claudemesh broker mesh set`."
     )
     return Answer(
         507, {"error": "quota_exceeded", "message": message, "quota": over, "retry_after_ms": 60_000}
@@ -109,7 +109,7 @@ def quota_exceeded(over: str) -> Answer:
 
 def refused(error: str) -> Answer:
     """Return the answer to a send that the check phase refused inside the transaction."""
-    return of_error(ProtocolError(error, _REFUSALS.get(error, "the broker refused this send")))
+    return of_error(ProtocolError(error, _REFUSALS.get(error, "The broker refused this send.")))
 
 
 def of_error(error: BaseException) -> Answer:
@@ -117,12 +117,15 @@ def of_error(error: BaseException) -> Answer:
     if isinstance(error, ProtocolError):
         return Answer(error.status, error.as_body())
     if isinstance(error, Overloaded):
-        return _transient(503, "broker_busy", "the broker takes no more right now: send the same again")
+        return _transient(503, "broker_busy", "The broker has too many requests. Send the same again.")
     if isinstance(error, StorageFull):
-        return _transient(503, "storage_full", "the broker's disk is full: it goes on once there is space")
+        return _transient(
+            503, "storage_full", "The disk of the broker is full. Send the same again when it has space."
+        )
     if isinstance(error, StorageError):
-        return _transient(503, "storage_unavailable", "the outcome is unknown: send the same again")
-    return _transient(500, "internal_error", "the broker failed on this send: send the same again")
+        text = "The database did not answer, so the outcome is unknown. Send the same again."
+        return _transient(503, "storage_unavailable", text)
+    return _transient(500, "internal_error", "The broker failed at this request. Send the same again.")
 
 
 def _transient(status: int, error: str, message: str) -> Answer:

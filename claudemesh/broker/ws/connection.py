@@ -141,7 +141,7 @@ class Connection:
 
     def drain(self) -> None:
         """Deliver nothing more, and close with 4006 once what was delivered is acknowledged."""
-        leave = partial(self.close, CloseCode.DRAINING, "reconnect")
+        leave = partial(self.close, CloseCode.DRAINING, "The broker is stopping. Connect again.")
         if self._is_open:
             self.membership.delivery.pause(leave)
         else:
@@ -166,10 +166,10 @@ class Connection:
             self._wire.close(CloseCode.PROTOCOL_ERROR, error.message)
         except StorageError as error:
             self._context.degraded.failed("connection", error)
-            self._wire.close(TRY_AGAIN_LATER, "the database did not answer")
+            self._wire.close(TRY_AGAIN_LATER, "The database did not answer. Connect again.")
         except Exception as error:
             self._context.degraded.failed("connection", error)
-            self._wire.close(INTERNAL, "the broker failed")
+            self._wire.close(INTERNAL, "The broker failed. Connect again.")
         finally:
             await self._leave()
             await self._wire.end()
@@ -185,7 +185,7 @@ class Connection:
             outcome = "completed"
         except TimeoutError:
             outcome = "timeout"
-            raise Closing(CloseCode.PROTOCOL_ERROR, "the handshake took too long") from None
+            raise Closing(CloseCode.PROTOCOL_ERROR, "The handshake took too long.") from None
         except Closing as end:
             outcome = str(int(end.code))
             _refused.info("handshake_refused", code=int(end.code), detail=end.detail)
@@ -235,7 +235,7 @@ class Connection:
         while True:
             text = await self._wire.read()
             if max_bytes is not None and len(text.encode()) > max_bytes:
-                raise Closing(TOO_BIG, f"frames before hello_ack have at most {max_bytes} bytes")
+                raise Closing(TOO_BIG, f"A frame before hello_ack may have {max_bytes} bytes.")
             try:
                 frame = decode_frame(text)
                 self._session.receive(type(frame))
@@ -265,14 +265,14 @@ class Connection:
         admission = hub.admit(self, policy, elsewhere=elsewhere.others)
         self._suspicion = clones.report(self._context, membership, admission)
         for other in admission.replaced:
-            other.close(CloseCode.REPLACED, "another connection of this member came")
+            other.close(CloseCode.REPLACED, "Another connection of this member was opened.")
         return admission
 
     def _settle(self, admission: Admission, elsewhere: Elsewhere) -> None:
         """Go by what was decided."""
         membership, policy = self.membership, self.membership.mesh.clone_concurrency_policy
         if admission.verdict is Verdict.REFUSE:
-            raise Closing(CloseCode.ALREADY_CONNECTED, f"the mesh's policy is {policy}")
+            raise Closing(CloseCode.ALREADY_CONNECTED, f"The policy of the mesh is {policy}.")
         self._context.cluster.replace(elsewhere.to_replace(admission.verdict, membership.instance_id))
 
     def _open(self) -> None:
@@ -349,7 +349,7 @@ class Connection:
     def _aside(self, frame: Frame) -> None:
         """Take what may come at any time: complaints, and types of another version."""
         if isinstance(frame, UnknownFrame):
-            self._say(ErrorFrame("unknown_type", "this broker does not know that frame type", frame.id))
+            self._say(frame.refusal("broker"))
         elif isinstance(frame, ErrorFrame):
             log.warning("peer_reported_error", code=frame.code)
 

@@ -78,7 +78,7 @@ class FrameSocket:
     def put(self, frame: str) -> None:
         """Send a frame in its turn; one too many closes the connection with 4005."""
         if not self.outgoing.put(frame):
-            self.close(CloseCode.SLOW_CONSUMER, "too much waits to be read", discard=True)
+            self.close(CloseCode.SLOW_CONSUMER, "Too many frames wait to be read.", discard=True)
 
     async def read(self) -> str:
         """Return the next text frame. Raises `Closed`; a binary frame is a protocol error.
@@ -94,7 +94,7 @@ class FrameSocket:
             raise Closed
         text = message.get("text")
         if text is None:
-            raise Closing(CloseCode.PROTOCOL_ERROR, "frames are text")
+            raise Closing(CloseCode.PROTOCOL_ERROR, "A frame must be a text message.")
         result: str = text
         return result
 
@@ -126,7 +126,7 @@ class FrameSocket:
         if self.outgoing.idle or taken != self.outgoing.taken:
             self._seen = (self.outgoing.taken, now)
         elif now - since >= self._limits.stall_s:
-            self.close(CloseCode.SLOW_CONSUMER, "the socket is not read", discard=True)
+            self.close(CloseCode.SLOW_CONSUMER, "The peer does not read its socket.", discard=True)
 
     async def _write(self) -> None:
         try:

@@ -19,7 +19,7 @@ class Refusal(NamedTuple):
 
 
 # The same words for an unknown mesh and an unknown key: a stranger learns neither.
-NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "no member of this mesh has this key", errors.NOT_A_MEMBER)
+NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "No member of this mesh has this key.", errors.NOT_A_MEMBER)
 
 
 def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival) -> Refusal | None:
@@ -35,7 +35,7 @@ def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arriv
         instance_id=hello.instance_id,
         signature=hello.signature,
     )
-    return None if proven else Refusal(CloseCode.UNAUTHENTICATED, "signature does not match")
+    return None if proven else Refusal(CloseCode.UNAUTHENTICATED, "The signature does not match the hello.")
 
 
 def check_member(hello: Hello, member: Member) -> Refusal | None:
@@ -43,9 +43,9 @@ def check_member(hello: Hello, member: Member) -> Refusal | None:
     if member.ed25519_pubkey != hello.pubkey:
         return NOT_A_MEMBER
     if member.status == "revoked":
-        return Refusal(CloseCode.REVOKED, "this member was revoked")
+        return Refusal(CloseCode.REVOKED, "This member was revoked.")
     if member.status != "active":
-        return Refusal(CloseCode.UNAUTHENTICATED, "this member has left the mesh")
+        return Refusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.")
     return None
 
 

@@ -76,7 +76,7 @@ class Listener:
     async def close_all(self) -> None:
         """Close every connection with 4006 once what waits for it has left; return when all are gone."""
         for connection in list(self._inside):
-            connection.close(CloseCode.DRAINING, "reconnect")
+            connection.close(CloseCode.DRAINING, "The broker is stopping. Connect again.")
         await self._empty.wait()
 
     def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
@@ -84,7 +84,11 @@ class Listener:
         if scope["path"] != WEBSOCKET_PATH:
             return 404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}."
         if any(name == b"origin" for name, _ in scope["headers"]):
-            return 403, "origin_not_allowed", "web pages may not connect to a broker"
+            return (
+                403,
+                "origin_not_allowed",
+                "A broker takes no connections from web pages. Connect without Origin.",
+            )
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
             return (
                 400,
@@ -92,9 +96,13 @@ class Listener:
                 f"The request does not ask for {SUBPROTOCOL}. Ask for it.",
             )
         if context.state.draining:
-            return 503, "broker_draining", "this broker is going away: connect again"
+            return 503, "broker_draining", "This broker is stopping. Connect again."
         if len(self._inside) - context.state.handshakes >= limits.connections:
-            return 503, "too_many_connections", "this broker is full: connect again later"
+            return (
+                503,
+                "too_many_connections",
+                "This broker has as many connections as it takes. Connect again later.",
+            )
         return None
 
 

@@ -353,8 +353,7 @@ class Link:
         await socket.send(encode_frame(frame))
 
     async def _refuse_unknown(self, socket: ClientConnection, session: Session, frame: UnknownFrame) -> None:
-        text = "This daemon does not know the frame type. Upgrade claudemesh on this host."
-        await self._say(socket, session, ErrorFrame("unknown_type", text, frame.id))
+        await self._say(socket, session, frame.refusal("daemon"))
 
     async def _read(self, socket: ClientConnection, session: Session) -> None:
         handlers, connection = self._handlers, self._connection

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from claudemesh.protocol.base64 import to_base64
 from claudemesh.protocol.fields import FrameId, Json
+from claudemesh.protocol.wire import Side
 
 
 class _Fields:
@@ -205,6 +206,11 @@ class UnknownFrame:
 
     type: str
     id: FrameId | None = None
+
+    def refusal(self, side: Side) -> ErrorFrame:
+        """Return the answer of a side to this frame."""
+        text = f"This {side} does not know frames of type {self.type}. Upgrade it to use them."
+        return ErrorFrame("unknown_type", text, self.id)
 
     def to_dict(self) -> Json:
         """Return the known fields of the JSON object."""

@@ -52,23 +52,24 @@ async def _check_server(connection: Any, allow_unsafe: bool) -> None:
     state = await connection.fetchrow(_Q["server_state"])
     if state["version"] < _OLDEST:
         raise ExitWith(
-            CONFIGURATION, "database_too_old", "claudemesh needs Postgres 14 or newer: upgrade the server"
+            CONFIGURATION, "database_too_old", "The broker needs Postgres 14 or newer. Upgrade the server."
         )
     if state["encoding"] not in _ENCODINGS:
         raise ExitWith(
             CONFIGURATION,
             "database_encoding",
-            f"the database holds text as {state['encoding']}: make one with ENCODING 'UTF8' from template0",
+            f"The encoding of the database is {state['encoding']}. "
+            "Create one with ENCODING 'UTF8' from template0.",
         )
     if state["standby"]:
         raise ExitWith(
             UNAVAILABLE,
             "database_read_only",
-            "the database is a standby and takes no writes: point --database-url at the primary",
+            "The database is a standby and takes no writes. Point --database-url at the primary.",
         )
     off = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if state[name] == "off"]
     if off:
-        _refuse_unsafe(f"the server has {' and '.join(off)} switched off", "switch on", allow_unsafe)
+        _refuse_unsafe(f"The server has {' and '.join(off)} switched off", "Switch on", allow_unsafe)
 
 
 async def _check_tables(connection: Any, allow_unsafe: bool) -> None:
@@ -77,7 +78,7 @@ async def _check_tables(connection: Any, allow_unsafe: bool) -> None:
         raise _rights(f"it may not use {forbidden}")
     unlogged = await connection.fetchval(_Q["unlogged_tables"])
     if unlogged:
-        _refuse_unsafe(f"a crash would empty the unlogged tables {unlogged}", "log them", allow_unsafe)
+        _refuse_unsafe(f"The tables {unlogged} are unlogged", "Make them logged", allow_unsafe)
 
 
 def _refuse_unsafe(what: str, remedy: str, allowed: bool) -> None:
@@ -87,8 +88,8 @@ def _refuse_unsafe(what: str, remedy: str, allowed: bool) -> None:
     raise ExitWith(
         CONFIGURATION,
         "database_unsafe",
-        f"{what}, so a power failure could lose acknowledged messages: {remedy}, or accept it with "
-        "--allow-unsafe-postgres",
+        f"{what}, so a power failure could lose acknowledged messages. {remedy}, or accept it with "
+        "--allow-unsafe-postgres.",
     )
 
 
@@ -98,26 +99,28 @@ def _said(error: Exception) -> ExitWith:
         return ExitWith(
             PERMISSION,
             "database_access_denied",
-            "the database refused the user or its password: correct --database-url",
+            "The database refused the user or its password. Correct --database-url.",
         )
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return ExitWith(
             CONFIGURATION,
             "database_not_found",
-            "there is no such database: create it, or correct --database-url",
+            "The server has no such database. Create it, or correct --database-url.",
         )
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return _rights(text_of(error))
     if isinstance(error, asyncpg.LockNotAvailableError):
         return ExitWith(
-            TEMPORARY, "database_busy", "another process is migrating the database: start again in a while"
+            TEMPORARY,
+            "database_busy",
+            "Another process is migrating the database. Start the broker again when it is done.",
         )
     # A URL that does not parse may quote a part of itself: its text is not repeated.
     if isinstance(error, ValueError) and not isinstance(error, (OSError, asyncpg.PostgresError)):
         return ExitWith(
             CONFIGURATION,
             "invalid_configuration",
-            "--database-url (CLAUDEMESH_BROKER_DATABASE_URL) must be like postgresql://user@host:5432/database",
+            "--database-url (CLAUDEMESH_BROKER_DATABASE_URL) must be like postgresql://user@host:5432/database.",
         )
     return _unreachable(error)
 
@@ -126,7 +129,7 @@ def _rights(why: str) -> ExitWith:
     return ExitWith(
         PERMISSION,
         "database_rights_missing",
-        f"the database user lacks rights ({why}): let it own the database, or the schema mesh in it",
+        f"The database user lacks rights ({why}). Let it own the database, or the schema mesh in it.",
     )
 
 
@@ -135,5 +138,5 @@ def _unreachable(error: Exception) -> ExitWith:
     return ExitWith(
         UNAVAILABLE,
         "database_unreachable",
-        f"the database does not answer ({why}): start it, or correct --database-url",
+        f"The database does not answer ({why}). Start it, or correct --database-url.",
     )

@@ -58,5 +58,5 @@ def _foreign(why: str) -> ExitWith:
     return ExitWith(
         CONFIGURATION,
         "schema_foreign",
-        f"the database's schema mesh is not claudemesh's ({why}): give --database-url another database",
+        f"The schema mesh of the database is not one of claudemesh ({why}). Name another database.",
     )
