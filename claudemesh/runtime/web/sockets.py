@@ -39,8 +39,8 @@ def bind_unix(path: Path) -> socket.socket:
         raise ExitWith(
             CANNOT_CREATE,
             "socket_path_too_long",
-            f"{path} is longer than the {_SOCKET_PATH_LIMIT} bytes a socket path may have: "
-            "set CLAUDEMESH_HOME to a shorter directory",
+            f"{path} is longer than {_SOCKET_PATH_LIMIT} bytes, the most that a socket path may have. "
+            "Set CLAUDEMESH_HOME to a shorter directory.",
         )
     _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -62,7 +62,7 @@ def _cannot_listen(place: str, error: OSError) -> ExitWith:
     cause = local_cause(error)
     if cause is not None and cause.exit_code == TEMPORARY:
         return cannot("listen on", error, place)
-    return ExitWith(CANNOT_CREATE, "cannot_listen", f"cannot listen on {place}: {explain(error)}")
+    return ExitWith(CANNOT_CREATE, "cannot_listen", f"Cannot listen on {place}: {explain(error)}.")
 
 
 def _remove_stale(path: Path) -> None:
@@ -71,7 +71,9 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ExitWith(CANNOT_CREATE, "not_a_socket", f"{path} is not a socket: move it away, then try again")
+        raise ExitWith(
+            CANNOT_CREATE, "not_a_socket", f"{path} is not a socket. Move it away, then try again."
+        )
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -80,5 +82,5 @@ def _remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         except OSError as error:
-            raise ExitWith(CANNOT_CREATE, "cannot_listen", f"{path} does not answer: {error}") from error
-    raise ExitWith(CANNOT_CREATE, "already_running", f"another process answers on {path}")
+            raise ExitWith(CANNOT_CREATE, "cannot_listen", f"{path} does not answer: {error}.") from error
+    raise ExitWith(CANNOT_CREATE, "already_running", f"Another process answers on {path}. Stop it first.")
