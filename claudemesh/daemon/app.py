@@ -32,6 +32,7 @@ from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
+from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -172,8 +173,8 @@ class Daemon:
         self._storage = StorageMonitor(*watched, self.conditions, self._lived, self._notices.pressure_high)
         self._assemble_hooks(startup.load_hooks(self._paths.hooks_manifest, self._settings))
         self._connect(membership, keyring)
-        keys = (keyring, membership.mesh_id, self._directory)
-        sealer = Sealer(*keys, secrets.token_bytes, self._topics.check)
+        sealer = Sealer(keyring, membership.mesh_id, secrets.token_bytes)
+        self._destinations = Destinations(self._directory, self._topics.check)
         self._assemble_sending(membership, keyring, sealer)
         self._assemble_receiving(membership, keyring)
         await self._storage.recover(self._drain, round(self._settings.max_backoff_ms * 1.25), self._tasks)
@@ -253,13 +254,13 @@ class Daemon:
         self._submitter = Submitter(
             store,
             sealer,
-            self._directory,
+            self._destinations,
             self._clock,
             self._new_id,
-            self._drain.submit,
-            lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
-            self._storage.disk.refusal,
-            self._hooks,
+            enqueue=self._drain.submit,
+            look_again=lambda target: (self._sync if target.kind == "dm" else self._topics).after_miss(),
+            no_room=self._storage.disk.refusal,
+            pre_send=self._hooks,
         )
         self._submitter.inline_bytes = startup.load_inline_bytes(self._paths.broker_features)
 
@@ -292,7 +293,7 @@ class Daemon:
 
     def _assemble_api(self, membership: Membership, keyring: Keyring, sealer: Sealer) -> None:
         clock, link, store = self._clock, self._link, self._outbox_store
-        parts = (store, self._submitter, sealer, self._clocks, self._new_id)
+        parts = (store, self._submitter, sealer, self._destinations, self._clocks, self._new_id)
         recovery = OutboxRecovery(*parts, self._reconciler.look_up, self._drain.wake)
         self._config = LiveConfig(self._settings, clock.wall_ms())
         self.health = HealthReport(membership, keyring, clock, self._config, link, store, self.conditions)

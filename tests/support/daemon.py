@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import SendRequest, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.home.keyring import Keyring
+from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver, Sender
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.protocol.keys import Identity, new_identity
@@ -73,9 +75,16 @@ def keyring_of(identity: Identity) -> Keyring:
     return Keyring(Path("/dev/null/keypair.json"), identity)
 
 
-def sealer_of(one: Person, directory: Directory) -> Sealer:
+def sealer_of(one: Person) -> Sealer:
     """What this member seals with."""
-    return Sealer(keyring_of(one.identity), MESH_ID, directory, _random.randbytes)
+    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes)
+
+
+def sealed(one: Person, directory: Directory, request: SendRequest, message_id: str) -> Envelope:
+    """A send of this member as its envelope."""
+    to = Destinations(directory).resolve(request.target)
+    mentions = Destinations(directory).references(request.mentions)
+    return sealer_of(one).seal(request, to, mentions, message_id)
 
 
 def delivery(
@@ -83,8 +92,7 @@ def delivery(
 ) -> Deliver:
     """A message of `sender` as the broker delivers it; by default a dm to bob."""
     request = request or parse_send({"to": "bob", "message": "hello"})
-    sealer = sealer_of(sender, directory)
     message_id = request.client_message_id or new_ulid()
-    envelope = sealer.seal(request, sealer.resolve(request.target), message_id)
+    envelope = sealed(sender, directory, request, message_id)
     from_ = Sender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
     return Deliver(delivery_id, new_ulid(), 1, from_, NOW, envelope.to_dict())

@@ -19,6 +19,7 @@ from typing import Any
 from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.keys import verify_key_binding
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import Rotation, proven_chain
@@ -217,6 +218,28 @@ class Directory:
         """Find a member by name, without regard to case."""
         member_id = self._by_name.get(name.lower())
         return None if member_id is None else self._by_id[member_id]
+
+    def resolve(self, *, name: str | None, key: str | None) -> Peer:
+        """Find the member that a send names, by name or by a key of its own.
+
+        `ProtocolError` destination_not_found with near names, or the refusal of an entry of that name.
+        """
+        peer = self.by_name(name) if name is not None else self.by_key(key or "")
+        if peer is not None:
+            return peer
+        if name is not None and (refusal := self.refusals.of(name)):
+            raise refusal.error()
+        near = self.near(name) if name else []
+        hint = f" Did you mean {', '.join(near)}?" if near else " `claudemesh peers` lists them."
+        text = f"No member {name or key!r} is known in this mesh.{hint}"
+        raise ProtocolError("destination_not_found", text, near=near)
+
+    def check_open(self, peer: Peer, name: str | None) -> None:
+        """Pass a member that takes new sends. `ProtocolError` when it has left, or its name is refused."""
+        if peer.status != ACTIVE:
+            raise ProtocolError("destination_not_found", f"{peer.name} has left this mesh.")
+        if name is not None and (refusal := self.refusals.of(name)):
+            raise refusal.error()
 
     def near(self, name: str) -> list[str]:
         """Return up to three active members whose names look like this one."""

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.outbox.age import OutboxClocks
-from claudemesh.daemon.outbox.request import SendRequest, parse_send
+from claudemesh.daemon.outbox.destinations import Destination, Destinations
+from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -35,6 +36,7 @@ class OutboxRecovery:
         store: OutboxStore,
         submitter: Submitter,
         sealer: Sealer,
+        destinations: Destinations,
         clocks: OutboxClocks,
         new_id: Callable[[], str],
         look_up: StatusLookup,
@@ -43,6 +45,7 @@ class OutboxRecovery:
         self._store = store
         self._submitter = submitter
         self._sealer = sealer
+        self._destinations = destinations
         self._clocks = clocks
         self._new_id = new_id
         self._look_up = look_up
@@ -64,7 +67,7 @@ class OutboxRecovery:
             message_id = check_client_message_id(new_client_message_id)
         envelope = Envelope.decode(row["payload"])
         if patch:
-            submission = self._submitter.prepare(self._patched(envelope, patch), client_message_id=message_id)
+            submission = self._submitter.prepare(self._patched(envelope, patch), message_id)
         else:
             submission = self._reissued(envelope, row, message_id)
         return await self._replace(row, submission)
@@ -134,7 +137,7 @@ class OutboxRecovery:
 
     def _reissued(self, envelope: Envelope, row: Mapping[str, Any], message_id: str) -> Submission:
         try:
-            fresh = self._sealer.reissue(envelope, message_id)
+            fresh = self._sealer.reissue(envelope, self._destination(envelope), message_id)
         except ProtocolError as error:
             raise _sealed_to_other_keys(error) from error
         now_ms = self._clocks.now().wall_ms
@@ -155,9 +158,15 @@ class OutboxRecovery:
         to = spell_destination(envelope.destination_kind, envelope.destination_ref)
         return parse_send({**body, "to": to, **patch})
 
+    def _destination(self, envelope: Envelope) -> Destination:
+        """Return the destination of a row. A topic or queue is not looked up: the row was accepted for it."""
+        if envelope.destination_kind == "dm":
+            return self._destinations.resolve(Target("dm", ref=envelope.destination_ref))
+        return Destination(envelope.destination_kind, envelope.destination_ref)
+
     def _kept(self, envelope: Envelope, *, needed: bool) -> dict[str, Any]:
         try:
-            content = self._sealer.open_own(envelope)
+            content = self._sealer.open_own(envelope, self._destination(envelope))
         except ProtocolError as error:
             if not needed and error.code == "cannot_open":
                 return {}

@@ -1,17 +1,15 @@
-"""Sealer: resolves, seals and signs a request into the frozen envelope (docs/spec/protocol.md, Envelope)."""
+"""Sealing: a resolved request becomes a frozen envelope (docs/spec/protocol.md, Envelope)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import orjson
 
-from claudemesh.daemon.identity.directory import Directory, Peer
-from claudemesh.daemon.outbox.request import SendRequest, Target
+from claudemesh.daemon.outbox.destinations import Destination
+from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
-from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
     Content,
@@ -25,73 +23,38 @@ from claudemesh.protocol.sealing import (
 NONCE_BYTES = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A destination as the fingerprint names it; `peer` is the member of a dm."""
-
-    kind: str
-    ref: str
-    peer: Peer | None = None
+def fingerprint(request: SendRequest, kind: str, ref: str) -> bytes:
+    """Return the fingerprint of a caller's plaintext request; it never leaves this host."""
+    return request_fingerprint(
+        kind=kind,
+        ref=ref,
+        reply_to_id=request.reply_to_id,
+        priority=request.priority,
+        meta=request.canonical_meta,
+        body=request.message.encode(),
+    )
 
 
 class Sealer:
-    """Resolves, fingerprints, seals and signs, with this host's keys and directory."""
+    """Seals and signs with this host's current keys."""
 
     def __init__(
         self,
         keyring: Keyring,
         mesh_id: str,
-        directory: Directory,
         entropy: Callable[[int], bytes],
-        check_topic: Callable[[str, str], None] = lambda kind, name: None,
     ) -> None:
         self._keyring = keyring
         self._mesh_id = mesh_id
-        self._directory = directory
         self._entropy = entropy
-        self._check_topic = check_topic
 
-    def resolve(self, target: Target) -> Resolved:
-        """Find the destination of a target.
+    def seal(
+        self, request: SendRequest, to: Destination, mentions: tuple[str, ...], client_message_id: str
+    ) -> Envelope:
+        """Seal the message to its recipient and freeze the envelope: every retry is the same bytes.
 
-        `ProtocolError` destination_not_found or topic_not_found, with near matches, when there is none.
+        `mentions` are ed25519 keys. `ProtocolError` invalid_key when the recipient's key is unusable.
         """
-        if target.kind != "dm":
-            assert target.ref is not None
-            self._check_topic(target.kind, target.ref)
-            return Resolved(target.kind, target.ref)
-        if target.name is not None:
-            peer = self._directory.by_name(target.name)
-        else:
-            peer = self._directory.by_key(target.ref or "")
-        if peer is None:
-            raise self.not_found(target)
-        return Resolved("dm", peer.pubkey, peer)
-
-    def not_found(self, target: Target) -> ProtocolError:
-        """Say that a member is not in the directory, or why it is not used, and who is meant perhaps."""
-        if target.name is not None and (refusal := self._directory.refusals.of(target.name)):
-            return refusal.error()
-        near = self._directory.near(target.name) if target.name else []
-        hint = f" Did you mean {', '.join(near)}?" if near else " `claudemesh peers` lists them."
-        shown = target.name or target.ref
-        return ProtocolError(
-            "destination_not_found", f"No member {shown!r} is known in this mesh.{hint}", near=near
-        )
-
-    def fingerprint(self, request: SendRequest, kind: str, ref: str) -> bytes:
-        """The fingerprint of a caller's plaintext request; it never leaves this host."""
-        return request_fingerprint(
-            kind=kind,
-            ref=ref,
-            reply_to_id=request.reply_to_id,
-            priority=request.priority,
-            meta=request.canonical_meta,
-            body=request.message.encode(),
-        )
-
-    def seal(self, request: SendRequest, to: Resolved, client_message_id: str) -> Envelope:
-        """Seal the message to its recipient and freeze the envelope: every retry is the same bytes."""
         body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
         return build_envelope(
             identity=self._keyring.current,
@@ -101,20 +64,17 @@ class Sealer:
             destination_ref=to.ref,
             reply_to_id=request.reply_to_id,
             priority=request.priority,
-            mentions=tuple(self.resolve(target).ref for target in request.mentions),
+            mentions=mentions,
             body=body,
             seal=seal,
         )
 
-    def reissue(self, envelope: Envelope, client_message_id: str) -> Envelope:
-        """The same message under a new id, which stands inside of what is sealed: sealed and signed anew.
+    def reissue(self, envelope: Envelope, to: Destination, client_message_id: str) -> Envelope:
+        """Seal and sign the same message anew under a new id, which stands inside of what is sealed.
 
         `ProtocolError` cannot_open when the recipient has other keys than those it was sealed to.
         """
-        content = self.open_own(envelope)
-        to = Resolved(envelope.destination_kind, envelope.destination_ref)
-        if envelope.destination_kind == "dm":
-            to = self.resolve(Target("dm", ref=envelope.destination_ref))
+        content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
         body, seal = self._sealed(content.message, meta_json, to, client_message_id)
         return build_envelope(
@@ -130,17 +90,16 @@ class Sealer:
             seal=seal,
         )
 
-    def open_own(self, envelope: Envelope) -> Content:
+    def open_own(self, envelope: Envelope, to: Destination) -> Content:
         """Read what this host has sealed: both ends of a box share one key. `ProtocolError` as `reissue`."""
         if envelope.seal.alg == "none":
             return decode_content(envelope.body)
-        to = self.resolve(Target("dm", ref=envelope.destination_ref))
         assert to.peer is not None
         shared = self._keyring.shared(to.peer.x25519_pubkey)
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(
-        self, message: str, meta_json: bytes, to: Resolved, client_message_id: str
+        self, message: str, meta_json: bytes, to: Destination, client_message_id: str
     ) -> tuple[bytes, Seal]:
         own = self._keyring.current
         context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)

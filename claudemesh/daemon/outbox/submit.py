@@ -1,7 +1,7 @@
-"""Accepting a send: everything that could fail is decided first, then one transaction shared with others.
+"""Acceptance of a send: resolve, fingerprint, seal once, then one transaction shared with other sends.
 
-Crash story: before the commit the id is not consumed and the caller heard nothing; after it the row is
-on the disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
+Crash story: before the commit the id is not consumed and the caller got no answer; after it the row is on the
+disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-import orjson
-
-from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.destinations import Destination, Destinations
+from claudemesh.daemon.outbox.draft import Draft, draft, refusal
 from claudemesh.daemon.outbox.request import SendRequest, Target
-from claudemesh.daemon.outbox.sealer import Resolved, Sealer
-from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_done, answer_known
+from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_known
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.envelope import PRIORITY_RANK
@@ -25,15 +24,13 @@ from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
 
-MAX_WAIT_MS = 30_000
-
 _BUSY = Answer(
     429, {"error": "daemon_busy", "message": "Too many sends wait for the disk: try again shortly."}
 )
 
 
 class PreSend(Protocol):
-    """What may change or refuse a send before there is a row."""
+    """The pre-send hook: it may change or refuse a send before there is a row."""
 
     @property
     def guards_sends(self) -> bool:
@@ -46,23 +43,28 @@ class PreSend(Protocol):
 
 
 class Submitter:
-    """The door of the outbox: look up, insert, answer."""
+    """Accepts sends of local programs and hooks; answers each with what the outbox knows of its id."""
 
     def __init__(
         self,
         store: OutboxStore,
         sealer: Sealer,
-        directory: Directory,
+        destinations: Destinations,
         clock: Clock,
         new_id: Callable[[], str],
+        *,
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
         look_again: Callable[[Target], Awaitable[bool]],
         no_room: Callable[[], Answer | None],
         pre_send: PreSend | None = None,
     ) -> None:
+        """`look_again` asks the broker for a newer list of members or topics, and returns whether one came.
+
+        `no_room` returns the refusal while the disk or the queue is full.
+        """
         self._store = store
         self._sealer = sealer
-        self._directory = directory
+        self._destinations = destinations
         self._clock = clock
         self._new_id = new_id
         self._enqueue = enqueue
@@ -74,50 +76,82 @@ class Submitter:
         self.inline_bytes = DEFAULT_INLINE_BYTES
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
-        """Accept a send durably, or answer what is known of its id; wait for the broker's word if asked."""
-        submission = self.prepare(request)
+        """Accept a send durably, or answer what is known of its id.
+
+        With `wait_ms` the answer waits for the broker's result, for so many milliseconds at most.
+        """
+        client_message_id = request.client_message_id or self._new_id()
         if not wait_ms:
-            return await self._accept(request, submission)
-        settled = self._listen(submission.client_message_id)
+            return await self._accept(request, client_message_id)
+        settled = self._listen(client_message_id)
         try:
-            answer = await self._accept(request, submission)
+            answer = await self._accept(request, client_message_id)
             if answer.status == 202:
                 await asyncio.wait([settled], timeout=wait_ms / 1000)
-                return await self._outcome(submission.client_message_id, answer)
+                return await self._outcome(client_message_id, answer)
             return answer
         finally:
-            self._forget(submission.client_message_id, settled)
+            self._forget(client_message_id, settled)
 
-    async def _accept(self, request: SendRequest, submission: Submission) -> Answer:
-        answer = await self._pass(request, submission)
-        # The outbox does not know the id, and no list has the name: it may be new.
-        if submission.unknown_destination and answer is submission.refusal:
+    def prepare(self, request: SendRequest, client_message_id: str) -> Submission:
+        """Resolve, fingerprint and seal a request."""
+        return self._sealed(request, self._draft(request, client_message_id))
+
+    async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
+        found = self._draft(request, client_message_id)
+        answer = await self._pass(request, found)
+        # The outbox does not know the id, and no list has the destination: it may be new.
+        if found.to is None and answer is found.refusal:
             await self._look_again(request.target)
             # Also when nothing was asked: a list may have come while the outbox looked for the id.
-            again = self.prepare(request, client_message_id=submission.client_message_id)
-            if not again.unknown_destination:
-                return await self._pass(request, again)
+            found = self._draft(request, client_message_id)
+            if found.to is not None:
+                return await self._pass(request, found)
         return answer
 
-    async def _pass(self, request: SendRequest, submission: Submission) -> Answer:
+    def _draft(self, request: SendRequest, client_message_id: str) -> Draft:
+        return draft(request, client_message_id, self._destinations, self._no_room)
+
+    async def _pass(self, request: SendRequest, found: Draft) -> Answer:
         """Write a send, by way of the pre-send hook when there is one and the id is new."""
         hook = self._pre_send
-        if hook is None or not hook.guards_sends or submission.row is None:
-            return await self._write(submission)
-        message_id = submission.client_message_id
+        if hook is None or not hook.guards_sends or found.refusal is not None:
+            return await self._write(self._sealed(request, found))
+        client_message_id = found.client_message_id
         # One at a time for an id: a retry that comes meanwhile finds the row, and asks no hook.
-        lock = self._asking.setdefault(message_id, asyncio.Lock())
+        lock = self._asking.setdefault(client_message_id, asyncio.Lock())
         try:
             async with lock:
-                if await self._store.find(message_id) is None:
-                    changed = await hook.before_send(request, message_id)
+                if await self._store.find(client_message_id) is None:
+                    changed = await hook.before_send(request, client_message_id)
                     if isinstance(changed, Answer):
                         return changed
-                    submission = self.prepare(request, client_message_id=message_id, changed=changed)
-                return await self._write(submission)
+                    request = changed
+                return await self._write(self._sealed(request, found))
         finally:
             if not lock.locked():
-                self._asking.pop(message_id, None)
+                self._asking.pop(client_message_id, None)
+
+    def _sealed(self, request: SendRequest, found: Draft) -> Submission:
+        """Seal a draft. The fingerprint covers the caller's request, the envelope the one of the hook."""
+        if found.refusal is not None or found.to is None:
+            return found.submission(None, found.refusal)
+        try:
+            row = self._new_row(request, found.to, found)
+        except ProtocolError as error:
+            return found.submission(None, refusal(error, found.client_message_id))
+        return found.submission(row, None)
+
+    def _new_row(self, request: SendRequest, to: Destination, found: Draft) -> NewRow:
+        envelope = self._sealer.seal(request, to, found.mentions, found.client_message_id)
+        if len(envelope.body) > self.inline_bytes:
+            raise ProtocolError(
+                "payload_too_large",
+                f"The sealed message has {len(envelope.body)} bytes; the broker takes {self.inline_bytes}.",
+                limit=self.inline_bytes,
+            )
+        now_ms = self._clock.wall_ms()
+        return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms)
 
     async def _write(self, submission: Submission) -> Answer:
         try:
@@ -130,90 +164,15 @@ class Submitter:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
 
     def release_waiting(self) -> None:
-        """Answer those who wait for the broker's word with what is known now: the daemon stops."""
+        """Answer the callers that wait for the broker's result with what is known now: the daemon stops."""
         for client_message_id in list(self._waiting):
             self.settled(client_message_id)
 
     def settled(self, client_message_id: str) -> None:
-        """The drain says that this row is done or dead, on disk."""
+        """End the wait of a send's callers: its row is done or dead, on disk."""
         for future in self._waiting.pop(client_message_id, ()):
             if not future.done():
                 future.set_result(None)
-
-    def prepare(
-        self,
-        request: SendRequest,
-        *,
-        client_message_id: str | None = None,
-        changed: SendRequest | None = None,
-    ) -> Submission:
-        """Turn a request into what the transaction needs; a refusal is only used when the id is new.
-
-        The fingerprint covers what the caller asked for, the envelope what a hook `changed` it to.
-        """
-        message_id = client_message_id or request.client_message_id or self._new_id()
-        try:
-            to = self._sealer.resolve(request.target)
-        except ProtocolError as error:
-            return self._unresolved(request, message_id, error)
-        fingerprint = self._sealer.fingerprint(request, to.kind, to.ref)
-
-        def same_as(row: KnownRow, payload: bytes) -> bool:
-            return self._same_under_earlier_key(request, to, row, payload)
-
-        # Only a new id needs room; a known one is looked up all the same.
-        if full := self._no_room():
-            refusal = Answer(full.status, {**full.body, "client_message_id": message_id})
-            return Submission(message_id, fingerprint, None, refusal, same_as)
-        try:
-            row = self._new_row(changed or request, to, message_id)
-        except ProtocolError as error:
-            return Submission(message_id, fingerprint, None, _refusal(error, message_id), same_as)
-        return Submission(message_id, fingerprint, row, None, same_as)
-
-    def _new_row(self, request: SendRequest, to: Resolved, message_id: str) -> NewRow:
-        if to.peer is not None and to.peer.status != "active":
-            raise ProtocolError("destination_not_found", f"{to.peer.name} has left this mesh.")
-        if request.target.name is not None and (refusal := self._directory.refusals.of(request.target.name)):
-            raise refusal.error()
-        envelope = self._sealer.seal(request, to, message_id)
-        if len(envelope.body) > self.inline_bytes:
-            raise ProtocolError(
-                "payload_too_large",
-                f"The sealed message has {len(envelope.body)} bytes; the broker takes {self.inline_bytes}.",
-                limit=self.inline_bytes,
-            )
-        return NewRow(
-            self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], self._clock.wall_ms()
-        )
-
-    def _unresolved(self, request: SendRequest, message_id: str, error: ProtocolError) -> Submission:
-        """No destination of this name is known (any more).
-
-        A row of this id is compared under its own recipient; a topic's name is its own reference.
-        """
-        refusal = _refusal(error, message_id)
-        target = request.target
-        if target.kind != "dm":
-            fingerprint = self._sealer.fingerprint(request, target.kind, target.ref or "")
-            return Submission(message_id, fingerprint, None, refusal, unknown_destination=True)
-
-        def same_as(row: KnownRow, payload: bytes) -> bool:
-            ref = _payload_ref(payload)
-            if ref is None or self._directory.by_key(ref) is not None:
-                return False
-            return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
-
-        fingerprint = self._sealer.fingerprint(request, "dm", target.ref or "")
-        return Submission(message_id, fingerprint, None, refusal, same_as, unknown_destination=True)
-
-    def _same_under_earlier_key(
-        self, request: SendRequest, to: Resolved, row: KnownRow, payload: bytes
-    ) -> bool:
-        ref = _payload_ref(payload)
-        if to.peer is None or ref is None or ref not in to.peer.earlier_keys:
-            return False
-        return self._sealer.fingerprint(request, "dm", ref) == row.request_fingerprint
 
     def _listen(self, client_message_id: str) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -221,7 +180,7 @@ class Submitter:
         return future
 
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
-        """What a retry would be told now, only that a send which has just been done is no duplicate."""
+        """Return the answer that a retry would get now. A send that has just been done is no duplicate."""
         found = await self._store.find(client_message_id)
         if found is None:
             return accepted
@@ -236,14 +195,3 @@ class Submitter:
             waiting.remove(future)
         if not waiting:
             self._waiting.pop(client_message_id, None)
-
-
-def _refusal(error: ProtocolError, client_message_id: str) -> Answer:
-    return Answer(error.status, {**error.as_body(), "client_message_id": client_message_id})
-
-
-def _payload_ref(payload: bytes) -> str | None:
-    if not payload:
-        return None
-    ref: str = orjson.loads(payload)["destination_ref"]
-    return ref

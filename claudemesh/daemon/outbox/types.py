@@ -23,9 +23,8 @@ class NewRow:
 class Submission:
     """A send to be accepted: its id, its fingerprint, and the action when the id is new.
 
-    `row` is inserted when the id is unknown; without one, `refusal` is the answer. `same_as` judges
-    a known row whose fingerprint differs: by its envelope, was it the same send under another key?
-    `unknown_destination` says that a fresh list of members or topics may turn the refusal into a row.
+    `row` is inserted when the id is unknown; without one, `refusal` is the answer. `same_as` compares a known
+    row whose fingerprint differs: it tells whether its envelope is the same send, to an earlier key.
     """
 
     client_message_id: str
@@ -33,7 +32,6 @@ class Submission:
     row: NewRow | None
     refusal: Answer | None = None
     same_as: Callable[[KnownRow, bytes], bool] | None = None
-    unknown_destination: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pytest
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.home import keyring as module
@@ -18,7 +19,7 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver, Sender
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime.exits import ExitWith
-from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person
+from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person, sealed
 
 ALICE, BOB = person("alice"), person("bob")
 
@@ -88,11 +89,12 @@ async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path:
     """Neither keeps the keys of its start: the next send is signed, and the next dm is opened, by the new."""
     keyring = made(tmp_path)
     verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, *, mentioned: ())
-    sealer = Sealer(keyring, MESH_ID, directory_of(tmp_path, BOB), os.urandom)
+    sealer = Sealer(keyring, MESH_ID, os.urandom)
     keyring.install(ALICE.identity)
 
     request = parse_send({"to": "bob", "message": "hello"})
-    sent = sealer.seal(request, sealer.resolve(request.target), new_ulid())
+    to = Destinations(directory_of(tmp_path, BOB)).resolve(request.target)
+    sent = sealer.seal(request, to, (), new_ulid())
     assert verify_envelope(ALICE.identity.ed25519_pubkey, MESH_ID, sent.signed_part(), sent.signature)
 
     directory = directory_of(tmp_path, ALICE, BOB)
@@ -105,8 +107,7 @@ async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path:
 
 def _sealed(sender: Person, directory: Directory) -> Envelope:
     request = parse_send({"to": "alice", "message": "for alice"})
-    sealer = Sealer(keyring_of(sender.identity), MESH_ID, directory, os.urandom)
-    return sealer.seal(request, sealer.resolve(request.target), new_ulid())
+    return sealed(sender, directory, request, new_ulid())
 
 
 def _from(sender: Person, envelope: Envelope) -> Deliver:

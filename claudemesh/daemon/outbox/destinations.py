@@ -1,0 +1,54 @@
+"""Resolution of targets: the member, topic or queue that a send names, as its envelope refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.outbox.request import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A resolved target: kind and reference as the envelope holds them; `peer` is the member of a dm."""
+
+    kind: str
+    ref: str
+    peer: Peer | None = None
+
+
+class Destinations:
+    """Resolves members against the directory, and topics and queues against the list of topics."""
+
+    def __init__(
+        self, directory: Directory, check_topic: Callable[[str, str], None] = lambda kind, name: None
+    ) -> None:
+        """`check_topic` gets kind and name, and raises `ProtocolError` topic_not_found."""
+        self._directory = directory
+        self._check_topic = check_topic
+
+    def resolve(self, target: Target) -> Destination:
+        """Return the destination of a target.
+
+        `ProtocolError` destination_not_found or topic_not_found, with near matches, when there is none.
+        """
+        if target.kind == "dm":
+            peer = self._directory.resolve(name=target.name, key=target.ref)
+            return Destination("dm", peer.pubkey, peer)
+        assert target.ref is not None
+        self._check_topic(target.kind, target.ref)
+        return Destination(target.kind, target.ref)
+
+    def references(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
+        """Return the keys of mentioned members. `ProtocolError` as `resolve`."""
+        return tuple(self.resolve(target).ref for target in targets)
+
+    def check_open(self, to: Destination, target: Target) -> None:
+        """Pass a destination that takes new sends. `ProtocolError`: it has left, or its name is refused."""
+        if to.peer is not None:
+            self._directory.check_open(to.peer, target.name)
+
+    def is_known_key(self, pubkey: str) -> bool:
+        """Tell whether an ed25519 key is or was the key of a member that the directory knows."""
+        return self._directory.by_key(pubkey) is not None

@@ -1,0 +1,111 @@
+"""Drafts of sends: resolved and fingerprinted, with the refusal if there is one, and not sealed yet.
+
+A refusal is used only when the outbox does not know the id: a known id is answered from its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import orjson
+
+from claudemesh.daemon.outbox.destinations import Destination, Destinations
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.sealer import fingerprint
+from claudemesh.daemon.outbox.states import Answer, KnownRow
+from claudemesh.daemon.outbox.types import NewRow, Submission
+from claudemesh.protocol.errors import ProtocolError
+
+SameAs: TypeAlias = Callable[[KnownRow, bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A send before it is sealed. `to` is None when no list has its destination; `mentions` are keys."""
+
+    client_message_id: str
+    request_fingerprint: bytes
+    to: Destination | None
+    mentions: tuple[str, ...]
+    refusal: Answer | None
+    same_as: SameAs | None
+
+    def submission(self, row: NewRow | None, refusal: Answer | None) -> Submission:
+        """Return what the transaction needs: the row to insert, or the refusal."""
+        return Submission(self.client_message_id, self.request_fingerprint, row, refusal, self.same_as)
+
+
+def draft(
+    request: SendRequest,
+    client_message_id: str,
+    destinations: Destinations,
+    no_room: Callable[[], Answer | None],
+) -> Draft:
+    """Resolve and fingerprint a request. `no_room` returns the refusal while disk or queue is full."""
+    try:
+        to = destinations.resolve(request.target)
+    except ProtocolError as error:
+        return _unresolved(request, client_message_id, destinations, error)
+    mentions, refused = _checked(request, to, client_message_id, destinations, no_room)
+
+    def same_as(row: KnownRow, payload: bytes) -> bool:
+        """Compare under an earlier key of the recipient: it may have rotated since the row was accepted."""
+        ref = _reference_in(payload)
+        if to.peer is None or ref is None or ref not in to.peer.earlier_keys:
+            return False
+        return fingerprint(request, "dm", ref) == row.request_fingerprint
+
+    return Draft(client_message_id, fingerprint(request, to.kind, to.ref), to, mentions, refused, same_as)
+
+
+def refusal(error: ProtocolError, client_message_id: str) -> Answer:
+    """Return the answer to a send that is not accepted."""
+    return Answer(error.status, {**error.as_body(), "client_message_id": client_message_id})
+
+
+def _checked(
+    request: SendRequest,
+    to: Destination,
+    client_message_id: str,
+    destinations: Destinations,
+    no_room: Callable[[], Answer | None],
+) -> tuple[tuple[str, ...], Answer | None]:
+    """Return the keys of the mentioned members, and the refusal of a new id if there is one."""
+    # Only a new id needs room; a known one is looked up all the same.
+    if full := no_room():
+        return (), Answer(full.status, {**full.body, "client_message_id": client_message_id})
+    try:
+        destinations.check_open(to, request.target)
+        return destinations.references(request.mentions), None
+    except ProtocolError as error:
+        return (), refusal(error, client_message_id)
+
+
+def _unresolved(
+    request: SendRequest, client_message_id: str, destinations: Destinations, error: ProtocolError
+) -> Draft:
+    """Draft a send whose destination no list has, or has any more.
+
+    A row of this id is compared under its own recipient; a topic's name is its own reference.
+    """
+    target = request.target
+    own = fingerprint(request, target.kind, target.ref or "")
+    same_as: SameAs | None = None
+    if target.kind == "dm":
+
+        def same_as(row: KnownRow, payload: bytes) -> bool:
+            ref = _reference_in(payload)
+            if ref is None or destinations.is_known_key(ref):
+                return False
+            return fingerprint(request, "dm", ref) == row.request_fingerprint
+
+    return Draft(client_message_id, own, None, (), refusal(error, client_message_id), same_as)
+
+
+def _reference_in(payload: bytes) -> str | None:
+    if not payload:
+        return None
+    ref: str = orjson.loads(payload)["destination_ref"]
+    return ref
