@@ -1,7 +1,7 @@
 """The outbox's loop: sends come in, envelopes go out, results are written (docs/spec/daemon.md, Drain).
 
 Each turn is one transaction shared by all who wait: what came in during the last commit is in the next.
-A send that meets an open link is inserted and claimed by the same commit, so it costs one commit before
+A send that meets an open link is inserted and taken by the same commit, so it costs one commit before
 it is acknowledged and on its way. Envelopes leave in a task of their own: a slow link holds up no commit.
 
 Every wait is measured by the host-lived or the monotonic clock. A row in flight has a deadline: an answer
@@ -23,7 +23,7 @@ from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.pace import Pace
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.outbox.types import Claimed, Settlement, Submission
+from claudemesh.daemon.outbox.types import Settlement, Submission, TakenRow
 from claudemesh.daemon.outbox.window import Window
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, Retry, classify
@@ -114,7 +114,7 @@ class Drain:
         self._stopping = self._over = False
         self._silent = 0
         self.inline_bytes: int | None = None
-        # Nothing is claimed while the rows that an earlier run left in flight are not pending again.
+        # Nothing is taken while the rows that an earlier run left in flight are not pending again.
         self.held = False
         # Whether a refusal may pass by itself, because the broker is being mended (restore/reconcile.py).
         self.may_come_back: Callable[[str], bool] = lambda error: False
@@ -174,7 +174,7 @@ class Drain:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write and claim until cancelled, or until the disk fails."""
+        """Write and take until cancelled, or until the disk fails."""
         try:
             while True:
                 self._wake.clear()
@@ -193,7 +193,7 @@ class Drain:
             self._idle.set()
 
     async def carry(self) -> None:
-        """Hand claimed rows to the link until cancelled."""
+        """Hand taken rows to the link until cancelled."""
         while True:
             self._leave.clear()
             await self._carry_all()
@@ -239,7 +239,7 @@ class Drain:
             self._put_off(results)
             await self._one_by_one(batch, error)
             return
-        if batch or results or turn.claimed:
+        if batch or results or turn.taken:
             self._on_storage(None)
         _answer(batch, turn.answers)
         for settlement in (*results, *turn.refused):
@@ -247,9 +247,9 @@ class Drain:
         if results:
             failpoint("drain.after_settle_commit")
         self._next_due = turn.next_due
-        if turn.claimed:
+        if turn.taken:
             # The callers' answers leave first: they have waited for the commit, the broker has not.
-            self._window.take(turn.claimed)
+            self._window.take(turn.taken)
             if losses != self._window.losses:
                 # The link was lost meanwhile: rows that were in flight on it are older and leave first.
                 self.on_link_down()
@@ -287,7 +287,7 @@ class Drain:
                 await self._carrier.send_envelope(row.id, row.payload)
             except ConnectionError:
                 # A link that ends reports it itself, with the close code. One that had ended before these
-                # rows were claimed has reported it already.
+                # rows were taken has reported it already.
                 if not self._carrier.connected:
                     self.on_link_down()
                 return
@@ -338,7 +338,7 @@ class Drain:
             log.warning("outbox_dead", id=settlement.row.id, reason=settlement.error)
         self._on_settled(settlement)
 
-    def _settlement(self, row: Claimed, result: SendResult) -> Settlement:
+    def _settlement(self, row: TakenRow, result: SendResult) -> Settlement:
         outcome = classify(result)
         if isinstance(outcome, Done):
             self._pace.accepted()
@@ -361,7 +361,7 @@ class Drain:
             return Settlement(row, Status.PENDING, outcome.error)
         return Settlement(row, Status.PENDING, outcome.error, self._clocks.lived.now_ms() + wait_ms)
 
-    def _later(self, row: Claimed, reason: str) -> Settlement:
+    def _later(self, row: TakenRow, reason: str) -> Settlement:
         """Back to pending until its backoff is over."""
         wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, reason, self._clocks.lived.now_ms() + wait_ms)
@@ -379,7 +379,7 @@ class Drain:
         )
 
 
-def _frame_refused(row: Claimed) -> str:
+def _frame_refused(row: TakenRow) -> str:
     return (
         f"payload_too_large: The broker closed the link (1009) for this frame of {len(row.payload)} bytes, "
         "also when nothing else was in flight. Send less, or raise the frame size of the broker or its proxy."

@@ -27,7 +27,7 @@ class Pace:
         return self._until_s + _QUIET_S if self._limited else None
 
     def free(self, inflight: int, now_s: float) -> int:
-        """Return how many rows may be claimed."""
+        """Return how many rows may be taken."""
         return 0 if now_s < self._until_s else max(0, self._size - inflight)
 
     def held_until(self, now_s: float) -> float | None:

@@ -13,7 +13,7 @@ from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.destinations import Destination, Destinations
 from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.outbox.states import Answer, Status
+from claudemesh.daemon.outbox.states import Answer, Status, may_move
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.types import NewRow, Submission
@@ -81,7 +81,7 @@ class OutboxRecovery:
         status, _ = await self._store.replace(
             row["id"], None, attempts=row["attempts"], by=by, now=self._clocks.now()
         )
-        if status not in (Status.DEAD, Status.PENDING):
+        if status is None or not may_move(status, Status.ABORTED):
             return _illegal(status, "dropped")
         return Answer(200, {"status": "aborted", "id": row["id"], "superseded_by": None})
 
@@ -195,9 +195,7 @@ def _not_recoverable(row: Mapping[str, Any] | None, verb: str) -> Answer | None:
     if row is None:
         return _NO_ROW
     status = Status(row["status"])
-    if status in (Status.DEAD, Status.PENDING):
-        return None
-    return _illegal(status, verb)
+    return None if may_move(status, Status.ABORTED) else _illegal(status, verb)
 
 
 def _illegal(status: Status | None, verb: str) -> Answer:

@@ -1,17 +1,29 @@
-"""Rows of the outbox as mappings: as they are, and as the API shows them."""
+"""Rows of the outbox: read as mappings, shown by the API, and moved from one status to another."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from claudemesh.daemon.outbox.states import Status
+from claudemesh.daemon.outbox.states import Status, Step
 from claudemesh.runtime.queries import load_queries
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
+
+
+def move(
+    raw: sqlite3.Connection, statement: str, step: Step, rows: Iterable[tuple[Sequence[object], str]]
+) -> int:
+    """Take rows by one step; returns how many of them were in its origin, the others stay as they are.
+
+    `statement` is a query of outbox.sql. Each of `rows` holds the values that it sets, and the row's id.
+    """
+    origin, target = step.origin.value, step.target.value
+    values = [(target, *set_to, row_id, origin) for set_to, row_id in rows]
+    return raw.executemany(_Q[statement], values).rowcount if values else 0
 
 
 def get_row(raw: sqlite3.Connection, key: str) -> dict[str, Any] | None:
@@ -25,7 +37,7 @@ def dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
 
 
 def page_statement(status: Status | None, *, newest_first: bool, first: bool) -> str:
-    """The statement of a page. What is not done is few among many, and found by its status's own index."""
+    """Return the statement of a page. Rows that are not done are few, and each status has its own index."""
     order = "DESC" if newest_first else "ASC"
     behind = "TRUE" if first else f"rowid {'<' if newest_first else '>'} :after"
     conditions = behind if status is None else f"status = '{status.value}' AND {behind}"
@@ -39,7 +51,7 @@ _HIDDEN = frozenset({"payload", "cursor", "priority", "lived_ms", "first_sent_br
 
 
 def public(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as the API shows it: its columns but the payload, the fingerprint in hex, and whom it is for."""
+    """Return a row as the API shows it: fingerprint in hex, and of the payload the destination alone."""
     item = {name: value for name, value in row.items() if name not in _HIDDEN}
     item["request_fingerprint"] = row["request_fingerprint"].hex()
     if row["payload"]:

@@ -1,4 +1,4 @@
-"""Outbox tables: legal transitions, and answers for known ids (docs/spec/daemon.md, POST /v1/send)."""
+"""States of an outbox row, and the answers to a known id (docs/spec/daemon.md, Outbox)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from claudemesh.protocol.fingerprint import fingerprint_prefix
 
 
 class Status(StrEnum):
-    """Where a row is. Done succeeded, dead awaits an operator, aborted was retired by one."""
+    """The state of a row. Done succeeded, dead awaits an operator, aborted was retired by one."""
 
     PENDING = "pending"
     INFLIGHT = "inflight"
@@ -20,22 +20,48 @@ class Status(StrEnum):
     ABORTED = "aborted"
 
 
-# Pending to dead: too old, or over the size that the broker takes now. In flight to pending: a transient
-# answer, a lost link, or no answer by the deadline. In flight to dead: refused for good, or alone in flight
-# when the broker closed the link for its frame a second time. Dead to done: a requeue asked the broker first,
-# and it had the message.
-TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.INFLIGHT, Status.DEAD, Status.ABORTED}),
-    Status.INFLIGHT: frozenset({Status.DONE, Status.DEAD, Status.PENDING}),
-    Status.DEAD: frozenset({Status.ABORTED, Status.DONE}),
-    Status.DONE: frozenset(),
-    Status.ABORTED: frozenset(),
+# For each status the statuses that may follow it, with the cause as the diagram in docs/architecture.md names
+# it. Each statement that moves a row gets both statuses from a `Step`. A step exists for these pairs alone.
+TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
+    Status.PENDING: {
+        Status.INFLIGHT: "taken by a turn of the drain",
+        Status.DEAD: "too old, or larger than the broker takes now",
+        Status.ABORTED: "requeued or dropped",
+    },
+    Status.INFLIGHT: {
+        Status.DONE: "accepted by the broker",
+        Status.PENDING: "transient answer, lost link, no answer within 60 s, restart",
+        Status.DEAD: "refused for good, or its frame closed the link twice",
+    },
+    Status.DEAD: {
+        Status.ABORTED: "requeued or dropped",
+        Status.DONE: "requeued, and the broker has it",
+    },
+    Status.DONE: {},
+    Status.ABORTED: {},
 }
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A legal step of a row from one status to another. `ValueError` for a pair that is not in the table."""
+
+    origin: Status
+    target: Status
+
+    def __post_init__(self) -> None:
+        if not may_move(self.origin, self.target):
+            raise ValueError(f"A row that is {self.origin} never becomes {self.target}.")
+
+
+def may_move(origin: Status, target: Status) -> bool:
+    """Tell whether the table has a step from one status to another."""
+    return target in TRANSITIONS[origin]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API says: an HTTP status and a JSON body."""
+    """An answer of the API: an HTTP status and a JSON body."""
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -43,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KnownRow:
-    """What the look-up needs of a row that exists."""
+    """The columns of a row that the look-up of its id needs."""
 
     id: str
     client_message_id: str

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from claudemesh.daemon.outbox.done import DoneSends
-from claudemesh.daemon.outbox.rows import dicts, get_row, page_statement, public
-from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
-from claudemesh.daemon.outbox.turn import answer_without_space, find, submit, take_turn
+from claudemesh.daemon.outbox.rows import dicts, get_row, move, page_statement, public
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, may_move
+from claudemesh.daemon.outbox.turn import REFUSE, TAKE, answer_without_space, find, submit, take_turn
 from claudemesh.daemon.outbox.types import Expired, Now, Settlement, Submission, Totals, Turn
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
@@ -24,6 +24,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 _CHAIN_LIMIT = 100
+_RECOVER = Step(Status.INFLIGHT, Status.PENDING)
 
 R = TypeVar("R")
 
@@ -71,7 +72,7 @@ class OutboxStore:
         limit: int,
         inline_bytes: int | None = None,
     ) -> Turn:
-        """Write results, look up and insert sends, and claim up to `limit` rows that are ready: one commit.
+        """Write results, look up and insert sends, and take up to `limit` rows that are ready: one commit.
 
         Sends are answered in order. Rows over `inline_bytes` die unsent. `StorageFull` and the like mean that
         none of it happened.
@@ -108,7 +109,7 @@ class OutboxStore:
         def work(raw: sqlite3.Connection) -> int:
             raw.execute(_Q["stamp_unstamped"], (now_ms,))
             raw.execute(_Q["stamp_undated"], (now_ms,))
-            count = raw.execute(_Q["recover_inflight"]).rowcount
+            count = raw.execute(_Q["recover_inflight"], (_RECOVER.target.value,)).rowcount
             raw.execute(_Q["clamp_waits"], (now_ms + longest_wait_ms,))
             return count
 
@@ -129,9 +130,9 @@ class OutboxStore:
             ]
             rows = {row[0]: row for row in found}
             reasons = [
-                (_age_reason(attempts, sent), row_id) for row_id, _, _, attempts, sent in rows.values()
+                ((_age_reason(attempts, sent),), row_id) for row_id, _, _, attempts, sent in rows.values()
             ]
-            raw.executemany(_Q["refuse"], reasons)
+            move(raw, "refuse", REFUSE, reasons)
             size = sum(row[2] for row in rows.values())
             change = Totals(pending=-len(rows), dead=len(rows), queued_bytes=-size)
             return [Expired(row[0], row[1]) for row in rows.values()], change
@@ -225,29 +226,34 @@ class OutboxStore:
             if row is None:
                 return (None, None), Totals()
             status = Status(row["status"]) if row["attempts"] == attempts else Status.INFLIGHT
-            if status not in (Status.DEAD, Status.PENDING):
+            if not may_move(status, Status.ABORTED):
                 return (status, None), Totals()
             answers, change = submit(raw, [successor], now) if successor is not None else ([], Totals())
             answer = answers[0] if answers else None
             if answer is not None and answer.status != 202:
                 return (status, answer), Totals()
             new_id = successor.row.id if successor is not None and successor.row is not None else None
-            raw.execute(_Q["abort"], (now.wall_ms, by, new_id, row["id"]))
+            move(raw, "abort", Step(status, Status.ABORTED), [((now.wall_ms, by, new_id), row["id"])])
             failpoint("requeue.before_commit")
             return (status, answer), change.plus(_gone(status, row["payload"]))
 
         return await self._write(work)
 
     async def found_at_broker(self, row_id: str, broker_message_id: str, history_id: int, now: Now) -> None:
-        """The broker has this message after all: dead or pending becomes done by the legal steps."""
+        """Note that the broker has this message after all. A pending row becomes done by way of inflight."""
 
         def work(raw: sqlite3.Connection) -> tuple[None, Totals]:
             row = get_row(raw, row_id)
-            raw.execute(_Q["claim"], (None, row_id))
-            values = (broker_message_id, history_id, now.wall_ms, now.lived_ms, row_id)
-            if not raw.execute(_Q["found_at_broker"], values).rowcount or row is None:
+            if row is None:
                 return None, Totals()
-            return None, _gone(Status(row["status"]), row["payload"])
+            origin = before = Status(row["status"])
+            if move(raw, "take_due", TAKE, [((None,), row_id)]):
+                origin = TAKE.target
+            if not may_move(origin, Status.DONE):
+                return None, Totals()
+            values = (broker_message_id, history_id, now.wall_ms, now.lived_ms)
+            move(raw, "settle_done", Step(origin, Status.DONE), [(values, row_id)])
+            return None, _gone(before, row["payload"])
 
         await self._write(work)
 

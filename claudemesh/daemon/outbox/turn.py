@@ -1,4 +1,4 @@
-"""One turn of the drain as a transaction: write results, look up and insert sends, claim rows that are ready.
+"""One turn of the drain as a transaction: write results, look up and insert sends, take rows that are ready.
 
 Plain functions over the connection; `OutboxStore` runs them. Each returns by how much the totals change.
 
@@ -15,12 +15,18 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, answer_known, answer_queued
-from claudemesh.daemon.outbox.types import Claimed, Now, Settlement, Submission, Totals, Turn
+from claudemesh.daemon.outbox.rows import move
+from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, answer_known, answer_queued
+from claudemesh.daemon.outbox.types import Now, Settlement, Submission, TakenRow, Totals, Turn
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
+TAKE = Step(Status.PENDING, Status.INFLIGHT)
+REFUSE = Step(Status.PENDING, Status.DEAD)
+_DONE = Step(Status.INFLIGHT, Status.DONE)
+_DEAD = Step(Status.INFLIGHT, Status.DEAD)
+_RETRY = Step(Status.INFLIGHT, Status.PENDING)
 # Rows whose wait is over are made ready so many at a time: a turn stays short however many there are.
 _PROMOTED = 512
 
@@ -38,7 +44,7 @@ def take_turn(
     limit: int,
     inline_bytes: int | None,
 ) -> Turn:
-    """Do all that one commit holds. Rows whose body is over `inline_bytes` die instead of being claimed."""
+    """Do all that one commit holds. Rows whose body is over `inline_bytes` die instead of being taken."""
     change = settle(raw, settlements, now) if settlements else Totals()
     answers: Sequence[Answer] = ()
     if submissions:
@@ -47,21 +53,21 @@ def take_turn(
     if limit <= 0:
         return Turn(answers, (), change=change)
     raw.execute(_Q["promote"], (now.lived_ms, _PROMOTED))
-    claimed: list[Claimed] = []
+    taken: list[TakenRow] = []
     refused: list[Settlement] = []
-    while len(claimed) < limit:
-        wanted = limit - len(claimed)
-        rows = [Claimed(*row) for row in raw.execute(_Q["ready"], (wanted,))]
+    while len(taken) < limit:
+        wanted = limit - len(taken)
+        rows = [TakenRow(*row) for row in raw.execute(_Q["ready"], (wanted,))]
         fitting = [row for row in rows if inline_bytes is None or not _is_over(row.payload, inline_bytes)]
-        change = change.plus(_claim(raw, fitting, now))
-        claimed += fitting
+        change = change.plus(_take(raw, fitting, now))
+        taken += fitting
         if inline_bytes is not None and len(fitting) < len(rows):
             refused += _refuse(raw, [row for row in rows if row not in fitting], inline_bytes)
         if len(rows) < wanted:
             break
     change = change.plus(_refused(refused))
-    waiting = raw.execute(_Q["next_due"]).fetchone() if len(claimed) < limit else None
-    return Turn(answers, claimed, refused, waiting and waiting[0], change)
+    waiting = raw.execute(_Q["next_due"]).fetchone() if len(taken) < limit else None
+    return Turn(answers, taken, refused, waiting and waiting[0], change)
 
 
 def submit(
@@ -125,32 +131,31 @@ def settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now: Now)
     for settlement in settlements:
         by_status[settlement.status].append(settlement)
     done = [
-        (s.broker_message_id, s.history_id, now.wall_ms, now.lived_ms, s.row.id)
+        ((s.broker_message_id, s.history_id, now.wall_ms, now.lived_ms), s.row.id)
         for s in by_status[Status.DONE]
     ]
-    dead = [(s.error, s.row.id) for s in by_status[Status.DEAD]]
-    retry = [(s.error, s.due_lived_ms, s.row.id) for s in by_status[Status.PENDING]]
+    dead = [((s.error,), s.row.id) for s in by_status[Status.DEAD]]
+    retry = [((s.error, s.due_lived_ms), s.row.id) for s in by_status[Status.PENDING]]
     counts = [
-        raw.executemany(_Q[name], rows).rowcount if rows else 0
-        for name, rows in (("settle_done", done), ("settle_dead", dead), ("settle_retry", retry))
+        move(raw, "settle_done", _DONE, done),
+        move(raw, "settle_dead", _DEAD, dead),
+        move(raw, "settle_retry", _RETRY, retry),
     ]
     failpoint("drain.before_settle_commit")
     over = sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)
     return Totals(pending=counts[2], inflight=-sum(counts), dead=counts[1], queued_bytes=-over)
 
 
-def _claim(raw: sqlite3.Connection, rows: Sequence[Claimed], now: Now) -> Totals:
-    if not rows:
-        return Totals()
-    count = raw.executemany(_Q["claim"], [(now.broker_ms, row.id) for row in rows]).rowcount
+def _take(raw: sqlite3.Connection, rows: Sequence[TakenRow], now: Now) -> Totals:
+    count = move(raw, "take_due", TAKE, [((now.broker_ms,), row.id) for row in rows])
     return Totals(pending=-count, inflight=count)
 
 
-def _refuse(raw: sqlite3.Connection, rows: Sequence[Claimed], inline_bytes: int) -> list[Settlement]:
+def _refuse(raw: sqlite3.Connection, rows: Sequence[TakenRow], inline_bytes: int) -> list[Settlement]:
     refused = [
         Settlement(row, Status.DEAD, _too_large(_body_bytes(row.payload), inline_bytes)) for row in rows
     ]
-    raw.executemany(_Q["refuse"], [(settlement.error, settlement.row.id) for settlement in refused])
+    move(raw, "refuse", REFUSE, [((settlement.error,), settlement.row.id) for settlement in refused])
     return refused
 
 

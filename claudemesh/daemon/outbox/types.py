@@ -35,7 +35,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class TakenRow:
     """A row that is `inflight` on disk and may leave now."""
 
     id: str
@@ -48,7 +48,7 @@ class Claimed:
 class Settlement:
     """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait; 0: none."""
 
-    row: Claimed
+    row: TakenRow
     status: Literal[Status.DONE, Status.DEAD, Status.PENDING]
     error: str | None = None
     due_lived_ms: int = 0
@@ -106,7 +106,7 @@ class Turn:
     """
 
     answers: Sequence[Answer]
-    claimed: Sequence[Claimed]
+    taken: Sequence[TakenRow]
     refused: Sequence[Settlement] = ()
     next_due: int | None = None
     change: Totals = field(default=Totals())

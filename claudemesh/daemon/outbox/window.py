@@ -1,7 +1,7 @@
 """The rows in flight on the present link: the order in which they leave, their deadline, and their isolation.
 
-A row is in the window from its claim until it is answered, overdue or lost with the link. Plain data, no I/O.
-Rows leave in the order in which they were claimed, which is priority and age, over lost links too.
+A row is in the window from its take until it is answered, overdue or lost with the link. Plain data, no I/O.
+Rows leave in the order in which they were taken, which is priority and age, over lost links too.
 
 Isolation: when the broker closes the link with 1009 (a frame that it does not take), every unanswered row
 that had left is suspect; when a link dies otherwise right after a row left, that row is suspect the second
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from claudemesh.daemon.outbox.types import Claimed
+from claudemesh.daemon.outbox.types import TakenRow
 
 TOO_BIG = 1009
 # A link that dies this soon after a row has left may have died of that row.
@@ -43,17 +43,17 @@ class Lost:
     `again` may leave at once, `later` after a backoff; the broker does not take the frame of `culprit`.
     """
 
-    again: Sequence[Claimed] = ()
-    later: Sequence[Claimed] = ()
-    culprit: Claimed | None = None
+    again: Sequence[TakenRow] = ()
+    later: Sequence[TakenRow] = ()
+    culprit: TakenRow | None = None
 
 
 class Window:
     """The rows in flight."""
 
     def __init__(self) -> None:
-        self._queue: deque[Claimed] = deque()
-        self._sent: dict[str, tuple[Claimed, float]] = {}
+        self._queue: deque[TakenRow] = deque()
+        self._sent: dict[str, tuple[TakenRow, float]] = {}
         self._alone: str | None = None
         # How many links have been lost.
         self.losses = 0
@@ -64,14 +64,14 @@ class Window:
 
     @property
     def isolating(self) -> bool:
-        """Whether suspects wait to leave alone: until they have, no further rows are claimed."""
+        """Whether suspects wait to leave alone: until they have, no further rows are taken."""
         return self._alone is not None or (bool(self._suspicions) and any(map(self._is_suspect, self._queue)))
 
-    def take(self, rows: Iterable[Claimed]) -> None:
+    def take(self, rows: Iterable[TakenRow]) -> None:
         """Take rows that are `inflight` on disk, in the order in which they are to leave."""
         self._queue.extend(rows)
 
-    def next(self, now_s: float) -> Claimed | None:
+    def next(self, now_s: float) -> TakenRow | None:
         """Return the row to hand to the link now, and count it as sent; None while all must wait."""
         if self._alone is not None or not self._queue:
             return None
@@ -83,7 +83,7 @@ class Window:
         self._sent[row.id] = (row, now_s)
         return row
 
-    def answered(self, row_id: str) -> Claimed | None:
+    def answered(self, row_id: str) -> TakenRow | None:
         """Return the row that the broker has answered, None when it is not in flight."""
         found = self._sent.pop(row_id, None)
         if found is None:
@@ -95,7 +95,7 @@ class Window:
             self._clear_up_to(len(row.payload))
         return row
 
-    def overdue(self, now_s: float, deadline_s: float) -> list[Claimed]:
+    def overdue(self, now_s: float, deadline_s: float) -> list[TakenRow]:
         """Remove and return the rows that have waited for an answer for too long."""
         late = []
         for row, sent_s in self._sent.values():
@@ -113,8 +113,8 @@ class Window:
 
     def lost(self, close_code: int, now_s: float) -> Lost:
         """Empty the window: the link has gone. `close_code` is the broker's, 0 when it sent none."""
-        culprit: Claimed | None = None
-        again, later = list[Claimed](), list[Claimed]()
+        culprit: TakenRow | None = None
+        again, later = list[TakenRow](), list[TakenRow]()
         for row, sent_s in self._sent.values():
             if close_code == TOO_BIG and self._alone == row.id and self._is_by_size(row):
                 culprit = row
@@ -129,7 +129,7 @@ class Window:
         self.losses += 1
         return Lost(again, later, culprit)
 
-    def _suspect(self, row: Claimed, close_code: int, age_s: float) -> None:
+    def _suspect(self, row: TakenRow, close_code: int, age_s: float) -> None:
         if close_code != TOO_BIG and age_s > _RIGHT_AFTER_S:
             return
         suspicion = self._suspicions.setdefault(row.id, _Suspicion(0))
@@ -139,15 +139,15 @@ class Window:
         while len(self._suspicions) > _REMEMBERED:
             del self._suspicions[next(iter(self._suspicions))]
 
-    def _gives_way(self, row: Claimed) -> bool:
+    def _gives_way(self, row: TakenRow) -> bool:
         suspicion = self._suspicions.get(row.id)
         return suspicion is not None and suspicion.alone >= _LOSSES_ALONE
 
-    def _is_suspect(self, row: Claimed) -> bool:
+    def _is_suspect(self, row: TakenRow) -> bool:
         suspicion = self._suspicions.get(row.id)
         return suspicion is not None and suspicion.losses >= _LOSSES
 
-    def _is_by_size(self, row: Claimed) -> bool:
+    def _is_by_size(self, row: TakenRow) -> bool:
         suspicion = self._suspicions.get(row.id)
         return suspicion is not None and suspicion.by_size
 

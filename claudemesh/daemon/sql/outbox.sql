@@ -1,3 +1,6 @@
+-- Statements that move a row take the status after it first and the status before it last, both from the table of
+-- states (outbox/states.py). Literals stand where an index needs them.
+
 -- find_many: rows for a set of client_message_ids, given as a JSON array.
 SELECT o.id, o.client_message_id, o.status, o.request_fingerprint, o.last_error, o.broker_message_id,
        o.history_id, o.payload
@@ -18,24 +21,23 @@ SELECT id, client_message_id, payload, attempts FROM outbox INDEXED BY outbox_re
 WHERE status = 'pending' AND due_lived_ms = 0
 ORDER BY priority, rowid LIMIT ?;
 
--- claim: pending to inflight, with the broker's time when it first leaves.
-UPDATE outbox SET status = 'inflight', first_sent_broker_ms = coalesce(first_sent_broker_ms, ?)
-WHERE id = ? AND status = 'pending';
+-- take_due: pending to inflight, with the broker's time when it first leaves.
+UPDATE outbox SET status = ?, first_sent_broker_ms = coalesce(first_sent_broker_ms, ?) WHERE id = ? AND status = ?;
 
 -- refuse: pending to dead, never sent as it is.
-UPDATE outbox SET status = 'dead', last_error = ? WHERE id = ? AND status = 'pending';
+UPDATE outbox SET status = ?, last_error = ? WHERE id = ? AND status = ?;
 
--- settle_done: inflight to done, with the broker's ids.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
+-- settle_done: inflight or dead to done, with the broker's ids.
+UPDATE outbox SET status = ?, broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
   last_error = NULL
-WHERE id = ? AND status = 'inflight';
+WHERE id = ? AND status = ?;
 
 -- settle_dead: inflight to dead, with the reason.
-UPDATE outbox SET status = 'dead', last_error = ?, attempts = attempts + 1 WHERE id = ? AND status = 'inflight';
+UPDATE outbox SET status = ?, last_error = ?, attempts = attempts + 1 WHERE id = ? AND status = ?;
 
 -- settle_retry: inflight back to pending, to be tried again later.
-UPDATE outbox SET status = 'pending', last_error = ?, due_lived_ms = ?, attempts = attempts + 1
-WHERE id = ? AND status = 'inflight';
+UPDATE outbox SET status = ?, last_error = ?, due_lived_ms = ?, attempts = attempts + 1
+WHERE id = ? AND status = ?;
 
 -- next_due: when the next row that waits for a retry is ready.
 SELECT due_lived_ms FROM outbox INDEXED BY outbox_waiting
@@ -54,7 +56,7 @@ UPDATE outbox SET lived_ms = ? WHERE status IN ('pending', 'inflight') AND lived
 UPDATE outbox SET done_lived_ms = ? WHERE status = 'done' AND payload <> x'' AND done_lived_ms IS NULL;
 
 -- recover_inflight: what was in flight when the process died is unknown, so it is tried again.
-UPDATE outbox SET status = 'pending', attempts = attempts + 1, due_lived_ms = 0, last_error = 'interrupted'
+UPDATE outbox SET status = ?, attempts = attempts + 1, due_lived_ms = 0, last_error = 'interrupted'
 WHERE status = 'inflight';
 
 -- clamp_waits: no row waits longer than the longest backoff after a start, whatever its stamp says.
@@ -81,13 +83,7 @@ SELECT (SELECT count(*) FROM outbox WHERE status = 'pending'),
        (SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight'));
 
 -- abort: dead or pending to aborted, perhaps with a successor.
-UPDATE outbox SET status = 'aborted', aborted_at = ?, aborted_by = ?, superseded_by = ?
-WHERE id = ? AND status IN ('dead', 'pending');
-
--- found_at_broker: a dead row that the broker turned out to have becomes done.
-UPDATE outbox SET status = 'done', broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
-  last_error = NULL
-WHERE id = ? AND status IN ('dead', 'inflight');
+UPDATE outbox SET status = ?, aborted_at = ?, aborted_by = ?, superseded_by = ? WHERE id = ? AND status = ?;
 
 -- drop_payloads: done rows keep their payload for three days of lived time, or until they are offered again.
 UPDATE outbox SET payload = x'' WHERE rowid IN (

@@ -183,7 +183,7 @@ def test_the_command_line_and_the_sdk_work_inside_a_hook(alice: Host, bob: Host)
     bob.reload()
     send(alice, "bob", "go")
     bob.ran("on-dm")
-    assert bob.told("cli").startswith("queued ") and "it reads nothing" in bob.told("cli")
+    assert bob.told("cli").startswith("queued ") and "sends and posts only" in bob.told("cli")
     assert bob.told("sdk") == ""
     until(lambda: {"by the command line", "by the sdk"} <= set(bodies(alice)), "both have arrived")
 

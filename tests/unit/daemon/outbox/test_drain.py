@@ -215,7 +215,7 @@ async def test_a_lost_link_makes_every_row_in_flight_pending_again(tmp_path: Pat
 
 
 async def test_rows_keep_their_order_when_the_link_is_made_anew_during_a_commit(tmp_path: Path) -> None:
-    """What that commit claimed stands behind what was in flight on the lost link."""
+    """What that commit taken stands behind what was in flight on the lost link."""
     async with running(tmp_path) as bench:
         older = await bench.put(3)
         await bench.carrier.wait_sent(3)
@@ -223,7 +223,7 @@ async def test_rows_keep_their_order_when_the_link_is_made_anew_during_a_commit(
 
         async def lose_the_link(*arguments: Any) -> Turn:
             done = await turn(*arguments)
-            if done.claimed:
+            if done.taken:
                 bench.store.turn = turn  # type: ignore[method-assign]
                 bench.drain.on_link_down()
             return done

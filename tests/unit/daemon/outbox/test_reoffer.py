@@ -81,10 +81,10 @@ class Bench:
         ids = [f"row-{number:04}" for number in range(first, first + count)]
         rows = [NewRow(row_id, PAYLOAD, 1, NOW) for row_id in ids]
         await self.store.turn([Submission(row.id, bytes(32), row) for row in rows], [], AT, 0)
-        claimed = (await self.store.turn([], [], AT, count)).claimed
+        taken = (await self.store.turn([], [], AT, count)).taken
         settled = [
             Settlement(row, Status.DONE, broker_message_id=new_ulid(), history_id=first + place)
-            for place, row in enumerate(claimed)
+            for place, row in enumerate(taken)
         ]
         await self.store.turn([], settled, AT, 0)
         return ids

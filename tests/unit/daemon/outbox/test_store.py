@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from claudemesh.daemon.outbox.states import TRANSITIONS, Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.outbox.types import Claimed, Expired, NewRow, Now, Settlement, Submission, Totals
+from claudemesh.daemon.outbox.types import Expired, NewRow, Now, Settlement, Submission, TakenRow, Totals
 from claudemesh.runtime.errors import StorageFull
 from claudemesh.runtime.queries import load_queries
 
@@ -47,9 +47,9 @@ async def submit(store: OutboxStore, *submissions: Submission) -> list[Answer]:
     return list((await store.turn(submissions, [], AT, 0)).answers)
 
 
-async def step(store: OutboxStore, settlements: list[Settlement], limit: int) -> list[Claimed]:
-    """Write results and claim."""
-    return list((await store.turn([], settlements, AT, limit)).claimed)
+async def step(store: OutboxStore, settlements: list[Settlement], limit: int) -> list[TakenRow]:
+    """Write results and take."""
+    return list((await store.turn([], settlements, AT, limit)).taken)
 
 
 async def statuses(store: OutboxStore) -> dict[str, str]:
@@ -94,8 +94,8 @@ async def test_due_rows_go_by_priority_then_age() -> None:
     async with opened() as store:
         order = [("low1", 2), ("next1", 1), ("now1", 0), ("next2", 1), ("now2", 0)]
         await submit(store, *[submission(name, priority=priority) for name, priority in order])
-        claimed = await step(store, [], 4)
-        assert [row.client_message_id for row in claimed] == ["now1", "now2", "next1", "next2"]
+        taken = await step(store, [], 4)
+        assert [row.client_message_id for row in taken] == ["now1", "now2", "next1", "next2"]
         assert (await statuses(store))["low1"] == "pending"
 
 
@@ -180,7 +180,7 @@ def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, i
 
     async def scenario() -> None:
         async with opened() as store:
-            inflight: dict[str, Claimed] = {}
+            inflight: dict[str, TakenRow] = {}
             before: dict[str, str] = {}
             for number, (step, which) in enumerate(steps):
                 await _apply(store, step, f"m{which}", number, inflight)
@@ -198,13 +198,13 @@ def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, i
 
 
 def _reachable(status: Status) -> set[Status]:
-    """One operation may make two steps in one transaction: settled, and claimed again."""
+    """One operation may make two steps in one transaction: settled, and taken again."""
     one = TRANSITIONS[status]
     return set(one) | {further for step in one for further in TRANSITIONS[step]}
 
 
 async def _apply(
-    store: OutboxStore, action: str, message_id: str, number: int, inflight: dict[str, Claimed]
+    store: OutboxStore, action: str, message_id: str, number: int, inflight: dict[str, TakenRow]
 ) -> None:
     if action == "submit":
         await submit(store, submission(message_id))
@@ -212,7 +212,7 @@ async def _apply(
         inflight.update({row.client_message_id: row for row in await step(store, [], 2)})
     elif action in ("done", "dead", "retry"):
         status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[action]
-        row = inflight.pop(message_id, Claimed("none", "none", b"", 0))
+        row = inflight.pop(message_id, TakenRow("none", "none", b"", 0))
         await step(store, [Settlement(row, status, "x", LIVED)], 0)  # type: ignore[arg-type]
     elif action == "recover":
         inflight.clear()
@@ -231,9 +231,9 @@ async def test_a_page_by_status_goes_on_where_the_page_before_ended(status: str 
     """Oldest first, or newest first."""
     async with opened() as store:
         await submit(store, *[submission(f"m{number}") for number in range(5)])
-        claimed = await step(store, [], 5)
+        taken = await step(store, [], 5)
         if status in ("dead", "done", "pending"):
-            await step(store, [Settlement(row, Status(status), "x", LIVED) for row in claimed], 0)  # type: ignore[arg-type]
+            await step(store, [Settlement(row, Status(status), "x", LIVED) for row in taken], 0)  # type: ignore[arg-type]
         wanted = None if status is None else Status(status)
         first, cursor = await store.page(wanted, 3, None)
         rest, end = await store.page(wanted, 3, cursor)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from claudemesh.daemon.outbox.types import Claimed
+from claudemesh.daemon.outbox.types import TakenRow
 from claudemesh.daemon.outbox.window import TOO_BIG, Window
 
 GOING_AWAY = 1001
 
 
-def row(name: str, size: int = 100) -> Claimed:
-    return Claimed(name, name, b"x" * size, 0)
+def row(name: str, size: int = 100) -> TakenRow:
+    return TakenRow(name, name, b"x" * size, 0)
 
 
 def leave(window: Window, now_s: float = 0.0) -> list[str]:

@@ -136,9 +136,9 @@ class Host:
         ids = [f"send-{number:04}" for number in range(first, first + count)]
         rows = [NewRow(row_id, PAYLOAD, 1, NOW) for row_id in ids]
         await self.store.turn([Submission(row.id, bytes(32), row) for row in rows], [], AT, 0)
-        claimed = (await self.store.turn([], [], AT, count)).claimed
+        taken = (await self.store.turn([], [], AT, count)).taken
         settled = []
-        for row in claimed:
+        for row in taken:
             message_id, history_id = self.broker.accept(row.client_message_id)
             settled.append(Settlement(row, Status.DONE, broker_message_id=message_id, history_id=history_id))
         await self.store.turn([], settled, AT, 0)
