@@ -17,6 +17,7 @@ from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
 from claudemesh.protocol.errors import WRONG_ADDRESS
 from claudemesh.protocol.signing import audience_of
+from claudemesh.runtime.urls import bracketed, is_address
 from claudemesh.runtime.web.asgi import Scope
 
 Arrival: TypeAlias = tuple[str, int] | None
@@ -71,7 +72,7 @@ def addresses_of(settings: BrokerSettings, hostname: str | None = None) -> Addre
     host, _ = settings.address
     machine = (socket.gethostname() if hostname is None else hostname).lower()
     names = {machine, machine.partition(".")[0]}
-    if not _is_number(host):
+    if not is_address(host):
         names.add(host.lower())
     scheme = "ws" if settings.tls_cert is None else "wss"
     return Addresses(settings.public_url, frozenset(names - {""}), scheme)
@@ -86,7 +87,7 @@ def arrival_of(scope: Scope) -> Arrival:
 def canonical(audience: str) -> str:
     """Return a `host:port` in the one spelling that is compared."""
     host, _, port = audience.lower().rpartition(":")
-    return f"{_bracketed(_plain(host.removeprefix('[').removesuffix(']')))}:{port}"
+    return f"{bracketed(_plain(host.removeprefix('[').removesuffix(']')))}:{port}"
 
 
 def _plain(host: str) -> str:
@@ -101,16 +102,4 @@ def _plain(host: str) -> str:
 
 
 def _joined(host: str, port: int) -> str:
-    return f"{_bracketed(host)}:{port}"
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _is_number(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return f"{bracketed(host)}:{port}"

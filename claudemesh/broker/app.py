@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import secrets
 import ssl
@@ -58,6 +57,7 @@ from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite_upkeep import Upkeep
+from claudemesh.runtime.urls import bracketed, is_loopback
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp
 
@@ -293,10 +293,9 @@ class Broker:
         tasks.start(listener.watch(), "slow_consumers")
         tasks.start(self._files.run(), "side_files")
         stack.push_async_callback(tasks.stop)
-        shown = f"[{host}]" if ":" in host else host
         scheme = "ws" if self.settings.tls_cert is None else "wss"
-        url = f"{scheme}://{shown}:{socket.getsockname()[1]}"
-        if scheme == "ws" and not _is_loopback(host):
+        url = f"{scheme}://{bracketed(host)}:{socket.getsockname()[1]}"
+        if scheme == "ws" and not is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
         found = orjson.dumps({"url": url, "pid": os.getpid()})
@@ -349,10 +348,3 @@ def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
         )
         raise ExitWith(CONFIGURATION, "invalid_tls", text) from error
     return made
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +12,7 @@ from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongH
 from claudemesh.runtime.brokerhttp import Answer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
+from claudemesh.runtime.urls import is_loopback
 
 if TYPE_CHECKING:
     from claudemesh.protocol.http_replies import Challenge, Joined, MeshMade
@@ -33,7 +33,7 @@ class BrokerClient:
             raise ClientError(
                 "invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST."
             )
-        if parts.scheme == "ws" and not insecure and not _is_loopback(parts.hostname):
+        if parts.scheme == "ws" and not insecure and not is_loopback(parts.hostname):
             raise ClientError(
                 "insecure_broker_url",
                 f"{url} is not encrypted: use wss://, or --insecure in a network that you trust.",
@@ -49,7 +49,7 @@ class BrokerClient:
         The port of a broker that does not run is anybody's, and the admin token is for nobody else. Root may
         listen: it forwards ports into containers.
         """
-        if not _is_loopback(self._host):
+        if not is_loopback(self._host):
             return
         others = owners_of_port(self._port) - {0, os.geteuid()}
         if others:
@@ -153,12 +153,3 @@ class BrokerClient:
 
     def _no_broker(self, status: int) -> ApiError:
         return ApiError(status, {"message": f"{self.url} is not a claudemesh broker."})
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

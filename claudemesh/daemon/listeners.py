@@ -22,7 +22,6 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.paths import DaemonPaths
-from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.descriptors import raise_descriptors
@@ -31,6 +30,7 @@ from claudemesh.runtime.files import UnsafeFile, read_private, remove, write_ato
 from claudemesh.runtime.guarded import Guardroom
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.rate_limit import TokenBucket
 from claudemesh.runtime.web.request_metrics import RequestMetrics
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
@@ -163,7 +163,7 @@ class ApiListeners:
         self._token = load_token(self._paths)
         listener = bind_tcp(settings.http_bind, settings.http_port)
         port = listener.getsockname()[1]
-        rate_limit = Bucket(_PER_S, _BURST)
+        rate_limit = TokenBucket(_PER_S, _BURST)
         self._loopback = build_api(self._routes, _rules(settings, self._token), rate_limit=rate_limit)
         app = self._measured(self._loopback, "tcp")
         room = Guardroom(_LOOPBACK, count=self._count("tcp"))

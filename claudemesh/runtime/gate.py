@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.framescan import FrameScanner
+from claudemesh.runtime.rate_limit import TokenBucket
 
 Abuse: TypeAlias = Literal["bytes", "frames", "control_frames", "fragments", "chunks"]
 
@@ -93,9 +93,9 @@ class Gate:
     def pace(self, pace: Pace) -> None:
         """Count from now on by another pace."""
         self._pace = pace
-        self._frames = Bucket(pace.frames_per_s, pace.frames_burst)
-        self._light = Bucket(pace.light_per_s, pace.light_burst)
-        self._bytes = None if pace.bytes_per_s is None else Bucket(pace.bytes_per_s, pace.bytes_per_s)
+        self._frames = TokenBucket(pace.frames_per_s, pace.frames_burst)
+        self._light = TokenBucket(pace.light_per_s, pace.light_burst)
+        self._bytes = None if pace.bytes_per_s is None else TokenBucket(pace.bytes_per_s, pace.bytes_per_s)
         self._frames_in_all = self._bytes_in_all = 0
         self._set_plain()
 

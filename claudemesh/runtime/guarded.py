@@ -13,11 +13,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
-from claudemesh.runtime.bucket import Bucket, Buckets
 from claudemesh.runtime.crowd import Caps, Crowd, address_key
 from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.gate import MEMBER, Abuse, Gate
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.rate_limit import TokenBucket, TokenBuckets
 from claudemesh.runtime.transport import JoinedWrites
 
 log = get_logger("guard")
@@ -63,9 +63,9 @@ class Guardroom:
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
         self._unnamed = itertools.count(1)
         self._is_private = is_private
-        self._requests = Buckets(_REQUESTS_PER_S, _REQUESTS_BURST)
-        self._abuses = Buckets(_ABUSES_PER_S, _ABUSES_BURST)
-        self._all_requests = Bucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
+        self._requests = TokenBuckets(_REQUESTS_PER_S, _REQUESTS_BURST)
+        self._abuses = TokenBuckets(_ABUSES_PER_S, _ABUSES_BURST)
+        self._all_requests = TokenBucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
 
     def trusts(self, host: str) -> bool:
         """Whether a host is a proxy that tells for whom it asks."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.logs import EventLogger
+from claudemesh.runtime.rate_limit import TokenBucket
 
 _LINES_PER_S, _LINES_BURST = 1.0, 50.0
 
@@ -23,7 +23,7 @@ class SparseLog:
 
     def __init__(self, log: EventLogger) -> None:
         self._log = log
-        self._lines = Bucket(_LINES_PER_S, _LINES_BURST)
+        self._lines = TokenBucket(_LINES_PER_S, _LINES_BURST)
         self._unlogged = 0
 
     def info(self, event: str, **fields: Any) -> None:

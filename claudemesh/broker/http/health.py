@@ -6,9 +6,9 @@ import asyncio
 
 import claudemesh
 from claudemesh.broker.context import Context
-from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.metrics import CONTENT_TYPE
+from claudemesh.runtime.rate_limit import TokenBucket
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
@@ -21,7 +21,7 @@ class HealthRoutes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._renders = Bucket(_RENDERS_PER_S, _RENDERS_BURST)
+        self._renders = TokenBucket(_RENDERS_PER_S, _RENDERS_BURST)
         self._page = b""
 
     async def healthz(self, request: Request) -> Reply:

@@ -6,12 +6,12 @@ host may have any name, and a proxy may set a name of its own.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
-from claudemesh.runtime.web.browser import is_address, is_foreign_page, names_address
+from claudemesh.runtime.urls import is_loopback
+from claudemesh.runtime.web.browser import is_foreign_page, names_address
 
 _JUDGED = (b"origin", b"sec-fetch-site")
 
@@ -40,6 +40,4 @@ class PageGuard:
 
 def _is_local(settings: BrokerSettings) -> bool:
     """Whether the broker listens on the loopback, and is not published under another URL."""
-    name = settings.address[0].lower()
-    is_loopback = name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
-    return is_loopback and not settings.public_url
+    return is_loopback(settings.address[0]) and not settings.public_url

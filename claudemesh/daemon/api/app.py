@@ -16,7 +16,7 @@ from claudemesh.daemon.api.peers import PeerRoutes
 from claudemesh.daemon.api.send import SendRoutes
 from claudemesh.daemon.api.status import StatusRoutes
 from claudemesh.daemon.api.topics import TopicRoutes
-from claudemesh.runtime.bucket import Bucket
+from claudemesh.runtime.rate_limit import TokenBucket
 from claudemesh.runtime.web.asgi import App
 from claudemesh.runtime.web.dispatch import Dispatcher, Group
 from claudemesh.runtime.web.routes import RouteTable, ServeOptions
@@ -66,7 +66,7 @@ def build_api(
     routes: ApiRoutes,
     rules: Rules | None = None,
     *,
-    rate_limit: Bucket | None = None,
+    rate_limit: TokenBucket | None = None,
     hooks: HookAccess | None = None,
     options: ServeOptions = OPTIONS,
 ) -> Guards:

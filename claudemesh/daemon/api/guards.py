@@ -16,8 +16,8 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.runtime.bucket import Bucket
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.rate_limit import TokenBucket
 from claudemesh.runtime.sparse import SparseLog
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
 from claudemesh.runtime.web.bodies import too_large
@@ -211,7 +211,7 @@ class Guards:
         app: App,
         rules: Rules,
         max_in_flight: int = MAX_IN_FLIGHT,
-        rate_limit: Bucket | None = None,
+        rate_limit: TokenBucket | None = None,
         uncounted: frozenset[str] = frozenset(),
     ) -> None:
         """`uncounted` are the paths of streams, which have a limit of their own."""

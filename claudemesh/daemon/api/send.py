@@ -14,8 +14,8 @@ from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.runtime import aside
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
-from claudemesh.runtime.web.bodies import parse_object
-from claudemesh.runtime.web.dispatch import body_of, serve
+from claudemesh.runtime.web.bodies import parse_object, read_body
+from claudemesh.runtime.web.dispatch import serve
 from claudemesh.runtime.web.errors import method_not_allowed
 from claudemesh.runtime.web.query import parse_query, whole_number
 from claudemesh.runtime.web.replies import Reply
@@ -62,7 +62,7 @@ class SendRoute:
         query = scope["query_string"]
         wait_ms = parse_query(query, _QUERY)["wait_ms"] if query else None
         key = _idempotency_key(scope["headers"])
-        raw = await body_of(receive, self._options)
+        raw = await read_body(receive, self._options.body_bytes, self._options.body_deadline_s)
         request = await aside.run(aside.weight_of(raw), self._request, raw, key)
         grant = scope.get(GRANT)
         if grant is not None:

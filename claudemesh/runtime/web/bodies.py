@@ -29,7 +29,7 @@ class ClientGone(Exception):
     """The client disconnected before its body was complete."""
 
 
-async def read_body(receive: Receive, *, limit: int, deadline_s: float) -> bytes:
+async def read_body(receive: Receive, limit: int, deadline_s: float) -> bytes:
     """Read a request's whole body.
 
     `Refusal` 413 as soon as it is larger than `limit` bytes, 408 after `deadline_s` seconds; `ClientGone`.

@@ -6,11 +6,12 @@ to resolve to this server (DNS rebinding) is of the same origin, and is recogniz
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
+
+from claudemesh.runtime.urls import is_address
 
 BROWSER_HEADERS: Final = (b"origin", b"referer", b"sec-fetch-site")
 _OWN_PAGES: Final = frozenset({b"none", b"same-origin"})
@@ -43,15 +44,6 @@ def names_address(host: str) -> bool:
         return False
     name = parts.hostname or ""
     return parts.netloc == host and parts.username is None and (name == "localhost" or is_address(name))
-
-
-def is_address(name: str) -> bool:
-    """Whether a text is an IPv4 or IPv6 address."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _origin_of(referer: bytes) -> bytes:

@@ -88,13 +88,8 @@ async def serve(replying: Awaitable[Reply], send: Send, options: ServeOptions) -
     await respond(send, reply, options.write_deadline_s)
 
 
-async def body_of(receive: Receive, options: ServeOptions) -> bytes:
-    """Read a request's body within the server's limits."""
-    return await read_body(receive, limit=options.body_bytes, deadline_s=options.body_deadline_s)
-
-
 async def _body_of(route: Route, receive: Receive, options: ServeOptions) -> Any:
     if route.body is None:
         return None
-    raw = await body_of(receive, options)
+    raw = await read_body(receive, options.body_bytes, options.body_deadline_s)
     return await aside.run(aside.weight_of(raw), parse_struct, raw, route.body, required=route.body_required)

@@ -129,6 +129,8 @@ class RouteTable:
 
     def label(self, path: str) -> str:
         """Return the template of a path as a metric label, or `other`: a label never has an id or a name."""
+        if path in self._plain:
+            return path
         found = self.find(path)
         return OTHER if found is None else found[0]
 

@@ -19,7 +19,7 @@ class Thing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def read(exchange: Exchange, limit: int = 10, deadline_s: float = 5.0) -> bytes:
-    return await read_body(exchange.receive, limit=limit, deadline_s=deadline_s)
+    return await read_body(exchange.receive, limit, deadline_s)
 
 
 @pytest.mark.parametrize("parts", [[b""], [b"0123456789"], [b"01234", b"56789"], [b"", b"0", b""]])

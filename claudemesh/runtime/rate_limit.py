@@ -1,4 +1,4 @@
-"""Token buckets: a burst, and a rate at which it refills."""
+"""Rate limits as token buckets: a burst, and a rate at which it refills."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """`burst` tokens at once, refilled at `per_s`. Times are seconds of one monotonic clock."""
 
     per_s: float
@@ -34,21 +34,21 @@ class Bucket:
         return self._left
 
 
-class Buckets:
+class TokenBuckets:
     """One bucket for each name. Above `most` names the least recently used are forgotten."""
 
     def __init__(self, per_s: float, burst: float, most: int = 4096) -> None:
         self._per_s, self._burst, self._most = per_s, burst, most
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def of(self, name: str) -> Bucket:
+    def of(self, name: str) -> TokenBucket:
         """Return the bucket of a name. A new one is full."""
         bucket = self._buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = Bucket(self._per_s, self._burst)
+            bucket = self._buckets[name] = TokenBucket(self._per_s, self._burst)
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(name)
