@@ -189,7 +189,7 @@ def extract(tree: str) -> None:
 
 
 def remove_unused(folder: str) -> None:
-    """Remove this program's trees that nothing runs from and nobody has used for 30 days; best effort."""
+    """Remove unpacked trees that no process runs from and that were unused for 30 days; best effort."""
     for name in os.listdir(folder):
         if name.startswith("claudemesh-") and name != TREE:
             try:

@@ -202,7 +202,7 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Return whether a port of this machine is free."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

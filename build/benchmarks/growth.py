@@ -108,7 +108,7 @@ class Crowds:
 def crowds(
     broker: Broker, mesh_id: str, members: Sequence[Kept], optional: Sequence[str]
 ) -> Iterator[Crowds]:
-    """Start the processes; nobody connects before `go`."""
+    """Start the processes. None connects before `go`."""
     with closing(sqlite3.connect(broker.data / "broker.db")) as raw:
         [number, token] = raw.execute("SELECT version, token FROM directory").fetchone()
     calls = [

@@ -49,7 +49,7 @@ class Node:
         self.role = role
         self.process = process
         self.lock = asyncio.Lock()
-        # While it is held, nobody but the holder starts it.
+        # While it is held, only the holder starts it.
         self.is_held = True
         self.fault = FaultSwitch(switches / f"{name}.fault")
         self.clock = ClockSwitch(switches / f"{name}.clock")

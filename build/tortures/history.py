@@ -82,7 +82,7 @@ class Upset:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that ended although nobody stopped it."""
+    """Process that ended by itself."""
 
     process: str
     code: int

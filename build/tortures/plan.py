@@ -31,7 +31,7 @@ class Kind:
     roles: tuple[str, ...]
     length_s: tuple[float, float]
     summary: str
-    # A worker that is struck by a graceful fault leaves nothing behind: its queue messages reach nobody else.
+    # A worker that is struck by a graceful fault leaves nothing behind: no other worker gets its messages.
     graceful: bool = False
     # It fails writes of a process's own data.
     of_disk: bool = False

@@ -38,7 +38,7 @@ class Addresses:
         return canonical(audience) in {*public, *self._at(arrived)}
 
     def shown(self, arrived: Arrival) -> tuple[str, ...]:
-        """Return the URLs to tell to somebody who dialled another one: the public ones, if there are any."""
+        """Return the URLs to name to a client that dialled another one: the public ones, if there are any."""
         if self.public_urls or arrived is None:
             return self.public_urls
         return (f"{self.scheme}://{_joined(_plain(arrived[0]), arrived[1])}",)

@@ -159,7 +159,7 @@ class Broker:
         self._ending.set()
 
     async def run(self) -> None:
-        """Serve until somebody stops it. `ExitWith` when the disk failed, or a part of the broker did."""
+        """Serve until it is stopped. `ExitWith` when the disk or a part of the broker failed."""
         if self._running is None:
             await self.start()
         await self._ending.wait()
@@ -168,7 +168,7 @@ class Broker:
             raise self._failure
 
     def _fail(self, error: str, message: str) -> None:
-        """Half a broker helps nobody: what is accepted is on the disk, and the next start goes on."""
+        """End the broker: accepted sends are on the disk, and the next start goes on."""
         if self._failure is None:
             self._failure = ExitWith(INTERNAL, error, message)
             log.error("broker_failed", error=error, detail=message)

@@ -107,7 +107,7 @@ def _no_daemon(paths: DaemonPaths) -> Finding:
 
 
 def _databases(paths: DaemonPaths) -> Iterator[Finding]:
-    """Only while no daemon runs: nobody else opens them then."""
+    """Check the databases. Only while no daemon runs, because one process opens them."""
     for path in (paths.outbox_db, paths.inbox_db):
         if not path.exists():
             continue

@@ -150,7 +150,7 @@ def _quote(text: str) -> str:
 
 
 def _exchange(path: str, request: bytes) -> bytes | None:
-    """Return the whole answer; None when nothing was sent, b"" when nobody knows what became of it."""
+    """Return the whole answer; None when nothing was sent, b"" when the outcome is unknown."""
     # `socket` would cost five milliseconds more than what it is made of.
     import _socket
 

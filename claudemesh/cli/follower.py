@@ -30,7 +30,7 @@ class Following:
         self.reader_gone = False
 
     def watch_stdout(self) -> None:
-        """Wait until nobody reads stdout any more, then end the iterators."""
+        """Wait until stdout has no reader, then end the iterators."""
         if output.stdout_hung_up(None):
             self.reader_gone = True
             self.daemon.close()

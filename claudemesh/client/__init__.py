@@ -1,1 +1,1 @@
-"""What the CLI and programs use: the daemon's socket, the broker's HTTP routes, the files of a membership."""
+"""Clients of the daemon's socket and of the broker's HTTP routes."""

@@ -41,7 +41,7 @@ class ClientError(Exception):
 
 
 class DaemonNotRunning(ClientError):
-    """Nobody answers on the socket."""
+    """No process answers on the socket."""
 
     def __init__(self, slug: str) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class WrongHome(ClientError):
 
 
 class WrongAddress(ClientError):
-    """Whoever answers at a broker's address is not to be asked there."""
+    """The server at a broker's address is not to be asked there."""
 
     exit_code = CONFIGURATION
 

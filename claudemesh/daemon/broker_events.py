@@ -20,7 +20,7 @@ class Part(Protocol):
 
 
 def take_event(event: Event, replies: WrongReplies, parts: Iterable[Part]) -> None:
-    """Tell the parts. An event that is wrong is counted, and told to nobody."""
+    """Pass an event on to the parts. A wrong event is counted and passed to none."""
     try:
         news = replies.read(event.event, parse_event, event)
     except ProtocolError:

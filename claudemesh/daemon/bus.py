@@ -1,4 +1,4 @@
-"""Events to whoever listens now. A listener that falls behind is cut off and holds nobody up."""
+"""Event bus: fan-out to the present listeners. One that falls behind is cut off."""
 
 from __future__ import annotations
 

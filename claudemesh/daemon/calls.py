@@ -137,12 +137,12 @@ class Calls:
         finally:
             self._waiting.pop(call_id, None)
             if future.done() and not future.cancelled():
-                # A link that ends while the question leaves fails both; nobody waits for this one then.
+                # A link that ends while the call leaves fails both; the future is not awaited then.
                 future.exception()
         return self._replies.read(method, read, ok)
 
     def answer(self, reply: Reply) -> None:
-        """Take a reply. One that nobody waits for is not used."""
+        """Take a reply. One without an open call is ignored."""
         if reply.error is not None:
             self.fail(str(reply.id), ProtocolError(reply.error["code"], reply.error["message"]))
             return

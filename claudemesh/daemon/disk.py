@@ -37,7 +37,7 @@ _DATABASE_PARTS = (".db", ".db-wal", ".db-shm", ".db-journal")
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is taken, in percent of what there is."""
+    """Use of disk and queue, in percent of their budgets."""
 
     disk_pct: float
     queue_pct: float
@@ -50,7 +50,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What this daemon's own files take, in bytes."""
+    """Size of this daemon's own files, in bytes."""
 
     outbox: int = 0
     inbox: int = 0
@@ -175,7 +175,7 @@ class DiskWatch:
         self._refusal = self._refuse(room)
 
     def refusal(self) -> Answer | None:
-        """What a new send is answered with now, None while there is room. The queue is counted exactly."""
+        """Return the refusal of a new send, None while there is room. The queue is counted exactly."""
         queued = self._queued_bytes()
         if queued >= self.settings.max_queue_bytes:
             return self._refuse(Room(0.0, 100.0))

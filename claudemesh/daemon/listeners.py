@@ -41,7 +41,7 @@ TOKEN_BYTES = 32
 OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
-# Whoever asks without the bearer is a stranger, and gives way to the next one.
+# A client without the bearer is a stranger, and gives way to the next one.
 _LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
 _SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
 # Both doors full, and what hooks, databases and the link need.
@@ -88,7 +88,7 @@ class ApiListeners:
                 await self._try_loopback(settings)
             else:
                 remove(self._paths.http_port)
-            # Last: whoever gets an answer on the socket knows that the start has succeeded.
+            # Last: an answer on the socket shows that the start has succeeded.
             self._socket = build_api(self._routes, _rules(settings), hooks=self._hooks)
             listener = bind_unix(self._paths.sock)
             self._owns_socket = True

@@ -15,7 +15,7 @@ _KINDS = ("dm", "topic", "queue")
 
 
 class DaemonMetrics:
-    """Counters that the parts turn, and gauges set when somebody asks."""
+    """Counters that the parts increment, and gauges that are set at each rendering."""
 
     def __init__(self, conditions: Conditions | None = None) -> None:
         self._metrics = metrics = Metrics("cm_daemon")

@@ -53,7 +53,7 @@ class DaemonSettings:
 
     @property
     def backoff(self) -> Backoff:
-        """How long to wait before the next attempt to reach the broker, or to send a row."""
+        """Return the backoff for reconnecting and for retrying rows."""
         return Backoff(
             self.initial_backoff_ms / 1000,
             self.max_backoff_ms / 1000,
@@ -63,7 +63,7 @@ class DaemonSettings:
 
 
 class Rule(Protocol):
-    """What a value must be: `check` returns it or raises `ValueError`, `allowed` says it in words."""
+    """Rule for a value: `check` returns it or raises `ValueError`, `allowed` describes it in words."""
 
     def check(self, value: object) -> Any: ...
     def allowed(self) -> str: ...

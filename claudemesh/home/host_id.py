@@ -1,4 +1,4 @@
-"""Which host this is, to notice accidents: image clones, copied homes (docs/spec/lifecycle.md, Clones)."""
+"""Host fingerprint, to detect cloned images and copied homes (docs/spec/lifecycle.md, Clones)."""
 
 from __future__ import annotations
 

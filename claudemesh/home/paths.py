@@ -60,7 +60,7 @@ class DaemonPaths:
 
     @property
     def http_port(self) -> Path:
-        """Which loopback port answers, when one does."""
+        """Number of the loopback port, when one answers."""
         return self.root / "http.port"
 
     @property
@@ -70,7 +70,7 @@ class DaemonPaths:
 
     @property
     def membership(self) -> Path:
-        """Which mesh, which broker, which member."""
+        """Mesh, broker and member of this host."""
         return self.root / "membership.json"
 
     @property
@@ -90,7 +90,7 @@ class DaemonPaths:
 
     @property
     def broker_features(self) -> Path:
-        """What the broker offered last time."""
+        """Features that were last negotiated with the broker."""
         return self.root / "broker_features.json"
 
     @property
@@ -135,7 +135,7 @@ class DaemonPaths:
 
     @property
     def hooks_manifest(self) -> Path:
-        """Which hooks run, and how far each may go."""
+        """Hooks that run, and the limits of each."""
         return self.hooks / "hooks.toml"
 
     @property

@@ -8,7 +8,7 @@ class StorageError(Exception):
 
 
 class StorageUnavailable(StorageError):
-    """The database did not do it now, or nobody knows whether it did: ask again with the same id."""
+    """The database did not act, or the outcome is unknown: ask again with the same id."""
 
 
 class StorageUnreachable(StorageUnavailable):

@@ -38,7 +38,7 @@ class Pace:
     bytes: int | None = None  # in all
 
 
-# Whoever has proved who it is sends a frame for each message, and a pong every 20 s.
+# A member sends a frame for each message, and a pong every 20 s.
 MEMBER = Pace(frames_per_s=20_000, frames_burst=40_000, light_per_s=10, light_burst=200)
 # A sign-in takes two frames, the longest of 8 KiB.
 STRANGER = Pace(
@@ -78,7 +78,7 @@ class Gate:
         self._owed_s = 0.0
         self._next: asyncio.Handle | None = None
         self._is_held = self._is_stopped = self._is_shut = False
-        # Whether input passes without being looked at: HTTP of whoever has proved who it is.
+        # Whether input passes unchecked: HTTP of an authenticated client.
         self._is_plain = False
         self._scanner: FrameScanner | None = None
         self._step_bytes = _STEP_HTTP_BYTES

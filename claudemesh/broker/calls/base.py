@@ -15,7 +15,7 @@ Answer: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, from the connection and never from the parameters."""
+    """Caller of a method, known from the connection and never from the parameters."""
 
     context: Context
     mesh_id: str

@@ -1,4 +1,4 @@
-"""What became of a member's own sends."""
+"""Method `send_status`: the fate of a member's own sends."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ async def answer(
     except ProtocolError as error:
         return None, {"code": error.code, "message": error.message}
     except Exception as error:
-        # The same words as for a send: an outcome nobody knows is never called a failure.
+        # The same codes as for a send: an unknown outcome is never called a failure.
         fields = of_error(error).fields
         caller.context.degraded.failed("request", error)
         return None, {"code": str(fields["error"]), "message": str(fields["message"])}

@@ -98,7 +98,7 @@ class Cluster:
         self.on_sweep: Callable[[], Awaitable[None]] = _nothing
         # Told of meshes whose member list has changed.
         self.on_directory: Callable[[str], None] = lambda mesh_id: None
-        # Whether another broker has been heard or seen; until then nobody has to be woken.
+        # Whether another broker has been heard or seen; until then no wake-up is needed.
         self._has_company = False
 
     @property
@@ -139,7 +139,7 @@ class Cluster:
             self._tasks.start(self._flush(), "cluster_wake")
 
     def offer(self, mesh_id: str, queue: str) -> None:
-        """Let other brokers look at a queue: nobody here has room for what is in it."""
+        """Let other brokers look at a queue: no member here has room for its messages."""
         if self._has_company:
             self._say({"kind": "queue", "mesh": mesh_id, "queue": queue})
 
@@ -243,7 +243,7 @@ class Cluster:
         return [None] * len(payloads)
 
     async def _flush(self) -> None:
-        """Whoever was to be woken during the last signal is woken by the next."""
+        """Send wake-ups. Members that are added during a signal go into the next one."""
         try:
             while self._waking:
                 waking, self._waking = self._waking, {}
@@ -371,7 +371,7 @@ class Cluster:
 
 
 async def _nothing() -> None:
-    """What follows a sweep when nobody has said anything."""
+    """Do nothing after a sweep: the default of `on_sweep`."""
 
 
 def _chunks(ids: Collection[str], size: int = _IDS_PER_SIGNAL) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """What becomes of a connection whose member is connected already."""
+    """Verdict on a connection whose member is connected already."""
 
     ADMIT = "admitted"
     REPLACE = "older_replaced"

@@ -13,7 +13,7 @@ from claudemesh.protocol.frames import encode_event
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a newcomer met. `replaced` were put out and are to be closed with 4003."""
+    """Result of admitting a connection. `replaced` are out of the hub and are to be closed with 4003."""
 
     verdict: Verdict
     others: int

@@ -23,7 +23,7 @@ class Push:
 
 
 class Link(Protocol):
-    """What the hub needs of a connection. None of it waits."""
+    """Connection as the hub sees it. No method waits."""
 
     @property
     def mesh_id(self) -> str: ...

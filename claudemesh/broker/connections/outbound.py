@@ -1,4 +1,4 @@
-"""What waits to leave on one connection: bounded in frames and in bytes."""
+"""Outbound queue of one connection, bounded in frames and in bytes."""
 
 from __future__ import annotations
 

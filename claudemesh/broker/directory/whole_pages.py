@@ -32,7 +32,7 @@ class WholePage:
 
 
 class WholePages:
-    """Pages without anybody's presence, by mesh and place."""
+    """Cache of pages without presence, by mesh and place."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -46,7 +46,7 @@ class WholePages:
         if (found := self._find(mesh_id, after, newest)) is not None:
             return found
         async with self._reading:
-            # Whoever waited finds what the first one has read.
+            # A caller that waited finds the page that the first one has read.
             if (found := self._find(mesh_id, after, newest)) is not None:
                 return found
             cards = await read_cards(store, mesh_id, None, self._limits, after=after)

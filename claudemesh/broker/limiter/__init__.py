@@ -1,1 +1,1 @@
-"""How much a mesh may send."""
+"""Rate limits of meshes and members."""

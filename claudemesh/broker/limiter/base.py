@@ -29,7 +29,7 @@ BUCKETS: tuple[Bucket, ...] = ("mesh", "member", "bytes")
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a mesh and each of its members may send a minute, and have stored at a time."""
+    """Limits of a mesh and its members: sends and bytes per minute, stored bytes."""
 
     mesh_per_minute: int
     member_per_minute: int
@@ -93,11 +93,11 @@ class Limiter(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """Where it counts; `open` while it cannot, and lets everybody through."""
+        """Return the place of the counts; `open` while the limiter cannot count and lets every send pass."""
         ...
 
     def has_room(self, counts: Sequence[Count]) -> bool:
-        """Tell whether it is certain, without asking anybody, that all of these would be allowed."""
+        """Tell whether all of these would be allowed for certain, without a request to a server."""
         ...
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:

@@ -17,7 +17,7 @@ _MEMORY_BYTES = 4 << 20
 
 
 class Flow:
-    """Which deliveries go out on a connection, and when to read more. Never waits.
+    """Flow control of deliveries: decides the next pushes and the next read. It never waits.
 
     At most `window` deliveries are unacknowledged. What is pushed beyond that waits in memory, up
     to 1024 rows and 4 MiB; past that the memory is dropped and the store read again later.
@@ -49,7 +49,7 @@ class Flow:
 
     @property
     def unacked(self) -> int:
-        """How many deliveries are sent and not acknowledged."""
+        """Return the number of deliveries that are sent and not acknowledged."""
         return len(self._unacked)
 
     def knows(self, delivery_id: int) -> bool:
@@ -58,7 +58,7 @@ class Flow:
 
     @property
     def acking(self) -> int:
-        """How many acknowledgements are on their way to the store."""
+        """Return the number of acknowledgements on their way to the store."""
         return len(self._acking)
 
     def open(self) -> None:
@@ -116,7 +116,7 @@ class Flow:
         self._late.clear()
 
     def distrust(self) -> None:
-        """Something may have been committed that nobody told of: read again, also behind a read under way."""
+        """Read again, also after a read under way: a commit may not have been announced."""
         self._caught_up = False
         self._stale = True
 

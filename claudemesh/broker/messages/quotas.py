@@ -34,7 +34,7 @@ class _Usage:
 
 
 class Quotas:
-    """Tells who has stored too much. Never waits: until the counts are read, nobody has."""
+    """Check of quotas. It never waits: until the counts are read, no quota is exceeded."""
 
     def __init__(
         self, store: UsageStore, monotonic: Callable[[], float], degraded: Degraded, metrics: BrokerMetrics

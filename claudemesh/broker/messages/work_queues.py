@@ -53,7 +53,7 @@ class Queues:
         self._degraded = degraded
         self._limits = limits
         self._tell_others = tell_others
-        # Members that take from a queue here, whoever was served longest ago first.
+        # Members that take from a queue here, the least recently served first.
         self._takers: dict[Key, list[str]] = {}
         self._held: dict[int, str] = {}
         self._load: dict[str, int] = {}
@@ -186,7 +186,7 @@ class Queues:
         mesh_id, queue = key
         ready = [] if self._paused else self._ready(key)
         if not ready:
-            # Somebody elsewhere may have room.
+            # A member at another broker may have room.
             self._tell_others(mesh_id, queue)
             return False
         room = min(_AT_ONCE, *(HELD - self._load.get(member_id, 0) for member_id in ready))

@@ -61,7 +61,7 @@ def presence_events(change: Change, at_ms: int, *, whole: bool = False) -> list[
 
 @dataclass(slots=True)
 class _Mesh:
-    """What is known and planned for one mesh."""
+    """State of one mesh: its roster and the planned events."""
 
     roster: Roster
     newcomers: list[Link] = field(default_factory=list)
@@ -256,7 +256,7 @@ class Announcer:
         return events
 
     def _forget_if_empty(self, mesh_id: str, mesh: _Mesh) -> None:
-        """Nobody is here any more, and all that had to be said of it is said."""
+        """Forget a mesh that has no connections here and nothing left to announce."""
         is_unsaid = mesh.roster.is_unsaid and self.say is not None
         if mesh.is_telling or is_unsaid or self._hub.size(mesh_id):
             return

@@ -142,7 +142,7 @@ class NewSend:
 
 @dataclass(frozen=True, slots=True)
 class DedupeRow:
-    """What a committed accept left behind for its id."""
+    """Dedupe row of a committed accept."""
 
     broker_message_id: str
     history_id: int
@@ -264,7 +264,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """What a database says of itself: the start of its server, and the newest history id it has given out."""
+    """Life of a database: the start of its server, and the newest history id that it has given out."""
 
     server_started: str
     newest_history: int

@@ -29,7 +29,7 @@ _Key: TypeAlias = tuple[str, str, str | None]
 
 @dataclass(slots=True)
 class _Held:
-    """What came since an event was written: the newest, and how many."""
+    """Events since one was written: the newest, and their number."""
 
     timer: asyncio.TimerHandle
     newest: AuditEvent | None = None

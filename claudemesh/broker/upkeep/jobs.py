@@ -40,7 +40,7 @@ _BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did: `count` rows went (or were looked at), with what was found, if it is a check."""
+    """Outcome of a run: `count` rows deleted or checked, and the findings of a check."""
 
     job: str
     count: int

@@ -98,7 +98,7 @@ class Connection:
 
     @property
     def membership(self) -> Membership:
-        """Who this is; only asked for once the hello was believed."""
+        """Return the principal of the connection. It exists once the hello is verified."""
         assert self._membership is not None
         return self._membership
 
@@ -127,7 +127,7 @@ class Connection:
         self.membership.delivery.push(push)
 
     def refresh(self) -> None:
-        """Look for deliveries that nobody told of."""
+        """Look for deliveries that no signal announced."""
         self.membership.delivery.refresh()
 
     def knows(self, delivery_id: int) -> bool:

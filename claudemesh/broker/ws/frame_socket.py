@@ -28,7 +28,7 @@ class Closed(Exception):
 
 
 class Closing(Exception):
-    """Whoever raises it wants the connection closed with `code`, and `detail` in the reason."""
+    """Request to close the connection with `code`, and `detail` in the reason."""
 
     def __init__(self, code: int, detail: str, kind: str | None = None) -> None:
         super().__init__(detail)

@@ -11,7 +11,7 @@ from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_h
 
 
 class Refusal(NamedTuple):
-    """Why a connection is closed: a code, and words for its log."""
+    """Reason to close a connection: a code, and a text for its log."""
 
     code: CloseCode
     detail: str
@@ -39,7 +39,7 @@ def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arriv
 
 
 def check_member(hello: Hello, member: Member) -> Refusal | None:
-    """Return why the key's holder may not come in, or None. A rotated-out key is nobody's."""
+    """Return the refusal of the key's holder, or None. A rotated-out key belongs to no member."""
     if member.ed25519_pubkey != hello.pubkey:
         return NOT_A_MEMBER
     if member.status == "revoked":

@@ -23,7 +23,7 @@ _MOST_ITEMS = 1_000_000
 
 
 def admin_options(function: F) -> F:
-    """Which broker, and its token; on the broker's own host neither is needed."""
+    """Options for the broker and its token. On the broker's own host neither is needed."""
     for option in (
         click.option(
             "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it keeps its data."

@@ -57,7 +57,7 @@ def start_in_background(slug: str, with_broker: bool, name: str | None, as_json:
 
 
 def _program() -> list[str]:
-    """How this very program is started again: the archive, whatever its name, or the module."""
+    """Return the command that starts this program again: the archive, or the module."""
     # Imported here: only this path needs it.
     import zipfile
 
@@ -87,7 +87,7 @@ def _wait_until_up(slug: str, process: subprocess.Popen[bytes], log: Path, start
 
 
 def _last_error(log: Path, started_at: int) -> tuple[str, str]:
-    """What a daemon that ended at once had to say."""
+    """Return the error of a daemon that ended at once."""
     # Imported here: only a start in the background reads the log.
     from claudemesh.runtime.files import open_own
 

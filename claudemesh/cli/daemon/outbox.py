@@ -21,7 +21,7 @@ from claudemesh.runtime.destinations import spell_destination
 @json_option
 @click.pass_context
 def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool) -> None:
-    """What this host sends: look at it, requeue or drop what is stuck. Alone it is `list`.
+    """Sends of this host: list and inspect them, requeue or drop stuck ones. The default is `list`.
 
     \b
     claudemesh daemon outbox --failed

@@ -51,7 +51,7 @@ _HEADERS = [(b"content-type", b"text/event-stream"), *SECURITY_HEADERS, *CLOSE]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRoutes:
-    """What the route of event streams needs."""
+    """Parts that the route of event streams uses."""
 
     inbox: InboxStore
     bus: Bus

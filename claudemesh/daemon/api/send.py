@@ -39,7 +39,7 @@ class Submit(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendRoutes:
-    """What the routes that send need."""
+    """Parts that the routes for sends use."""
 
     submit: Submit
 

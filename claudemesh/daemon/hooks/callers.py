@@ -1,4 +1,4 @@
-"""Whether whoever asks on the socket is a hook: found by its ancestors, which it cannot choose."""
+"""Recognition of hooks on the socket by their ancestors, which a process cannot choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a hook may ask of the API while it runs: bound to its event, its scopes and its own life."""
+"""Capability tokens of hooks: bound to one event, to scopes, and to one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a hook's executable, and refusing one that somebody else could have put there."""
+"""Search for a hook's executable. One that another user could have placed is refused."""
 
 from __future__ import annotations
 

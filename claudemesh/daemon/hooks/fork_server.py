@@ -221,7 +221,7 @@ class Worker:
                 self._give_up(run)
             if self._wake in ready:
                 os.read(self._wake, 4096)
-            # Looked at each time: a wake-up may have come before anybody waited for it.
+            # Checked each time: a wake-up may have come before the wait.
             ended = self._reap(run)
         survivors = self._sweep()
         run.finish()
@@ -252,7 +252,7 @@ class Worker:
             if dead is None:
                 return None
             if dead.si_pid == run.pid:
-                # Before it is buried: until then nobody else can have its group's number.
+                # Before it is reaped: until then no other process can have its group's number.
                 run.signal(signal.SIGKILL, group=True)
                 return os.waitpid(run.pid, 0)[1]
             os.waitpid(dead.si_pid, 0)
@@ -389,7 +389,7 @@ class _Kept:
             self.close()
 
     def close(self) -> None:
-        """Take what is still there, and let the pipe go. Nobody may be writing any more."""
+        """Read what is left and close the pipe. No process may write to it any more."""
         if self.end >= 0:
             os.set_blocking(self.end, False)
             while self._take():

@@ -55,7 +55,7 @@ class LoopGuard:
 
 
 def hops_of(meta: object) -> int:
-    """How many answers of hooks led to a message; anything but a count is none."""
+    """Return the number of hook answers that led to a message. A malformed count is 0."""
     if isinstance(meta, JsonText):
         meta = meta.value() if HOPS in meta.text else None
     value = meta.get(HOPS) if isinstance(meta, Mapping) else None

@@ -53,7 +53,7 @@ def _in_text(body: str, path: Sequence[str]) -> str:
         return body
     try:
         # The standard library's, which keeps numbers as they are. Written anew even if nothing was found:
-        # of two keys with one name the earlier is gone then, whoever reads it.
+        # of two keys with one name the earlier is gone then, for every reader.
         text = json.dumps(_hide(json.loads(body), path), ensure_ascii=False)
         # Half of a surrogate pair may stand in JSON, escaped, but in no text.
         text.encode()

@@ -26,7 +26,7 @@ _PATH = "/usr/bin:/bin"
 
 
 class HookMetrics(Protocol):
-    """Who counts the runs."""
+    """Metrics that the runner turns."""
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None: ...
     def hook_called(self, hook: str, scope: str) -> None: ...
@@ -35,7 +35,7 @@ class HookMetrics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HookPlaces:
-    """Where a daemon's hooks are and what they are told of it."""
+    """Folder, socket and mesh of a daemon's hooks."""
 
     folder: Path
     sock: Path

@@ -228,7 +228,7 @@ class Hooks:
         raise AssertionError
 
     def _tell_of(self, hook: Hook, event_id: str, ran: Ran, *, replied: bool) -> None:
-        """The audit line, and the event for whoever listens."""
+        """Write the audit line, and publish the event."""
         outcome = ran.outcome
         if hook.audit:
             log.audit(

@@ -45,7 +45,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a hook ended: by an exit code, by a signal, or not started at all (`error`)."""
+    """Outcome of a hook: an exit code, a signal, or not started (`error`)."""
 
     exit: int | None = None
     signal: int | None = None
@@ -70,7 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What the kernel allowed."""
+    """Isolation that the kernel allowed."""
 
     pid_namespace: bool
     network_namespace: bool

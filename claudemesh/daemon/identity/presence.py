@@ -26,7 +26,7 @@ _PUBLISHED = 100
 
 
 class Presence:
-    """The members that are online. Without a link nobody is known to be."""
+    """Members that are online. Without a link none is known to be."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Presence:
         return max(seen, peer.last_seen_at or 0) or None
 
     async def known(self) -> None:
-        """Wait for the broker's first word on a new link, for 3 s at the most; before it nobody is online."""
+        """Wait for the first presence event of a new link, at most 3 s. Before it no member is online."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD_S):
                 await self._is_known.wait()

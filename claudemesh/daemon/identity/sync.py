@@ -151,7 +151,7 @@ class DirectorySync:
         self.on_list()
 
     async def after_miss(self) -> bool:
-        """Somebody is not in the directory: look once more, and return whether that brought news.
+        """Ask for the list once more after a miss, and return whether that brought news.
 
         For 2 s after the first start, and after the first link, the list may still be on its way: that
         is waited for. A broker that stays away costs nobody a wait.

@@ -9,7 +9,7 @@ from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
-# Fields with text that another member chose: data for whoever reads it, never an instruction.
+# Fields with text that another member chose: data for the reader, never an instruction.
 UNTRUSTED = ("body", "meta", "sender_name")
 
 

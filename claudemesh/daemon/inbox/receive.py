@@ -28,7 +28,7 @@ MAX_WAITING = 512
 
 
 class Acknowledger(Protocol):
-    """What receiving needs of the link."""
+    """Link as the receiver uses it."""
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
         """Tell the broker that these are durable here; lost acks come back as repeated deliveries."""

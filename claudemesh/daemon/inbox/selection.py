@@ -17,7 +17,7 @@ _FIRST_SINCE = "(SELECT min(seq) FROM inbox INDEXED BY inbox_received WHERE rece
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a message must be to be shown, and in which order. `sender` is a name or a key."""
+    """Filter and order of messages. `sender` is a name or a key."""
 
     since_ms: int | None = None
     topic: str | None = None

@@ -238,7 +238,7 @@ class Link:
         except ExitWith:
             raise
         except Exception as error:
-            # Whatever it is, a daemon that does not try again helps nobody: what is queued here is safe.
+            # Retry after any error: queued sends are safe, and a daemon without a link is of no use.
             return 0, self._faults.reason(error, opened=opened)
 
     async def _serve(self, socket: ClientConnection) -> tuple[int, str]:

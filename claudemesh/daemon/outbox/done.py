@@ -44,7 +44,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many sends wait to be offered again; `error` is one of the refusals, if there is any."""
+    """Sends that wait to be offered again. `error` is one of the refusals, if there is any."""
 
     count: int
     refused: int

@@ -121,7 +121,7 @@ class Drain:
 
     @property
     def inflight(self) -> int:
-        """How many rows wait for the broker's word."""
+        """Return the number of rows that wait for the broker's answer."""
         return len(self._window)
 
     @property

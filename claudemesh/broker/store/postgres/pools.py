@@ -85,7 +85,7 @@ class _Pool:
 
     @asynccontextmanager
     async def connection(self, deadline_s: float | None = None) -> AsyncGenerator[Any]:
-        """Hold a connection that nobody else uses, until the deadline.
+        """Hold a connection for exclusive use, until the deadline.
 
         `TimeoutError` when none becomes free, or when the deadline passes: the connection is then cut off,
         and the outcome of what ran on it is unknown.

@@ -318,7 +318,7 @@ SELECT to_regclass('mesh.schema_migration') IS NOT NULL;
 -- relations: whether anything stands in the schema.
 SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('mesh'));
 
--- schema_exists: whether somebody made the schema for us.
+-- schema_exists: whether the schema exists already.
 SELECT to_regnamespace('mesh') IS NOT NULL;
 
 -- schema_create: the schema.
@@ -377,7 +377,7 @@ SELECT EXISTS (
   WHERE locktype = 'advisory' AND objsubid = 2 AND classid = 1129137005 AND objid <> $1::int::oid
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
 
--- ping: whether anybody answers.
+-- ping: whether the server answers.
 SELECT 1;
 
 -- mesh_update: a mesh's policies.
@@ -428,7 +428,7 @@ FROM mesh.mesh AS m;
 SELECT history_id, broker_message_id, mesh_id FROM mesh.message_history
 WHERE history_id > $1 ORDER BY history_id LIMIT $2;
 
--- still_owed: which of these messages somebody is still owed.
+-- still_owed: those of these messages that still have delivery rows.
 SELECT DISTINCT broker_message_id FROM mesh.delivery_queue WHERE broker_message_id = ANY ($1::uuid[]);
 
 -- sweep_bodies: bodies go, and their ids say that the message is gone.
@@ -510,7 +510,7 @@ FROM mesh.client_message_dedupe AS d
 WHERE (d.mesh_id, d.sender_member_id, d.client_message_id) > ($1::uuid, $2::uuid, $3::text)
 ORDER BY d.mesh_id, d.sender_member_id, d.client_message_id LIMIT $4;
 
--- check_queue_bodies: bodies whose id nobody has claimed.
+-- check_queue_bodies: bodies without a dedupe row.
 SELECT b.id, (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
   AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
   AND d.broker_message_id = b.id LIMIT 1) IS NOT NULL, b.id

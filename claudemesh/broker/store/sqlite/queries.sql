@@ -197,7 +197,7 @@ SELECT t.name FROM topic AS t
 CROSS JOIN topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2
 WHERE t.mesh_id = ?1 AND t.mode = 'queue';
 
--- queue_waiting: the oldest messages of a queue that nobody has.
+-- queue_waiting: the oldest messages of a queue without a recipient.
 SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''
 ORDER BY priority, delivery_id LIMIT ?;
 
@@ -303,7 +303,7 @@ FROM mesh AS m WHERE m.dedupe_retention_mode = 'retention_scoped';
 SELECT history_id, broker_message_id, mesh_id FROM message_history
 WHERE history_id > ? ORDER BY history_id LIMIT ?;
 
--- still_owed: which messages of a JSON array somebody is still owed.
+-- still_owed: those messages of a JSON array that still have delivery rows.
 SELECT w.value FROM json_each(?) AS w
 WHERE EXISTS (SELECT 1 FROM delivery_queue AS d WHERE d.broker_message_id = w.value);
 
@@ -368,7 +368,7 @@ FROM client_message_dedupe AS d
 WHERE (d.mesh_id, d.sender_member_id, d.client_message_id) > (?, ?, ?)
 ORDER BY d.mesh_id, d.sender_member_id, d.client_message_id LIMIT ?;
 
--- check_queue_bodies: bodies whose id nobody has claimed.
+-- check_queue_bodies: bodies without a dedupe row.
 SELECT b.id, EXISTS (SELECT 1 FROM client_message_dedupe AS d WHERE d.mesh_id = b.mesh_id
   AND d.sender_member_id = b.sender_member_id AND d.client_message_id = b.client_message_id
   AND d.broker_message_id = b.id)
