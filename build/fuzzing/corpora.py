@@ -12,7 +12,7 @@ from claudemesh.protocol.base64 import to_base64
 from claudemesh.protocol.envelope import Seal
 from claudemesh.protocol.invites import LINK_PREFIX, sign_invite
 from claudemesh.protocol.rotation import make_rotation
-from claudemesh.protocol.sealing import Context, encode_content
+from claudemesh.protocol.sealing import SealedContext, encode_content
 from tests.support.envelopes import (
     ALICE,
     BOB,
@@ -27,7 +27,7 @@ from tests.support.envelopes import (
 
 _AT_MS = 1_700_000_000_000
 _SIGNATURE = to_base64(bytes(range(64)))
-_SENDER = frames.Sender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
+_SENDER = frames.DeliverySender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
 
 
 @cache
@@ -123,8 +123,8 @@ def envelopes() -> list[bytes]:
 @cache
 def contents() -> list[bytes]:
     """Return sealed contents of a dm and of a topic, and of versions without context."""
-    dm = Context(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
-    post = Context(MESH_ID, ALICE.ed25519_pubkey, "all", ULID_TEXT, "topic")
+    dm = SealedContext(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
+    post = SealedContext(MESH_ID, ALICE.ed25519_pubkey, "all", ULID_TEXT, "topic")
     return [
         encode_content("deployed", b'{"build":7,"ok":[true,null,1.5]}', dm),
         encode_content("", b"", post),

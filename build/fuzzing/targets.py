@@ -35,7 +35,7 @@ from claudemesh.protocol.errors import InvalidField, ProtocolError, parse_close_
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link
 from claudemesh.protocol.replies import BadReply
-from claudemesh.protocol.sealing import Context, decode_content, encode_content
+from claudemesh.protocol.sealing import SealedContext, decode_content, encode_content
 from claudemesh.runtime.web.bodies import parse_object, parse_struct, to_struct
 from claudemesh.runtime.web.paging import page_limit
 from claudemesh.runtime.web.query import flag, moment, number_cursor, page_order, parse_query
@@ -148,7 +148,7 @@ def content(data: bytes) -> None:
     value = parse_json(data)
     parts = [name for name in ("mesh_id", "from", "to", "client_message_id") if name in value]
     demand(len(parts) == (0 if found.context is None else 4), "a part of a context is taken for one")
-    context = found.context or Context("mesh", "sender", "ref", "id")
+    context = found.context or SealedContext("mesh", "sender", "ref", "id")
     try:
         meta = orjson.dumps(found.meta) if found.meta else b""
     except orjson.JSONEncodeError:

@@ -15,7 +15,7 @@ from claudemesh.runtime.peer import owners_of_port
 from claudemesh.runtime.urls import is_loopback
 
 if TYPE_CHECKING:
-    from claudemesh.protocol.http_replies import Challenge, Joined, MeshMade
+    from claudemesh.protocol.http_replies import JoinChallenge, JoinedMember, MeshMade
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class BrokerClient:
         """Let the broker know of an invite, so that it can be listed and revoked."""
         self.ask("POST", "/v1/invites", {"invite": link}, lambda answer: None)
 
-    def challenge(self) -> Challenge:
+    def challenge(self) -> JoinChallenge:
         """Return the broker's x25519 key for proofs of possession, and its addresses."""
         from claudemesh.protocol import http_replies
         from claudemesh.protocol.signing import audience_of
@@ -79,7 +79,7 @@ class BrokerClient:
         path = f"/v1/join/challenge?audience={quote(audience_of(self.url), safe='')}"
         return self.ask("GET", path, None, http_replies.challenge)
 
-    def check_address(self, found: Challenge) -> None:
+    def check_address(self, found: JoinChallenge) -> None:
         """`ClientError` wrong_address when the broker does not know the address at which it was dialled."""
         if found.accepted is not False:
             return
@@ -90,7 +90,7 @@ class BrokerClient:
             f"one too (`broker up --public-url {self.url}`, beside the others).",
         )
 
-    def join(self, body: Mapping[str, Any]) -> Joined:
+    def join(self, body: Mapping[str, Any]) -> JoinedMember:
         """Become a member."""
         from claudemesh.protocol import http_replies
 

@@ -19,7 +19,7 @@ from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths, daemon_paths
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.http_replies import Joined, MeshMade
+from claudemesh.protocol.http_replies import JoinedMember, MeshMade
 from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
@@ -167,7 +167,7 @@ def _possession(keyring: Keyring, broker: BrokerClient) -> bytes:
         raise broker.bad_answer(str(error)) from error
 
 
-def _check(answer: MeshMade | Joined, expected: Mapping[str, str], broker: BrokerClient) -> None:
+def _check(answer: MeshMade | JoinedMember, expected: Mapping[str, str], broker: BrokerClient) -> None:
     """Refuse an answer of the broker that changes what was asked for."""
     told = asdict(answer)
     for field, value in expected.items():

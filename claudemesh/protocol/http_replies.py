@@ -18,7 +18,7 @@ URL_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Challenge:
+class JoinChallenge:
     """The broker's key for proofs of possession, and its addresses.
 
     `accepted` tells whether the dialled address is one of them, None when the broker does not tell.
@@ -39,7 +39,7 @@ class MeshMade:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedMember:
     """A member that has joined; `created` is false when it was a member already."""
 
     mesh_id: str
@@ -51,7 +51,7 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RequestRefusal:
     """The code and message with which a broker refused a request."""
 
     code: str
@@ -59,13 +59,13 @@ class Refused:
 
 
 @reader("join/challenge")
-def challenge(value: Any) -> Challenge:
+def challenge(value: Any) -> JoinChallenge:
     """Read the answer to `GET /v1/join/challenge`."""
     found = record(value, "answer")
     key = fields.matching(found, "challenge_key", HEX_32)
     if "accepted" not in found:
-        return Challenge(key)
-    return Challenge(key, fields.each(found, "addresses", _url), fields.boolean(found, "accepted"))
+        return JoinChallenge(key)
+    return JoinChallenge(key, fields.each(found, "addresses", _url), fields.boolean(found, "accepted"))
 
 
 @reader("mesh")
@@ -80,10 +80,10 @@ def mesh_made(value: Any) -> MeshMade:
 
 
 @reader("join")
-def joined(value: Any) -> Joined:
+def joined(value: Any) -> JoinedMember:
     """Read the answer to `POST /v1/join`."""
     found = record(value, "answer")
-    return Joined(
+    return JoinedMember(
         mesh_id=fields.matching(found, "mesh_id", UUID_TEXT),
         slug=fields.matching(found, "slug", SLUG),
         member_id=fields.matching(found, "member_id", UUID_TEXT),
@@ -93,11 +93,11 @@ def joined(value: Any) -> Joined:
     )
 
 
-def refused(value: Any) -> Refused | None:
+def refused(value: Any) -> RequestRefusal | None:
     """Return the refusal in the body of an error, None when there is none."""
     try:
         found = record(value, "answer")
-        return Refused(
+        return RequestRefusal(
             fields.matching(found, "error", fields.NAME),
             fields.text(found, "message", MAX_MESSAGE_CHARACTERS),
         )

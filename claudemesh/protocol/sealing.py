@@ -60,7 +60,7 @@ def open_box(sealed: bytes, nonce: bytes, shared: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class SealedContext:
     """The envelope that a body belongs to. It is sealed with the body and compared on opening.
 
     `sender` is the ed25519 key of the sender. `ref` is the key of the recipient, or the name of a topic or
@@ -75,18 +75,18 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class SealedContent:
     """The content of a body. `context` is None for bodies of versions that sealed none."""
 
     message: str
     meta: dict[str, Any] | None
-    context: Context | None
+    context: SealedContext | None
 
 
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
 
 
-def encode_content(message: str, meta_json: bytes, context: Context) -> bytes:
+def encode_content(message: str, meta_json: bytes, context: SealedContext) -> bytes:
     """Return the JSON text to seal; an empty `meta_json` means no meta. `ProtocolError` invalid_content."""
     content = {
         "mesh_id": context.mesh_id,
@@ -105,7 +105,7 @@ def encode_content(message: str, meta_json: bytes, context: Context) -> bytes:
         ) from error
 
 
-def decode_content(raw: bytes) -> Content:
+def decode_content(raw: bytes) -> SealedContent:
     """Return the content of a body; empty meta is None. `ProtocolError` invalid_content for other bytes."""
     try:
         value = parse_json(raw)
@@ -116,10 +116,10 @@ def decode_content(raw: bytes) -> Content:
     meta = value.get("meta")
     if meta is not None and not isinstance(meta, dict):
         raise _invalid("Its meta is not an object.")
-    return Content(value["message"], meta or None, _context(value))
+    return SealedContent(value["message"], meta or None, _context(value))
 
 
-def _context(value: Mapping[str, Any]) -> Context | None:
+def _context(value: Mapping[str, Any]) -> SealedContext | None:
     """Return the context, None when no field of it is there. A part of the fields is refused."""
     if not any(name in value for name in _CONTEXT):
         return None
@@ -128,7 +128,7 @@ def _context(value: Mapping[str, Any]) -> Context | None:
     if len(found) < len(_CONTEXT) or not isinstance(kind, str | None):
         raise _invalid("Its context is not complete.")
     mesh_id, sender, ref, client_message_id = found
-    return Context(mesh_id, sender, ref, client_message_id, kind)
+    return SealedContext(mesh_id, sender, ref, client_message_id, kind)
 
 
 def _invalid(reason: str) -> ProtocolError:

@@ -73,7 +73,11 @@ TRANSITIONS: Final[Mapping[Side, Mapping[State, _Steps]]] = MappingProxyType(
             State.PROVING: _NOTHING,
             State.AUTHENTICATED: {FeatureRequest: State.NEGOTIATING},
             State.NEGOTIATING: _NOTHING,
-            State.OPEN: {Send: State.OPEN, DeliverAck: State.OPEN, Call: State.OPEN},
+            State.OPEN: {
+                Send: State.OPEN,
+                DeliverAck: State.OPEN,
+                Call: State.OPEN,
+            },
         },
     }
 )

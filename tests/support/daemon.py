@@ -13,7 +13,7 @@ from claudemesh.daemon.outbox.request import SendRequest, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope
-from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.replies import PeerEntry, peer_entry
@@ -94,5 +94,5 @@ def delivery(
     request = request or parse_send({"to": "bob", "message": "hello"})
     message_id = request.client_message_id or new_ulid()
     envelope = sealed(sender, directory, request, message_id)
-    from_ = Sender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
+    from_ = DeliverySender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
     return Deliver(delivery_id, new_ulid(), 1, from_, NOW, envelope.to_dict())

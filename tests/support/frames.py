@@ -11,7 +11,7 @@ from claudemesh.protocol import frames
 from tests.support.envelopes import ALICE, MEMBER_ID, MESH_ID, ULID_TEXT, build
 
 ENVELOPE = build().to_dict()
-SENDER = frames.Sender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
+SENDER = frames.DeliverySender(MEMBER_ID, "alice", ALICE.ed25519_pubkey)
 HELLO = frames.Hello(
     mesh_id=MESH_ID,
     pubkey=ALICE.ed25519_pubkey,
@@ -71,7 +71,7 @@ OBJECT = st.dictionaries(st.text(string.ascii_lowercase, max_size=6), VALUES, ma
 RESULT_FIELDS = st.dictionaries(NAME, VALUES, max_size=4).map(
     lambda found: {name: value for name, value in found.items() if name not in ("type", "id", "status")}
 )
-SENDERS = st.builds(frames.Sender, UUID, MEMBER_NAME, HEX_32)
+SENDERS = st.builds(frames.DeliverySender, UUID, MEMBER_NAME, HEX_32)
 CLIENT_MESSAGE_ID = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
 ENVELOPES = st.builds(
     lambda client_message_id, body: build(client_message_id=client_message_id, body=body),

@@ -19,7 +19,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.facets import MessageStore
 from claudemesh.broker.store.types import Ack, DueDelivery
-from claudemesh.protocol.frames import Deliver, Sender, deliver_tail
+from claudemesh.protocol.frames import Deliver, DeliverySender, deliver_tail
 from claudemesh.protocol.session import Session
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.batching import Batcher, Overloaded
@@ -34,7 +34,7 @@ def push_of(row: DueDelivery) -> Push:
     tail = deliver_tail(
         broker_message_id=row.broker_message_id,
         history_id=row.history_id,
-        sender=Sender(row.sender_member_id, row.sender_name, row.sender_pubkey),
+        sender=DeliverySender(row.sender_member_id, row.sender_name, row.sender_pubkey),
         accepted_at=row.accepted_at,
         envelope=row.envelope,
     )

@@ -89,7 +89,7 @@ class Publisher:
         tail = frames.deliver_tail(
             broker_message_id=send.broker_message_id,
             history_id=outcome.history_id,
-            sender=frames.Sender(sender.member_id, sender.name, sender.pubkey),
+            sender=frames.DeliverySender(sender.member_id, sender.name, sender.pubkey),
             accepted_at=outcome.accepted_at,
             envelope=send.envelope,
         )

@@ -23,7 +23,7 @@ from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
-from claudemesh.protocol.sealing import Context, decode_content, open_box
+from claudemesh.protocol.sealing import SealedContext, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime import aside
 from claudemesh.runtime.logs import get_logger
@@ -155,7 +155,7 @@ class Verifier:
             for key in (sender.pubkey, *sender.earlier_keys)
         )
 
-    def _compare(self, context: Context | None, envelope: Envelope, sender: Peer) -> None:
+    def _compare(self, context: SealedContext | None, envelope: Envelope, sender: Peer) -> None:
         """`ProtocolError` wrong_context unless a body was sealed for this envelope, or without a context."""
         if context is None:
             if sender.member_id not in self._older:
@@ -163,7 +163,7 @@ class Verifier:
                 log.info("body_without_context", sender=sender.name)
             self.on_without_context()
             return
-        expected = Context(
+        expected = SealedContext(
             self._mesh_id,
             context.sender,
             envelope.destination_ref,
@@ -174,7 +174,7 @@ class Verifier:
             raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
 
 
-def _read(content: bytes) -> tuple[Context | None, str, str | None]:
+def _read(content: bytes) -> tuple[SealedContext | None, str, str | None]:
     opened = decode_content(content)
     return opened.context, opened.message, canonical_meta(opened.meta).decode() or None
 

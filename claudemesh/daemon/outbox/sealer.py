@@ -12,8 +12,8 @@ from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
-    Content,
-    Context,
+    SealedContent,
+    SealedContext,
     decode_content,
     encode_content,
     open_box,
@@ -90,7 +90,7 @@ class Sealer:
             seal=seal,
         )
 
-    def open_own(self, envelope: Envelope, to: Destination) -> Content:
+    def open_own(self, envelope: Envelope, to: Destination) -> SealedContent:
         """Read what this host has sealed: both ends of a box share one key. `ProtocolError` as `reissue`."""
         if envelope.seal.alg == "none":
             return decode_content(envelope.body)
@@ -102,7 +102,7 @@ class Sealer:
         self, message: str, meta_json: bytes, to: Destination, client_message_id: str
     ) -> tuple[bytes, Seal]:
         own = self._keyring.current
-        context = Context(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
+        context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
         content = encode_content(message, meta_json, context)
         if to.peer is None:
             # Until topic keys exist, topic bodies travel as they are (docs/spec/protocol.md, Envelope).

@@ -58,7 +58,7 @@ async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Wait
     return _decide(answer.status, http_replies.refused(answer.body))
 
 
-def _decide(status: int, refused: http_replies.Refused | None) -> Waiting | ExitWith:
+def _decide(status: int, refused: http_replies.RequestRefusal | None) -> Waiting | ExitWith:
     """Return what an answer means. Only a refusal of this request ends the daemon."""
     if status == 200:
         return Waiting("The broker has taken this member back.")

@@ -16,6 +16,7 @@ from claudemesh.protocol.frames.types import (
     Challenge,
     Deliver,
     DeliverAck,
+    DeliverySender,
     ErrorFrame,
     Event,
     FeatureRequest,
@@ -25,7 +26,6 @@ from claudemesh.protocol.frames.types import (
     HelloAck,
     Reply,
     Send,
-    Sender,
     SendResult,
     UnknownFrame,
 )
@@ -147,7 +147,7 @@ def _deliver(value: Json) -> Deliver:
         fields.integer(value, "delivery_id"),
         fields.matching(value, "broker_message_id", ULID),
         fields.integer(value, "history_id"),
-        Sender(
+        DeliverySender(
             fields.matching(sender, "member_id", UUID_TEXT, "sender.member_id"),
             fields.matching(sender, "name", MEMBER_NAME, "sender.name"),
             fields.matching(sender, "pubkey", HEX_32, "sender.pubkey"),

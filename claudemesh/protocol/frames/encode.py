@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import orjson
 
 from claudemesh.protocol.fields import FrameId
-from claudemesh.protocol.frames.types import Event, Frame, Sender, SendResult
+from claudemesh.protocol.frames.types import DeliverySender, Event, Frame, SendResult
 
 
 def encode_frame(frame: Frame) -> str:
@@ -34,7 +34,7 @@ def encode_send_result(request_id: FrameId, status: int, fields: Mapping[str, ob
 
 
 def deliver_tail(
-    *, broker_message_id: str, history_id: int, sender: Sender, accepted_at: int, envelope: bytes
+    *, broker_message_id: str, history_id: int, sender: DeliverySender, accepted_at: int, envelope: bytes
 ) -> str:
     """Return the part of a `deliver` frame that follows its delivery_id.
 

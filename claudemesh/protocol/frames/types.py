@@ -115,7 +115,7 @@ class SendResult(_Fields):
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class DeliverySender:
     """The sender of a delivered message as the broker names it. The signature of the envelope proves it."""
 
     member_id: str
@@ -131,7 +131,7 @@ class Deliver(_Fields):
     delivery_id: int
     broker_message_id: str
     history_id: int
-    sender: Sender
+    sender: DeliverySender
     accepted_at: int
     envelope: Json
 

@@ -16,7 +16,7 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.home import keyring as module
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope
-from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime.exits import ExitWith
 from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person, sealed
@@ -111,5 +111,5 @@ def _sealed(sender: Person, directory: Directory) -> Envelope:
 
 
 def _from(sender: Person, envelope: Envelope) -> Deliver:
-    one = Sender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
+    one = DeliverySender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
     return Deliver(1, new_ulid(), 1, one, NOW, envelope.to_dict())

@@ -14,8 +14,8 @@ from nacl.bindings import crypto_scalarmult_base
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.sealing import (
     BoxKeys,
-    Content,
-    Context,
+    SealedContent,
+    SealedContext,
     decode_content,
     encode_content,
     open_box,
@@ -26,7 +26,7 @@ from tests.support.envelopes import ALICE, BOB, MESH_ID, NONCE
 SHARED = BoxKeys(ALICE.x25519_privkey).shared(BOB.x25519_pubkey)
 
 
-CONTEXT = Context(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
+CONTEXT = SealedContext(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
 
 
 def test_both_ends_share_one_key() -> None:
@@ -92,22 +92,22 @@ META: st.SearchStrategy[Any] = st.none() | st.dictionaries(
 @given(st.text(st.characters(codec="utf-8")), META)
 def test_content_survives(message: str, meta: dict[str, Any] | None) -> None:
     """With the envelope that it belongs to."""
-    assert decode_content(encode_content(message, orjson.dumps(meta), CONTEXT)) == Content(
+    assert decode_content(encode_content(message, orjson.dumps(meta), CONTEXT)) == SealedContent(
         message, meta, CONTEXT
     )
 
 
 def test_empty_meta_is_none() -> None:
     """Absent, null and {} are the same."""
-    assert decode_content(encode_content("m", b"", CONTEXT)) == Content("m", None, CONTEXT)
-    assert decode_content(b'{"message":"m"}') == Content("m", None, None)
-    assert decode_content(b'{"message":"m","meta":{}}') == Content("m", None, None)
+    assert decode_content(encode_content("m", b"", CONTEXT)) == SealedContent("m", None, CONTEXT)
+    assert decode_content(b'{"message":"m"}') == SealedContent("m", None, None)
+    assert decode_content(b'{"message":"m","meta":{}}') == SealedContent("m", None, None)
 
 
 def test_unknown_fields_of_the_content_are_ignored() -> None:
     """from_session, to_session, attachments: not known here, not refused."""
     raw = b'{"message":"m","from_session":"s","attachments":[]}'
-    assert decode_content(raw) == Content("m", None, None)
+    assert decode_content(raw) == SealedContent("m", None, None)
 
 
 def test_versions_without_a_context_read_the_content() -> None:
@@ -178,5 +178,5 @@ def test_the_golden_bodies_are_sealed_and_opened_to_the_byte() -> None:
         assert (found.message, found.meta) == (case["message"], case["meta"])
         if context is not None:
             names = ("mesh_id", "from", "to", "client_message_id", "kind")
-            context = Context(*(context[name] for name in names))
+            context = SealedContext(*(context[name] for name in names))
         assert found.context == context

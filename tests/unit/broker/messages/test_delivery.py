@@ -7,7 +7,7 @@ import random
 from claudemesh.broker.connections.link import Push
 from claudemesh.broker.messages.delivery import READ_ROWS
 from claudemesh.broker.messages.flow import Flow
-from claudemesh.protocol.frames import Sender, deliver_tail
+from claudemesh.protocol.frames import DeliverySender, deliver_tail
 
 LOW, NORMAL, URGENT = 2, 1, 0
 
@@ -262,7 +262,7 @@ def test_a_frame_carries_the_stored_envelope_byte_for_byte() -> None:
     tail = deliver_tail(
         broker_message_id="01",
         history_id=3,
-        sender=Sender("m", "ada", "ab"),
+        sender=DeliverySender("m", "ada", "ab"),
         accepted_at=4,
         envelope=b'{"v": 1}',
     )

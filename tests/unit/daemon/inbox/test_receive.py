@@ -20,7 +20,7 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.frames import Deliver, Sender
+from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import make_rotation
@@ -165,7 +165,7 @@ def rewrapped(good: Deliver, by: Person, **changes: Any) -> Deliver:
     }
     mesh_id = changes.pop("mesh_id", MESH_ID)
     envelope = build_envelope(identity=by.identity, mesh_id=mesh_id, **(fields | changes))
-    sender = Sender(by.member_id, by.name, by.identity.ed25519_pubkey)
+    sender = DeliverySender(by.member_id, by.name, by.identity.ed25519_pubkey)
     return replace(good, sender=sender, envelope=envelope.to_dict())
 
 

@@ -11,9 +11,9 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import (
     FRAME_TYPES,
     Deliver,
+    DeliverySender,
     Event,
     Send,
-    Sender,
     SendResult,
     decode_frame,
     deliver_tail,
@@ -70,7 +70,7 @@ def test_deliver_frames_of_one_message_share_their_tail(
     delivery_ids: list[int],
     broker_message_id: str,
     history_id: int,
-    sender: Sender,
+    sender: DeliverySender,
     at_ms: int,
     envelope: Envelope,
 ) -> None:
