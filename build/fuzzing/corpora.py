@@ -110,7 +110,7 @@ def invites() -> list[bytes]:
 @cache
 def envelopes() -> list[bytes]:
     """A dm, a topic post and a sealed queue post."""
-    queue = Seal("secretbox", NONCE, ALICE.key_id, epoch=3)
+    queue = Seal("secretbox", NONCE, ALICE.key_id, key_epoch=3)
     made = (
         build(),
         build(reply_to_id=None, mentions=(), priority="low"),

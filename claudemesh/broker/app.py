@@ -32,7 +32,7 @@ from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Presence
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
-from claudemesh.broker.state import State
+from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.types import Ack
@@ -217,7 +217,7 @@ class Broker:
     ) -> Context:
         settings, clock, lived = self.settings, time.wall, time.lived
         mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
-        state = State(epoch=await store.epoch())
+        state = BrokerState(store_epoch=await store.store_epoch())
         hub = Hub(settings.limits.connections_per_member)
         broker_id = kept_id(settings.data_dir, mint())
         announcer = Announcer(hub, clock, metrics, degraded, broker_id, self._crashed)

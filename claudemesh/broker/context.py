@@ -18,7 +18,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Presence
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.broker.state import State
+from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Ack
 from claudemesh.broker.upkeep.audit import Audit
@@ -53,6 +53,6 @@ class Context:
     pulse: Pulse
     metrics: BrokerMetrics
     mint: Callable[[], str]
-    state: State
+    state: BrokerState
     admin_token: bytes = field(repr=False)
     entropy: Callable[[int], bytes] = secrets.token_bytes

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class State:
-    """`epoch` names this life of the database (docs/spec/protocol.md, hello_ack).
+class BrokerState:
+    """`store_epoch` names this life of the database (docs/spec/protocol.md, hello_ack).
 
     `newest_history` is the newest message that this broker has accepted in it, 0 before the first.
     """
 
-    epoch: str
+    store_epoch: str
     draining: bool = False
     handshakes: int = 0
     newest_history: int = 0

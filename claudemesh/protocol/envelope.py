@@ -23,7 +23,7 @@ SealAlg: TypeAlias = Literal["box", "secretbox", "none"]
 
 MAX_MENTIONS: Final = 64
 MAX_BODY_BYTES: Final = 64 << 20
-MAX_EPOCH: Final = 2**31 - 1
+MAX_KEY_EPOCH: Final = 2**31 - 1
 NONCE_BYTES: Final = 24
 MAC_BYTES: Final = 16
 
@@ -53,14 +53,14 @@ _SEALS: Final[dict[DestinationKind, tuple[SealAlg, ...]]] = {
 class Seal:
     """The seal of a body: algorithm, nonce and keys.
 
-    The nonce is `b""` for none. `recipient_key_id` is set for box only, `epoch` for secretbox only.
+    The nonce is `b""` for none. `recipient_key_id` is set for box only, `key_epoch` for secretbox only.
     """
 
     alg: SealAlg
     nonce: bytes
     sender_key_id: str
     recipient_key_id: str | None = None
-    epoch: int | None = None
+    key_epoch: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object, with the fields of this algorithm."""
@@ -69,8 +69,8 @@ class Seal:
             fields["nonce"] = to_base64(self.nonce)
         if self.recipient_key_id is not None:
             fields["recipient_key_id"] = self.recipient_key_id
-        if self.epoch is not None:
-            fields["epoch"] = self.epoch
+        if self.key_epoch is not None:
+            fields["epoch"] = self.key_epoch
         return fields
 
 
@@ -254,24 +254,24 @@ def _parse_seal(value: object) -> Seal:
         _bad("seal.alg", "be box, secretbox or none")
     if value.keys() != fields:
         _refuse_fields(value, fields, "seal.")
-    sender_key_id, recipient_key_id, epoch = value["sender_key_id"], None, None
+    sender_key_id, recipient_key_id, key_epoch = value["sender_key_id"], None, None
     _match(KEY_ID, sender_key_id, "seal.sender_key_id", "be k_ and a ULID")
     nonce = b"" if alg == "none" else _binary(value["nonce"], "seal.nonce", NONCE_BYTES)
     if alg == "box":
         recipient_key_id = value["recipient_key_id"]
         _match(KEY_ID, recipient_key_id, "seal.recipient_key_id", "be k_ and a ULID")
     elif alg == "secretbox":
-        epoch = value["epoch"]
-        if type(epoch) is not int or not 0 <= epoch <= MAX_EPOCH:
-            _bad("seal.epoch", f"be a whole number from 0 to {MAX_EPOCH}")
-    return Seal(cast("SealAlg", alg), nonce, sender_key_id, recipient_key_id, epoch)
+        key_epoch = value["epoch"]
+        if type(key_epoch) is not int or not 0 <= key_epoch <= MAX_KEY_EPOCH:
+            _bad("seal.epoch", f"be a whole number from 0 to {MAX_KEY_EPOCH}")
+    return Seal(cast("SealAlg", alg), nonce, sender_key_id, recipient_key_id, key_epoch)
 
 
 def _signed_seal(seal: Seal) -> str:
-    epoch = "" if seal.epoch is None else f'"epoch":{seal.epoch},'
+    key_epoch = "" if seal.key_epoch is None else f'"epoch":{seal.key_epoch},'
     nonce = f'"nonce":"{to_base64(seal.nonce)}",' if seal.nonce else ""
     recipient = "" if seal.recipient_key_id is None else f'"recipient_key_id":"{seal.recipient_key_id}",'
-    return f'"alg":"{seal.alg}",{epoch}{nonce}{recipient}"sender_key_id":"{seal.sender_key_id}"'
+    return f'"alg":"{seal.alg}",{key_epoch}{nonce}{recipient}"sender_key_id":"{seal.sender_key_id}"'
 
 
 def _binary(value: object, field: str, length: int | None = None) -> bytes:

@@ -24,7 +24,7 @@ from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.state import State
+from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import ClusterStore
 from claudemesh.broker.store.types import Lease, Life, Mesh, PresenceRow
 from claudemesh.protocol import CloseCode
@@ -68,7 +68,7 @@ class Cluster:
         shared: ClusterStore | None,
         hub: Hub,
         announcer: Announcer,
-        state: State,
+        state: BrokerState,
         clock: OffsetClock,
         lived: LivedClock,
         metrics: BrokerMetrics,
@@ -345,12 +345,12 @@ class Cluster:
     async def _compare_epoch(self, shared: ClusterStore) -> None:
         """When the database was restored or failed over under us, daemons hear of it as they reconnect."""
         accepted = self._state.newest_history
-        epoch, life = await shared.epoch(), await shared.life()
+        store_epoch, life = await shared.store_epoch(), await shared.life()
         before, self._life = self._life, life
-        if epoch == self._state.epoch and not may_have_gone_back(before, life, accepted):
+        if store_epoch == self._state.store_epoch and not may_have_gone_back(before, life, accepted):
             return
-        log.info("database_may_be_another", epoch_changed=epoch != self._state.epoch)
-        self._state.epoch, self._state.newest_history = epoch, 0
+        log.info("database_may_be_another", epoch_changed=store_epoch != self._state.store_epoch)
+        self._state.store_epoch, self._state.newest_history = store_epoch, 0
         self._newest.clear()
         for link in self._hub:
             link.close(CloseCode.DRAINING, "The database was replaced. Connect again.")

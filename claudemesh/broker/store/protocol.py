@@ -49,7 +49,7 @@ class ClusterStore(Protocol):
         """Return the wall time of the database's server."""
         ...
 
-    async def epoch(self) -> str:
+    async def store_epoch(self) -> str:
         """Return the store epoch: it changes with a restore or a failover."""
         ...
 
@@ -128,7 +128,7 @@ class Store(Protocol):
         """Return when the database answers."""
         ...
 
-    async def epoch(self) -> str:
+    async def store_epoch(self) -> str:
         """Return the store epoch, which names one life of the data (docs/spec/protocol.md, hello_ack)."""
         ...
 

@@ -42,7 +42,7 @@ class HighWater:
         newest = await self._store.newest_history()
         if newest < self._noted:
             log.warning("database_is_older_than_it_was", accepted=newest, noted=self._noted)
-            await self._store.renew_epoch(secrets.token_hex(16))
+            await self._store.renew_store_epoch(secrets.token_hex(16))
         await self.try_to_note()
 
     async def note(self) -> None:

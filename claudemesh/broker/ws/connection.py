@@ -219,7 +219,7 @@ class Connection:
                 mesh=handshake.mesh_summary(membership.mesh),
                 # Members measure the age of their sends by it, so no clock that is set may move it.
                 server_time=context.lived.now_ms(),
-                epoch=context.state.epoch,
+                store_epoch=context.state.store_epoch,
             )
         )
         request = await self._expect(FeatureRequest)

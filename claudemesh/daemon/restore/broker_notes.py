@@ -1,4 +1,4 @@
-"""broker_features.json: the features last negotiated, and the epoch under which sends were accepted."""
+"""broker_features.json: the features last negotiated, and the store epoch under which sends were accepted."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class BrokerNotes:
         self._path = path
         self._write = write
 
-    def epoch(self) -> str | None:
-        """Return the epoch as last noted; None when nothing was noted."""
+    def store_epoch(self) -> str | None:
+        """Return the store epoch as last noted; None when nothing was noted."""
         try:
-            epoch = orjson.loads(read_own(self._path)).get("epoch")
+            store_epoch = orjson.loads(read_own(self._path)).get("epoch")
         except (OSError, UnsafeFile, orjson.JSONDecodeError, AttributeError):
             return None
-        return epoch if isinstance(epoch, str) else None
+        return store_epoch if isinstance(store_epoch, str) else None
 
-    def note(self, features: Features, epoch: str | None) -> None:
+    def note(self, features: Features, store_epoch: str | None) -> None:
         """Keep what was negotiated. Until it is written, a restart costs a longer question."""
-        text = orjson.dumps({**features.to_dict(), "epoch": epoch})
+        text = orjson.dumps({**features.to_dict(), "epoch": store_epoch})
         self._write(self._path.name, lambda: write_atomic(self._path, text))

@@ -2,7 +2,7 @@
 
 1. Topics and subscriptions of this host are put back (`topics/own.py`), so that offered sends find them.
 2. The broker is asked about done sends (`outbox/lookback.py`). One that it does not know means that its
-   database went back. The broker's `epoch` is a hint: when it changed, every done send is asked about.
+   database went back. The broker's store epoch is a hint: when it changed, all done sends are asked about.
 3. Forgotten sends are offered again (`outbox/reoffer.py`).
 
 A broker that has forgotten this member itself is asked to take it back (`restore/readmission.py`). The
@@ -115,13 +115,13 @@ class Reconciler:
         # A restore was seen and is not on the disk yet.
         self._to_be_noted = False
         self._is_unsure = False
-        # The epoch of the last link whose state was verified; None before the first link.
-        self.epoch: str | None = None
+        # The store epoch of the last link whose state was verified; None before the first link.
+        self.store_epoch: str | None = None
 
     async def load(self) -> None:
         """Read what an earlier run has noted."""
         self.topics.load()
-        self.epoch = self._notes.epoch()
+        self.store_epoch = self._notes.store_epoch()
         self._restore = await self._sends.restore()
         self._show_lost()
 
@@ -131,7 +131,7 @@ class Reconciler:
         self._show_lost()
         self._member_id = opened.hello.member_id
         self._is_unsure = True
-        self._notes.note(opened.features, self.epoch)
+        self._notes.note(opened.features, self.store_epoch)
         self._task = self._tasks.start(self._run(opened), "healing")
 
     def link_down(self) -> None:
@@ -223,9 +223,9 @@ class Reconciler:
             self._to_be_noted = await self._has_gone_back(opened)
         if self._to_be_noted:
             await self._note()
-        if self.epoch != opened.hello.epoch:
-            self.epoch = opened.hello.epoch
-            self._notes.note(opened.features, self.epoch)
+        if self.store_epoch != opened.hello.store_epoch:
+            self.store_epoch = opened.hello.store_epoch
+            self._notes.note(opened.features, self.store_epoch)
         self._is_unsure = False
         self._conditions.end(_UNCHECKED)
         is_mending = self._restore is not None and not self._restore.is_scanned
@@ -237,7 +237,7 @@ class Reconciler:
 
     async def _has_gone_back(self, opened: Opened) -> bool:
         """Ask about the newest done sends and a sample of older ones, in one call."""
-        changed = self.epoch is not None and self.epoch != opened.hello.epoch
+        changed = self.store_epoch is not None and self.store_epoch != opened.hello.store_epoch
         found = await self._sends.at(places_to_ask())
         asked = [send for send in found if self._can_be_asked(send, opened)]
         verdict = await self._ask(asked)

@@ -59,8 +59,8 @@ class Hello(_Fields):
 class HelloAck(_Fields):
     """The admission of a member.
 
-    `epoch` changes when the broker's database was restored or failed over. `server_time` is the lived clock
-    of the broker in milliseconds, which is close to Unix time and never set.
+    `store_epoch` changes when the broker's database was restored or failed over. `server_time` is the lived
+    clock of the broker in milliseconds, which is close to Unix time and never set.
     """
 
     TYPE: ClassVar[str] = "hello_ack"
@@ -68,7 +68,12 @@ class HelloAck(_Fields):
     connection_id: str
     mesh: Mapping[str, Any]
     server_time: int
-    epoch: str
+    store_epoch: str
+
+    def to_dict(self) -> Json:
+        frame = _Fields.to_dict(self)
+        frame["epoch"] = frame.pop("store_epoch")
+        return frame
 
 
 @dataclass(frozen=True, slots=True)

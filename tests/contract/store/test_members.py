@@ -195,8 +195,8 @@ async def test_audit_events_are_kept_in_order(engine: str) -> None:
 async def test_the_epoch_is_the_same_until_the_data_is_another(engine: str) -> None:
     """Two databases never share one."""
     async with world(engine) as one, world(engine) as other:
-        assert await one.store.epoch() == await one.store.epoch()
-        assert await one.store.epoch() != await other.store.epoch()
+        assert await one.store.store_epoch() == await one.store.store_epoch()
+        assert await one.store.store_epoch() != await other.store.store_epoch()
 
 
 async def test_policies_of_a_mesh_are_replaced_together(engine: str) -> None:

@@ -40,9 +40,9 @@ async def test_the_token_the_epoch_and_the_data_outlive_a_restart(tmp_path: Path
     """A restart is not a new broker."""
     async with running_broker(data_dir=tmp_path / "broker") as broker:
         ada = await create_mesh(broker)
-        token, epoch = broker.admin_token, broker.context.state.epoch
+        token, epoch = broker.admin_token, broker.context.state.store_epoch
     async with running_broker(data_dir=tmp_path / "broker") as broker:
-        assert (broker.admin_token, broker.context.state.epoch) == (token, epoch)
+        assert (broker.admin_token, broker.context.state.store_epoch) == (token, epoch)
         member = await broker.context.store.members.by_key(ada.mesh_id, ada.pubkey)
     assert member is not None
 

@@ -51,7 +51,7 @@ async def test_messages_outlive_the_broker_and_its_data_dir(tmp_path: Path) -> N
         async with running_broker(database_url=url, data_dir=tmp_path / "one") as broker:
             ada = await create_mesh(broker)
             bob = await join_mesh(ada, "bob")
-            envelope, epoch = ada.envelope(bob), broker.context.state.epoch
+            envelope, epoch = ada.envelope(bob), broker.context.state.store_epoch
             async with ada.connect() as link:
                 first = await link.request(envelope)
             port = broker.url.rpartition(":")[2]
@@ -60,7 +60,7 @@ async def test_messages_outlive_the_broker_and_its_data_dir(tmp_path: Path) -> N
             async with ada.connect() as link, bob.connect() as receiving:
                 again = await link.request(envelope)
                 delivered = await receiving.deliveries(1)
-            assert broker.context.state.epoch == epoch
+            assert broker.context.state.store_epoch == epoch
     assert (again["status"], again["history_id"]) == (200, first["history_id"])
     assert delivered[0]["envelope"] == envelope
 

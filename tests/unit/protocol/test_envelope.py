@@ -269,7 +269,7 @@ def test_every_part_of_the_seal_is_signed() -> None:
     ):
         envelope = build()
         assert not genuine(replace(envelope, seal=replace(envelope.seal, **change)))
-    epoch = replace(SECRETBOX_TOPIC, seal=replace(SECRETBOX_TOPIC.seal, epoch=4))
+    epoch = replace(SECRETBOX_TOPIC, seal=replace(SECRETBOX_TOPIC.seal, key_epoch=4))
     assert genuine(SECRETBOX_TOPIC)
     assert not genuine(epoch)
 

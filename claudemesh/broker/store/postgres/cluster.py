@@ -42,7 +42,7 @@ class PostgresCluster:
         [row] = await self._db.fetch(_Q["now"])
         return int(row[0])
 
-    async def epoch(self) -> str:
+    async def store_epoch(self) -> str:
         try:
             [row] = await self._db.fetch(_Q["epoch"])
         except (StorageError, asyncpg.PostgresError) as error:

@@ -80,6 +80,6 @@ class PostgresStore:
         """Return when the database answers."""
         await self.pools.fetch(_Q["ping"])
 
-    async def epoch(self) -> str:
+    async def store_epoch(self) -> str:
         """Return the store epoch."""
-        return await self.cluster.epoch()
+        return await self.cluster.store_epoch()

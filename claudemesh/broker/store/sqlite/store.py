@@ -77,14 +77,14 @@ class SqliteStore:
         """Return when the database answers."""
         await self.database.run(lambda raw: raw.execute("SELECT 1").fetchone())
 
-    async def epoch(self) -> str:
+    async def store_epoch(self) -> str:
         """Return the store epoch."""
         row = await self.database.run(lambda raw: raw.execute(_Q["epoch"]).fetchone())
         return str(row[0])
 
-    async def renew_epoch(self, epoch: str) -> None:
+    async def renew_store_epoch(self, store_epoch: str) -> None:
         """Write a new store epoch: the data has lost something."""
-        await self.database.transaction(lambda raw: raw.execute(_Q["renew_epoch"], (epoch,)))
+        await self.database.transaction(lambda raw: raw.execute(_Q["renew_epoch"], (store_epoch,)))
 
     async def newest_history(self) -> int:
         """Return the newest history id that was given out, whether or not its message is still there."""

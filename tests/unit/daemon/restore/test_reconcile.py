@@ -47,7 +47,7 @@ class Broker:
         self.asked: list[list[str]] = []
         self.failing = 0
         self.healing: Reconciler
-        self.epoch = "first"
+        self.store_epoch = "first"
         self.now_ms = NOW
         self._mint = UlidFactory(lambda: self.now_ms, lambda count: bytes(count))
         self._changed = asyncio.Event()
@@ -102,7 +102,7 @@ class Broker:
     def opened(self) -> Opened:
         """A link that is up."""
         return Opened(
-            1, HelloAck("member", "connection", {}, self.now_ms, self.epoch), self.now_ms, FEATURES, "1"
+            1, HelloAck("member", "connection", {}, self.now_ms, self.store_epoch), self.now_ms, FEATURES, "1"
         )
 
 
@@ -223,9 +223,9 @@ async def test_another_epoch_lets_every_send_be_asked_about(tmp_path: Path) -> N
     async with host(tmp_path, broker) as alice:
         await alice.send(300)
         await alice.link_up()
-        await alice.until(lambda: alice.healing.epoch == "first")
+        await alice.until(lambda: alice.healing.store_epoch == "first")
         alice.healing.link_down()
-        broker.epoch = "second"
+        broker.store_epoch = "second"
         broker.known.pop("send-0150")
         await alice.link_up()
         await broker.wait(offered=1)
