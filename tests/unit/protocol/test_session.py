@@ -12,7 +12,7 @@ from claudemesh.protocol.session import ANYTIME, TRANSITIONS, Session, SessionVi
 from claudemesh.protocol.wire import Side
 from tests.support.frames import FRAMES
 
-PAGE: Final = Path(__file__).parents[3] / "docs" / "spec" / "docs/spec/protocol.md"
+PAGE: Final = Path(__file__).parents[3] / "docs/spec/protocol.md"
 KINDS: Final = {type(frame) for frame in FRAMES}
 HANDSHAKE: Final = (
     ("broker", "challenge", State.CHALLENGED),
