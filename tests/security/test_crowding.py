@@ -14,6 +14,7 @@ from claudemesh.broker.settings import Limits
 from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.guarded import Guardroom
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
+from claudemesh.runtime.web.heads import Deadlines
 from claudemesh.runtime.web.replies import Reply, respond
 from claudemesh.runtime.web.server import HttpServer, admit
 from claudemesh.runtime.web.sockets import bind_tcp
@@ -233,8 +234,7 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that says nothing for longer than a head or a body may take stays connected."""
-    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.1)
-    monkeypatch.setattr("claudemesh.runtime.web.heads._BODY_DEADLINE_S", 0.1)
+    monkeypatch.setattr("claudemesh.runtime.web.server.DEADLINES", Deadlines(head_s=0.1, body_s=0.1))
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:

@@ -1,4 +1,4 @@
-"""The guard of a broker's listener: its caps, what it counts, and the descriptors that it needs."""
+"""Limits of connections of a broker's listener, and the file descriptors that they need."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.guard")
 
-# Databases, the log, connections to other servers.
+# Descriptors for databases, the log, and connections to other servers.
 _OTHER_FILES = 256
 
 
 def with_descriptors(settings: BrokerSettings) -> BrokerSettings:
-    """Raise the limit of open files to what the settings promise; return settings that it suffices for."""
+    """Raise the limit of open files for the settings' limits of connections; return settings that fit it."""
     limits = settings.limits
     wanted = limits.connections + limits.strangers + _OTHER_FILES
     allowed = raise_descriptors(wanted)
@@ -43,7 +43,7 @@ def with_descriptors(settings: BrokerSettings) -> BrokerSettings:
 
 
 def guardroom(context: Context) -> Guardroom:
-    """Return the rules of a broker's listener."""
+    """Return the limits of connections of a broker's listener."""
     settings, metrics = context.settings, context.metrics
     return Guardroom(
         _caps(settings.limits),

@@ -13,7 +13,7 @@ from claudemesh.broker.settings import Limits
 from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
-from claudemesh.runtime.web.asgi import Receive, Send
+from claudemesh.runtime.web.asgi import Receive, Send, hang_up
 
 log = get_logger("broker.wire")
 
@@ -146,10 +146,8 @@ class FrameSocket:
             self._on_change()
 
     def _abort(self) -> None:
-        """Cut a peer off that reads nothing: ASGI has no word for it, so the server's transport is asked."""
-        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
-        if transport is not None:
-            transport.abort()
+        """Abort the connection of a peer that reads nothing."""
+        hang_up(self._send)
 
 
 def _reason(code: int, kind: str, detail: str) -> str:

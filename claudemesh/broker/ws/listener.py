@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from functools import partial
 
-import orjson
-
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.context import Context
 from claudemesh.broker.ws.connection import Connection
@@ -16,6 +14,8 @@ from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import repeat
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
+from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.replies import deny_websocket
 from claudemesh.runtime.web.server import admit
 
 _CHECKS_PER_STALL = 4
@@ -39,7 +39,7 @@ class Listener:
         await receive()
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _refuse(send, *refusal)
+            await deny_websocket(send, refused(refusal))
             return
         connection = Connection(self._context, arrival_of(scope), receive, send, partial(admit, scope))
         self._inside.add(connection)
@@ -79,35 +79,28 @@ class Listener:
             connection.close(CloseCode.DRAINING, "The broker is stopping. Connect again.")
         await self._empty.wait()
 
-    def _refusal(self, scope: Scope) -> tuple[int, str, str] | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         context, limits = self._context, self._context.settings.limits
         if scope["path"] != WEBSOCKET_PATH:
-            return 404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}."
+            return Refusal(404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}.")
         if any(name == b"origin" for name, _ in scope["headers"]):
-            return (
+            return Refusal(
                 403,
                 "origin_not_allowed",
                 "A broker takes no connections from web pages. Connect without Origin.",
             )
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
-            return (
+            return Refusal(
                 400,
                 "subprotocol_required",
                 f"The request does not ask for {SUBPROTOCOL}. Ask for it.",
             )
         if context.state.draining:
-            return 503, "broker_draining", "This broker is stopping. Connect again."
+            return Refusal(503, "broker_draining", "This broker is stopping. Connect again.")
         if len(self._inside) - context.state.handshakes >= limits.connections:
-            return (
+            return Refusal(
                 503,
                 "too_many_connections",
                 "This broker has as many connections as it takes. Connect again later.",
             )
         return None
-
-
-async def _refuse(send: Send, status: int, error: str, message: str) -> None:
-    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    body = orjson.dumps({"error": error, "message": message})
-    await send({"type": "websocket.http.response.body", "body": body})

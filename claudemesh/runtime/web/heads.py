@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -13,8 +14,6 @@ from claudemesh.runtime.peer import peer_of
 PEER = "pid"
 _HEAD_LIMIT = 64 << 10
 _HEAD_LINES = 256
-_HEAD_DEADLINE_S = 10.0
-_BODY_DEADLINE_S = 30.0
 # A body may have `_CHUNKS` chunks, and one more for each `_BYTES_PER_CHUNK` bytes of it. Trailers count as
 # chunks.
 _CHUNKS = 256
@@ -22,6 +21,17 @@ _BYTES_PER_CHUNK = 64
 
 _FORWARDED = b"x-forwarded-for"
 _FORWARDED_LENGTH = len(_FORWARDED)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds within which a request's head, and then its body, must be complete."""
+
+    head_s: float = 10.0
+    body_s: float = 30.0
+
+
+DEADLINES = Deadlines()
 
 
 class TooMuch(Exception):
@@ -43,6 +53,7 @@ class GuardedHttp(HttpToolsProtocol):
     _awaited = ""
     _forwarded = ""
     _deadline: asyncio.TimerHandle | None = None
+    deadlines = DEADLINES
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         assert isinstance(transport, GuardedTransport)
@@ -134,7 +145,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._deadline = None
         self._awaited, self._is_next = limit, False
         if limit:
-            seconds = _HEAD_DEADLINE_S if limit == "head_deadline" else _BODY_DEADLINE_S
+            seconds = self.deadlines.head_s if limit == "head_deadline" else self.deadlines.body_s
             self._deadline = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:

@@ -67,6 +67,14 @@ async def respond(send: Send, reply: Reply, write_deadline_s: float = WRITE_DEAD
         await send_within(send, message, write_deadline_s)
 
 
+async def deny_websocket(send: Send, reply: Reply) -> None:
+    """Refuse a WebSocket request with an HTTP reply instead of the upgrade."""
+    parts, reply = _encode(reply)
+    headers = [*_typed(reply.content_type), *reply.headers]
+    await send({"type": "websocket.http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"".join(parts)})
+
+
 async def send_within(send: Send, message: Message, deadline_s: float) -> None:
     """Send one ASGI message. The connection is aborted when the client has not made room for it in time."""
     timer = asyncio.get_running_loop().call_later(deadline_s, _too_slow, send)

@@ -16,7 +16,7 @@ from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.guarded import Guard, Guardroom
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, transport_of
-from claudemesh.runtime.web.heads import GuardedHttp
+from claudemesh.runtime.web.heads import DEADLINES, Deadlines, GuardedHttp
 
 _KEEP_ALIVE_S = 60
 _GRACE_S = 1.0
@@ -36,6 +36,7 @@ class _QuietServer(uvicorn.Server):
     """uvicorn without its signal handlers, and with the accept loop of `runtime/accepting.py`."""
 
     accepting: Accepting
+    deadlines: Deadlines
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -49,7 +50,9 @@ class _QuietServer(uvicorn.Server):
 
     def protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        return GuardedHttp(self.config, self.server_state, self.lifespan.state)
+        protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)
+        protocol.deadlines = self.deadlines
+        return protocol
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -94,6 +97,7 @@ class HttpServer:
         tls: ssl.SSLContext | None = None,
         on_crash: OnCrash | None = None,
         on_shortage: OnShortage = lambda reason: None,
+        deadlines: Deadlines | None = None,
     ) -> None:
         """`on_shortage` gets the reason why no connection can be accepted, and None once one can be."""
         logging.getLogger("uvicorn.error").addFilter(_is_news)
@@ -117,6 +121,7 @@ class HttpServer:
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._server = _QuietServer(config)
+        self._server.deadlines = deadlines or DEADLINES
         self._tasks = TaskOwner(on_crash)
         self._server.accepting = Accepting(
             listener,

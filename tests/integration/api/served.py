@@ -26,6 +26,7 @@ from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.files import make_private_dir, write_atomic
 from claudemesh.runtime.web.asgi import App
+from claudemesh.runtime.web.heads import Deadlines
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
@@ -225,12 +226,13 @@ async def served(
     token: bytes | None = None,
     tcp: bool = False,
     wrap: Callable[[ApiRoutes], App] | None = None,
+    deadlines: Deadlines | None = None,
     **limits: float,
 ) -> AsyncGenerator[Served]:
     """A daemon with its broker away, and its API once more: on `api`, or on TCP, or as `wrap` makes it.
 
     `link` takes the place of the real one as far as the API asks the broker something. `limits` change the
-    options that the API is served with.
+    options that the API is served with, `deadlines` those of the server below it.
     """
     paths = DaemonPaths(folder / "h", "demo")
     join(paths)
@@ -244,7 +246,7 @@ async def served(
     options: Any = replace(OPTIONS, **limits)  # type: ignore[arg-type]
     app = wrap(routes) if wrap is not None else build_api(routes, rules, options=options)
     listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "api")
-    server = HttpServer(app, listener)
+    server = HttpServer(app, listener, deadlines=deadlines)
     await server.start()
     try:
         yield Served(routes, folder / "api", app, listener.getsockname()[1] if tcp else 0, daemon._lived)

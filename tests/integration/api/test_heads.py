@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from claudemesh.runtime.web.heads import Deadlines
 from tests.integration.api.served import parse, served, until
 
 POST = b"POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -39,12 +40,9 @@ async def test_an_ordinary_large_head_is_taken(tmp_path: Path) -> None:
     [b"", b"\r\n", b"GET /v1/ver", HEAD + b"\r\n" + b"GET /v1"],
     ids=["none", "an empty line", "some", "next"],
 )
-async def test_a_head_that_does_not_come_ends_the_connection(
-    tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An idle connection, half a head, half of the next one: nobody holds a connection by them."""
-    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.05)
-    async with served(tmp_path) as daemon:
+async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path, begun: bytes) -> None:
+    """An idle connection, half a head, half of the next one: none of them holds a connection."""
+    async with served(tmp_path, deadlines=Deadlines(head_s=0.05)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(begun)
         await asyncio.wait_for(reader.read(-1), 5)
@@ -54,12 +52,9 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 @pytest.mark.parametrize(
     "begun", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{"]
 )
-async def test_a_body_that_does_not_come_ends_the_connection(
-    tmp_path: Path, begun: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_body_that_does_not_come_ends_the_connection(tmp_path: Path, begun: bytes) -> None:
     """Its place is free again; a request that is whole has all the time that it needs."""
-    monkeypatch.setattr("claudemesh.runtime.web.heads._BODY_DEADLINE_S", 0.05)
-    async with served(tmp_path) as daemon:
+    async with served(tmp_path, deadlines=Deadlines(body_s=0.05)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(POST + begun)
         with contextlib.suppress(ConnectionResetError):
@@ -102,10 +97,9 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
         assert parse(received).json["client_message_id"] == "mine"
 
 
-async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path) -> None:
     """After an answer too, where they end the time that an idle connection has."""
-    monkeypatch.setattr("claudemesh.runtime.web.heads._HEAD_DEADLINE_S", 0.05)
-    async with served(tmp_path) as daemon:
+    async with served(tmp_path, deadlines=Deadlines(head_s=0.05)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(HEAD + b"\r\n")
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)

@@ -173,7 +173,7 @@ async def test_a_client_that_does_not_read_a_large_answer_is_cut_off(tmp_path: P
         writer.close()
 
 
-async def test_an_error_nobody_foresaw_is_500_without_details(
+async def test_an_unexpected_error_is_500_without_details(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """internal_error in the one shape; the log has the rest, and the daemon goes on."""

@@ -52,7 +52,7 @@ def test_the_fields_of_the_case_travel() -> None:
     assert reply.body["near"] == ["bob"]
 
 
-def test_what_nobody_foresaw_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_and_not_described(caplog: pytest.LogCaptureFixture) -> None:
     """500 internal_error without details; the log has the traceback."""
     with caplog.at_level(logging.ERROR, logger="claudemesh.api"):
         reply = reply_to(RuntimeError("secret detail"))

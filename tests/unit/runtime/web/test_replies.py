@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from claudemesh.runtime.web.asgi import Message
-from claudemesh.runtime.web.replies import Reply, respond
+from claudemesh.runtime.web.replies import Reply, deny_websocket, respond
 from tests.unit.runtime.web.asgi import Exchange
 
 
@@ -52,6 +52,18 @@ async def test_a_reply_that_is_not_json_is_500() -> None:
     """A mistake of ours ends neither the connection nor the server."""
     exchange = await replied(Reply(200, {"a": object()}))
     assert (exchange.status, exchange.json["error"]) == (500, "internal_error")
+
+
+async def test_a_websocket_is_denied_with_a_reply() -> None:
+    """Before the upgrade, as JSON like any other error."""
+    exchange = Exchange()
+    await deny_websocket(exchange.send, Reply(503, {"error": "full", "message": "Wait."}))
+    assert [message["type"] for message in exchange.sent] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
+    assert (exchange.status, exchange.json["error"]) == (503, "full")
+    assert exchange.headers[b"cache-control"] == b"no-store"
 
 
 class _Transport:
