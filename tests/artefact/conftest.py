@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from tests.support.hosts import Host, two_hosts
 from tests.support.pyz import PYZ, build
 
 
@@ -28,3 +30,10 @@ def home(tmp_path: Path) -> Path:
 def cache(home: Path) -> Path:
     """Where the archive unpacks for that home, not there yet."""
     return home / ".cache" / "claudemesh"
+
+
+@pytest.fixture
+def hosts(pyz: Path) -> Generator[tuple[Host, Host]]:
+    """Two hosts that have never seen claudemesh; what they start is ended."""
+    with two_hosts() as made:
+        yield made

@@ -51,6 +51,34 @@ def test_without_a_fitting_python_it_says_what_is_missing(checkout: Path) -> Non
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("install", ["yes", "no"])
+def test_missing_packages_are_named_before_they_are_installed_and_no_install_is_respected(
+    tmp_path: Path, install: str
+) -> None:
+    """Nothing is installed under --no-install; otherwise the list comes first."""
+    tools = tmp_path / "bin"
+    executable(tools / "apt-get", f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    executable(tools / "id", "#!/bin/sh\necho 0\n")
+    done = subprocess.run(
+        [
+            "/bin/bash",
+            "-euc",
+            f'say() {{ echo "$@" >&2; }}; source build/packages; ensure_packages {install}',
+        ],
+        cwd=REPOSITORY,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for package in ("bubblewrap", "strace", "redis-server", "pgbouncer"):
+        assert package in done.stderr
+    calls = tmp_path / "calls"
+    assert calls.exists() == (install == "yes")
+    if install == "yes":
+        assert "install -y -qq bubblewrap" in calls.read_text()
+
+
 def test_an_environment_that_is_up_to_date_is_used_as_it_is(checkout: Path) -> None:
     """A second call costs nothing and says nothing."""
     python = checkout / ".venv" / "bin" / "python"
