@@ -17,7 +17,7 @@ def main() -> None:
     """Work until the process is ended."""
     daemon = Daemon()
     for order in daemon.messages(ack=True):
-        if order.topic == "queue:builds":
+        if order.kind == "queue" and order.topic == "builds":
             daemon.send(order.sender_name, build(order), client_message_id=f"built-{order.id}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
 from functools import partial
@@ -88,7 +87,9 @@ def test_the_worker_answers_each_order_once(team: tuple[Host, Host, str]) -> Non
     (two.home / "sdk.py").write_text((REPOSITORY / "claudemesh/sdk.py").read_text())
     for answers in (["built 'v1'"], ["built 'v1'", "built 'v2'"]):
         with subprocess.Popen([sys.executable, str(program)], cwd=two.home, env=two.environment) as worker:
-            until(partial(lambda wanted: bodies(one) == wanted, answers), "the order is answered")
-            worker.send_signal(signal.SIGKILL)
+            try:
+                until(partial(lambda wanted: bodies(one) == wanted, answers), "the order is answered")
+            finally:
+                worker.kill()
         one.run("claudemesh send queue:builds 'v2'")
     assert bodies(one) == ["built 'v1'", "built 'v2'"]
