@@ -7,7 +7,6 @@ or of `listen`, or on the loopback as `localhost`. So a relay cannot pass on wha
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,8 +15,14 @@ from typing import TypeAlias
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
 from claudemesh.protocol.errors import WRONG_ADDRESS
-from claudemesh.protocol.signing import audience_of
-from claudemesh.runtime.urls import bracketed, is_address
+from claudemesh.runtime.urls import (
+    audience_of,
+    canonical_audience,
+    canonical_host,
+    host_port,
+    is_address,
+    is_loopback,
+)
 from claudemesh.runtime.web.asgi import Scope
 
 Arrival: TypeAlias = tuple[str, int] | None
@@ -34,14 +39,14 @@ class Addresses:
 
     def accepts(self, audience: str, arrived: Arrival) -> bool:
         """Whether what was signed for this `host:port` is meant for this broker."""
-        public = (canonical(audience_of(url)) for url in self.public_urls)
-        return canonical(audience) in {*public, *self._at(arrived)}
+        public = (canonical_audience(audience_of(url)) for url in self.public_urls)
+        return canonical_audience(audience) in {*public, *self._at(arrived)}
 
     def shown(self, arrived: Arrival) -> tuple[str, ...]:
         """Return the URLs to name to a client that dialled another one: the public ones, if there are any."""
         if self.public_urls or arrived is None:
             return self.public_urls
-        return (f"{self.scheme}://{_joined(_plain(arrived[0]), arrived[1])}",)
+        return (f"{self.scheme}://{host_port(canonical_host(arrived[0]), arrived[1])}",)
 
     def check(self, audience: str, arrived: Arrival) -> None:
         """`ProtocolError` wrong_address, which names both, for what was signed for another address."""
@@ -59,12 +64,12 @@ class Addresses:
     def _at(self, arrived: Arrival) -> Iterable[str]:
         if arrived is None:
             return
-        host, port = _plain(arrived[0]), arrived[1]
+        host, port = canonical_host(arrived[0]), arrived[1]
         hosts = {host, *self.names}
-        if ipaddress.ip_address(host).is_loopback:
+        if is_loopback(host):
             hosts.update(_LOOPBACK)
         for one in hosts:
-            yield _joined(one, port)
+            yield host_port(one, port)
 
 
 def addresses_of(settings: BrokerSettings, hostname: str | None = None) -> Addresses:
@@ -82,24 +87,3 @@ def arrival_of(scope: Scope) -> Arrival:
     """Return the local address of a request's connection, as the socket tells it."""
     server = scope.get("server")
     return None if server is None or server[1] is None else (str(server[0]), int(server[1]))
-
-
-def canonical(audience: str) -> str:
-    """Return a `host:port` in the one spelling that is compared."""
-    host, _, port = audience.lower().rpartition(":")
-    return f"{bracketed(_plain(host.removeprefix('[').removesuffix(']')))}:{port}"
-
-
-def _plain(host: str) -> str:
-    """Return a host without a zone, and an IPv4 address inside of an IPv6 one as itself."""
-    host = host.partition("%")[0]
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"{bracketed(host)}:{port}"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.context import Context
-from claudemesh.broker.settings import audience_of
 from claudemesh.broker.store.types import InviteRow, Member, Role
 from claudemesh.protocol import (
     InvalidField,
@@ -24,7 +23,7 @@ from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.ids import KEY_ID
 from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
 from claudemesh.runtime.clock import iso_ms
-from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.urls import audience_of
 
 _SIGNATURE_BYTES = 64
 
@@ -118,7 +117,7 @@ def check_proof(
     if audience is None:
         try:
             audience = audience_of(invite.broker_url)
-        except ExitWith as error:
+        except ValueError as error:
             raise ProtocolError(
                 "invalid_invite", "The invite names no broker. Ask the inviter for a new one."
             ) from error

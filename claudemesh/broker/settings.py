@@ -9,10 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from claudemesh.protocol import DEFAULT_INLINE_BYTES, signing
-from claudemesh.protocol.features import DEFAULT_BLOB_BYTES, MAX_PARAMETER, MIN_PAYLOAD_BYTES
+from claudemesh.protocol.features import MAX_PARAMETER
+from claudemesh.protocol.wire import (
+    DEFAULT_BLOB_BYTES,
+    DEFAULT_INLINE_BYTES,
+    HANDSHAKE_FRAME_BYTES,
+    MIN_PAYLOAD_BYTES,
+)
 from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.urls import audience_of, split_host_port
 
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
@@ -25,7 +31,7 @@ class Limits:
     """Every bound of a broker. Seconds end in `_s`; what happens at a bound stands beside it."""
 
     handshake_s: float = 5.0  # then the connection is closed with 4000
-    hello_bytes: int = 8192  # a longer frame before hello_ack closes with 1009
+    hello_bytes: int = HANDSHAKE_FRAME_BYTES  # a longer frame before hello_ack closes with 1009
     connections: int = 10_000  # authenticated ones; one more is answered 503 before the upgrade
     strangers: int = 512  # connections that are not authenticated, HTTP too; one more ends the oldest
     strangers_per_address: int = 128  # likewise; an IPv6 network of 64 bits is one address
@@ -112,20 +118,11 @@ def load_settings(
 
 def split_listen(listen: str) -> tuple[str, int]:
     """Split `host:port`; an IPv6 host stands in brackets. `ExitWith` 78 when it is not that."""
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
+    host, port = split_host_port(listen)
     number = whole_number(port, _MAX_PORT)
     if not host or number is None:
         raise _refused("listen", "must be host:port, for example 127.0.0.1:7900")
     return host, number
-
-
-def audience_of(url: str) -> str:
-    """Return `host:port` of a URL, the port filled in from its scheme. `ExitWith` 78 when it has none."""
-    try:
-        return signing.audience_of(url)
-    except ValueError:
-        raise _refused("public_url", "must be a URL such as wss://mesh.example.org") from None
 
 
 def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, object]:
@@ -133,18 +130,20 @@ def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, obje
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if required:
-            raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} does not exist") from None
+            raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} does not exist.") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ExitWith(CONFIGURATION, "invalid_configuration", f"cannot read {path}: {error}") from error
+        raise ExitWith(CONFIGURATION, "invalid_configuration", f"Cannot read {path}: {error}.") from error
     try:
         found = tomllib.loads(text)
     except ValueError as error:  # a number of 5,000 digits is one that the library does not name
-        raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} is not TOML: {error}") from error
+        raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} is not TOML: {error}.") from error
     unknown = sorted(set(found) - known)
     if unknown:
         raise ExitWith(
-            CONFIGURATION, "invalid_configuration", f"{path}: remove the unknown setting {unknown[0]!r}"
+            CONFIGURATION,
+            "invalid_configuration",
+            f"{path} has the unknown setting {unknown[0]!r}. Remove it.",
         )
     return found
 
@@ -167,9 +166,9 @@ def _checked(merged: Mapping[str, object]) -> BrokerSettings:
     settings = BrokerSettings(**values)  # type: ignore[arg-type]
     split_listen(settings.listen)
     for url in settings.public_url:
-        audience_of(url)
+        _check_url(url)
     if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise _refused("tls_cert", "needs --tls-key beside it, and the other way round")
+        raise _refused("tls_cert", "is given without --tls-key, or --tls-key without it: give both")
     if settings.database_url is not None and not settings.database_url.startswith(_DATABASE_SCHEMES):
         # Not quoted: there may be a password in it.
         raise _refused("database_url", "must be like postgresql://user@host:5432/database")
@@ -205,6 +204,13 @@ def _urls(value: object) -> tuple[str, ...]:
     return tuple(url.strip() for url in found if url.strip())
 
 
+def _check_url(url: str) -> None:
+    try:
+        audience_of(url)
+    except ValueError:
+        raise _refused("public_url", "must be a URL such as wss://mesh.example.org") from None
+
+
 def _switch(name: str, value: object) -> bool:
     if isinstance(value, str):
         value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
@@ -215,4 +221,4 @@ def _switch(name: str, value: object) -> bool:
 
 def _refused(name: str, what: str) -> ExitWith:
     flag = "--" + name.replace("_", "-")
-    return ExitWith(CONFIGURATION, "invalid_configuration", f"{flag} ({ENV_PREFIX}{name.upper()}) {what}")
+    return ExitWith(CONFIGURATION, "invalid_configuration", f"{flag} ({ENV_PREFIX}{name.upper()}) {what}.")

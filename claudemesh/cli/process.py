@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
@@ -28,6 +27,7 @@ from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.urls import host_port, is_address, is_loopback
 
 if TYPE_CHECKING:
     from claudemesh.broker.app import Broker
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 log = get_logger("daemon")
 
 _EMBEDDED = "127.0.0.1:7900"
-_LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|::1)\Z")
 
 
 def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
@@ -110,10 +109,11 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> B
 def _listen_of(membership: Path) -> str:
     url = load_membership(membership).broker_url
     parts = urlsplit(url)
-    if parts.scheme != "ws" or not _LOOPBACK.match(parts.hostname or ""):
+    host = parts.hostname or ""
+    if parts.scheme != "ws" or not is_loopback(host):
         raise ExitWith(
             CONFIGURATION,
             "broker_elsewhere",
             f"This mesh's broker is {url}, not one on this machine: start the daemon without --with-broker.",
         )
-    return f"127.0.0.1:{parts.port or 80}"
+    return host_port(host if is_address(host) else "127.0.0.1", parts.port or 80)

@@ -12,7 +12,7 @@ from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongH
 from claudemesh.runtime.brokerhttp import Answer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
-from claudemesh.runtime.urls import is_loopback
+from claudemesh.runtime.urls import audience_of, is_loopback
 
 if TYPE_CHECKING:
     from claudemesh.protocol.http_replies import JoinChallenge, JoinedMember, MeshMade
@@ -74,7 +74,6 @@ class BrokerClient:
     def challenge(self) -> JoinChallenge:
         """Return the broker's x25519 key for proofs of possession, and its addresses."""
         from claudemesh.protocol import http_replies
-        from claudemesh.protocol.signing import audience_of
 
         path = f"/v1/join/challenge?audience={quote(audience_of(self.url), safe='')}"
         return self.ask("GET", path, None, http_replies.challenge)

@@ -23,9 +23,10 @@ from claudemesh.protocol.http_replies import JoinedMember, MeshMade
 from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
-from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.protocol.signing import sign_join
 from claudemesh.runtime.files import make_private_dir
 from claudemesh.runtime.hardening import protect_memory
+from claudemesh.runtime.urls import audience_of
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 

@@ -7,8 +7,6 @@ base64); only the last field may be raw bytes.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from claudemesh.protocol.base64 import to_base64
 from claudemesh.protocol.keys import Identity, verify_detached
 
@@ -17,17 +15,6 @@ _HELLO = "claudemesh-hello-v1"
 _JOIN = "claudemesh-join-v1"
 _REQUEST = "claudemesh-request-v1"
 _ROTATION = "claudemesh-rotation-v1"
-
-_DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
-
-
-def audience_of(broker_url: str) -> str:
-    """Return the `host:port` of a broker's URL, which hello and join are signed for. `ValueError`."""
-    parts = urlsplit(broker_url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("a broker's URL is ws://HOST:PORT or wss://HOST")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
 
 
 def sign_envelope(identity: Identity, mesh_id: str, signed_part: bytes) -> bytes:

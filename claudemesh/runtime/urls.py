@@ -1,8 +1,15 @@
-"""Hosts in URLs and sockets: loopback or not, address or name, and IPv6 in brackets."""
+"""Hosts and addresses in URLs: loopback, IPv6 in brackets, and the `host:port` of a broker.
+
+A hello and a join are signed for the audience: the `host:port` that was dialled (docs/spec/protocol.md,
+Handshake).
+"""
 
 from __future__ import annotations
 
 import ipaddress
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
 def is_address(host: str) -> bool:
@@ -24,3 +31,39 @@ def is_loopback(host: str) -> bool:
 def bracketed(host: str) -> str:
     """Return a host as it stands in a URL before the port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def host_port(host: str, port: int | str) -> str:
+    """Return `host:port`, an IPv6 address in brackets."""
+    return f"{bracketed(host)}:{port}"
+
+
+def split_host_port(text: str) -> tuple[str, str]:
+    """Return host and port of `host:port`, without brackets; "" for a part that is missing."""
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), port
+
+
+def canonical_host(host: str) -> str:
+    """Return a host without a zone; an IPv4 address within an IPv6 address becomes the IPv4 address."""
+    host = host.partition("%")[0]
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
+
+
+def audience_of(broker_url: str) -> str:
+    """Return the `host:port` of a broker's URL; the port defaults to that of the scheme. `ValueError`."""
+    parts = urlsplit(broker_url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("A broker's URL is ws://HOST:PORT or wss://HOST.")
+    return host_port(parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+
+
+def canonical_audience(audience: str) -> str:
+    """Return a `host:port` in the one spelling that is compared: lower case, canonical host."""
+    host, port = split_host_port(audience.lower())
+    return host_port(canonical_host(host), port)

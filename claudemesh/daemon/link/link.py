@@ -49,7 +49,7 @@ from claudemesh.protocol.frames import (
 )
 from claudemesh.protocol.replies import BadReply, Read
 from claudemesh.protocol.session import Session
-from claudemesh.protocol.signing import audience_of, sign_hello
+from claudemesh.protocol.signing import sign_hello
 from claudemesh.protocol.wire import DAEMON_FRAME_BYTES, PING_INTERVAL_S, SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime import aside
 from claudemesh.runtime.backoff import Backoff, Pause
@@ -58,6 +58,7 @@ from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.guardedlink import GuardedLink
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.urls import audience_of
 
 log = get_logger("link")
 

@@ -20,10 +20,11 @@ from claudemesh.home.membership import Membership
 from claudemesh.protocol import http_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import parse_link
-from claudemesh.protocol.signing import audience_of, sign_join
+from claudemesh.protocol.signing import sign_join
 from claudemesh.runtime.brokerhttp import ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.exits import PERMISSION, ExitWith
+from claudemesh.runtime.urls import audience_of
 
 _DEADLINE_S = 30.0
 _MAX_ANSWER = 1 << 16

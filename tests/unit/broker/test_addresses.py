@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.broker.addresses import Addresses, addresses_of, arrival_of, canonical
+from claudemesh.broker.addresses import Addresses, addresses_of, arrival_of
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol import ProtocolError
+from claudemesh.runtime.urls import canonical_audience
 
 PUBLIC = ("wss://mesh.example.org", "ws://10.0.0.1:7900")
 
@@ -84,9 +85,9 @@ def test_a_refusal_names_the_public_addresses_or_the_one_that_was_reached() -> N
 
 def test_spellings_of_one_address_are_one() -> None:
     """As far as a number or case makes the difference."""
-    assert canonical("[0:0::1]:80") == "[::1]:80"
-    assert canonical("[::ffff:127.0.0.1]:80") == "127.0.0.1:80"
-    assert canonical("Mesh.Example:443") == "mesh.example:443"
+    assert canonical_audience("[0:0::1]:80") == "[::1]:80"
+    assert canonical_audience("[::ffff:127.0.0.1]:80") == "127.0.0.1:80"
+    assert canonical_audience("Mesh.Example:443") == "mesh.example:443"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.broker.settings import BrokerSettings, audience_of, load_settings, split_listen
+from claudemesh.broker.settings import BrokerSettings, load_settings, split_listen
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 
@@ -75,11 +75,9 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load_settings({}, {"CLAUDEMESH_HOME": str(tmp_path)}, tmp_path / "missing.toml")
 
 
-def test_addresses_are_split_and_completed() -> None:
-    """IPv6 stands in brackets; a URL's port comes from its scheme when it has none."""
+def test_addresses_are_split() -> None:
+    """An IPv6 address stands in brackets."""
     assert split_listen("[::1]:80") == ("::1", 80)
-    assert audience_of("wss://Mesh.Example.org") == "mesh.example.org:443"
-    assert audience_of("ws://[::1]:7900") == "[::1]:7900"
 
 
 def test_the_database_is_chosen_by_flag_environment_or_file(tmp_path: Path) -> None:
