@@ -149,7 +149,7 @@ class Message:
     shown_at: str | None = None
     acked_at: str | None = None
     sealed: bool = False
-    # Whether the sender names this member among those whom the message concerns.
+    # Whether the sender mentions this member.
     mentioned: bool = False
     # The item as the daemon gives it, with fields that this version does not know.
     data: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -46,8 +46,8 @@ class BrokerClient:
     def check_own(self) -> None:
         """Raise when another user listens on a loopback address that is taken for this user's broker.
 
-        The port of a broker that does not run is anybody's, and the admin token is for nobody else. Root may
-        listen: it forwards ports into containers.
+        Another user may listen at the port of a broker that does not run, and must not get the admin token.
+        Root may listen: it forwards ports into containers.
         """
         if not is_loopback(self._host):
             return

@@ -48,7 +48,7 @@ def find_process(path: Path) -> DaemonProcess | None:
     """Return the process that listens on a socket; None when it cannot be held here.
 
     That is so where the kernel has no descriptors of processes, and for a process in a PID namespace that
-    this process does not see into. `OSError` when nobody listens.
+    this process does not see into. `OSError` when no process listens.
     """
     with closing(connect(path)) as link:
         peer = peer_of(link)

@@ -312,7 +312,7 @@ class Daemon:
         )
 
     async def _serve(self) -> None:
-        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
+        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer no request
         parts = (self._paths, self.routes, self._config, self._metrics, self._hooks)
         self._listeners = ApiListeners(*parts, self._storage.files.write, self.conditions)
         await self._listeners.open()

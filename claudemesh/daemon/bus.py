@@ -16,7 +16,7 @@ STREAM_LIMIT = 1024
 class BusEvent:
     """One event; `id` is the inbox seq of a message and None of anything else.
 
-    `spelt` is kept by whoever spells it for a wire: every listener gets the same bytes.
+    `spelt` caches the encoded event, so that every listener gets the same bytes.
     """
 
     event: str

@@ -1,4 +1,4 @@
-"""Private keys of this host's member: keypair.json, and the keys in memory that everybody reads."""
+"""Keyring: private keys of this host's member, in keypair.json and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of whole member lists, kept for a moment: after a restore or an upgrade everybody asks for all.
+"""Cache of whole member lists, page by page: after a restore or an upgrade every daemon asks for all.
 
 A page is read and encoded once for all who ask for it while the list has one version. At most 256 pages are
 kept, and none for longer than a minute.

@@ -1,6 +1,6 @@
 """One limiter for several brokers, in Redis or Valkey: a script that counts a whole batch at once.
 
-It fails open: a Redis that is away or slow lets everybody through, is logged and shown, and is asked
+It fails open: while Redis is away or slow every send passes; that is logged and shown, and Redis is asked
 again after a second. Time is the server's own, so brokers whose clocks differ agree.
 """
 
@@ -130,7 +130,7 @@ class RedisLimiter:
         return False
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
-        """Count a batch in one call; everybody is allowed while Redis does not answer."""
+        """Count a batch in one call. Every send is allowed while Redis does not answer."""
         if self._clock.monotonic() < self._away_until_s:
             return self._open(counts)
         keys, arguments = script_arguments(counts)

@@ -1,6 +1,6 @@
 """Work queues: each message to one subscriber at a time (docs/spec/broker.md, Delivering).
 
-A message waits in the database, owed to nobody, until a broker gives it to a subscriber that is connected
+A message waits in the database without a recipient until a broker gives it to a subscriber that is connected
 there and has room; from then on it is a delivery like any other. A subscriber that leaves gives back what
 it has not acknowledged.
 """

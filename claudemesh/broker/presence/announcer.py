@@ -42,7 +42,7 @@ def interval_s(members: int) -> float:
 def presence_events(change: Change, at_ms: int, *, whole: bool = False) -> list[str]:
     """Return the frames that tell a change.
 
-    With `whole` the first of them says that everybody whom it does not name is offline.
+    With `whole` the first of them says that every member that it does not name is offline.
     """
     parts = [
         {"online": online, "offline": offline}
@@ -246,7 +246,7 @@ class Announcer:
             }
 
     def _singles(self, mesh: _Mesh, change: Change) -> list[tuple[str, str]]:
-        """Return events about one member each, and whom they are about."""
+        """Return events about one member each, with the member's id."""
         mesh.singles.update(dict.fromkeys(change.online, True) | dict.fromkeys(change.offline, False))
         events = []
         for member_id in list(islice(mesh.singles, _SINGLE_EVENTS)):

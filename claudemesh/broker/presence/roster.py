@@ -26,7 +26,7 @@ class Change:
 class Roster:
     """One mesh, as one broker sees it: its own connections, and those that other brokers hold.
 
-    A member that wants to be invisible is offline for everybody else, wherever it is connected.
+    A member that is not visible is offline for all others, wherever it is connected.
     """
 
     def __init__(self, broker_id: str) -> None:

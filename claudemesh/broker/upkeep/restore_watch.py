@@ -49,7 +49,7 @@ class HighWater:
         """Write the mark if it has moved."""
         newest = await self._store.newest_history()
         if newest != self._noted:
-            # Off the loop: a disk that stalls must not stall everybody.
+            # Off the loop: a disk that stalls must not stall the broker.
             await asyncio.to_thread(write_atomic, self._path, b"%d\n" % newest)
             self._noted = newest
 

@@ -54,7 +54,7 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
 
 
 def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ...]:
-    # A row whose payload was pruned does not know any more whom it was for.
+    # A row whose payload was pruned has no destination any more.
     ref = row.get("destination_ref", "")
     to = spell_destination(row.get("destination_kind", ""), names.get(ref, ref[:20]))
     return (

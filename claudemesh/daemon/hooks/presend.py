@@ -1,6 +1,6 @@
 """`pre-send`: a hook that may change a message, or refuse it, before there is a row.
 
-It fails closed: whoever guards what leaves a host wants nothing to leave while the guard is down.
+It fails closed: nothing leaves the host while the hook cannot run.
 """
 
 from __future__ import annotations

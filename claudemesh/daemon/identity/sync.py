@@ -2,7 +2,7 @@
 
 A link begins with one question: what has changed since the version that is known here. From then on the
 broker tells of changes by itself, and each is taken over if it begins at the version that is known. Anything
-else (a change that was missed, somebody who is not known) leads to the same question again, asked once
+else (a change that was missed, a member that is not known) leads to the same question again, asked once
 however many want it. Only a broker that has another history answers with its whole list, page by page.
 """
 
@@ -60,7 +60,7 @@ class DirectorySync:
         self._running = False
         self._is_saving = False
         self._asking = asyncio.Lock()
-        # A broker that knows no versions lists everybody each time.
+        # A broker without versions lists all members each time.
         self._is_plain = False
         self._asks_online = True
         self._asked_at = -_MISS_EVERY_S
@@ -154,7 +154,7 @@ class DirectorySync:
         """Ask for the list once more after a miss, and return whether that brought news.
 
         For 2 s after the first start, and after the first link, the list may still be on its way: that
-        is waited for. A broker that stays away costs nobody a wait.
+        is waited for. A broker that stays away delays no caller.
         Misses ask the broker at most once a second, however many there are.
         """
         if not self._synced.is_set():

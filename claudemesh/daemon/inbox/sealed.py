@@ -2,7 +2,7 @@
 
 Such a message is stored with its envelope. It is listed as sealed, and neither followers nor hooks hear of
 it. When it is opened it takes the next seq and loses its marks, as if it had arrived at that moment:
-everybody who follows by position gets it, once.
+every follower by position gets it, once.
 
 Crash story: body, new seq and hook jobs are written and the envelope is removed in one transaction, before
 anybody hears of it. A crash before the commit leaves the message sealed, and the next start tries it again.

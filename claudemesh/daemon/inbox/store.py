@@ -58,7 +58,7 @@ class InboxRow:
     priority: str
     received_at: int
     reply_to_id: str | None
-    # Whether the sender names this member among those whom the message concerns.
+    # Whether the sender mentions this member.
     mentioned: bool = False
     sealed: bytes | None = None
     # Names of the hooks that it raises.
@@ -80,7 +80,7 @@ class InboxStore:
         cls, path: Path, clock: Clock, on_failure: OnFailure | None = None, lived: LivedClock | None = None
     ) -> InboxStore:
         """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
-        still at the broker or were read, and a daemon that cannot receive helps nobody. Its seq goes on
+        still at the broker or were read, and a daemon that cannot receive is of no use. Its seq goes on
         behind every seq that was given out."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         salvaged = 0

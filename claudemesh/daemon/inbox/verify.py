@@ -1,7 +1,7 @@
 """Verification and opening of deliveries (docs/spec/protocol.md, Verification).
 
 What is sealed names mesh, sender, recipient and id of the one envelope that it belongs to. In any other
-envelope it is refused, whoever signed that. A body of a version that sealed no context is opened all the
+envelope it is refused, by any signer. A body of a version that sealed no context is opened all the
 same: a send that was accepted before the upgrade is frozen, and arrives. It is as safe as its keys, and an
 x25519 key is one member's.
 """

@@ -1,6 +1,6 @@
 """Dialling the broker: a redirect is an error that names its target, and is not followed.
 
-A hello is signed for the address in membership.json. Whoever answers there may not choose another one.
+A hello is signed for the address in membership.json. The server there may not choose another one.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Reconciler:
             self._tasks.start(self._vouch(params), "vouching")
 
     def _on_revived(self, entry: PeerEntry) -> bool:
-        """Revoke again whom this host knows as revoked, if that is for its role to say."""
+        """Revoke a member again that this host knows as revoked, if its role allows that."""
         own = self._directory.by_id(self._member_id)
         if own is None or own.role not in vouching.ROLES:
             return False

@@ -1,8 +1,8 @@
 """The accept function's arguments and answers (store/postgres/migrations, `mesh.accept`).
 
 Crash story: the function is one statement in a transaction of its own. Before its commit none of the
-five side effects of any send exists, after it all of them; when the connection ends in between nobody
-knows, and nobody is answered.
+five side effects of any send exists, after it all of them. When the connection ends in between the
+outcome is unknown, and no send is answered.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ async def read_members(connection: Any, query: str, mesh_id: str, *values: objec
 
 
 async def insert_member(connection: Any, member: Member) -> None:
-    """Write a member, its key, and its subscription to the topic of everybody."""
+    """Write a member, its key, and its subscription to the topic `all`."""
     keys = (key_bytes(member.ed25519_pubkey), key_bytes(member.x25519_pubkey))
     await connection.execute(
         _Q["member_insert"],

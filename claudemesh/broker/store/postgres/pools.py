@@ -235,7 +235,7 @@ class Pools:
 def committing_in_full(connection: Any) -> Generator[None]:
     """Raise when a commit came with a warning: the server then did not do all that it was asked for.
 
-    A wait for a synchronous standby that somebody cancelled ends in such a commit.
+    A cancelled wait for a synchronous standby ends in such a commit.
     """
     warnings: list[str] = []
 

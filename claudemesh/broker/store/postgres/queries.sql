@@ -58,7 +58,7 @@ SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
   ORDER BY t.id DESC LIMIT $6) AS p
 ORDER BY p.id;
 
--- member_list: everybody who ever was a member, by name.
+-- member_list: all present and former members, by name.
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
 -- earlier_keys: rotated-out keys of some members, oldest first.
@@ -86,7 +86,7 @@ FROM (SELECT k.id, w.seen_at, w.host
                           LIMIT 1 FOR NO KEY UPDATE) AS k) AS s
 WHERE m.id = s.id;
 
--- present_seen: everybody who holds a lease of a broker is here.
+-- present_seen: note the members with a lease of this broker as seen.
 UPDATE mesh.member AS m SET last_seen_at = $1
 WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broker_id = $2));
 

@@ -17,7 +17,7 @@ _LOCK = 0x636C_6175_6465
 async def migrate(connection: Any, migrations: Sequence[Migration]) -> int:
     """Bring the schema `mesh` up to date and return its version. Two processes may do it at once.
 
-    Raises `SchemaTooNew` when it is ahead of this program, `ExitWith` when it is somebody else's;
+    Raises `SchemaTooNew` when it is ahead of this program, `ExitWith` when it is another program's;
     either way nothing was changed.
     """
     newest = migrations[-1].version if migrations else 0

@@ -52,7 +52,7 @@ SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 -- member_id_taken: whether a member of any mesh has this id.
 SELECT 1 FROM member WHERE id = ?;
 
--- member_list: everybody who ever was a member, by name.
+-- member_list: all present and former members, by name.
 SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
 
 -- earlier_keys: rotated-out keys of some members, given as a JSON array of their ids, oldest first.
@@ -246,7 +246,7 @@ DELETE FROM presence WHERE broker_id = ?;
 -- presence_online: who holds a lease.
 SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
 
--- present_seen: everybody who holds a lease of a broker is here.
+-- present_seen: note the members with a lease of this broker as seen.
 UPDATE member SET last_seen_at = ?1
 WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);
 

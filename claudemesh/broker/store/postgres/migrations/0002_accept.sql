@@ -119,7 +119,7 @@ BEGIN
   verdict AS MATERIALIZED (
     SELECT f.*,
            CASE WHEN f.active_sender IS NOT TRUE THEN 'not_a_member'
-                -- A queue is not found either: its fan-out does not exist yet, so nobody is promised anything.
+                -- A queue is not found either: its fan-out does not exist yet.
                 WHEN f.dm_recipient IS NULL AND f.topic IS NULL THEN 'destination_not_found' END AS refusal
     FROM found AS f
   ),

@@ -1,4 +1,4 @@
--- Work queues: a delivery that is owed to one of a queue's subscribers, and to nobody yet.
+-- Work queues: a delivery without a recipient yet, for one of a queue's subscribers.
 ALTER TABLE mesh.delivery_queue ALTER COLUMN recipient_member_id DROP NOT NULL;
 ALTER TABLE mesh.delivery_queue ADD COLUMN queue text COLLATE "C";
 
