@@ -8,14 +8,12 @@ import secrets
 import signal
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 import claudemesh
 from claudemesh.daemon import api, startup
-from claudemesh.daemon.broker_events import take_event
-from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.broker_session import BrokerSession, SessionParts
+from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.calls import WrongReplies
-from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.hooks.runner import HookPlaces
 from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
@@ -26,7 +24,7 @@ from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
-from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
+from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.listeners import ApiListeners
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -47,7 +45,6 @@ from claudemesh.home.host_id import host_fingerprint
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership, load_membership
 from claudemesh.home.paths import DaemonPaths
-from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
@@ -116,13 +113,6 @@ class Daemon:
         """Take over config.toml and local_token as they are now; a wrong value changes nothing."""
         self._reload.run()
 
-    def _take_over(self, settings: DaemonSettings, manifest: Manifest) -> None:
-        self._settings = self._storage.disk.settings = settings
-        self._storage.disk.look()
-        self._hooks.manifest = manifest
-        self._backoff.become(settings.backoff)
-        self._link.pause.end()
-
     def stop_soon(self) -> None:
         """End orderly: accept nothing more, let what is in flight be answered, exit 0."""
         self.end(None)
@@ -171,7 +161,7 @@ class Daemon:
         )
         watched = (self._paths, self._settings, self._outbox_store, self._inbox)
         self._storage = StorageMonitor(*watched, self.conditions, self._lived, self._notices.pressure_high)
-        self._assemble_hooks(startup.load_hooks(self._paths.hooks_manifest, self._settings))
+        self._assemble_hooks()
         self._connect(membership, keyring)
         sealer = Sealer(keyring, membership.mesh_id, secrets.token_bytes)
         self._destinations = Destinations(self._directory, self._topics.check)
@@ -183,19 +173,11 @@ class Daemon:
         await self._serve()
 
     def _connect(self, membership: Membership, keyring: Keyring) -> None:
-        handlers = LinkHandlers(
-            self._link_opened,
-            self._link_down,
-            self._on_result,
-            lambda connection, delivery: self._receiver.handle(connection, delivery),
-            self._on_event,
-        )
         self._replies = WrongReplies(self.conditions, self._metrics.reply_wrong)
         self._link = Link(
             membership,
             keyring,
             self._backoff,
-            handlers,
             instance_id=self._new_id(),
             host_fingerprint=host_fingerprint(),
             replies=self._replies,
@@ -215,7 +197,7 @@ class Daemon:
         self._topics = KnownTopics(self._paths.topics, link.call, lambda: link.connected, *parts)
         self._topics.load()
 
-    def _assemble_hooks(self, manifest: Manifest) -> None:
+    def _assemble_hooks(self) -> None:
         self._hooks = Hooks(
             self._inbox.jobs,
             HookPlaces(self._paths.hooks, self._paths.sock, self._paths.slug),
@@ -227,7 +209,7 @@ class Daemon:
             partial(is_sender, self._directory),
             self._settings.hooks_concurrency,
         )
-        self._hooks.manifest = manifest
+        self._hooks.manifest = startup.load_hooks(self._paths.hooks_manifest, self._settings)
 
     def _assemble_sending(self, membership: Membership, keyring: Keyring, sealer: Sealer) -> None:
         store = self._outbox_store
@@ -240,6 +222,8 @@ class Daemon:
             self._link,
             ReconcilerFiles(self._paths.topic_subscriptions, self._paths.broker_features, write),
             self._directory,
+            membership,
+            keyring,
             clock=self._clock,
             lived=self._lived,
             backoff=self._backoff,
@@ -247,10 +231,7 @@ class Daemon:
             conditions=self.conditions,
             on_crash=self._crashed,
         )
-        self._link.readmit, self._drain.may_come_back = (
-            partial(self._reconciler.readmit, membership, keyring),
-            self._reconciler.may_come_back,
-        )
+        self._drain.may_come_back = self._reconciler.may_come_back
         self._submitter = Submitter(
             store,
             sealer,
@@ -311,21 +292,39 @@ class Daemon:
             status=api.StatusRoutes(health=self.health, page=page, reload=self.reload, stop=self.stop_soon),
         )
 
+    def _session(self) -> BrokerSession:
+        parts = SessionParts(
+            submitter=self._submitter,
+            drain=self._drain,
+            receiver=self._receiver,
+            clocks=self._clocks,
+            housekeeping=self._housekeeping,
+            reconciler=self._reconciler,
+            presence=self._presence,
+            topics=self._topics,
+            event_parts=(self._presence, self._sync, self._topics, self._reconciler, self._clones),
+            hooks=self._hooks,
+            bus=self._bus,
+            metrics=self._metrics,
+            health=self.health,
+            replies=self._replies,
+        )
+        return BrokerSession(parts, self.end)
+
     async def _serve(self) -> None:
         require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer no request
         parts = (self._paths, self.routes, self._config, self._metrics, self._hooks)
         self._listeners = ApiListeners(*parts, self._storage.files.write, self.conditions)
         await self._listeners.open()
-        may_refuse = (self._housekeeping.use, self._listeners.apply)
-        self._reload = Reload(
-            self._paths, self._config, self._clock, self.conditions, may_refuse, self._take_over
-        )
+        hooks = startup.HooksFile(self._paths.hooks_manifest, self._hooks)
+        taking_part = (self._housekeeping, self._listeners, hooks, self._storage, self._link)
+        self._reload = Reload(self._paths.config, self._config, self._clock, self.conditions, taking_part)
         self._storage.files.write_number(self._paths.pid, os.getpid())
         self._stack.callback(lambda: remove(self._paths.pid))
         self._storage.files.write_number(self._paths.schema_version, self._outbox_store.schema_version)
         self._tasks.start(self._drain.run(), "drain")
         self._tasks.start(self._drain.carry(), "drain_carry")
-        self._tasks.start(self._run_link(), "link")
+        self._tasks.start(self._session().run(self._link), "link")
         self._tasks.start(self._hooks.run(), "hooks")
         self._tasks.start(self._housekeeping.run(), "housekeeping")
         self._tasks.start(self._listeners.run(), "listeners")
@@ -334,52 +333,6 @@ class Daemon:
         self._hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         membership = self.health.membership
         log.info("daemon_started", mesh=membership.slug, name=membership.name)
-
-    async def _run_link(self) -> None:
-        try:
-            await self._link.run()
-        except ExitWith as ending:
-            if ending.error.startswith("feature_"):
-                reason = {"kind": ending.error, "detail": ending.message}
-                self._bus.publish([BusEvent("feature_negotiation_failed", reason)])
-            self.end(ending)
-
-    # What comes over the link. None of these waits.
-
-    def _link_opened(self, opened: Opened) -> None:
-        features = opened.features
-        self._submitter.inline_bytes = self._drain.inline_bytes = features.inline_bytes
-        self._clocks.broker.heard(opened.hello.server_time)
-        try:
-            self._housekeeping.broker_reached(features)
-        except ExitWith as ending:
-            self.end(ending)
-            return
-        self.health.clock_offset_ms = self._clock.wall_ms() - opened.broker_wall_ms
-        log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
-        self._bus.publish([BusEvent("daemon_reconnect", {"broker_version": opened.broker_version})])
-        self._hooks.tell("on-reconnect", {"broker_version": opened.broker_version})
-        self._reconciler.link_up(opened)
-        self._presence.link_up(told=features.presence)
-        self._topics.soon()
-        self._drain.wake()
-
-    def _link_down(self, reason: str, close_code: int) -> None:
-        self._reconciler.link_down()
-        self._housekeeping.broker_lost()
-        self._metrics.link_down(reason)
-        self._presence.link_down()
-        self._drain.on_link_down(close_code)
-        self._bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
-        self._hooks.tell("on-disconnect", {"reason": reason})
-
-    def _on_result(self, result: Any) -> None:
-        if not self._reconciler.on_result(result):
-            self._drain.on_result(result)
-
-    def _on_event(self, event: Event) -> None:
-        parts = (self._presence, self._sync, self._topics, self._reconciler, self._clones)
-        take_event(event, self._replies, parts)
 
     def _crashed(self, task: str, error: BaseException) -> None:
         self.end(ExitWith(INTERNAL, "internal_error", f"The {task} task failed: {error!r}; see the log."))

@@ -48,22 +48,26 @@ class Housekeeping:
         self._features: Features | None = None
         self._dedupe_days = _FOREVER_DAYS
 
-    def broker_reached(self, features: Features) -> None:
+    def link_up(self, features: Features) -> None:
         """Take the broker's window. `ExitWith` 78: the configured age reaches past the window."""
         self._max_age_ms = _max_age_ms(features, self._settings)
         self._features = features
         self._dedupe_days = features.dedupe_retention_days or _FOREVER_DAYS
         self._wake.set()
 
-    def use(self, settings: DaemonSettings) -> None:
-        """Go by other settings. `ExitWith` 78, and nothing changed, when the broker's window forbids them."""
-        if self._features is not None:
-            age_ms = _max_age_ms(self._features, settings)
-            self._max_age_ms = None if self._max_age_ms is None else age_ms
-        self._settings = settings
-        self._wake.set()
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Return what puts other settings in force. `ExitWith` 78 when the broker's window forbids them."""
+        age_ms = None if self._features is None else _max_age_ms(self._features, settings)
 
-    def broker_lost(self) -> None:
+        def commit() -> None:
+            if self._max_age_ms is not None:
+                self._max_age_ms = age_ms
+            self._settings = settings
+            self._wake.set()
+
+        return commit
+
+    def link_down(self) -> None:
         """Nothing grows too old while the broker cannot be reached."""
         self._max_age_ms = None
 

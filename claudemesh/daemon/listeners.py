@@ -114,13 +114,18 @@ class ApiListeners:
             remove(self._paths.sock)
         remove(self._paths.http_port)
 
-    def apply(self, settings: DaemonSettings) -> None:
-        """Put settings in force, and a token that was rotated: the one before works for a minute more."""
-        # First what may fail, so that a refused reload has changed nothing.
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Return what puts the rules of other settings in force, and a token that was rotated.
+
+        `ExitWith` 77 when others could read the token. The token before it works for a minute more.
+        """
         token = b"" if self._loopback is None else load_token(self._paths)
+        return partial(self._commit, settings, token)
+
+    def _commit(self, settings: DaemonSettings, token: bytes) -> None:
         if self._socket is not None:
             self._socket.rules = _rules(settings)
-        if self._loopback is None:
+        if self._loopback is None or not token:
             return
         if self._token and token != self._token:
             self._old_token = self._token

@@ -1,14 +1,13 @@
-"""Reload of config.toml in a running daemon: what may refuse comes first, then all of it is taken over."""
+"""Reload of config.toml in a running daemon, in two phases: every part prepares, then every part commits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
-from claudemesh.daemon.hooks.manifest import Manifest
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.settings import DaemonSettings, differing, in_force, load_settings
-from claudemesh.daemon.startup import load_hooks
-from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exits import ExitWith
@@ -18,57 +17,62 @@ from claudemesh.runtime.oserrors import cannot
 log = get_logger("daemon")
 
 
+class Participant(Protocol):
+    """A part of the daemon that goes by settings which a reload may change."""
+
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Check the settings, read what else is needed, and return the commit, which does not fail.
+
+        `ExitWith` or `OSError` refuses the reload. Nothing of the part has changed then.
+        """
+        ...
+
+
 class Reload:
     """Keeps the settings in force in step with config.toml.
 
-    `config.settings` are the settings in force: a key that needs a restart keeps the value of the start. Each
-    of `may_refuse` takes settings over or raises `ExitWith`; `take_over` gets what all have accepted.
+    `config.settings` are the settings in force: a key that needs a restart keeps the value of the start.
     """
 
     def __init__(
         self,
-        paths: DaemonPaths,
+        path: Path,
         config: LiveConfig,
         clock: Clock,
         conditions: Conditions,
-        may_refuse: Sequence[Callable[[DaemonSettings], None]],
-        take_over: Callable[[DaemonSettings, Manifest], None],
+        participants: Sequence[Participant],
     ) -> None:
-        self._paths = paths
+        self._path = path
         self._config = config
         self._clock = clock
         self._conditions = conditions
-        self._may_refuse = may_refuse
-        self._take_over = take_over
+        self._participants = participants
 
     def run(self) -> None:
-        """Read config.toml and hooks.toml; a wrong value changes nothing, and health names it."""
+        """Read config.toml and put it in force. A wrong value changes nothing, and health names it."""
         config, old = self._config, self._config.settings
         config.reloads += 1
-        accepted = []
         try:
-            wanted = load_settings(self._paths.config)
+            wanted = load_settings(self._path)
             settings = in_force(old, wanted)
-            manifest = load_hooks(self._paths.hooks_manifest, settings)
-            for use in self._may_refuse:
-                use(settings)
-                accepted.append(use)
+            commits = [participant.prepare(settings) for participant in self._participants]
         except (ExitWith, OSError) as problem:
-            error = problem if isinstance(problem, ExitWith) else cannot("reload", problem)
-            for use in accepted:
-                use(old)
-            config.error = error.message
-            log.error("reload_refused", error=error.error, detail=error.message)
-            self._conditions.begin(
-                "config_refused",
-                f"config.toml was not taken over, the settings before it hold: {error.message}",
-            )
+            self._refuse(problem if isinstance(problem, ExitWith) else cannot("reload", problem))
             return
         self._conditions.end("config_refused")
         config.settings = settings
-        self._take_over(settings, manifest)
+        for commit in commits:
+            commit()
         set_level(settings.log_level)
         config.loaded_ms = self._clock.wall_ms()
         config.error = None
         config.needs_restart = differing(settings, wanted)
         log.info("reloaded", changed=differing(old, settings), needs_restart=config.needs_restart)
+
+    def _refuse(self, error: ExitWith) -> None:
+        self._config.error = error.message
+        log.error("reload_refused", error=error.error, detail=error.message)
+        self._conditions.begin(
+            "config_refused",
+            f"config.toml was not taken over, the settings before it hold: {error.message}",
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import orjson
 
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
+from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.pins import inviter_of
 from claudemesh.daemon.inbox.store import InboxStore
@@ -83,6 +85,23 @@ def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
     if place == "ci" and manifest.hooks:
         log.warning("hooks_less_safe_here", place=place)
     return manifest
+
+
+class HooksFile:
+    """Part of a reload: reads hooks.toml, and puts its hooks in force."""
+
+    def __init__(self, path: Path, hooks: Hooks) -> None:
+        self._path = path
+        self._hooks = hooks
+
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Return what puts the hooks in force. `ExitWith` 78 when hooks.toml is wrong."""
+        manifest = load_hooks(self._path, settings)
+
+        def commit() -> None:
+            self._hooks.manifest = manifest
+
+        return commit
 
 
 def load_inline_bytes(path: Path) -> int:

@@ -69,6 +69,15 @@ class StorageMonitor:
         for upkeep in self._upkeeps:
             tasks.start(upkeep.check(), "database_check")
 
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Return what puts the budget of other settings in force."""
+
+        def commit() -> None:
+            self.disk.settings = settings
+            self.disk.look()
+
+        return commit
+
     def outbox_storage(self, error: StorageError | None) -> None:
         """Take the outcome of the outbox's last commit."""
         full, unavailable = storage_texts(self._paths.outbox_db, error)

@@ -17,6 +17,7 @@ from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
 from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
+from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import (
@@ -79,33 +80,31 @@ class Opened:
     broker_version: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkHandlers:
     """Receivers of what comes over the link; none of them blocks.
 
-    `on_down` takes the reason for people, and the close code that the broker sent (0 when it sent none).
+    `link_down` takes the reason for people, and the close code that the broker sent (0 when it sent none).
+    `readmit` asks a broker that does not know this member to take it back; it returns the end of the daemon,
+    or None when the link is to be tried again.
     """
 
-    on_open: Callable[[Opened], None]
-    on_down: Callable[[str, int], None]
+    link_up: Callable[[Opened], None]
+    link_down: Callable[[str, int], None]
     on_result: Callable[[SendResult], None]
     on_deliver: Callable[[int, Deliver], None]
     on_event: Callable[[Event], None]
+    readmit: Callable[[], Awaitable[ExitWith | None]]
 
 
 class Link:
     """Connects, reconnects, and carries frames; `run` ends only by cancellation or with `ExitWith`."""
-
-    # Asks the broker to take this member back when it says that it does not know it (restore/reconcile.py).
-    # None: ends.
-    readmit: Callable[[], Awaitable[ExitWith | None]] | None = None
 
     def __init__(
         self,
         membership: Membership,
         keyring: Keyring,
         backoff: Backoff,
-        handlers: LinkHandlers,
         *,
         instance_id: str,
         host_fingerprint: str,
@@ -125,7 +124,6 @@ class Link:
         self._keyring = keyring
         self.backoff = backoff
         self.pause = Pause()
-        self._handlers = handlers
         self._instance_id = instance_id
         self._host_fingerprint = host_fingerprint
         self._require = tuple(require)
@@ -153,15 +151,15 @@ class Link:
         socket = self._socket
         return None if socket is None or not socket.latency else round(socket.latency * 1000)
 
-    async def run(self) -> None:
+    async def run(self, handlers: LinkHandlers) -> None:
         """Keep the link up; raises `ExitWith` when the broker's word ends this daemon."""
         failures = 0
         while True:
             opened_before = self._connection
-            code, reason = await self._attempt()
+            code, reason = await self._attempt(handlers)
             ending = exit_after_close(code, reason, self._membership.broker_url)
-            if self.readmit is not None and is_unknown_member(code, reason):
-                ending = await self.readmit()
+            if is_unknown_member(code, reason):
+                ending = await handlers.readmit()
             if ending is not None:
                 raise ending
             self.last_error = reason
@@ -194,6 +192,15 @@ class Link:
         """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
         return await self._calls.ask(method, params, read, timeout_s)
 
+    def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
+        """Return what puts the backoff of other settings in force, also for a wait that is under way."""
+
+        def commit() -> None:
+            self.backoff.become(settings.backoff)
+            self.pause.end()
+
+        return commit
+
     def reset(self, reason: str) -> None:
         """Cut the link without waiting for the peer; it is made anew after a backoff."""
         if self._socket is not None:
@@ -216,7 +223,7 @@ class Link:
         except ConnectionClosed as error:
             raise ConnectionError("the link closed") from error
 
-    async def _attempt(self) -> tuple[int, str]:
+    async def _attempt(self, handlers: LinkHandlers) -> tuple[int, str]:
         """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
         url = self._membership.broker_url.rstrip("/") + WEBSOCKET_PATH
         opened = False
@@ -235,14 +242,14 @@ class Link:
                 create_connection=partial(GuardedLink, on_limit=self._limits.note),  # type: ignore[arg-type]
             ) as socket:
                 opened = True
-                return await self._serve(socket)
+                return await self._serve(socket, handlers)
         except ExitWith:
             raise
         except Exception as error:
             # Retry after any error: queued sends are safe, and a daemon without a link is of no use.
             return 0, self._faults.reason(error, opened=opened)
 
-    async def _serve(self, socket: ClientConnection) -> tuple[int, str]:
+    async def _serve(self, socket: ClientConnection, handlers: LinkHandlers) -> tuple[int, str]:
         session = Session("daemon")
         self._broken = False
         try:
@@ -253,8 +260,8 @@ class Link:
             self.broker_version = opened.broker_version
             self.last_error = None
             self._faults.opened()
-            self._handlers.on_open(opened)
-            await self._read(socket, session)
+            handlers.link_up(opened)
+            await self._read(socket, session, handlers)
         except ConnectionClosed as error:
             cut_for = socket.cut_for if isinstance(socket, GuardedLink) else None
             received, lost = error.rcvd, self._reset_for or cut_for or "the connection was lost"
@@ -267,10 +274,10 @@ class Link:
             self._broken = True
             return 0, f"the broker broke the protocol: {detail}"
         finally:
-            self._down(socket)
+            self._down(socket, handlers)
         return 0, "the broker closed the connection"
 
-    def _down(self, socket: ClientConnection) -> None:
+    def _down(self, socket: ClientConnection, handlers: LinkHandlers) -> None:
         if self._socket is not socket:
             return
         self._socket = self._session = None
@@ -278,7 +285,7 @@ class Link:
         code, protocol = socket.close_code, socket.protocol
         # A close that this daemon began is echoed with the same code.
         theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
-        self._handlers.on_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
+        handlers.link_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
 
     async def _handshake(self, socket: ClientConnection, session: Session) -> Opened:
         challenge = await self._expect(socket, session, Challenge)
@@ -356,8 +363,8 @@ class Link:
     async def _refuse_unknown(self, socket: ClientConnection, session: Session, frame: UnknownFrame) -> None:
         await self._say(socket, session, frame.refusal("daemon"))
 
-    async def _read(self, socket: ClientConnection, session: Session) -> None:
-        handlers, connection = self._handlers, self._connection
+    async def _read(self, socket: ClientConnection, session: Session, handlers: LinkHandlers) -> None:
+        connection = self._connection
         async for text in socket:
             try:
                 frame = await aside.run(aside.weight_of(text), decode_frame, text)

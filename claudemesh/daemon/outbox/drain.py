@@ -158,7 +158,7 @@ class Drain:
         self._wake.set()
         self._leave.set()
 
-    def on_link_down(self, close_code: int = 0) -> None:
+    def link_down(self, close_code: int = 0) -> None:
         """Every row in flight has an unknown outcome: it is offered again as soon as there is a link.
 
         `close_code` is the broker's; 1009 is about a frame that it does not take (outbox/window.py).
@@ -252,7 +252,7 @@ class Drain:
             self._window.take(turn.taken)
             if losses != self._window.losses:
                 # The link was lost meanwhile: rows that were in flight on it are older and leave first.
-                self.on_link_down()
+                self.link_down()
             self._leave.set()
 
     def _put_off(self, results: list[Settlement]) -> None:
@@ -289,7 +289,7 @@ class Drain:
                 # A link that ends reports it itself, with the close code. One that had ended before these
                 # rows were taken has reported it already.
                 if not self._carrier.connected:
-                    self.on_link_down()
+                    self.link_down()
                 return
             sent += 1
         if sent:

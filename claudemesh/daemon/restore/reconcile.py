@@ -90,6 +90,8 @@ class Reconciler:
         link: ReconcilerLink,
         files: ReconcilerFiles,
         directory: Directory,
+        membership: Membership,
+        keyring: Keyring,
         *,
         clock: Clock,
         lived: LivedClock,
@@ -100,6 +102,8 @@ class Reconciler:
     ) -> None:
         self._sends = sends
         self._link = link
+        self._membership = membership
+        self._keyring = keyring
         self._directory = directory
         directory.on_revived = self._on_revived
         self._member_id = ""
@@ -156,10 +160,10 @@ class Reconciler:
         elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
             self._reoffer.try_refused_now()
 
-    async def readmit(self, membership: Membership, keyring: Keyring) -> ExitWith | None:
+    async def readmit(self) -> ExitWith | None:
         """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
         self.topics.member_lost()
-        outcome = await ask_to_be_taken_back(membership, keyring)
+        outcome = await ask_to_be_taken_back(self._membership, self._keyring)
         if isinstance(outcome, ExitWith):
             return outcome
         self._conditions.begin(_UNCONFIRMED, outcome.message)

@@ -99,7 +99,7 @@ class KnownTopics:
         if isinstance(news, TopicCreated):
             self.created(news.topic, news.mode)
 
-    def soon(self) -> None:
+    def link_up(self) -> None:
         """Ask for the list in the background: the link is up."""
         self._tasks.start(self.after_miss(), "topics")
 

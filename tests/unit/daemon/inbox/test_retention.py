@@ -69,7 +69,7 @@ class Host:
 
     def reached(self) -> None:
         """The broker has been reached: it remembers ids for 60 days."""
-        self._keeping.broker_reached(FEATURES)
+        self._keeping.link_up(FEATURES)
 
     async def tidied(self) -> list[str]:
         """Let housekeeping do its work; the ids that are left."""

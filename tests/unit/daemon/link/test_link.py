@@ -31,6 +31,7 @@ from claudemesh.protocol.wire import SUBPROTOCOL
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.exits import PERMISSION, ExitWith
 from tests.support.daemon import keyring_of
 from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
 from tests.support.frames import FRAMES
@@ -53,6 +54,21 @@ def _ignore(*_: Any) -> None:
     """A handler that nothing reaches."""
 
 
+async def _end() -> ExitWith:
+    """A member that is never taken back."""
+    return ExitWith(PERMISSION, "not_a_member", "It is not a member.")
+
+
+HANDLERS = LinkHandlers(
+    link_up=_ignore,
+    link_down=_ignore,
+    on_result=_ignore,
+    on_deliver=_ignore,
+    on_event=_ignore,
+    readmit=_end,
+)
+
+
 async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A transport that closes at the wrong moment raises what no library promises."""
     attempts: asyncio.Queue[None] = asyncio.Queue(maxsize=100)
@@ -66,12 +82,11 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
         Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
         keyring_of(make_identity()),
         Backoff(initial_s=0.001, cap_s=0.001),
-        LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
         host_fingerprint="",
         replies=WrongReplies(Conditions(SystemClock()), _ignore),
     )
-    running = asyncio.create_task(link.run())
+    running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):
         await asyncio.wait_for(attempts.get(), 5)
     assert not running.done()
@@ -105,12 +120,11 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
         Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
         keyring_of(make_identity()),
         Backoff(initial_s=0.001, cap_s=0.001),
-        LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
         instance_id="one",
         host_fingerprint="",
         replies=WrongReplies(Conditions(SystemClock()), _ignore),
     )
-    running = asyncio.create_task(link.run())
+    running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):
         await asyncio.wait_for(attempts.get(), 10)
     assert not running.done()
@@ -152,12 +166,11 @@ async def _close_code_after(broker: _ScriptedBroker) -> int | None:
             Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
             keyring_of(make_identity()),
             Backoff(initial_s=60, cap_s=60),
-            LinkHandlers(_ignore, _ignore, _ignore, _ignore, _ignore),
             instance_id="one",
             host_fingerprint="",
             replies=WrongReplies(Conditions(SystemClock()), _ignore),
         )
-        running = asyncio.create_task(link.run())
+        running = asyncio.create_task(link.run(HANDLERS))
         try:
             return await asyncio.wait_for(broker.closed.get(), 5)
         finally:

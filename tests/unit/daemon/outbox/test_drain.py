@@ -204,7 +204,7 @@ async def test_a_lost_link_makes_every_row_in_flight_pending_again(tmp_path: Pat
         ids = await bench.put(3)
         await bench.carrier.wait_sent(3)
         bench.carrier.up = False
-        bench.drain.on_link_down()
+        bench.drain.link_down()
         for row_id in ids:
             row = await bench.wait_status(row_id, "pending")
             assert row["attempts"] == 1
@@ -225,7 +225,7 @@ async def test_rows_keep_their_order_when_the_link_is_made_anew_during_a_commit(
             done = await turn(*arguments)
             if done.taken:
                 bench.store.turn = turn  # type: ignore[method-assign]
-                bench.drain.on_link_down()
+                bench.drain.link_down()
             return done
 
         bench.store.turn = lose_the_link  # type: ignore[method-assign]
@@ -426,7 +426,7 @@ async def test_ages_are_judged_by_lived_time_and_the_broker_s(tmp_path: Path) ->
         [row_id] = await bench.put(1)
         await bench.carrier.wait_sent(1)
         bench.carrier.up = False
-        bench.drain.on_link_down()
+        bench.drain.link_down()
         await bench.wait_status(row_id, "pending")
         row = await bench.store.raw(row_id)
         assert row is not None

@@ -17,6 +17,7 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Now, Settlement, Submission
 from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import Features
 from claudemesh.protocol.frames import HelloAck, SendResult
@@ -27,7 +28,8 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
-from tests.support.daemon import NOW
+from tests.support.daemon import NOW, keyring_of
+from tests.support.wspeer import make_identity
 
 T = TypeVar("T")
 
@@ -123,6 +125,8 @@ class Host:
                 SideFiles(folder, self.conditions).write,
             ),
             Directory(folder / "peers.json", "a-mesh"),
+            Membership("a-mesh", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
+            keyring_of(make_identity()),
             clock=clock,
             lived=lived,
             backoff=Backoff(initial_s=0.001, cap_s=0.001),

@@ -1,0 +1,133 @@
+"""Broker session: reactions of the daemon when the link opens, closes, or brings a result or an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.hooks.service import Hooks
+from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.presence import Presence
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.submit import Submitter
+from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.status import HealthReport
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.events import News, parse_event
+from claudemesh.protocol.frames import Event, SendResult
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("daemon")
+
+
+class EventPart(Protocol):
+    """A part of the daemon that goes by the broker's news."""
+
+    def on_event(self, news: News) -> None:
+        """Take over the news that concern this part."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionParts:
+    """The parts of the daemon that follow the link. `event_parts` get each event in this order."""
+
+    submitter: Submitter
+    drain: Drain
+    receiver: Receiver
+    clocks: OutboxClocks
+    housekeeping: Housekeeping
+    reconciler: Reconciler
+    presence: Presence
+    topics: KnownTopics
+    event_parts: Iterable[EventPart]
+    hooks: Hooks
+    bus: Bus
+    metrics: DaemonMetrics
+    health: HealthReport
+    replies: WrongReplies
+
+
+class BrokerSession:
+    """Tells the parts of the daemon what happens on the link. No reaction waits.
+
+    `end` ends the daemon, for a broker whose word or whose limits it cannot go on with.
+    """
+
+    def __init__(self, parts: SessionParts, end: Callable[[ExitWith], None]) -> None:
+        self._parts = parts
+        self._end = end
+
+    async def run(self, link: Link) -> None:
+        """Keep the link up until cancelled, or until the broker's word ends this daemon."""
+        parts = self._parts
+        handlers = LinkHandlers(
+            link_up=self.link_up,
+            link_down=self.link_down,
+            on_result=self.on_result,
+            on_deliver=parts.receiver.handle,
+            on_event=self.on_event,
+            readmit=parts.reconciler.readmit,
+        )
+        try:
+            await link.run(handlers)
+        except ExitWith as ending:
+            if ending.error.startswith("feature_"):
+                reason = {"kind": ending.error, "detail": ending.message}
+                parts.bus.publish([BusEvent("feature_negotiation_failed", reason)])
+            self._end(ending)
+
+    def link_up(self, opened: Opened) -> None:
+        """Begin to send, to ask and to repair on a new link."""
+        parts, features = self._parts, opened.features
+        parts.submitter.inline_bytes = parts.drain.inline_bytes = features.inline_bytes
+        parts.clocks.broker.heard(opened.hello.server_time)
+        try:
+            parts.housekeeping.link_up(features)
+        except ExitWith as ending:
+            self._end(ending)
+            return
+        parts.health.clock_offset_ms = parts.clocks.clock.wall_ms() - opened.broker_wall_ms
+        log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
+        told = {"broker_version": opened.broker_version}
+        parts.bus.publish([BusEvent("daemon_reconnect", told)])
+        parts.hooks.tell("on-reconnect", told)
+        parts.reconciler.link_up(opened)
+        parts.presence.link_up(told=features.presence)
+        parts.topics.link_up()
+        parts.drain.wake()
+
+    def link_down(self, reason: str, close_code: int) -> None:
+        """Stop what needs the broker, and make rows in flight pending again."""
+        parts = self._parts
+        parts.reconciler.link_down()
+        parts.housekeeping.link_down()
+        parts.metrics.link_down(reason)
+        parts.presence.link_down()
+        parts.drain.link_down(close_code)
+        parts.bus.publish([BusEvent("daemon_disconnect", {"reason": reason})])
+        parts.hooks.tell("on-disconnect", {"reason": reason})
+
+    def on_result(self, result: SendResult) -> None:
+        """Hand the broker's result to the part that has sent the row."""
+        if not self._parts.reconciler.on_result(result):
+            self._parts.drain.on_result(result)
+
+    def on_event(self, event: Event) -> None:
+        """Hand an event to the parts. A wrong one is counted, and reaches none of them."""
+        try:
+            news = self._parts.replies.read(event.event, parse_event, event)
+        except ProtocolError:
+            return
+        if news is not None:
+            for part in self._parts.event_parts:
+                part.on_event(news)
