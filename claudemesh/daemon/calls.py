@@ -19,7 +19,7 @@ WRONG = "broker_replies_wrong"
 ANSWER_S = 10.0
 _MAX_CALLS = 256
 # More pages than any list has: a broker that goes on is not believed.
-_MOST_PAGES = 20_000
+MOST_PAGES = 20_000
 
 T = TypeVar("T")
 
@@ -35,12 +35,12 @@ class Ask(Protocol):
         ...
 
 
-async def whole_topic_list(ask: Ask) -> replies.TopicList:
+async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.TopicList:
     """Ask for all topics, page by page, without the numbers of their subscribers. `ProtocolError`."""
     params: dict[str, Any] = {"counts": False}
     items: list[replies.TopicEntry] = []
     faults: list[BadReply] = []
-    for _ in range(_MOST_PAGES):
+    for _ in range(most_pages):
         try:
             page = await ask("topic_list", params, replies.topic_list)
         except ProtocolError as error:

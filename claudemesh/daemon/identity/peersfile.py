@@ -25,7 +25,7 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("directory")
 
 # Fewer changes than that are not worth a new peers.json, however small it is.
-_APPENDED_AT_LEAST: Final = 65_536
+APPEND_AT_LEAST: Final = 65_536
 _LARGEST: Final = 256 << 20
 
 
@@ -40,7 +40,9 @@ class Kept:
 class PeersFile:
     """Reads both files once, and writes what changes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, append_at_least: int = APPEND_AT_LEAST) -> None:
+        """Changes are appended up to the size of peers.json, or `append_at_least` bytes if that is more."""
+        self._append_at_least = append_at_least
         self._path = path
         self._changes = path.with_suffix(".changes")
         # The copy of peers.json that lines belong to; None: it is to be written first.
@@ -72,7 +74,7 @@ class PeersFile:
         """Keep what has changed since the last write that succeeded. `OSError` names the file."""
         if self._copy is not None:
             line = orjson.dumps({"copy": self._copy, "version": version, "peers": list(changed)}) + b"\n"
-            if self._end + len(line) <= max(self._copy_bytes, _APPENDED_AT_LEAST):
+            if self._end + len(line) <= max(self._copy_bytes, self._append_at_least):
                 append_private(self._changes, self._end, line)
                 self._end += len(line)
                 return

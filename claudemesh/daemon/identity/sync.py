@@ -28,9 +28,9 @@ log = get_logger("directory")
 _FIRST_LIST_S = 2.0
 _MISS_EVERY_S = 1.0
 _SAVE_EVERY_S = 1.0
-# When a broker lets all its members ask again, they do so within this time.
-_SPREAD_S = 2.0
-# More pages than any list has: a broker that goes on is not believed.
+# The members of a broker that lets all of them ask again do so within this time.
+SPREAD_S = 2.0
+# More pages than any list has.
 MOST_PAGES = 20_000
 # Keys of so many new members are verified before other work gets its turn.
 _AT_ONCE = 32
@@ -42,9 +42,23 @@ class DirectorySync:
     """Asks the broker for the mesh's members, takes over what it tells, and saves what changed."""
 
     def __init__(
-        self, directory: Directory, ask: Ask, tasks: TaskOwner, clock: Clock, save: Callable[[], object]
+        self,
+        directory: Directory,
+        ask: Ask,
+        tasks: TaskOwner,
+        clock: Clock,
+        save: Callable[[], object],
+        *,
+        spread_s: float = SPREAD_S,
+        most_pages: int = MOST_PAGES,
     ) -> None:
-        """`save` keeps the directory on the disk, now or as soon as that can be done."""
+        """`save` keeps the directory on the disk, now or as soon as that can be done.
+
+        A broker that lets all its members ask again is asked within `spread_s` seconds. A list of more than
+        `most_pages` pages is refused.
+        """
+        self._spread_s = spread_s
+        self._most_pages = most_pages
         self._save = save
         self._directory = directory
         self._ask = ask
@@ -85,7 +99,7 @@ class DirectorySync:
         """Take over page after page; returns whether something changed."""
         directory, changed, listed = self._directory, False, set[str]()
         position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
-        for _ in range(MOST_PAGES):
+        for _ in range(self._most_pages):
             page = await self._page({"follow": True, "online": self._asks_online, **position})
             for first in range(0, len(page.items), _AT_ONCE):
                 changed |= directory.apply(page.items[first : first + _AT_ONCE])
@@ -194,7 +208,7 @@ class DirectorySync:
             self.soon()
 
     async def _later(self) -> None:
-        await asyncio.sleep(random.uniform(0, _SPREAD_S))
+        await asyncio.sleep(random.uniform(0, self._spread_s))
         self.soon()
 
     def soon(self) -> None:

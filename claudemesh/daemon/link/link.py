@@ -113,6 +113,7 @@ class Link:
         optional: Sequence[str] = OPTIONAL,
         on_local_cause: Callable[[str | None], None] = lambda text: None,
         on_limit: Callable[[str], None] = lambda limit: None,
+        dial: Callable[..., Dial] = Dial,
     ) -> None:
         """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens.
 
@@ -122,6 +123,7 @@ class Link:
         self._faults = LinkFaults(membership.broker_url, on_local_cause)
         self._membership = membership
         self._keyring = keyring
+        self._dial = dial
         self.backoff = backoff
         self.pause = Pause()
         self._instance_id = instance_id
@@ -228,9 +230,9 @@ class Link:
         url = self._membership.broker_url.rstrip("/") + WEBSOCKET_PATH
         opened = False
         try:
-            async with Dial(
+            async with self._dial(
                 url,
-                subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+                subprotocols=[SUBPROTOCOL],
                 compression=None,
                 max_size=DAEMON_FRAME_BYTES,
                 ping_interval=PING_INTERVAL_S,
@@ -239,7 +241,7 @@ class Link:
                 close_timeout=2,
                 proxy=None,
                 max_queue=64,
-                create_connection=partial(GuardedLink, on_limit=self._limits.note),  # type: ignore[arg-type]
+                create_connection=partial(GuardedLink, on_limit=self._limits.note),
             ) as socket:
                 opened = True
                 return await self._serve(socket, handlers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.home import keyring as module
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver, DeliverySender
@@ -60,21 +58,17 @@ def test_installed_keys_are_read_by_the_next_start_and_by_this_one(tmp_path: Pat
     assert Keyring.load(tmp_path / "keypair.json").current == new
 
 
-def test_an_installation_that_fails_on_the_disk_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installation_that_fails_on_the_disk_changes_nothing(tmp_path: Path) -> None:
     """The file comes first: memory never holds keys that a restart would not find."""
-    keyring = made(tmp_path)
+    folder = tmp_path / "mesh"
+    folder.mkdir(mode=0o700)
+    keyring = made(folder)
     old = keyring.current
-
-    def full(path: Path, content: bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-    monkeypatch.setattr(module, "write_atomic", full)
-    with pytest.raises(OSError, match="No space"):
+    folder.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
         keyring.install(person("alice").identity)
     assert keyring.current == old
-    assert Keyring.load(tmp_path / "keypair.json").current == old
+    assert Keyring.load(tmp_path / "away" / "keypair.json").current == old
 
 
 def test_the_shared_key_of_a_peer_follows_the_installed_keys(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claudemesh.daemon.identity import peersfile
-from claudemesh.daemon.identity.peersfile import Kept, PeersFile
+from claudemesh.daemon.identity.peersfile import APPEND_AT_LEAST, Kept, PeersFile
 
 
 def peer(number: int, summary: str = "") -> dict[str, Any]:
@@ -32,9 +32,12 @@ def write(file: PeersFile, version: str, changed: list[dict[str, Any]], state: d
     )
 
 
-def begun(folder: Path, count: int) -> tuple[PeersFile, dict[str, str]]:
+def begun(
+    folder: Path, count: int, *, append_at_least: int = APPEND_AT_LEAST
+) -> tuple[PeersFile, dict[str, str]]:
     """A file with so many members, at version 1."""
-    file, state = PeersFile(folder / "peers.json"), dict[str, str]()
+    file = PeersFile(folder / "peers.json", append_at_least=append_at_least)
+    state = dict[str, str]()
     file.load()
     write(file, "1-aa", [peer(number) for number in range(count)], state)
     return file, state
@@ -57,12 +60,9 @@ def test_one_change_of_twenty_thousand_members_is_written_alone(tmp_path: Path) 
     assert (kept.version, latest(kept)) == ("51-aa", state)
 
 
-def test_changes_never_grow_larger_than_the_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_never_grow_larger_than_the_directory(tmp_path: Path) -> None:
     """What is read at the start stays in proportion; the copy is then written anew."""
-    monkeypatch.setattr(peersfile, "_APPENDED_AT_LEAST", 1000)
-    file, state = begun(tmp_path, 100)
+    file, state = begun(tmp_path, 100, append_at_least=1000)
     copies = set()
     for number in range(500):
         write(file, f"{number + 2}-aa", [peer(number % 100, f"text {number}")], state)
@@ -97,14 +97,15 @@ def test_wherever_the_last_write_was_cut_the_state_before_it_is_read(tmp_path: P
         assert (kept.version, latest(kept)) == ("9-bb", after)
 
 
-def test_lines_of_an_older_copy_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_an_older_copy_are_not_read(tmp_path: Path) -> None:
     """A crash between the new peers.json and the removal of peers.changes leaves both."""
     file, state = begun(tmp_path, 3)
     write(file, "2-aa", [peer(0, "older")], state)
     write(file, "3-aa", [peer(0, "newer")], state)
     left = (tmp_path / "peers.changes").read_bytes()
-    monkeypatch.setattr(peersfile, "_APPENDED_AT_LEAST", 0)
-    write(file, "4-aa", [peer(1, "x" * 500)], state)
+    eager = PeersFile(tmp_path / "peers.json", append_at_least=0)
+    eager.load()
+    write(eager, "4-aa", [peer(1, "x" * 500)], state)
     assert not (tmp_path / "peers.changes").exists()
     (tmp_path / "peers.changes").write_bytes(left)
     (tmp_path / "peers.changes").chmod(0o600)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.identity import sync as sync_module
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.restore.vouching import as_unconfirmed, vouch_for
@@ -42,7 +41,9 @@ class Host:
     tasks: TaskOwner = field(default_factory=TaskOwner)
 
     def __post_init__(self) -> None:
-        self.sync = DirectorySync(self.directory, self.ask, self.tasks, SystemClock(), self.save)
+        self.sync = DirectorySync(
+            self.directory, self.ask, self.tasks, SystemClock(), self.save, spread_s=0.0, most_pages=5
+        )
         self.sync.on_change.append(self.changed)
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Any) -> Any:
@@ -169,11 +170,8 @@ async def test_a_broker_without_versions_is_asked_for_everybody(tmp_path: Path) 
     await made.tasks.stop()
 
 
-async def test_a_broker_whose_list_has_no_end_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_broker_whose_list_has_no_end_is_not_believed(tmp_path: Path) -> None:
     """It is an error, and not a question for ever."""
-    monkeypatch.setattr(sync_module, "MOST_PAGES", 5)
     made = host(tmp_path, *[page(whole=True, next=number, version=None) for number in range(9)])
     with pytest.raises(ProtocolError, match="no end"):
         await made.sync.now()
@@ -213,11 +211,8 @@ async def test_many_changes_share_a_write_and_the_last_one_is_not_lost(tmp_path:
     assert (alice.summary, again.version, made.saved) == ("s99", "100-aa", 2)
 
 
-async def test_a_broker_that_lets_everybody_ask_again_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_broker_that_lets_everybody_ask_again_is_asked(tmp_path: Path) -> None:
     """Its database is another one than a moment ago."""
-    monkeypatch.setattr(sync_module, "_SPREAD_S", 0.0)
     made = host(tmp_path, page(BOB, whole=True, version="3-ff"), version="7-ab", known=[ALICE])
     made.hear(**page(since=None, version="3-ff"))
     async with asyncio.timeout(10):

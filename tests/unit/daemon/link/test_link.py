@@ -11,7 +11,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from claudemesh.daemon.calls import WrongReplies
-from claudemesh.daemon.link import link as module
 from claudemesh.daemon.link.link import Link, LinkHandlers
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import CloseCode
@@ -69,7 +68,7 @@ HANDLERS = LinkHandlers(
 )
 
 
-async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unforeseen_error_is_one_more_failed_attempt() -> None:
     """A transport that closes at the wrong moment raises what no library promises."""
     attempts: asyncio.Queue[None] = asyncio.Queue(maxsize=100)
 
@@ -77,7 +76,6 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
         attempts.put_nowait(None)
         raise RuntimeError("unable to perform operation on a closed transport")
 
-    monkeypatch.setattr(module, "Dial", connect)
     link = Link(
         Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
         keyring_of(make_identity()),
@@ -85,6 +83,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt(monkeypatch: pytes
         instance_id="one",
         host_fingerprint="",
         replies=WrongReplies(Conditions(SystemClock()), _ignore),
+        dial=connect,
     )
     running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon import calls
 from claudemesh.daemon.calls import whole_topic_list
 from claudemesh.protocol.errors import ProtocolError
 
@@ -49,10 +48,9 @@ async def test_a_broker_without_pages_is_asked_as_before() -> None:
     assert ask.asked == [{"counts": False}, {}]
 
 
-async def test_a_list_without_an_end_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_without_an_end_is_not_believed() -> None:
     """It is an error, and no question for ever."""
-    monkeypatch.setattr(calls, "_MOST_PAGES", 3)
     ask = Answers(*[page("a", following="a")] * 9)
     with pytest.raises(ProtocolError, match="no end"):
-        await whole_topic_list(ask)
+        await whole_topic_list(ask, most_pages=3)
     assert len(ask.asked) == 3
