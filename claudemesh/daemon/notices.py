@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.types import Expired, Settlement
 
 
 class Notices:
-    """Publishes the end of each send, after it is on disk. `settled` ends the wait of its callers."""
+    """Publishes the end of each send, after it is on disk. `callers` are those that wait for it."""
 
-    def __init__(self, bus: Bus, metrics: DaemonMetrics, settled: Callable[[str], None]) -> None:
+    def __init__(self, bus: Bus, metrics: DaemonMetrics, callers: WaitingCallers) -> None:
         self._bus = bus
         self._metrics = metrics
-        self._settled = settled
+        self._callers = callers
 
     def ended(self, settlement: Settlement) -> None:
         """A send is done or dead by the broker's answer, or because its frame is too large."""
         row = settlement.row
-        self._settled(row.client_message_id)
+        self._callers.release(row.client_message_id)
         self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
         if settlement.status is Status.DEAD:
             self._dead(row.id, row.client_message_id, settlement.error)
@@ -29,7 +30,7 @@ class Notices:
     def expired(self, rows: Sequence[Expired]) -> None:
         """Sends have died of age."""
         for row in rows:
-            self._settled(row.client_message_id)
+            self._callers.release(row.client_message_id)
             self._dead(row.id, row.client_message_id, "max_age_exceeded")
 
     def pressure_high(self, found: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destination, Destinations
 from claudemesh.daemon.outbox.draft import Draft, draft, refusal
 from claudemesh.daemon.outbox.request import SendRequest, Target
@@ -52,6 +53,7 @@ class Submitter:
         destinations: Destinations,
         clock: Clock,
         new_id: Callable[[], str],
+        callers: WaitingCallers,
         *,
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
         look_again: Callable[[Target], Awaitable[bool]],
@@ -67,12 +69,12 @@ class Submitter:
         self._destinations = destinations
         self._clock = clock
         self._new_id = new_id
+        self._callers = callers
         self._enqueue = enqueue
         self._look_again = look_again
         self._no_room = no_room
         self._pre_send = pre_send
         self._asking: dict[str, asyncio.Lock] = {}
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
         self.inline_bytes = DEFAULT_INLINE_BYTES
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
@@ -83,7 +85,7 @@ class Submitter:
         client_message_id = request.client_message_id or self._new_id()
         if not wait_ms:
             return await self._accept(request, client_message_id)
-        settled = self._listen(client_message_id)
+        settled = self._callers.add(client_message_id)
         try:
             answer = await self._accept(request, client_message_id)
             if answer.status == 202:
@@ -91,7 +93,7 @@ class Submitter:
                 return await self._outcome(client_message_id, answer)
             return answer
         finally:
-            self._forget(client_message_id, settled)
+            self._callers.remove(client_message_id, settled)
 
     def prepare(self, request: SendRequest, client_message_id: str) -> Submission:
         """Resolve, fingerprint and seal a request."""
@@ -163,22 +165,6 @@ class Submitter:
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
 
-    def release_waiting(self) -> None:
-        """Answer the callers that wait for the broker's result with what is known now: the daemon stops."""
-        for client_message_id in list(self._waiting):
-            self.settled(client_message_id)
-
-    def settled(self, client_message_id: str) -> None:
-        """End the wait of a send's callers: its row is done or dead, on disk."""
-        for future in self._waiting.pop(client_message_id, ()):
-            if not future.done():
-                future.set_result(None)
-
-    def _listen(self, client_message_id: str) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(client_message_id, []).append(future)
-        return future
-
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
         """Return the answer that a retry would get now. A send that has just been done is no duplicate."""
         found = await self._store.find(client_message_id)
@@ -188,10 +174,3 @@ class Submitter:
         return (
             answer_done(row, duplicate=False) if row.status is Status.DONE else answer_known(row, match=True)
         )
-
-    def _forget(self, client_message_id: str, future: asyncio.Future[None]) -> None:
-        waiting = self._waiting.get(client_message_id, [])
-        if future in waiting:
-            waiting.remove(future)
-        if not waiting:
-            self._waiting.pop(client_message_id, None)

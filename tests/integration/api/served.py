@@ -239,7 +239,7 @@ async def served(
     daemon = Daemon(paths, settings or DaemonSettings())
     await daemon.start()
     # As if the broker had been there once: an unknown name is not waited for.
-    daemon._sync._synced.set()
+    daemon.parts.broker.sync._synced.set()
     routes = daemon.routes if link is None else _asking(link, daemon.routes)
     origins = frozenset(origin.encode() for origin in routes.status.health.config.settings.allowed_origins)
     rules = Rules(origins, () if token is None else (token,))
@@ -249,7 +249,9 @@ async def served(
     server = HttpServer(app, listener, deadlines=deadlines)
     await server.start()
     try:
-        yield Served(routes, folder / "api", app, listener.getsockname()[1] if tcp else 0, daemon._lived)
+        yield Served(
+            routes, folder / "api", app, listener.getsockname()[1] if tcp else 0, daemon.parts.stores.lived
+        )
     finally:
         routes.events.bus.close()
         await server.stop()

@@ -21,9 +21,9 @@ NOW = 1_780_000_000_000
 
 async def dead(daemon: Daemon, broker_ms: int) -> int:
     """Let the broker be reached, age the outbox, and return how many rows have died."""
-    daemon._clocks.broker.heard(broker_ms)
-    daemon._housekeeping.link_up(FEATURES)
-    await daemon._housekeeping.expire()
+    daemon.parts.stores.clocks.broker.heard(broker_ms)
+    daemon.parts.housekeeping.link_up(FEATURES)
+    await daemon.parts.housekeeping.expire()
     return (await daemon.routes.outbox.store.counts())["dead"]
 
 

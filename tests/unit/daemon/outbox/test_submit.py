@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.sealer import NONCE_BYTES, Sealer
@@ -60,6 +61,7 @@ class Host:
             Destinations(self.directory),
             SystemClock(),
             new_ulid,
+            WaitingCallers(),
             enqueue=self._enqueue,
             look_again=self._look_again,
             no_room=lambda: self.refusal,

@@ -1,0 +1,309 @@
+"""Assembly of a daemon: its parts are made here, and each gets the others as arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from functools import partial
+
+from claudemesh.daemon import api, startup
+from claudemesh.daemon.broker_session import BrokerSession, SessionParts
+from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.hooks.runner import HookPlaces
+from claudemesh.daemon.hooks.senders import is_sender
+from claudemesh.daemon.hooks.service import Hooks
+from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.clones import CloneWatch
+from claudemesh.daemon.identity.presence import Presence
+from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.unsealer import Unsealer
+from claudemesh.daemon.inbox.verify import Verifier
+from claudemesh.daemon.link.link import Link
+from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.daemon.notices import Notices
+from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
+from claudemesh.daemon.outbox.callers import WaitingCallers
+from claudemesh.daemon.outbox.destinations import Destinations
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.recovery import OutboxRecovery
+from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.daemon.outbox.submit import Submitter
+from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Sending, Stores
+from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.daemon.status import HealthReport, MetricsPage
+from claudemesh.daemon.storage_monitor import StorageMonitor
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.home.host_id import host_fingerprint
+from claudemesh.protocol.ids import UlidFactory
+from claudemesh.runtime.clock import Clock
+
+_MAX_BODY = 4 << 20
+
+
+def make_new_id(clock: Clock) -> Callable[[], str]:
+    """Return the maker of ULIDs."""
+    return UlidFactory(clock.wall_ms, secrets.token_bytes).new
+
+
+async def open_stores(base: Base) -> Stores:
+    """Open the directory and both databases. `ExitWith` says which one cannot be opened, and why."""
+    paths, stack = base.paths, base.stack
+    lived = startup.open_lived_clock(paths.lived_clock, base.clock, stack)
+    directory = startup.load_directory(paths.peers, base.membership)
+    outbox = await startup.open_outbox(paths.outbox_db, base.on_storage_broken, stack)
+    lived.at_least(await outbox.newest_stamp())
+    inbox = await startup.open_inbox(paths.inbox_db, base.clock, lived, base.on_storage_broken, stack)
+    directory.refusals.on_new = base.metrics.entry_refused
+    callers = WaitingCallers()
+    notices = Notices(base.bus, base.metrics, callers)
+    watched = (paths, base.settings, outbox, inbox)
+    return Stores(
+        lived=lived,
+        clocks=OutboxClocks(base.clock, lived, BrokerTime(base.clock)),
+        directory=directory,
+        outbox=outbox,
+        inbox=inbox,
+        monitor=StorageMonitor(*watched, base.conditions, lived, notices.pressure_high),
+        callers=callers,
+        notices=notices,
+    )
+
+
+def assemble(base: Base, stores: Stores) -> Parts:
+    """Make all parts. `ExitWith` when hooks.toml is wrong."""
+    broker = _broker_side(base, stores)
+    sending = _sending(base, stores, broker)
+    receiving = _receiving(base, stores, broker, sending)
+    kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
+    keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
+    housekeeping = Housekeeping(*kept, keep_clock)
+    config = LiveConfig(base.settings, base.clock.wall_ms())
+    member = (base.membership, base.keyring)
+    health = HealthReport(*member, base.clock, config, broker.link, stores.outbox, base.conditions)
+    return Parts(
+        base=base,
+        stores=stores,
+        broker=broker,
+        sending=sending,
+        receiving=receiving,
+        housekeeping=housekeeping,
+        config=config,
+        health=health,
+        routes=_routes(base, stores, broker, sending, receiving, health),
+        session=_session(base, stores, broker, sending, receiving, housekeeping, health),
+    )
+
+
+def _broker_side(base: Base, stores: Stores) -> BrokerSide:
+    settings, files, directory = base.settings, stores.monitor.files, stores.directory
+    replies = WrongReplies(base.conditions, base.metrics.reply_wrong)
+    link = Link(
+        base.membership,
+        base.keyring,
+        base.backoff,
+        instance_id=base.new_id(),
+        host_fingerprint=host_fingerprint(),
+        replies=replies,
+        require=settings.required_features,
+        optional=settings.features_optional,
+        on_local_cause=stores.monitor.link_trouble,
+        on_limit=partial(base.metrics.limit_reached, "link"),
+    )
+    save = partial(files.write, base.paths.peers.name, directory.save)
+    sync = DirectorySync(directory, link.call, base.tasks, base.clock, save)
+    sync.on_list = partial(directory.show, base.conditions)
+    base.stack.callback(sync.close)
+    own_id, publish = base.membership.member_id, base.bus.publish
+    shared = (base.tasks, base.clock, files.write)
+    topics = KnownTopics(base.paths.topics, link.call, lambda: link.connected, *shared)
+    topics.load()
+    return BrokerSide(
+        link=link,
+        replies=replies,
+        sync=sync,
+        presence=Presence(own_id, directory, sync, publish),
+        clones=CloneWatch(own_id, base.conditions, publish, base.metrics.clone_suspected),
+        topics=topics,
+    )
+
+
+def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
+    stores.monitor.disk.look()
+    destinations = Destinations(stores.directory, broker.topics.check)
+    sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes)
+    shared = (stores.clocks, base.backoff, base.conditions, base.metrics)
+    notices, monitor = stores.notices, stores.monitor
+    drain = Drain(stores.outbox, broker.link, *shared, notices.ended, monitor.outbox_storage)
+    reconciler = _reconciler(base, stores, broker, drain)
+    drain.may_come_back = reconciler.may_come_back
+    # A hook's reply is a send, and a send asks the pre-send hook: each has to know the other.
+    hooks = _hooks(base, stores, lambda: submitter)
+    submitter = Submitter(
+        stores.outbox,
+        sealer,
+        destinations,
+        base.clock,
+        base.new_id,
+        stores.callers,
+        enqueue=drain.submit,
+        look_again=lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
+        no_room=monitor.disk.refusal,
+        pre_send=hooks,
+    )
+    submitter.inline_bytes = startup.load_inline_bytes(base.paths.broker_features)
+    parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
+    recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
+    return Sending(hooks=hooks, drain=drain, submitter=submitter, reconciler=reconciler, recovery=recovery)
+
+
+def _reconciler(base: Base, stores: Stores, broker: BrokerSide, drain: Drain) -> Reconciler:
+    paths = base.paths
+    files = ReconcilerFiles(paths.topic_subscriptions, paths.broker_features, stores.monitor.files.write)
+    return Reconciler(
+        stores.outbox.done,
+        broker.link,
+        files,
+        stores.directory,
+        base.membership,
+        base.keyring,
+        clock=base.clock,
+        lived=stores.lived,
+        backoff=base.backoff,
+        busy=lambda: drain.inflight > 0,
+        conditions=base.conditions,
+        on_crash=base.on_crash,
+    )
+
+
+def _hooks(base: Base, stores: Stores, submitter: Callable[[], Submitter]) -> Hooks:
+    paths = base.paths
+    hooks = Hooks(
+        stores.inbox.jobs,
+        HookPlaces(paths.hooks, paths.sock, paths.slug),
+        base.metrics,
+        base.bus,
+        base.clock,
+        base.new_id,
+        lambda request: submitter().submit(request),
+        partial(is_sender, stores.directory),
+        base.settings.hooks_concurrency,
+    )
+    hooks.manifest = startup.load_hooks(paths.hooks_manifest, base.settings)
+    return hooks
+
+
+def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending) -> Receiving:
+    membership, hooks, monitor = base.membership, sending.hooks, stores.monitor
+    verifier = Verifier(
+        base.keyring, membership.mesh_id, membership.slug, base.new_id, _MAX_BODY, hooks.for_message
+    )
+    verifier.on_without_context = base.metrics.body_without_context
+    receiver = Receiver(
+        stores.inbox,
+        verifier,
+        stores.directory,
+        broker.sync.now,
+        broker.link,
+        base.bus,
+        base.clock,
+        base.metrics,
+        hooks.wake,
+        monitor.inbox_storage,
+        monitor.disk.check_room_for_messages,
+        on_sealed=lambda senders: unsealer.stored(senders),
+    )
+    parts = (stores.inbox.sealed, verifier, stores.directory, receiver.unsealed, broker.sync.soon)
+    unsealer = Unsealer(*parts, base.clock.monotonic)
+    broker.sync.on_change.append(unsealer.directory_changed)
+    return Receiving(receiver=receiver, unsealer=unsealer)
+
+
+def _routes(
+    base: Base,
+    stores: Stores,
+    broker: BrokerSide,
+    sending: Sending,
+    receiving: Receiving,
+    health: HealthReport,
+) -> api.ApiRoutes:
+    clock, link, outbox = base.clock, broker.link, stores.outbox
+    counted = (receiving.receiver, sending.drain, base.bus, stores.lived, lambda: stores.monitor.disk.room)
+    page = MetricsPage(base.metrics, link, outbox, *counted)
+
+    def stop() -> None:
+        base.end(None)
+
+    wall_of = stores.clocks.wall_of
+    directory, presence = stores.directory, broker.presence
+    return api.ApiRoutes(
+        send=api.SendRoutes(submit=sending.submitter.submit),
+        topics=api.TopicRoutes(own=sending.reconciler.topics, known=broker.topics, call=link.call),
+        inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
+        outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
+        peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
+        events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
+        status=api.StatusRoutes(health=health, page=page, reload=base.reload, stop=stop),
+    )
+
+
+def _session(
+    base: Base,
+    stores: Stores,
+    broker: BrokerSide,
+    sending: Sending,
+    receiving: Receiving,
+    housekeeping: Housekeeping,
+    health: HealthReport,
+) -> BrokerSession:
+    parts = SessionParts(
+        submitter=sending.submitter,
+        drain=sending.drain,
+        receiver=receiving.receiver,
+        clocks=stores.clocks,
+        housekeeping=housekeeping,
+        reconciler=sending.reconciler,
+        presence=broker.presence,
+        topics=broker.topics,
+        event_parts=(broker.presence, broker.sync, broker.topics, sending.reconciler, broker.clones),
+        hooks=sending.hooks,
+        bus=base.bus,
+        metrics=base.metrics,
+        health=health,
+        replies=broker.replies,
+    )
+    return BrokerSession(parts, base.end)
+
+
+async def recover(parts: Parts) -> None:
+    """Make rows pending that an earlier run left in flight, and read what it noted of a restore."""
+    base, sending = parts.base, parts.sending
+    longest_wait_ms = round(base.settings.max_backoff_ms * 1.25)
+    await parts.stores.monitor.recover(sending.drain, longest_wait_ms, base.tasks)
+    await sending.reconciler.load()
+
+
+def start_tasks(parts: Parts) -> None:
+    """Start every task that runs until the daemon stops."""
+    tasks, sending = parts.base.tasks, parts.sending
+    tasks.start(sending.drain.run(), "drain")
+    tasks.start(sending.drain.carry(), "drain_carry")
+    tasks.start(parts.session.run(parts.broker.link), "link")
+    tasks.start(sending.hooks.run(), "hooks")
+    tasks.start(parts.housekeeping.run(), "housekeeping")
+    tasks.start(parts.receiving.unsealer.run(), "unseal")
+    parts.stores.monitor.start(tasks)
+
+
+async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
+    """Let what is under way end, for so many seconds at most, then close the link and every task."""
+    sending, receiver = parts.sending, parts.receiving.receiver
+    # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
+    await asyncio.gather(
+        receiver.finish(receive_s), sending.drain.finish(drain_s), sending.hooks.finish(drain_s)
+    )
+    await sending.reconciler.close()
+    await parts.broker.link.close()
+    await parts.base.tasks.stop()
+    await receiver.close()

@@ -1,0 +1,129 @@
+"""Groups of a daemon's parts, frozen once they are assembled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from claudemesh.daemon import api
+from claudemesh.daemon.broker_session import BrokerSession
+from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.hooks.service import Hooks
+from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.clones import CloneWatch
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.presence import Presence
+from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.receive import Receiver
+from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.inbox.unsealer import Unsealer
+from claudemesh.daemon.link.link import Link
+from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.notices import Notices
+from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.callers import WaitingCallers
+from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.recovery import OutboxRecovery
+from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.submit import Submitter
+from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.status import HealthReport
+from claudemesh.daemon.storage_monitor import StorageMonitor
+from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.home.keyring import Keyring
+from claudemesh.home.membership import Membership
+from claudemesh.home.paths import DaemonPaths
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.lived import LivedClock
+from claudemesh.runtime.services import OnCrash, TaskOwner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Arguments of every part. All that wait for the broker share `backoff`; a reload changes it in place."""
+
+    paths: DaemonPaths
+    settings: DaemonSettings
+    membership: Membership
+    keyring: Keyring
+    clock: Clock
+    conditions: Conditions
+    tasks: TaskOwner
+    stack: AsyncExitStack
+    backoff: Backoff
+    bus: Bus
+    metrics: DaemonMetrics
+    new_id: Callable[[], str]
+    on_crash: OnCrash
+    on_storage_broken: Callable[[StorageError], None]
+    end: Callable[[ExitWith | None], None]
+    reload: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Directory and databases on the disk, the clocks of their rows, and the monitor of the disk."""
+
+    lived: LivedClock
+    clocks: OutboxClocks
+    directory: Directory
+    outbox: OutboxStore
+    inbox: InboxStore
+    monitor: StorageMonitor
+    callers: WaitingCallers
+    notices: Notices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSide:
+    """The link, and the copies of the broker's lists that are kept by it."""
+
+    link: Link
+    replies: WrongReplies
+    sync: DirectorySync
+    presence: Presence
+    clones: CloneWatch
+    topics: KnownTopics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """The way of a send from acceptance to the broker's result."""
+
+    hooks: Hooks
+    drain: Drain
+    submitter: Submitter
+    reconciler: Reconciler
+    recovery: OutboxRecovery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiving:
+    """The way of a message from the link into the inbox."""
+
+    receiver: Receiver
+    unsealer: Unsealer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A daemon, assembled."""
+
+    base: Base
+    stores: Stores
+    broker: BrokerSide
+    sending: Sending
+    receiving: Receiving
+    housekeeping: Housekeeping
+    config: LiveConfig
+    health: HealthReport
+    routes: api.ApiRoutes
+    session: BrokerSession
