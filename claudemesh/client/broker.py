@@ -1,4 +1,4 @@
-"""A broker's HTTP routes: making meshes, registering invites, joining."""
+"""Client of a broker's HTTP routes: create a mesh, register an invite, join."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class BrokerClient:
             )
 
     def create_mesh(self, token: str, body: Mapping[str, Any]) -> MeshMade:
-        """Make a mesh with its first member, on a broker that knows the address which is dialled."""
+        """Create a mesh with its first member. The broker has to know the address that is dialled."""
         from claudemesh.protocol import http_replies
 
         self.check_address(self.challenge())
         return self.ask("POST", "/v1/admin/meshes", body, http_replies.mesh_made, token=token)
 
     def register_invite(self, link: str) -> None:
-        """Let the broker know of an invite, so that it can be listed and revoked."""
+        """Register an invite at the broker, so that it can be listed and revoked."""
         self.ask("POST", "/v1/invites", {"invite": link}, lambda answer: None)
 
     def challenge(self) -> JoinChallenge:
@@ -90,7 +90,7 @@ class BrokerClient:
         )
 
     def join(self, body: Mapping[str, Any]) -> JoinedMember:
-        """Become a member."""
+        """Ask to become a member."""
         from claudemesh.protocol import http_replies
 
         return self.ask("POST", "/v1/join", body, http_replies.joined)
@@ -139,7 +139,7 @@ class BrokerClient:
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(
                 "broker_unreachable",
-                f"Nobody answers at {self.url} ({error}): check the address, or start it with "
+                f"No broker answers at {self.url} ({error}): check the address, or start it with "
                 "`claudemesh broker up`.",
             ) from error
 

@@ -1,4 +1,4 @@
-"""The daemon of this host, over its unix socket."""
+"""Client of this host's daemon, over its unix socket."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class LocalClient:
-    """One mesh's daemon. Every method raises `DaemonNotRunning` or `ApiError`."""
+    """Client of one mesh's daemon. Every method raises `DaemonNotRunning` or `ApiError`."""
 
     def __init__(self, slug: str | None = None) -> None:
         # A hook is told where its daemon is, and has no home to find it by.
@@ -45,7 +45,7 @@ class LocalClient:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def is_running(self) -> bool:
-        """Whether a daemon answers, found by asking it and not by its pid file."""
+        """Tell whether a daemon answers. It is asked; its pid file may be left from an earlier run."""
         try:
             self.get("/v1/version")
         except DaemonNotRunning:

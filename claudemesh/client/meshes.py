@@ -1,4 +1,4 @@
-"""The meshes of this host, from the folders under CLAUDEMESH_HOME."""
+"""Meshes of this host, and the socket of each daemon."""
 
 from __future__ import annotations
 

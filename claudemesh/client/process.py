@@ -40,7 +40,7 @@ class DaemonProcess:
         return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Let go of the process."""
+        """Close the descriptor."""
         os.close(self.descriptor)
 
 

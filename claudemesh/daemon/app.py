@@ -141,7 +141,7 @@ class Daemon:
         )
 
     async def _serve(self) -> None:
-        require_descriptors(_DESCRIPTORS)  # otherwise it would run, and answer nobody
+        require_descriptors(_DESCRIPTORS)  # without them it would run and answer no request
         parts, paths, hooks = self.parts, self._paths, self.parts.sending.hooks
         conditions, files = parts.base.conditions, parts.stores.monitor.files
         served = (paths, parts.routes, parts.config, parts.base.metrics, hooks)

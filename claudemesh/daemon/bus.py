@@ -44,7 +44,7 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """Listen no more."""
+        """End the stream."""
         self.closed = True
         self._bus.leave(self)
         self._ready.set()

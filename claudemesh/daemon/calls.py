@@ -1,4 +1,4 @@
-"""Calls to the broker: questions that wait for their reply, and the one place where a reply is read."""
+"""Calls to the broker: requests that wait for their reply, and the one place where a reply is read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Ask(Protocol):
     """
 
     async def __call__(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
-        """Ask."""
+        """Send a call."""
         ...
 
 
@@ -56,7 +56,7 @@ async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.To
 
 
 class WrongReplies:
-    """Counts what the broker says wrongly, and shows it as one condition while it lasts.
+    """Counts malformed frames, events and replies of the broker, and shows them as one condition.
 
     What a kind of frame, event or reply says wrongly is logged once, and again only after a right one of that
     kind or a new link.
@@ -97,7 +97,7 @@ class WrongReplies:
             self._show()
 
     def link_down(self) -> None:
-        """The next link begins anew."""
+        """Forget the faults of this link."""
         self._wrong.clear()
         self._show()
 
@@ -113,7 +113,7 @@ class WrongReplies:
 
 
 class Calls:
-    """The questions that wait on one link."""
+    """The open calls of one link."""
 
     def __init__(self, send: Callable[[bytes], Awaitable[None]], replies: WrongReplies) -> None:
         self._send = send
@@ -122,7 +122,7 @@ class Calls:
         self._next = 0
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Read[T], timeout_s: float) -> T:
-        """Ask, wait and read. `ProtocolError`: see `Ask`."""
+        """Send a call, wait for its reply, and read it. `ProtocolError`: see `Ask`."""
         if len(self._waiting) >= _MAX_CALLS:
             raise ProtocolError("daemon_busy", "Too many requests wait for the broker: try again shortly.")
         self._next += 1
@@ -151,13 +151,13 @@ class Calls:
             future.set_result(reply.ok)
 
     def fail(self, call_id: str, error: Exception) -> None:
-        """End one question with an error, if it waits."""
+        """Fail one call, if it is open."""
         future = self._waiting.get(call_id)
         if future is not None and not future.done():
             future.set_exception(error)
 
     def link_down(self) -> None:
-        """End all questions: no reply will come."""
+        """Fail all calls: no reply will come."""
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             if not future.done():
@@ -166,7 +166,7 @@ class Calls:
 
 
 def broker_unavailable() -> ProtocolError:
-    """The error of everything that needs the broker now."""
+    """Return the error of a request that needs the broker now."""
     return ProtocolError(
         "broker_unavailable", "The daemon is not connected to its broker: try again when it is."
     )

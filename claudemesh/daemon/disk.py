@@ -44,7 +44,7 @@ class Room:
 
     @property
     def worst(self) -> float:
-        """The tighter of the two."""
+        """The higher of the two."""
         return max(self.disk_pct, self.queue_pct)
 
 
@@ -88,7 +88,7 @@ def other_bytes(folder: Path) -> int:
 
 
 class DiskWatch:
-    """Looks every two seconds, raises the alarm once, and says what a new send is refused with."""
+    """Measures every two seconds, raises the alarm once, and decides the refusal of new sends."""
 
     def __init__(
         self,
@@ -198,7 +198,7 @@ class DiskWatch:
         self._received_since += size
 
     def _used_now(self) -> Used:
-        """The sizes as last read, and what was queued and received since."""
+        """Return the sizes as last read, plus the bytes queued and received since."""
         grown = max(0, self._queued_bytes() - self._queued_then)
         return Used(self._used.outbox + grown, self._used.inbox + self._received_since, self._used.other)
 

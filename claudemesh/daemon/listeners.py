@@ -1,7 +1,7 @@
 """Listeners of the local API: the unix socket always, the loopback for those who bear the token.
 
-Each door has a server, guards and limits of its own, so that what happens on the loopback leaves the
-socket usable.
+Each listener has a server, guards and limits of its own, so that load on the loopback leaves the socket
+usable.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ TOKEN_BYTES = 32
 OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
-# A client without the bearer is a stranger, and gives way to the next one.
+# A client without the bearer token is evicted for the next one.
 _LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
 _SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
-# Both doors full, and what hooks, databases and the link need.
+# Both listeners at their limits, and the descriptors of hooks, databases and the link.
 _DESCRIPTORS = 2048
 _CLOSED = "loopback_closed"
 _AGAIN_S = 2.0
@@ -105,7 +105,7 @@ class ApiListeners:
             server.close_listener()
 
     async def close(self) -> None:
-        """Take no more requests, let those under way finish, and remove what names the doors."""
+        """Take no more requests, let those under way finish, and remove the files that name the listeners."""
         self._closing = True
         if self._forget is not None:
             self._forget.cancel()
@@ -164,7 +164,7 @@ class ApiListeners:
             self._conditions.end(_CLOSED)
 
     async def _open_loopback(self, settings: DaemonSettings) -> None:
-        # Loaded first: a door without its lock is never open.
+        # Load the token before listening: TCP is never served unauthenticated.
         self._token = load_token(self._paths)
         listener = bind_tcp(settings.http_bind, settings.http_port)
         port = listener.getsockname()[1]
@@ -199,7 +199,7 @@ class ApiListeners:
 def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
     origins = frozenset(origin.encode() for origin in settings.allowed_origins)
     public = TABLE.public if settings.public_health_check else frozenset()
-    # A door with a bearer is the loopback.
+    # A listener with a token is the loopback.
     return Rules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
 
 

@@ -1,4 +1,4 @@
-"""Start-up of a daemon: files and databases are opened, each with the reason when it cannot be."""
+"""Start-up of a daemon: opens files and databases, and explains each that cannot be opened."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
 
 
 def load_directory(path: Path, membership: Membership) -> Directory:
-    """Load the pinned keys. `ExitWith` 78 when they are damaged: they are not thrown away silently."""
+    """Load the pinned keys. `ExitWith` 78 when they are damaged: they are never replaced silently."""
     directory = Directory(path, membership.mesh_id, inviter_of(membership))
     try:
         directory.load()

@@ -1,4 +1,4 @@
-"""Care for what the daemon keeps on the disk: conditions, upkeep of the databases, side files, and room."""
+"""Storage monitor: conditions of the databases, their upkeep, side files, and the disk budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REMOVED_AT_ONCE = 200
 
 
 class StorageMonitor:
-    """One object for all that watches over the disk; the daemon makes it when the databases are open."""
+    """Watches the databases, the side files and the disk; made when the databases are open."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class StorageMonitor:
             tasks.start(self._recover_later(drain, longest_wait_ms), "recover")
 
     def start(self, tasks: TaskOwner) -> None:
-        """Watch, retry and check from now on."""
+        """Start the tasks that watch, retry and check."""
         tasks.start(self.disk.run(), "disk")
         tasks.start(self.files.run(), "side_files")
         for upkeep in self._upkeeps:

@@ -1,4 +1,4 @@
-"""Reading the private JSON files of a membership, with the error that names the file and the remedy."""
+"""Reader of the private JSON files of a membership, with errors that name the file and the remedy."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class DaemonPaths:
 
     @property
     def topic_subscriptions(self) -> Path:
-        """Topics that this host created, subscribed to and unsubscribed from (topics.py)."""
+        """Topics that this host created, subscribed to and unsubscribed from (daemon/topics/own.py)."""
         return self.root / "topic_subscriptions.json"
 
     @property

@@ -1,1 +1,1 @@
-"""The user's own programs, run on events: one manifest, one runner, nothing that outlives its run."""
+"""Hooks: programs of the user that the daemon runs on events."""

@@ -19,7 +19,7 @@ LIFETIME_S = 300.0
 
 @dataclass(slots=True)
 class Grant:
-    """One running hook's rights, and what it made of them."""
+    """Rights of one running hook, and its calls under them."""
 
     hook: str
     event: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Capabilities:
         return token
 
     def revoke(self, token: str) -> None:
-        """The hook has ended: its token is worth nothing more."""
+        """Revoke a token: its hook has ended."""
         self._grants.pop(_digest(token), None)
 
     def find(self, token: str) -> Grant | None:

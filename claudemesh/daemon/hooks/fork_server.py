@@ -1,11 +1,11 @@
-"""The process that runs hooks, one at a time per worker, and sees that nothing of them stays behind.
+"""Fork server for hooks: forks workers, each of which runs one hook at a time and ends all that it leaves.
 
 It stands alone: the daemon starts it as a script with an interpreter of its own, so that running a hook
 never forks the daemon. Where the kernel allows, each worker is the first process of a PID namespace and
 ends whatever a hook left there; elsewhere it adopts orphans and ends those it can see.
 
-    daemon ── control socket (stdin) ──> nursery ── fork ──> worker ── spawn ──> hook
-       └───────────── one socket per worker ───────────────────┘
+    daemon ── control socket (stdin) ──> fork server ── fork ──> worker ── spawn ──> hook
+       └───────────── one socket per worker ───────────────────────┘
 
 A message is four bytes of length and JSON, followed by the bytes that the JSON counts.
 """
@@ -57,7 +57,7 @@ def main(network: str, isolation: str) -> None:
         word, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not word:
             return
-        # Received ones are inherited unless told otherwise: a hook must not hold its own keeper's line.
+        # Received ones are inherited unless told otherwise: a hook must not hold its worker's socket.
         os.set_inheritable(descriptors[0], False)
         _fork_worker(descriptors[0], control, home, confine)
         os.close(descriptors[0])
@@ -180,7 +180,7 @@ def _fork_worker(descriptor: int, control: socket.socket, home: int, confine: Co
 
 
 class Worker:
-    """Runs one hook after another for the daemon; when the daemon goes, so do the hook and all it made."""
+    """Runs one hook after another for the daemon; the hook and its children end with the daemon."""
 
     def __init__(self, daemon: socket.socket) -> None:
         self._daemon = daemon
@@ -243,7 +243,7 @@ class Worker:
         os._exit(0)
 
     def _reap(self, run: _Run) -> int | None:
-        """Bury what has died; returns the hook's own wait status once it is among them."""
+        """Reap exited children; returns the hook's own wait status once it is among them."""
         while True:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -291,7 +291,7 @@ def _children_of(parent: int) -> list[int]:
 
 
 class _Run:
-    """One hook: its pipes, its deadline, and what it said."""
+    """One run of a hook: its pipes, its deadline and its output."""
 
     def __init__(self, request: dict[str, Any], payload: bytes) -> None:
         self._group = request["killpg"]
@@ -356,7 +356,7 @@ class _Run:
             kept.close()
 
     def _press(self) -> None:
-        """The time is up: ask it to end, then make it."""
+        """SIGTERM at the deadline, SIGKILL after the grace period."""
         self._killed = self.timed_out
         self.signal(signal.SIGKILL if self.timed_out else signal.SIGTERM)
         self.timed_out = True
@@ -375,7 +375,7 @@ class _Run:
 
 
 class _Kept:
-    """The beginning of what comes out of a pipe; the rest is read and forgotten."""
+    """The first bytes of a pipe, up to a limit; the rest is read and dropped."""
 
     def __init__(self, end: int, limit: int) -> None:
         self.end = end
@@ -384,7 +384,7 @@ class _Kept:
         self._limit = limit
 
     def read(self) -> None:
-        """Take a piece; at the end let the pipe go."""
+        """Read a piece; close the pipe at its end."""
         if not self._take():
             self.close()
 

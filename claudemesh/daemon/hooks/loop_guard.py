@@ -1,4 +1,4 @@
-"""Two hosts that answer each other by hooks must come to an end (docs/spec/daemon.md, Hooks).
+"""Loop guard: ends an exchange of two hosts that answer each other by hooks (docs/spec/daemon.md, Hooks).
 
 Each answer of a hook counts, inside the sealed message, how many answers of hooks led to it. A peer that
 leaves the count out is held by a rate instead.
@@ -21,7 +21,7 @@ _SENDERS = 4096
 
 
 class LoopGuard:
-    """Says whether a hook's answer may go out, and what it carries."""
+    """Limits the answers of hooks by a hop count, and by a rate for each peer."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -41,7 +41,7 @@ def _redacted(event: Mapping[str, Any], paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _text_field(event: Mapping[str, Any]) -> str:
-    """A send calls its text `message`, as its caller did; what was received calls it `body`."""
+    """Return the name of the text field: `message` of a send, `body` of a received message."""
     return "message" if "message" in event else "body"
 
 

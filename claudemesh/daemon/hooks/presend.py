@@ -22,7 +22,7 @@ _REASON_CHARS = 300
 
 
 def event_of(request: SendRequest, message_id: str) -> dict[str, Any]:
-    """Return what the hook reads: the send as the caller asked for it."""
+    """Return the standard input of the hook: the send as the caller asked for it."""
     target = request.target
     return {
         "event": "pre-send",

@@ -44,7 +44,7 @@ class Replies:
         self._loop_guard = loop_guard
 
     async def send(self, hook: str, event_id: str, event: Mapping[str, Any], text: str) -> bool:
-        """Queue an answer where the message came from, however long that takes; returns whether it is."""
+        """Queue an answer, trying until it is queued or refused; returns whether it is queued."""
         try:
             request = self._request(hook, event_id, event, text)
         except ProtocolError as error:

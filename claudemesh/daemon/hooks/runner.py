@@ -1,4 +1,4 @@
-"""One run of one hook: what it gets, how it is held, and the line that says how it went."""
+"""Runner of hooks: environment, standard input, isolation and outcome of one run."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class HookPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A run, and what the hook asked of the API meanwhile."""
+    """The outcome of a run, and the hook's calls of the API."""
 
     outcome: Outcome
     calls: tuple[str, ...] = ()
 
 
 class Runner:
-    """Runs hooks under their manifest; each network policy has pool of its own."""
+    """Runs hooks under their manifest; each network policy has a worker pool of its own."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class Runner:
         )
 
     def _keep_stderr(self, name: str, outcome: Outcome) -> None:
-        """Keep what the last run complained of: it may hold message text, so it is no line of the log."""
+        """Write the standard error of a run to a file. It may hold message text, so it is not logged."""
         if not outcome.stderr:
             return
         try:

@@ -1,4 +1,4 @@
-"""The daemon's hooks: which run on what, one job after another, and what becomes of their answers."""
+"""Hook service: turns messages and events into jobs, runs them, and queues their answers."""
 
 from __future__ import annotations
 

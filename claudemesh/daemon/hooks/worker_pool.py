@@ -1,4 +1,4 @@
-"""The daemon's side of the keeper: starts it when the first hook runs, and hands runs to its workers."""
+"""Worker pool for hooks: starts the fork server when the first hook runs, and hands runs to its workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STDERR_LIMIT = 64 << 10
 
 
 class ForkServerLost(Exception):
-    """The keeper is gone, or could not be started; whether the hook ran is not known."""
+    """The fork server has ended or could not be started; whether the hook ran is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class WorkerPool:
             except BaseException as error:
                 worker.close()
                 if isinstance(error, (OSError, EOFError)):
-                    raise ForkServerLost("a hook's keeper went away") from error
+                    raise ForkServerLost("the fork server of a hook has ended") from error
                 raise
             self._idle.append(worker)
             return outcome
@@ -123,7 +123,7 @@ class WorkerPool:
     async def _ready(self) -> _ForkServer:
         async with self._starting:
             if self._fork_server is not None and not self._fork_server.alive:
-                log.error("hook_keeper_lost", network=self._network)
+                log.error("hook_fork_server_lost", network=self._network)
                 self.close()
             if self._fork_server is None:
                 self._fork_server = await _ForkServer.start(self._network, self._wanted)
@@ -131,7 +131,7 @@ class WorkerPool:
 
 
 class _ForkServer:
-    """The process that forks workers."""
+    """One fork server process."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], control: socket.socket, isolation: Isolation
@@ -154,7 +154,7 @@ class _ForkServer:
                 )
         except OSError as error:
             ours.close()
-            raise ForkServerLost(f"the keeper of hooks cannot start: {error}") from error
+            raise ForkServerLost(f"the fork server of hooks cannot start: {error}") from error
         ours.setblocking(False)
         try:
             async with asyncio.timeout(_HELLO_S):
@@ -163,8 +163,8 @@ class _ForkServer:
             process.kill()
             process.wait()
             ours.close()
-            raise ForkServerLost("the keeper of hooks does not answer") from error
-        log.info("hook_keeper_started", network=network, **hello)
+            raise ForkServerLost("the fork server of hooks does not answer") from error
+        log.info("hook_fork_server_started", network=network, **hello)
         return cls(process, ours, Isolation(**hello))
 
     @property
@@ -176,14 +176,14 @@ class _ForkServer:
         return self._process.poll() is None
 
     async def worker(self) -> _Worker:
-        """Have a worker forked."""
+        """Ask for a new worker."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 socket.send_fds(self._control, [b"w"], [theirs.fileno()])
         except OSError as error:
             ours.close()
-            raise ForkServerLost("the keeper of hooks is gone") from error
+            raise ForkServerLost("the fork server of hooks has ended") from error
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=1 << 20)
         return _Worker(reader, writer)
 

@@ -1,8 +1,8 @@
-"""Keeps the directory in step with the broker's list of members.
+"""Directory sync: keeps the directory in step with the broker's list of members.
 
-A link begins with one question: what has changed since the version that is known here. From then on the
+A link begins with one call: the changes since the version that is known here. From then on the
 broker tells of changes by itself, and each is taken over if it begins at the version that is known. Anything
-else (a change that was missed, a member that is not known) leads to the same question again, asked once
+else (a change that was missed, a member that is not known) leads to the same call again, made once
 however many want it. Only a broker that has another history answers with its whole list, page by page.
 """
 

@@ -54,11 +54,6 @@ class Unsealer:
         """Keys of other members may have changed."""
         self._wake.set()
 
-    def own_keys_changed(self) -> None:
-        """This host has other keys than before: everything is tried again."""
-        self._tried.clear()
-        self._wake.set()
-
     def stored(self, senders: Iterable[Peer]) -> None:
         """Take note of senders whose messages were stored sealed, as they were known when that was tried."""
         for sender in senders:

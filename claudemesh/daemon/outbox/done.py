@@ -92,7 +92,7 @@ class DoneSends:
         return None if row is None else Restore(row[0], bool(row[1]), row[2], row[3])
 
     async def note_restore(self, lived_ms: int) -> None:
-        """Note that the broker's database went back; from now on every start goes on with mending it."""
+        """Note that the broker's database went back; from now on every start goes on with the repair."""
         await self._db.transaction(lambda raw: raw.execute(_Q["restore_noticed"], (lived_ms,)))
 
     async def note_verdict(self, verdict: Verdict) -> None:

@@ -116,7 +116,7 @@ class Drain:
         self.inline_bytes: int | None = None
         # Nothing is taken while the rows that an earlier run left in flight are not pending again.
         self.held = False
-        # Whether a refusal may pass by itself, because the broker is being mended (restore/reconcile.py).
+        # Tells whether a refusal may pass by itself, after a restore of the broker (restore/reconcile.py).
         self.may_come_back: Callable[[str], bool] = lambda error: False
 
     @property

@@ -90,7 +90,7 @@ class Reoffer:
         return taken
 
     async def _yield_to_live_traffic(self) -> None:
-        """Wait while the drain has sends in flight, for a second at most: a busy host is mended too."""
+        """Wait while the drain has sends in flight, for a second at most: a busy host is repaired too."""
         waited_s = 0.0
         while self._busy() and waited_s < _LONGEST_YIELD_S:
             await asyncio.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""The plain data that sender, drain and store of the outbox exchange."""
+"""Plain data that submitter, drain and store of the outbox exchange."""
 
 from __future__ import annotations
 

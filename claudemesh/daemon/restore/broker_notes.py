@@ -12,7 +12,7 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 
 class BrokerNotes:
-    """The file. It is a hint: without it the broker is asked more than it had to be."""
+    """The file broker_features.json. It is a hint: without it more done sends are asked about."""
 
     def __init__(self, path: Path, write: WriteFile) -> None:
         self._path = path
@@ -27,6 +27,6 @@ class BrokerNotes:
         return store_epoch if isinstance(store_epoch, str) else None
 
     def note(self, features: Features, store_epoch: str | None) -> None:
-        """Keep what was negotiated. Until it is written, a restart costs a longer question."""
+        """Write the negotiated features and the store epoch. Without them a restart asks about more sends."""
         text = orjson.dumps({**features.to_dict(), "epoch": store_epoch})
         self._write(self._path.name, lambda: write_atomic(self._path, text))

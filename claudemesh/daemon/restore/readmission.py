@@ -1,4 +1,4 @@
-"""Asking a broker that has forgotten this member to take it back (broker/http/rejoin.py has the other half).
+"""Readmission: asks a broker that has forgotten this member to take it back (see broker/http/rejoin.py).
 
 The broker closes with `not_a_member` when no member has this host's key. After a restore from a copy that is
 older than this membership that is no reason to end. The host presents the invite by which it joined and a

@@ -1,4 +1,4 @@
-"""Mending what a restored broker has forgotten: noticed at each link-up, repaired in a fixed order.
+"""Reconciliation with a broker whose database was restored from an older copy, at each link-up.
 
 1. Topics and subscriptions of this host are put back (`topics/own.py`), so that offered sends find them.
 2. The broker is asked about done sends (`outbox/lookback.py`). One that it does not know means that its
@@ -49,7 +49,7 @@ from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.sidefiles import WriteFile
 
-log = get_logger("healing")
+log = get_logger("restore")
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ _MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
 
 
 class ReconcilerLink(Carrier, Protocol):
-    """The part of the link that healing uses."""
+    """The part of the link that the reconciler uses."""
 
     async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
         """Ask the broker, and return what `read` makes of its answer. `ProtocolError`: see `calls.Ask`."""
@@ -82,7 +82,7 @@ class ReconcilerFiles:
 
 
 class Reconciler:
-    """Asks at each link-up, and mends while the link is up."""
+    """Compares at each link-up, and repairs while the link is up."""
 
     def __init__(
         self,
@@ -130,27 +130,27 @@ class Reconciler:
         self._show_lost()
 
     def link_up(self, opened: Opened) -> None:
-        """Begin to ask and to mend on a new link."""
+        """Begin to compare and to repair on a new link."""
         self._conditions.end(_UNCONFIRMED)
         self._show_lost()
         self._member_id = opened.hello.member_id
         self._is_unsure = True
         self._notes.note(opened.features, self.store_epoch)
-        self._task = self._tasks.start(self._run(opened), "healing")
+        self._task = self._tasks.start(self._run(opened), "reconcile")
 
     def link_down(self) -> None:
-        """Stop: nothing more is answered on this link, and the next one begins anew."""
+        """Stop the work of this link; the next one begins anew."""
         self.topics.link_down()
         self._conditions.end(_UNCHECKED)
         if self._task is not None:
             self._task.cancel()
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop, and wait for the tasks."""
         await self._tasks.stop()
 
     def on_result(self, result: SendResult) -> bool:
-        """Take the broker's word if it is about a send that was offered again; returns whether it is."""
+        """Take a result of a send that was offered again; returns whether it is one."""
         return self._reoffer.on_result(result)
 
     def on_event(self, news: News) -> None:
@@ -198,7 +198,7 @@ class Reconciler:
             log.warning("member_confirmed", member_id=member_id, name=params["name"], status=status)
 
     def may_come_back(self, error: str) -> bool:
-        """Whether a refusal may be the work of a restore: the destination's host has yet to put it back."""
+        """Tell whether a restore may have caused a refusal: the destination's host has yet to put it back."""
         if error not in _MAY_COME_BACK:
             return False
         return self._is_unsure or self._to_be_noted or self._age_ms() < PATIENCE_MS
@@ -232,11 +232,11 @@ class Reconciler:
             self._notes.note(opened.features, self.store_epoch)
         self._is_unsure = False
         self._conditions.end(_UNCHECKED)
-        is_mending = self._restore is not None and not self._restore.is_scanned
-        if is_mending:
+        is_repairing = self._restore is not None and not self._restore.is_scanned
+        if is_repairing:
             await self._scan(opened)
         taken = await self._reoffer.run()
-        if is_mending or taken:
+        if is_repairing or taken:
             log.info("reoffer_done", count=taken)
 
     async def _has_gone_back(self, opened: Opened) -> bool:

@@ -1,4 +1,4 @@
-"""Confirming members that a restore of the broker has lost or revived, from the keys pinned on this host.
+"""Vouching: confirms members that a restore of the broker has lost or revived, by the keys pinned here.
 
 The broker asks the daemons of owners and admins (broker/http/rejoin.py). This host confirms a member only
 when id, name and both keys are those that it has pinned, with the role and the status under which it knows

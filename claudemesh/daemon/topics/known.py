@@ -1,4 +1,4 @@
-"""The mesh's topics and queues as last listed, so that a send to one that does not exist is refused.
+"""Known topics: the mesh's topics and queues as last listed. A send to any other is refused.
 
 Kept in topics.json, so that this holds while the broker is away. The file is a copy of what the broker knows:
 when it is missing or damaged, nothing is refused until the next list.

@@ -80,7 +80,7 @@ def plan(wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything
 
 
 class OwnTopics:
-    """Changes topics at the broker, and remembers what was changed."""
+    """Creates topics and changes subscriptions at the broker, and keeps each wish on the disk."""
 
     def __init__(self, path: Path, clock: Clock, write: WriteFile) -> None:
         self._path = path
@@ -140,7 +140,7 @@ class OwnTopics:
         self._save()
 
     def member_lost(self) -> None:
-        """The broker does not know this member any more: once it does, every subscription is renewed."""
+        """Note that the broker has lost this member: every subscription is renewed once it is back."""
         if not self._is_member_lost:
             self._is_member_lost = True
             self._save()

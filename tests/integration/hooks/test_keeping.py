@@ -1,4 +1,4 @@
-"""The keeper alone: with namespaces and without, nothing of a hook stays; bubblewrap hides the home."""
+"""The fork server alone: with namespaces and without, nothing of a hook stays; bubblewrap hides the home."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ISOLATIONS = ["auto", "none"]
 
 
 @asynccontextmanager
-async def keepers(isolation: str, size: int = 8) -> AsyncGenerator[WorkerPool]:
+async def worker_pool(isolation: str, size: int = 8) -> AsyncGenerator[WorkerPool]:
     made = WorkerPool("deny", size, isolation)
     try:
         yield made
@@ -49,7 +49,7 @@ def shell(script: str, *, timeout_s: float = 10, limit: int = 65_536, stdin: byt
 )
 async def test_nothing_stays_with_namespaces_or_without(isolation: str, script: str) -> None:
     """A new session, an orphan, a process that ignores signals: all end with the hook."""
-    async with keepers(isolation) as made:
+    async with worker_pool(isolation) as made:
         outcome = await made.run(shell(script))
         assert (outcome.exit, outcome.survivors > 0) == (0, True)
         assert processes("sleep 981") == []
@@ -58,7 +58,7 @@ async def test_nothing_stays_with_namespaces_or_without(isolation: str, script: 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_the_outcome_says_how_it_ended(isolation: str) -> None:
     """Exit code, signal, output, errors, input; a hook that is not there was not started."""
-    async with keepers(isolation) as made:
+    async with worker_pool(isolation) as made:
         outcome = await made.run(shell("cat; echo no >&2; exit 3", stdin=b"x" * 200_000, limit=10))
         assert (outcome.exit, outcome.stdout, outcome.stdout_bytes) == (3, b"x" * 10, 200_000)
         assert (outcome.stderr, outcome.word) == (b"no\n", "3")
@@ -71,7 +71,7 @@ async def test_the_outcome_says_how_it_ended(isolation: str) -> None:
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_a_hook_that_ends_in_time_after_sigterm_is_not_killed(isolation: str) -> None:
     """SIGTERM comes first, and five seconds to tidy up."""
-    async with keepers(isolation) as made:
+    async with worker_pool(isolation) as made:
         outcome = await made.run(shell("trap 'echo bye; exit 5' TERM; sleep 981 & wait", timeout_s=0.3))
         assert (outcome.exit, outcome.stdout, outcome.timed_out) == (5, b"bye\n", True)
 
@@ -79,7 +79,7 @@ async def test_a_hook_that_ends_in_time_after_sigterm_is_not_killed(isolation: s
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 async def test_a_run_that_is_cancelled_ends_with_all_of_it(isolation: str) -> None:
     """The daemon that stops leaves nothing running."""
-    async with keepers(isolation) as made:
+    async with worker_pool(isolation) as made:
         run = asyncio.get_running_loop().create_task(made.run(shell("setsid sleep 982 & sleep 982")))
         while len(processes("sleep 982")) < 2:  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
@@ -91,9 +91,9 @@ async def test_a_run_that_is_cancelled_ends_with_all_of_it(isolation: str) -> No
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
+async def test_a_fork_server_that_is_killed_is_replaced(isolation: str) -> None:
     """The run is lost and says so; the next has a new fork_server."""
-    async with keepers(isolation) as made:
+    async with worker_pool(isolation) as made:
         run = asyncio.get_running_loop().create_task(made.run(shell("sleep 983")))
         while not processes("sleep 983"):  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
@@ -112,8 +112,8 @@ async def test_a_keeper_that_is_killed_is_replaced(isolation: str) -> None:
 
 
 @pytest.mark.parametrize("home", [-1, 0])
-def test_a_keeper_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line of the worker that was not made is closed; in a namespace, the keeper is back in its own."""
+def test_a_fork_server_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of the worker that was not made is closed; in a namespace, the server is back in its own."""
     calls: list[str] = []
 
     def no_room() -> int:
@@ -131,7 +131,7 @@ def test_a_keeper_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.Monkey
 
 async def test_no_more_than_so_many_run_at_a_time() -> None:
     """The rest wait for a place."""
-    async with keepers("auto", size=3) as made:
+    async with worker_pool("auto", size=3) as made:
 
         async def run() -> Outcome:
             return await made.run(shell("sleep 0.2"))
@@ -215,7 +215,7 @@ def test_a_capability_token_stands_in_no_command_line(alice: Host, bob: Host) ->
 
 async def test_a_hook_sees_the_processes_of_its_own_namespace_alone() -> None:
     """Where the kernel allows a /proc of its own, as it does here for root and for ordinary users."""
-    async with keepers("auto") as made:
+    async with worker_pool("auto") as made:
         assert (await made.isolation()).pid_namespace
         outcome = await made.run(shell("ls -d /proc/[0-9]* | wc -l"))
         assert int(outcome.stdout) <= 5
@@ -235,7 +235,7 @@ def door(tmp_path: Path) -> Generator[Path]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root could enter the namespace again")
 async def test_root_in_a_hook_cannot_enter_the_network_of_the_host_again(door: Path) -> None:
     """`deny` holds for a daemon that runs as root, also where a file leads to the host's namespace."""
-    async with keepers("auto") as made:
+    async with worker_pool("auto") as made:
         assert (await made.isolation()).network_namespace
         for attempt in (f"nsenter --net={door} true", "unshare --mount true"):
             outcome = await made.run(shell(attempt))

@@ -255,7 +255,7 @@ def test_deny_takes_the_network_away_and_allow_leaves_it(alice: Host, bob: Host)
     send(alice, "x")
     bob.ran("on-dm")
     bob.ran("on-message")
-    started = {line["network"]: line for line in bob.log("hook_keeper_started")}
+    started = {line["network"]: line for line in bob.log("hook_fork_server_started")}
     here = len(Path("/proc/self/net/dev").read_text().splitlines())
     assert int(bob.told("allow")) == here
     if started.get("deny", {"network_namespace": True})["network_namespace"]:
