@@ -45,7 +45,7 @@ def check_target() -> None:
     here = running_on()
     if here != TARGET:
         refuse(
-            f"this file is for {TARGET}, and this is {here}: start it with that Python, "
+            f"This file is for {TARGET}, and this is {here}. Start it with that Python, "
             "or build it with this one (CLAUDEMESH_PYTHON=… ./build/pyz)."
         )
 
@@ -71,7 +71,7 @@ def cache_folder() -> str:
     if not os.path.isabs(base):
         home = os.environ.get("HOME")
         if not home:
-            refuse("there is no HOME to unpack into: set CLAUDEMESH_CACHE to a folder of your own.")
+            refuse("There is no HOME to unpack into. Set CLAUDEMESH_CACHE to a folder of your own.")
         base = os.path.join(os.path.abspath(home), ".cache")
     return os.path.join(base, "claudemesh")
 
@@ -82,11 +82,12 @@ def check_private(folder: str, tree: str) -> None:
 
     reason = claudemesh_trust.distrust(folder)
     if reason is not None:
-        refuse(f"code is run from {folder}. {reason}. Or set CLAUDEMESH_CACHE to a folder of your own.")
+        refuse(f"Code is run from {folder}. {reason}. Or set CLAUDEMESH_CACHE to a folder of your own.")
     if os.path.lexists(tree) and claudemesh_trust.distrust(tree) is not None:
         import shlex
 
-        refuse(f"{tree} is a symbolic link, or another user may have changed it: rm -r {shlex.quote(tree)}")
+        remove = f"rm -r {shlex.quote(tree)}"
+        refuse(f"{tree} is a symbolic link, or another user may have changed it. Remove it: {remove}")
 
 
 def unpacked() -> str:
@@ -103,8 +104,8 @@ def unpacked() -> str:
             unpack(folder, tree)
     except OSError as error:
         refuse(
-            f"cannot unpack into {folder} ({error.strerror or error}): "
-            "mend that, or set CLAUDEMESH_CACHE to a folder of your own.",
+            f"Cannot unpack into {folder} ({error.strerror or error}). "
+            "Correct that, or set CLAUDEMESH_CACHE to a folder of your own.",
             CANNOT_CREATE,
         )
     return os.path.join(tree, "site-packages")

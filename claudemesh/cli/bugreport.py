@@ -28,7 +28,14 @@ _LOG_LINES = 50
 @click.command()
 @mesh_option
 def bugreport(mesh: str | None) -> None:
-    """Print versions, health, settings, findings and the end of the log as JSON; no secret, no message."""
+    """Print a report for a bug, without secrets or messages.
+
+    The report is JSON: versions, health, settings, findings of `claudemesh doctor`, and the end of the log.
+
+    \b
+    Examples:
+      claudemesh bugreport >report.json
+    """
     slug = choose_mesh(mesh)
     paths = daemon_paths(slug)
     try:

@@ -1,4 +1,4 @@
-"""Checks of this host's peer: files, settings, disk, daemon, link, clock and broker."""
+"""Checks of a host for common faults: files, settings, disk, daemon, link, clock and broker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ State = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` says what to do unless it is ok."""
+    """The result of one check; `remedy` says what to do unless the state is ok."""
 
     check: str
     state: State
@@ -39,7 +39,7 @@ class Finding:
 
 
 def examine(mesh: str | None) -> list[Finding]:
-    """Run every check that makes sense on what the ones before have found."""
+    """Run the checks. A check that needs the result of another is left out when that one has failed."""
     try:
         slug = choose_mesh(mesh)
     except ClientError as error:
@@ -54,7 +54,7 @@ def examine(mesh: str | None) -> list[Finding]:
         url = _broker_url(paths)
         return [*findings, _broker(url)] if url else findings
     except ClientError as error:
-        return [*findings, Finding("daemon", "failed", error.message, "See `claudemesh logs`.")]
+        return [*findings, Finding("daemon", "failed", error.message, "See `claudemesh daemon logs`.")]
     return [*findings, *_running(health, shown_pid(client, health)), _broker(health["broker_url"])]
 
 
@@ -83,9 +83,11 @@ def _settings(paths: DaemonPaths) -> Finding:
     try:
         load_settings(paths.config)
     except ExitWith as error:
-        return Finding("config.toml", "failed", error.message, "Mend it, then `claudemesh daemon reload`.")
+        return Finding(
+            "config.toml", "failed", error.message, "Correct it, then run `claudemesh daemon reload`."
+        )
     return Finding(
-        "config.toml", "ok", str(paths.config) if paths.config.exists() else "none: the defaults hold"
+        "config.toml", "ok", str(paths.config) if paths.config.exists() else "none, the defaults apply"
     )
 
 
@@ -100,14 +102,14 @@ def _disk(paths: DaemonPaths) -> Finding:
 
 
 def _no_daemon(paths: DaemonPaths) -> Finding:
-    detail = "none runs"
+    detail = "not running"
     if paths.sock.exists():
-        detail += "; a socket is left of one that was killed, which the next start replaces"
-    return Finding("daemon", "failed", detail, "Start it: claudemesh daemon up -d.")
+        detail += "; a socket is left of a daemon that was killed, and the next start replaces it"
+    return Finding("daemon", "failed", detail, "Start it: `claudemesh daemon up -d`.")
 
 
 def _databases(paths: DaemonPaths) -> Iterator[Finding]:
-    """Check the databases. Only while no daemon runs, because one process opens them."""
+    """Check the databases. Only for a daemon that does not run, because it opens them exclusively."""
     for path in (paths.outbox_db, paths.inbox_db):
         if not path.exists():
             continue
@@ -122,15 +124,15 @@ def _databases(paths: DaemonPaths) -> Iterator[Finding]:
         if verdict == "ok":
             yield Finding(path.name, "ok", "sound")
         else:
-            remedy = f"Restore {path} from a backup; nothing has been changed."
+            remedy = f"Restore {path} from a backup. Nothing was changed."
             yield Finding(path.name, "failed", verdict, remedy)
 
 
 def _running(health: dict[str, Any], pid: str) -> Iterator[Finding]:
     yield Finding("daemon", "ok", f"{pid}, up for {health['uptime_s']} s")
     if health["daemon_version"] != claudemesh.__version__:
-        detail = f"the daemon is {health['daemon_version']}, this command {claudemesh.__version__}"
-        yield Finding("version", "warning", detail, "Take the new one up: claudemesh daemon restart.")
+        detail = f"the daemon has version {health['daemon_version']}, this command {claudemesh.__version__}"
+        yield Finding("version", "warning", detail, "Start the new version: `claudemesh daemon restart`.")
     else:
         yield Finding(
             "version", "ok", f"{claudemesh.__version__}, broker {health['broker_version'] or 'unknown'}"
@@ -138,32 +140,42 @@ def _running(health: dict[str, Any], pid: str) -> Iterator[Finding]:
     if health["connected"]:
         yield Finding("link", "ok", health["broker_url"])
     else:
-        remedy = "It is tried again by itself; what you send waits."
+        remedy = "The daemon connects again by itself. Sends wait in the outbox."
         yield Finding("link", "failed", str(health["last_error"] or "connecting"), remedy)
     yield _clock(health["clock_offset_ms"])
     if health["dead"]:
-        remedy = "Look at them: claudemesh daemon outbox list --failed; then requeue or drop them."
-        yield Finding("outbox", "warning", f"{health['dead']} sends were given up", remedy)
+        remedy = "List them with `claudemesh daemon outbox list --failed`, then requeue or drop them."
+        yield Finding("outbox", "warning", f"{health['dead']} sends are dead", remedy)
     else:
         yield Finding("outbox", "ok", f"{health['queue_depth']} waiting")
     for item in health["degraded"]:
-        since = f"since {item['since']}; `claudemesh logs` has more"
+        since = f"Since {item['since']}. See `claudemesh daemon logs`."
         yield Finding("degraded", "failed", f"{item['code']}: {item['message']}", since)
     if health["config"]["error"]:
         yield Finding(
-            "reload", "warning", health["config"]["error"], "Mend it, then `claudemesh daemon reload`."
+            "reload", "warning", health["config"]["error"], "Correct it, then run `claudemesh daemon reload`."
         )
     if health["config"]["needs_restart"]:
         waiting = ", ".join(health["config"]["needs_restart"])
-        yield Finding("reload", "warning", f"not in force yet: {waiting}", "claudemesh daemon restart")
+        yield Finding(
+            "reload",
+            "warning",
+            f"these settings need a restart: {waiting}",
+            "Run `claudemesh daemon restart`.",
+        )
 
 
 def _clock(offset_ms: int | None) -> Finding:
     if offset_ms is None:
-        return Finding("clock", "ok", "not compared yet: the broker was not reached")
+        return Finding("clock", "ok", "not compared, because the broker has not been reached")
     detail = f"{abs(offset_ms) / 1000:.1f} s {'ahead of' if offset_ms > 0 else 'behind'} the broker"
     if abs(offset_ms) > _CLOCK_MS:
-        return Finding("clock", "warning", detail, "Set the clock (NTP): times that you see will be off.")
+        return Finding(
+            "clock",
+            "warning",
+            detail,
+            "Set the clock, for example by NTP. Times that are shown are wrong until then.",
+        )
     return Finding("clock", "ok", detail)
 
 
@@ -176,14 +188,14 @@ def _broker_url(paths: DaemonPaths) -> str | None:
 
 
 def _broker(url: str) -> Finding:
-    """Ask who answers at the broker's address, and whether it is dialled at an address of its own."""
+    """Check that the broker answers, and that it knows the address at which it is dialled."""
     try:
         broker = BrokerClient(url, insecure=True, deadline_s=_CONNECT_S)
         broker.check_address(broker.challenge())
     except WrongAddress as error:
-        remedy = "Or let this host dial another address: claudemesh daemon set-broker URL."
+        remedy = "Or change the address on this host: `claudemesh daemon set-broker URL`."
         return Finding("broker", "failed", error.message, remedy)
     except ClientError as error:
-        remedy = "Is the broker up, and does a firewall or proxy stand between?"
+        remedy = "Check that the broker runs, and that no firewall or proxy is in between."
         return Finding("broker", "failed", f"{url}: {error.message}", remedy)
-    return Finding("broker", "ok", f"{url} answers, and is an address of the broker")
+    return Finding("broker", "ok", f"{url} answers and is an address of the broker")

@@ -18,9 +18,15 @@ _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 @mesh_option
 @json_option
 def doctor(mesh: str | None, as_json: bool) -> int:
-    """Look at everything that commonly goes wrong; exit 69 when something has failed.
+    """Check this host for common faults. The exit code is 69 when a check has failed.
 
-    It changes nothing and needs no running daemon.
+    Files, settings, disk, daemon, link, clock and broker are checked. Nothing is changed, and the daemon need
+    not run.
+
+    \b
+    Examples:
+      claudemesh doctor
+      claudemesh doctor --json | jq '.items[] | select(.state != "ok")'
     """
     findings = examine(mesh)
     if as_json:

@@ -11,13 +11,20 @@ from claudemesh.client.local import LocalClient
 
 
 @click.command()
-@click.option("--since", type=click.IntRange(min=0), metavar="SEQ", help="Replay messages after this one.")
+@click.option(
+    "--since", type=click.IntRange(min=0), metavar="SEQ", help="Begin with the messages after this one."
+)
 @mesh_option
 @json_option
 def events(since: int | None, mesh: str | None, as_json: bool) -> None:
-    """Follow what happens, one JSON line each, over restarts of the daemon too.
+    """Print each event as a line of JSON as it happens.
 
-    Messages are complete over a restart. Other events, such as peer_join, are not kept while nobody listens.
+    The command continues over a restart of the daemon. No event of type message is missed then. Other events,
+    such as peer_join, are not stored, and are missed while the daemon is away.
+
+    \b
+    Examples:
+      claudemesh events | jq -c 'select(.event == "peer_join")'
     """
     with following(LocalClient(mesh)) as follow:
         for event in follow.daemon.events(since):

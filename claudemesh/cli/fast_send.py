@@ -1,8 +1,8 @@
-"""`claudemesh send TO TEXT` without the imports: what scripts call in a loop should cost them little.
+"""Fast path of `claudemesh send TO TEXT`: the standard library alone, for scripts that send in a loop.
 
-Standard library and hand-made JSON only; the zipapp runs it ahead of its unpacking. Whatever it does
-not handle, it leaves to the full command line by returning None, before anything has been sent or
-with the id that was sent, so that nothing is ever sent twice. A test holds both to the same output.
+The zipapp runs this file before it unpacks itself. A command that it does not handle is left to the full
+command line: `run` returns None, either before anything was sent or with the id of the send among the
+arguments, so that no message is sent twice. A test compares the output of both.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _TEMPORARY = 75
 
 
 def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
-    """Handle a plain send and return its exit code, or None when the full command line must.
+    """Handle a plain send and return its exit code; None when the full command line must handle it.
 
     `distrust` is the rule of `runtime/trust.py` for the folder of the socket.
     """
+    if sys.stdout is None or sys.stderr is None:
+        # Closed: the full command line opens /dev/null in their place.
+        return None
     given = _parse(argv)
     if given is None:
         return None
@@ -45,13 +48,13 @@ def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
         return None
     if answer == b"":
         sys.stderr.write(
-            "claudemesh: error: The daemon went away before it answered: send again with "
-            f"--id {message_id}, it arrives once.\n"
+            "claudemesh: error: The daemon closed the connection before it answered. "
+            f"Send again with --id {message_id}: the message arrives once.\n"
         )
         return _TEMPORARY
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 202")):
-        # The full command line asks again, under the same id, and words the error.
+        # The full command line sends again with the same id, and reports the error.
         if "id" not in given:
             argv += ["--id", message_id]
         return None
@@ -92,7 +95,8 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
 
 def _socket_path(mesh: str | None) -> str | None:
     if "CLAUDEMESH_DAEMON_SOCK" in os.environ:
-        return None  # a hook: it bears a token besides
+        # A hook: it has a capability token besides.
+        return None
     home = os.environ.get("CLAUDEMESH_HOME") or os.path.join(os.path.expanduser("~"), ".claudemesh")  # noqa: PTH111, PTH118
     daemons = os.path.join(os.path.expanduser(home), "daemon")  # noqa: PTH111, PTH118
     try:
@@ -119,7 +123,7 @@ def _is_safe(path: str, distrust: Callable[[str], str | None]) -> bool:
 
 
 def _answers_as_this_user(link: socket) -> bool:
-    """Whether the process behind the socket is this user's, where the kernel tells (`runtime/peer.py`)."""
+    """Whether the process behind the socket is this user's; true where the kernel does not tell."""
     import _socket
 
     if not hasattr(_socket, "SO_PEERCRED"):
@@ -151,7 +155,7 @@ def _quote(text: str) -> str:
 
 def _exchange(path: str, request: bytes) -> bytes | None:
     """Return the whole answer; None when nothing was sent, b"" when the outcome is unknown."""
-    # `socket` would cost five milliseconds more than what it is made of.
+    # `socket` takes five milliseconds longer to import than `_socket`.
     import _socket
 
     link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -178,11 +182,16 @@ def _exchange(path: str, request: bytes) -> bytes | None:
 
 
 def _show(body: str, message_id: str, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(body + "\n")
-        return
+    """Print the answer. The message is accepted, so a stdout that cannot be written changes nothing."""
     status = body.partition('"status":"')[2].partition('"')[0]
-    sys.stdout.write(f"{status} {message_id}\n")
+    try:
+        sys.stdout.write(f"{body}\n" if as_json else f"{status} {message_id}\n")
+        sys.stdout.flush()
+    except OSError:
+        # Python flushes once more while it shuts down, and would complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
 
 
 def _ulid() -> str:

@@ -1,4 +1,4 @@
-"""Following a daemon from a command: over its restarts, until the reader of stdout has gone."""
+"""A follower of a daemon's messages and events: over restarts, until the reader of stdout has gone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from claudemesh.cli import output
+from claudemesh.cli.streams import stdout_hung_up
 from claudemesh.client.errors import ApiError, DaemonNotRunning
 from claudemesh.client.local import LocalClient
 from claudemesh.sdk import Daemon, DaemonError
@@ -17,32 +18,32 @@ from claudemesh.sdk import DaemonNotRunning as NotAnswering
 
 T = TypeVar("T")
 
-# Time that a daemon gets for a restart before a command says that none runs.
+# Time for a restart of the daemon, in seconds; after it a command reports that no daemon runs.
 RESTART_S = 20.0
 _POLL_S = 0.2
 
 
-class Following:
-    """A client whose iterators end when the reader of stdout has gone; `reader_gone` tells that they did."""
+class Follower:
+    """A client whose iterators end when the reader of stdout has gone; `reader_gone` is true then."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.reader_gone = False
 
     def watch_stdout(self) -> None:
-        """Wait until stdout has no reader, then end the iterators."""
-        if output.stdout_hung_up(None):
+        """Wait until the reader of stdout has gone, then end the iterators."""
+        if stdout_hung_up(None):
             self.reader_gone = True
             self.daemon.close()
 
 
 @contextmanager
-def following(client: LocalClient) -> Generator[Following]:
-    """Follow a mesh's daemon, and wait for one that does not run yet.
+def following(client: LocalClient) -> Generator[Follower]:
+    """Make a follower of a mesh's daemon, and wait for a daemon that does not run yet.
 
-    The user is told once when the daemon goes away and once when it is back.
+    One note on stderr says that the daemon has gone, and one that it is back.
     """
-    made = Following(Daemon(socket_path=client.path, wait_for_daemon=True))
+    made = Follower(Daemon(socket_path=client.path, wait_for_daemon=True))
     threading.Thread(target=made.watch_stdout, name="stdout_watch", daemon=True).start()
     handler = _Notes()
     logger = logging.getLogger("claudemesh")
@@ -59,8 +60,8 @@ def following(client: LocalClient) -> Generator[Following]:
         made.daemon.close()
 
 
-def patiently(ask: Callable[[], T], deadline: float) -> T:
-    """Ask a daemon that may be restarting, until `deadline` (monotonic); raises the last error then."""
+def retry_over_restart(ask: Callable[[], T], deadline: float) -> T:
+    """Ask a daemon that may be restarting, until `deadline` (monotonic seconds), and then raise its error."""
     while True:
         try:
             return ask()
@@ -73,5 +74,5 @@ def patiently(ask: Callable[[], T], deadline: float) -> T:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a message of the client on stderr."""
+        """Print a log message of the client as a note on stderr."""
         output.note(record.getMessage())

@@ -14,19 +14,21 @@ from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
-_SEALED = "(sealed to a key that is not on this host yet: the text is shown when the key arrives)"
+_SEALED = "(encrypted for a key that is not on this host yet; the text is shown when the key arrives)"
 
 Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on as messages arrive.")
-@click.option("--unread", is_flag=True, help="Only what nobody has acknowledged.")
-@click.option("--mentions", is_flag=True, help="Only what mentions this member.")
-@click.option("--from", "sender", metavar="NAME", help="Only from this member.")
-@click.option("--topic", metavar="NAME", help="Only of this topic or queue.")
-@click.option("--since", metavar="TIME", help="Only from this time on, as 2026-01-31T12:00:00Z.")
-@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="How many.")
+@click.option("-f", "--follow", is_flag=True, help="Continue to print messages as they arrive.")
+@click.option("--unread", is_flag=True, help="Only messages that are not acknowledged.")
+@click.option("--mentions", is_flag=True, help="Only messages that mention this member.")
+@click.option("--from", "sender", metavar="NAME", help="Only messages from this member.")
+@click.option("--topic", metavar="NAME", help="Only messages of this topic or queue.")
+@click.option("--since", metavar="TIME", help="Only messages since, such as 2026-01-31T12:00:00Z.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Number of messages."
+)
 @mesh_option
 @json_option
 def inbox(
@@ -40,18 +42,20 @@ def inbox(
     mesh: str | None,
     as_json: bool,
 ) -> None:
-    """Show the newest messages received, the last one last. Reading does not consume them.
+    """Show the newest received messages.
 
-    The number in front of a message is what `claudemesh reply` takes.
+    The newest message is the last one. Showing a message does not acknowledge it. The number in front of a
+    message is the ID for `claudemesh reply`.
 
     \b
-    claudemesh inbox -n 10
-    claudemesh inbox --unread
-    claudemesh inbox --mentions
-    claudemesh inbox -f --json | jq .body
+    Examples:
+      claudemesh inbox -n 10
+      claudemesh inbox --unread --from alice
+      claudemesh inbox -f --json | jq .body
     """
     client = LocalClient(mesh)
-    # Before the page: what comes meanwhile is in the page or in the stream, or in both and shown once.
+    # The position is taken before the page, so that no message falls between the page and the stream. A
+    # message that is in both is shown once.
     newest = _get(client, follow, limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
     query["mentioned"] = "true" if mentions else None
@@ -61,30 +65,30 @@ def inbox(
         output.print_json({"items": items, "next": page["next"]})
         return
     if page["next"]:
-        output.note(f"There are earlier ones than these {len(items)}: -n shows more.")
+        output.note(f"There are earlier messages than these {len(items)}. Use -n to show more.")
     for item in items:
         _show(item, as_json)
     if follow:
-        # By both: a message that is opened later keeps its id and has a new seq.
+        # Both are compared: a message that is decrypted later keeps its id and gets a new seq.
         shown = {(item["id"], item["seq"]) for item in items}
         is_wanted = _filter(topic, sender, mentions, shown)
         _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
     elif not items and sys.stdout.isatty():
-        output.note("There is no such message." if any(query.values()) else "The inbox is empty.")
+        output.note("No message matches." if any(query.values()) else "The inbox is empty.")
 
 
 def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
-    """Read the newest messages; a command that follows gives its daemon the time of a restart."""
+    """Read the newest messages. With `follow`, a daemon that is restarting is waited for."""
 
     def ask() -> dict[str, Any]:
         return client.get("/v1/inbox", order="desc", **query)
 
     if not follow:
         return ask()
-    # Imported here: only following needs it.
-    from claudemesh.cli.follower import RESTART_S, patiently
+    # Imported here: only --follow needs it.
+    from claudemesh.cli.follower import RESTART_S, retry_over_restart
 
-    return patiently(ask, time.monotonic() + RESTART_S)
+    return retry_over_restart(ask, time.monotonic() + RESTART_S)
 
 
 def _filter(
@@ -103,7 +107,7 @@ def _filter(
 
 
 def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
-    # Imported here: only following needs it.
+    # Imported here: only --follow needs it.
     from claudemesh.cli.follower import following
 
     with following(client) as follow:

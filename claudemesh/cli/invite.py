@@ -14,33 +14,53 @@ from claudemesh.runtime.clock import iso_ms
 
 @click.group()
 def invite() -> None:
-    """Invites: how other hosts come in."""
+    """Create invites. An invite is a link by which another host joins a mesh.
+
+    \b
+    Examples:
+      claudemesh invite create
+    """
 
 
 @invite.command("create")
-@click.option("--role", type=click.Choice(["member", "admin", "owner"]), default="member", show_default=True)
-@click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True)
-@click.option("--expires", type=Duration(), default="24h", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(["member", "admin", "owner"]),
+    default="member",
+    show_default=True,
+    help="Role of the new member.",
+)
+@click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Number of hosts.")
+@click.option(
+    "--expires", type=Duration(), default="24h", show_default=True, help="Lifetime, such as 30m or 7d."
+)
 @mesh_option
 @json_option
-def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json: bool) -> None:
-    """Print a link that lets another host join. It is signed here; the broker cannot forge one."""
+def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json: bool) -> int:
+    """Create an invite and print its link.
+
+    The link is signed with this host's key, so the broker cannot forge one. Anybody who has the link can
+    join: pass it on in private.
+
+    \b
+    Examples:
+      claudemesh invite create
+      claudemesh invite create --uses 10 --expires 7d
+    """
     from claudemesh.client.join import make_invite
 
     made, link = make_invite(choose_mesh(mesh), role=role, uses=uses, expires_in_s=expires)
     try:
         BrokerClient(made.broker_url, insecure=True).register_invite(link)
     except ClientError as error:
-        output.note(f"The broker does not know of this invite yet ({error.message}); it works all the same.")
-    if as_json:
-        output.print_json(
-            {
-                "invite": link,
-                "invite_id": made.invite_id,
-                "expires_at": iso_ms(made.expires_at_ms),
-                "uses": uses,
-                "role": role,
-            }
+        output.note(
+            f"The broker has not registered this invite: {error.message} The invite works all the same."
         )
-        return
-    output.say(link)
+    answer = {
+        "invite": link,
+        "invite_id": made.invite_id,
+        "expires_at": iso_ms(made.expires_at_ms),
+        "uses": uses,
+        "role": role,
+    }
+    return output.print_answer(as_json, answer, link)

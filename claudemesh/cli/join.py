@@ -12,13 +12,19 @@ from claudemesh.cli.options import default_name, json_option
 
 @click.command()
 @click.argument("link")
-@click.option("--name", metavar="NAME", help="This host's name in the mesh; its host name by default.")
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine.")
+@click.option("--name", metavar="NAME", help="Name of this host in the mesh. Default: the host name.")
+@click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @json_option
-def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
-    """Join a mesh by an invite LINK, or by one on stdin (-), which no other user of this machine can see.
+def join(link: str, name: str | None, insecure: bool, as_json: bool) -> int:
+    """Join a mesh by an invite.
 
-    A member that its broker has forgotten joins again with a new invite, and keeps its queues and its inbox.
+    LINK is the invite, or `-` to read it from standard input, where no other user of this machine sees it. A
+    member that joins again keeps its name, its queued sends and its inbox.
+
+    \b
+    Examples:
+      claudemesh join 'claudemesh://join/…' --name bob
+      claudemesh join - <invite.txt
     """
     from claudemesh.client.join import join as join_mesh
     from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
@@ -26,8 +32,7 @@ def join(link: str, name: str | None, insecure: bool, as_json: bool) -> None:
     if link == "-":
         link = sys.stdin.read(MAX_LINK_CHARACTERS)
     joined = join_mesh(link.strip(), name, default_name(), insecure=insecure)
-    if as_json:
-        output.print_json(joined)
-        return
-    output.say(f"joined mesh {joined['slug']} as {joined['name']}")
-    output.note("Next: claudemesh daemon up -d.")
+    output.print_answer(as_json, joined, f"joined mesh {joined['slug']} as {joined['name']}")
+    if not as_json:
+        output.note("next: claudemesh daemon up -d")
+    return 0

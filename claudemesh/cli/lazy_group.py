@@ -1,38 +1,53 @@
-"""A group of commands that are imported when they are used."""
+"""A group of commands that imports a command when it is used."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
+# Heading -> name of a command -> (module of `claudemesh.cli`, attribute, one line of help).
+Table: TypeAlias = Mapping[str, Mapping[str, tuple[str, str, str]]]
+
 
 class LazyGroup(click.Group):
-    """A group made of a table: name -> (module of `claudemesh.cli`, attribute, one line of help).
+    """A group made of a table. Its own help imports no command, and a command imports only itself."""
 
-    Its own help needs none of the modules, and a command only its own.
-    """
-
-    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str, str]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, table: Table, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._table = table
+        self._rows = {name: row for commands in table.values() for name, row in commands.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
-        return list(self._table)
+        return list(self._rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        found = self._table.get(cmd_name)
+        found = self._rows.get(cmd_name)
         if found is None:
             return None
         module = importlib.import_module(f"claudemesh.cli.{found[0]}")
         command: click.Command = getattr(module, found[1])
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the arguments; an unknown name is answered with names that look like it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=self._rows, ctx=ctx
+            ) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in self._table.items()])
+        """List the commands from the table, under its headings."""
+        width = max(map(len, self._rows))
+        for heading, commands in self._table.items():
+            with formatter.section(heading):
+                # One width for all headings, so that their columns stand under each other.
+                formatter.write_dl([(name.ljust(width), row[2]) for name, row in commands.items()])

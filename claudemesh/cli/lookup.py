@@ -1,4 +1,4 @@
-"""Look-ups by what a user types: a member's name, the id of a received message."""
+"""Look-ups by what a user types: the name of a member, the id of a received message."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from urllib.parse import quote
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
 
+_NOT_FOUND = 404
+
 
 def find_received(client: LocalClient, message_id: str) -> dict[str, Any] | None:
     """Return a message of the inbox by its seq or any of its ids; None when there is none."""
     try:
         return client.get(f"/v1/inbox/{quote(message_id, safe='')}")
     except ApiError as error:
-        if error.status != 404:
+        if error.status != _NOT_FOUND:
             raise
         return None
 
@@ -22,8 +24,22 @@ def find_received(client: LocalClient, message_id: str) -> dict[str, Any] | None
 def find_peer(client: LocalClient, name: str) -> dict[str, Any] | None:
     """Return a member by its name, with or without @, or by its public key; None when there is none.
 
-    Where a name stands for several members, one that is online goes first.
+    When several members match, one that is online is returned.
     """
     wanted = name.removeprefix("@").lower()
     found = [peer for peer in client.items("/v1/peers") if wanted in (peer["name"].lower(), peer["pubkey"])]
     return max(found, key=lambda peer: peer["online"], default=None)
+
+
+def unknown_peer(client: LocalClient, name: str) -> ApiError:
+    """Return the error for a name that no member has, with the names that look like it."""
+    # Imported here: only this error needs it.
+    from claudemesh.daemon.identity.nearby import candidates, near_names
+
+    names = {peer["name"].lower(): peer["name"] for peer in client.items("/v1/peers")}
+    near = [names[match] for match in near_names(name.removeprefix("@").lower(), names)]
+    text = f"No member {name!r} is known in this mesh. {candidates(near, list(names.values()))}"
+    return ApiError(
+        _NOT_FOUND,
+        {"error": "destination_not_found", "message": text, "near": near, "next": "claudemesh peers"},
+    )

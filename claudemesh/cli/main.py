@@ -1,4 +1,4 @@
-"""The tree of commands, and the one place where an exception becomes a message and an exit code."""
+"""The tree of commands, and the entry point that runs one."""
 
 from __future__ import annotations
 
@@ -10,85 +10,113 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.errors import explain, report
 from claudemesh.cli.lazy_group import LazyGroup
-from claudemesh.runtime.exits import INTERNAL, INTERRUPTED, OK, USAGE, ExitWith
+from claudemesh.cli.streams import discard_stdout, flush_stdout, prepare_streams
+from claudemesh.runtime.exits import INTERRUPTED, OK, USAGE
 
-# name -> (module, function, one line); a module is imported only when its command is asked for.
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "send": ("send", "send", "Send a message to a member or topic."),
-    "inbox": ("inbox", "inbox", "Show received messages."),
-    "topic": ("topic", "topic", "Create, post to, subscribe to and list topics."),
-    "peers": ("peers", "peers", "List the members of the mesh."),
-    "events": ("events", "events", "Follow what happens, one JSON line each."),
-    "mesh": ("mesh", "mesh", "Make a new mesh."),
-    "invite": ("invite", "invite", "Invite another host."),
-    "join": ("join", "join", "Join a mesh by an invite."),
-    "daemon": ("daemon", "daemon", "Run this host's daemon and look after it."),
-    "up": ("daemon.up", "up", "Start the daemon (daemon up)."),
-    "down": ("daemon.down", "down", "Stop the daemon (daemon down)."),
-    "status": ("daemon.status", "status", "Show how the daemon is (daemon status)."),
-    "logs": ("daemon.logs", "logs", "Show the daemon's log (daemon logs)."),
-    "doctor": ("doctor", "doctor", "Find out what is wrong, and what to do about it."),
-    "bugreport": ("bugreport", "bugreport", "Print what a bug report needs, without secrets."),
-    "paths": ("paths", "paths", "Show where everything is."),
-    "wait": ("wait", "wait", "Wait until the daemon, a peer or a message is there."),
-    "listen": ("listen", "listen", "Print each message as a JSON line as it arrives."),
-    "request": ("request", "request", "Send a message and wait for the reply."),
-    "reply": ("reply", "reply", "Answer a message."),
-    "ping": ("ping", "ping", "See whether a peer is here."),
-    "completion": ("completion", "completion", "Print shell completion."),
-    "broker": ("broker", "broker", "Run a broker."),
-    "version": ("version", "version", "Show versions."),
+COMMANDS = {
+    "Messages": {
+        "send": ("send", "send", "Send a message to a member, a topic or a queue."),
+        "inbox": ("inbox", "inbox", "Show the newest received messages."),
+        "listen": ("listen", "listen", "Print each message as a line of JSON as it arrives."),
+        "request": ("request", "request", "Send a message and print the reply to it."),
+        "reply": ("reply", "reply", "Reply to a received message."),
+        "topic": ("topic", "topic", "Create, list and use topics and queues."),
+    },
+    "Mesh": {
+        "peers": ("peers", "peers", "List the members of the mesh."),
+        "ping": ("ping", "ping", "Check whether a member is online."),
+        "join": ("join", "join", "Join a mesh by an invite."),
+        "invite": ("invite", "invite", "Create invites."),
+        "mesh": ("mesh", "mesh", "Create meshes."),
+    },
+    "Daemon": {
+        "up": ("daemon.up", "up", "Start the daemon."),
+        "down": ("daemon.down", "down", "Stop the daemon."),
+        "status": ("daemon.status", "status", "Show the state of the daemon."),
+        "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
+        "daemon": ("daemon", "daemon", "Manage the daemon of this host."),
+    },
+    "Scripts": {
+        "wait": ("wait", "wait", "Wait for the link, a member or a message."),
+        "events": ("events", "events", "Print each event as a line of JSON as it happens."),
+        "completion": ("completion", "completion", "Print the completion script for a shell."),
+    },
+    "Diagnosis": {
+        "doctor": ("doctor", "doctor", "Check this host for common faults."),
+        "bugreport": ("bugreport", "bugreport", "Print a report for a bug, without secrets or messages."),
+        "paths": ("paths", "paths", "Show the paths of all files."),
+        "version": ("version", "version", "Show the version."),
+    },
+    "Broker": {
+        "broker": ("broker", "broker", "Run and administer a broker."),
+    },
 }
 
 
 @click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """A durable, sealed messaging mesh for AI sessions, servers and CI jobs.
+    """Durable, end-to-end encrypted messages between AI sessions, servers and CI jobs.
 
     \b
-    First steps:
-      claudemesh daemon up -d --with-broker      a mesh on this machine
-      claudemesh send '#all' 'hello'             send
-      claudemesh inbox                           read
+    First steps, on one machine:
+      claudemesh daemon up -d --with-broker
+      claudemesh send '#all' 'hello'
+      claudemesh inbox
 
     \b
-    Exit codes: 0 done, 64 wrong use, 69 nobody answers, 70 internal, 73 cannot create,
-    75 try again later, 77 not permitted, 78 wrong configuration, 130 interrupted.
+    Exit codes:
+      0   done                          73   a file cannot be created
+      64  wrong arguments               75   try again later
+      69  a service is unavailable      77   permission denied
+      70  internal error                78   wrong configuration
+      130 interrupted
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; never a traceback."""
+    """Run one command and return its exit code. Every failure is a message; there is never a traceback."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    code = _run(argv)
+    failed = flush_stdout()
+    if failed is not None and code == OK and not isinstance(failed, BrokenPipeError):
+        return report(explain(output.OutputFailed(failed)), as_json=False)
+    return code
+
+
+def _run(argv: list[str]) -> int:
     try:
+        _check_encoding(argv)
         result = _invoke(argv)
     except click.exceptions.NoArgsIsHelpError as error:
-        # A group without a command: nothing is wrong with its words, there are none.
-        click.echo(error.message, err=True)
+        # A group without a command: the arguments are not wrong, they are missing.
+        output.note(error.message)
         return USAGE
-    except click.ClickException as error:
-        return _tell(argv, "usage", error.format_message(), USAGE, getattr(error, "ctx", None))
-    except ExitWith as error:
-        return _tell(argv, error.error, error.message, error.code)
     except click.exceptions.Exit as error:
         return error.exit_code
     except BrokenPipeError:
-        output.discard_stdout()
+        discard_stdout()
         return OK
     except (KeyboardInterrupt, click.exceptions.Abort):
         # Abort is a prompt that was interrupted.
         return INTERRUPTED
     except Exception as error:
-        return _unforeseen(argv, error)
+        failed = flush_stdout()
+        if isinstance(error, output.OutputFailed) or failed is not None:
+            # Neither the result nor a JSON error can be written to stdout.
+            cause = error if failed is None else output.OutputFailed(failed)
+            return report(explain(cause), as_json=False)
+        return report(explain(error), as_json="--json" in argv)
     return result if isinstance(result, int) else OK
 
 
 def _invoke(argv: list[str]) -> Any:
     """Parse the arguments and run the command.
 
-    `cli.main` is for completion only: it would take interrupts and broken pipes for itself, with exit codes
-    and words of its own.
+    `cli.main` serves completion only: it would catch interrupts and broken pipes itself, with exit codes and
+    messages of its own.
     """
     if "_CLAUDEMESH_COMPLETE" in os.environ:
         return cli.main(argv, prog_name="claudemesh", standalone_mode=False)
@@ -96,41 +124,14 @@ def _invoke(argv: list[str]) -> Any:
         return cli.invoke(context)
 
 
-def _unforeseen(argv: Sequence[str], error: Exception) -> int:
-    # Imported here: none of these is needed by a command that succeeds.
-    from claudemesh.client.errors import ClientError
-    from claudemesh.protocol.errors import ProtocolError
-    from claudemesh.runtime.files import UnsafeFile
-    from claudemesh.runtime.oserrors import cannot
-
-    if isinstance(error, ClientError):
-        body = error.as_body()
-        return _tell(argv, error.code, error.message, error.exit_code, body=body)
-    if isinstance(error, ProtocolError):
-        return _tell(argv, error.code, error.message, USAGE, body=error.as_body())
-    if isinstance(error, UnsafeFile):
-        return _tell(argv, "unsafe_file", str(error), 77)
-    if isinstance(error, OSError):
-        ending = cannot("use", error)
-        return _tell(argv, ending.error, ending.message, ending.code)
-    return _tell(argv, "internal_error", f"{type(error).__name__}: {error}", INTERNAL)
-
-
-def _tell(
-    argv: Sequence[str],
-    code: str,
-    message: str,
-    exit_code: int,
-    ctx: click.Context | None = None,
-    body: Any = None,
-) -> int:
-    if "--json" in argv:
-        output.print_json(body or {"error": code, "message": message})
-    else:
-        output.error(message)
-        if ctx is not None:
-            output.note(f"Try `{ctx.command_path} --help`.")
-    return exit_code
+def _check_encoding(argv: Sequence[str]) -> None:
+    """Refuse an argument that is not valid in the encoding of the locale: no message can carry it."""
+    for number, argument in enumerate(argv, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            encoding = sys.getfilesystemencoding().upper()
+            raise click.UsageError(f"Argument {number} is not valid {encoding}: {argument}.") from None
 
 
 if __name__ == "__main__":

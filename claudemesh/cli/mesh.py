@@ -17,24 +17,41 @@ DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
 @click.group()
 def mesh() -> None:
-    """Meshes: groups of members that can write to each other."""
+    """Create meshes. A mesh is a group of members that send messages to each other.
+
+    \b
+    Examples:
+      claudemesh mesh create team --name alice
+    """
 
 
 @mesh.command()
 @click.argument("slug")
-@click.option("--broker", "url", default=DEFAULT_BROKER, show_default=True, metavar="URL")
-@click.option("--name", metavar="NAME", help="This host's name in the mesh; its host name by default.")
-@click.option("--admin-token-file", type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine.")
+@click.option(
+    "--broker", "url", default=DEFAULT_BROKER, show_default=True, metavar="URL", help="URL of the broker."
+)
+@click.option("--name", metavar="NAME", help="Name of this host in the mesh. Default: the host name.")
+@click.option(
+    "--admin-token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with the broker's admin token.",
+)
+@click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @json_option
 def create(
     slug: str, url: str, name: str | None, admin_token_file: Path | None, insecure: bool, as_json: bool
-) -> None:
-    """Make a mesh on a broker, with this host as its first member (owner).
+) -> int:
+    """Create a mesh on a broker. This host becomes its first member and owner.
+
+    The broker's admin token is needed. It is read from --admin-token-file, else from
+    CLAUDEMESH_BROKER_ADMIN_TOKEN, else from the data directory of this user's own broker.
 
     \b
-    claudemesh broker up &
-    claudemesh mesh create team --name alice
+    Examples:
+      claudemesh mesh create team --name alice
+      claudemesh mesh create team --broker wss://mesh.example.org \\
+          --admin-token-file token.txt
     """
     # Imported here: keys need the crypto library, and most commands do not.
     from claudemesh.client.join import create_mesh
@@ -44,8 +61,7 @@ def create(
     broker = BrokerClient(url, insecure=insecure)
     token = read_token(admin_token_file, broker_data_dir(), broker)
     membership = create_mesh(broker, token, slug, name or default_name())
-    if as_json:
-        output.print_json(membership)
-        return
-    output.say(f"made mesh {slug}; this host is {membership['name']}, its owner")
-    output.note("Next: claudemesh daemon up -d, then claudemesh invite create.")
+    output.print_answer(as_json, membership, f"created mesh {slug} with this host as {membership['name']}")
+    if not as_json:
+        output.note("next: claudemesh daemon up -d\nnext: claudemesh invite create")
+    return 0

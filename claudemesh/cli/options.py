@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options and parameter types that several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_duration(text: str) -> int:
     """Return the seconds of `30s`, `10m`, `24h` or `7d`. `ValueError` for anything else."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no duration: write a whole number and a unit, as 30s, 10m, 24h or 7d.")
+        raise ValueError(f"{text!r} is not a duration. Use a number and a unit, such as 30s, 10m, 24h or 7d.")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -39,7 +39,7 @@ class Duration(click.ParamType[int]):
 
 
 class Position(click.ParamType[Any]):
-    """A start for following: a message's seq, `now`, or `unread`."""
+    """A position in the inbox: the seq of a message, `now` or `unread`."""
 
     name = "position"
 
@@ -51,13 +51,13 @@ class Position(click.ParamType[Any]):
             word: Literal["now", "unread"] = value
             return word
         if not isinstance(value, int) and _SEQ.fullmatch(value) is None:
-            self.fail(f"{value!r} is no position: give the number of a message, now or unread.", param, ctx)
+            self.fail(f"{value!r} is not a position. Use the number of a message, now or unread.", param, ctx)
         return int(value)
 
 
 def default_name() -> str:
-    """Return this host's name as a member's name."""
-    # Imported here: only a command that joins needs it.
+    """Return the host name, changed where needed into a valid name of a member."""
+    # Imported here: only commands that make a member need it.
     import platform
 
     name = re.sub(r"[^A-Za-z0-9._-]", "-", platform.node().partition(".")[0])[:63]
@@ -65,8 +65,8 @@ def default_name() -> str:
 
 
 def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a member's name from the directory of the daemon, if one runs."""
-    # Imported here: only a shell that completes needs them.
+    """Complete the name of a member, from the running daemon; without a daemon there are no completions."""
+    # Imported here: only completion needs them.
     from claudemesh.client.errors import ClientError
     from claudemesh.client.local import LocalClient
 
@@ -78,10 +78,10 @@ def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str
 
 
 def mesh_option(function: F) -> F:
-    """`--mesh`, needed only where this host is in several."""
-    return click.option("--mesh", metavar="SLUG", help="Which mesh, if this host is in several.")(function)
+    """Add `--mesh`, which is needed only when this host is in several meshes."""
+    return click.option("--mesh", metavar="SLUG", help="The mesh, when this host is in several.")(function)
 
 
 def json_option(function: F) -> F:
-    """`--json`, for programs."""
+    """Add `--json`, the output for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -1,7 +1,7 @@
-"""Output of every command: tables on a terminal, tabs in a pipe, JSON when asked for.
+"""Output of a command: tables on a terminal, tab-separated values in a pipe, JSON with --json.
 
-Results go to stdout, everything else to stderr. Everything that is written to a terminal is neutralised
-(`runtime/terminal.py`); JSON and bodies that go to a file or a pipe stay exactly what was sent.
+Results go to stdout, notes and errors to stderr. Text for a terminal is neutralised (`runtime/terminal.py`);
+JSON and bodies for a file or a pipe are written as UTF-8, unchanged.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
 
+from claudemesh.cli.streams import discard_stdout
 from claudemesh.runtime.terminal import safe as safe
 from claudemesh.runtime.terminal import safe_json
 from claudemesh.runtime.terminal import safe_lines as safe_lines
@@ -20,66 +22,59 @@ from claudemesh.runtime.terminal import safe_lines as safe_lines
 _BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
+class OutputFailed(Exception):
+    """stdout cannot be written, for another reason than that its reader has gone."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 def print_json(value: Any) -> None:
-    """Print one JSON line."""
+    """Print a value as one line of JSON."""
     text = orjson.dumps(value).decode()
-    _write(sys.stdout, safe_json(text) if sys.stdout.isatty() else text)
+    _write_utf8(safe_json(text) if sys.stdout.isatty() else text)
 
 
 def say(text: str) -> None:
-    """Print lines of result."""
-    _write(sys.stdout, safe_lines(text))
+    """Print lines of the result."""
+    _write(safe_lines(text))
 
 
 def body(text: str) -> None:
-    """Print the body of a message: neutralised on a terminal, as it was sent in a file or a pipe."""
+    """Print the body of a message: neutralised on a terminal, unchanged in a file or a pipe."""
     if sys.stdout.isatty():
         say(text)
     else:
-        _write(sys.stdout, text.removesuffix("\n"))
+        _write_utf8(text.removesuffix("\n"))
 
 
-def discard_stdout() -> None:
-    """Send what is still buffered, and all that follows, to nowhere: the reader of stdout has gone.
+def print_answer(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
+    """Print the answer to an action, as JSON or in words, and return exit code 0.
 
-    Python flushes stdout once more while it shuts down, and would complain.
+    The action is done: a stdout that cannot be written does not turn it into a failure that a script retries.
     """
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-def stdout_hung_up(timeout_s: float | None = 0.0) -> bool:
-    """Tell whether the reader of stdout has gone, waiting for that as long as `timeout_s`, or without end."""
-    # Imported here: only commands that follow something need it.
-    import select
-
-    poll = select.poll()
     try:
-        # No event is asked for: errors and hang-ups are reported all the same.
-        poll.register(sys.stdout.fileno(), 0)
-    except (AttributeError, OSError, ValueError):
-        return False
-    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
-
-
-def note(text: str) -> None:
-    """Tell the person something that is not the result."""
-    _write(sys.stderr, safe_lines(text))
-
-
-def tell(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
-    """Print an answer, as JSON or in words, and return exit code 0."""
-    if as_json:
-        print_json(answer)
-    else:
-        say(text)
+        if as_json:
+            print_json(answer)
+        else:
+            say(text)
+    except OutputFailed as failed:
+        discard_stdout()
+        note(f"The command succeeded, but its answer could not be written: {failed.cause.strerror}.")
     return 0
 
 
-def error(message: str) -> None:
-    """Say what went wrong, in the words that the error has."""
-    _write(sys.stderr, f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
+def note(text: str) -> None:
+    """Print a remark that is not part of the result, on stderr."""
+    _write_stderr(safe_lines(text))
+
+
+def error(message: str, next_command: str | None = None) -> None:
+    """Print an error on stderr, and the command that helps."""
+    _write_stderr(f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
+    if next_command is not None:
+        _write_stderr(f"try: {safe(next_command)}")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -87,31 +82,56 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     shown = [[safe(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in shown:
-            _write(sys.stdout, "\t".join(row))
+            _write("\t".join(row))
         return
     widths = [max(len(cell) for cell in column) for column in zip(columns, *shown, strict=True)]
-    _write(sys.stdout, _colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
+    _write(_colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
     for row in shown:
-        _write(sys.stdout, _line(row, widths))
+        _write(_line(row, widths))
 
 
 def fields(values: Mapping[str, object]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values, one pair a line."""
     width = max(map(len, values))
     for name, value in values.items():
-        _write(sys.stdout, f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
+        _write(f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
 
 
-def _write(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()
+def _write(text: str) -> None:
+    """Write a line to stdout. `BrokenPipeError` when its reader has gone, else `OutputFailed`."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(error) from error
+
+
+def _write_utf8(text: str) -> None:
+    """Write a line to stdout in UTF-8, whatever the encoding of the terminal."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(error) from error
+
+
+def _write_stderr(text: str) -> None:
+    # An error that cannot be shown does not change how the command ends.
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _colour(text: str, code: str, stream: Any) -> str:
+def _colour(text: str, code: str, stream: TextIO) -> str:
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"{code}{text}{_PLAIN}"

@@ -14,7 +14,13 @@ from claudemesh.home.paths import daemon_paths
 @mesh_option
 @json_option
 def paths(mesh: str | None, as_json: bool) -> None:
-    """Show where everything is."""
+    """Show the paths of all files.
+
+    \b
+    Examples:
+      claudemesh paths
+      claudemesh paths --json | jq -r .sock
+    """
     slug = choose_mesh(mesh)
     known = daemon_paths(slug)
     databases = (known.outbox_db, known.inbox_db)
@@ -23,4 +29,4 @@ def paths(mesh: str | None, as_json: bool) -> None:
     if as_json:
         output.print_json({name: str(path) for name, path in found.items()})
         return
-    output.fields({name: f"{path}{'' if path.exists() else '  (not there)'}" for name, path in found.items()})
+    output.fields({name: f"{path}{'' if path.exists() else '  (missing)'}" for name, path in found.items()})

@@ -13,13 +13,19 @@ from claudemesh.client.local import LocalClient
 @mesh_option
 @json_option
 def peers(mesh: str | None, as_json: bool) -> None:
-    """List the members of the mesh and who is here."""
+    """List the members of the mesh.
+
+    \b
+    Examples:
+      claudemesh peers
+      claudemesh peers --json | jq -r '.items[] | select(.online) | .name'
+    """
     items = LocalClient(mesh).items("/v1/peers")
     if as_json:
         output.print_json({"items": items, "next": None})
         return
     output.table(
-        ("name", "role", "here", "status", "summary", "key"),
+        ("name", "role", "online", "status", "summary", "key"),
         [
             (
                 item["name"],

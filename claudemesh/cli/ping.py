@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.lookup import find_peer
+from claudemesh.cli.lookup import find_peer, unknown_peer
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.errors import ClientError
 from claudemesh.client.local import LocalClient
-from claudemesh.runtime.exits import UNAVAILABLE, USAGE, ExitWith
+from claudemesh.runtime.exits import UNAVAILABLE
 
 
 @click.command()
@@ -17,22 +17,30 @@ from claudemesh.runtime.exits import UNAVAILABLE, USAGE, ExitWith
 @mesh_option
 @json_option
 def ping(name: str, mesh: str | None, as_json: bool) -> int:
-    """See whether a peer is here, and how far the broker is; exit 69 when it is not."""
+    """Check whether a member is online. The exit code is 69 when it is not.
+
+    The time in the answer is the round trip to the broker.
+
+    \b
+    Examples:
+      claudemesh ping alice
+      claudemesh ping alice && claudemesh request alice 'may I deploy?'
+    """
     client = LocalClient(mesh)
     health = client.get("/v1/health")
     peer = find_peer(client, name)
     if peer is None:
-        text = f"Nobody here is called {name}: see `claudemesh peers`."
-        raise ExitWith(USAGE, "destination_not_found", text)
+        raise unknown_peer(client, name)
     if not health["connected"]:
-        raise ClientError("broker_unavailable", f"The broker cannot be reached: {health['last_error']}.")
+        text = f"The broker is not connected: {health['last_error'] or 'the daemon is connecting'}."
+        raise ClientError("broker_unavailable", text, next="claudemesh doctor")
     answer = {
         "name": peer["name"],
         "online": peer["online"],
         "last_seen_at": peer["last_seen_at"],
         "broker_ms": health["lag_ms"],
     }
-    seen = "here" if peer["online"] else f"not here, last seen {peer['last_seen_at'] or 'never'}"
+    state = "is online" if peer["online"] else f"is offline, last seen {peer['last_seen_at'] or 'never'}"
     lag = "" if health["lag_ms"] is None else f"  (broker {health['lag_ms']} ms)"
-    output.tell(as_json, answer, f"{peer['name']}: {seen}{lag}")
+    output.print_answer(as_json, answer, f"{output.safe(peer['name'])} {state}{lag}")
     return 0 if peer["online"] else UNAVAILABLE

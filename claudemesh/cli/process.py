@@ -1,4 +1,4 @@
-"""A process that becomes a daemon, alone or with a broker inside: the one place that knows both."""
+"""The process of a daemon, alone or with an embedded broker: the only module that imports both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _EMBEDDED = "127.0.0.1:7900"
 
 
 def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
-    """Run until stopped; returns the exit code. `ExitWith` is logged, then raised for the terminal."""
+    """Run until stopped, and return the exit code. `ExitWith` is logged, then raised for the terminal."""
     os.umask(0o077)
     protect_memory()
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
@@ -75,7 +75,7 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
 
 
 def _note_options(paths: DaemonPaths, with_broker: bool) -> None:
-    """Keep the options of this start for `daemon restart`, which comes after crashes too."""
+    """Write the options of this start to a file, for `daemon restart` after a stop or a crash."""
     try:
         write_atomic(paths.start_options, orjson.dumps({"with_broker": with_broker}))
     except OSError as error:
@@ -87,7 +87,7 @@ def _ending(error: BaseException) -> ExitWith:
 
 
 async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> Broker:
-    """Run the embedded broker in this process, where the membership expects it."""
+    """Start the embedded broker at the address of the membership; without a membership, create the mesh."""
     import asyncio
 
     from claudemesh.broker.app import Broker
@@ -114,6 +114,7 @@ def _listen_of(membership: Path) -> str:
         raise ExitWith(
             CONFIGURATION,
             "broker_elsewhere",
-            f"This mesh's broker is {url}, not one on this machine: start the daemon without --with-broker.",
+            f"The broker of this mesh is {url}, which is not on this machine. Start the daemon without "
+            "--with-broker.",
         )
     return host_port(host if is_address(host) else "127.0.0.1", parts.port or 80)

@@ -6,27 +6,41 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.lookup import find_received
-from claudemesh.cli.message_text import message_text
+from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import USAGE, ExitWith
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("message_id", metavar="ID")
-@click.argument("text", required=False)
+@text_argument
 @mesh_option
 @json_option
-def reply(message_id: str, text: str | None, mesh: str | None, as_json: bool) -> int:
-    """Answer a received message, by its seq or any of its ids, where it came from."""
+def reply(message_id: str, text: str | None, allow_empty: bool, mesh: str | None, as_json: bool) -> int:
+    """Reply to a received message.
+
+    ID is the number that `claudemesh inbox` shows, or any id of the message. The reply to a message of a
+    topic goes to the topic. Every other reply goes to the sender. The text is TEXT, or standard input when
+    TEXT is missing or `-`.
+
+    \b
+    Examples:
+      claudemesh reply 17 'go ahead'
+      git log -1 | claudemesh reply 17
+    """
     client = LocalClient(mesh)
     item = find_received(client, message_id)
     if item is None:
-        text = f"No message {message_id} is in the inbox: see `claudemesh inbox`."
-        raise ExitWith(USAGE, "not_found", text)
-    # A job from a queue is answered to the member that gave it out.
+        missing = f"The inbox holds no message {message_id}."
+        raise ExitWith(USAGE, "not_found", missing, next="claudemesh inbox")
+    # The reply to a queue's message goes to its sender: a queue would hand it to any worker.
     to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]
-    body = {"to": to, "message": message_text(text), "reply_to_id": item["broker_message_id"]}
+    body = {
+        "to": to,
+        "message": message_text(text, allow_empty=allow_empty),
+        "reply_to_id": item["broker_message_id"],
+    }
     answer = client.post("/v1/send", body)
-    return output.tell(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")

@@ -1,4 +1,4 @@
-"""`claudemesh request`: send a message and wait for its reply."""
+"""`claudemesh request`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.follower import following, patiently
-from claudemesh.cli.message_text import message_text
+from claudemesh.cli.follower import following, retry_over_restart
+from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
@@ -22,34 +22,41 @@ _LONGEST_WAIT_MS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A send that the broker has accepted; `of` is the recipient's key when it is a direct message."""
+    """A send that the broker has accepted; `recipient` is a public key for a direct message, else None."""
 
     broker_message_id: str
-    of: str | None
+    recipient: str | None
 
     def is_answered_by(self, item: dict[str, Any]) -> bool:
-        """Tell whether a message is the reply."""
-        return item["reply_to_id"] == self.broker_message_id and self.of in (None, item["sender_pubkey"])
+        """Tell whether a message is the reply: it names this send, and its sender is the recipient."""
+        is_named = item["reply_to_id"] == self.broker_message_id
+        return is_named and self.recipient in (None, item["sender_pubkey"])
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("to", shell_complete=complete_members)
-@click.argument("text", required=False)
-@click.option("--timeout", type=Duration(), default="60s", show_default=True)
+@text_argument
+@click.option(
+    "--timeout", type=Duration(), default="60s", show_default=True, help="Time limit, such as 30s or 10m."
+)
 @mesh_option
 @json_option
-def request(to: str, text: str | None, timeout: int, mesh: str | None, as_json: bool) -> None:
-    """Send TEXT, or what comes on stdin, and print the reply; exit 75 when none comes in time.
+def request(
+    to: str, text: str | None, allow_empty: bool, timeout: int, mesh: str | None, as_json: bool
+) -> None:
+    """Send a message and print the reply to it. The exit code is 75 when none comes in time.
 
-    The daemon may be restarted meanwhile.
+    The text is TEXT, or standard input when TEXT is missing or `-`. The command continues over a restart of
+    the daemon.
 
     \b
-    claudemesh request alice 'may I deploy?' --timeout 10m
+    Examples:
+      claudemesh request alice 'may I deploy?' --timeout 10m
     """
-    message = message_text(text)
+    message = message_text(text, allow_empty=allow_empty)
     client = LocalClient(mesh)
     deadline = time.monotonic() + timeout
-    # The position comes before the question: no answer is faster than that.
+    # The position is taken before the send, so that the reply always lies behind it.
     newest = client.get("/v1/inbox", order="desc", limit=1)["items"]
     since = newest[0]["seq"] if newest else 0
     question = _ask(client, to, message, deadline, timeout)
@@ -59,11 +66,11 @@ def request(to: str, text: str | None, timeout: int, mesh: str | None, as_json: 
                 _show(answer.data, as_json)
                 return
     if not follow.reader_gone:
-        raise ExitWith(TEMPORARY, "timeout", f"{to} has not answered within {timeout} s.")
+        raise ExitWith(TEMPORARY, "timeout", f"No reply from {to} has arrived within {timeout} s.")
 
 
 def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: int) -> _Question:
-    """Send under one id, again until the broker has the message."""
+    """Send, with the same id at each retry, until the broker has accepted the message."""
     message_id = new_id()
     body = {"to": to, "message": message, "client_message_id": message_id}
 
@@ -76,24 +83,26 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
 
     while True:
         try:
-            answer = patiently(send, deadline)
+            answer = retry_over_restart(send, deadline)
         except ApiError as error:
             if error.status != 409:
                 raise
-            row = patiently(look, deadline)
-            text = f"{message_id} is {row['status']}: {row['last_error']}."
-            raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text) from error
+            row = retry_over_restart(look, deadline)
+            text = f"The send {message_id} is {row['status']}: {row['last_error']}."
+            inspect = f"claudemesh daemon outbox inspect {message_id}"
+            raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text, next=inspect) from error
         question = answer.get("broker_message_id")
         if question is not None:
-            row = patiently(look, deadline)
+            row = retry_over_restart(look, deadline)
             is_dm = row.get("destination_kind") == "dm"
             return _Question(question, row["destination_ref"] if is_dm else None)
         if time.monotonic() > deadline:
             text = (
-                f"The broker has not accepted it within {timeout} s. It stays queued as {message_id}: "
-                f"`claudemesh daemon outbox drop {message_id}` takes it back."
+                f"The broker has not accepted the message within {timeout} s. It stays queued, unless you "
+                f"drop it, as {message_id}."
             )
-            raise ExitWith(TEMPORARY, "not_sent_yet", text)
+            drop = f"claudemesh daemon outbox drop {message_id}"
+            raise ExitWith(TEMPORARY, "not_sent_yet", text, next=drop)
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:

@@ -8,25 +8,32 @@ import click
 import orjson
 
 from claudemesh.cli import output
-from claudemesh.cli.message_text import message_text
+from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
 
-@click.command()
+@click.command(cls=TextCommand)
 @click.argument("to", shell_complete=complete_members)
-@click.argument("text", required=False)
-@click.option("--priority", type=click.Choice(["now", "next", "low"]), help="How urgent; next by default.")
-@click.option("--meta", metavar="JSON", help="An object that travels with the message.")
-@click.option("--reply-to", metavar="ID", help="The broker_message_id that this answers.")
-@click.option("--mention", "mentions", multiple=True, metavar="NAME", help="Who is meant; may be repeated.")
-@click.option("--id", "message_id", metavar="ID", help="Your own id; sending it again is free.")
-@click.option("--wait", type=click.IntRange(0, 30000), metavar="MS", help="Wait for the broker's word.")
+@text_argument
+@click.option("--priority", type=click.Choice(["now", "next", "low"]), help="Urgency. Default: next.")
+@click.option("--meta", metavar="JSON", help="A JSON object that travels with the message.")
+@click.option("--reply-to", metavar="ID", help="The broker_message_id of the message that this one answers.")
+@click.option(
+    "--mention", "mentions", multiple=True, metavar="NAME", help="A member to mention. May be repeated."
+)
+@click.option(
+    "--id", "message_id", metavar="ID", help="A client_message_id of your own. Sends with one id arrive once."
+)
+@click.option(
+    "--wait", type=click.IntRange(0, 30000), metavar="MS", help="Wait up to MS ms until the broker has it."
+)
 @mesh_option
 @json_option
 def send(
     to: str,
     text: str | None,
+    allow_empty: bool,
     priority: str | None,
     meta: str | None,
     reply_to: str | None,
@@ -35,18 +42,23 @@ def send(
     wait: int | None,
     mesh: str | None,
     as_json: bool,
-) -> None:
-    """Send TEXT, or what comes on stdin, to a member, a key, `#topic` or `queue:name`.
+) -> int:
+    """Send a message to a member, a topic or a queue.
+
+    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT, or standard input when TEXT
+    is missing or `-`. Exit code 0 means that the message is on this host's disk and will be delivered.
 
     \b
-    claudemesh send alice 'the build is green'
-    git log -1 | claudemesh send alice -
-    claudemesh send '#all' 'deploying' --priority now
-    claudemesh send alice 'once' --id deploy-42      again and again, arrives once
+    Examples:
+      claudemesh send alice 'the build is green'
+      git log -1 | claudemesh send alice -
+      claudemesh send '#all' 'deploying' --priority now
+      claudemesh send alice 'v42 is out' --id deploy-42
+      claudemesh send alice -- -v
     """
     body: dict[str, Any] = {
         "to": to,
-        "message": message_text(text),
+        "message": message_text(text, allow_empty=allow_empty),
         "priority": priority,
         "reply_to_id": reply_to,
         "client_message_id": message_id,
@@ -56,10 +68,7 @@ def send(
     given = {name: value for name, value in body.items() if value is not None}
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
     answer = LocalClient(mesh).post(path, given)
-    if as_json:
-        output.print_json(answer)
-    else:
-        output.say(f"{answer['status']} {answer['client_message_id']}")
+    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 
 
 def _meta(text: str) -> Any:

@@ -1,79 +1,115 @@
-"""`claudemesh topic …`."""
+"""`claudemesh topic`."""
 
 from __future__ import annotations
 
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.message_text import message_text
+from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
 
 @click.group()
 def topic() -> None:
-    """Topics: what is posted reaches everybody who is subscribed; of a queue, one of them.
+    """Create, list and use topics and queues.
+
+    A message to a topic reaches every subscriber. A message to a queue reaches one of its subscribers.
 
     \b
-    claudemesh topic create deploys
-    claudemesh topic post deploys 'v42 is out'
-    claudemesh topic create queue:builds
-    claudemesh topic post queue:builds 'build v42'
+    Examples:
+      claudemesh topic create deploys
+      claudemesh topic post deploys 'v42 is out'
+      claudemesh topic create queue:builds
+      claudemesh topic post queue:builds 'build v42'
     """
 
 
 @topic.command()
 @click.argument("name")
-@click.option("--mode", type=click.Choice(["topic", "queue"]), help="Default topic; queue for queue:NAME.")
+@click.option(
+    "--mode", type=click.Choice(["topic", "queue"]), help="Default: queue for queue:NAME, else topic."
+)
 @mesh_option
 @json_option
-def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> None:
-    """Make a topic. Who wants its posts subscribes to it, its maker too."""
+def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> int:
+    """Create a topic or a queue. Nobody is subscribed automatically, not even you.
+
+    \b
+    Examples:
+      claudemesh topic create deploys
+      claudemesh topic create queue:builds
+    """
     body = {"topic": name} | ({} if mode is None else {"mode": mode})
-    _change("create", body, mesh, as_json, "created")
+    return _change("create", body, mesh, as_json, "created")
 
 
 @topic.command()
 @click.argument("name")
 @mesh_option
 @json_option
-def subscribe(name: str, mesh: str | None, as_json: bool) -> None:
-    """Receive what is posted from now on."""
-    _change("subscribe", {"topic": name}, mesh, as_json, "subscribed to")
+def subscribe(name: str, mesh: str | None, as_json: bool) -> int:
+    """Subscribe to a topic or a queue. Messages posted from now on are received.
+
+    \b
+    Examples:
+      claudemesh topic subscribe deploys
+    """
+    return _change("subscribe", {"topic": name}, mesh, as_json, "subscribed to")
 
 
 @topic.command()
 @click.argument("name")
 @mesh_option
 @json_option
-def unsubscribe(name: str, mesh: str | None, as_json: bool) -> None:
-    """Receive no more."""
-    _change("unsubscribe", {"topic": name}, mesh, as_json, "unsubscribed from")
+def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
+    """Remove the subscription to a topic or a queue.
+
+    \b
+    Examples:
+      claudemesh topic unsubscribe deploys
+    """
+    return _change("unsubscribe", {"topic": name}, mesh, as_json, "unsubscribed from")
 
 
-@topic.command()
+@topic.command(cls=TextCommand)
 @click.argument("name")
-@click.argument("text", required=False)
-@click.option("--id", "message_id", metavar="ID", help="Your own id; posting it again is free.")
+@text_argument
+@click.option(
+    "--id", "message_id", metavar="ID", help="A client_message_id of your own. Posts with one id arrive once."
+)
 @mesh_option
 @json_option
-def post(name: str, text: str | None, message_id: str | None, mesh: str | None, as_json: bool) -> None:
-    """Post TEXT, or what comes on stdin."""
-    body = {"topic": name, "message": message_text(text)}
+def post(
+    name: str, text: str | None, allow_empty: bool, message_id: str | None, mesh: str | None, as_json: bool
+) -> int:
+    """Post a message to a topic or a queue.
+
+    The text is TEXT, or standard input when TEXT is missing or `-`.
+
+    \b
+    Examples:
+      claudemesh topic post deploys 'v42 is out'
+      git log -1 | claudemesh topic post deploys -
+    """
+    body = {"topic": name, "message": message_text(text, allow_empty=allow_empty)}
     if message_id is not None:
         body["client_message_id"] = message_id
     answer = LocalClient(mesh).post("/v1/topic/post", body)
-    if as_json:
-        output.print_json(answer)
-    else:
-        output.say(f"{answer['status']} {answer['client_message_id']}")
+    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 
 
 @topic.command("list")
 @mesh_option
 @json_option
 def list_topics(mesh: str | None, as_json: bool) -> None:
-    """List the mesh's topics."""
+    """List the topics and queues of the mesh.
+
+    \b
+    Examples:
+      claudemesh topic list
+      claudemesh topic list --json | jq -r '.items[].topic'
+    """
     items = LocalClient(mesh).items("/v1/topic/list")
     if as_json:
         output.print_json({"items": items, "next": None})
@@ -93,9 +129,6 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
     )
 
 
-def _change(action: str, body: dict[str, str], mesh: str | None, as_json: bool, word: str) -> None:
+def _change(action: str, body: dict[str, str], mesh: str | None, as_json: bool, word: str) -> int:
     answer = LocalClient(mesh).post(f"/v1/topic/{action}", body)
-    if as_json:
-        output.print_json(answer)
-    else:
-        output.say(f"{word} {answer['topic']}")
+    return output.print_answer(as_json, answer, f"{word} {answer['topic']}")

@@ -14,7 +14,12 @@ from claudemesh.cli.options import json_option
 @click.command()
 @json_option
 def version(as_json: bool) -> None:
-    """Show the version of this program and of its Python."""
+    """Show the version.
+
+    \b
+    Examples:
+      claudemesh version --json | jq -r .version
+    """
     found = {"version": claudemesh.__version__, "python": platform.python_version(), "protocol": [1]}
     if as_json:
         output.print_json(found)

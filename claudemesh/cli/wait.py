@@ -19,19 +19,30 @@ _POLL_S = 0.1
 
 
 @click.command("wait")
-@click.option("--for", "what", required=True, metavar="online|peer=NAME|message=ID")
-@click.option("--timeout", type=Duration(), default="60s", show_default=True)
+@click.option(
+    "--for", "condition", required=True, metavar="CONDITION", help="online, peer=NAME or message=ID."
+)
+@click.option(
+    "--timeout", type=Duration(), default="60s", show_default=True, help="Time limit, such as 30s or 10m."
+)
 @mesh_option
 @json_option
-def wait(what: str, timeout: int, mesh: str | None, as_json: bool) -> int:
-    """Wait until something is so: exit 0 when it is, 75 when the time is up.
+def wait(condition: str, timeout: int, mesh: str | None, as_json: bool) -> int:
+    """Wait for the link, a member or a message. The exit code is 75 when the time is up.
 
     \b
-    claudemesh wait --for online                 the link to the broker is up
-    claudemesh wait --for peer=alice             alice is here
-    claudemesh wait --for message=deploy-42      the broker has accepted this send, or it has arrived here
+    Conditions:
+      online        the daemon is connected to the broker
+      peer=NAME     the member is online
+      message=ID    a send is accepted by the broker, or a message is received
+
+    \b
+    Examples:
+      claudemesh wait --for online
+      claudemesh wait --for peer=alice --timeout 10m
+      claudemesh wait --for message=deploy-42
     """
-    kind, _, name = what.partition("=")
+    kind, _, name = condition.partition("=")
     client = LocalClient(mesh)
     conditions: dict[str, Callable[[], bool]] = {
         "online": lambda: client.get("/v1/health")["connected"],
@@ -43,16 +54,18 @@ def wait(what: str, timeout: int, mesh: str | None, as_json: bool) -> int:
     deadline = time.monotonic() + timeout
     while not _holds(conditions[kind]):
         if time.monotonic() > deadline:
-            raise ExitWith(TEMPORARY, "timeout", f"Not within {timeout} s: {what}.")
+            text = f"The condition {condition} does not hold after {timeout} s."
+            raise ExitWith(TEMPORARY, "timeout", text)
         time.sleep(_POLL_S)
-    return output.tell(as_json, {"status": "ok", "for": what}, f"{what}: yes")
+    return output.print_answer(as_json, {"status": "ok", "for": condition}, f"{condition}: yes")
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
     try:
         return condition()
     except DaemonNotRunning:
-        return False  # it may be on its way
+        # The daemon may be starting.
+        return False
 
 
 def _is_online(client: LocalClient, name: str) -> bool:
@@ -68,6 +81,7 @@ def _has_message(client: LocalClient, message_id: str) -> bool:
             raise
         return find_received(client, message_id) is not None
     if row["status"] in ("dead", "aborted"):
-        text = f"{message_id} is {row['status']}: {row['last_error']}."
-        raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text)
+        text = f"The send {message_id} is {row['status']}: {row['last_error']}."
+        inspect = f"claudemesh daemon outbox inspect {message_id}"
+        raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text, next=inspect)
     return bool(row["status"] == "done")

@@ -26,27 +26,30 @@ _EXITS = {
 
 
 class ClientError(Exception):
-    """A failure that the user is told in one sentence; `code` is stable."""
+    """A failure: a stable code, a sentence for people, and the command that helps, if there is one."""
 
     exit_code = UNAVAILABLE
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, next: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.next = next
 
     def as_body(self) -> dict[str, Any]:
         """Return the error as programs read it."""
-        return {"error": self.code, "message": self.message}
+        body = {"error": self.code, "message": self.message}
+        return body if self.next is None else {**body, "next": self.next}
 
 
 class DaemonNotRunning(ClientError):
-    """No process answers on the socket."""
+    """No daemon answers on the socket."""
 
     def __init__(self, slug: str) -> None:
         super().__init__(
             "daemon_not_running",
-            f"No daemon runs for mesh {slug}: start it with `claudemesh daemon up -d`.",
+            f"No daemon runs for mesh {slug}.",
+            next=f"claudemesh daemon up -d --mesh {slug}",
         )
 
 
@@ -57,7 +60,7 @@ class WrongHome(ClientError):
 
 
 class WrongAddress(ClientError):
-    """The server at a broker's address is not to be asked there."""
+    """The broker does not serve the address at which it was asked."""
 
     exit_code = CONFIGURATION
 

@@ -14,10 +14,11 @@ INTERRUPTED = 130
 
 
 class ExitWith(Exception):
-    """End the process with `code`; `message` is one sentence that says what to do."""
+    """The end of a process: exit code, stable error code, a sentence for people, and a command that helps."""
 
-    def __init__(self, code: int, error: str, message: str) -> None:
+    def __init__(self, code: int, error: str, message: str, *, next: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.error = error
         self.message = message
+        self.next = next

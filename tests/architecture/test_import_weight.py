@@ -86,7 +86,7 @@ def imported(home: Path, *arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["send", "bob", "-"], ["send", "bob", "hello", "--meta", "{}"], ["inbox"], ["version"]],
+    [["send", "bob", "-", "--allow-empty"], ["send", "bob", "hello", "--meta", "{}"], ["inbox"], ["version"]],
     ids=lambda arguments: " ".join(arguments),
 )
 def test_a_command_imports_only_what_it_needs(home: Path, arguments: list[str]) -> None:

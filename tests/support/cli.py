@@ -48,6 +48,20 @@ def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **e
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def shell(home: Path, line: str, **environment: str) -> Ran:
+    """Run a line of shell in which `claudemesh` is the command."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
+    done = subprocess.run(
+        ["sh", "-c", f'claudemesh() {{ "{sys.executable}" -m claudemesh "$@"; }}\n{line}'],
+        cwd=REPOSITORY,
+        env={**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
 @contextmanager
 def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
     """A command that goes on by itself, ended at the end."""

@@ -1,4 +1,4 @@
-"""The group `claudemesh broker`: it runs a broker, or looks after its meshes with the admin token."""
+"""The group `claudemesh broker`: it runs a broker, or administers one with its admin token."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ import click
 from claudemesh.cli.lazy_group import LazyGroup
 
 COMMANDS = {
-    "up": ("broker.up", "up", "Run a broker."),
-    "mesh": ("broker.mesh", "mesh", "List meshes and set their policies."),
-    "member": ("broker.member", "member", "List and revoke members."),
-    "invite": ("broker.invite", "invite", "List and revoke invites."),
-    "audit": ("broker.audit", "audit", "Show what happened to a mesh."),
-    "check": ("broker.check", "check", "Look for messages that are not whole."),
-    "job": ("broker.job", "job", "Run what the broker does by itself."),
+    "Run": {
+        "up": ("broker.up", "up", "Run a broker in the foreground."),
+    },
+    "Administer": {
+        "mesh": ("broker.mesh", "mesh", "List meshes and set their policies."),
+        "member": ("broker.member", "member", "List and revoke members."),
+        "invite": ("broker.invite", "invite", "List and revoke invites."),
+        "audit": ("broker.audit", "audit", "Show the audit events of a mesh."),
+        "check": ("broker.check", "check", "Check that every stored message is complete."),
+        "job": ("broker.job", "job", "List and run maintenance jobs."),
+    },
 }
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
 def broker() -> None:
-    """Brokers: the meeting point of a mesh.
+    """Run and administer a broker.
+
+    A broker is the server that connects the members of a mesh. Commands other than `up` need its admin token.
+    On the broker's own host they find the token in the data directory.
 
     \b
-    claudemesh broker up
-    claudemesh broker member list team
-    claudemesh broker member revoke team bob
+    Examples:
+      claudemesh broker up
+      claudemesh broker member list team
+      claudemesh broker member revoke team bob
     """

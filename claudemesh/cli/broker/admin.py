@@ -1,4 +1,4 @@
-"""A broker's admin API, for the holder of its token: options, client and listings."""
+"""The admin API of a broker: options, client and listings that its commands share."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ _MOST_ITEMS = 1_000_000
 
 
 def admin_options(function: F) -> F:
-    """Options for the broker and its token. On the broker's own host neither is needed."""
+    """Add the options that name the broker and its admin token. On the broker's own host none is needed."""
     for option in (
         click.option(
-            "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where it keeps its data."
+            "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data directory of the broker."
         ),
-        click.option("--broker", "url", metavar="URL", help="Another host's broker."),
-        click.option("--admin-token-file", type=click.Path(path_type=Path), metavar="FILE"),
-        click.option("--insecure", is_flag=True, help="Allow ws:// to another machine."),
+        click.option("--broker", "url", metavar="URL", help="URL of a broker on another host."),
+        click.option(
+            "--admin-token-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="File with the admin token.",
+        ),
+        click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine."),
     ):
         function = option(function)
     return function
@@ -47,7 +52,7 @@ class AdminClient:
         self._token = read_token(admin_token_file, folder, self._broker)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
-        """GET a list below /v1/admin whose items have these columns: whole, page after page."""
+        """GET a list below /v1/admin, page after page. Its items have these columns."""
         # Imported here: parsers need the protocol, and most commands do not.
         from claudemesh.protocol.http_replies import table_with
 
@@ -65,7 +70,7 @@ class AdminClient:
             following = {"after": page["next"]}
 
     def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
-        """POST to a route below /v1/admin whose answer has fields of these names."""
+        """POST to a route below /v1/admin. Its answer has fields of these names."""
         from claudemesh.protocol.http_replies import object_with
 
         return self.ask(path, body, object_with(path, *names))
@@ -81,15 +86,17 @@ def _running_at(folder: Path) -> str:
     except (OSError, ValueError, KeyError) as error:
         raise ClientError(
             "no_broker",
-            f"No broker runs on {folder}: start it with `claudemesh broker up`, or name one with --broker.",
+            f"No broker runs with the data directory {folder}. Start one, or name another with --broker.",
+            next="claudemesh broker up",
         ) from error
     return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
 
 
 def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
-    """Return the admin token: from a file, the environment, or the data dir of a broker of this user.
+    """Return the admin token: from a file, the environment, or the data directory of this user's broker.
 
-    The token that is found by itself is for this user's broker alone, and no other process may get it.
+    The token of the data directory is sent to this user's own broker only: `WrongHome` when another user
+    listens at its address.
     """
     given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
     if path is None and given:
@@ -101,13 +108,14 @@ def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
     except FileNotFoundError as error:
         raise ClientError(
             "no_admin_token",
-            "This needs the broker's admin token: give --admin-token-file, or set "
-            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user with `claudemesh broker up`.",
+            "The admin token of the broker is needed. Use --admin-token-file, or set "
+            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user.",
+            next="claudemesh broker up",
         ) from error
 
 
 def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:
-    """Print a list of the admin API: as JSON, or these columns as a table."""
+    """Print a list of the admin API: as JSON, or as a table of these columns."""
     answer = client.listed(path, columns, **query)
     if as_json:
         output.print_json(answer)

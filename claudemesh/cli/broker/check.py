@@ -15,9 +15,14 @@ from claudemesh.cli.options import json_option
 @admin_options
 @json_option
 def check(as_json: bool, **which: Any) -> int:
-    """Hold every message to what an accept leaves behind; exit 1 when something is missing or left over.
+    """Check that every stored message is complete. The exit code is 1 when one is not.
 
-    It reads in small batches, and slows nobody down.
+    A message is complete when its history, its deliveries and its dedupe record exist together. The check
+    reads in small batches beside the running broker.
+
+    \b
+    Examples:
+      claudemesh broker check
     """
     from claudemesh.protocol.http_replies import check_report
 
@@ -27,5 +32,5 @@ def check(as_json: bool, **which: Any) -> int:
     else:
         for finding in answer["findings"]:
             output.say(f"{finding['kind']}  {finding['broker_message_id']}")
-        output.say(f"looked at {answer['count']} rows, found {answer['found']}")
+        output.say(f"checked {answer['count']} rows, found {answer['found']} faults")
     return 1 if answer["found"] else 0

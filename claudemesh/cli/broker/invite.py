@@ -13,7 +13,12 @@ from claudemesh.cli.options import json_option
 
 @click.group()
 def invite() -> None:
-    """The invites of a mesh; `claudemesh invite create` makes one."""
+    """List and revoke invites. `claudemesh invite create` creates an invite.
+
+    \b
+    Examples:
+      claudemesh broker invite list team
+    """
 
 
 @invite.command("list")
@@ -21,7 +26,12 @@ def invite() -> None:
 @admin_options
 @json_option
 def list_invites(slug: str, as_json: bool, **which: Any) -> None:
-    """List the invites that this broker has heard of."""
+    """List the invites that are registered at the broker.
+
+    \b
+    Examples:
+      claudemesh broker invite list team
+    """
     columns = ("invite_id", "role", "uses", "max_uses", "expires_at", "revoked_at")
     print_list(AdminClient(**which), as_json, "invites", columns, mesh=slug)
 
@@ -32,6 +42,11 @@ def list_invites(slug: str, as_json: bool, **which: Any) -> None:
 @admin_options
 @json_option
 def revoke_invite(slug: str, invite_id: str, as_json: bool, **which: Any) -> int:
-    """Let nobody join by an invite any more."""
+    """Revoke an invite. No host can join by it any more.
+
+    \b
+    Examples:
+      claudemesh broker invite revoke team 01JV0000000000000000000000
+    """
     answer = AdminClient(**which).post("invites/revoke", {"mesh": slug, "invite_id": invite_id})
-    return output.tell(as_json, answer, f"revoked {invite_id}")
+    return output.print_answer(as_json, answer, f"revoked {invite_id}")

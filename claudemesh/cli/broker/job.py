@@ -13,14 +13,27 @@ from claudemesh.cli.options import json_option
 
 @click.group()
 def job() -> None:
-    """Jobs of a broker: message-sweep, dedupe-sweep, ephemeral-reaper, orphan-check."""
+    """List and run maintenance jobs. A broker runs them by itself.
+
+    \b
+    Examples:
+      claudemesh broker job list
+      claudemesh broker job run message-sweep
+    """
 
 
 @job.command("list")
 @admin_options
 @json_option
 def list_jobs(as_json: bool, **which: Any) -> None:
-    """List the jobs with their last run: when by the wall clock, and how many seconds of uptime ago."""
+    """List the jobs with their last run.
+
+    `last_run_at` is the time of day. `age_s` is the running time of the broker since then, in seconds.
+
+    \b
+    Examples:
+      claudemesh broker job list
+    """
     columns = ("job", "every_s", "last_run_at", "age_s", "count", "found")
     print_list(AdminClient(**which), as_json, "jobs", columns)
 
@@ -30,6 +43,13 @@ def list_jobs(as_json: bool, **which: Any) -> None:
 @admin_options
 @json_option
 def run_job(name: str, as_json: bool, **which: Any) -> int:
-    """Run a job now, and wait for its end."""
+    """Run a job now, and wait for its end.
+
+    `claudemesh broker job list` shows the names.
+
+    \b
+    Examples:
+      claudemesh broker job run message-sweep
+    """
     answer = AdminClient(**which).post("jobs/run", {"job": name}, "count")
-    return output.tell(as_json, answer, f"{name}: {answer['count']}")
+    return output.print_answer(as_json, answer, f"{name}: {answer['count']}")

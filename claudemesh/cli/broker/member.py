@@ -13,7 +13,12 @@ from claudemesh.cli.options import json_option
 
 @click.group()
 def member() -> None:
-    """The members of a mesh."""
+    """List and revoke members.
+
+    \b
+    Examples:
+      claudemesh broker member list team
+    """
 
 
 @member.command("list")
@@ -21,7 +26,14 @@ def member() -> None:
 @admin_options
 @json_option
 def list_members(slug: str, as_json: bool, **which: Any) -> None:
-    """List everybody who ever was a member."""
+    """List the members of a mesh.
+
+    Members that have left or are revoked are listed too.
+
+    \b
+    Examples:
+      claudemesh broker member list team
+    """
     columns = ("name", "role", "status", "online", "last_seen_at", "member_id")
     print_list(AdminClient(**which), as_json, "members", columns, mesh=slug)
 
@@ -32,6 +44,13 @@ def list_members(slug: str, as_json: bool, **which: Any) -> None:
 @admin_options
 @json_option
 def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
-    """Refuse a member from now on: its daemon ends with exit 77. What it sent before stays."""
+    """Revoke a member. Its connections end, and its daemon exits with code 77.
+
+    Messages that it has sent stay.
+
+    \b
+    Examples:
+      claudemesh broker member revoke team bob
+    """
     answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who}, "name")
-    return output.tell(as_json, answer, f"revoked {output.safe(answer['name'])}")
+    return output.print_answer(as_json, answer, f"revoked {output.safe(answer['name'])}")

@@ -30,42 +30,67 @@ _POLICIES = (
 
 @click.group()
 def mesh() -> None:
-    """The meshes of a broker; `claudemesh mesh create` makes one."""
+    """List meshes and set their policies. `claudemesh mesh create` creates a mesh.
+
+    \b
+    Examples:
+      claudemesh broker mesh list
+    """
 
 
 @mesh.command("list")
 @admin_options
 @json_option
 def list_meshes(as_json: bool, **which: Any) -> None:
-    """List meshes and their policies."""
+    """List the meshes of the broker and their policies.
+
+    \b
+    Examples:
+      claudemesh broker mesh list --json
+    """
     print_list(AdminClient(**which), as_json, "meshes", ("slug", "online", *_POLICIES))
 
 
 @mesh.command("set")
 @click.argument("slug")
 @click.option(
-    "--clone-concurrency-policy", type=click.Choice(["prefer_newest", "prefer_oldest", "allow_concurrent"])
+    "--clone-concurrency-policy",
+    type=click.Choice(["prefer_newest", "prefer_oldest", "allow_concurrent"]),
+    help="Handling of several connections of one member.",
 )
-@click.option("--dedupe-retention-mode", type=click.Choice(["retention_scoped", "permanent"]))
-@click.option("--dedupe-retention-days", type=int)
-@click.option("--message-retention-days", type=int)
-@click.option("--rate-limit-per-minute", type=int, help="Sends of the whole mesh, default 120000.")
-@click.option("--member-rate-limit-per-minute", type=int, help="Sends of each member, default 30000.")
-@click.option("--member-bytes-per-minute", type=int, help="Bytes of each member's sends, default 256 MiB.")
-@click.option("--stored-bytes", type=int, help="Bytes of all messages that are kept, default 128 GiB.")
-@click.option("--member-stored-bytes", type=int, help="Bytes of each member's messages, default 16 GiB.")
-@click.option("--member-topics", type=int, help="Topics and queues that each member creates, default 1000.")
-@click.option("--member-subscriptions", type=int, help="Subscriptions of each member, default 10000.")
-@click.option("--member-invites", type=int, help="Open invites of each member, default 1000.")
-@click.option("--audit-retention-days", type=int, help="How long audit events are kept, default 365.")
-@click.option("--audit-events", type=int, help="How many audit events are kept, default 100000.")
+@click.option(
+    "--dedupe-retention-mode",
+    type=click.Choice(["retention_scoped", "permanent"]),
+    help="Whether ids of messages are kept for a time or for ever.",
+)
+@click.option("--dedupe-retention-days", type=int, help="Days for which ids of messages are kept.")
+@click.option("--message-retention-days", type=int, help="Days for which messages are kept.")
+@click.option("--rate-limit-per-minute", type=int, help="Sends per minute of the mesh. Default: 120000.")
+@click.option(
+    "--member-rate-limit-per-minute", type=int, help="Sends per minute of each member. Default: 30000."
+)
+@click.option(
+    "--member-bytes-per-minute", type=int, help="Bytes sent per minute by each member. Default: 256 MiB."
+)
+@click.option("--stored-bytes", type=int, help="Stored bytes of the mesh. Default: 128 GiB.")
+@click.option("--member-stored-bytes", type=int, help="Stored bytes of each member. Default: 16 GiB.")
+@click.option("--member-topics", type=int, help="Topics and queues of each member. Default: 1000.")
+@click.option("--member-subscriptions", type=int, help="Subscriptions of each member. Default: 10000.")
+@click.option("--member-invites", type=int, help="Open invites of each member. Default: 1000.")
+@click.option("--audit-retention-days", type=int, help="Days for which audit events are kept. Default: 365.")
+@click.option("--audit-events", type=int, help="Number of audit events that are kept. Default: 100000.")
 @admin_options
 @json_option
 def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
-    """Change a mesh's policies; connections made from then on go by them."""
+    """Set policies of a mesh. They apply to connections that are made from then on.
+
+    \b
+    Examples:
+      claudemesh broker mesh set team --message-retention-days 30
+    """
     changes = {name: options.pop(name) for name in _POLICIES}
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
-        raise click.UsageError("Say what to set: see --help.")
+        raise click.UsageError("No policy is given.")
     answer = AdminClient(**options).post("meshes/set", {"mesh": slug, **given})
-    return output.tell(as_json, answer, f"set {', '.join(given)} of {slug}")
+    return output.print_answer(as_json, answer, f"set {', '.join(given)} of {slug}")

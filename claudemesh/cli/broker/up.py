@@ -15,43 +15,48 @@ from claudemesh.runtime.logs import setup_logging
 
 
 @click.command()
-@click.option("--listen", metavar="HOST:PORT", help="Where to listen; 127.0.0.1:7900 by default.")
-@click.option("--data-dir", metavar="DIR", help="Where to keep data; ~/.claudemesh/broker by default.")
-@click.option("--database-url", metavar="URL", help="A Postgres to keep data in, instead of SQLite in DIR.")
+@click.option("--listen", metavar="HOST:PORT", help="Address to listen at. Default: 127.0.0.1:7900.")
+@click.option("--data-dir", metavar="DIR", help="Data directory. Default: ~/.claudemesh/broker.")
+@click.option(
+    "--database-url", metavar="URL", help="Postgres database for the data, instead of SQLite in DIR."
+)
 @click.option(
     "--allow-unsafe-postgres",
     is_flag=True,
     default=None,
-    help="Start although the server may lose acknowledged messages.",
+    help="Start although the Postgres server may lose acknowledged messages.",
 )
-@click.option("--redis-url", metavar="URL", help="A Redis or Valkey that several brokers limit rates with.")
+@click.option(
+    "--redis-url", metavar="URL", help="Redis or Valkey for rate limits that several brokers share."
+)
 @click.option(
     "--public-url",
     multiple=True,
     metavar="URL",
-    help="An address that daemons dial, besides those it listens at. May be given several times.",
+    help="Address at which daemons dial this broker. May be repeated.",
 )
 @click.option(
     "--trusted-proxies",
     metavar="LIST",
-    help="Addresses or networks of proxies that tell in X-Forwarded-For for whom they ask.",
+    help="Proxies (addresses or networks) whose X-Forwarded-For is used.",
 )
-@click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM): speak wss:// and https://.")
-@click.option("--tls-key", metavar="FILE", help="Its private key (PEM).")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM). Serves wss:// and https://.")
+@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
 def up(**flags: Any) -> int:
-    """Run a broker in the foreground, until it is stopped.
+    """Run a broker in the foreground.
+
+    Every option can also be set by an environment variable, as CLAUDEMESH_BROKER_LISTEN, or in
+    DIR/broker.toml. Set a database password by CLAUDEMESH_BROKER_DATABASE_URL: other users of this machine
+    can read a command line.
 
     \b
-    claudemesh broker up
-    claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
-    claudemesh broker up --listen 0.0.0.0:443 --public-url wss://mesh.example.org \\
-        --tls-cert chain.pem --tls-key key.pem
-    claudemesh broker up --database-url postgresql://claudemesh@db.example.org/claudemesh
-
-    A password is better kept in CLAUDEMESH_BROKER_DATABASE_URL than in a command line that others see.
-
-    Every option can also be set as CLAUDEMESH_BROKER_… or in DIR/broker.toml.
+    Examples:
+      claudemesh broker up
+      claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
+      claudemesh broker up --listen 0.0.0.0:443 --tls-cert chain.pem \\
+          --tls-key key.pem --public-url wss://mesh.example.org
+      claudemesh broker up --database-url postgresql://mesh@db.example.org/mesh
     """
     # Imported here: only this command needs a broker.
     import uvloop
@@ -64,7 +69,7 @@ def up(**flags: Any) -> int:
         if _has_password(flags.get(name)):
             variable = f"CLAUDEMESH_BROKER_{name.upper()}"
             output.note(
-                f"Every user of this machine can read the password in this command line: set {variable}."
+                f"Other users of this machine can read the password in this command line. Set {variable}."
             )
     settings = load_settings(flags, os.environ)
     setup_logging(settings.log_level)
@@ -87,7 +92,7 @@ async def _serve(settings: Any) -> None:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        # A second signal ends the process at once: what was accepted is on the disk.
+        # A second signal ends the process at once: accepted messages are on the disk.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The group `claudemesh daemon`: this host's daemon, one for each mesh."""
+"""The group `claudemesh daemon`: commands for the daemon of this host, one daemon per mesh."""
 
 from __future__ import annotations
 
@@ -7,22 +7,41 @@ import click
 from claudemesh.cli.lazy_group import LazyGroup
 
 COMMANDS = {
-    "up": ("daemon.up", "up", "Start the daemon."),
-    "down": ("daemon.down", "down", "Stop the daemon."),
-    "restart": ("daemon.restart", "restart", "Stop the daemon and start it again."),
-    "reload": ("daemon.reload", "reload", "Take config.toml over without dropping the link."),
-    "set-broker": ("daemon.set_broker", "set_broker", "Dial the mesh's broker at another address."),
-    "rotate-token": ("daemon.rotate_token", "rotate_token", "Replace the bearer of the loopback."),
-    "status": ("daemon.status", "status", "Show how the daemon is."),
-    "ps": ("daemon.ps", "ps", "List this host's daemons."),
-    "logs": ("daemon.logs", "logs", "Show the daemon's log."),
-    "hooks": ("daemon.hooks", "hooks", "List and check the hooks."),
-    "metrics": ("daemon.metrics", "metrics", "Print the daemon's metrics."),
-    "inbox": ("inbox", "inbox", "Show received messages (claudemesh inbox)."),
-    "outbox": ("daemon.outbox", "outbox", "Look at what is sent; requeue, drop or prune."),
+    "Start and stop": {
+        "up": ("daemon.up", "up", "Start the daemon."),
+        "down": ("daemon.down", "down", "Stop the daemon."),
+        "restart": ("daemon.restart", "restart", "Stop the daemon and start it again in the background."),
+    },
+    "Configuration": {
+        "reload": ("daemon.reload", "reload", "Apply config.toml without a restart."),
+        "rotate-token": ("daemon.rotate_token", "rotate_token", "Replace the token of the local TCP port."),
+        "set-broker": ("daemon.set_broker", "set_broker", "Change the address of the mesh's broker."),
+        "hooks": ("daemon.hooks", "hooks", "List the hooks and check their files."),
+    },
+    "State": {
+        "status": ("daemon.status", "status", "Show the state of the daemon."),
+        "ps": ("daemon.ps", "ps", "List the daemons of this host, running or not."),
+        "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
+        "metrics": (
+            "daemon.metrics",
+            "metrics",
+            "Print the metrics of the daemon in the Prometheus text format.",
+        ),
+    },
+    "Messages": {
+        "outbox": ("daemon.outbox", "outbox", "List, requeue, drop and prune sends."),
+        "inbox": ("inbox", "inbox", "Show the newest received messages."),
+    },
 }
 
 
 @click.group(cls=LazyGroup, table=COMMANDS)
 def daemon() -> None:
-    """This host's daemon: one for each mesh."""
+    """Manage the daemon of this host. A host runs one daemon for each mesh.
+
+    \b
+    Examples:
+      claudemesh daemon up -d
+      claudemesh daemon status
+      claudemesh daemon outbox --failed
+    """

@@ -1,4 +1,4 @@
-"""Starting a daemon in the background, and waiting until it answers."""
+"""Start of a daemon in the background, for `up -d` and `restart`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ _POLL_S = 0.02
 
 
 def start_in_background(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
-    """Start a mesh's daemon unless it runs, print that it answers, and return the exit code."""
+    """Start a mesh's daemon unless it runs, wait until it answers, and return the exit code."""
     paths = daemon_paths(slug)
     if paths.membership.exists() and LocalClient(slug).is_running():
-        return output.tell(
-            as_json, {"status": "already running", "mesh": slug}, f"a daemon for {slug} runs already"
-        )
-    # Imported here: only this path writes to the folder itself.
+        answer = {"status": "already running", "mesh": slug}
+        return output.print_answer(as_json, answer, f"the daemon of mesh {slug} runs already")
+    # Imported here: only a start writes to the folder.
     from claudemesh.runtime.files import make_private_dir, open_own
 
     make_private_dir(paths.root)
@@ -49,16 +48,13 @@ def start_in_background(slug: str, with_broker: bool, name: str | None, as_json:
         env={**os.environ, "CLAUDEMESH_LOG_FILE": str(log)},
     )
     _wait_until_up(slug, process, log, started_at)
-    return output.tell(
-        as_json,
-        {"status": "running", "mesh": slug, "pid": process.pid},
-        f"the daemon of {slug} is up (pid {process.pid})",
-    )
+    started = {"status": "running", "mesh": slug, "pid": process.pid}
+    return output.print_answer(as_json, started, f"started the daemon of mesh {slug} (pid {process.pid})")
 
 
 def _program() -> list[str]:
-    """Return the command that starts this program again: the archive, or the module."""
-    # Imported here: only this path needs it.
+    """Return the command line that starts this program again: the archive or the module."""
+    # Imported here: only a start needs it.
     import zipfile
 
     own = Path(sys.argv[0])
@@ -79,7 +75,10 @@ def _wait_until_up(slug: str, process: subprocess.Popen[bytes], log: Path, start
         except (ClientError, ApiError):
             if time.monotonic() > deadline:
                 raise ExitWith(
-                    TEMPORARY, "not_up_yet", f"The daemon does not answer yet; its log is {log}."
+                    TEMPORARY,
+                    "not_up_yet",
+                    f"The daemon does not answer within {_START_S:g} s. Its log is {log}.",
+                    next="claudemesh daemon logs",
                 ) from None
             time.sleep(_POLL_S)
         else:
@@ -87,8 +86,8 @@ def _wait_until_up(slug: str, process: subprocess.Popen[bytes], log: Path, start
 
 
 def _last_error(log: Path, started_at: int) -> tuple[str, str]:
-    """Return the error of a daemon that ended at once."""
-    # Imported here: only a start in the background reads the log.
+    """Return error code and message of a daemon that ended while it started."""
+    # Imported here: only a failed start reads the log.
     from claudemesh.runtime.files import open_own
 
     try:
@@ -104,4 +103,4 @@ def _last_error(log: Path, started_at: int) -> tuple[str, str]:
             continue
         if line.get("event") == "daemon_ended":
             return line["error"], line["detail"]
-    return "daemon_ended", f"The daemon ended while it started; its log is {log}."
+    return "daemon_ended", f"The daemon ended while it started. Its log is {log}."

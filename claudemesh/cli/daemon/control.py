@@ -1,7 +1,7 @@
-"""Stopping and reloading a running daemon: the one that answers on the socket, and no other process.
+"""Control of a running daemon: the process that answers on the socket is stopped or reloaded, no other.
 
-The daemon's number in the pid file or in `/v1/health` is for people: read in another PID namespace, or
-after the daemon has ended, it is a stranger's.
+The process id in the pid file or in `/v1/health` is shown to people only. Read in another PID namespace, or
+after the daemon has ended, it may be that of another process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_FOUND = 404
 def stop(client: LocalClient, *, to_restart: bool = False) -> None:
     """Stop the daemon and wait for its end. `DaemonNotRunning` when none answers.
 
-    `to_restart` refuses a daemon of another PID namespace, which would come back in this one.
+    With `to_restart`, a daemon in another PID namespace is refused: it would be started again in this one.
     """
     if to_restart and is_elsewhere(client.path):
         raise _elsewhere(client)
@@ -42,7 +42,7 @@ def stop(client: LocalClient, *, to_restart: bool = False) -> None:
 
 
 def reload_settings(client: LocalClient) -> dict[str, Any]:
-    """Let a running daemon read config.toml anew, and return what it says about its configuration then."""
+    """Make a running daemon read config.toml again, and return the state of its configuration."""
     try:
         return client.post("/v1/reload")
     except ApiError as error:
@@ -50,17 +50,17 @@ def reload_settings(client: LocalClient) -> dict[str, Any]:
 
 
 def valid_pid(client: LocalClient, health: Mapping[str, Any]) -> int | None:
-    """Return the daemon's process id as it is valid here; None for one in another PID namespace."""
+    """Return the process id of the daemon; None for a daemon in another PID namespace."""
     peer = listener_on(client.path)
     if peer is None:
-        # The kernel does not tell; such a kernel has no PID namespaces either.
+        # This kernel does not tell the process behind a socket; it has no PID namespaces either.
         pid: int = health["pid"]
         return pid
     return peer.pid or None
 
 
 def shown_pid(client: LocalClient, health: Mapping[str, Any]) -> str:
-    """Return the daemon's process id for people."""
+    """Return the process id of the daemon as text for people."""
     pid = valid_pid(client, health)
     return "in another PID namespace" if pid is None else f"pid {pid}"
 
@@ -73,7 +73,7 @@ def _process_of(client: LocalClient) -> DaemonProcess | None:
 
 
 def _ask_to_stop(client: LocalClient) -> None:
-    """Stop a daemon whose process cannot be held here, over its API; its lock tells when it has ended."""
+    """Stop a daemon whose process is not visible here, over its API. Its lock is free when it has ended."""
     try:
         client.post("/v1/shutdown")
     except ApiError as error:
@@ -87,15 +87,17 @@ def _ask_to_stop(client: LocalClient) -> None:
 
 
 def _still_running(which: str) -> ExitWith:
-    return ExitWith(TEMPORARY, "still_running", f"The daemon ({which}) is still finishing; try again.")
+    return ExitWith(
+        TEMPORARY, "still_running", f"The daemon ({which}) has not ended within {_STOP_S:g} s. Try again."
+    )
 
 
 def _too_old(client: LocalClient, how: str) -> ExitWith:
     return ExitWith(
         CONFIGURATION,
         "daemon_too_old",
-        f"The daemon of {client.slug} is of an older version, which {how}, and its process cannot be "
-        "verified from here: stop it where it was started (its terminal, service or container). "
+        f"The daemon of mesh {client.slug} has an older version, which {how}, and its process cannot be "
+        "verified from here. Stop it where it was started (its terminal, service or container). "
         "Nothing was changed.",
     )
 
@@ -104,6 +106,6 @@ def _elsewhere(client: LocalClient) -> ExitWith:
     return ExitWith(
         CONFIGURATION,
         "daemon_elsewhere",
-        f"The daemon of {client.slug} runs in another PID namespace (a container): restart it there, or "
-        "`claudemesh daemon down` and `claudemesh daemon up -d` to run it here. Nothing was changed.",
+        f"The daemon of mesh {client.slug} runs in another PID namespace (a container). Restart it there, or "
+        "run `claudemesh daemon down` and `claudemesh daemon up -d` to move it here. Nothing was changed.",
     )

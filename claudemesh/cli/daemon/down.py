@@ -15,13 +15,17 @@ from claudemesh.client.local import LocalClient
 @mesh_option
 @json_option
 def down(mesh: str | None, as_json: bool) -> int:
-    """Stop the daemon; what it has accepted stays on the disk."""
+    """Stop the daemon. Accepted messages stay on the disk.
+
+    \b
+    Examples:
+      claudemesh daemon down
+    """
     client = LocalClient(mesh)
     try:
         stop(client)
     except DaemonNotRunning:
-        return output.tell(
-            as_json, {"status": "not running", "mesh": client.slug}, f"no daemon runs for {client.slug}"
-        )
+        answer = {"status": "not running", "mesh": client.slug}
+        return output.print_answer(as_json, answer, f"no daemon runs for mesh {client.slug}")
     answer = {"status": "stopped", "mesh": client.slug}
-    return output.tell(as_json, answer, f"stopped the daemon of {client.slug}")
+    return output.print_answer(as_json, answer, f"stopped the daemon of mesh {client.slug}")

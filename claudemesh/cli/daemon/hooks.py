@@ -1,4 +1,4 @@
-"""`claudemesh daemon hooks`: which hooks would run, and what keeps the others from it."""
+"""`claudemesh daemon hooks`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ _COLUMNS = ("hook", "state", "timeout", "may", "network", "sandbox", "file")
 @mesh_option
 @json_option
 def hooks(mesh: str | None, as_json: bool) -> int:
-    """List the hooks of hooks.toml and check each one's file; exit 78 when an enabled one cannot run.
+    """List the hooks and check their files. The exit code is 78 when an enabled hook cannot run.
+
+    The list shows hooks.toml as it is on the disk, also before `claudemesh daemon reload` applies it.
 
     \b
-    claudemesh daemon hooks           after an edit, before `claudemesh daemon reload`
-    claudemesh daemon logs | grep hook_run
+    Examples:
+      claudemesh daemon hooks
+      claudemesh daemon logs | grep hook_run
     """
-    # Imported here: no other command needs to know of hooks.
+    # Imported here: no other command needs the hooks.
     from claudemesh.daemon.hooks.manifest import load_manifest
     from claudemesh.daemon.settings import load_settings
 
@@ -66,14 +69,14 @@ def _look_at(folder: Path, hook: Any, names: Any) -> dict[str, Any]:
 
 def _show(found: list[dict[str, Any]], manifest: Path, *, switched_off: bool) -> None:
     if not found:
-        output.note(f"No hooks: {manifest} lists none.")
+        output.note(f"{manifest} lists no hooks.")
         return
     output.table(_COLUMNS, map(_row, found))
     for item in found:
         if item["problem"]:
             output.error(f"{item['hook']}: {item['problem']}")
     if switched_off:
-        output.note("None of them runs: config.toml says [hooks] enabled = false.")
+        output.note("No hook runs, because config.toml has [hooks] enabled = false.")
 
 
 def _row(item: dict[str, Any]) -> list[object]:

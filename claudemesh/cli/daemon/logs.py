@@ -14,6 +14,7 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.streams import stdout_hung_up
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
@@ -24,28 +25,33 @@ _TAIL_BYTES = 1 << 20
 
 
 @click.command()
-@click.option("-f", "--follow", is_flag=True, help="Go on as the daemon writes.")
-@click.option("-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Continue as the daemon writes.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=50, show_default=True, help="Number of lines."
+)
 @mesh_option
 @json_option
 def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
-    """Show the log of a daemon that was started with -d; one in the foreground writes to its terminal.
+    """Show the log of the daemon.
+
+    Only a daemon in the background (`up -d`) writes this file. One in the foreground logs to its stderr.
 
     \b
-    claudemesh logs -f
-    claudemesh logs -n 1000 --json | jq 'select(.level == "error")'
+    Examples:
+      claudemesh daemon logs -f
+      claudemesh daemon logs -n 1000 --json | jq 'select(.level == "error")'
     """
     path = daemon_paths(choose_mesh(mesh)).log
     try:
         file = open_own(path)
     except FileNotFoundError:
-        text = f"There is no {path}: the daemon was never started with `daemon up -d`."
-        raise ExitWith(CONFIGURATION, "no_log", text) from None
+        text = f"There is no log file {path}: the daemon was never started in the background."
+        raise ExitWith(CONFIGURATION, "no_log", text, next="claudemesh daemon up -d") from None
     with file:
         start = max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES)
         file.seek(start)
         known = file.read()
-    # The first line may have been cut by where we began.
+    # The first line is cut when the file is longer than what was read.
     whole = known.splitlines()[1 if start else 0 :]
     for line in whole[len(whole) - lines :] if lines else ():
         _show(line, as_json)
@@ -55,7 +61,7 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
 
 
 def _follow(path: Path, at: int) -> Iterator[bytes]:
-    """Yield lines as they are written, also after a rotation, until the reader of stdout has gone."""
+    """Yield lines as they are written, over rotations of the file, until the reader of stdout has gone."""
     file = open_own(path)
     file.seek(at)
     rest = b""
@@ -71,7 +77,7 @@ def _follow(path: Path, at: int) -> Iterator[bytes]:
                 file.close()
                 file = open_own(path)
                 continue
-        if output.stdout_hung_up():
+        if stdout_hung_up():
             return
         time.sleep(_POLL_S)
 

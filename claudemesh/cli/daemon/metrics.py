@@ -13,7 +13,13 @@ from claudemesh.client.local import LocalClient
 @mesh_option
 @json_option
 def metrics(mesh: str | None, as_json: bool) -> None:
-    """Print the daemon's metrics in Prometheus' text format."""
+    """Print the metrics of the daemon in the Prometheus text format.
+
+    \b
+    Examples:
+      claudemesh daemon metrics
+      claudemesh daemon metrics --json | jq .cm_daemon_connected
+    """
     text = LocalClient(mesh).text("/v1/metrics")
     if not as_json:
         output.say(text)

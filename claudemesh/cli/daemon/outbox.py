@@ -1,4 +1,4 @@
-"""`claudemesh daemon outbox …`: what this host sends, for its operator."""
+"""`claudemesh daemon outbox`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,45 @@ from claudemesh.runtime.destinations import spell_destination
 
 
 @click.group(invoke_without_command=True)
-@click.option("--failed", is_flag=True, help="Only dead rows.")
+@click.option("--failed", is_flag=True, help="Only dead sends.")
 @mesh_option
 @json_option
 @click.pass_context
 def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool) -> None:
-    """Sends of this host: list and inspect them, requeue or drop stuck ones. The default is `list`.
+    """List, requeue, drop and prune sends. Without a command, the newest sends are listed.
+
+    A send that was given up is dead. It stays in the outbox until it is requeued or dropped.
 
     \b
-    claudemesh daemon outbox --failed
-    claudemesh daemon outbox inspect deploy-42
-    claudemesh daemon outbox requeue --id deploy-42
+    Examples:
+      claudemesh daemon outbox --failed
+      claudemesh daemon outbox inspect deploy-42
+      claudemesh daemon outbox requeue --id deploy-42
     """
     if context.invoked_subcommand is None:
         context.invoke(list_rows, failed=failed, status=None, limit=100, mesh=mesh, as_json=as_json)
 
 
 @outbox.command("list")
-@click.option("--failed", is_flag=True, help="Only dead rows.")
-@click.option("--status", type=click.Choice(["pending", "inflight", "done", "dead", "aborted"]))
-@click.option("-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="How many.")
+@click.option("--failed", is_flag=True, help="Only dead sends.")
+@click.option(
+    "--status",
+    type=click.Choice(["pending", "inflight", "done", "dead", "aborted"]),
+    help="Only sends of this status.",
+)
+@click.option(
+    "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Number of sends."
+)
 @mesh_option
 @json_option
 def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as_json: bool) -> None:
-    """List the newest rows, the last one last."""
+    """List the newest sends. The newest one is the last.
+
+    \b
+    Examples:
+      claudemesh daemon outbox list --failed
+      claudemesh daemon outbox list --status pending -n 500
+    """
     client = LocalClient(mesh)
     page = client.get("/v1/outbox", status="dead" if failed else status, order="desc", limit=limit)
     rows = page["items"][::-1]
@@ -50,11 +65,13 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
     columns = ("accepted", "status", "to", "attempts", "client_message_id", "error")
     output.table(columns, [_cells(row, names) for row in rows])
     if page["next"]:
-        output.note(f"There are earlier ones than these {len(rows)}: -n shows more, --status fewer.")
+        output.note(
+            f"There are earlier sends than these {len(rows)}. Use -n to show more, --status to show fewer."
+        )
 
 
 def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ...]:
-    # A row whose payload was pruned has no destination any more.
+    # A pruned send has no destination.
     ref = row.get("destination_ref", "")
     to = spell_destination(row.get("destination_kind", ""), names.get(ref, ref[:20]))
     return (
@@ -72,7 +89,12 @@ def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ..
 @mesh_option
 @json_option
 def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
-    """Show one row, by its id or client_message_id, and what superseded it."""
+    """Show a send, and the sends that superseded it. ID is its id or client_message_id.
+
+    \b
+    Examples:
+      claudemesh daemon outbox inspect deploy-42
+    """
     row = LocalClient(mesh).get(f"/v1/outbox/{_segment(row_id)}")
     if as_json:
         output.print_json(row)
@@ -84,13 +106,25 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 
 
 @outbox.command()
-@click.option("--id", "row_id", required=True, metavar="ID")
-@click.option("--new-client-id", metavar="auto|ID", default="auto", show_default=True)
-@click.option("--patch-payload", type=click.File("rb"), metavar="FILE", help="JSON of what to change.")
+@click.option("--id", "row_id", required=True, metavar="ID", help="The id or client_message_id of the send.")
+@click.option(
+    "--new-client-id", metavar="auto|ID", default="auto", show_default=True, help="The new client_message_id."
+)
+@click.option(
+    "--patch-payload", type=click.File("rb"), metavar="FILE", help="JSON object with the fields to change."
+)
 @mesh_option
 @json_option
 def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
-    """Send a dead or pending row's message again, under a new id. The old row stays, aborted."""
+    """Send the message of a dead or pending send again, under a new id.
+
+    The old send stays in the outbox as aborted.
+
+    \b
+    Examples:
+      claudemesh daemon outbox requeue --id deploy-42
+      claudemesh daemon outbox requeue --id deploy-42 --patch-payload patch.json
+    """
     body: dict[str, Any] = {"new_client_message_id": new_client_id}
     if patch_payload is not None:
         try:
@@ -98,7 +132,7 @@ def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | Non
         except orjson.JSONDecodeError as error:
             raise click.UsageError(f"--patch-payload is not JSON: {error}.") from error
     answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/requeue", body)
-    return output.tell(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 
 
 @outbox.command()
@@ -106,26 +140,35 @@ def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | Non
 @mesh_option
 @json_option
 def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
-    """Retire a dead or pending row. Its id is never used again."""
+    """Drop a dead or pending send. Its client_message_id is never used again.
+
+    \b
+    Examples:
+      claudemesh daemon outbox drop deploy-42
+    """
     answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/drop")
-    return output.tell(as_json, answer, f"dropped {answer['id']}")
+    return output.print_answer(as_json, answer, f"dropped {answer['id']}")
 
 
 @outbox.command()
-@click.option("--confirm", is_flag=True, help="Do it.")
+@click.option("--confirm", is_flag=True, help="Confirm that payloads are removed.")
 @mesh_option
 @json_option
 def prune(confirm: bool, mesh: str | None, as_json: bool) -> int:
-    """Drop the payloads of sends that are over. Retries are answered as before, for ever.
+    """Remove the payloads of finished sends, to free disk space.
 
-    Done sends keep theirs for three days otherwise, to be offered again if the broker is restored from
-    an older backup.
+    Retries of these sends are answered as before. Without this command, payloads of done sends are kept for
+    72 hours, to be offered again when the broker is restored from an older backup.
+
+    \b
+    Examples:
+      claudemesh daemon outbox prune --confirm
     """
     if not confirm:
-        raise click.UsageError("This cannot be undone: give --confirm.")
+        raise click.UsageError("Removed payloads cannot be restored. Add --confirm to remove them.")
     answer = LocalClient(mesh).post("/v1/outbox/prune")
     text = f"pruned {answer['pruned']} sends, {answer['freed_bytes']} bytes"
-    return output.tell(as_json, answer, text)
+    return output.print_answer(as_json, answer, text)
 
 
 def _segment(row_id: str) -> str:

@@ -19,7 +19,12 @@ _COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
 @click.command()
 @json_option
 def ps(as_json: bool) -> None:
-    """List this host's daemons, running or not."""
+    """List the daemons of this host, running or not.
+
+    \b
+    Examples:
+      claudemesh daemon ps
+    """
     found = [_look_at(slug) for slug in meshes()]
     if as_json:
         output.print_json({"items": found})

@@ -15,12 +15,21 @@ from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 @mesh_option
 @json_option
 def reload(mesh: str | None, as_json: bool) -> int:
-    """Take config.toml over as it is now. A wrong value is named, and changes nothing."""
+    """Apply config.toml without a restart.
+
+    The link to the broker stays open. When a value is wrong, the error names it and no setting changes.
+
+    \b
+    Examples:
+      claudemesh daemon reload
+    """
     client = LocalClient(mesh)
     config = reload_settings(client)
     if config["error"]:
         raise ExitWith(CONFIGURATION, "reload_refused", config["error"])
     waiting = ", ".join(config["needs_restart"])
     if waiting and not as_json:
-        output.note(f"These hold from the next start on: {waiting} (claudemesh daemon restart).")
-    return output.tell(as_json, {"status": "reloaded", **config}, f"reloaded the settings of {client.slug}")
+        output.note(f"These settings need a restart: {waiting}.\nnext: claudemesh daemon restart")
+    return output.print_answer(
+        as_json, {"status": "reloaded", **config}, f"applied the settings of mesh {client.slug}"
+    )

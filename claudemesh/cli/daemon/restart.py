@@ -19,9 +19,13 @@ from claudemesh.home.paths import daemon_paths
 @mesh_option
 @json_option
 def restart(mesh: str | None, as_json: bool) -> int:
-    """Stop the daemon and start it again, in the background; nothing that was accepted is lost.
+    """Stop the daemon and start it again in the background.
 
-    It starts with the options of its last start, also when it has crashed since.
+    No accepted message is lost. The daemon starts with the options of its last start, also after a crash.
+
+    \b
+    Examples:
+      claudemesh daemon restart
     """
     client = LocalClient(mesh)
     with suppress(DaemonNotRunning):
@@ -30,7 +34,7 @@ def restart(mesh: str | None, as_json: bool) -> int:
 
 
 def _was_with_broker(slug: str) -> bool:
-    """Tell whether the last start was one with --with-broker."""
+    """Tell whether the last start had --with-broker."""
     # Imported here: only this command reads the daemon's files.
     from claudemesh.runtime.files import UnsafeFile, read_own
 

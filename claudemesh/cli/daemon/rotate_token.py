@@ -15,7 +15,12 @@ from claudemesh.home.paths import daemon_paths
 @mesh_option
 @json_option
 def rotate_token(mesh: str | None, as_json: bool) -> int:
-    """Replace the bearer of the loopback; the one before works for 60 s more."""
+    """Replace the token of the local TCP port. The previous token works for 60 more seconds.
+
+    \b
+    Examples:
+      claudemesh daemon rotate-token
+    """
     # Imported here: only this command writes the daemon's files.
     from claudemesh.daemon.listeners import write_token
 
@@ -25,4 +30,4 @@ def rotate_token(mesh: str | None, as_json: bool) -> int:
     if client.is_running():
         reload_settings(client)
     answer = {"status": "rotated", "file": str(paths.local_token)}
-    return output.tell(as_json, answer, f"a new token is in {paths.local_token}")
+    return output.print_answer(as_json, answer, f"wrote a new token to {paths.local_token}")

@@ -1,4 +1,4 @@
-"""`claudemesh daemon set-broker`: the address at which a mesh's broker is dialled."""
+"""`claudemesh daemon set-broker`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from claudemesh.client.meshes import choose_mesh
 
 @click.command("set-broker")
 @click.argument("url", metavar="URL")
-@click.option("--insecure", is_flag=True, help="Allow ws:// to another machine.")
+@click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @mesh_option
 @json_option
-def set_broker(url: str, insecure: bool, mesh: str | None, as_json: bool) -> None:
-    """Dial the mesh's broker at URL from the next start of the daemon on.
+def set_broker(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
+    """Change the address of the mesh's broker. The daemon uses it from its next start on.
 
-    The broker has to answer there, and to know the address for its own. Keys, queues and inbox stay.
+    The broker must answer at URL and know it as one of its own addresses (`broker up --public-url`). Keys,
+    queues and inbox stay.
 
     \b
-    claudemesh daemon set-broker wss://mesh.example.org
-    claudemesh daemon restart
+    Examples:
+      claudemesh daemon set-broker wss://mesh.example.org
+      claudemesh daemon restart
     """
     # Imported here: keys need the crypto library, and most commands do not.
     from claudemesh.client.join import set_broker as write_broker
 
     slug = choose_mesh(mesh)
     changed = write_broker(slug, url, insecure=insecure)
-    if as_json:
-        output.print_json(changed)
-        return
-    output.say(f"mesh {slug} dials its broker at {changed['broker_url']}")
-    is_running = LocalClient(slug).is_running()
-    output.note(f"Next: claudemesh daemon {'restart' if is_running else 'up -d'}.")
+    output.print_answer(as_json, changed, f"the broker of mesh {slug} is {changed['broker_url']}")
+    if not as_json:
+        output.note(f"next: claudemesh daemon {'restart' if LocalClient(slug).is_running() else 'up -d'}")
+    return 0

@@ -14,7 +14,13 @@ from claudemesh.client.local import LocalClient
 @mesh_option
 @json_option
 def status(mesh: str | None, as_json: bool) -> int:
-    """Show how the daemon is; exit 69 when none runs."""
+    """Show the state of the daemon. The exit code is 69 when none runs.
+
+    \b
+    Examples:
+      claudemesh daemon status
+      claudemesh daemon status --json | jq .connected
+    """
     client = LocalClient(mesh)
     health = client.get("/v1/health")
     if as_json:
@@ -39,5 +45,5 @@ def status(mesh: str | None, as_json: bool) -> int:
     for item in health["degraded"]:
         output.note(f"{item['code']}, since {item['since']}: {item['message']}")
     if health["dead"]:
-        output.note("Dead sends wait for you: claudemesh daemon outbox list --failed.")
+        output.note("Dead sends need a decision.\nnext: claudemesh daemon outbox list --failed")
     return 0

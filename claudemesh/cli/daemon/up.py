@@ -12,22 +12,28 @@ DEFAULT_MESH = "home"
 
 
 @click.command()
-@click.option("-d", "--detach", is_flag=True, help="Run in the background; return once it answers.")
-@click.option("--with-broker", is_flag=True, help="Run a broker inside the daemon, for one machine.")
-@click.option("--name", metavar="NAME", help="This host's name, when --with-broker makes the mesh.")
+@click.option("-d", "--detach", is_flag=True, help="Run in the background. Return when the daemon answers.")
+@click.option(
+    "--with-broker", is_flag=True, help="Run a broker inside the daemon, for a mesh on one machine."
+)
+@click.option("--name", metavar="NAME", help="Name of this host, when --with-broker creates the mesh.")
 @mesh_option
 @json_option
 def up(detach: bool, with_broker: bool, name: str | None, mesh: str | None, as_json: bool) -> int:
-    """Start the daemon, in the foreground as services want it, or with -d in the background.
+    """Start the daemon.
+
+    It runs in the foreground, for a service manager, unless -d is given. With --with-broker and without a
+    mesh, the mesh `home` is created.
 
     \b
-    claudemesh daemon up -d
-    claudemesh daemon up -d --with-broker      also makes a mesh `home` if there is none
+    Examples:
+      claudemesh daemon up -d
+      claudemesh daemon up -d --with-broker
     """
     slug = (mesh or DEFAULT_MESH) if with_broker and _is_new(mesh) else choose_mesh(mesh)
     if detach:
         return start_in_background(slug, with_broker, name, as_json)
-    # Imported here: only a process that becomes a daemon needs it.
+    # Imported here: only the process that becomes the daemon needs it.
     from claudemesh.cli.process import run_daemon
 
     return run_daemon(slug, with_broker=with_broker, name=name)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from claudemesh.daemon.identity.nearby import near_names
+from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates, near_names
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
 from claudemesh.protocol.errors import ProtocolError
@@ -230,9 +230,9 @@ class Directory:
         if name is not None and (refusal := self.refusals.of(name)):
             raise refusal.error()
         near = self.near(name) if name else []
-        hint = f" Did you mean {', '.join(near)}?" if near else " `claudemesh peers` lists them."
-        text = f"No member {name or key!r} is known in this mesh.{hint}"
-        raise ProtocolError("destination_not_found", text, near=near)
+        names = [peer.name for peer in self.page(None, MORE_THAN_LISTED)]
+        text = f"No member {name or key!r} is known in this mesh. {candidates(near, names)}"
+        raise ProtocolError("destination_not_found", text, near=near, next="claudemesh peers")
 
     def check_open(self, peer: Peer, name: str | None) -> None:
         """Pass a member that takes new sends. `ProtocolError` when it has left, or its name is refused."""

@@ -154,7 +154,7 @@ def _not_found(kind: str, name: str, modes: Mapping[str, str], *, connected: boo
     close = near_names(name, modes)
     near = [spell_destination(modes[match], match) for match in close]
     create = f"claudemesh topic create {shown if kind == 'queue' else name}"
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
     if connected:
         text = f"There is no {kind} {name!r} in this mesh.{hint} `{create}` creates it."
     else:

@@ -77,7 +77,7 @@ def test_paths_name_every_file(pair: Mesh) -> None:
     alice, _ = homes(pair)
     found = run(alice, "paths", "--json").json
     assert Path(found["sock"]).is_socket()
-    assert "(not there)" in run(alice, "paths").out
+    assert "(missing)" in run(alice, "paths").out
 
 
 def test_restart_comes_back_with_what_was_queued() -> None:

@@ -41,7 +41,7 @@ def test_the_inbox_shows_the_newest_and_says_that_there_are_earlier_ones() -> No
         wait_received(bob, sent)
         shown = run(bob.home, "inbox", "-n", "2")
         assert [line.split()[-1] for line in shown.out.splitlines()] == ["3", "4"]
-        assert "earlier ones than these 2" in shown.err
+        assert "earlier messages than these 2" in shown.err
         assert run(bob.home, "inbox", "-n", "5").err == ""
         seq = shown.out.split()[0]
         answer = run(bob.home, "reply", seq, "got it", "--json").json["client_message_id"]
@@ -111,5 +111,5 @@ def test_a_reply_to_a_post_goes_to_its_topic(pair: Mesh) -> None:
 def test_ping_tells_who_is_here(pair: Mesh) -> None:
     """Exit 69 for one that is not, 64 for one that does not exist."""
     alice, _ = homes(pair)
-    assert "bob: here" in run(alice, "ping", "bob").out
+    assert "bob is online" in run(alice, "ping", "bob").out
     assert run(alice, "ping", "nobody").code == USAGE

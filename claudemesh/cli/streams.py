@@ -1,0 +1,62 @@
+"""Standard streams of a command: closed ones, other encodings than UTF-8, a reader that has gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+
+_MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
+
+def prepare_streams() -> None:
+    """Make stdin, stdout and stderr safe to use; called before anything else is opened.
+
+    A closed descriptor is replaced by /dev/null, so that no socket or database takes the number of a standard
+    stream. On a terminal of another encoding, characters that it lacks are spelt out, as \\u1f680.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, mode in _MODES.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_stdout() -> OSError | None:
+    """Write what is still buffered. When that fails, discard it and return the error."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard_stdout()
+        return error
+    return None
+
+
+def discard_stdout() -> None:
+    """Redirect stdout to /dev/null, with what is still buffered.
+
+    Python flushes stdout once more while it shuts down, and would complain.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def stdout_hung_up(timeout_s: float | None = 0.0) -> bool:
+    """Tell whether the reader of stdout has gone. Waits up to `timeout_s` seconds, or for ever."""
+    # Imported here: only commands that follow something need it.
+    import select
+
+    poll = select.poll()
+    try:
+        # No event is asked for: errors and hang-ups are reported all the same.
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):
+        return False
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))

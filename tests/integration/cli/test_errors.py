@@ -1,0 +1,72 @@
+"""Errors as people and programs read them: a sentence, names that are near, and a command that helps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import homes, run
+from tests.support.processes import Mesh
+
+USAGE, UNAVAILABLE = 64, 69
+
+NAMES = [
+    (["send", "boob", "hi"], "destination_not_found", "bob"),
+    (["ping", "boob"], "destination_not_found", "bob"),
+    (["send", "#al", "hi"], "topic_not_found", "#all"),
+    (["topic", "post", "al", "hi"], "topic_not_found", "#all"),
+    (["sned", "bob", "hi"], "usage", "send"),
+    (["daemon", "statsu"], "usage", "status"),
+    (["inbox", "--mentoins"], "usage", "--mentions"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "near"), NAMES, ids=lambda value: str(value))
+def test_a_wrong_name_is_answered_with_names_that_look_like_it(
+    pair: Mesh, arguments: list[str], error: str, near: str
+) -> None:
+    """People are asked whether they meant it; programs get `near` and the command to go on with, `next`."""
+    alice, _ = homes(pair)
+    shown = run(alice, *arguments)
+    assert shown.code == USAGE
+    assert f"Did you mean {near}" in shown.err
+    first, _, second = shown.err.rstrip("\n").partition("\n")
+    assert first.startswith("claudemesh: error: ")
+    body = run(alice, *arguments, "--json").json
+    assert (body["error"], body["near"][0]) == (error, near)
+    assert body["next"].startswith("claudemesh ")
+    assert second == f"try: {body['next']}"
+
+
+@pytest.mark.parametrize("command", [["send", "zzz", "hi"], ["ping", "zzz"]])
+def test_a_name_that_resembles_no_other_is_answered_with_the_members(pair: Mesh, command: list[str]) -> None:
+    """The next command lists them all."""
+    alice, _ = homes(pair)
+    body = run(alice, *command, "--json").json
+    assert (body["near"], body["next"]) == ([], "claudemesh peers")
+    assert "alice, bob" in body["message"]
+
+
+def test_the_next_command_of_an_error_can_be_run(pair: Mesh, tmp_path: Path) -> None:
+    """Without a daemon it is the command that starts one."""
+    alice, _ = homes(pair)
+    folder = tmp_path / "daemon" / "demo"
+    folder.mkdir(parents=True, mode=0o700)
+    for name in ("membership.json", "keypair.json"):
+        (folder / name).write_bytes((alice / "daemon" / "demo" / name).read_bytes())
+        (folder / name).chmod(0o600)
+    done = run(tmp_path, "send", "bob", "hi", "--json")
+    assert (done.code, done.json["error"]) == (UNAVAILABLE, "daemon_not_running")
+    command = done.json["next"].split()
+    assert command == ["claudemesh", "daemon", "up", "-d", "--mesh", "demo"]
+    assert run(tmp_path, *command[1:], "--help").code == 0
+
+
+def test_an_unforeseen_answer_is_still_an_object(tmp_path: Path) -> None:
+    """--json is JSON whatever goes wrong."""
+    for arguments in (["send"], ["nonsense"], ["inbox", "--limit", "0"], ["join", "not a link"]):
+        done = run(tmp_path, *arguments, "--json")
+        assert done.err == ""
+        assert set(json.loads(done.out)) >= {"error", "message"}

@@ -1,0 +1,93 @@
+"""Texts on the command line: with a dash in front, empty, or from standard input."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.audit import wait_received
+from tests.support.cli import Ran, homes, run
+from tests.support.processes import Mesh
+
+OK, USAGE = 0, 64
+
+
+def sent(pair: Mesh, done: Ran) -> str:
+    """The body that arrived at bob."""
+    assert done.code == OK, done.err
+    message_id = done.json["client_message_id"]
+    bob = pair.daemons["bob"]
+    wait_received(bob, [message_id])
+    return next(item["body"] for item in bob.inbox() if item["client_message_id"] == message_id)
+
+
+@pytest.mark.parametrize(
+    "text", ["- one item", "-v is not a version", "--help me", "--json is a flag", "-x=1 or -y=2"]
+)
+def test_a_text_with_a_space_is_a_text(pair: Mesh, text: str) -> None:
+    """Whatever it begins with: no option holds a space."""
+    alice, _ = homes(pair)
+    assert sent(pair, run(alice, "send", "bob", text, "--json")) == text
+    assert sent(pair, run(alice, "send", "--json", "bob", text, "--priority", "now")) == text
+
+
+def test_a_text_behind_two_dashes_is_a_text(pair: Mesh) -> None:
+    """A single word, an option's name included."""
+    alice, _ = homes(pair)
+    for text in ("-v", "--help", "--json", "--"):
+        assert sent(pair, run(alice, "send", "bob", "--json", "--", text)) == text
+
+
+def test_the_value_of_an_option_may_begin_with_a_dash(pair: Mesh) -> None:
+    """It is no text, though it holds a space."""
+    alice, _ = homes(pair)
+    done = run(alice, "send", "bob", "x", "--meta", "- no json")
+    assert (done.code, "--meta" in done.err) == (USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["send", "bob", "-v"], "claudemesh send bob -- -v"),
+        (
+            ["send", "bob", "--verbose", "--priority", "now"],
+            "claudemesh send bob --priority now -- --verbose",
+        ),
+        (["topic", "post", "all", "-v"], "claudemesh topic post all -- -v"),
+        (["send", "bob", "--help"], "claudemesh send bob -- --help"),
+        (["reply", "1", "-h"], "claudemesh reply 1 -- -h"),
+    ],
+)
+def test_a_word_that_may_be_an_option_is_not_sent_and_the_error_says_how(
+    pair: Mesh, arguments: list[str], command: str
+) -> None:
+    """Exit 64, and the command that sends it."""
+    alice, _ = homes(pair)
+    done = run(alice, *arguments)
+    assert done.code == USAGE
+    assert done.err.endswith(f"try: {command}\n")
+
+
+def test_the_help_of_a_command_is_no_error(pair: Mesh) -> None:
+    """Without an argument before it, --help cannot be a text."""
+    alice, _ = homes(pair)
+    assert run(alice, "send", "--help").code == OK
+    assert run(alice, "inbox", "-n", "1", "--help").code == OK
+
+
+@pytest.mark.parametrize(
+    "command", [["send", "bob"], ["send", "bob", "-"], ["topic", "post", "all"], ["request", "bob"]]
+)
+def test_an_empty_standard_input_is_refused(pair: Mesh, command: list[str]) -> None:
+    """It is what a failed command in a pipe leaves behind."""
+    alice, _ = homes(pair)
+    before = len(pair.daemons["alice"].outbox())
+    done = run(alice, *command)
+    assert (done.code, "--allow-empty" in done.err) == (USAGE, True)
+    assert len(pair.daemons["alice"].outbox()) == before
+
+
+def test_an_empty_text_is_sent_when_it_is_meant(pair: Mesh) -> None:
+    """By an option for standard input, or as an argument."""
+    alice, _ = homes(pair)
+    assert sent(pair, run(alice, "send", "bob", "--allow-empty", "--json")) == ""
+    assert sent(pair, run(alice, "send", "bob", "", "--json")) == ""
