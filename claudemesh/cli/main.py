@@ -25,6 +25,7 @@ COMMANDS = {
         "topic": ("topic", "topic", "Create, list and use topics and queues."),
     },
     "Mesh": {
+        "whoami": ("whoami", "whoami", "Show this host's member: name, mesh, role and key."),
         "peers": ("peers", "peers", "List the members of the mesh."),
         "ping": ("ping", "ping", "Check whether a member is online."),
         "join": ("join", "join", "Join a mesh by an invite."),

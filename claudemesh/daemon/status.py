@@ -50,6 +50,11 @@ class HealthReport:
         """The broker's version as of the last handshake, None before the first."""
         return self.link.broker_version
 
+    @property
+    def connected(self) -> bool:
+        """Whether the link to the broker is up."""
+        return self.link.connected
+
     async def make(self) -> dict[str, Any]:
         """Return the JSON object."""
         counts = await self.outbox_store.counts()

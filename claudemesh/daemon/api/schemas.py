@@ -349,6 +349,20 @@ class Version(Struct):
     member_id: str
 
 
+class Whoami(Struct):
+    """The member that this daemon is, its host, and its link to the broker."""
+
+    name: str
+    mesh: str
+    mesh_id: str
+    member_id: str
+    member_pubkey: str
+    role: str
+    host: str
+    broker_url: str
+    connected: bool
+
+
 class Compat(Struct):
     """Supported versions and features, and the features that this daemon requires of a broker."""
 

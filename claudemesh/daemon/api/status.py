@@ -1,15 +1,26 @@
-"""Status routes: health, version, compatibility, metrics, heartbeat, reload and shutdown."""
+"""Status routes: health, version, own member, compatibility, metrics, heartbeat, reload and shutdown."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import claudemesh
 from claudemesh.daemon.api.failures import not_found
-from claudemesh.daemon.api.schemas import Compat, Config, EmptyBody, Health, Heartbeat, Stopping, Version
+from claudemesh.daemon.api.schemas import (
+    Compat,
+    Config,
+    EmptyBody,
+    Health,
+    Heartbeat,
+    Stopping,
+    Version,
+    Whoami,
+)
 from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.wire import PROTOCOL_VERSIONS
 from claudemesh.runtime.clock import Clock, iso_ms
@@ -25,6 +36,10 @@ class DaemonHealth(Protocol):
 
     @property
     def membership(self) -> Membership: ...
+    @property
+    def keyring(self) -> Keyring: ...
+    @property
+    def connected(self) -> bool: ...
     @property
     def clock(self) -> Clock: ...
     @property
@@ -76,6 +91,24 @@ class StatusRoutes:
             },
         )
 
+    async def get_whoami(self, request: Request) -> Reply:
+        """Return the member that this daemon is. It reads no disk."""
+        membership = self.health.membership
+        return Reply(
+            200,
+            {
+                "name": membership.name,
+                "mesh": membership.slug,
+                "mesh_id": membership.mesh_id,
+                "member_id": membership.member_id,
+                "member_pubkey": self.health.keyring.pubkey,
+                "role": membership.role,
+                "host": platform.node(),
+                "broker_url": membership.broker_url,
+                "connected": self.health.connected,
+            },
+        )
+
     async def get_compat(self, request: Request) -> Reply:
         """Return the versions and features that this daemon supports and requires of a broker."""
         settings = self.health.config.settings
@@ -116,6 +149,7 @@ ROUTES = (
         "GET", "/v1/health", "The state of this daemon", {200: Health}, StatusRoutes.get_health, public=True
     ),
     Route("GET", "/v1/version", "Versions and membership", {200: Version}, StatusRoutes.get_version),
+    Route("GET", "/v1/whoami", "The member that this daemon is", {200: Whoami}, StatusRoutes.get_whoami),
     Route("GET", "/v1/compat", "Supported and required features", {200: Compat}, StatusRoutes.get_compat),
     Route(
         "GET",
