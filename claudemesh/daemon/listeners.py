@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 from claudemesh.daemon.api import ApiRoutes, build_api
+from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.app import TABLE
-from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.api.hook_auth import HookAccess
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -72,9 +72,9 @@ class ApiListeners:
         self._config = config
         self._metrics = metrics
         self._servers: list[HttpServer] = []
-        self._socket: Guards | None = None
+        self._socket: AccessControl | None = None
         self._owns_socket = self._closing = False
-        self._loopback: Guards | None = None
+        self._loopback: AccessControl | None = None
         self._token = b""
         self._old_token: bytes | None = None
         self._forget: asyncio.TimerHandle | None = None
@@ -180,8 +180,8 @@ class ApiListeners:
     def _count(self, transport: str) -> Callable[[str], None]:
         return partial(self._metrics.limit_reached, transport)
 
-    def _measured(self, guards: Guards, transport: str) -> RequestMetrics:
-        return RequestMetrics(guards, self._metrics, transport, TABLE)
+    def _measured(self, access: AccessControl, transport: str) -> RequestMetrics:
+        return RequestMetrics(access, self._metrics, transport, TABLE)
 
     async def _serve(self, server: HttpServer) -> None:
         await server.start()
@@ -196,11 +196,11 @@ class ApiListeners:
         return settings.tcp_enabled
 
 
-def _rules(settings: DaemonSettings, *tokens: bytes) -> Rules:
+def _rules(settings: DaemonSettings, *tokens: bytes) -> AccessRules:
     origins = frozenset(origin.encode() for origin in settings.allowed_origins)
     public = TABLE.public if settings.public_health_check else frozenset()
     # A listener with a token is the loopback.
-    return Rules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
+    return AccessRules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
 
 
 def load_token(paths: DaemonPaths) -> bytes:

@@ -1,13 +1,13 @@
-"""The local API as an ASGI app: guards, hook authorization, then dispatch by the table of routes."""
+"""The local API as an ASGI app: access control, hook authorization, then dispatch by the table of routes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from claudemesh.daemon.api import events, inbox, outbox, peers, send, status, topics
+from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
-from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.openapi import description_of
@@ -64,14 +64,14 @@ class ApiRoutes:
 
 def build_api(
     routes: ApiRoutes,
-    rules: Rules | None = None,
+    rules: AccessRules | None = None,
     *,
     rate_limit: TokenBucket | None = None,
     hooks: HookAccess | None = None,
     options: ServeOptions = OPTIONS,
-) -> Guards:
+) -> AccessControl:
     """Return the ASGI app for one listener. Without `hooks` no caller is taken for a hook."""
     app: App = Dispatcher(routes.groups(), options)
     if hooks is not None:
         app = HookAuth(app, hooks, TABLE.for_hooks)
-    return Guards(app, rules or Rules(), rate_limit=rate_limit, uncounted=TABLE.uncounted)
+    return AccessControl(app, rules or AccessRules(), rate_limit=rate_limit, uncounted=TABLE.uncounted)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from claudemesh.daemon.api import ApiRoutes, build_api
+from claudemesh.daemon.api.access import AccessRules
 from claudemesh.daemon.api.app import OPTIONS
-from claudemesh.daemon.api.guards import Rules
 from claudemesh.daemon.api.status import DaemonHealth
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import Bus, BusEvent
@@ -242,7 +242,7 @@ async def served(
     daemon.parts.broker.sync._synced.set()
     routes = daemon.routes if link is None else _asking(link, daemon.routes)
     origins = frozenset(origin.encode() for origin in routes.status.health.config.settings.allowed_origins)
-    rules = Rules(origins, () if token is None else (token,))
+    rules = AccessRules(origins, () if token is None else (token,))
     options: Any = replace(OPTIONS, **limits)  # type: ignore[arg-type]
     app = wrap(routes) if wrap is not None else build_api(routes, rules, options=options)
     listener = bind_tcp("127.0.0.1", 0) if tcp else bind_unix(folder / "api")

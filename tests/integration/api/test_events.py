@@ -11,8 +11,8 @@ from unittest.mock import ANY
 import pytest
 
 from claudemesh.daemon.api import ApiRoutes, build_api
+from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventStreams
-from claudemesh.daemon.api.guards import Guards, Rules
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import STREAM_LIMIT, BusEvent
 from claudemesh.daemon.settings import DaemonSettings
@@ -22,7 +22,7 @@ from tests.integration.api.served import EventReader, Served, join, parse, serve
 
 def streams(**limits: float) -> Callable[[ApiRoutes], Any]:
     """The event streams alone behind their guards, with other times."""
-    return lambda routes: Guards(EventStreams(routes.events, **limits), Rules())
+    return lambda routes: AccessControl(EventStreams(routes.events, **limits), AccessRules())
 
 
 async def test_live_messages_come_with_their_seq_as_id(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ async def test_a_token_in_a_url_is_a_security_event_that_does_not_hold_it(
 ) -> None:
     """400, and the log names the event, not the secret."""
     async with served(tmp_path) as daemon:
-        with caplog.at_level(logging.WARNING, logger="claudemesh.api.guards"):
+        with caplog.at_level(logging.WARNING, logger="claudemesh.api.access"):
             answer = await daemon.ask("GET", "/v1/inbox?token=sup3r-s3cret")
         assert (answer.status, answer.error) == (400, "token_in_query")
         (record,) = [record for record in caplog.records if record.getMessage() == "security_event"]

@@ -1,23 +1,23 @@
-"""Guards as decisions: head of a request in, refusal or None out (docs/spec/daemon.md, Local API)."""
+"""Access checks as decisions: head of a request in, refusal or None out (docs/spec/daemon.md, Access)."""
 
 from __future__ import annotations
 
 import pytest
 
-from claudemesh.daemon.api.guards import Rules, Verdict, judge
+from claudemesh.daemon.api.access import AccessRules, Verdict, judge
 from claudemesh.runtime.web.routes import MAX_BODY
 
-OPEN = Rules()
+OPEN = AccessRules()
 TOKEN = b"k3y-of-32-bytes"
 ORIGIN = b"https://board.example"
-TRUSTING = Rules(allowed_origins=frozenset({ORIGIN}))
-BEARING = Rules(tokens=(TOKEN,))
+TRUSTING = AccessRules(allowed_origins=frozenset({ORIGIN}))
+BEARING = AccessRules(tokens=(TOKEN,))
 
 JSON = (b"content-type", b"application/json")
 
 
 def verdict(
-    *headers: tuple[bytes, bytes], method: str = "GET", query: bytes = b"", rules: Rules = OPEN
+    *headers: tuple[bytes, bytes], method: str = "GET", query: bytes = b"", rules: AccessRules = OPEN
 ) -> str:
     """The code and status of the refusal, `pass` without one."""
     found = judge(method, headers, query, rules)

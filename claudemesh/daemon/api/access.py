@@ -27,7 +27,7 @@ from claudemesh.runtime.web.replies import CLOSE, respond
 from claudemesh.runtime.web.routes import MAX_BODY
 from claudemesh.runtime.web.server import admit
 
-log = get_logger("api.guards")
+log = get_logger("api.access")
 _events = SparseLog(log)
 
 MAX_IN_FLIGHT: Final = 64
@@ -54,7 +54,7 @@ _BODILESS: Final = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AccessRules:
     """Access rules of one listener.
 
     `allowed_origins` are the web origins that are admitted; one of `tokens` is required as bearer token,
@@ -75,7 +75,9 @@ class Verdict:
     security: bool = False
 
 
-def judge(method: str, headers: RawHeaders, query: bytes, rules: Rules, path: str = "") -> Verdict | None:
+def judge(
+    method: str, headers: RawHeaders, query: bytes, rules: AccessRules, path: str = ""
+) -> Verdict | None:
     """Return the refusal of a request, or None when it is admitted. Only the head of the request is used."""
     seen: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -199,7 +201,7 @@ def _too_fast(wait_s: float) -> Refusal:
     return Refusal(429, "rate_limited", text, headers=((b"retry-after", b"%d" % seconds),))
 
 
-class Guards:
+class AccessControl:
     """ASGI middleware of one listener: access rules, rate limit, and at most 64 requests in progress.
 
     `rules` may be replaced at any time. Requests in progress, streams above all, are then judged again, and
@@ -209,7 +211,7 @@ class Guards:
     def __init__(
         self,
         app: App,
-        rules: Rules,
+        rules: AccessRules,
         max_in_flight: int = MAX_IN_FLIGHT,
         rate_limit: TokenBucket | None = None,
         uncounted: frozenset[str] = frozenset(),
@@ -224,12 +226,12 @@ class Guards:
         self.in_flight = 0
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> AccessRules:
         """The access rules in force."""
         return self._rules
 
     @rules.setter
-    def rules(self, rules: Rules) -> None:
+    def rules(self, rules: AccessRules) -> None:
         self._rules = rules
         for scope, send in list(self._served.values()):
             verdict = self._judge(scope)
