@@ -20,8 +20,8 @@ from tortures.plan import DATABASE
 ENDING_KINDS: Final = frozenset({"eio"})
 _FAIL_STOP_CODES: Final = frozenset({70, 73, 74, 78})
 _NO_START_CODES: Final = _FAIL_STOP_CODES | {75}
-_FULL_KINDS: Final = frozenset({"disk_full"})
-_NO_SPACE_CODES: Final = frozenset({75})
+_LACK_KINDS: Final = frozenset({"disk_full", "emfile"})
+_LACK_CODES: Final = frozenset({75})
 _SERVER_KINDS: Final = frozenset({"postgres", "restore"})
 _NO_SERVER_CODES: Final = frozenset({69})
 # The time in which a process that was struck may still end of it.
@@ -208,12 +208,13 @@ def _alive(history: History, index: _Index) -> Iterable[Violation]:
 
 def _codes(upset: Upset, ended: Ended) -> frozenset[int]:
     """Return the exit codes that a fault excuses."""
-    if not upset.began_s <= ended.at_s <= upset.ended_s + _AFTERMATH_S:
+    alive_s = ended.at_s if ended.alive_s is None else ended.alive_s
+    if upset.began_s > ended.at_s or alive_s > upset.ended_s + _AFTERMATH_S:
         return frozenset()
     if upset.kind in ENDING_KINDS and upset.target == ended.process:
         return _FAIL_STOP_CODES if ended.has_served else _NO_START_CODES
-    if upset.kind in _FULL_KINDS and upset.target == ended.process:
-        return frozenset() if ended.has_served else _NO_SPACE_CODES
+    if upset.kind in _LACK_KINDS and upset.target == ended.process:
+        return frozenset() if ended.has_served else _LACK_CODES
     if upset.kind in _SERVER_KINDS or upset.target == f"{DATABASE}:{ended.process}":
         return frozenset() if ended.has_served else _NO_SERVER_CODES
     return frozenset()

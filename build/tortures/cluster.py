@@ -55,6 +55,8 @@ class Node:
         self.clock = ClockSwitch(switches / f"{name}.clock")
         self.storage = switches
         self.starts = 0
+        # When the supervisor saw it running last.
+        self.alive_s: float | None = None
         self._log_start = 0
 
     @property
@@ -66,6 +68,7 @@ class Node:
         """Start it, and let the supervisor keep it running."""
         self._log_start = self.process.log.stat().st_size if self.process.log.exists() else 0
         self.process.start()
+        self.alive_s = time.monotonic()
         self.starts += 1
         self.is_held = False
 
@@ -288,9 +291,14 @@ class Cluster:
         while True:
             await asyncio.sleep(_POLL_S)
             for node in self.nodes.values():
-                if not node.is_held and not node.process.running:
+                if node.is_held:
+                    continue
+                if node.process.running:
+                    node.alive_s = time.monotonic()
+                else:
                     code = await asyncio.to_thread(node.process.ended)
-                    self.ended.append(Ended(node.name, code, time.monotonic(), node.has_served))
+                    ended = Ended(node.name, code, time.monotonic(), node.has_served, node.alive_s)
+                    self.ended.append(ended)
                     node.is_held = True
                     asyncio.get_running_loop().call_later(_RESTART_S, self._revive, node)
 

@@ -86,9 +86,12 @@ class Ended:
 
     process: str
     code: int
+    # When it was found ended. A loaded machine finds it late.
     at_s: float
     # Whether it had started, or ended while it tried to.
     has_served: bool = True
+    # When it was seen running last, if that is known: it ended between this moment and `at_s`.
+    alive_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

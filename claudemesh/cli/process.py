@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import orjson
-import uvloop
 
 from claudemesh.cli.options import default_name
 from claudemesh.client.broker import BrokerClient
@@ -21,6 +21,7 @@ from claudemesh.daemon.settings import load_settings
 from claudemesh.home.membership import load_membership
 from claudemesh.home.paths import DaemonPaths, broker_data_dir, daemon_paths
 from claudemesh.runtime.collecting import settle
+from claudemesh.runtime.event_loop import run as run_loop
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.hardening import protect_memory
@@ -44,7 +45,7 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging("info", Path(log_file) if log_file else None)
     try:
-        return uvloop.run(_run(slug, with_broker, name))
+        return run_loop(partial(_run, slug, with_broker, name))
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Daemon, mesh, until
+from tests.support.processes import Broker, Daemon, mesh, until
 
 TEMPORARY = 75
 
@@ -50,7 +50,24 @@ def test_a_start_on_a_read_only_file_system_names_the_file_the_reason_and_the_re
         alice.ready()
 
 
-@pytest.mark.parametrize("limit", [12, 15, 18, 20, 21, 30])
+@pytest.mark.parametrize("limit", [6, 8, 10, 12, 14, 16, 20, 24])
+def test_a_broker_without_descriptors_says_so_or_works(tmp_path: Path, limit: int) -> None:
+    """The event loop's library would abort the process; the broker ends with a sentence before that."""
+    broker = Broker(tmp_path)
+    broker.prefix = ["bash", "-c", f'ulimit -c 0; ulimit -n {limit}; exec "$@"', "bash"]
+    broker.start()
+    until(lambda: not broker.running or broker.is_ready(), "it ends or answers")
+    if broker.running:
+        assert broker.stop() == 0
+        return
+    code, text = broker.ended(), broker.log.read_text()
+    assert code == TEMPORARY, text
+    assert "ulimit -n" in text
+    assert "Traceback" not in text
+    assert "RuntimeWarning" not in text
+
+
+@pytest.mark.parametrize("limit", [6, 9, 12, 15, 18, 20, 21, 30])
 def test_a_start_without_descriptors_says_so_or_works(limit: int) -> None:
     """Wherever they run out: a sentence with the limit's name, never a traceback or a bare errno."""
     with mesh("alice") as made:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,9 +60,8 @@ def up(**flags: Any) -> int:
       claudemesh broker up --database-url postgresql://mesh@db.example.org/mesh
     """
     # Imported here: only this command needs a broker.
-    import uvloop
-
     from claudemesh.broker.settings import load_settings
+    from claudemesh.runtime.event_loop import run as run_loop
     from claudemesh.runtime.hardening import protect_memory
 
     protect_memory()
@@ -73,7 +73,7 @@ def up(**flags: Any) -> int:
             )
     settings = load_settings(flags, os.environ)
     setup_logging(settings.log_level)
-    uvloop.run(_serve(settings))
+    run_loop(partial(_serve, settings))
     return 0
 
 
