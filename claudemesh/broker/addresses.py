@@ -1,8 +1,8 @@
-"""Addresses of a broker: known from its settings and its own sockets, never from what a request claims.
+"""Addresses of a broker, from its settings and its own sockets and never from a request.
 
-A hello and a join are signed for the `host:port` that was dialled. They count when that is a public URL of
-the settings, or the local address at which the connection has arrived: by number, by the name of this machine
-or of `listen`, or on the loopback as `localhost`. So a relay cannot pass on what was signed for itself.
+A hello and a join are signed for the dialled `host:port`. They are valid when that is a public URL of the
+settings, or the local address of the connection: by number, by the name of this host or of `listen`, or on
+the loopback as `localhost`. So a relay cannot replay what was signed for itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Addresses:
         return canonical_audience(audience) in {*public, *self._at(arrived)}
 
     def shown(self, arrived: Arrival) -> tuple[str, ...]:
-        """Return the URLs to name to a client that dialled another one: the public ones, if there are any."""
+        """Return the URLs for a client that dialled another one: the public ones, if there are any."""
         if self.public_urls or arrived is None:
             return self.public_urls
         return (f"{self.scheme}://{host_port(canonical_host(arrived[0]), arrived[1])}",)

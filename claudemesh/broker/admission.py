@@ -1,11 +1,13 @@
-"""Admission: checks of invite, keys and name before a member is written (docs/spec/lifecycle.md, Joining)."""
+"""Admission: checks of an invite, keys and a name before a member is written.
+
+The page is docs/spec/lifecycle.md, Joining.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from claudemesh.broker.addresses import Addresses, Arrival
-from claudemesh.broker.context import Context
 from claudemesh.broker.store.types import InviteRow, Member, Role
 from claudemesh.protocol import (
     InvalidField,
@@ -59,9 +61,12 @@ def refusal(error: str) -> ProtocolError:
 
 
 def member_of(
-    body: Mapping[str, object], *, mesh_id: str, role: Role, ephemeral: bool, context: Context
+    body: Mapping[str, object], *, mesh_id: str, role: Role, ephemeral: bool, fresh_id: str, now_ms: int
 ) -> Member:
-    """Make a member of a body's name and keys; the x25519 key must be signed by the ed25519 key."""
+    """Return a member with a body's name and keys; the x25519 key must be signed by the ed25519 key.
+
+    `fresh_id` is a new ULID, `now_ms` the time of creation, which is shown.
+    """
     name = check_member_name(body.get("name"))
     pubkey = check_key(body.get("ed25519_pubkey"), "ed25519_pubkey")
     x25519_pubkey = check_key(body.get("x25519_pubkey"), "x25519_pubkey")
@@ -72,7 +77,7 @@ def member_of(
             "x25519_signature is not by ed25519_pubkey over x25519_pubkey. Sign the key that joins.",
         )
     return Member(
-        id=uuid_from_ulid(context.mint()),
+        id=uuid_from_ulid(fresh_id),
         mesh_id=mesh_id,
         name=name,
         role=role,
@@ -82,7 +87,7 @@ def member_of(
         x25519_signature=binding,
         key_id=_key_id(body.get("key_id")),
         ephemeral=ephemeral,
-        created_at=context.clock.wall_ms(),
+        created_at=now_ms,
     )
 
 

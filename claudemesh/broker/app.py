@@ -1,4 +1,4 @@
-"""Broker process: its parts, their start, and their stop in reverse (docs/spec/broker.md, Operation)."""
+"""The broker process: its parts are made and started in order, and stopped in reverse order."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ import orjson
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.background import start_parts, within
 from claudemesh.broker.cluster.cluster import Cluster
+from claudemesh.broker.cluster.signals import Signals
+from claudemesh.broker.cluster.sweep import Sweep
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.feed import Feed
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.http.guard import guardroom, with_descriptors
 from claudemesh.broker.http.routes import build_app
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
-from claudemesh.broker.messages.accept import Acceptor
+from claudemesh.broker.messages.accept import Acceptor, Outputs
 from claudemesh.broker.messages.publishing import Publisher
-from claudemesh.broker.messages.work_queues import Queues
+from claudemesh.broker.messages.quotas import Quotas
+from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
-from claudemesh.broker.presence.leases import Presence
+from claudemesh.broker.presence.leases import Leases
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import BrokerState
@@ -159,7 +163,7 @@ class Broker:
         self._ending.set()
 
     async def run(self) -> None:
-        """Serve until it is stopped. `ExitWith` when the disk or a part of the broker failed."""
+        """Serve until `stop` or `stop_soon`. `ExitWith`: the disk or a part of the broker failed."""
         if self._running is None:
             await self.start()
         await self._ending.wait()
@@ -168,7 +172,7 @@ class Broker:
             raise self._failure
 
     def _fail(self, error: str, message: str) -> None:
-        """End the broker: accepted sends are on the disk, and the next start goes on."""
+        """Stop after a failure: accepted messages are on the disk, and the next start continues."""
         if self._failure is None:
             self._failure = ExitWith(INTERNAL, error, message)
             log.error("broker_failed", error=error, detail=message)
@@ -215,56 +219,56 @@ class Broker:
     async def _assemble(
         self, store: Store, time: Timekeeper, metrics: BrokerMetrics, degraded: Degraded
     ) -> Context:
-        settings, clock, lived = self.settings, time.wall, time.lived
-        mint = UlidFactory(clock.wall_ms, secrets.token_bytes).new
-        state = BrokerState(store_epoch=await store.store_epoch())
-        hub = Hub(settings.limits.connections_per_member)
-        broker_id = kept_id(settings.data_dir, mint())
-        announcer = Announcer(hub, clock, metrics, degraded, broker_id, self._crashed)
-        cluster = Cluster(
-            shared=store.cluster,
-            hub=hub,
-            announcer=announcer,
-            state=state,
-            clock=clock,
-            lived=lived,
+        settings, mint = self.settings, UlidFactory(time.wall.wall_ms, secrets.token_bytes).new
+        env = Environment(
+            broker_id=kept_id(settings.data_dir, mint()),
+            limits=settings.limits,
+            clock=time.wall,
+            lived=time.lived,
             metrics=metrics,
             degraded=degraded,
-            limits=settings.limits,
-            broker_id=broker_id,
             on_crash=self._crashed,
         )
-        acks = _acknowledging(store, metrics)
-        queues = Queues(store.queues, hub, acks, lived, degraded, settings.limits, cluster.offer)
-        feed = Feed(store.directory, hub, degraded, settings.limits, self._crashed)
-        _hear_others(cluster, queues, feed)
-        audit = Audit(store.audit, clock, lived, degraded)
-        limiter, publisher = _limiter(settings, clock, metrics), Publisher(hub, cluster.wake, degraded)
-        accepting = (mint, settings.inline_bytes, state.accepted)
-        to = (limiter, hub, publisher, queues.kick, clock, metrics, degraded, *accepting)
-        acceptor = Acceptor(store.messages, store.usage, *to)
+        state = BrokerState(store_epoch=await store.store_epoch())
+        hub = Hub(settings.limits.connections_per_member)
+        signals, acks = Signals(store.cluster, env), _acknowledging(store, metrics)
+        # The announcer comes before the cluster: it notes a replaced connection before that is closed.
+        announcer = Announcer(hub, signals, store.cluster, env)
+        cluster, leases = Cluster(hub, signals), Leases(store.presence, store.cluster, hub, env)
+        queues = WorkQueues(store.queues, hub, acks, signals, env)
+        feed, audit = Feed(store.directory, hub, signals, env), Audit(store.audit, env)
+        limiter = _limiter(settings, env)
+        steps = (leases.sweep, announcer.read, queues.sweep, feed.sweep)
+        sweep = Sweep(
+            store.cluster, hub=hub, signals=signals, state=state, wall=time.wall, env=env, steps=steps
+        )
         return Context(
             settings=settings,
             addresses=addresses_of(settings),
-            clock=clock,
-            lived=lived,
+            env=env,
             store=store,
             hub=hub,
+            signals=signals,
             limiter=limiter,
-            acceptor=acceptor,
-            acks=acks,
-            presence=Presence(
-                store.presence, clock, lived, degraded, settings.limits, broker_id, self._crashed
+            acceptor=Acceptor(
+                messages=store.messages,
+                limiter=limiter,
+                quotas=Quotas(store.usage, env),
+                outputs=Outputs(hub=hub, publisher=Publisher(hub, signals, env), queues=queues, state=state),
+                env=env,
+                mint=mint,
+                inline_bytes=settings.inline_bytes,
             ),
+            acks=acks,
+            leases=leases,
             announcer=announcer,
             cluster=cluster,
+            sweep=sweep,
             feed=feed,
             queues=queues,
-            jobs=Jobs(store, cluster, audit, time, metrics, degraded, self._crashed),
+            jobs=Jobs(store, cluster=cluster, feed=feed, audit=audit, time=time, env=env),
             audit=audit,
-            degraded=degraded,
-            pulse=Pulse(store, degraded, self._crashed),
-            metrics=metrics,
+            pulse=Pulse(store, env),
             mint=mint,
             state=state,
             admin_token=admin_token_of(settings),
@@ -304,17 +308,6 @@ class Broker:
         return url
 
 
-def _hear_others(cluster: Cluster, queues: Queues, feed: Feed) -> None:
-    cluster.on_queue = partial(queues.kick, told=True)
-    cluster.on_directory = feed.changed
-    cluster.on_sweep = partial(_sweep, queues, feed)
-
-
-async def _sweep(queues: Queues, feed: Feed) -> None:
-    await queues.sweep()
-    await feed.sweep()
-
-
 def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
     async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
         metrics.acknowledged.inc(await store.messages.acknowledge(acks))
@@ -323,13 +316,13 @@ def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
     return Batcher(acknowledge)
 
 
-def _limiter(settings: BrokerSettings, clock: Clock, metrics: BrokerMetrics) -> Limiter:
+def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:
     if settings.redis_url is None:
-        return MemoryLimiter(clock)
+        return MemoryLimiter(env.clock)
     # Imported here: the client is large, and a broker that stands alone needs none.
     from claudemesh.broker.limiter.redis import RedisLimiter
 
-    return RedisLimiter(settings.redis_url, clock, metrics)
+    return RedisLimiter(settings.redis_url, env.clock, env.metrics)
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""Parts: the background work of a broker, started in order, stopped in the opposite one in bounded time."""
+"""Background work of a broker: parts are started in order, and stopped in reverse order in bounded time."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _CLOSE_S = 5.0
 
 
 async def start_parts(context: Context, stack: AsyncExitStack) -> None:
-    """Start what works in the background; the stack stops it in the opposite order, in bounded time."""
+    """Start the parts that work in the background; the stack stops them in reverse order."""
     context.pulse.start()
     stack.push_async_callback(context.pulse.stop)
     stack.push_async_callback(context.limiter.close)
-    # Behind everything that may still acknowledge.
+    # Stopped after every part that may still acknowledge.
     stack.push_async_callback(within, _CLOSE_S, context.acks.close)
     stack.push_async_callback(within, _CLOSE_S, context.audit.close)
-    stack.push_async_callback(within, _CLOSE_S, context.presence.stop)
-    await context.presence.start()
+    stack.push_async_callback(within, _CLOSE_S, context.leases.stop)
+    await context.leases.start()
     stack.push_async_callback(context.feed.stop)
-    stack.push_async_callback(within, _CLOSE_S, context.cluster.stop)
+    stack.push_async_callback(within, _CLOSE_S, context.sweep.stop)
     stack.push_async_callback(context.announcer.stop)
     await share_token(context)
-    await context.cluster.start()
+    await context.sweep.start()
     stack.push_async_callback(context.queues.stop)
     await context.queues.start()
     context.jobs.start()
@@ -36,7 +36,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
 
 
 async def share_token(context: Context) -> None:
-    """Hold this broker's admin token to that of the others on its database. `ExitWith` 78: it is another."""
+    """Compare the admin token with those of other brokers on the database. `ExitWith` 78: one differs."""
     shared = context.store.cluster
     if shared is None:
         return
@@ -48,7 +48,7 @@ async def share_token(context: Context) -> None:
 
 
 async def within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:
-    """Close a part; what a database that does not answer keeps from ending is left to its own deadline."""
+    """Close a part within a time; what waits longer for a database is left to its own deadline."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await close()

@@ -1,4 +1,4 @@
-"""Policies of a mesh, their ranges and valid combinations (docs/spec/broker.md, Policies)."""
+"""Policies that an operator sets on a mesh, and their valid combinations (docs/spec/broker.md, Policies)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLICIES = frozenset(_WORDS) | frozenset(_NUMBERS)
 
 
 def allowance_of(mesh: Mesh) -> Allowance:
-    """Return what the mesh lets itself and its members send and store."""
+    """Return the limits of the mesh and of each member."""
     return Allowance(
         mesh.rate_limit_per_minute,
         mesh.member_rate_limit_per_minute,
@@ -44,7 +44,7 @@ def allowance_of(mesh: Mesh) -> Allowance:
 
 
 def with_policies(mesh: Mesh, changes: Mapping[str, object]) -> Mesh:
-    """Return the mesh with these policies. `InvalidField` names the one that cannot be, and why."""
+    """Return the mesh with these policies. `InvalidField` names the one that is not valid, and why."""
     checked: dict[str, Any] = {name: _check(name, value) for name, value in changes.items()}
     changed = replace(mesh, **checked)
     scoped = changed.dedupe_retention_mode == "retention_scoped"

@@ -12,7 +12,7 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class BrokerMetrics:
-    """Every counter, gauge and histogram of one broker (docs/spec/broker.md, Operation)."""
+    """Every counter, gauge and histogram of one broker (docs/spec/broker.md, Metrics)."""
 
     def __init__(self) -> None:
         made = Metrics("cm_broker")

@@ -1,4 +1,4 @@
-"""Start-up of a broker: its data dir, its store, and the secrets that it keeps between runs."""
+"""Start-up of a broker: its data dir, its store, and the values that it keeps between runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIN_TOKEN_CHARACTERS = 16
 
 
 def take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
-    """Make the data dir private and lock it until the stack closes. `ExitWith` says why it cannot be used."""
+    """Make the data dir private and lock it until the stack closes. `ExitWith`: it cannot be used."""
     try:
         make_private_dir(data_dir)
         data_dir.chmod(0o700)
@@ -48,7 +48,7 @@ def _unusable(data_dir: Path, error: OSError) -> ExitWith:
 
 
 def cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
-    """A disk may be well again at the next try; a damaged file needs its operator."""
+    """Return the ending for a store that does not open: temporary unless the file is damaged."""
     if settings.database_url is None and not isinstance(error, StorageCorrupt):
         code = "disk_full" if isinstance(error, StorageFull) else "storage_unavailable"
         return ExitWith(TEMPORARY, code, f"{error}.")
@@ -66,7 +66,7 @@ def make_store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
 
 
 def admin_token_of(settings: BrokerSettings) -> bytes:
-    """Return the token: from the settings, else from the data dir, where a missing one is made (0600)."""
+    """Return the token: from the settings, else from the data dir, where a missing one is created (0600)."""
     if settings.admin_token is not None:
         token = settings.admin_token.encode()
     else:
@@ -81,7 +81,7 @@ def admin_token_of(settings: BrokerSettings) -> bytes:
 
 
 def kept_id(data_dir: Path, fresh: str) -> str:
-    """Return this broker's name among brokers: the same after every start, so that old leases are found."""
+    """Return this broker's id, the same after every start, so that its old leases are found."""
     return _kept(data_dir / "broker_id", fresh).decode("ascii", "replace")
 
 

@@ -1,4 +1,4 @@
-"""State that changes while a broker runs."""
+"""The state of a running broker that several parts read and change."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class BrokerState:
-    """`store_epoch` names this life of the database (docs/spec/protocol.md, hello_ack).
+    """The store epoch, which names one life of the database (docs/spec/protocol.md, hello_ack), and counters.
 
-    `newest_history` is the newest message that this broker has accepted in it, 0 before the first.
+    `newest_history` is the newest history id that this broker has accepted in this epoch, 0 before the first.
     """
 
     store_epoch: str
@@ -18,6 +18,6 @@ class BrokerState:
     newest_history: int = 0
 
     def accepted(self, history_id: int) -> None:
-        """Note that a message was accepted."""
+        """Note an accepted message."""
         if history_id > self.newest_history:
             self.newest_history = history_id

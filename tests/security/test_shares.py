@@ -121,7 +121,7 @@ async def test_events_that_go_on_are_written_as_one_for_each_while() -> None:
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         context = broker.context
-        audit = Audit(context.store, context.clock, context.lived, context.degraded, together_s=0.05)
+        audit = Audit(context.store.audit, context.env, together_s=0.05)
 
         async def counts(at_least: int = 0) -> list[object]:
             while True:

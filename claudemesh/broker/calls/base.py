@@ -1,4 +1,4 @@
-"""The arguments and the answer of a call, and the readers of its parameters."""
+"""The interface of calls, and checks of their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Caller of a method, known from the connection and never from the parameters."""
+    """The member that calls, as its connection has authenticated it."""
 
     context: Context
     mesh_id: str

@@ -1,4 +1,4 @@
-"""The directory of a mesh, and what a member says about itself."""
+"""The calls `peers` and `profile`: the member list, and a member's own profile."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _VERSION_CHARACTERS = 64
 
 
 async def peers(caller: Caller, params: Params) -> Answer:
-    """Tell who has changed since a version of the list, or list the members page by page.
+    """Return the members that changed since a version of the list, or one page of the whole list.
 
     `since` is a `version` of an earlier answer. When the broker knows it, the answer holds the members that
     changed, and in `gone` the ids of those that left; `version` is then the caller's, and there is more
     while `next` is given. Otherwise `whole` is true: the list begins at `after`, and goes on with
-    `after` = `next`; those who have left are not in it, and the last page has the version.
+    `after` = `next`. Members that have left are not in it, and the last page has the version.
 
-    With `follow` this connection gets later changes as events. With `online` the last page names who is here.
+    With `follow` this connection gets later changes as events. With `online` the last page has the ids of
+    online members.
     """
     only(params, "since", "after", "limit", "follow", "online")
     context, mesh_id = caller.context, caller.mesh_id
@@ -68,7 +69,7 @@ async def profile(caller: Caller, params: Params) -> Answer:
         status=short_text(params, "status", _STATUS_CHARACTERS),
         visible=visible,
     )
-    context.cluster.changed(caller.mesh_id)
+    context.feed.publish(caller.mesh_id)
     if visible is not None:
         context.announcer.show(caller.mesh_id, caller.member_id, visible=visible)
     return {}

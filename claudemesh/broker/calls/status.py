@@ -1,4 +1,4 @@
-"""Method `send_status`: the fate of a member's own sends."""
+"""The call `send_status`: the outcomes of a member's own sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from claudemesh.protocol import InvalidField, check_client_message_id
 
 
 async def send_status(caller: Caller, params: Params) -> Answer:
-    """Tell for each of the caller's client_message_ids whether the broker has it, and as what."""
+    """Return for each of the caller's client_message_ids whether it was accepted, and as which message."""
     only(params, "client_message_ids")
     given = params.get("client_message_ids")
     limit = caller.context.settings.limits.status_ids
@@ -21,7 +21,7 @@ async def send_status(caller: Caller, params: Params) -> Answer:
     keys = {
         SendKey(caller.mesh_id, caller.member_id, check_client_message_id(value)): value for value in given
     }
-    # An id that is on its way into a commit must not be called unknown: its sender may mint another.
+    # Wait for commits under way: an id reported as unknown may be sent again under a new id.
     await caller.context.acceptor.barrier()
     found = await caller.context.store.messages.lookup(keys.keys())
     return {"items": {value: _known(found.get(key)) for key, value in keys.items()}}

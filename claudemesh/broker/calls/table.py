@@ -1,4 +1,4 @@
-"""The method table, and the one place where a call's failure becomes its reply."""
+"""The table of calls, and the conversion of their errors into replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS | v
 async def answer(
     caller: Caller, method: str, params: Params
 ) -> tuple[Answer | None, Mapping[str, str] | None]:
-    """Run a call; return (`ok`, None) or (None, `error`). Nothing is raised."""
+    """Run a call and return (`ok`, None) or (None, `error`). Never raises."""
     try:
         function = METHODS.get(method)
         if function is None:
@@ -24,7 +24,7 @@ async def answer(
     except ProtocolError as error:
         return None, {"code": error.code, "message": error.message}
     except Exception as error:
-        # The same codes as for a send: an unknown outcome is never called a failure.
+        # The same errors as for a send: an unknown outcome is not reported as a failure.
         fields = of_error(error).fields
         caller.context.degraded.failed("request", error)
         return None, {"code": str(fields["error"]), "message": str(fields["message"])}

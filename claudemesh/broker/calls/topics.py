@@ -10,14 +10,14 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.topics")
 
-# As far back as daemons keep what they offer again, with a week for hosts that were away.
+# The period for which daemons keep sends to offer again, and a week for hosts that were away.
 _BACKFILL_MS = 10 * 86_400_000
 _BACKFILL_POSTS = 10_000
 _NAME_CHARACTERS = 64
 
 
 async def create(caller: Caller, params: Params) -> Answer:
-    """Make a topic, or tell what it already is. The creator is not subscribed by it."""
+    """Create a topic or queue, or return the mode of the existing one. The creator is not subscribed."""
     only(params, "topic", "mode")
     topic = check_topic(params.get("topic"))
     mode = params.get("mode") or "topic"
@@ -29,8 +29,8 @@ async def create(caller: Caller, params: Params) -> Answer:
         caller.mesh_id, topic, mode, caller.member_id, context.clock.wall_ms()
     )
     if created:
-        # Daemons refuse sends to topics that they have not heard of, also while the broker is away.
-        context.cluster.tell(caller.mesh_id, "topic_created", {"topic": topic, "mode": mode})
+        # Daemons refuse sends to topics that they do not know, also while the broker is away.
+        context.cluster.broadcast(caller.mesh_id, "topic_created", {"topic": topic, "mode": mode})
     else:
         found = await context.store.topics.mode(caller.mesh_id, topic)
         mode = mode if found is None else found
@@ -38,7 +38,7 @@ async def create(caller: Caller, params: Params) -> Answer:
 
 
 async def subscribe(caller: Caller, params: Params) -> Answer:
-    """Subscribe the caller; once more is no error.
+    """Subscribe the caller; a second time changes nothing.
 
     `since` is for a subscription that a restore of the database has lost: posts accepted since that moment
     (Unix milliseconds, broker time) are delivered too. The recipient recognises those that it has.
@@ -53,7 +53,7 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     )
     if not done:
         raise _not_found(topic)
-    context.queues.subscribe(caller.mesh_id, caller.member_id)
+    context.queues.refresh_member(caller.mesh_id, caller.member_id)
     if since_ms is not None:
         await _backfill(caller, topic, since_ms)
     return {"topic": topic, "subscribed": True}
@@ -108,16 +108,16 @@ async def _backfill(caller: Caller, topic: str, since_ms: int) -> None:
     )
     if owed:
         log.info("topic_backfilled", topic=topic, count=owed)
-        for link in context.hub.links(caller.mesh_id, caller.member_id):
+        for link in context.hub.of_member(caller.mesh_id, caller.member_id):
             link.refresh()
 
 
 async def unsubscribe(caller: Caller, params: Params) -> Answer:
-    """Unsubscribe the caller; once more is no error."""
+    """Remove the caller's subscription; a second time changes nothing."""
     only(params, "topic")
     topic = check_topic(params.get("topic"))
     await caller.context.store.topics.unsubscribe(caller.mesh_id, topic, caller.member_id)
-    caller.context.queues.subscribe(caller.mesh_id, caller.member_id)
+    caller.context.queues.refresh_member(caller.mesh_id, caller.member_id)
     return {"topic": topic, "subscribed": False}
 
 

@@ -26,7 +26,14 @@ async def vouch(caller: Caller, params: Params) -> Answer:
         raise InvalidField("invalid_params", "status", "status must be active or revoked.")
     context = caller.context
     body = {**params, "ed25519_pubkey": params.get("pubkey")}
-    made = member_of(body, mesh_id=caller.mesh_id, role=role, ephemeral=False, context=context)
+    made = member_of(
+        body,
+        mesh_id=caller.mesh_id,
+        role=role,
+        ephemeral=False,
+        fresh_id=context.mint(),
+        now_ms=context.clock.wall_ms(),
+    )
     member = replace(made, id=check_uuid(params.get("member_id"), "member_id"), status=status)
     await _check_voucher(caller, member)
     invite_id = params.get("invite_id")
@@ -68,14 +75,14 @@ async def _check_voucher(caller: Caller, member: Member) -> None:
 def _tell_put_back(caller: Caller, member: Member) -> None:
     context, by, role, status = caller.context, caller.member_id, member.role, member.status
     context.audit.record(member.mesh_id, "member_put_back", member.id, by=by, role=role, status=status)
-    context.cluster.changed(member.mesh_id)
+    context.feed.publish(member.mesh_id)
 
 
 async def _revoke_again(caller: Caller, member: Member) -> None:
     context, mesh_id = caller.context, member.mesh_id
     await context.store.members.set_status(mesh_id, member.id, "revoked")
     context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
-    context.cluster.changed(mesh_id)
+    context.feed.publish(mesh_id)
     context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "This member was revoked.")
 
 

@@ -1,8 +1,9 @@
-"""A database that may have been exchanged under a running broker: another server process, or older data.
+"""Detection of a database that was exchanged under a running broker: another server process, or older data.
 
-A cold copy of a cluster that is started again is the same system, database and timeline, so the epoch stays.
-The broker then closes its connections. Daemons ask about their sends as they come back, and what the broker
-remembered of deliveries is dropped: a restored database gives out the same ids again.
+A cold copy of a database server that is started again is the same system, database and timeline, so the store
+epoch stays. When the data may be older, the broker closes its connections: daemons ask about their sends as
+they come back, and what the broker remembered of deliveries is dropped, because a restored database gives out
+the same ids again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from claudemesh.broker.store.types import Life
 
 
 def may_have_gone_back(before: Life | None, now: Life, accepted: int = 0) -> bool:
-    """Whether the data may be older than it was. A restart counts: it may hide a restore.
+    """Return whether the data may be older than it was. A restart counts, because it may hide a restore.
 
-    `accepted` is the newest history id that was accepted in this life before it was asked for `now`.
+    `accepted` is the newest history id that this broker has accepted before `now` was read.
     """
     if before is None:
         return False

@@ -1,8 +1,9 @@
-"""One admin token for all brokers of a database: each holds a mark of its token there, and sees the others.
+"""Detection of brokers on one database with different admin tokens.
 
-A join proves its keys to a key that is made of the admin token, so it fails when one broker gives that key
-and another gets the proof. The mark is 31 bits of a keyed hash, held as an advisory lock of the session that
-listens for signals. It goes with its broker, so the token can be replaced while no broker runs.
+A join proves its keys to a challenge key that is derived from the admin token, so it fails when one broker
+gives out that key and another one gets the proof. Each broker holds a mark of its token as an advisory lock
+of the session that listens for signals, and sees the marks of others. The mark is 31 bits of a keyed hash. It
+is released with its broker, so that the token can be replaced while no broker runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _REMEDY = (
     "Give all of them the same (CLAUDEMESH_BROKER_ADMIN_TOKEN, or the file admin_token in each data dir). "
     "To replace the token, stop all brokers first."
 )
-REFUSED = f"another broker on this database runs with another admin token. {_REMEDY}"
+REFUSED = f"Another broker on this database runs with another admin token. {_REMEDY}"
 DEGRADED = (
     "Another broker on this database runs with another admin token, so a join fails that meets both of them. "
     f"{_REMEDY}"
@@ -29,12 +30,12 @@ DEGRADED = (
 
 
 def mark_of(admin_token: bytes) -> int:
-    """Return the mark of a token; the token cannot be told from it."""
+    """Return the mark of a token. The token cannot be derived from it."""
     return int.from_bytes(hmac.digest(admin_token, _PURPOSE, "sha256")[:4], "big") >> 1
 
 
 async def require_one_token(differs: Callable[[], Awaitable[bool]]) -> None:
-    """`ExitWith` 78 when a broker with another token runs on the database, and does not go within 3 s."""
+    """Raise `ExitWith` 78 when a broker with another token runs on the database for longer than 3 s."""
     for look in range(_LOOKS):
         if not await differs():
             return

@@ -1,4 +1,4 @@
-"""The clone policy: what becomes of a connection whose member is connected already."""
+"""The clone policy: decisions about a second connection of one member. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """Verdict on a connection whose member is connected already."""
+    """The decision about a new connection."""
 
     ADMIT = "admitted"
     REPLACE = "older_replaced"
@@ -14,9 +14,9 @@ class Verdict(Enum):
 
 
 def judge(policy: str, *, others: int, limit: int) -> Verdict:
-    """Decide by the mesh's `clone_concurrency_policy`, given how many other instances are connected.
+    """Decide by the mesh's `clone_concurrency_policy` and the number of other connected instances.
 
-    Under allow_concurrent the one beyond `limit` is refused. An unknown policy counts as prefer_newest.
+    Under allow_concurrent a connection beyond `limit` is refused. An unknown policy counts as prefer_newest.
     """
     if others == 0:
         return Verdict.ADMIT
@@ -28,5 +28,5 @@ def judge(policy: str, *, others: int, limit: int) -> Verdict:
 
 
 def is_clone_suspected(known_host: bytes | None, told_host: bytes | None) -> bool:
-    """Return whether a member shows up on another host than the one it was last seen on."""
+    """Return whether a member connects from another host than the one where it was last seen."""
     return known_host is not None and told_host is not None and known_host != told_host

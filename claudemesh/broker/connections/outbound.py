@@ -1,4 +1,4 @@
-"""Outbound queue of one connection, bounded in frames and in bytes."""
+"""The outbound queue of one connection: frames that wait for its socket, bounded in number and in bytes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-# Deliveries are added only below this, so that a window of large messages never sits in memory.
+# Deliveries are added below this bound only, so that a window of large messages is never in memory.
 _ROOM_BYTES = 1 << 20
 
 
-class Outgoing:
+class OutboundQueue:
     """Frames on their way to one socket, in order.
 
-    When full, `put` takes nothing and returns False; the caller closes the connection with 4005.
-    `on_room` is called when there is room again after there was none.
+    When the queue is full, `put` takes nothing and returns False; the caller closes the connection with 4005.
+    `on_room` is called when there is room again for deliveries (backpressure).
     """
 
     def __init__(self, max_frames: int, max_bytes: int, on_room: Callable[[], None]) -> None:
@@ -31,21 +31,21 @@ class Outgoing:
 
     @property
     def has_room(self) -> bool:
-        """Whether more deliveries may be added: well below the bounds of `put`."""
+        """Whether deliveries may be added: well below the bounds of `put`."""
         return self._bytes < _ROOM_BYTES and not self.is_crowded
 
     @property
     def is_crowded(self) -> bool:
-        """Whether so much waits that nothing should be read that would add to it."""
+        """Whether so many frames wait that reading from the peer should pause (backpressure)."""
         return len(self._frames) * 2 >= self._max_frames
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits and nothing is being written."""
+        """Whether no frame waits or is being written."""
         return not self._frames and not self.writing
 
     def put(self, frame: str) -> bool:
-        """Add a frame, or return False when that would pass a bound. After `finish` frames are dropped."""
+        """Append a frame. False: that would exceed a bound. After `finish` frames are dropped."""
         if self._finished:
             return True
         if len(self._frames) >= self._max_frames or self._bytes + len(frame) > self._max_bytes:
@@ -58,7 +58,7 @@ class Outgoing:
         return True
 
     def finish(self, *, discard: bool) -> None:
-        """Take nothing more; `discard` also drops what waits."""
+        """Take nothing more; `discard` also drops the frames that wait."""
         self._finished = True
         if discard:
             self._frames.clear()

@@ -1,4 +1,4 @@
-"""A member as others see it, and lists of members that fit into one frame."""
+"""Cards: a member as others see it, and pages of cards that fit into one frame."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Cache of whole member lists, page by page: after a restore or an upgrade every daemon asks for all.
+"""A cache of pages of whole member lists: after a restore or an upgrade every daemon asks for the whole list.
 
-A page is read and encoded once for all who ask for it while the list has one version. At most 256 pages are
-kept, and none for longer than a minute.
+A page is read and encoded once while the list has one version. At most 256 pages are kept, and none for
+longer than a minute.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _KEPT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class WholePage:
-    """A page as the answer to `peers` has it; `hidden` are members whose own entry would say more."""
+    """The answer to `peers` for one page; `hidden` are members whose own entry would show more."""
 
     answer: Mapping[str, Any]
     hidden: frozenset[str]
 
 
 class WholePages:
-    """Cache of pages without presence, by mesh and place."""
+    """Pages without presence, by mesh and place."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -53,7 +53,14 @@ class AdminRoutes:
             raise InvalidField("invalid_owner", "owner", "owner must be an object with a name and keys.")
         card = given(to_struct(body["owner"], OwnerBody))
         mesh = Mesh(id=uuid_from_ulid(context.mint()), slug=slug, created_at=context.clock.wall_ms())
-        owner = member_of(card, mesh_id=mesh.id, role="owner", ephemeral=False, context=context)
+        owner = member_of(
+            card,
+            mesh_id=mesh.id,
+            role="owner",
+            ephemeral=False,
+            fresh_id=context.mint(),
+            now_ms=context.clock.wall_ms(),
+        )
         if not await context.store.meshes.create(mesh, owner):
             raise ProtocolError("slug_taken", f"This broker has a mesh {slug} already. Choose another slug.")
         context.audit.record(mesh.id, "mesh_created", owner.id, slug=slug)
@@ -93,7 +100,7 @@ class AdminRoutes:
         if member.status == "active":
             await context.store.members.set_status(mesh.id, member.id, "revoked")
             context.audit.record(mesh.id, "member_revoked", member.id)
-            context.cluster.changed(mesh.id)
+            context.feed.publish(mesh.id)
         context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
         return Reply(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
 

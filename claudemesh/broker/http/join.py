@@ -96,7 +96,8 @@ class JoinRoutes:
             mesh_id=invite.mesh_id,
             role=invite.role,
             ephemeral=ephemeral,
-            context=context,
+            fresh_id=context.mint(),
+            now_ms=context.clock.wall_ms(),
         )
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
         self._check_possession(member, possession)
@@ -129,7 +130,7 @@ class JoinRoutes:
         context.metrics.joins.labels("joined" if joined.created else "again").inc()
         if joined.created:
             context.audit.record(mesh.id, "member_joined", member.id, role=member.role)
-            context.cluster.changed(mesh.id)
+            context.feed.publish(mesh.id)
         answer = {
             "mesh_id": mesh.id,
             "slug": mesh.slug,

@@ -56,7 +56,14 @@ class RejoinRoutes:
         member_id = check_uuid(body.get("member_id"), "member_id")
         proof = signature_of(body.get("proof"), "proof")
         context = self._context
-        member = member_of(body, mesh_id=invite.mesh_id, role=invite.role, ephemeral=False, context=context)
+        member = member_of(
+            body,
+            mesh_id=invite.mesh_id,
+            role=invite.role,
+            ephemeral=False,
+            fresh_id=context.mint(),
+            now_ms=context.clock.wall_ms(),
+        )
         audience = None
         if body.get("audience") is not None:
             audience = text_of(body["audience"], "audience", AUDIENCE_CHARACTERS)
@@ -92,7 +99,7 @@ class RejoinRoutes:
             "invite_id": invite.invite_id,
         }
         log.info("member_unconfirmed", member_id=member_id, vouchers=len(vouchers))
-        context.cluster.tell_members(invite.mesh_id, vouchers, EVENT, card)
+        context.cluster.broadcast_to(invite.mesh_id, vouchers, EVENT, card)
 
 
 class _Budget:

@@ -1,1 +1,1 @@
-"""Rate limits of meshes and members."""
+"""The rate limiter: token buckets for each mesh and member, in memory or in Redis."""

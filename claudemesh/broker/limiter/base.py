@@ -1,8 +1,8 @@
-"""Limiter: the interface, and the arithmetic of all implementations (docs/spec/broker.md, Limiter).
+"""The interface of the rate limiter, and its arithmetic (docs/spec/broker.md, Limiter).
 
-Each bucket holds a quarter of a minute's tokens and refills at its limit. It is kept as one number, the
-time at which it will be full again: a send moves that time by its cost, and is allowed while the time stays
-within the burst. A send that costs more than the whole burst is allowed when the bucket is full.
+Each token bucket holds a quarter of a minute's tokens and refills at its limit. It is kept as one number, the
+time at which it will be full again (GCRA): a send moves that time by its cost, and is allowed while the time
+stays within the burst. A send that costs more than the whole burst is allowed when the bucket is full.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-# An id that was counted is free for so long.
+# A counted id is free of charge for this long.
 COUNTED_MS = 60_000
 # The depth of a bucket, as the time in which it refills.
 BURST_MS = 15_000
-# A bucket is never further than this from being full: a clock that was set back must not close it for long.
+# Upper bound of the time until a bucket is full, so that a clock set back closes it for a minute at most.
 LONGEST_MS = 60_000
-# Clocks and their arithmetic round: a difference of a microsecond is none.
+# Differences below a microsecond are rounding.
 EPSILON_MS = 1e-3
 
 Kind: TypeAlias = Literal["memory", "redis", "open"]
@@ -29,7 +29,7 @@ BUCKETS: tuple[Bucket, ...] = ("mesh", "member", "bytes")
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Limits of a mesh and its members: sends and bytes per minute, stored bytes."""
+    """The limits of a mesh and of each member: sends and bytes a minute, and stored bytes."""
 
     mesh_per_minute: int
     member_per_minute: int
@@ -40,7 +40,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """An id that wants to be counted: how many bytes it has, and what its mesh and member may send."""
+    """A send to count: its id, its size in bytes, and the limits that it counts against."""
 
     mesh_id: str
     member_id: str
@@ -49,7 +49,7 @@ class Count:
     allowance: Allowance
 
     def costs(self) -> tuple[float, float, float]:
-        """Return by how many milliseconds it moves each bucket, in the order of `BUCKETS`."""
+        """Return the cost in milliseconds for each bucket, in the order of `BUCKETS`."""
         allowance = self.allowance
         return (
             60_000 / allowance.mesh_per_minute,
@@ -60,7 +60,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a send may go on; if not, after how many milliseconds it may, and which bucket is empty."""
+    """The decision about a send. When it is refused: the wait in milliseconds, and the empty bucket."""
 
     allowed: bool
     retry_after_ms: int = 0
@@ -71,13 +71,13 @@ ALLOWED = Decision(True)
 
 
 def wait_ms(ahead_ms: float, cost_ms: float) -> float:
-    """Return how long a send has to wait for a bucket that is full again in `ahead_ms`; 0: it may go."""
+    """Return the wait of a send for a bucket that is full in `ahead_ms`; 0: it is allowed."""
     over_ms = ahead_ms + min(cost_ms, BURST_MS) - BURST_MS
     return over_ms if over_ms > EPSILON_MS else 0.0
 
 
 def refused(waits_ms: Sequence[float]) -> Decision:
-    """Return the refusal for the waits of each bucket, of which one at least is not 0."""
+    """Return the refusal for the waits of each bucket, of which at least one is not 0."""
     longest_ms = max(waits_ms)
     return Decision(
         False, max(1, math.ceil(longest_ms - EPSILON_MS)), BUCKETS[list(waits_ms).index(longest_ms)]
@@ -87,23 +87,23 @@ def refused(waits_ms: Sequence[float]) -> Decision:
 class Limiter(Protocol):
     """Token buckets for each mesh and each member: sends, and a member's bytes.
 
-    An id that was counted in the last minute is free, and a refused attempt is not counted. Of several that
-    are refused at once each is told when it may go if those before it go first.
+    An id that was counted in the last minute is free, and a refused attempt is not counted. Of several
+    refused at once each is given the wait that holds when those before it are sent first.
     """
 
     @property
     def kind(self) -> Kind:
-        """Return the place of the counts; `open` while the limiter cannot count and lets every send pass."""
+        """The place of the counts; `open` while they cannot be reached and every send is allowed."""
         ...
 
     def has_room(self, counts: Sequence[Count]) -> bool:
-        """Tell whether all of these would be allowed for certain, without a request to a server."""
+        """Return whether all of these would certainly be allowed, without I/O."""
         ...
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
-        """Count each id once, in order, or say how long it has to wait."""
+        """Count each id once, in order, or refuse it with its wait."""
         ...
 
     async def close(self) -> None:
-        """Let go of what it holds."""
+        """Close its connections."""
         ...

@@ -1,4 +1,4 @@
-"""The limiter of a broker that stands alone."""
+"""The rate limiter of a single broker, in memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MemoryLimiter:
         self._counted: dict[_Key, float] = {}
 
     def has_room(self, counts: Sequence[Count]) -> bool:
-        """Tell whether all would be allowed even if none of these ids was counted yet."""
+        """Return whether all would be allowed even if none of these ids was counted yet."""
         now_ms = self._begin()
         wanted: dict[_Key, float] = {}
         for count in counts:
@@ -51,18 +51,18 @@ class MemoryLimiter:
         )
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
-        """Count each id once, or say how long it has to wait."""
+        """Count each id once, or refuse it with its wait."""
         now_ms = self._begin()
         queued: dict[_Key, float] = {}
         return [self._count(count, now_ms, queued) for count in counts]
 
     async def close(self) -> None:
-        """Forget everything."""
+        """Drop the counts."""
         self._full_at.clear()
         self._counted.clear()
 
     def _begin(self) -> float:
-        """Return the time, with ids that were counted long ago and full buckets forgotten."""
+        """Return the time, after dropping old ids and full buckets."""
         now_ms = self._clock.monotonic() * 1000
         while self._counted:
             oldest = next(iter(self._counted))

@@ -1,7 +1,7 @@
-"""One limiter for several brokers, in Redis or Valkey: a script that counts a whole batch at once.
+"""The rate limiter of several brokers, in Redis or Valkey: a script counts a whole batch at once.
 
-It fails open: while Redis is away or slow every send passes; that is logged and shown, and Redis is asked
-again after a second. Time is the server's own, so brokers whose clocks differ agree.
+It fails open: while Redis is away or slow every send is allowed, that is logged and shown, and Redis is tried
+again after a second. Time is the server's own, so that brokers whose clocks differ agree.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PREFIX = "claudemesh:bucket:"
 # The arithmetic of `base.py`, for a whole batch. KEYS: three buckets and the set of counted ids of each
 # member that sends, the first of which is its mesh's; each bucket is the time at which it will be full.
 # ARGV: four constants, then for each id: its place among the KEYS, the id, and its cost for each bucket.
-# Answers: for each id its wait, 0 when it is allowed, and the number of the bucket that it waits for.
+# Returns for each id its wait, 0 when it is allowed, and the number of the bucket that it waits for.
 _SCRIPT = """
 local counted_ms, burst_ms = tonumber(ARGV[1]), tonumber(ARGV[2])
 local longest_ms, epsilon_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -126,11 +126,11 @@ class RedisLimiter:
         return "open" if self._away_until_s else "redis"
 
     def has_room(self, counts: Sequence[Count]) -> bool:
-        """Never certain: other brokers count as well."""
+        """Return False: other brokers count as well."""
         return False
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
-        """Count a batch in one call. Every send is allowed while Redis does not answer."""
+        """Count a batch in one call; every send is allowed while Redis does not answer."""
         if self._clock.monotonic() < self._away_until_s:
             return self._open(counts)
         keys, arguments = script_arguments(counts)

@@ -15,15 +15,16 @@ from functools import partial
 import orjson
 
 from claudemesh.broker.connections.hub import Hub
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.limiter.base import Count, Limiter
 from claudemesh.broker.messages import results
 from claudemesh.broker.messages.publishing import Publication, Publisher
 from claudemesh.broker.messages.quotas import Over, Quotas
 from claudemesh.broker.messages.results import Answer
 from claudemesh.broker.messages.sender import Sender
-from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.store.facets import MessageStore, UsageStore
+from claudemesh.broker.messages.work_queues import WorkQueues
+from claudemesh.broker.state import BrokerState
+from claudemesh.broker.store.facets import MessageStore
 from claudemesh.broker.store.types import (
     Accepted,
     AcceptOutcome,
@@ -42,7 +43,6 @@ from claudemesh.protocol import (
 )
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.failpoints import failpoint
 
 _FINGERPRINT_HEX = 64
@@ -56,7 +56,7 @@ class Submission:
 
     sender: Sender
     key: SendKey
-    claimed: bytes | None
+    sender_fingerprint: bytes | None
     verdict: NewSend | ProtocolError
 
     def size(self) -> int:
@@ -87,7 +87,7 @@ def prepare(
         verdict = _judge(Envelope.parse(raw), sender, raw, inline_bytes, broker_message_id)
     except ProtocolError as error:
         verdict = error
-    return Submission(sender, key, _claimed(raw.get("request_fingerprint")), verdict)
+    return Submission(sender, key, _sender_fingerprint(raw.get("request_fingerprint")), verdict)
 
 
 def _judge(
@@ -126,7 +126,7 @@ def _judge(
     )
 
 
-def _claimed(value: object) -> bytes | None:
+def _sender_fingerprint(value: object) -> bytes | None:
     if not isinstance(value, str) or len(value) != _FINGERPRINT_HEX:
         return None
     try:
@@ -135,34 +135,37 @@ def _claimed(value: object) -> bytes | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """The parts that are told of accepted sends."""
+
+    hub: Hub
+    publisher: Publisher
+    queues: WorkQueues
+    state: BrokerState
+
+
 class Acceptor:
     """Takes sends from every connection, commits them in batches, and pushes what was accepted."""
 
     def __init__(
         self,
+        *,
         messages: MessageStore,
-        usage: UsageStore,
         limiter: Limiter,
-        hub: Hub,
-        publisher: Publisher,
-        queued: Callable[[str, str], None],
-        clock: Clock,
-        metrics: BrokerMetrics,
-        degraded: Degraded,
+        quotas: Quotas,
+        outputs: Outputs,
+        env: Environment,
         mint: Callable[[], str],
         inline_bytes: int,
-        on_history: Callable[[int], None] = lambda history_id: None,
     ) -> None:
-        self._on_history = on_history
         self._store = messages
         self._limiter = limiter
-        self._quotas = Quotas(usage, clock.monotonic, degraded, metrics)
-        self._hub = hub
-        self._publisher = publisher
-        self._queued = queued
-        self._clock = clock
-        self._metrics = metrics
-        self._degraded = degraded
+        self._quotas = quotas
+        self._outputs = outputs
+        self._clock = env.clock
+        self._metrics = env.metrics
+        self._degraded = env.degraded
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[Submission, Answer] = Batcher(
@@ -197,7 +200,7 @@ class Acceptor:
     async def close(self) -> None:
         """Take nothing more (503) and return when all that was taken is answered and pushed."""
         await self._batcher.close()
-        await self._publisher.close()
+        await self._outputs.publisher.close()
         await self._quotas.close()
 
     def _settled(
@@ -217,7 +220,7 @@ class Acceptor:
 
     async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
         """Carry a batch through all four phases. Pushes follow by themselves after the commit."""
-        await self._publisher.room()
+        await self._outputs.publisher.room()
         self._metrics.accept_batch.observe(len(batch))
         # Fast path: skip the lookup when the whole batch is valid and within its limits, and the last had no
         # duplicates. The claim (`INSERT ... ON CONFLICT`) finds a duplicate anyway.
@@ -262,7 +265,7 @@ class Acceptor:
                 continue
             outcome = next(outcomes)
             if isinstance(outcome, Accepted):
-                self._on_history(outcome.history_id)
+                self._outputs.state.accepted(outcome.history_id)
                 self._quotas.add(submission.sender.mesh_id, submission.sender.member_id, submission.size())
             if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
                 queues.add((decision.key.mesh_id, decision.destination_ref))
@@ -271,11 +274,11 @@ class Acceptor:
             answers.append(self._outcome(submission, decision, outcome))
         if self._unsure:
             self._unsure = False
-            asyncio.get_running_loop().call_soon(self._hub.refresh)
+            asyncio.get_running_loop().call_soon(self._outputs.hub.refresh)
         for mesh_id, queue in queues:
-            asyncio.get_running_loop().call_soon(self._queued, mesh_id, queue)
+            asyncio.get_running_loop().call_soon(self._outputs.queues.dispatch, mesh_id, queue)
         if pushes:
-            self._publisher.publish(pushes)
+            self._outputs.publisher.publish(pushes)
         return answers
 
     async def _write(self, sends: Sequence[NewSend]) -> Sequence[AcceptOutcome]:
@@ -319,7 +322,7 @@ class Acceptor:
     def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
         """Return the row to write, or the answer from the dedupe row or the verdict."""
         if row is not None:
-            return results.existing(submission.key.client_message_id, submission.claimed, row)
+            return results.existing(submission.key.client_message_id, submission.sender_fingerprint, row)
         if isinstance(submission.verdict, ProtocolError):
             if submission.verdict.code == "fingerprint_drift":
                 self._metrics.fingerprint_drift.inc()
@@ -340,7 +343,7 @@ class Acceptor:
             case Accepted(history_id=history_id):
                 return results.accepted(client_message_id, send.broker_message_id, history_id)
             case Existing(row=row):
-                return results.existing(client_message_id, submission.claimed, row)
+                return results.existing(client_message_id, submission.sender_fingerprint, row)
             case Refused(error=error):
                 self._metrics.consumed_then_refused.inc()
                 return results.refused(error)

@@ -1,8 +1,8 @@
-"""Deliveries of one connection: window, pushes, reads, acks (docs/spec/broker.md, Delivering).
+"""Deliveries on one connection, at least once each (docs/spec/broker.md, Delivering).
 
-`Flow` decides and never waits; `Delivery` does what it says. What is owed to a member is either
-unacknowledged on the connection, in the flow's memory, or will be read from the store: a wake-up
-cannot get lost, because the flow knows when it no longer has the whole picture and reads again.
+`Flow` decides and `Delivery` acts. A delivery owed to a member is either unacknowledged on the connection, in
+the memory of the flow, or will be read from the store. A lost wake-up loses no delivery, because the flow
+knows when its memory is incomplete, and reads again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from claudemesh.broker.connections.link import Push
-from claudemesh.broker.connections.outbound import Outgoing
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.connections.open_connection import Push
+from claudemesh.broker.connections.outbound import OutboundQueue
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.messages.flow import Flow
-from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.facets import MessageStore
 from claudemesh.broker.store.types import Ack, DueDelivery
 from claudemesh.protocol.frames import Deliver, DeliverySender, deliver_tail
@@ -42,38 +40,34 @@ def push_of(row: DueDelivery) -> Push:
 
 
 class Delivery:
-    """One connection's deliveries: sends what the flow decides, reads when it asks, hands acks on."""
+    """Sends what the flow decides, reads when it asks, and passes acknowledgements to the store."""
 
     def __init__(
         self,
         *,
         store: MessageStore,
         acks: Batcher[Ack, None],
-        outgoing: Outgoing,
+        outbound: OutboundQueue,
         session: Session,
-        metrics: BrokerMetrics,
-        degraded: Degraded,
-        limits: Limits,
+        env: Environment,
         mesh_id: str,
         member_id: str,
     ) -> None:
-        self.flow = Flow(limits.window)
+        self.flow = Flow(env.limits.window)
         self._store = store
         self._acks = acks
-        self._outgoing = outgoing
+        self._outbound = outbound
         self._session = session
-        self._metrics = metrics
-        self._degraded = degraded
-        self._limits = limits
+        self._env = env
         self._mesh_id = mesh_id
         self._member_id = member_id
         self._tasks = TaskOwner()
         self._closed = False
-        # Set once nothing new goes out: called when everything that went out is acknowledged.
+        # Set while paused: called when every sent delivery is acknowledged.
         self._on_settled: Callable[[], None] | None = None
 
     def open(self) -> None:
-        """Begin: first what is owed, then live."""
+        """Begin with the deliveries that are owed, then push live."""
         self.flow.open()
         self.pump()
 
@@ -83,36 +77,36 @@ class Delivery:
         self.pump()
 
     def refresh(self) -> None:
-        """Look into the store for what was not told."""
+        """Read the deliveries that were committed without a push."""
         self.flow.distrust()
         self.pump()
 
     def pump(self) -> None:
-        """Send what may be sent now, and read on when the flow is behind."""
+        """Send what the window and the outbound queue allow, and read when the flow is behind."""
         if self._closed or self._on_settled is not None:
             return
         before = self.flow.unacked
-        while self._outgoing.has_room:
+        while self._outbound.has_room:
             push = self.flow.take()
             if push is None:
                 break
             failpoint("deliver.before_push")
             self._session.send(Deliver)
-            self._outgoing.put(push.frame())
+            self._outbound.put(push.frame())
         sent = self.flow.unacked - before
         if sent:
-            self._metrics.deliveries.inc(sent)
-            self._metrics.unacknowledged.inc(sent)
+            self._env.metrics.deliveries.inc(sent)
+            self._env.metrics.unacknowledged.inc(sent)
         exclude = self.flow.plan_read()
         if exclude is not None:
             self._tasks.start(self._read(exclude), "delivery_read")
 
     def acknowledge(self, delivery_ids: tuple[int, ...]) -> asyncio.Future[None] | None:
-        """Hand an ack to the store and free the window; the future ends when its fate is known."""
+        """Free the window and pass an acknowledgement to the store; the future ends with its outcome."""
         failpoint("deliver.before_ack_commit")
         before = self.flow.unacked
         self.flow.acknowledge(delivery_ids)
-        self._metrics.unacknowledged.dec(before - self.flow.unacked)
+        self._env.metrics.unacknowledged.dec(before - self.flow.unacked)
         try:
             future = self._acks.submit(Ack(self._mesh_id, self._member_id, delivery_ids))
         except Overloaded:
@@ -125,21 +119,21 @@ class Delivery:
         return future
 
     def pause(self, on_settled: Callable[[], None]) -> None:
-        """Send nothing more, and call this as soon as everything that was sent is acknowledged."""
+        """Send nothing more, and call `on_settled` as soon as every sent delivery is acknowledged."""
         self._on_settled = on_settled
         if not self.flow.unacked:
             on_settled()
 
     async def close(self) -> None:
-        """Stop reading; what is unacknowledged stays owed."""
+        """Stop reading. Unacknowledged deliveries stay owed."""
         self._closed = True
-        self._metrics.unacknowledged.dec(self.flow.unacked)
+        self._env.metrics.unacknowledged.dec(self.flow.unacked)
         await self._tasks.stop()
 
     def _written(self, delivery_ids: tuple[int, ...], done: asyncio.Future[None]) -> None:
         error = done.exception()
         if error is not None:
-            self._degraded.failed("acknowledge", error)
+            self._env.degraded.failed("acknowledge", error)
         self._settled(delivery_ids, error is None)
 
     def _settled(self, delivery_ids: tuple[int, ...], committed: bool) -> None:
@@ -150,7 +144,7 @@ class Delivery:
             self._tasks.start(self._pump_later(), "delivery_retry")
 
     async def _pump_later(self) -> None:
-        await asyncio.sleep(self._limits.retry_s)
+        await asyncio.sleep(self._env.limits.retry_s)
         self.pump()
 
     async def _read(self, exclude: frozenset[int]) -> None:
@@ -159,9 +153,9 @@ class Delivery:
                 self._mesh_id, self._member_id, exclude=exclude, limit=READ_ROWS
             )
         except Exception as error:
-            # Whatever it is: a flow that waits for a read that died would deliver nothing more.
-            self._degraded.failed("deliveries", error)
-            await asyncio.sleep(self._limits.retry_s)
+            # Any error counts: a flow that waits for a dead read would deliver nothing more.
+            self._env.degraded.failed("deliveries", error)
+            await asyncio.sleep(self._env.limits.retry_s)
             self.flow.read_failed()
         else:
             pushes, slices = [], Slices()

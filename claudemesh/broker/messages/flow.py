@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from claudemesh.broker.connections.link import Push
+from claudemesh.broker.connections.open_connection import Push
 
 PRIORITIES = 3
 
@@ -17,10 +17,10 @@ _MEMORY_BYTES = 4 << 20
 
 
 class Flow:
-    """Flow control of deliveries: decides the next pushes and the next read. It never waits.
+    """Decides which deliveries are sent on a connection, and when to read more. Never waits.
 
-    At most `window` deliveries are unacknowledged. What is pushed beyond that waits in memory, up
-    to 1024 rows and 4 MiB; past that the memory is dropped and the store read again later.
+    At most `window` deliveries are unacknowledged (flow control). Pushes beyond that wait in memory, up to
+    1024 rows and 4 MiB. Past that bound the memory is dropped, and the store is read again later.
     """
 
     def __init__(self, window: int) -> None:
@@ -33,9 +33,9 @@ class Flow:
         self._late: list[Push] = []
         self._opened = False
         self._reading = False
-        # Whether everything that is owed and not acknowledged is in `_unacked` or in memory.
+        # Whether every owed delivery is in `_unacked`, `_acking` or in memory.
         self._caught_up = False
-        # Whether something happened during a read that it may have missed.
+        # Whether something was committed during a read that the read may have missed.
         self._stale = False
 
     def __repr__(self) -> str:
@@ -44,31 +44,32 @@ class Flow:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the store will be read again anyhow."""
+        """Whether the store will be read again in any case."""
         return self._reading or not self._caught_up
 
     @property
     def unacked(self) -> int:
-        """Return the number of deliveries that are sent and not acknowledged."""
+        """The number of deliveries that are sent and not acknowledged."""
         return len(self._unacked)
 
     def knows(self, delivery_id: int) -> bool:
-        """Whether a delivery is on its way, waits here, or is being acknowledged."""
+        """Return whether a delivery is sent, waits in memory, or is being acknowledged."""
         return delivery_id in self._unacked or delivery_id in self._queued or delivery_id in self._acking
 
     @property
     def acking(self) -> int:
-        """Return the number of acknowledgements on their way to the store."""
+        """The number of acknowledgements on their way to the store."""
         return len(self._acking)
 
     def open(self) -> None:
-        """Let deliveries begin; what was owed before is read first."""
+        """Let deliveries begin. Those owed before are read first."""
         self._opened = True
 
     def offer(self, push: Push) -> None:
-        """Note a delivery that has just been committed."""
+        """Take a delivery that has just been committed."""
         if self._reading:
-            # The read may or may not see it; kept, so that a busy sender cannot keep us behind for ever.
+            # The read may miss it. It is kept, so that a busy sender cannot keep this connection behind
+            # forever.
             if len(self._late) < _MEMORY_ROWS:
                 self._late.append(push)
             else:
@@ -90,7 +91,7 @@ class Flow:
         return None
 
     def plan_read(self) -> frozenset[int] | None:
-        """Return the ids that a read must leave out, and count as reading; None when there is no need."""
+        """Begin a read: return the ids that it must exclude. None: no read is needed."""
         if not self._opened or self._caught_up or self._reading:
             return None
         if self._queued or len(self._unacked) >= self._window:
@@ -100,7 +101,7 @@ class Flow:
         return frozenset(self._unacked | self._acking)
 
     def loaded(self, pushes: Sequence[Push], complete: bool) -> None:
-        """Take what a read found; `complete` says that there was nothing beyond it."""
+        """Take the result of a read; `complete` says that there was nothing beyond it."""
         self._reading = False
         self._caught_up = complete and not self._stale
         late, self._late = self._late, []
@@ -111,23 +112,23 @@ class Flow:
                 self._remember(push)
 
     def read_failed(self) -> None:
-        """Note that a read brought nothing; the next `plan_read` asks again."""
+        """Note that a read failed. The next `plan_read` begins another one."""
         self._reading = False
         self._late.clear()
 
     def distrust(self) -> None:
-        """Read again, also after a read under way: a commit may not have been announced."""
+        """Read again, also behind a read under way: a delivery may have been committed without a push."""
         self._caught_up = False
         self._stale = True
 
     def acknowledge(self, delivery_ids: Iterable[int]) -> None:
-        """Free the window; until it is settled no read brings these rows back."""
+        """Free the window. Reads exclude these deliveries until they are settled."""
         for delivery_id in delivery_ids:
             self._unacked.discard(delivery_id)
             self._acking.add(delivery_id)
 
     def settle(self, delivery_ids: Iterable[int], *, committed: bool) -> None:
-        """Note what became of acknowledgements; those that failed are read and sent again."""
+        """Note the outcome of acknowledgements. Those that failed are read and sent again."""
         self._acking.difference_update(delivery_ids)
         if not committed:
             self.distrust()

@@ -1,26 +1,27 @@
-"""Pushes of what was committed, to the recipients that are connected (docs/spec/broker.md, Delivering).
+"""Publishing: the fan-out of committed messages to connected recipients (docs/spec/broker.md, Delivering).
 
-They follow the commits in order, in a task of their own: what goes wrong in a push must not make a committed
-send look failed, and one message for ten thousand subscribers must not hold the event loop.
+Pushes follow the commits in order, in a task of their own. A failed push does not make a committed send look
+failed, and a message for ten thousand subscribers yields to the event loop in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.connections.hub import Hub
-from claudemesh.broker.connections.link import Push
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.connections.open_connection import Push
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.store.types import Accepted, NewSend
 from claudemesh.protocol import frames
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.services import TaskOwner
 
-# Two batches: while so many wait, nothing more is committed.
+# Two batches. Backpressure: while more publications wait, no batch is committed.
 _MAX_WAITING: Final = 512
 
 
@@ -33,12 +34,12 @@ class Publication(NamedTuple):
 
 
 class Publisher:
-    """Hands accepted sends to the connections of their recipients, and tells other brokers of the rest."""
+    """Pushes accepted sends to connected recipients, and wakes up other brokers for the rest."""
 
-    def __init__(self, hub: Hub, wake: Callable[[str, Iterable[str]], None], degraded: Degraded) -> None:
+    def __init__(self, hub: Hub, signals: Signals, env: Environment) -> None:
         self._hub = hub
-        self._wake = wake
-        self._degraded = degraded
+        self._signals = signals
+        self._env = env
         self._waiting: deque[Publication] = deque()
         self._tasks = TaskOwner()
         self._room = asyncio.Event()
@@ -46,7 +47,7 @@ class Publisher:
         self._running = False
 
     def publish(self, publications: Sequence[Publication]) -> None:
-        """Take accepted sends, in the order of their commits; never waits."""
+        """Take accepted sends in the order of their commits, without waiting."""
         self._waiting.extend(publications)
         if len(self._waiting) > _MAX_WAITING:
             self._room.clear()
@@ -59,7 +60,7 @@ class Publisher:
         await self._room.wait()
 
     async def close(self) -> None:
-        """Return when everything that was taken is handed out."""
+        """Return when everything that was taken is pushed."""
         await self._tasks.join()
 
     async def _run(self) -> None:
@@ -70,7 +71,7 @@ class Publisher:
                 try:
                     await self._push(self._waiting.popleft(), slices)
                 except Exception as error:
-                    self._degraded.failed("publish", error)
+                    self._env.degraded.failed("publish", error)
                 if len(self._waiting) <= _MAX_WAITING:
                     self._room.set()
         finally:
@@ -81,7 +82,7 @@ class Publisher:
         sender, send, outcome = publication
         away = self._hub.away(sender.mesh_id, (row.recipient_member_id for row in outcome.deliveries))
         if away:
-            self._wake(sender.mesh_id, away)
+            self._signals.publish_wakeup(sender.mesh_id, away)
         here = self._hub.online(sender.mesh_id)
         present = [row for row in outcome.deliveries if row.recipient_member_id in here]
         if not present:

@@ -1,25 +1,23 @@
-"""Quotas of stored bytes, per member and mesh (docs/spec/broker.md, Limiter).
+"""Quotas of stored bytes, for each member and mesh (docs/spec/broker.md, Limiter).
 
-The store keeps the counts. This keeps a copy of those of active meshes, adds what is accepted here, and reads
-them again every few seconds, beside the accepts: a quota may be passed by what is accepted in between.
+The store keeps the counts. This is a cache for active meshes: it adds what is accepted here and reads the
+counts again every 5 s in the background, so that a quota may be exceeded by what is accepted in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.limiter.base import Allowance
-from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.store.facets import UsageStore
 from claudemesh.runtime.services import TaskOwner
 
 Over: TypeAlias = Literal["member", "mesh"]
 
 _REFRESH_S: Final = 5.0
-# Meshes that were not sent to for so long are forgotten.
+# A mesh without sends for this long is dropped from the cache.
 _IDLE_S: Final = 600.0
 
 
@@ -29,32 +27,28 @@ class _Usage:
     total: int = 0
     read_at: float = -_REFRESH_S
     reading: bool = False
-    # What was accepted since the read under way began.
+    # Bytes accepted since the read under way began.
     added: dict[str, int] = field(default_factory=dict)
 
 
 class Quotas:
-    """Check of quotas. It never waits: until the counts are read, no quota is exceeded."""
+    """Checks quotas without waiting. Until the counts of a mesh are read, no quota is exceeded."""
 
-    def __init__(
-        self, store: UsageStore, monotonic: Callable[[], float], degraded: Degraded, metrics: BrokerMetrics
-    ) -> None:
+    def __init__(self, store: UsageStore, env: Environment) -> None:
         self._store = store
-        self._monotonic = monotonic
-        self._degraded = degraded
-        self._metrics = metrics
+        self._env = env
         self._meshes: dict[str, _Usage] = {}
         self._tasks = TaskOwner()
 
     def over(self, mesh_id: str, member_id: str, size: int, allowance: Allowance) -> Over | None:
-        """Return whose quota this much more would pass, the member's or the mesh's."""
+        """Return the quota that `size` more bytes would exceed, the member's or the mesh's."""
         usage = self._usage(mesh_id)
         if usage.members.get(member_id, 0) + size > allowance.member_stored_bytes:
             return "member"
         return "mesh" if usage.total + size > allowance.stored_bytes else None
 
     def add(self, mesh_id: str, member_id: str, size: int) -> None:
-        """Note what was accepted."""
+        """Add an accepted body."""
         usage = self._usage(mesh_id)
         usage.members[member_id] = usage.members.get(member_id, 0) + size
         usage.total += size
@@ -62,11 +56,11 @@ class Quotas:
             usage.added[member_id] = usage.added.get(member_id, 0) + size
 
     async def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         await self._tasks.stop()
 
     def _usage(self, mesh_id: str) -> _Usage:
-        now = self._monotonic()
+        now = self._env.clock.monotonic()
         usage = self._meshes.get(mesh_id)
         if usage is None:
             self._meshes = {key: one for key, one in self._meshes.items() if now - one.read_at < _IDLE_S}
@@ -80,7 +74,7 @@ class Quotas:
         try:
             members = dict(await self._store.stored(mesh_id))
         except Exception as error:
-            self._degraded.failed("quotas", error)
+            self._env.degraded.failed("quotas", error)
         else:
             # A commit during the read may be in it already and counts twice until the next one.
             for member_id, size in usage.added.items():
@@ -89,4 +83,4 @@ class Quotas:
         finally:
             usage.added.clear()
             usage.reading = False
-            usage.read_at = self._monotonic()
+            usage.read_at = self._env.clock.monotonic()

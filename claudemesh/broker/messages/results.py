@@ -1,4 +1,4 @@
-"""Answers to sends: outcomes and errors become `send_result` here and nowhere else."""
+"""Results of sends: the conversion of outcomes and errors into `send_result`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OVER: Mapping[str | None, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A send's outcome as docs/spec/protocol.md, send_result, lists it."""
+    """The outcome of a send (docs/spec/protocol.md, send_result)."""
 
     status: int
     fields: Mapping[str, object]
@@ -50,9 +50,9 @@ def accepted(client_message_id: str, broker_message_id: str, history_id: int) ->
     )
 
 
-def existing(client_message_id: str, claimed: bytes | None, row: DedupeRow) -> Answer:
+def existing(client_message_id: str, sender_fingerprint: bytes | None, row: DedupeRow) -> Answer:
     """Return the answer for an id that is taken: the same send again (200), or another one (409)."""
-    if claimed != row.request_fingerprint:
+    if sender_fingerprint != row.request_fingerprint:
         return Answer(
             409,
             {

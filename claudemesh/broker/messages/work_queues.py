@@ -1,8 +1,8 @@
-"""Work queues: each message to one subscriber at a time (docs/spec/broker.md, Delivering).
+"""Work queues: each message goes to one subscriber (docs/spec/broker.md, Work queues).
 
-A message waits in the database without a recipient until a broker gives it to a subscriber that is connected
-there and has room; from then on it is a delivery like any other. A subscriber that leaves gives back what
-it has not acknowledged.
+A message waits in the database without a recipient until a broker dispatches it to a subscriber that is
+connected there and has room. From then on it is a delivery like any other. When a consumer leaves, what it
+has not acknowledged is released: it waits again.
 """
 
 from __future__ import annotations
@@ -12,103 +12,101 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
+from claudemesh.broker.cluster.signals import Signal, Signals
 from claudemesh.broker.connections.hub import Hub
-from claudemesh.broker.connections.link import Link
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.connections.open_connection import OpenConnection
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.messages.delivery import push_of
-from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.facets import QueueStore
 from claudemesh.broker.store.types import Ack
 from claudemesh.runtime.batching import Batcher
-from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import TaskOwner
 
-# How many unacknowledged queue messages a member holds; more would wait with it and not with an idle one.
+# Unacknowledged queue messages that a consumer may hold; more would wait there while another one is idle.
 HELD = 16
-# How many of these it is given at a time, so that several brokers take turns.
-_AT_ONCE = 8
+# Messages that a consumer is given at a time, so that several brokers take turns.
+_PER_DISPATCH = 8
 
-_LAST_S = 2.0
+# Bound of the last releases when the broker stops.
+_STOP_S = 2.0
 
 Key: TypeAlias = tuple[str, str]
 
 
-class Queues:
-    """Hands queue messages to the members that are connected to this broker, in turn."""
+class WorkQueues:
+    """Dispatches queue messages to the consumers that are connected to this broker, in turn."""
 
     def __init__(
-        self,
-        store: QueueStore,
-        hub: Hub,
-        acks: Batcher[Ack, None],
-        lived: LivedClock,
-        degraded: Degraded,
-        limits: Limits,
-        tell_others: Callable[[str, str], None],
+        self, store: QueueStore, hub: Hub, acks: Batcher[Ack, None], signals: Signals, env: Environment
     ) -> None:
         self._store = store
         self._hub = hub
         self._acks = acks
-        self._lived = lived
-        self._degraded = degraded
-        self._limits = limits
-        self._tell_others = tell_others
-        # Members that take from a queue here, the least recently served first.
-        self._takers: dict[Key, list[str]] = {}
+        self._signals = signals
+        self._env = env
+        # Subscribed members that are connected here, by queue: the one served longest ago comes first.
+        self._consumers: dict[Key, list[str]] = {}
         self._held: dict[int, str] = {}
         self._load: dict[str, int] = {}
-        self._serving: set[Key] = set()
+        self._dispatching: set[Key] = set()
         self._again: set[Key] = set()
         # Members whose subscriptions are being read.
-        self._arriving: set[str] = set()
+        self._refreshing: set[str] = set()
         self._paused = False
         self._tasks = TaskOwner()
+        signals.subscribe("queue", self._on_queue)
 
     async def start(self) -> None:
-        """Take back what members hold that are connected nowhere."""
+        """Release the messages of members without a lease."""
         await self.sweep()
 
     def pause(self) -> None:
-        """Hand out nothing more: what members have is theirs until they acknowledge it or leave."""
+        """Dispatch nothing more. Consumers keep what they have until they acknowledge it or leave."""
         self._paused = True
 
     async def stop(self) -> None:
-        """Let what members have left behind go back, then hand out nothing more."""
+        """Wait a moment for releases that are under way, and end."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_S):
+            async with asyncio.timeout(_STOP_S):
                 await self._tasks.join()
         await self._tasks.stop()
 
-    # What happens to queues.
+    # Queues.
 
-    def kick(self, mesh_id: str, queue: str, *, told: bool = False) -> None:
-        """There may be something to hand out. `told`: by another broker, which need not hear it back."""
+    def dispatch(self, mesh_id: str, queue: str, *, is_local: bool = False) -> None:
+        """Dispatch waiting messages of a queue, if there are any, in the background.
+
+        Without a consumer that has room the other brokers are signalled, unless `is_local`.
+        """
         key = (mesh_id, queue)
         if self._paused or not self._ready(key):
-            if not told:
-                self._tell_others(mesh_id, queue)
-        elif key in self._serving:
+            if not is_local:
+                self._signals.publish_queue(mesh_id, queue)
+        elif key in self._dispatching:
             self._again.add(key)
         else:
-            self._serving.add(key)
-            self._tasks.start(self._serve(key), "queue")
+            self._dispatching.add(key)
+            self._tasks.start(self._run(key), "queue")
+
+    def _on_queue(self, signal: Signal) -> None:
+        self.dispatch(signal["mesh"], signal["queue"], is_local=True)
 
     async def sweep(self) -> None:
-        """Take back what members hold that are connected nowhere, and look at every queue taken from here."""
-        for mesh_id, queue in await self._store.release_lost(self._lived.now_ms()):
-            self.kick(mesh_id, queue)
-        for mesh_id, queue in list(self._takers):
-            self.kick(mesh_id, queue, told=True)
+        """Release the messages of members without a lease, and dispatch every queue with consumers here."""
+        for mesh_id, queue in await self._store.release_lost(self._env.lived.now_ms()):
+            self.dispatch(mesh_id, queue)
+        for mesh_id, queue in list(self._consumers):
+            self.dispatch(mesh_id, queue, is_local=True)
 
-    # What happens to members.
+    # Members.
 
-    def subscribe(self, mesh_id: str, member_id: str) -> None:
-        """A member has come, or takes from other queues than before."""
-        self._arriving.add(member_id)
-        self._tasks.start(self._subscribe(mesh_id, member_id), "queue_subscribe")
+    def refresh_member(self, mesh_id: str, member_id: str) -> None:
+        """Read the subscriptions of a member that has connected, subscribed or unsubscribed."""
+        self._refreshing.add(member_id)
+        self._tasks.start(self._refresh(mesh_id, member_id), "queue_refresh")
 
     def acknowledged(self, mesh_id: str, member_id: str, delivery_ids: Iterable[int]) -> None:
-        """A member has acknowledged deliveries; if they were of queues, it has room for others."""
+        """Note acknowledged deliveries. Those of queues make room for more."""
         freed = False
         for delivery_id in delivery_ids:
             if self._held.pop(delivery_id, None) is not None:
@@ -116,122 +114,128 @@ class Queues:
                 freed = True
         if freed:
             for key in self._of(mesh_id, member_id):
-                self.kick(*key, told=True)
+                self.dispatch(*key, is_local=True)
 
     def leave(self, mesh_id: str, member_id: str, connection_id: str) -> None:
-        """A connection has gone: with the member's last one here, what it holds goes back."""
+        """Note that a connection has ended. With the member's last one here its messages are released."""
         keys = self._of(mesh_id, member_id)
-        if self._hub.links(mesh_id, member_id) or not (keys or member_id in self._arriving):
+        if self._hub.of_member(mesh_id, member_id) or not (keys or member_id in self._refreshing):
             return
         self._forget(member_id, keys)
         for delivery_id in [number for number, holder in self._held.items() if holder == member_id]:
             del self._held[delivery_id]
         self._load.pop(member_id, None)
-        self._tasks.start(self._give_back(mesh_id, member_id, connection_id), "queue_leave")
+        self._tasks.start(self._release(mesh_id, member_id, connection_id), "queue_leave")
 
-    async def _subscribe(self, mesh_id: str, member_id: str) -> None:
-        queues = await self._surely(lambda: self._store.subscriptions(mesh_id, member_id))
-        self._arriving.discard(member_id)
+    async def _refresh(self, mesh_id: str, member_id: str) -> None:
+        queues = await self._retry_until_answered(lambda: self._store.subscriptions(mesh_id, member_id))
+        self._refreshing.discard(member_id)
         self._forget(member_id, self._of(mesh_id, member_id))
-        if not self._hub.links(mesh_id, member_id):
+        if not self._hub.of_member(mesh_id, member_id):
             return
         for queue in queues:
-            self._takers.setdefault((mesh_id, queue), []).append(member_id)
-            self.kick(mesh_id, queue, told=True)
+            self._consumers.setdefault((mesh_id, queue), []).append(member_id)
+            self.dispatch(mesh_id, queue, is_local=True)
 
-    async def _give_back(self, mesh_id: str, member_id: str, connection_id: str) -> None:
+    async def _release(self, mesh_id: str, member_id: str, connection_id: str) -> None:
         try:
-            # Behind the acknowledgements that came before: what they say is done is not given to another.
+            # Wait for acknowledgements that came before: what they cover must not be released.
             await self._acks.submit(Ack(mesh_id, member_id, ()))
         except Exception as error:
-            self._degraded.failed("queue", error)
-        for queue in await self._surely(lambda: self._release(mesh_id, member_id, connection_id)):
-            self.kick(mesh_id, queue)
+            self._env.degraded.failed("queue", error)
+        for queue in await self._retry_until_answered(
+            lambda: self._release_unless_back(mesh_id, member_id, connection_id)
+        ):
+            self.dispatch(mesh_id, queue)
 
-    async def _release(self, mesh_id: str, member_id: str, connection_id: str) -> Collection[str]:
-        """Take back what a member holds, unless it is here again: its new connection gets it once more."""
-        links = self._hub.links(mesh_id, member_id)
-        if not links:
-            return await self._store.release(mesh_id, member_id, connection_id, self._lived.now_ms())
-        for link in links:
-            if link.is_open:
-                link.refresh()
+    async def _release_unless_back(self, mesh_id: str, member_id: str, connection_id: str) -> Collection[str]:
+        """Release a member's messages, unless it is connected again and is sent them once more."""
+        connections = self._hub.of_member(mesh_id, member_id)
+        if not connections:
+            return await self._store.release(mesh_id, member_id, connection_id, self._env.lived.now_ms())
+        for connection in connections:
+            if connection.is_open:
+                connection.refresh()
         return ()
 
-    async def _surely(self, ask: Callable[[], Awaitable[Collection[str]]]) -> Collection[str]:
-        """Ask until the store answers: a member that was missed would never be served, or hold for ever."""
+    async def _retry_until_answered(self, ask: Callable[[], Awaitable[Collection[str]]]) -> Collection[str]:
+        """Ask until the store answers: a consumer that was missed would starve, or keep its messages."""
         while True:
             try:
                 return await ask()
             except Exception as error:
-                self._degraded.failed("queue", error)
-                await asyncio.sleep(self._limits.retry_s)
+                self._env.degraded.failed("queue", error)
+                await asyncio.sleep(self._env.limits.retry_s)
 
-    # Handing out.
+    # Dispatching.
 
-    async def _serve(self, key: Key) -> None:
+    async def _run(self, key: Key) -> None:
         try:
             while True:
                 self._again.discard(key)
-                if not await self._hand_out(key) and key not in self._again:
+                if not await self._dispatch_once(key) and key not in self._again:
                     return
         except Exception as error:
-            self._degraded.failed("queue", error)
-            self._tasks.start(self._kick_later(key), "queue_retry")
+            self._env.degraded.failed("queue", error)
+            self._tasks.start(self._dispatch_later(key), "queue_retry")
         finally:
-            self._serving.discard(key)
+            self._dispatching.discard(key)
 
-    async def _hand_out(self, key: Key) -> bool:
-        """Give each member that has room its share; returns whether there may be more to give."""
+    async def _dispatch_once(self, key: Key) -> bool:
+        """Give each consumer with room its share; returns whether more messages may wait."""
         mesh_id, queue = key
         ready = [] if self._paused else self._ready(key)
         if not ready:
-            # A member at another broker may have room.
-            self._tell_others(mesh_id, queue)
+            # A consumer at another broker may have room.
+            self._signals.publish_queue(mesh_id, queue)
             return False
-        room = min(_AT_ONCE, *(HELD - self._load.get(member_id, 0) for member_id in ready))
+        room = min(_PER_DISPATCH, *(HELD - self._load.get(member_id, 0) for member_id in ready))
         rows = await self._store.take(mesh_id, queue, ready, room * len(ready))
         gone = set()
         for member_id, row in rows:
-            link = self._link(mesh_id, member_id)
-            if link is None:
+            connection = self._connection(mesh_id, member_id)
+            if connection is None:
                 gone.add(member_id)
                 continue
             self._held[row.delivery_id] = member_id
             self._load[member_id] = self._load.get(member_id, 0) + 1
-            link.push(push_of(row))
+            connection.push(push_of(row))
         self._rotate(key, len(rows))
-        for member_id in gone - set(self._takers.get(key, ())):
-            # It left while the database was giving it something. One that is still leaving gives it back with
-            # the rest, behind acknowledgements that are not read yet.
-            self._tasks.start(self._give_back(mesh_id, member_id, ""), "queue_leave")
+        for member_id in gone - set(self._consumers.get(key, ())):
+            # The member left during the call of the store. One that is still leaving releases these messages
+            # with its others, behind acknowledgements that are not read yet.
+            self._tasks.start(self._release(mesh_id, member_id, ""), "queue_leave")
         return len(rows) == room * len(ready)
 
     def _ready(self, key: Key) -> list[str]:
         return [
             member_id
-            for member_id in self._takers.get(key, ())
-            if self._load.get(member_id, 0) < HELD and self._link(key[0], member_id) is not None
+            for member_id in self._consumers.get(key, ())
+            if self._load.get(member_id, 0) < HELD and self._connection(key[0], member_id) is not None
         ]
 
-    def _link(self, mesh_id: str, member_id: str) -> Link | None:
-        return next((link for link in self._hub.links(mesh_id, member_id) if link.is_open), None)
+    def _connection(self, mesh_id: str, member_id: str) -> OpenConnection | None:
+        return next(
+            (connection for connection in self._hub.of_member(mesh_id, member_id) if connection.is_open), None
+        )
 
     def _rotate(self, key: Key, count: int) -> None:
-        takers = self._takers.get(key)
-        if takers:
-            count %= len(takers)
-            takers[:] = [*takers[count:], *takers[:count]]
+        consumers = self._consumers.get(key)
+        if consumers:
+            count %= len(consumers)
+            consumers[:] = [*consumers[count:], *consumers[:count]]
 
     def _of(self, mesh_id: str, member_id: str) -> list[Key]:
-        return [key for key, takers in self._takers.items() if key[0] == mesh_id and member_id in takers]
+        return [
+            key for key, consumers in self._consumers.items() if key[0] == mesh_id and member_id in consumers
+        ]
 
     def _forget(self, member_id: str, keys: Sequence[Key]) -> None:
         for key in keys:
-            self._takers[key].remove(member_id)
-            if not self._takers[key]:
-                del self._takers[key]
+            self._consumers[key].remove(member_id)
+            if not self._consumers[key]:
+                del self._consumers[key]
 
-    async def _kick_later(self, key: Key) -> None:
-        await asyncio.sleep(self._limits.retry_s)
-        self.kick(*key)
+    async def _dispatch_later(self, key: Key) -> None:
+        await asyncio.sleep(self._env.limits.retry_s)
+        self.dispatch(*key)

@@ -1,4 +1,8 @@
-"""Presence: the clone policy as a decision, and leases kept in the store in the background."""
+"""Leases of connections and last-seen times, kept in the store (docs/spec/broker.md, Presence).
+
+Leases go by the lived clock. Last-seen times are wall time, for showing. Among several brokers a connection
+acquires its lease before it is admitted; otherwise leases are written in the background.
+"""
 
 from __future__ import annotations
 
@@ -6,77 +10,109 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.settings import Limits
+from claudemesh.broker.connections.clone_policy import Verdict, judge
+from claudemesh.broker.connections.hub import Hub
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.store.facets import PresenceStore
-from claudemesh.broker.store.types import PresenceRow, Seen
+from claudemesh.broker.store.protocol import ClusterStore
+from claudemesh.broker.store.types import Mesh, PresenceRow, Seen
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.lived import LivedClock
-from claudemesh.runtime.services import OnCrash, TaskOwner, repeat
+from claudemesh.runtime.services import TaskOwner, repeat
 
 _RENEWALS_PER_LEASE = 3
-# How coarse the last-seen time is of a member whose connection has no end: that of a broker that died.
+# Precision of the last-seen time of members whose broker died.
 _SEEN_EVERY_S = 300.0
 _BACKOFF = Backoff(initial_s=0.5, cap_s=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A connection came: its lease, and when and on which host the member was seen."""
+class Elsewhere:
+    """A member's leases at other brokers; `others` counts those of other daemon instances."""
 
+    rows: tuple[PresenceRow, ...] = ()
+    others: int = 0
+
+    def to_replace(self, verdict: Verdict, instance_id: str) -> tuple[PresenceRow, ...]:
+        """Return the connections that have to close: all, or those of the same daemon's broken connection."""
+        if verdict is Verdict.REPLACE:
+            return self.rows
+        return tuple(row for row in self.rows if row.instance_id == instance_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
     row: PresenceRow
     seen: Seen
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """A connection went; `seen` is None when it was never open."""
-
+class _Departure:
     connection_id: str
-    seen: Seen | None
+    seen: Seen | None  # None when the connection was never open
 
 
-class Presence:
-    """Keeps leases and last-seen times in the store, behind the connections' backs and in order.
+class Leases:
+    """Acquires, writes, renews and removes leases, and writes when members were seen.
 
-    Leases go by the lived clock; last-seen times are wall time, for showing. They are written when a
-    connection comes and goes, and every few minutes in between. Changes that come together share a commit.
-    At most 8192 changes wait; more are dropped and counted, and the lease's end mends the picture.
+    Changes that come together share a commit. At most 8192 changes wait; more are dropped and reported, and
+    the end of the lease repairs what is missing.
     """
 
-    def __init__(
-        self,
-        store: PresenceStore,
-        clock: Clock,
-        lived: LivedClock,
-        degraded: Degraded,
-        limits: Limits,
-        broker_id: str,
-        on_crash: OnCrash,
-    ) -> None:
+    def __init__(self, store: PresenceStore, shared: ClusterStore | None, hub: Hub, env: Environment) -> None:
         self._store = store
-        self._clock = clock
-        self._lived = lived
-        self._degraded = degraded
-        self._limits = limits
-        self._broker_id = broker_id
-        self._batcher: Batcher[Arrival | Departure, None] = Batcher(self._commit)
-        self._tasks = TaskOwner(on_crash)
-        self._seen_at = clock.monotonic()
+        self._shared = shared
+        self._hub = hub
+        self._env = env
+        self._batcher: Batcher[_Arrival | _Departure, None] = Batcher(self._commit)
+        self._tasks = TaskOwner(env.on_crash)
+        self._seen_at = env.clock.monotonic()
 
     async def start(self) -> None:
-        """Forget what an earlier run of this broker left behind, and begin renewing."""
-        await self._store.clear(self._broker_id)
-        every_s = self._limits.lease_s / _RENEWALS_PER_LEASE
-        renewing = repeat(self._renew, every_s, "presence_renewal", _BACKOFF, self._degraded)
+        """Remove the leases of an earlier run of this broker, and begin to renew."""
+        await self._store.clear(self._env.broker_id)
+        every_s = self._env.limits.lease_s / _RENEWALS_PER_LEASE
+        renewing = repeat(self._renew, every_s, "presence_renewal", _BACKOFF, self._env.degraded)
         self._tasks.start(renewing, "presence_renew")
 
     async def stop(self) -> None:
-        """Write what waits and end."""
+        """Write what waits, and end."""
         await self._tasks.stop()
         await self._batcher.close()
+
+    async def acquire(
+        self, mesh: Mesh, member_id: str, connection_id: str, instance_id: str, *, here: int
+    ) -> Elsewhere:
+        """Acquire a lease for a new connection, unless the mesh's clone policy refuses the connection.
+
+        Two brokers that do so for one member are served one after the other. `here` counts the member's other
+        connections on this broker. An embedded broker needs no lease before the connection is open.
+        """
+        if self._shared is None:
+            return Elsewhere()
+
+        def count(rows: Sequence[PresenceRow]) -> int:
+            return sum(row.instance_id != instance_id for row in rows)
+
+        def admits(rows: Sequence[PresenceRow]) -> bool:
+            policy, limit = mesh.clone_concurrency_policy, self._env.limits.connections_per_member
+            return judge(policy, others=here + count(rows), limit=limit) is not Verdict.REFUSE
+
+        row = self._row(connection_id, mesh.id, member_id, instance_id)
+        rows = await self._shared.acquire_lease(row, admits)
+        return Elsewhere(tuple(rows), count(rows))
+
+    async def sweep(self) -> None:
+        """Acquire again the leases that ran out while the database was away; delete expired ones."""
+        if self._shared is None:
+            return
+        now_ms = self._env.lived.now_ms()
+        open_ones = {connection.connection_id: connection for connection in self._hub if connection.is_open}
+        for connection_id in await self._shared.without_lease(list(open_ones)):
+            connection = open_ones[connection_id]
+            row = self._row(connection_id, connection.mesh_id, connection.member_id, connection.instance_id)
+            await self._shared.acquire_lease(row, lambda rows: True)
+        await self._shared.expire(now_ms)
 
     def arrived(
         self,
@@ -87,41 +123,38 @@ class Presence:
         *,
         instance_id: str = "",
     ) -> None:
-        """Note a connection that was admitted."""
-        now_ms = self._lived.now_ms()
-        row = PresenceRow(
-            connection_id,
-            member_id,
-            mesh_id,
-            self._broker_id,
-            now_ms,
-            self._lease_until(now_ms),
-            instance_id,
-        )
-        self._submit(Arrival(row, Seen(mesh_id, member_id, self._clock.wall_ms(), host)))
+        """Note an open connection: its lease, and when and on which host its member was seen."""
+        seen = Seen(mesh_id, member_id, self._env.clock.wall_ms(), host)
+        self._submit(_Arrival(self._row(connection_id, mesh_id, member_id, instance_id), seen))
 
     def departed(self, connection_id: str, mesh_id: str, member_id: str, *, was_open: bool) -> None:
-        """Note that a connection is gone, or that one that had taken a lease was never open."""
-        seen = Seen(mesh_id, member_id, self._clock.wall_ms(), None) if was_open else None
-        self._submit(Departure(connection_id, seen))
+        """Note that a connection has ended, or that one with a lease was never open."""
+        seen = Seen(mesh_id, member_id, self._env.clock.wall_ms(), None) if was_open else None
+        self._submit(_Departure(connection_id, seen))
+
+    def _row(self, connection_id: str, mesh_id: str, member_id: str, instance_id: str) -> PresenceRow:
+        now_ms, broker_id = self._env.lived.now_ms(), self._env.broker_id
+        return PresenceRow(
+            connection_id, member_id, mesh_id, broker_id, now_ms, self._lease_until(now_ms), instance_id
+        )
 
     def _lease_until(self, now_ms: int) -> int:
-        return now_ms + round(self._limits.lease_s * 1000)
+        return now_ms + round(self._env.limits.lease_s * 1000)
 
-    def _submit(self, change: Arrival | Departure) -> None:
+    def _submit(self, change: _Arrival | _Departure) -> None:
         try:
             self._batcher.submit(change).add_done_callback(self._written)
         except Overloaded as error:
-            self._degraded.failed("presence", error)
+            self._env.degraded.failed("presence", error)
 
     def _written(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            self._degraded.failed("presence", error)
+            self._env.degraded.failed("presence", error)
 
-    async def _commit(self, changes: Sequence[Arrival | Departure]) -> Sequence[None]:
-        gone = {change.connection_id for change in changes if isinstance(change, Departure)}
-        came = [change.row for change in changes if isinstance(change, Arrival)]
+    async def _commit(self, changes: Sequence[_Arrival | _Departure]) -> Sequence[None]:
+        gone = {change.connection_id for change in changes if isinstance(change, _Departure)}
+        came = [change.row for change in changes if isinstance(change, _Arrival)]
         seen = [change.seen for change in changes if change.seen is not None]
         rows = [row for row in came if row.connection_id not in gone]
         if rows:
@@ -133,10 +166,10 @@ class Presence:
         return [None] * len(changes)
 
     async def _renew(self) -> None:
-        await self._store.renew(self._broker_id, self._lease_until(self._lived.now_ms()))
-        now = self._clock.monotonic()
+        await self._store.renew(self._env.broker_id, self._lease_until(self._env.lived.now_ms()))
+        now = self._env.clock.monotonic()
         if now - self._seen_at >= _SEEN_EVERY_S:
-            await self._store.present_seen(self._broker_id, self._clock.wall_ms())
+            await self._store.present_seen(self._env.broker_id, self._env.clock.wall_ms())
             self._seen_at = now
 
 

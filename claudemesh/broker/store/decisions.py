@@ -48,7 +48,7 @@ def may_invite(status: str, role: str, invited_role: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Collisions of a new member: the member with its ed25519 key, and other claims."""
+    """Collisions of a new member: the member that has its ed25519 key, and whether other values are taken."""
 
     same_key: Member | None
     sealing_key: bool

@@ -19,9 +19,9 @@ from claudemesh.protocol.wire import TopicMode as TopicMode
 
 DEFAULT_TOPIC = "all"
 
-# How far the history has come is noted this often, in lived time.
+# Interval of the history horizons, in lived time.
 HORIZON_EVERY_MS = 3_600_000
-# A message whose id was given out before a note of the history may be committed this long after it.
+# A message whose id was given out before a horizon may be committed this long after it.
 LATEST_COMMIT_MS = 60_000
 
 _VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
@@ -29,7 +29,7 @@ _VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A mesh and its policies (docs/spec/broker.md, Storage)."""
+    """A mesh and its policies (docs/spec/broker.md, Policies)."""
 
     id: str
     slug: str
@@ -78,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class InviteRow:
-    """An invite as registered; `used_count` never passes `max_uses`."""
+    """A registered invite; `used_count` never exceeds `max_uses`."""
 
     id: str
     mesh_id: str
@@ -92,7 +92,7 @@ class InviteRow:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The join went through; `created` is False when the same key had joined before by the same name."""
+    """A join that succeeded; `created` is False when the same key and name had joined before."""
 
     member: Member
     created: bool
@@ -100,7 +100,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class JoinRefused:
-    """The join wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
+    """A join that wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
     not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
 
     error: str
@@ -119,7 +119,7 @@ class TopicRow:
 
 @dataclass(frozen=True, slots=True)
 class SendKey:
-    """The dedupe key: an id belongs to the member that uses it."""
+    """The idempotency key of a send: the client_message_id of one member."""
 
     mesh_id: str
     sender_member_id: str
@@ -142,7 +142,7 @@ class NewSend:
 
 @dataclass(frozen=True, slots=True)
 class DedupeRow:
-    """Dedupe row of a committed accept."""
+    """The record of an accepted send, by its idempotency key."""
 
     broker_message_id: str
     history_id: int
@@ -155,7 +155,7 @@ class DedupeRow:
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A delivery row written by an accept: who is owed the message, under which id."""
+    """A delivery written by an accept: its id and its recipient."""
 
     delivery_id: int
     recipient_member_id: str
@@ -163,7 +163,7 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """First insert: all five side effects are committed."""
+    """An accepted send: all five side effects are committed."""
 
     history_id: int
     accepted_at: int
@@ -172,7 +172,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """The id was taken before; the caller compares fingerprints (equal: duplicate; else conflict)."""
+    """A send whose idempotency key is taken: a duplicate when the fingerprints are equal, else a conflict."""
 
     row: DedupeRow
 
@@ -186,7 +186,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """This message alone could not be written (its neighbours were); the outcome is transient."""
+    """A send that could not be written, though others of its batch were; the sender may retry."""
 
     reason: str
 
@@ -196,7 +196,7 @@ AcceptOutcome: TypeAlias = Accepted | Existing | Refused | Failed
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """An undelivered row with everything a `deliver` frame needs."""
+    """A delivery that is owed, with everything that its `deliver` frame needs."""
 
     delivery_id: int
     broker_message_id: str
@@ -264,7 +264,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Life of a database: the start of its server, and the newest history id that it has given out."""
+    """One life of a database server: its start, and the newest history id that it has given out."""
 
     server_started: str
     newest_history: int

@@ -1,4 +1,4 @@
-"""Audit events: what an operator may ask about later, written after the fact and off the hot path."""
+"""Audit events: an append-only record for operators, written in the background."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-from claudemesh.broker.degraded import Degraded
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.store.facets import AuditStore
 from claudemesh.broker.store.types import AuditEvent
 from claudemesh.runtime.batching import Batcher, Overloaded
-from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.audit")
 
 _MAX_PENDING: Final = 4096
-# Events that a member causes by connecting. Within this time of one, others of its kind are one with a count.
+# Events that a member can cause at will by connecting: within this time of one, others of its kind are
+# merged.
 REPEATING: Final = frozenset({"member_concurrent_connection", "member_clone_suspected"})
 TOGETHER_S: Final = 300.0
-# Members whose events are held together at a time; others' events are written as they come.
+# Members whose events are merged at a time; events of others are written as they come.
 _MAX_HELD: Final = 10_000
 
 _Key: TypeAlias = tuple[str, str, str | None]
@@ -29,7 +28,7 @@ _Key: TypeAlias = tuple[str, str, str | None]
 
 @dataclass(slots=True)
 class _Held:
-    """Events since one was written: the newest, and their number."""
+    """The events that followed a written one: the newest, and how many there were."""
 
     timer: asyncio.TimerHandle
     newest: AuditEvent | None = None
@@ -39,30 +38,28 @@ class _Held:
 class Audit:
     """Writes audit events in the background, several to a commit.
 
-    At most 4096 events wait. One more, or one that the store does not take, is in the log alone; `Degraded`
-    hears of it. Of events that a member can repeat at will the first is written at once, and those of the
-    next five minutes as one, with their number in `count`.
+    At most 4096 events wait. An event beyond that, or one that the store does not take, is in the log alone
+    and is reported to `Degraded`. Of events that a member can repeat at will the first is written at once,
+    and those of the next five minutes as one event with their number in `count`.
     """
 
     def __init__(
         self,
         store: AuditStore,
-        clock: Clock,
-        lived: LivedClock,
-        degraded: Degraded,
+        env: Environment,
         together_s: float = TOGETHER_S,
     ) -> None:
         self._store = store
-        self._clock = clock
-        self._lived = lived
-        self._degraded = degraded
+        self._env = env
         self._together_s = together_s
         self._held: dict[_Key, _Held] = {}
         self._batcher: Batcher[AuditEvent, None] = Batcher(self._commit, max_pending=_MAX_PENDING)
 
     def record(self, mesh_id: str, kind: str, member_id: str | None, **data: object) -> None:
         """Note an event; it is in the log at once and in the store soon."""
-        event = AuditEvent(mesh_id, kind, member_id, self._clock.wall_ms(), data, self._lived.now_ms())
+        event = AuditEvent(
+            mesh_id, kind, member_id, self._env.clock.wall_ms(), data, self._env.lived.now_ms()
+        )
         if kind in REPEATING and self._hold(event):
             return
         log.info(kind, mesh_id=mesh_id, member_id=member_id, **data)
@@ -106,7 +103,7 @@ class Audit:
         try:
             self._batcher.submit(event).add_done_callback(self._written)
         except Overloaded as error:
-            self._degraded.failed("audit", error)
+            self._env.degraded.failed("audit", error)
 
     async def _commit(self, events: Sequence[AuditEvent]) -> Sequence[None]:
         await self._store.write(events)
@@ -115,4 +112,4 @@ class Audit:
     def _written(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is not None:
-            self._degraded.failed("audit", error)
+            self._env.degraded.failed("audit", error)

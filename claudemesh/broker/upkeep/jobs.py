@@ -1,9 +1,8 @@
-"""The broker's jobs: retention, the ephemeral reaper and the check, in small batches between the accepts.
+"""Jobs: retention, the ephemeral reaper and the checks, in small batches beside the accepts.
 
-Every job goes by the lived clock (broker/upkeep/timekeeper.py), so that no wall clock deletes anything, and
-notes its last run in the database: a job that is overdue runs shortly after the broker has started, and
-brokers that share a database share the schedule. Each job is also a command (docs/spec/broker.md,
-Retention and audits).
+Every job goes by the lived clock (upkeep/timekeeper.py), so that no wall clock deletes anything. The last run
+of each job is in the database: an overdue job runs shortly after the broker has started, and brokers that
+share a database share the schedule. Each job is also a command (docs/spec/broker.md, Retention and audits).
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from claudemesh.broker.cluster.cluster import Cluster
-from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.directory.feed import Feed
+from claudemesh.broker.environment import Environment
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
 from claudemesh.broker.upkeep.audit import Audit
@@ -23,7 +22,7 @@ from claudemesh.protocol import CloseCode
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import OnCrash, TaskOwner, supervise
+from claudemesh.runtime.services import TaskOwner, supervise
 
 log = get_logger("broker.jobs")
 
@@ -31,16 +30,16 @@ MAX_FINDINGS = 100
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _IDLE_EPHEMERAL_MS = 2 * _MINUTE_MS
-# A broker that starts first lets its members come back.
+# Members reconnect first after a start.
 SETTLE_S = 20.0
-# Another broker may run a job first, and a store that was away may be back.
+# The longest wait between two looks at the schedule: another broker may have run the job.
 _LOOK_AGAIN_MS = 10 * _MINUTE_MS
 _BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Outcome of a run: `count` rows deleted or checked, and the findings of a check."""
+    """The result of a run: `count` rows were deleted or checked, and a check has found `found` violations."""
 
     job: str
     count: int
@@ -55,7 +54,7 @@ class _Job:
 
 
 def wait_ms(every_ms: int, last_ms: int | None, now_ms: int) -> int:
-    """Return how long a job has to wait in lived time; 0 when it is due, never ran, or ran in the future."""
+    """Return the wait of a job in lived milliseconds; 0 when it is due, never ran, or ran in the future."""
     if last_ms is None or last_ms > now_ms:
         return 0
     return max(0, last_ms + every_ms - now_ms)
@@ -67,25 +66,25 @@ class Jobs:
     def __init__(
         self,
         store: Store,
+        *,
         cluster: Cluster,
+        feed: Feed,
         audit: Audit,
         time: Timekeeper,
-        metrics: BrokerMetrics,
-        degraded: Degraded,
-        on_crash: OnCrash,
+        env: Environment,
         settle_s: float = SETTLE_S,
     ) -> None:
         self._store = store
         self._cluster = cluster
+        self._feed = feed
         self._audit = audit
         self._time = time
         self._settle_s = settle_s
-        # Ephemeral members without a lease, and since when in lived time.
+        # Ephemeral members without a lease, with the lived time at which they were first found so.
         self._absent: dict[Absent, int] = {}
-        self._metrics = metrics
-        self._degraded = degraded
+        self._env = env
         self._one_at_a_time = asyncio.Lock()
-        self._tasks = TaskOwner(on_crash)
+        self._tasks = TaskOwner(env.on_crash)
         self._jobs = {
             "message-sweep": _Job(self._sweep_messages, _HOUR_MS),
             "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_MS),
@@ -97,11 +96,11 @@ class Jobs:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every job, in the order of its table."""
+        """The names of all jobs."""
         return tuple(self._jobs)
 
     def start(self) -> None:
-        """Run each job whenever it is due; an overdue one soon after the start."""
+        """Run each job whenever it is due, an overdue one soon after the start."""
         for name, job in self._jobs.items():
             self._tasks.start(self._repeat(name, job), name)
 
@@ -110,7 +109,7 @@ class Jobs:
         await self._tasks.stop()
 
     async def schedule(self) -> Sequence[tuple[str, int, JobRun | None]]:
-        """Return each job, how often it runs in milliseconds, and its last run."""
+        """Return each job, its interval in milliseconds, and its last run."""
         runs = await self._store.upkeep.job_runs()
         return [(name, job.every_ms, runs.get(name)) for name, job in self._jobs.items()]
 
@@ -130,9 +129,9 @@ class Jobs:
                     )
                 )
             except StorageError:
-                self._metrics.job_runs.labels(name, "failed").inc()
+                self._env.metrics.job_runs.labels(name, "failed").inc()
                 raise
-        self._metrics.job_runs.labels(name, "done").inc()
+        self._env.metrics.job_runs.labels(name, "done").inc()
         if outcome.count:
             log.info("job_done", job=name, count=outcome.count, found=outcome.found)
         return outcome
@@ -150,7 +149,7 @@ class Jobs:
                     worked()
 
         await asyncio.sleep(self._settle_s)
-        await supervise(turns, name.replace("-", "_"), _BACKOFF, self._degraded)
+        await supervise(turns, name.replace("-", "_"), _BACKOFF, self._env.degraded)
 
     async def _sweep_messages(self) -> Outcome:
         now_ms, after, count = self._time.wall.wall_ms(), 0, 0
@@ -191,7 +190,7 @@ class Jobs:
         idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
         gone = await self._store.retention.reap_ephemeral(idle, now_ms) if idle else ()
         for mesh_id in {mesh_id for mesh_id, _ in gone}:
-            self._cluster.changed(mesh_id)
+            self._feed.publish(mesh_id)
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
@@ -206,7 +205,7 @@ class Jobs:
             rows += checked.rows
             found += len(checked.findings)
             for finding in checked.findings:
-                self._metrics.violations.labels(finding.kind).inc()
+                self._env.metrics.violations.labels(finding.kind).inc()
                 log.error(
                     "atomicity_violation_found", kind=finding.kind, message_id=finding.broker_message_id
                 )

@@ -1,9 +1,9 @@
-"""A hint that an embedded broker's database file was restored from an older copy.
+"""Detection that an embedded broker's database file was restored from an older copy.
 
-A file beside the database notes how many messages have been accepted. A database that knows of fewer has
-forgotten some, and gets a new epoch. It is a hint only: a copy of the whole directory brings its own mark.
-Daemons notice any restore by themselves (daemon/restore/reconcile.py). A new epoch makes them ask about all
-done sends.
+A file beside the database holds a high-water mark, the newest accepted history id. A database below the mark
+has lost messages and gets a new store epoch. This is a hint only: a copy of the whole directory has its own
+mark. Daemons notice any restore by themselves (daemon/restore/reconcile.py). A new epoch makes them ask about
+all done sends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class HighWater:
-    """The mark, `high_water` in the data dir. It follows the database within a second, and is never ahead."""
+    """The high-water mark, the file `high_water`. It follows the database within 1 s, never ahead."""
 
     def __init__(self, path: Path, store: SqliteStore, conditions: Conditions) -> None:
         self._conditions = conditions
@@ -37,7 +37,7 @@ class HighWater:
         self._noted = 0
 
     async def check(self) -> None:
-        """Compare; to be called before the epoch is read."""
+        """Compare the mark with the database. Call this before the store epoch is read."""
         self._noted = _read(self._path)
         newest = await self._store.newest_history()
         if newest < self._noted:
@@ -46,19 +46,19 @@ class HighWater:
         await self.try_to_note()
 
     async def note(self) -> None:
-        """Write the mark if it has moved."""
+        """Write the mark if it has changed."""
         newest = await self._store.newest_history()
         if newest != self._noted:
-            # Off the loop: a disk that stalls must not stall the broker.
+            # In a thread: a disk that stalls must not stall the event loop.
             await asyncio.to_thread(write_atomic, self._path, b"%d\n" % newest)
             self._noted = newest
 
     async def run(self, watcher: Watcher) -> None:
-        """Follow until cancelled."""
+        """Follow the database until cancelled."""
         await repeat(self.try_to_note, _EVERY_S, "high_water", _BACKOFF, watcher)
 
     async def try_to_note(self) -> None:
-        """Write the mark at the end, if that is possible; one that is behind forgets nothing."""
+        """Write the mark if that is possible. A mark that is behind does no harm."""
         try:
             await self.note()
         except StorageError as error:

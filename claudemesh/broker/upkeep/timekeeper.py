@@ -1,15 +1,14 @@
-"""The broker's clocks: wall time for showing, and the database's lived clock for every decision.
+"""The clocks of a broker: wall time for showing, and the database's lived clock for decisions.
 
-The lived clock (runtime/lived.py) belongs to the database and is kept in it. It begins at the wall time at
-which the database is first used and from then on advances with the monotonic clock alone, so that setting a
-clock, on this machine or on the database's, moves nothing: leases, retention, job schedules and the
-ephemeral reaper go by it. Time while no broker runs counts only when the same machine stayed up; everything
-is then kept longer, never shorter. Wall time is what clients are shown and what an invite's expiry is
-compared with.
+The lived clock (runtime/lived.py) is kept in the database. It begins at the wall time of the first use and
+then advances with the monotonic clock alone, so that setting a clock, on this host or on the database's,
+moves nothing: leases, retention, job schedules and the ephemeral reaper go by it. Time while no broker runs
+counts only when the same host stayed up; otherwise everything is kept longer. Clients are shown wall time,
+and the expiry of an invite is compared with it.
 
-Brokers that share a database share its lived clock. Each notes its own position every few seconds and takes
-over a later one. A position is a lower bound of the time that really passed: the last one that was read,
-and the monotonic time since.
+Brokers that share a database share its lived clock. Each writes its own position every few seconds and takes
+over a later one. A position is a lower bound of the time that has passed: the last one read, plus the
+monotonic time since.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 log = get_logger("broker.time")
 
 _NOTED_EVERY_S = 60.0
-# Shared clocks must agree to well within a lease.
+# Brokers that share a database must agree on the clock to well within a lease.
 _SHARED_EVERY_S = 10.0
 _JUMP_MS = 300_000
 
 
 class Timekeeper:
-    """Keeps `wall`, the time of day of the database's server or of this machine, and `lived`."""
+    """Keeps `wall`, the wall time of the database's server or of this host, and `lived`."""
 
     def __init__(self, store: Store, clock: Clock, on_crash: OnCrash) -> None:
         self.wall = OffsetClock(clock)
@@ -44,7 +43,7 @@ class Timekeeper:
         self._tasks = TaskOwner(on_crash)
 
     async def start(self) -> None:
-        """Take up the clock where the database has it, and keep it from then on. Raises `StorageError`."""
+        """Read the clock's position from the database, and keep it from then on. Raises `StorageError`."""
         shared = self._store.cluster
         if shared is not None:
             self.wall.follow(await shared.now_ms())
@@ -59,12 +58,12 @@ class Timekeeper:
         self._tasks.start(self._run(every_s), "timekeeper")
 
     async def stop(self) -> None:
-        """Note the last position."""
+        """Write the last position."""
         await self._tasks.stop()
         await self._try_to_note()
 
     async def note(self) -> None:
-        """Note the position, or take over the one that holds."""
+        """Write the position, or take over the one in the database when it is later."""
         mark = self.lived.mark()
         held_ms = await self._store.upkeep.note_lived_clock(mark, self._known_ms)
         if held_ms < self._known_ms:
@@ -74,7 +73,7 @@ class Timekeeper:
         self._known_ms = held_ms
 
     def look_for_jump(self) -> None:
-        """Log that a wall clock was set. Nothing but what is shown depends on it."""
+        """Log a jump of the wall clock. Only times that are shown depend on it."""
         drift_ms = self._measure_ms()
         if abs(drift_ms - self._drift_ms) > _JUMP_MS:
             log.warning(

@@ -1,4 +1,4 @@
-"""The socket below a connection: one reader, one writer, and a close that never waits for the peer."""
+"""A WebSocket as frames of text: one reader, one writer, and a close that never waits for the peer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import orjson
 
-from claudemesh.broker.connections.outbound import Outgoing
+from claudemesh.broker.connections.outbound import OutboundQueue
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
@@ -24,11 +24,11 @@ _STANDARD_KINDS = {TOO_BIG: "frame_too_large", INTERNAL: "internal_error", TRY_A
 
 
 class Closed(Exception):
-    """Nothing more will be read: the peer is gone, or we are closing."""
+    """Raised by `read` when the peer is gone or the connection is closing."""
 
 
 class Closing(Exception):
-    """Request to close the connection with `code`, and `detail` in the reason."""
+    """Raised to close the connection with `code`, and `detail` in the reason."""
 
     def __init__(self, code: int, detail: str, kind: str | None = None) -> None:
         super().__init__(detail)
@@ -38,11 +38,11 @@ class Closing(Exception):
 
 
 class FrameSocket:
-    """One WebSocket as frames of text.
+    """One WebSocket.
 
-    What is put waits in `Outgoing`; past its bounds, or when the socket takes nothing for
-    `stall_s`, the connection is closed with 4005. A peer that does not even take the close
-    frame within `close_grace_s` is cut off.
+    Frames wait in the outbound queue. Past its bounds, or when the socket takes nothing for `stall_s`, the
+    connection is closed with 4005 (slow consumer). A peer that does not take the close frame within
+    `close_grace_s` is cut off.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class FrameSocket:
         self._limits = limits
         self._metrics = metrics
         self._on_change = on_change
-        self.outgoing = Outgoing(limits.outgoing_frames, limits.outgoing_bytes, on_change)
+        self.outbound = OutboundQueue(limits.outgoing_frames, limits.outgoing_bytes, on_change)
         self._tasks = TaskOwner()
         self._writer: asyncio.Task[None] | None = None
         self._close: tuple[int, str] | None = None
@@ -72,19 +72,19 @@ class FrameSocket:
         return self._gone or self._close is not None
 
     def start(self) -> None:
-        """Begin to write what is put."""
+        """Begin to write."""
         self._writer = self._tasks.start(self._write(), "connection_writer")
 
     def put(self, frame: str) -> None:
-        """Send a frame in its turn; one too many closes the connection with 4005."""
-        if not self.outgoing.put(frame):
+        """Append a frame to the outbound queue; one beyond its bounds closes the connection with 4005."""
+        if not self.outbound.put(frame):
             self.close(CloseCode.SLOW_CONSUMER, "Too many frames wait to be read.", discard=True)
 
     async def read(self) -> str:
         """Return the next text frame. Raises `Closed`; a binary frame is a protocol error.
 
-        Frames that came before the peer went are read to the end, also when the writer has found it gone:
-        they acknowledge what the peer has stored.
+        Frames that came before the peer went are read to the end, also after the writer has found it gone,
+        because they may acknowledge deliveries.
         """
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
@@ -99,19 +99,19 @@ class FrameSocket:
         return result
 
     def close(self, code: int, detail: str = "", *, kind: str | None = None, discard: bool = False) -> None:
-        """Close once what waits has left (`discard`: at once). Only the first call counts."""
+        """Close after the outbound queue is written (`discard`: at once). Only the first call counts."""
         if self.is_closing:
             return
         kind = kind or (CLOSE_KINDS[CloseCode(code)] if code in CLOSE_KINDS else _STANDARD_KINDS[code])
         self._close = (code, _reason(code, kind, detail))
         self._metrics.closes.labels(kind).inc()
-        self.outgoing.finish(discard=discard)
+        self.outbound.finish(discard=discard)
         self._cut = asyncio.get_running_loop().call_later(self._limits.close_grace_s, self._abort)
         self._on_change()
 
     async def end(self) -> None:
-        """Return when the close frame has left, or cannot, and nothing of this connection runs."""
-        self.outgoing.finish(discard=self._gone)
+        """Return when the close frame is written, or cannot be, and no task of this connection runs."""
+        self.outbound.finish(discard=self._gone)
         if self._writer is not None and not self._writer.done():
             await asyncio.wait([self._writer], timeout=self._limits.close_grace_s)
             if not self._writer.done():
@@ -121,28 +121,29 @@ class FrameSocket:
         await self._tasks.stop()
 
     def check_progress(self, now: float) -> None:
-        """Close with 4005 when nothing has left for `stall_s` although something waits."""
+        """Close with 4005 when no frame was taken for `stall_s` although frames wait."""
         taken, since = self._seen
-        if self.outgoing.idle or taken != self.outgoing.taken:
-            self._seen = (self.outgoing.taken, now)
+        if self.outbound.idle or taken != self.outbound.taken:
+            self._seen = (self.outbound.taken, now)
         elif now - since >= self._limits.stall_s:
             self.close(CloseCode.SLOW_CONSUMER, "The peer does not read its socket.", discard=True)
 
     async def _write(self) -> None:
         try:
-            while (frame := await self.outgoing.next()) is not None:
+            while (frame := await self.outbound.next()) is not None:
                 await self._send({"type": "websocket.send", "text": frame})
             if self._close is not None and not self._gone:
                 code, reason = self._close
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception as error:
-            # The server says so when the peer is gone or a ping was not answered; the reader learns it too.
-            # Whatever else it is: a connection without its writer must not look alive.
+            # OSError and RuntimeError: the peer is gone, or a ping was not answered; the reader is told as
+            # well.
+            # After any other error the transport is cut, because a connection without its writer is dead.
             if not isinstance(error, (OSError, RuntimeError)):
                 log.error("connection_writer_failed", error=repr(error), exc_info=error)
                 self._abort()
             self._gone = True
-            self.outgoing.finish(discard=True)
+            self.outbound.finish(discard=True)
             self._on_change()
 
     def _abort(self) -> None:

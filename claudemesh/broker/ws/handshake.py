@@ -1,4 +1,4 @@
-"""Decisions of a handshake: the address, the signed transcript, the offer of features."""
+"""Decisions of a handshake: the address, the signed transcript, the offer of features. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_h
 
 
 class Refusal(NamedTuple):
-    """Reason to close a connection: a code, and a text for its log."""
+    """The reason for closing a connection: a close code, and text for the log."""
 
     code: CloseCode
     detail: str
@@ -23,7 +23,7 @@ NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "No member of this mesh has th
 
 
 def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival) -> Refusal | None:
-    """Return why a hello proves nothing, or None: it was signed for this broker and this challenge."""
+    """Return the refusal of a hello. None: it was signed for this broker and this challenge."""
     if not addresses.accepts(hello.audience, arrived):
         known = " ".join(addresses.shown(arrived))
         return Refusal(CloseCode.UNAUTHENTICATED, known, errors.WRONG_ADDRESS)
@@ -39,7 +39,7 @@ def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arriv
 
 
 def check_member(hello: Hello, member: Member) -> Refusal | None:
-    """Return the refusal of the key's holder, or None. A rotated-out key belongs to no member."""
+    """Return the refusal of a member, or None. A rotated-out key authenticates no member."""
     if member.ed25519_pubkey != hello.pubkey:
         return NOT_A_MEMBER
     if member.status == "revoked":
@@ -50,7 +50,7 @@ def check_member(hello: Hello, member: Member) -> Refusal | None:
 
 
 def mesh_summary(mesh: Mesh) -> dict[str, object]:
-    """Return what `hello_ack` tells about the mesh."""
+    """Return the mesh as `hello_ack` describes it."""
     return {
         "id": mesh.id,
         "slug": mesh.slug,

@@ -1,4 +1,4 @@
-"""The WebSocket's front door: what is refused before the upgrade, and who is inside."""
+"""The WebSocket listener: refusals before the upgrade, and the set of connections."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BACKOFF = Backoff(initial_s=1, cap_s=30)
 
 
 class Listener:
-    """Takes WebSocket requests: one that comes when `connections` are authenticated is answered 503.
+    """Serves WebSocket requests. While `connections` are authenticated, one more is answered 503.
 
-    Those that are not authenticated yet are bounded by the guard of their listener.
+    Connections that are not authenticated yet are bounded by the guard (http/guard.py).
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._inside: set[Connection] = set()
+        self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -42,40 +42,40 @@ class Listener:
             await deny_websocket(send, refused(refusal))
             return
         connection = Connection(self._context, arrival_of(scope), receive, send, partial(admit, scope))
-        self._inside.add(connection)
+        self._connections.add(connection)
         self._empty.clear()
         try:
             await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL})
             await connection.run()
         finally:
-            self._inside.discard(connection)
-            if not self._inside:
+            self._connections.discard(connection)
+            if not self._connections:
                 self._empty.set()
 
     async def watch(self) -> None:
-        """Close those that do not drain their socket, for as long as this runs."""
+        """Close slow consumers, for as long as this runs."""
         every_s = self._context.settings.limits.stall_s / _CHECKS_PER_STALL
         await repeat(self._check_progress, every_s, "slow_consumers", _BACKOFF, self._context.degraded)
 
     async def _check_progress(self) -> None:
         now = self._context.clock.monotonic()
-        for connection in list(self._inside):
+        for connection in list(self._connections):
             connection.check_progress(now)
 
     async def drain(self, timeout_s: float) -> None:
-        """Close each connection with 4006 when its deliveries are acknowledged; wait so long for all of them.
+        """Close each connection with 4006 when its deliveries are acknowledged; wait `timeout_s` for all.
 
-        An acknowledgement that finds no connection is lost, and the message would go to another worker.
+        An acknowledgement without its connection is lost, and a queue message would go to another consumer.
         """
-        for connection in list(self._inside):
+        for connection in list(self._connections):
             connection.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
 
     async def close_all(self) -> None:
-        """Close every connection with 4006 once what waits for it has left; return when all are gone."""
-        for connection in list(self._inside):
+        """Close every connection with 4006 after its queue is written; return when all have ended."""
+        for connection in list(self._connections):
             connection.close(CloseCode.DRAINING, "The broker is stopping. Connect again.")
         await self._empty.wait()
 
@@ -97,7 +97,7 @@ class Listener:
             )
         if context.state.draining:
             return Refusal(503, "broker_draining", "This broker is stopping. Connect again.")
-        if len(self._inside) - context.state.handshakes >= limits.connections:
+        if len(self._connections) - context.state.handshakes >= limits.connections:
             return Refusal(
                 503,
                 "too_many_connections",

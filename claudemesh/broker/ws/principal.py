@@ -1,11 +1,11 @@
-"""The principal of a connection: the member that it speaks for, once its hello was believed."""
+"""The principal of a connection: the member that its handshake has authenticated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from claudemesh.broker.calls.base import Caller
-from claudemesh.broker.connections.outbound import Outgoing
+from claudemesh.broker.connections.outbound import OutboundQueue
 from claudemesh.broker.context import Context
 from claudemesh.broker.mesh_policies import allowance_of
 from claudemesh.broker.messages.delivery import Delivery
@@ -14,9 +14,9 @@ from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import Hello, Session
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """Everything that a connection is authorised by; nothing of it comes from a later frame."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Everything that a connection is authorised by. No later frame changes it."""
 
     mesh: Mesh
     member: Member
@@ -31,22 +31,20 @@ class Membership:
     def of(
         cls,
         context: Context,
-        outgoing: Outgoing,
+        outbound: OutboundQueue,
         session: Session,
         *,
         mesh: Mesh,
         member: Member,
         hello: Hello,
-    ) -> Membership:
-        """Make the membership of a new connection, deliveries not yet begun."""
+    ) -> Principal:
+        """Return the principal of a new connection; its deliveries have not begun."""
         delivery = Delivery(
             store=context.store.messages,
             acks=context.acks,
-            outgoing=outgoing,
+            outbound=outbound,
             session=session,
-            metrics=context.metrics,
-            degraded=context.degraded,
-            limits=context.settings.limits,
+            env=context.env,
             mesh_id=mesh.id,
             member_id=member.id,
         )
@@ -70,7 +68,7 @@ class Membership:
         )
 
     def card(self) -> dict[str, object]:
-        """Return what others are told about the member's coming and going."""
+        """Return the member's entry in events about it."""
         return {
             "name": self.member.name,
             "member_id": self.member.id,

@@ -1,4 +1,4 @@
-"""The sends of one connection that are not answered yet: bounded in number and in bytes."""
+"""Unanswered sends of one connection, bounded in number and in bytes, and the decoding of frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from claudemesh.protocol import Frame, ProtocolError, decode_frame
 from claudemesh.protocol.fields import INVALID_FRAME
 from claudemesh.runtime import aside
 
-# No frame that the protocol has holds more; one that does would only cost time.
+# No frame of the protocol holds more values; decoding one that does would only cost time.
 MAX_VALUES: Final = 1 << 16
 
 
-class Pending:
-    """Counts unanswered sends. When it is full, nothing more is read from the connection."""
+class Unanswered:
+    """Counts unanswered sends. While it is full, the connection is not read (backpressure)."""
 
     __slots__ = ("_bytes", "_count", "_max_bytes", "_max_count")
 
@@ -25,22 +25,22 @@ class Pending:
 
     @property
     def is_full(self) -> bool:
-        """Whether no other send is to be read now."""
+        """Whether a bound is reached."""
         return self._count >= self._max_count or self._bytes >= self._max_bytes
 
     def add(self, size: int) -> None:
-        """Count a send whose frame has so many characters."""
+        """Count a send whose frame has `size` characters."""
         self._count += 1
         self._bytes += size
 
     def remove(self, size: int) -> None:
-        """Count it no longer: it is answered."""
+        """Count an answered send no longer."""
         self._count -= 1
         self._bytes -= size
 
 
 async def decode(text: str) -> Frame:
-    """Return a frame; one of many values is parsed beside the event loop. `ProtocolError` invalid_frame."""
+    """Decode a frame; one with many values is decoded in a thread. `ProtocolError` invalid_frame."""
     weight = aside.weight_of(text)
     if weight > MAX_VALUES:
         raise ProtocolError(INVALID_FRAME, f"A frame may hold {MAX_VALUES} values: send less at a time.")

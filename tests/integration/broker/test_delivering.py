@@ -180,7 +180,7 @@ async def test_a_peer_that_does_not_read_is_closed_and_costs_the_others_nothing(
             for _ in range(60):
                 await sending.request(ada.envelope("all", "x" * 200_000))
                 await reading.acknowledge(await reading.deliveries(1))
-            while broker.context.hub.links(slow.mesh_id, slow.member_id):
+            while broker.context.hub.of_member(slow.mesh_id, slow.member_id):
                 assert (await sending.request(ada.envelope(bob)))["status"] == 201
             stuck.websocket.transport.resume_reading()
             code, reason = await stuck.closed()
@@ -199,7 +199,7 @@ async def test_a_peer_that_never_reads_again_is_cut_off() -> None:
             stuck.websocket.transport.pause_reading()
             for _ in range(60):
                 await sending.request(ada.envelope(slow, "x" * 200_000))
-            while broker.context.hub.links(slow.mesh_id, slow.member_id):
+            while broker.context.hub.of_member(slow.mesh_id, slow.member_id):
                 await sending.settle()
             stuck.websocket.transport.abort()
 

@@ -119,10 +119,10 @@ async def test_a_connected_member_hears_of_every_change_in_its_order() -> None:
             await revoke(broker, "bob")
             [revoked], version = await changes(link, version, 1)
             [eve] = await add_members(broker.context.store, ada.mesh_id, 1, ephemeral=True)
-            broker.context.cluster.changed(ada.mesh_id)
+            broker.context.feed.publish(ada.mesh_id)
             _, version = await changes(link, version, 1)
             await broker.context.store.members.set_status(ada.mesh_id, eve.id, "left")
-            broker.context.cluster.changed(ada.mesh_id)
+            broker.context.feed.publish(ada.mesh_id)
             [gone], version = await changes(link, version, 1)
             assert (await ask(link, since=version))["items"] == []
     assert (joined["name"], joined["pubkey"], joined["status"]) == ("bob", bob.pubkey, "active")
@@ -169,7 +169,7 @@ async def test_many_joins_at_once_arrive_without_a_gap_and_share_frames() -> Non
             _, version = await whole(link, follow=True)
             for _ in range(100):
                 await add_members(broker.context.store, ada.mesh_id, 1)
-                broker.context.cluster.changed(ada.mesh_id)
+                broker.context.feed.publish(ada.mesh_id)
             items, version = await changes(link, version, 100)
             assert len({item["member_id"] for item in items}) == 100
             assert (await ask(link, since=version))["items"] == []
@@ -262,7 +262,7 @@ async def test_a_store_that_fails_for_a_moment_delays_the_news_only(monkeypatch:
 
             monkeypatch.setattr(listing, "page", failing)
             await add_members(broker.context.store, ada.mesh_id, 2)
-            broker.context.cluster.changed(ada.mesh_id)
+            broker.context.feed.publish(ada.mesh_id)
             assert len((await changes(link, version, 2))[0]) == 2
 
 
@@ -330,7 +330,7 @@ async def test_a_change_on_its_way_to_many_takes_little_memory() -> None:
         async with ada.connect() as link:
             _, version = await whole(link, follow=True)
             await add_members(broker.context.store, ada.mesh_id, 60)
-            broker.context.cluster.changed(ada.mesh_id)
+            broker.context.feed.publish(ada.mesh_id)
             count = 0
             while count < 60:
                 change = await link.event("members_changed")
@@ -345,12 +345,12 @@ async def test_a_connection_that_comes_while_its_mesh_is_forgotten_hears_of_chan
         ada = await create_mesh(broker)
         async with ada.connect() as link:
             feed = broker.context.feed
-            feed._told.clear()
+            feed._sent.clear()
             _, version = await whole(link, follow=True)
             await add_members(broker.context.store, ada.mesh_id, 1)
-            broker.context.cluster.changed(ada.mesh_id)
+            broker.context.feed.publish(ada.mesh_id)
             _, version = await changes(link, version, 1)
-            feed._told.clear()
+            feed._sent.clear()
             await feed.sweep()
             await add_members(broker.context.store, ada.mesh_id, 1)
             await feed.sweep()

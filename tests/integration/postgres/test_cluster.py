@@ -57,7 +57,7 @@ async def eventually(condition: Any) -> None:
 async def company(*made: Broker) -> None:
     """Wait until each has heard of another."""
     async with asyncio.timeout(20):
-        while not all(broker.context.cluster._has_company for broker in made):  # noqa: ASYNC110
+        while not all(broker.context.signals.has_company for broker in made):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

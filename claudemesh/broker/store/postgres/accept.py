@@ -1,8 +1,8 @@
-"""The accept function's arguments and answers (store/postgres/migrations, `mesh.accept`).
+"""Arguments and rows of the accept function (store/postgres/functions).
 
-Crash story: the function is one statement in a transaction of its own. Before its commit none of the
-five side effects of any send exists, after it all of them. When the connection ends in between the
-outcome is unknown, and no send is answered.
+Crash story: the call is one statement in a transaction of its own. Before its commit none of the five side
+effects of any send exists, after it all of them. When the connection ends in between, the outcome is unknown
+and no send is answered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from claudemesh.broker.store.types import (
 
 
 def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
-    """Return what `mesh.accept` takes. `ValueError` when a send holds what no column could."""
+    """Return the arguments of the accept function. `ValueError`: a value does not fit its column."""
     mentions = [
         (number, key_bytes(pubkey)) for number, send in enumerate(sends, 1) for pubkey in send.mentions
     ]
@@ -67,7 +67,7 @@ def dedupe_of(row: Any) -> tuple[SendKey, DedupeRow]:
 
 
 def follow(first: NewSend, outcome: AcceptOutcome, later: NewSend) -> AcceptOutcome | None:
-    """Decide a send by what became of an earlier one of the same batch and key; None: it has to try."""
+    """Decide a send by the outcome of an earlier one of the same batch and key; None: it has to be tried."""
     if isinstance(outcome, Existing):
         return outcome
     if isinstance(outcome, Accepted):

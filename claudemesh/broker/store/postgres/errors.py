@@ -1,4 +1,4 @@
-"""Translation of errors of Postgres and of the way to it. Foreign errors stop here."""
+"""Translation of errors of Postgres and of connections to it into ours. Foreign errors stop here."""
 
 from __future__ import annotations
 

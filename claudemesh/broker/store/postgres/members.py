@@ -128,7 +128,7 @@ async def read_taken(connection: Any, member: Member) -> Taken:
 
 
 async def register_invite(connection: Any, invite: InviteRow) -> bool:
-    """Keep an invite; False when it was known, whose content then stays."""
+    """Write an invite. False: it was known, and its content stays."""
     tag = await connection.execute(
         _Q["invite_register"],
         invite.id,

@@ -1,7 +1,7 @@
-"""Connections to Postgres: two pools, sessions set up alike, bounded retries, errors of ours alone.
+"""Connections to Postgres: two pools, equal sessions, bounded retries, errors of ours alone.
 
-Accepting and acknowledging have a pool of their own, so that a crowd which reads what it is owed
-after a restart does not hold them up. More connections would only add latency.
+Accepting and acknowledging have a pool of their own, so that members that read their deliveries after a
+restart do not hold them up. More connections would only add latency.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Pool:
 
     @asynccontextmanager
     async def connection(self, deadline_s: float | None = None) -> AsyncGenerator[Any]:
-        """Hold a connection for exclusive use, until the deadline.
+        """Hold a connection exclusively, until the deadline.
 
         `TimeoutError` when none becomes free, or when the deadline passes: the connection is then cut off,
         and the outcome of what ran on it is unknown.

@@ -32,7 +32,7 @@ VALUES ($1, $2, $3, $4, $5, 'current', $6);
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
 
--- member_current_by_key: the member whose current key this is.
+-- member_current_by_key: the member with this current key.
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 
@@ -58,7 +58,7 @@ SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
   ORDER BY t.id DESC LIMIT $6) AS p
 ORDER BY p.id;
 
--- member_list: all present and former members, by name.
+-- member_list: every member that ever joined, by name.
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
 -- earlier_keys: rotated-out keys of some members, oldest first.
@@ -86,7 +86,7 @@ FROM (SELECT k.id, w.seen_at, w.host
                           LIMIT 1 FOR NO KEY UPDATE) AS k) AS s
 WHERE m.id = s.id;
 
--- present_seen: note the members with a lease of this broker as seen.
+-- present_seen: members with a lease of a broker are seen now.
 UPDATE mesh.member AS m SET last_seen_at = $1
 WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broker_id = $2));
 
@@ -94,7 +94,7 @@ WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broke
 INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
 
--- invite_lock: one invite, held until the end of the transaction: who joins by it joins one after another.
+-- invite_lock: one invite, locked until the end of the transaction: joins by it run one after another.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
 WHERE mesh_id = $1 AND id = $2 FOR UPDATE;
 
@@ -122,7 +122,7 @@ WITH found AS (SELECT FROM mesh.topic WHERE mesh_id = $1 AND name = $2),
               SELECT $1, $2, $3, $4 FROM found ON CONFLICT DO NOTHING)
 SELECT count(*) FROM found;
 
--- topic_unsubscribe: away.
+-- topic_unsubscribe: remove a subscription.
 DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND topic = $2 AND member_id = $3;
 
 -- topic_list: the topics of a mesh as one member sees them.
@@ -133,7 +133,7 @@ SELECT t.name, t.mode, t.created_at,
          (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END
 FROM mesh.topic AS t WHERE t.mesh_id = $1 AND t.name > $3 ORDER BY t.name LIMIT $4;
 
--- topic_mode: what kind a topic is.
+-- topic_mode: the mode of a topic, topic or queue.
 SELECT mode FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
 
 -- dedupe_find: rows for a set of keys, each given by its three parts and looked up by itself.
@@ -150,7 +150,7 @@ SELECT send, outcome, error, broker_message_id, history_id, request_fingerprint,
        first_seen_at, history_available, delivery_ids, recipients
 FROM mesh.accept_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
--- deliveries_due: what a member is owed, most urgent first, then oldest, but for some ids.
+-- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
        d.enqueued_at, d.priority,
        coalesce((SELECT q.envelope FROM mesh.message_queue AS q WHERE q.id = d.broker_message_id),
@@ -195,7 +195,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
 ORDER BY d.priority, d.delivery_id;
 
--- queue_release: what a member holds goes back, unless it is connected in another way.
+-- queue_release: return the messages of a member to their queues, unless it has a lease of another connection.
 WITH back AS (
   UPDATE mesh.delivery_queue AS d SET recipient_member_id = NULL
   WHERE d.recipient_member_id = $2 AND d.queue IS NOT NULL AND d.mesh_id = $1
@@ -231,10 +231,10 @@ UPDATE mesh.presence SET lease_until = $1 WHERE broker_id = $2;
 -- presence_close: connections that ended.
 DELETE FROM mesh.presence WHERE connection_id = ANY ($1::text[]);
 
--- presence_clear: what a broker left behind.
+-- presence_clear: every lease of a broker.
 DELETE FROM mesh.presence WHERE broker_id = $1;
 
--- presence_online: who holds a lease.
+-- presence_online: the members that hold a lease.
 SELECT DISTINCT member_id FROM mesh.presence WHERE mesh_id = $1 AND lease_until > $2;
 
 -- presence_leases: members that hold leases in some meshes, by broker, and whether they want to be seen.
@@ -273,7 +273,7 @@ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 -- delivery_newest: the newest delivery's id, 0 when there is none.
 SELECT coalesce(max(delivery_id), 0) FROM mesh.delivery_queue;
 
--- deliveries_since: what has come since for these members, and the newest id of all.
+-- deliveries_since: deliveries of these members behind an id, and the newest id of all.
 WITH late AS MATERIALIZED (
   SELECT delivery_id, recipient_member_id FROM mesh.delivery_queue
   WHERE delivery_id > $1 ORDER BY delivery_id LIMIT 20000)
@@ -305,7 +305,7 @@ SELECT pg_postmaster_start_time()::text, s.last_value FROM mesh.message_history_
 -- epoch_alone: the same where the server does not tell of itself.
 SELECT epoch FROM mesh.epoch;
 
--- inviter_lock: who a key belongs to, held so that a revocation waits for the join or the join for it.
+-- inviter_lock: the member of a current key, locked so that a revocation and a join wait for one another.
 SELECT m.status, m.role FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current' FOR SHARE OF m;
 
@@ -337,7 +337,7 @@ SELECT version FROM mesh.schema_migration ORDER BY version;
 -- migration_note: one more.
 INSERT INTO mesh.schema_migration (version) VALUES ($1);
 
--- server_state: what the server promises, and whether it writes at all.
+-- server_state: version, encoding and durability settings of the server, and whether it is a standby.
 SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recovery() AS standby,
        current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit, current_setting('server_encoding') AS encoding;
@@ -346,7 +346,7 @@ SELECT current_setting('server_version_num')::integer AS version, pg_is_in_recov
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
 WHERE relnamespace = to_regnamespace('mesh') AND relkind = 'r' AND relpersistence <> 'p';
 
--- forbidden_tables: what this role may not read and write, and the sequence that accepting draws from.
+-- forbidden_tables: tables that this role may not read and write, and the sequence of history ids.
 SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
 WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
   WHEN relname = 'schema_migration' THEN true
@@ -428,7 +428,7 @@ FROM mesh.mesh AS m;
 SELECT history_id, broker_message_id, mesh_id FROM mesh.message_history
 WHERE history_id > $1 ORDER BY history_id LIMIT $2;
 
--- still_owed: those of these messages that still have delivery rows.
+-- still_owed: those of these messages with a delivery.
 SELECT DISTINCT broker_message_id FROM mesh.delivery_queue WHERE broker_message_id = ANY ($1::uuid[]);
 
 -- sweep_bodies: bodies go, and their ids say that the message is gone.
@@ -443,7 +443,7 @@ UPDATE mesh.client_message_dedupe AS d SET history_available = false FROM gone
 WHERE d.mesh_id = gone.mesh_id AND d.sender_member_id = gone.sender_member_id
   AND d.client_message_id = gone.client_message_id;
 
--- sweep_mentions: who was mentioned in them.
+-- sweep_mentions: the mentions of these messages.
 DELETE FROM mesh.mention_index WHERE broker_message_id = ANY ($1::uuid[]);
 
 -- sweep_history: their place in the history; what is left is that there was a message.
@@ -534,7 +534,7 @@ SELECT q.broker_message_id,
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL, q.delivery_id
 FROM mesh.delivery_queue AS q WHERE q.delivery_id > $1::bigint ORDER BY q.delivery_id LIMIT $2;
 
--- check_mentions: the same for who is mentioned.
+-- check_mentions: the same for mentions.
 SELECT n.broker_message_id,
   (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL,
@@ -584,7 +584,7 @@ INSERT INTO mesh.stored_bytes AS s (mesh_id, member_id, kind, bytes)
 SELECT mesh_id, member_id, kind, sum(bytes)::bigint FROM gone GROUP BY 1, 2, 3
 ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = s.bytes + excluded.bytes;
 
--- stored: what each member of a mesh has stored.
+-- stored: the bytes that each member of a mesh has stored.
 SELECT member_id, sum(bytes)::bigint
 FROM (SELECT member_id, bytes FROM mesh.stored_bytes WHERE mesh_id = $1
       UNION ALL SELECT member_id, bytes FROM mesh.stored_change WHERE mesh_id = $1) AS counted

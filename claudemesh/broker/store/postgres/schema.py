@@ -1,4 +1,4 @@
-"""Migrations on Postgres: one transaction each, one process at a time, and hands off what is not ours."""
+"""Migrations on Postgres: one transaction each, one process at a time, on our own schema only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.migrations import Migration
 
-# Any number will do, as long as every version of this program uses the same.
+# An arbitrary number, the same in every version of this program.
 _LOCK = 0x636C_6175_6465
 
 
 async def migrate(connection: Any, migrations: Sequence[Migration]) -> int:
     """Bring the schema `mesh` up to date and return its version. Two processes may do it at once.
 
-    Raises `SchemaTooNew` when it is ahead of this program, `ExitWith` when it is another program's;
-    either way nothing was changed.
+    Raises `SchemaTooNew` when it is ahead of this program, `ExitWith` when it belongs to another program.
+    Nothing is changed then.
     """
     newest = migrations[-1].version if migrations else 0
     while True:

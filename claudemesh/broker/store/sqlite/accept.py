@@ -1,4 +1,4 @@
-"""Check and write on SQLite: a batch in one transaction (docs/spec/broker.md, Accepting a send).
+"""Check and write on SQLite: a batch of sends in one transaction, each with its own outcome.
 
 Crash story: everything below happens between BEGIN IMMEDIATE and COMMIT. A crash before the commit
 leaves none of the five side effects of any send; after it, all of them.
@@ -57,12 +57,12 @@ def accept_batch(raw: sqlite3.Connection, sends: Sequence[NewSend], now_ms: int)
     return outcomes
 
 
-# The recipient of a queue's message until a subscriber has it.
-_NOBODY = ""
+# The recipient of a queue message that waits.
+_UNASSIGNED = ""
 
 
 class _Batch:
-    """The rows of one transaction while they are put together; what was looked up is looked up once."""
+    """Collects the rows of one transaction; each look-up is made once."""
 
     def __init__(self, raw: sqlite3.Connection, now_ms: int) -> None:
         self._raw = raw
@@ -79,7 +79,7 @@ class _Batch:
         self._stored: dict[tuple[str, str, str], int] = {}
 
     def add(self, send: NewSend, taken: dict[SendKey, DedupeRow]) -> AcceptOutcome:
-        """Decide one send; a key taken earlier, in this batch too, is answered with its row."""
+        """Decide one send. A key that is taken, also earlier in this batch, is answered with its row."""
         row = taken.get(send.key)
         if row is not None:
             return Existing(row)
@@ -123,7 +123,7 @@ class _Batch:
         self._raw.executemany(_Q["stored_add"], [(*key, size) for key, size in self._stored.items()])
 
     def _recipients(self, send: NewSend) -> list[str] | None:
-        """Return who gets the message, or None when its destination does not exist."""
+        """Return the recipients of a message, None when its destination does not exist."""
         mesh_id, ref = send.key.mesh_id, send.destination_ref
         if send.destination_kind == "dm":
             found = self._ask("dm_recipient", mesh_id, ref)
@@ -131,7 +131,7 @@ class _Batch:
         if self._ask("topic_mode", mesh_id, ref) != [(send.destination_kind,)]:
             return None
         if send.destination_kind == "queue":
-            return [_NOBODY]
+            return [_UNASSIGNED]
         members = [row[0] for row in self._ask("topic_recipients", mesh_id, ref)]
         return [member for member in members if member != send.key.sender_member_id]
 
@@ -177,7 +177,7 @@ class _Batch:
         deliveries = []
         for recipient in recipients:
             self._delivery_id += 1
-            if recipient != _NOBODY:
+            if recipient != _UNASSIGNED:
                 deliveries.append(NewDelivery(self._delivery_id, recipient))
             self._deliveries.append(
                 (
@@ -187,13 +187,13 @@ class _Batch:
                     recipient,
                     send.priority,
                     self._now_ms,
-                    send.destination_ref if recipient == _NOBODY else None,
+                    send.destination_ref if recipient == _UNASSIGNED else None,
                 )
             )
         return tuple(deliveries)
 
 
 def _last_id(raw: sqlite3.Connection, table: str) -> int:
-    """The last id that a table gave out: never given out again, also when its row is gone."""
+    """Return the last id that a table has given out. It is never given out again."""
     row = raw.execute(_Q["sequence"], (table,)).fetchone()
     return row[0] if row else 0

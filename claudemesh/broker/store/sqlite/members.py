@@ -135,7 +135,7 @@ def read_taken(raw: sqlite3.Connection, member: Member) -> Taken:
 
 
 def register_invite(raw: sqlite3.Connection, invite: InviteRow) -> bool:
-    """Keep an invite; False when it was known, whose content then stays."""
+    """Write an invite. False: it was known, and its content stays."""
     values = (
         invite.id,
         invite.mesh_id,

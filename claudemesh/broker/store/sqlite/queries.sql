@@ -39,7 +39,7 @@ VALUES (?, ?, ?, ?, ?, 'current', ?);
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
 
--- member_current_by_key: the member whose current key this is.
+-- member_current_by_key: the member with this current key.
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
 
@@ -52,7 +52,7 @@ SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 -- member_id_taken: whether a member of any mesh has this id.
 SELECT 1 FROM member WHERE id = ?;
 
--- member_list: all present and former members, by name.
+-- member_list: every member that ever joined, by name.
 SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
 
 -- earlier_keys: rotated-out keys of some members, given as a JSON array of their ids, oldest first.
@@ -116,7 +116,7 @@ SELECT id, ?1, ?3, 1, ?5 FROM (
   ORDER BY t.id DESC LIMIT ?6)
 ORDER BY id;
 
--- topic_unsubscribe: away.
+-- topic_unsubscribe: remove a subscription.
 DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ? AND member_id = ?;
 
 -- topic_list: the topics of a mesh as one member sees them.
@@ -144,7 +144,7 @@ WHERE s.mesh_id = ? AND s.id = ? AND s.status = 'active';
 SELECT m.id FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state <> 'revoked' AND m.status = 'active';
 
--- topic_mode: what kind a topic is.
+-- topic_mode: the mode of a topic, topic or queue.
 SELECT mode FROM topic WHERE mesh_id = ? AND name = ?;
 
 -- topic_recipients: active subscribers.
@@ -170,17 +170,17 @@ INSERT INTO message_history (history_id, broker_message_id, mesh_id, destination
   sender_member_id, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- accept_delivery: what a recipient is owed.
+-- accept_delivery: a delivery owed to a recipient.
 INSERT INTO delivery_queue (delivery_id, broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at,
   queue)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- accept_mention: who is mentioned, if a member.
+-- accept_mention: a mention of a member.
 INSERT INTO mention_index (broker_message_id, mesh_id, mentioned_member_id, created_at)
 SELECT ?1, ?2, k.member_id, ?4 FROM member_key AS k WHERE k.mesh_id = ?2 AND k.ed25519_pubkey = ?3
 ON CONFLICT DO NOTHING;
 
--- deliveries_due: what a member is owed, most urgent first, then oldest, but for the ids in a JSON array.
+-- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except the ids in a JSON array.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
        d.enqueued_at, d.priority, coalesce(q.envelope, t.envelope)
 FROM delivery_queue AS d
@@ -204,7 +204,7 @@ ORDER BY priority, delivery_id LIMIT ?;
 -- queue_give: a subscriber has this message now.
 UPDATE delivery_queue SET recipient_member_id = ? WHERE delivery_id = ? AND recipient_member_id = '';
 
--- queue_held: what members hold of a queue, by delivery ids in a JSON array.
+-- queue_held: the deliveries of a JSON array of ids, with their recipients.
 SELECT d.recipient_member_id, d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name,
        s.ed25519_pubkey, d.enqueued_at, d.priority, q.envelope
 FROM json_each(?) AS w JOIN delivery_queue AS d ON d.delivery_id = w.value
@@ -213,11 +213,11 @@ JOIN member AS s ON s.id = h.sender_member_id
 JOIN message_queue AS q ON q.id = d.broker_message_id
 ORDER BY d.priority, d.delivery_id;
 
--- queue_release: what a member holds goes back.
+-- queue_release: return the messages of a member to their queues.
 UPDATE delivery_queue SET recipient_member_id = ''
 WHERE recipient_member_id = ?2 AND queue IS NOT NULL AND mesh_id = ?1 RETURNING queue;
 
--- queue_release_lost: what members hold that are connected nowhere goes back.
+-- queue_release_lost: return the messages of members without a lease to their queues.
 UPDATE delivery_queue SET recipient_member_id = ''
 WHERE queue IS NOT NULL AND recipient_member_id > ''
   AND NOT EXISTS (SELECT 1 FROM presence AS p
@@ -240,13 +240,13 @@ UPDATE presence SET lease_until = ? WHERE broker_id = ?;
 -- presence_close: connections that ended.
 DELETE FROM presence WHERE connection_id = ?;
 
--- presence_clear: what a broker left behind.
+-- presence_clear: every lease of a broker.
 DELETE FROM presence WHERE broker_id = ?;
 
--- presence_online: who holds a lease.
+-- presence_online: the members that hold a lease.
 SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
 
--- present_seen: note the members with a lease of this broker as seen.
+-- present_seen: members with a lease of a broker are seen now.
 UPDATE member SET last_seen_at = ?1
 WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);
 
@@ -303,7 +303,7 @@ FROM mesh AS m WHERE m.dedupe_retention_mode = 'retention_scoped';
 SELECT history_id, broker_message_id, mesh_id FROM message_history
 WHERE history_id > ? ORDER BY history_id LIMIT ?;
 
--- still_owed: those messages of a JSON array that still have delivery rows.
+-- still_owed: the messages of a JSON array with a delivery.
 SELECT w.value FROM json_each(?) AS w
 WHERE EXISTS (SELECT 1 FROM delivery_queue AS d WHERE d.broker_message_id = w.value);
 
@@ -322,7 +322,7 @@ DELETE FROM message_queue WHERE id IN (SELECT value FROM json_each(?));
 -- sweep_topic_bodies: bodies of posts.
 DELETE FROM topic_message WHERE id IN (SELECT value FROM json_each(?));
 
--- sweep_mentions: who was mentioned in them.
+-- sweep_mentions: the mentions of these messages.
 DELETE FROM mention_index WHERE broker_message_id IN (SELECT value FROM json_each(?));
 
 -- sweep_history: their place in the history.
@@ -390,7 +390,7 @@ SELECT q.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id 
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
 FROM delivery_queue AS q WHERE q.delivery_id > ? ORDER BY q.delivery_id LIMIT ?;
 
--- check_mentions: the same for who is mentioned.
+-- check_mentions: the same for mentions.
 SELECT n.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = n.broker_message_id)
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = n.broker_message_id)
 FROM mention_index AS n WHERE n.broker_message_id > ? ORDER BY n.broker_message_id LIMIT ?;
@@ -430,7 +430,7 @@ SELECT d.mesh_id, d.version, d.token FROM json_each(?) AS w JOIN directory AS d 
 INSERT INTO stored_bytes (mesh_id, member_id, kind, bytes) VALUES (?, ?, ?, ?)
 ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = bytes + excluded.bytes;
 
--- stored: what each member of a mesh has stored.
+-- stored: the bytes that each member of a mesh has stored.
 SELECT member_id, sum(bytes) FROM stored_bytes WHERE mesh_id = ? GROUP BY member_id;
 
 -- stored_all: every count.

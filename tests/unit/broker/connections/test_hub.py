@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from claudemesh.broker.connections.clone_policy import Verdict
 from claudemesh.broker.connections.hub import Hub
-from claudemesh.broker.connections.link import Push
+from claudemesh.broker.connections.open_connection import Push
 from claudemesh.protocol import CloseCode
 from claudemesh.protocol.frames import encode_event
 
@@ -19,7 +19,7 @@ class Recorder:
     instance_id: str = "i"
     mesh_id: str = "mesh"
     is_open: bool = True
-    hears_presence: bool = True
+    wants_presence: bool = True
     frames: list[str] = field(default_factory=list)
     pushed: list[int] = field(default_factory=list)
     closed: list[CloseCode] = field(default_factory=list)
@@ -44,7 +44,7 @@ def test_prefer_newest_puts_the_older_out_at_once() -> None:
     hub.admit(old, "prefer_newest")
     admission = hub.admit(new, "prefer_newest")
     assert (admission.verdict, admission.others, admission.replaced) == (Verdict.REPLACE, 1, (old,))
-    assert hub.links("mesh", "ada") == (new,)
+    assert hub.of_member("mesh", "ada") == (new,)
     assert len(hub) == 1
 
 
@@ -54,7 +54,7 @@ def test_prefer_oldest_keeps_the_older() -> None:
     old, new = Recorder("ada", "one"), Recorder("ada", "two")
     hub.admit(old, "prefer_oldest")
     assert hub.admit(new, "prefer_oldest").verdict is Verdict.REFUSE
-    assert hub.links("mesh", "ada") == (old,)
+    assert hub.of_member("mesh", "ada") == (old,)
     assert not hub.leave(new)
 
 
@@ -67,7 +67,7 @@ def test_the_same_instance_replaces_its_own_broken_connection_under_every_policy
         admission = hub.admit(again, policy)
         assert (admission.verdict, admission.others) == (Verdict.ADMIT, 0)
         assert admission.replaced == (broken,)
-        assert hub.links("mesh", "ada") == (again,)
+        assert hub.of_member("mesh", "ada") == (again,)
 
 
 def test_allow_concurrent_delivers_to_both() -> None:
@@ -87,7 +87,7 @@ def test_events_reach_open_connections_of_the_mesh_only() -> None:
     foreign, greeting = Recorder("eve", mesh_id="other"), Recorder("cleo", is_open=False)
     for link in (told, about, foreign, greeting):
         hub.admit(link, "prefer_newest")
-    hub.tell("mesh", "peer_join", {"name": "ada"}, besides="ada")
+    hub.broadcast("mesh", "peer_join", {"name": "ada"}, besides="ada")
     assert told.frames == [encode_event("peer_join", {"name": "ada"})]
     assert about.frames == foreign.frames == greeting.frames == []
 

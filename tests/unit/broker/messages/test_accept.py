@@ -41,7 +41,11 @@ def test_a_right_envelope_is_ready_to_be_written() -> None:
     send = submission.verdict
     assert isinstance(send, NewSend)
     assert submission.key == send.key == SendKey(MESH, "member-ada", "deploy-42")
-    assert submission.claimed == send.request_fingerprint == bytes.fromhex(envelope["request_fingerprint"])
+    assert (
+        submission.sender_fingerprint
+        == send.request_fingerprint
+        == bytes.fromhex(envelope["request_fingerprint"])
+    )
     assert (send.destination_kind, send.destination_ref) == ("dm", BOB.pubkey)
     assert (send.priority, send.mentions, send.broker_message_id) == (0, (BOB.pubkey,), MESSAGE)
 
@@ -98,7 +102,7 @@ def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
     envelope = ADA.envelope("all", client_message_id="deploy-42")
     submission = prepared(envelope | {"body": None})
     assert submission.key.client_message_id == "deploy-42"
-    assert submission.claimed == bytes.fromhex(envelope["request_fingerprint"])
+    assert submission.sender_fingerprint == bytes.fromhex(envelope["request_fingerprint"])
     assert isinstance(submission.verdict, ProtocolError)
 
 
@@ -116,5 +120,5 @@ def test_an_unusable_id_is_refused_at_once(client_message_id: object) -> None:
 def test_a_claim_that_is_no_fingerprint_matches_nothing(claimed: object) -> None:
     """Such a send can be neither a duplicate nor accepted."""
     submission = prepared(ADA.envelope("all") | {"request_fingerprint": claimed})
-    assert submission.claimed is None
+    assert submission.sender_fingerprint is None
     assert isinstance(submission.verdict, ProtocolError)

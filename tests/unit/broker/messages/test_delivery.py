@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from claudemesh.broker.connections.link import Push
+from claudemesh.broker.connections.open_connection import Push
 from claudemesh.broker.messages.delivery import READ_ROWS
 from claudemesh.broker.messages.flow import Flow
 from claudemesh.protocol.frames import DeliverySender, deliver_tail

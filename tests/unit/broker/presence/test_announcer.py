@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.connections.hub import Hub
-from claudemesh.broker.degraded import Degraded
-from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence import announcer as announcing
 from claudemesh.broker.presence.announcer import Announcer, interval_s, presence_events
 from claudemesh.broker.presence.roster import Change
 from claudemesh.broker.store.types import Lease
-from claudemesh.runtime.clock import SystemClock
-from claudemesh.runtime.conditions import Conditions
+from tests.support.environment import SignalStore, environment
 from tests.unit.broker.connections.test_hub import Recorder
 
 
@@ -26,18 +24,19 @@ class Bench:
     """An announcer whose connections only remember their frames."""
 
     hub: Hub = field(default_factory=lambda: Hub(16))
+    store: SignalStore | None = None
     crashes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        clock, metrics = SystemClock(), BrokerMetrics()
-        degraded = Degraded(Conditions(clock), clock, metrics)
-        self.announcer = Announcer(
-            self.hub, clock, metrics, degraded, "one", lambda task, error: self.crashes.append(repr(error))
-        )
+        env = environment(on_crash=lambda task, error: self.crashes.append(repr(error)))
+        shared: Any = self.store
+        self.signals = Signals(shared, env)
+        self.announcer = Announcer(self.hub, self.signals, shared, env)
+        self.signals.start(lambda: None)
 
     def come(self, name: str, *, hears: bool = True) -> Recorder:
         """A member connects."""
-        link = Recorder(name, hears_presence=hears)
+        link = Recorder(name, wants_presence=hears)
         self.hub.admit(link, "prefer_newest")  # type: ignore[arg-type]
         self.announcer.arrived(link, {"member_id": name, "name": name}, visible=True)  # type: ignore[arg-type]
         return link
@@ -113,7 +112,7 @@ async def test_a_thousand_changes_cost_a_member_of_an_earlier_version_a_bounded_
     monkeypatch.setattr(announcing, "_PER_MEMBER_S", 0.00001)
     bench = Bench()
     old = bench.come("old", hears=False)
-    await bench.until(lambda: not bench.announcer._meshes["mesh"].is_telling)
+    await bench.until(lambda: not bench.announcer._meshes["mesh"].is_announcing)
     before = len(old.frames)
     for number in range(500):
         bench.come(f"m{number}", hears=False)
@@ -135,27 +134,26 @@ async def test_a_thousand_changes_cost_a_member_of_an_earlier_version_a_bounded_
 
 async def test_with_other_brokers_a_newcomer_is_told_of_their_members_too() -> None:
     """Their leases are read before the first word, and a read that fails keeps nobody waiting for ever."""
-    bench = Bench()
-    said: list[tuple[Sequence[Lease], Sequence[str]]] = []
-    failures = [OSError("the database is away")]
+    store = SignalStore()
+    store.failures = [OSError("the database is away")]
+    store.rows = {"mesh": [Lease("two", "zoe", True), Lease("two", "hal", False), Lease("one", "ada", True)]}
+    bench = Bench(store=store)
 
-    async def ask(mesh_ids: Collection[str]) -> Mapping[str, Sequence[Lease]]:
-        if failures:
-            raise failures.pop()
-        return {"mesh": [Lease("two", "zoe", True), Lease("two", "hal", False), Lease("one", "ada", True)]}
+    def published(group: str) -> list[str]:
+        return [one for signal in store.sent if signal["kind"] == "presence" for one in signal.get(group, ())]
 
-    bench.announcer.ask = ask
-    bench.announcer.say = lambda mesh_id, here, gone: said.append((here, gone))
     ada = bench.come("ada")
     await bench.until(lambda: believed(ada) == {"ada"})
     bob = bench.come("bob")
     await bench.until(lambda: believed(bob) == believed(ada) == {"ada", "bob", "zoe"})
-    bench.announcer.hear("mesh", "two", [Lease("two", "hal", True)], ["zoe"])
+    await store.receive("presence", mesh="mesh", online=["hal"])
+    await store.receive("presence", mesh="mesh", gone=["zoe"])
     await bench.until(lambda: believed(ada) == {"ada", "bob", "hal"})
     bench.go(bob)
-    await bench.until(lambda: ([], ["bob"]) in said)
-    assert ([Lease("one", "ada", True)], []) in said
+    await bench.until(lambda: published("gone") == ["bob"])
+    assert published("online") == ["ada", "bob"]
     bench.go(ada)
     await bench.until(lambda: bench.announcer.online("mesh") == frozenset())
     await bench.until(lambda: not bench.announcer._meshes)
     await bench.announcer.stop()
+    await bench.signals.stop()

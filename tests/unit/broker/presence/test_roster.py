@@ -27,7 +27,7 @@ def test_an_invisible_member_is_offline_until_it_shows_itself() -> None:
     """Wherever it is connected, and however often."""
     roster = Roster("one")
     roster.arrive("ada", visible=False)
-    roster.hear("two", [Lease("two", "ada", False)], [])
+    roster.apply("two", [Lease("two", "ada", False)], [])
     assert (roster.take(), roster.online()) == (Change(), set())
     roster.show("ada", visible=True)
     assert (roster.take(), roster.online()) == (Change(online=("ada",)), {"ada"})
@@ -38,12 +38,12 @@ def test_an_invisible_member_is_offline_until_it_shows_itself() -> None:
 def test_a_member_is_online_until_its_last_broker_says_that_it_has_gone() -> None:
     """Three brokers: what one of them says concerns its own connections only."""
     roster = Roster("one")
-    roster.hear("two", [Lease("two", "ada", True)], [])
-    roster.hear("three", [Lease("three", "ada", True)], [])
+    roster.apply("two", [Lease("two", "ada", True)], [])
+    roster.apply("three", [Lease("three", "ada", True)], [])
     roster.take()
-    roster.hear("two", [], ["ada"])
+    roster.apply("two", [], ["ada"])
     assert roster.take() == Change()
-    roster.hear("three", [], ["ada"])
+    roster.apply("three", [], ["ada"])
     assert roster.take() == Change(offline=("ada",))
 
 
@@ -51,7 +51,7 @@ def test_a_broker_that_died_is_noticed_by_a_read() -> None:
     """It says nothing more; its leases end. The own connections are not the database's to end."""
     roster = Roster("one")
     roster.arrive("bob", visible=True)
-    roster.hear("two", [Lease("two", "ada", True)], [])
+    roster.apply("two", [Lease("two", "ada", True)], [])
     roster.take()
     roster.begin_read()
     roster.read([])
@@ -61,10 +61,10 @@ def test_a_broker_that_died_is_noticed_by_a_read() -> None:
 def test_what_is_heard_during_a_read_is_newer_than_the_read() -> None:
     """Else a member that went meanwhile would be back for two seconds."""
     roster = Roster("one")
-    roster.hear("two", [Lease("two", "ada", True)], [])
+    roster.apply("two", [Lease("two", "ada", True)], [])
     roster.begin_read()
-    roster.hear("two", [], ["ada"])
-    roster.hear("two", [Lease("two", "bob", True)], [])
+    roster.apply("two", [], ["ada"])
+    roster.apply("two", [Lease("two", "bob", True)], [])
     roster.read([Lease("two", "ada", True)])
     assert roster.take() == Change(online=("bob",))
 
@@ -74,11 +74,11 @@ def test_other_brokers_hear_of_the_own_connections_only() -> None:
     roster = Roster("one")
     roster.arrive("ada", visible=True)
     roster.arrive("bob", visible=False)
-    roster.hear("two", [Lease("two", "cleo", True)], [])
-    assert roster.take_unsaid() == ([Lease("one", "ada", True), Lease("one", "bob", False)], [])
+    roster.apply("two", [Lease("two", "cleo", True)], [])
+    assert roster.take_unpublished() == ([Lease("one", "ada", True), Lease("one", "bob", False)], [])
     roster.leave("ada")
-    assert roster.take_unsaid() == ([], ["ada"])
-    assert not roster.is_unsaid
+    assert roster.take_unpublished() == ([], ["ada"])
+    assert not roster.has_unpublished
 
 
 class Replay(RuleBasedStateMachine):
@@ -119,14 +119,14 @@ class Replay(RuleBasedStateMachine):
     @rule(broker=BROKERS, member=MEMBERS, visible=st.booleans())
     def elsewhere(self, broker: str, member: str, visible: bool) -> None:
         """A connection at another broker."""
-        self.roster.hear(broker, [Lease(broker, member, visible)], [])
+        self.roster.apply(broker, [Lease(broker, member, visible)], [])
         self.places.setdefault(member, set()).add(broker)
         self._hide(member, visible)
 
     @rule(broker=BROKERS, member=MEMBERS)
     def gone(self, broker: str, member: str) -> None:
         """It ends."""
-        self.roster.hear(broker, [], [member])
+        self.roster.apply(broker, [], [member])
         self._gone(broker, member)
 
     @rule(broker=BROKERS)
@@ -145,7 +145,7 @@ class Replay(RuleBasedStateMachine):
     @rule()
     def join(self) -> None:
         """A newcomer begins with what was told so far."""
-        self.believed.append(set(self.roster.told))
+        self.believed.append(set(self.roster.announced))
 
     @rule()
     def tell(self) -> None:
