@@ -38,9 +38,9 @@ def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
     path = _socket_path(given.get("mesh"))
     if path is None or not _is_safe(path, distrust):
         return None
-    message_id = given.get("id") or _ulid()
+    client_message_id = given.get("id") or _ulid()
     try:
-        request = _request(given, message_id)
+        request = _request(given, client_message_id)
     except UnicodeEncodeError:
         return None
     answer = _exchange(path, request)
@@ -49,16 +49,16 @@ def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
     if answer == b"":
         sys.stderr.write(
             "claudemesh: error: The daemon closed the connection before it answered. "
-            f"Send again with --id {message_id}: the message arrives once.\n"
+            f"Send again with --id {client_message_id}: the message arrives once.\n"
         )
         return _TEMPORARY
     head, _, body = answer.partition(b"\r\n\r\n")
     if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 202")):
         # The full command line sends again with the same id, and reports the error.
         if "id" not in given:
-            argv += ["--id", message_id]
+            argv += ["--id", client_message_id]
         return None
-    _show(body.decode(), message_id, as_json="json" in given)
+    _show(body.decode(), client_message_id, as_json="json" in given)
     return 0
 
 
@@ -133,8 +133,8 @@ def _answers_as_this_user(link: socket) -> bool:
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.geteuid()
 
 
-def _request(given: dict[str, str], message_id: str) -> bytes:
-    fields = {"to": given["to"], "message": given["text"], "client_message_id": message_id}
+def _request(given: dict[str, str], client_message_id: str) -> bytes:
+    fields = {"to": given["to"], "message": given["text"], "client_message_id": client_message_id}
     if "priority" in given:
         fields["priority"] = given["priority"]
     body = ("{" + ",".join(f'"{name}":{_quote(value)}' for name, value in fields.items()) + "}").encode()
@@ -181,11 +181,11 @@ def _exchange(path: str, request: bytes) -> bytes | None:
         link.close()
 
 
-def _show(body: str, message_id: str, *, as_json: bool) -> None:
+def _show(body: str, client_message_id: str, *, as_json: bool) -> None:
     """Print the answer. The message is accepted, so a stdout that cannot be written changes nothing."""
     status = body.partition('"status":"')[2].partition('"')[0]
     try:
-        sys.stdout.write(f"{body}\n" if as_json else f"{status} {message_id}\n")
+        sys.stdout.write(f"{body}\n" if as_json else f"{status} {client_message_id}\n")
         sys.stdout.flush()
     except OSError:
         # Python flushes once more while it shuts down, and would complain.

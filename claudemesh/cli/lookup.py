@@ -11,10 +11,10 @@ from claudemesh.client.local import LocalClient
 _NOT_FOUND = 404
 
 
-def find_received(client: LocalClient, message_id: str) -> dict[str, Any] | None:
+def find_received(client: LocalClient, id_or_seq: str) -> dict[str, Any] | None:
     """Return a message of the inbox by its seq or any of its ids; None when there is none."""
     try:
-        return client.get(f"/v1/inbox/{quote(message_id, safe='')}")
+        return client.get(f"/v1/inbox/{quote(id_or_seq, safe='')}")
     except ApiError as error:
         if error.status != _NOT_FOUND:
             raise

@@ -14,11 +14,11 @@ from claudemesh.runtime.exits import USAGE, ExitWith
 
 
 @click.command(cls=TextCommand)
-@click.argument("message_id", metavar="ID")
+@click.argument("id_or_seq", metavar="ID")
 @text_argument
 @mesh_option
 @json_option
-def reply(message_id: str, text: str | None, allow_empty: bool, mesh: str | None, as_json: bool) -> int:
+def reply(id_or_seq: str, text: str | None, allow_empty: bool, mesh: str | None, as_json: bool) -> int:
     """Reply to a received message.
 
     ID is the number that `claudemesh inbox` shows, or any id of the message. The reply to a message of a
@@ -31,9 +31,9 @@ def reply(message_id: str, text: str | None, allow_empty: bool, mesh: str | None
       git log -1 | claudemesh reply 17
     """
     client = LocalClient(mesh)
-    item = find_received(client, message_id)
+    item = find_received(client, id_or_seq)
     if item is None:
-        missing = f"The inbox holds no message {message_id}."
+        missing = f"The inbox holds no message {id_or_seq}."
         raise ExitWith(USAGE, "not_found", missing, next="claudemesh inbox")
     # The reply to a queue's message goes to its sender: a queue would hand it to any worker.
     to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]

@@ -71,15 +71,15 @@ def request(
 
 def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: int) -> _Question:
     """Send, with the same id at each retry, until the broker has accepted the message."""
-    message_id = new_id()
-    body = {"to": to, "message": message, "client_message_id": message_id}
+    client_message_id = new_id()
+    body = {"to": to, "message": message, "client_message_id": client_message_id}
 
     def send() -> dict[str, Any]:
         left_ms = max(1, min(_LONGEST_WAIT_MS, int((deadline - time.monotonic()) * 1000)))
         return client.post(f"/v1/send?wait_ms={left_ms}", body)
 
     def look() -> dict[str, Any]:
-        return client.get(f"/v1/outbox/{message_id}")
+        return client.get(f"/v1/outbox/{client_message_id}")
 
     while True:
         try:
@@ -88,8 +88,8 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
             if error.status != 409:
                 raise
             row = retry_over_restart(look, deadline)
-            text = f"The send {message_id} is {row['status']}: {row['last_error']}."
-            inspect = f"claudemesh daemon outbox inspect {message_id}"
+            text = f"The send {client_message_id} is {row['status']}: {row['last_error']}."
+            inspect = f"claudemesh daemon outbox inspect {client_message_id}"
             raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text, next=inspect) from error
         question = answer.get("broker_message_id")
         if question is not None:
@@ -99,9 +99,9 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
         if time.monotonic() > deadline:
             text = (
                 f"The broker has not accepted the message within {timeout} s. It stays queued, unless you "
-                f"drop it, as {message_id}."
+                f"drop it, as {client_message_id}."
             )
-            drop = f"claudemesh daemon outbox drop {message_id}"
+            drop = f"claudemesh daemon outbox drop {client_message_id}"
             raise ExitWith(TEMPORARY, "not_sent_yet", text, next=drop)
 
 

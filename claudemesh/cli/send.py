@@ -23,7 +23,10 @@ from claudemesh.client.local import LocalClient
     "--mention", "mentions", multiple=True, metavar="NAME", help="A member to mention. May be repeated."
 )
 @click.option(
-    "--id", "message_id", metavar="ID", help="A client_message_id of your own. Sends with one id arrive once."
+    "--id",
+    "client_message_id",
+    metavar="ID",
+    help="A client_message_id of your own. Sends with one id arrive once.",
 )
 @click.option(
     "--wait", type=click.IntRange(0, 30000), metavar="MS", help="Wait up to MS ms until the broker has it."
@@ -38,7 +41,7 @@ def send(
     meta: str | None,
     reply_to: str | None,
     mentions: tuple[str, ...],
-    message_id: str | None,
+    client_message_id: str | None,
     wait: int | None,
     mesh: str | None,
     as_json: bool,
@@ -61,7 +64,7 @@ def send(
         "message": message_text(text, allow_empty=allow_empty),
         "priority": priority,
         "reply_to_id": reply_to,
-        "client_message_id": message_id,
+        "client_message_id": client_message_id,
         "mentions": list(mentions) or None,
         "meta": None if meta is None else _meta(meta),
     }

@@ -76,12 +76,20 @@ def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
 @click.argument("name")
 @text_argument
 @click.option(
-    "--id", "message_id", metavar="ID", help="A client_message_id of your own. Posts with one id arrive once."
+    "--id",
+    "client_message_id",
+    metavar="ID",
+    help="A client_message_id of your own. Posts with one id arrive once.",
 )
 @mesh_option
 @json_option
 def post(
-    name: str, text: str | None, allow_empty: bool, message_id: str | None, mesh: str | None, as_json: bool
+    name: str,
+    text: str | None,
+    allow_empty: bool,
+    client_message_id: str | None,
+    mesh: str | None,
+    as_json: bool,
 ) -> int:
     """Post a message to a topic or a queue.
 
@@ -93,8 +101,8 @@ def post(
       git log -1 | claudemesh topic post deploys -
     """
     body = {"topic": name, "message": message_text(text, allow_empty=allow_empty)}
-    if message_id is not None:
-        body["client_message_id"] = message_id
+    if client_message_id is not None:
+        body["client_message_id"] = client_message_id
     answer = LocalClient(mesh).post("/v1/topic/post", body)
     return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 

@@ -73,15 +73,15 @@ def _is_online(client: LocalClient, name: str) -> bool:
     return peer is not None and bool(peer["online"])
 
 
-def _has_message(client: LocalClient, message_id: str) -> bool:
+def _has_message(client: LocalClient, any_id: str) -> bool:
     try:
-        row = client.get(f"/v1/outbox/{quote(message_id, safe='')}")
+        row = client.get(f"/v1/outbox/{quote(any_id, safe='')}")
     except ApiError as error:
         if error.status != 404:
             raise
-        return find_received(client, message_id) is not None
+        return find_received(client, any_id) is not None
     if row["status"] in ("dead", "aborted"):
-        text = f"The send {message_id} is {row['status']}: {row['last_error']}."
-        inspect = f"claudemesh daemon outbox inspect {message_id}"
+        text = f"The send {any_id} is {row['status']}: {row['last_error']}."
+        inspect = f"claudemesh daemon outbox inspect {any_id}"
         raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text, next=inspect)
     return bool(row["status"] == "done")

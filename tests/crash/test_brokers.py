@@ -43,15 +43,15 @@ class Traffic:
 
     @property
     def sent(self) -> list[str]:
-        return [message_id for ids in self.ids for message_id in ids]
+        return [client_message_id for ids in self.ids for client_message_id in ids]
 
     def _send(self, caller: int) -> None:
         for number in range(400):
-            message_id = f"{self._name}-{caller}-{number}"
+            client_message_id = f"{self._name}-{caller}-{number}"
             send = self._alice.post if number % 4 == 0 else self._alice.send
-            status, _ = send("all" if number % 4 == 0 else "bob", "text", client_message_id=message_id)
+            status, _ = send("all" if number % 4 == 0 else "bob", "text", client_message_id=client_message_id)
             assert status in (200, 202)
-            self.ids[caller].append(message_id)
+            self.ids[caller].append(client_message_id)
             if self._stop.wait(0.02):
                 return
 

@@ -102,8 +102,8 @@ def test_a_recipient_restarted_under_traffic_misses_nothing(pair: Mesh, how: str
     """All messages are in the inbox without further traffic to wake them."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
     ids = [f"m{number}" for number in range(300)]
-    for number, message_id in enumerate(ids):
-        assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+    for number, client_message_id in enumerate(ids):
+        assert alice.send("bob", client_message_id, client_message_id=client_message_id)[0] == 202
         if number == 100:
             getattr(bob, how)()
         if number == 200:
@@ -135,8 +135,8 @@ def test_each_of_three_topic_members_gets_each_post_once_though_one_was_offline(
             assert member.request("POST", "/v1/topic/subscribe", {"topic": "news"})[0] == 200
         dave.stop()
         ids = [f"post{number}" for number in range(20)]
-        for message_id in ids:
-            assert alice.post("news", message_id, client_message_id=message_id)[0] == 202
+        for client_message_id in ids:
+            assert alice.post("news", client_message_id, client_message_id=client_message_id)[0] == 202
         wait_done(alice, ids)
         dave.start()
         dave.ready()
@@ -150,7 +150,9 @@ def test_1500_sends_in_a_burst_all_end_done(pair: Mesh) -> None:
     ids = [f"burst{number}" for number in range(1500)]
     with ThreadPoolExecutor(16) as pool:
         statuses = list(
-            pool.map(lambda message_id: alice.send("bob", "x", client_message_id=message_id)[0], ids)
+            pool.map(
+                lambda client_message_id: alice.send("bob", "x", client_message_id=client_message_id)[0], ids
+            )
         )
     assert set(statuses) == {202}
     assert_contract(pair, alice, [bob], ids)

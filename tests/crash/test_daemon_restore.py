@@ -35,13 +35,13 @@ def test_an_older_outbox_sends_again_what_it_thinks_is_pending(pair: Mesh) -> No
     """The frozen envelopes are the same, and the broker answers with the ids that it gave."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
     early = [f"early-{number}" for number in range(5)]
-    for message_id in early:
-        assert alice.send("bob", "text", client_message_id=message_id)[0] in (200, 202)
+    for client_message_id in early:
+        assert alice.send("bob", "text", client_message_id=client_message_id)[0] in (200, 202)
     wait_done(alice, early)
     pair.broker.stop()
     late = [f"late-{number}" for number in range(20)]
-    for message_id in late:
-        assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+    for client_message_id in late:
+        assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
     alice.stop()
     image = pair.root / "outbox-image"
     copy(alice, "outbox.db", image)
@@ -50,7 +50,7 @@ def test_an_older_outbox_sends_again_what_it_thinks_is_pending(pair: Mesh) -> No
     alice.ready()
     wait_done(alice, late)
     wait_received(bob, [*early, *late])
-    sent = {message_id: row["broker_message_id"] for message_id, row in alice.outbox().items()}
+    sent = {client_message_id: row["broker_message_id"] for client_message_id, row in alice.outbox().items()}
     alice.stop()
     put_back(alice, "outbox.db", image)
     alice.start()
@@ -59,7 +59,9 @@ def test_an_older_outbox_sends_again_what_it_thinks_is_pending(pair: Mesh) -> No
     everything = [*early, *late, "after"]
     assert_contract(pair, alice, [bob], everything)
     again = alice.outbox()
-    assert {message_id: again[message_id]["broker_message_id"] for message_id in sent} == sent
+    assert {
+        client_message_id: again[client_message_id]["broker_message_id"] for client_message_id in sent
+    } == sent
     assert '"event":"broker_went_back"' not in alice.log.read_text()
 
 

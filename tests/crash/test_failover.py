@@ -43,8 +43,8 @@ def test_sends_that_the_new_primary_never_saw_are_offered_again(servers: tuple[S
         until(lambda: replicated(standby) == 1, "the standby has followed")
         standby.stop()
         ids = [f"unseen-{number}" for number in range(10)]
-        for message_id in ids:
-            assert alice.send("bob", "text", client_message_id=message_id)[0] in (200, 202)
+        for client_message_id in ids:
+            assert alice.send("bob", "text", client_message_id=client_message_id)[0] in (200, 202)
         assert alice.post("all", "text", client_message_id="unseen-post")[0] in (200, 202)
         everything = ["before", *ids, "unseen-post"]
         wait_received(bob, everything)

@@ -55,8 +55,8 @@ def test_a_daemon_whose_outbox_fails_ends_and_the_next_start_goes_on(disk: Fault
     with mesh("alice", "bob", start=False) as made:
         alice, bob = start(made, disk)
         accepted = [f"before-{number}" for number in range(5)]
-        for message_id in accepted:
-            assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+        for client_message_id in accepted:
+            assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
         disk.fail(errno.EIO, "outbox.db")
         assert alice.send("bob", "text", client_message_id="refused")[0] == 500
         assert alice.ended() == INTERNAL, end_of(alice.log)
@@ -76,8 +76,8 @@ def test_a_daemon_whose_inbox_fails_ends_and_the_messages_come_again(disk: Fault
         alice, bob = start(made, disk)
         disk.fail(errno.EIO, "inbox.db")
         sent = [f"during-{number}" for number in range(5)]
-        for message_id in sent:
-            assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+        for client_message_id in sent:
+            assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
         assert bob.ended() == INTERNAL, end_of(bob.log)
         disk.heal()
         bob.start()
@@ -90,8 +90,8 @@ def test_a_broker_whose_database_fails_ends_and_the_next_start_goes_on(disk: Fau
     with mesh("alice", "bob", start=False) as made:
         alice, bob = start(made, disk)
         sent = [f"before-{number}" for number in range(5)]
-        for message_id in sent:
-            assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+        for client_message_id in sent:
+            assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
         disk.fail(errno.EIO, "broker.db")
         assert alice.send("bob", "text", client_message_id="during")[0] == 202
         assert made.broker.ended() == INTERNAL, end_of(made.broker.log)

@@ -44,8 +44,8 @@ def test_a_daemon_killed_around_a_hook_runs_it_again(pair: Mesh, point: str) -> 
     bob.daemon.start(f"{point}=kill@1")
     known = {item["id"] for item in alice.inbox()}
     ids = [f"{point}-{number}" for number in range(MESSAGES)]
-    for message_id in ids:
-        assert alice.send("bob", "question", client_message_id=message_id)[0] in (200, 202)
+    for client_message_id in ids:
+        assert alice.send("bob", "question", client_message_id=client_message_id)[0] in (200, 202)
     bob.daemon.wait_killed()
     bob.daemon.start()
     bob.daemon.ready()

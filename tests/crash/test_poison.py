@@ -81,11 +81,11 @@ def test_a_frame_that_ends_the_link_dies_alone(pair: Mesh) -> None:
     until(lambda: not health(alice)["connected"], "alice has lost the broker")
     before = links(alice)
     ids = [f"small-{number}" for number in range(20)]
-    for message_id in ids[:10]:
-        assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+    for client_message_id in ids[:10]:
+        assert alice.send("bob", client_message_id, client_message_id=client_message_id)[0] == 202
     assert alice.send("bob", LARGE, client_message_id="large")[0] == 202
-    for message_id in ids[10:]:
-        assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+    for client_message_id in ids[10:]:
+        assert alice.send("bob", client_message_id, client_message_id=client_message_id)[0] == 202
     alice.stop()
     pair.broker.start()
     pair.broker.ready()
@@ -108,8 +108,8 @@ def test_links_that_die_right_after_sends_left_reorder_nothing(pair: Mesh) -> No
     pair.broker.stop()
     until(lambda: not health(alice)["connected"], "alice has lost the broker")
     ids = [f"m-{number:02}" for number in range(20)]
-    for message_id in ids:
-        assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+    for client_message_id in ids:
+        assert alice.send("bob", client_message_id, client_message_id=client_message_id)[0] == 202
     alice.stop()
     pair.broker.start()
     pair.broker.ready()
@@ -130,6 +130,6 @@ def _dial(daemon: Daemon, port: int) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "broker_url": f"ws://127.0.0.1:{port}"}))
 
 
-def _dead(daemon: Daemon, message_id: str) -> dict[str, object] | None:
-    row: dict[str, object] = daemon.outbox()[message_id]
+def _dead(daemon: Daemon, client_message_id: str) -> dict[str, object] | None:
+    row: dict[str, object] = daemon.outbox()[client_message_id]
     return row if row["status"] == "dead" else None

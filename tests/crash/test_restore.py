@@ -35,8 +35,8 @@ def server() -> Generator[Server]:
 
 def send(sender: Daemon, to: str, ids: list[str]) -> None:
     """Send a message under each id."""
-    for message_id in ids:
-        assert sender.send(to, "text", client_message_id=message_id)[0] in (200, 202)
+    for client_message_id in ids:
+        assert sender.send(to, "text", client_message_id=client_message_id)[0] in (200, 202)
 
 
 def restart(made: Mesh) -> None:
@@ -188,8 +188,8 @@ def test_topics_and_subscriptions_made_since_the_copy_come_back(pair: Mesh, firs
     assert bob.request("POST", "/v1/topic/unsubscribe", {"topic": "all"})[0] == 200
     bob.stop()
     posts = {"plans": "post-plans", "queue:builds": "post-builds", "all": "post-all"}
-    for topic, message_id in posts.items():
-        assert alice.post(topic, "text", client_message_id=message_id)[0] in (200, 202)
+    for topic, client_message_id in posts.items():
+        assert alice.post(topic, "text", client_message_id=client_message_id)[0] in (200, 202)
     wait_done(alice, list(posts.values()))
     alice.stop()
     restored(pair, copy)

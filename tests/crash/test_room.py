@@ -22,21 +22,21 @@ def send_until_refused(daemon: Daemon, size: int) -> tuple[list[str], str]:
     """Send until there is no room; returns the ids that were taken and the one that was not."""
     taken: list[str] = []
     while True:
-        message_id = f"send-{len(taken)}"
-        status, answer = daemon.send("bob", "x" * size, client_message_id=message_id)
+        client_message_id = f"send-{len(taken)}"
+        status, answer = daemon.send("bob", "x" * size, client_message_id=client_message_id)
         if status == 507:
             assert answer["error"] == "insufficient_storage"
-            return taken, message_id
+            return taken, client_message_id
         assert status == 202, answer
-        taken.append(message_id)
+        taken.append(client_message_id)
         assert len(taken) < 5000
 
 
 def answers_known_ids(daemon: Daemon, taken: list[str], size: int) -> None:
     """The first and the last are known as before; the same id with another text is a conflict."""
-    for message_id in (taken[0], taken[-1]):
-        assert daemon.send("bob", "x" * size, client_message_id=message_id)[0] in (200, 202)
-        assert daemon.send("bob", "another", client_message_id=message_id)[0] == 409
+    for client_message_id in (taken[0], taken[-1]):
+        assert daemon.send("bob", "x" * size, client_message_id=client_message_id)[0] in (200, 202)
+        assert daemon.send("bob", "another", client_message_id=client_message_id)[0] == 409
 
 
 def test_at_95_percent_of_the_budget_only_new_sends_are_refused() -> None:
@@ -85,8 +85,8 @@ def test_prune_frees_payloads_and_keeps_ids() -> None:
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons.values()
         ids = [f"done-{number}" for number in range(5)]
-        for message_id in ids:
-            assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+        for client_message_id in ids:
+            assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
         assert_contract(made, alice, [bob], ids)
         assert run(alice.home, "daemon", "outbox", "prune").code == 64
         assert run(alice.home, "daemon", "outbox", "prune", "--confirm", "--json").json["pruned"] == 5
@@ -133,8 +133,8 @@ def test_a_full_disk_loses_nothing_and_heals_without_a_restart() -> None:
             for daemon in (alice, bob):
                 daemon.ready()
             before = [f"before-{number}" for number in range(3)]
-            for message_id in before:
-                assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+            for client_message_id in before:
+                assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
             assert_contract(made, alice, [bob], before)
             made.broker.kill()
             fill(alice.root / "ballast")
@@ -186,8 +186,8 @@ def test_a_full_inbox_leaves_messages_at_the_broker_and_deletes_nothing_unread()
         (bob.root / "config.toml").write_text(f"{CONFIG}[disk]\nreserved_bytes = 2000000\n")
         assert run(bob.home, "daemon", "reload").code == 0
         sent = [f"send-{number}" for number in range(60)]
-        for message_id in sent:
-            assert alice.send("bob", "x" * 50_000, client_message_id=message_id)[0] == 202
+        for client_message_id in sent:
+            assert alice.send("bob", "x" * 50_000, client_message_id=client_message_id)[0] == 202
         until(lambda: "inbox_unavailable" in degraded(bob), "it says that it takes no more")
         unread = bob.inbox()
         assert 0 < len(unread) < len(sent)
@@ -214,8 +214,8 @@ def test_a_daemon_starts_on_a_full_disk_reads_refuses_sends_and_heals() -> None:
                 daemon.ready()
             before = [f"before-{number}" for number in range(3)]
             assert bob.send("alice", "text", client_message_id="to-alice")[0] == 202
-            for message_id in before:
-                assert alice.send("bob", "text", client_message_id=message_id)[0] == 202
+            for client_message_id in before:
+                assert alice.send("bob", "text", client_message_id=client_message_id)[0] == 202
             assert_contract(made, alice, [bob], before)
             until(lambda: len(alice.inbox()) == 1, "alice has her message")
             for stop in (alice.stop, alice.kill):

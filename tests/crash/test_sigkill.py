@@ -109,19 +109,19 @@ class Victim:
 
 def send_surely(daemon: Daemon, victim: Victim, path: str, body: dict[str, Any]) -> str:
     """Send until it is answered, as a careful program does: the same id, the same text, again."""
-    message_id = f"crash-{next(_numbers)}"
+    client_message_id = f"crash-{next(_numbers)}"
 
     def answered() -> bool:
         victim.revive()
         try:
-            status, answer = daemon.request("POST", path, {**body, "client_message_id": message_id})
+            status, answer = daemon.request("POST", path, {**body, "client_message_id": client_message_id})
         except (OSError, http.client.HTTPException):
             return False
         assert status in (200, 202), answer
         return True
 
     until(answered, "the send is answered")
-    return message_id
+    return client_message_id
 
 
 def strike(running: Mesh, process: Broker | Daemon, *failpoints: str) -> None:
@@ -142,7 +142,7 @@ def strike(running: Mesh, process: Broker | Daemon, *failpoints: str) -> None:
     assert_contract(running, alice, [bob], dms + posts)
     wait_received(carol, posts)
     received = [item["client_message_id"] for item in carol.inbox()]
-    assert [received.count(message_id) for message_id in posts] == [1] * POSTS
+    assert [received.count(client_message_id) for client_message_id in posts] == [1] * POSTS
 
 
 @pytest.mark.parametrize("point", SEND_PATH)
@@ -189,9 +189,9 @@ def test_a_database_killed_under_a_broker_keeps_the_contract(on_postgres: Mesh, 
             server.stop(signal.SIGQUIT)
         if number % 10 == 8:
             server.start()
-        message_id = f"outage-{number}"
-        assert alice.send("bob", "text", client_message_id=message_id)[0] in (200, 202)
-        ids.append(message_id)
+        client_message_id = f"outage-{number}"
+        assert alice.send("bob", "text", client_message_id=client_message_id)[0] in (200, 202)
+        ids.append(client_message_id)
     assert on_postgres.broker.running
     assert_contract(on_postgres, alice, [bob], ids)
 

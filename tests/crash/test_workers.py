@@ -41,9 +41,9 @@ def test_every_job_is_done_by_somebody_though_workers_and_broker_die(crew: Mesh)
             crew.broker.start()
             crew.broker.ready()
         send = alice.post if number % 2 else alice.send
-        message_id = f"job-{number}"
-        assert send("queue:jobs", "do it", client_message_id=message_id)[0] in (200, 202)
-        ids.append(message_id)
+        client_message_id = f"job-{number}"
+        assert send("queue:jobs", "do it", client_message_id=client_message_id)[0] in (200, 202)
+        ids.append(client_message_id)
     wait_done(alice, ids)
     bob.start()
     bob.ready()
@@ -86,16 +86,16 @@ class Jobs:
 
     @property
     def ids(self) -> list[str]:
-        return [message_id for ids in self._ids for message_id in ids]
+        return [client_message_id for ids in self._ids for client_message_id in ids]
 
     def _give(self, caller: int) -> None:
         number = 0
         while not self._stop.is_set():
-            message_id = f"job-{caller}-{number}"
-            status, _ = self._giver.post("queue:jobs", "do it", client_message_id=message_id)
+            client_message_id = f"job-{caller}-{number}"
+            status, _ = self._giver.post("queue:jobs", "do it", client_message_id=client_message_id)
             # The outbox takes 10,000; more would only wait there.
             assert status in (200, 202)
-            self._ids[caller].append(message_id)
+            self._ids[caller].append(client_message_id)
             number += 1
 
 
@@ -121,7 +121,7 @@ def test_workers_and_brokers_that_are_stopped_in_turn_double_and_lose_no_job(sto
             assert worker.request("POST", "/v1/topic/subscribe", {"topic": "queue:jobs"})[0] == 200
 
         def done() -> list[str]:
-            return [message_id for worker in workers for message_id in done_by(worker)]
+            return [client_message_id for worker in workers for client_message_id in done_by(worker)]
 
         with Jobs(alice) as jobs:
             for _ in range(ROUNDS):
@@ -131,7 +131,7 @@ def test_workers_and_brokers_that_are_stopped_in_turn_double_and_lose_no_job(sto
                     restart(process)
         wait_done(alice, jobs.ids)
         until(lambda: set(jobs.ids) <= set(done()), "every job is done")
-        twice = [message_id for message_id, count in Counter(done()).items() if count > 1]
+        twice = [client_message_id for client_message_id, count in Counter(done()).items() if count > 1]
         assert twice == [], f"{len(twice)} of {len(jobs.ids)}"
 
 

@@ -134,8 +134,8 @@ def _send_everything(made: Mesh, alice: Daemon, bob: Daemon) -> None:
         text = f"message {number} " + "x" * (20_000 if number % 8 == 0 else 100)
         status, answer = alice.send("bob", text) if number < SENDS else alice.post("news", text)
         assert status == 202
-        message_id: str = answer["client_message_id"]
-        return message_id
+        client_message_id: str = answer["client_message_id"]
+        return client_message_id
 
     with ThreadPoolExecutor(8) as callers:
         ids = list(callers.map(send, range(SENDS + POSTS)))

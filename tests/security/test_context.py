@@ -60,8 +60,8 @@ async def test_a_message_sent_back_by_its_recipient_is_not_shown_as_the_recipien
                     identity=hand.identity, mesh_id=hand.mesh_id, **(fields | changes)
                 ).to_dict()
 
-            for message_id in ("debt", "another"):
-                assert (await link.request(turned(message_id)))["status"] == 201
+            for client_message_id in ("debt", "another"):
+                assert (await link.request(turned(client_message_id)))["status"] == 201
             until(lambda: metric(alice, "cm_daemon_invalid_inbound_total") == 2, "both were refused")
             assert alice.inbox() == []
             assert alice.log.read_text().count("wrong_context") == 1

@@ -86,8 +86,8 @@ def test_an_event_stream_stays_open_while_strangers_come_and_go(one: Mesh) -> No
         with flooding("idle", port, 300):
             for number in range(10):
                 until(lambda: ask_loopback(alice) == 200, "the bearer is answered")
-                message_id = f"streamed-{number}"
-                assert alice.send("alice", "to myself", client_message_id=message_id)[0] == 202
+                client_message_id = f"streamed-{number}"
+                assert alice.send("alice", "to myself", client_message_id=client_message_id)[0] == 202
         until(lambda: len([item for item in alice.inbox() if item["body"] == "to myself"]) >= 10, "all came")
         lines = 0
         while lines < 10:

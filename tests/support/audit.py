@@ -48,7 +48,7 @@ def wait_done(sender: Daemon, ids: list[str]) -> None:
 
     def all_done() -> bool:
         outbox = sender.outbox()
-        return all(outbox[message_id]["status"] == "done" for message_id in ids)
+        return all(outbox[client_message_id]["status"] == "done" for client_message_id in ids)
 
     until(all_done, f"{len(ids)} sends of {sender.name} are done")
 
@@ -72,13 +72,13 @@ def assert_contract(mesh: Mesh, sender: Daemon, receivers: list[Daemon], ids: li
     for receiver in receivers:
         wait_received(receiver, ids)
         received = [item["client_message_id"] for item in receiver.inbox()]
-        assert [received.count(message_id) for message_id in ids] == [1] * len(ids)
+        assert [received.count(client_message_id) for client_message_id in ids] == [1] * len(ids)
     outbox = sender.outbox()
     accepted = dict(
         broker_rows(mesh, "SELECT client_message_id, broker_message_id FROM client_message_dedupe")
     )
-    for message_id in ids:
-        assert outbox[message_id]["broker_message_id"] == accepted[message_id]
+    for client_message_id in ids:
+        assert outbox[client_message_id]["broker_message_id"] == accepted[client_message_id]
     assert_no_orphans(mesh)
     until(lambda: not broker_rows(mesh, "SELECT 1 FROM delivery_queue"), "every delivery is acknowledged")
 

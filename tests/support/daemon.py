@@ -80,11 +80,11 @@ def sealer_of(one: Person) -> Sealer:
     return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes)
 
 
-def sealed(one: Person, directory: Directory, request: SendRequest, message_id: str) -> Envelope:
+def sealed(one: Person, directory: Directory, request: SendRequest, client_message_id: str) -> Envelope:
     """A send of this member as its envelope."""
     to = Destinations(directory).resolve(request.target)
     mentions = Destinations(directory).references(request.mentions)
-    return sealer_of(one).seal(request, to, mentions, message_id)
+    return sealer_of(one).seal(request, to, mentions, client_message_id)
 
 
 def delivery(
@@ -92,7 +92,7 @@ def delivery(
 ) -> Deliver:
     """A message of `sender` as the broker delivers it; by default a dm to bob."""
     request = request or parse_send({"to": "bob", "message": "hello"})
-    message_id = request.client_message_id or new_ulid()
-    envelope = sealed(sender, directory, request, message_id)
+    client_message_id = request.client_message_id or new_ulid()
+    envelope = sealed(sender, directory, request, client_message_id)
     from_ = DeliverySender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
     return Deliver(delivery_id, new_ulid(), 1, from_, NOW, envelope.to_dict())

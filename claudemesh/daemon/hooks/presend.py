@@ -21,12 +21,12 @@ REFUSES = 10
 _REASON_CHARS = 300
 
 
-def event_of(request: SendRequest, message_id: str) -> dict[str, Any]:
+def event_of(request: SendRequest, client_message_id: str) -> dict[str, Any]:
     """Return the standard input of the hook: the send as the caller asked for it."""
     target = request.target
     return {
         "event": "pre-send",
-        "client_message_id": message_id,
+        "client_message_id": client_message_id,
         "kind": target.kind,
         "to": target.name or target.ref,
         "message": request.message,
@@ -38,32 +38,34 @@ def event_of(request: SendRequest, message_id: str) -> dict[str, Any]:
 
 
 async def ask(
-    run: Callable[[dict[str, Any]], Awaitable[Ran | None]], request: SendRequest, message_id: str
+    run: Callable[[dict[str, Any]], Awaitable[Ran | None]], request: SendRequest, client_message_id: str
 ) -> SendRequest | Answer:
     """Return the send as the hook wants it, or the answer that refuses it."""
-    ran = await run(event_of(request, message_id))
+    ran = await run(event_of(request, client_message_id))
     if ran is None:
-        return _failed(message_id, "it could not be run; the log says why")
+        return _failed(client_message_id, "it could not be run; the log says why")
     outcome = ran.outcome
     if outcome.exit == REFUSES:
         text = f"The pre-send hook refuses this message{_reason(outcome.stdout)}."
-        return Answer(403, {"error": "refused_by_hook", "message": text, "client_message_id": message_id})
+        return Answer(
+            403, {"error": "refused_by_hook", "message": text, "client_message_id": client_message_id}
+        )
     if outcome.exit != 0:
-        return _failed(message_id, f"it ended with {outcome.word}")
+        return _failed(client_message_id, f"it ended with {outcome.word}")
     if outcome.stdout_bytes > len(outcome.stdout):
-        return _failed(message_id, "it printed more than its output_size_limit")
+        return _failed(client_message_id, "it printed more than its output_size_limit")
     if not outcome.stdout.strip():
         return request
     try:
         return replace(request, **parse_changes(orjson.loads(outcome.stdout)))
     except (orjson.JSONDecodeError, ProtocolError) as error:
         text = error.message if isinstance(error, ProtocolError) else "no JSON"
-        return _failed(message_id, f"it printed something else than message, meta or priority: {text}")
+        return _failed(client_message_id, f"it printed something else than message, meta or priority: {text}")
 
 
-def _failed(message_id: str, why: str) -> Answer:
+def _failed(client_message_id: str, why: str) -> Answer:
     text = f"The pre-send hook failed, so nothing was sent: {why.rstrip('.')}."
-    return Answer(503, {"error": "hook_failed", "message": text, "client_message_id": message_id})
+    return Answer(503, {"error": "hook_failed", "message": text, "client_message_id": client_message_id})
 
 
 def _reason(stdout: bytes) -> str:

@@ -91,12 +91,14 @@ class Hooks:
         """Whether a pre-send hook is to be asked."""
         return self.manifest.enabled(PRE_SEND) is not None
 
-    async def before_send(self, request: SendRequest, message_id: str) -> SendRequest | Answer:
+    async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
         """Ask the pre-send hook; without one the send stays as it is."""
         hook = self.manifest.enabled(PRE_SEND)
         if hook is None:
             return request
-        return await presend.ask(lambda event: self._run_guard(hook, message_id, event), request, message_id)
+        return await presend.ask(
+            lambda event: self._run_guard(hook, client_message_id, event), request, client_message_id
+        )
 
     def grant(self, token: str) -> Grant | None:
         """Return what a capability token allows now."""
@@ -197,14 +199,14 @@ class Hooks:
             replied = await self._replies.send(hook.name, job.event_id, job.event, text)
         self._tell_of(hook, job.event_id, ran, replied=replied)
 
-    async def _run_guard(self, hook: Hook, message_id: str, event: Mapping[str, Any]) -> Ran | None:
+    async def _run_guard(self, hook: Hook, client_message_id: str, event: Mapping[str, Any]) -> Ran | None:
         try:
-            ran = await self._run(self._guard, hook, message_id, event)
+            ran = await self._run(self._guard, hook, client_message_id, event)
         except ForkServerLost as error:
-            log.error("hook_not_run", hook=hook.name, event_id=message_id, reason=str(error))
+            log.error("hook_not_run", hook=hook.name, event_id=client_message_id, reason=str(error))
             return None
         if ran is not None:
-            self._tell_of(hook, message_id, ran, replied=False)
+            self._tell_of(hook, client_message_id, ran, replied=False)
         return ran
 
     async def _run(self, runner: Runner, hook: Hook, event_id: str, event: Mapping[str, Any]) -> Ran | None:

@@ -73,9 +73,9 @@ class HookJobs:
         return [None] * len(job_ids)
 
 
-def add_message_jobs(raw: sqlite3.Connection, message_id: str, hooks: Sequence[str]) -> None:
+def add_message_jobs(raw: sqlite3.Connection, broker_message_id: str, hooks: Sequence[str]) -> None:
     """Write a message's jobs, in the transaction that writes the message."""
-    raw.executemany(_Q["add_job"], [(hook, message_id, None) for hook in hooks])
+    raw.executemany(_Q["add_job"], [(hook, broker_message_id, None) for hook in hooks])
 
 
 def _job(row: dict[str, Any]) -> Job:

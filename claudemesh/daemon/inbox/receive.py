@@ -166,8 +166,8 @@ class Receiver:
         name = "" if sender is None else sender.name
         if (reason, name) not in self._told:
             self._told.add((reason, name))
-            message_id = delivery.broker_message_id
-            log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=message_id)
+            broker_message_id = delivery.broker_message_id
+            log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
 
     async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
         """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""

@@ -74,13 +74,15 @@ class SealedMessages:
             if reserved is not None:
                 self._positions.note(raw, reserved)
             items: list[dict[str, Any]] = []
-            for message_id, content in opened:
+            for broker_message_id, content in opened:
                 seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
-                items += items_of(raw.execute(_Q["unseal"], (seq, content.body, content.meta, message_id)))
+                items += items_of(
+                    raw.execute(_Q["unseal"], (seq, content.body, content.meta, broker_message_id))
+                )
                 raw.execute(_Q["note_seq"], (seq,))
-                add_message_jobs(raw, message_id, content.hooks)
-            raw.executemany(_Q["remove_sealed"], [(message_id,) for message_id, _ in opened])
-            raw.executemany(_Q["remove_sealed"], [(message_id,) for message_id in unreadable])
+                add_message_jobs(raw, broker_message_id, content.hooks)
+            raw.executemany(_Q["remove_sealed"], [(broker_message_id,) for broker_message_id, _ in opened])
+            raw.executemany(_Q["remove_sealed"], [(broker_message_id,) for broker_message_id in unreadable])
             failpoint("unseal.before_commit")
             return items
 

@@ -165,7 +165,7 @@ class InboxStore:
         query = _Q["mark_acked" if as_ == "acked" else "mark_shown"]
 
         def work(raw: sqlite3.Connection) -> int:
-            return raw.executemany(query, [(now_ms, message_id) for message_id in ids]).rowcount
+            return raw.executemany(query, [(now_ms, broker_message_id) for broker_message_id in ids]).rowcount
 
         return await self._db.transaction(work)
 

@@ -100,8 +100,14 @@ class Unsealer:
             for row in rows:
                 await slices.rest()
                 tried.append((row.id, await self._verifier.reopen(row.envelope, peer)))
-            opened = [(message_id, found) for message_id, found in tried if isinstance(found, OpenedBody)]
-            unreadable = [message_id for message_id, found in tried if isinstance(found, Invalid)]
+            opened = [
+                (broker_message_id, found)
+                for broker_message_id, found in tried
+                if isinstance(found, OpenedBody)
+            ]
+            unreadable = [
+                broker_message_id for broker_message_id, found in tried if isinstance(found, Invalid)
+            ]
             if not (opened or unreadable):
                 continue
             items = await self._store.store(opened, unreadable)

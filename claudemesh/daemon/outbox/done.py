@@ -103,7 +103,10 @@ class DoneSends:
         def work(raw: sqlite3.Connection) -> None:
             added = raw.executemany(_Q["reoffer_add"], [(send.id, send.history_id) for send in offerable])
             raw.executemany(_Q["done_note"], [(_LOST, send.id) for send in lost])
-            renamed = [(message_id, history_id, send.id) for send, message_id, history_id in verdict.renamed]
+            renamed = [
+                (broker_message_id, history_id, send.id)
+                for send, broker_message_id, history_id in verdict.renamed
+            ]
             raw.executemany(_Q["accepted_anew"], renamed)
             raw.execute(_Q["restore_count"], (max(added.rowcount, 0), len(lost)))
 

@@ -62,14 +62,14 @@ class OutboxRecovery:
         found = await self._settled_at_broker(row)
         if found is not None:
             return found
-        message_id = self._new_id()
+        client_message_id = self._new_id()
         if new_client_message_id not in (None, "auto"):
-            message_id = check_client_message_id(new_client_message_id)
+            client_message_id = check_client_message_id(new_client_message_id)
         envelope = Envelope.decode(row["payload"])
         if patch:
-            submission = self._submitter.prepare(self._patched(envelope, patch), message_id)
+            submission = self._submitter.prepare(self._patched(envelope, patch), client_message_id)
         else:
-            submission = self._reissued(envelope, row, message_id)
+            submission = self._reissued(envelope, row, client_message_id)
         return await self._replace(row, submission)
 
     async def drop(self, key: str, by: str) -> Answer:
@@ -107,9 +107,9 @@ class OutboxRecovery:
     async def _settled_at_broker(self, row: Mapping[str, Any]) -> Answer | None:
         if not row["attempts"]:
             return None
-        message_id = row["client_message_id"]
+        client_message_id = row["client_message_id"]
         try:
-            known = (await self._look_up([message_id]))[message_id]
+            known = (await self._look_up([client_message_id]))[client_message_id]
         except ProtocolError as error:
             return Answer(
                 503,
@@ -129,20 +129,20 @@ class OutboxRecovery:
                 "status": "done",
                 "duplicate": True,
                 "id": row["id"],
-                "client_message_id": message_id,
+                "client_message_id": client_message_id,
                 "broker_message_id": broker_message_id,
                 "history_id": history_id,
             },
         )
 
-    def _reissued(self, envelope: Envelope, row: Mapping[str, Any], message_id: str) -> Submission:
+    def _reissued(self, envelope: Envelope, row: Mapping[str, Any], client_message_id: str) -> Submission:
         try:
-            fresh = self._sealer.reissue(envelope, self._destination(envelope), message_id)
+            fresh = self._sealer.reissue(envelope, self._destination(envelope), client_message_id)
         except ProtocolError as error:
             raise _sealed_to_other_keys(error) from error
         now_ms = self._clocks.now().wall_ms
         new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms)
-        return Submission(message_id, row["request_fingerprint"], new_row)
+        return Submission(client_message_id, row["request_fingerprint"], new_row)
 
     def _patched(self, envelope: Envelope, patch: Mapping[str, Any]) -> SendRequest:
         unknown = sorted(patch.keys() - PATCH_FIELDS)

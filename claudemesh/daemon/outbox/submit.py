@@ -38,7 +38,7 @@ class PreSend(Protocol):
         """Whether it is to be asked."""
         ...
 
-    async def before_send(self, request: SendRequest, message_id: str) -> SendRequest | Answer:
+    async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
         """Return the send as it is to go out, or the answer that refuses it."""
         ...
 

@@ -252,11 +252,11 @@ async def test_random_histories_agree_with_a_model(engine: str) -> None:
             batch = []
             for _ in range(chance.randint(1, 6)):
                 sender = chance.choice(people)
-                message_id = f"id{chance.randrange(30)}"
+                client_message_id = f"id{chance.randrange(30)}"
                 if chance.random() < 0.5:
-                    batch.append(w.dm(sender, chance.choice(people), client_message_id=message_id))
+                    batch.append(w.dm(sender, chance.choice(people), client_message_id=client_message_id))
                 else:
-                    batch.append(w.post(sender, "all", client_message_id=message_id))
+                    batch.append(w.post(sender, "all", client_message_id=client_message_id))
             for send, outcome in zip(batch, await w.store.messages.accept(batch, NOW), strict=True):
                 key = (send.key.sender_member_id, send.key.client_message_id)
                 if key in accepted:
@@ -268,7 +268,7 @@ async def test_random_histories_agree_with_a_model(engine: str) -> None:
                     for row in outcome.deliveries:
                         owed[row.recipient_member_id].append((row.delivery_id, send.broker_message_id))
             for one in people:
-                assert await w.owed(one, 500) == [message_id for _, message_id in owed[one.id]]
+                assert await w.owed(one, 500) == [client_message_id for _, client_message_id in owed[one.id]]
 
 
 async def _acknowledge_some(w: World, chance: random.Random, owed: dict[str, list[tuple[int, str]]]) -> None:

@@ -96,13 +96,15 @@ def test_peers_and_status_as_table_and_json(pair: Mesh) -> None:
 def test_outbox_commands_for_what_is_stuck(pair: Mesh) -> None:
     """List, inspect, requeue and drop; a done row is left alone."""
     alice, _ = homes(pair)
-    message_id = run(alice, "send", "bob", "done soon", "--wait", "5000", "--json").json["client_message_id"]
-    assert run(alice, "daemon", "outbox", "inspect", message_id, "--json").json["status"] == "done"
-    refused = run(alice, "daemon", "outbox", "requeue", "--id", message_id)
+    client_message_id = run(alice, "send", "bob", "done soon", "--wait", "5000", "--json").json[
+        "client_message_id"
+    ]
+    assert run(alice, "daemon", "outbox", "inspect", client_message_id, "--json").json["status"] == "done"
+    refused = run(alice, "daemon", "outbox", "requeue", "--id", client_message_id)
     assert refused.code == USAGE
     assert "only a dead or a pending one" in refused.err
     assert run(alice, "daemon", "outbox", "drop", "no-such-row").code == USAGE
-    assert message_id in run(alice, "daemon", "outbox", "list", "--status", "done").out
+    assert client_message_id in run(alice, "daemon", "outbox", "list", "--status", "done").out
 
 
 def test_without_a_mesh_every_command_says_how_to_begin(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ def pair() -> Generator[Mesh]:
     """A broker, alice and bob, with some traffic behind them."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons.values()
-        for message_id in ("one", "two", "one"):
-            alice.send("bob", f"text {message_id}", client_message_id=message_id)
+        for client_message_id in ("one", "two", "one"):
+            alice.send("bob", f"text {client_message_id}", client_message_id=client_message_id)
         alice.send("nobody", "x")
         alice.request("GET", "/v1/outbox/one")
         alice.request("GET", "/v1/outbox/a%2Fb")

@@ -40,8 +40,8 @@ def carry(running: Mesh, rules: Rules, label: str) -> None:
             for daemon in (alice, bob):
                 daemon.ready()
             ids = [f"{label}-{number}" for number in range(COUNT)]
-            for message_id in ids:
-                assert alice.send("bob", message_id, client_message_id=message_id)[0] == 202
+            for client_message_id in ids:
+                assert alice.send("bob", client_message_id, client_message_id=client_message_id)[0] == 202
             assert_contract(running, alice, [bob], ids)
         finally:
             for daemon in (alice, bob):

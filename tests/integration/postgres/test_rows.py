@@ -28,9 +28,9 @@ async def test_a_message_leaves_its_rows() -> None:
         mentioned = await plain.fetch("SELECT mentioned_member_id FROM mesh.mention_index")
         keys = await plain.fetch("SELECT ed25519_pubkey FROM mesh.member_key ORDER BY created_at")
         await plain.close()
-        message_id = UUID(bytes=ulid_to_bytes(send.broker_message_id))
-        assert dedupe["broker_message_id"] == body["id"] == history["broker_message_id"] == message_id
-        assert delivery["broker_message_id"] == message_id
+        broker_message_id = UUID(bytes=ulid_to_bytes(send.broker_message_id))
+        assert dedupe["broker_message_id"] == body["id"] == history["broker_message_id"] == broker_message_id
+        assert delivery["broker_message_id"] == broker_message_id
         assert str(dedupe["mesh_id"]) == s.one.mesh.id
         assert dedupe["history_id"] == history["history_id"] == outcome.history_id
         assert dedupe["request_fingerprint"] == send.request_fingerprint

@@ -37,9 +37,11 @@ async def opened() -> AsyncGenerator[OutboxStore]:
             await store.close()
 
 
-def submission(message_id: str, fingerprint: int = 1, priority: int = 1, now_ms: int = NOW) -> Submission:
-    row = NewRow(f"row-{message_id}", PAYLOAD, priority, now_ms)
-    return Submission(message_id, bytes([fingerprint]) * 32, row)
+def submission(
+    client_message_id: str, fingerprint: int = 1, priority: int = 1, now_ms: int = NOW
+) -> Submission:
+    row = NewRow(f"row-{client_message_id}", PAYLOAD, priority, now_ms)
+    return Submission(client_message_id, bytes([fingerprint]) * 32, row)
 
 
 async def submit(store: OutboxStore, *submissions: Submission) -> list[Answer]:
@@ -188,8 +190,8 @@ def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, i
                 counted = await store._db.run(lambda raw: raw.execute(_Q["totals"]).fetchone())
                 assert store._totals == Totals(*counted), step
                 assert before.keys() <= after.keys()
-                for message_id, status in before.items():
-                    moved = Status(after[message_id])
+                for client_message_id, status in before.items():
+                    moved = Status(after[client_message_id])
                     legal = _reachable(Status(status))
                     assert moved == Status(status) or moved in legal, (step, status, moved)
                 before = after
@@ -204,15 +206,15 @@ def _reachable(status: Status) -> set[Status]:
 
 
 async def _apply(
-    store: OutboxStore, action: str, message_id: str, number: int, inflight: dict[str, TakenRow]
+    store: OutboxStore, action: str, client_message_id: str, number: int, inflight: dict[str, TakenRow]
 ) -> None:
     if action == "submit":
-        await submit(store, submission(message_id))
+        await submit(store, submission(client_message_id))
     elif action == "claim":
         inflight.update({row.client_message_id: row for row in await step(store, [], 2)})
     elif action in ("done", "dead", "retry"):
         status = {"done": Status.DONE, "dead": Status.DEAD, "retry": Status.PENDING}[action]
-        row = inflight.pop(message_id, TakenRow("none", "none", b"", 0))
+        row = inflight.pop(client_message_id, TakenRow("none", "none", b"", 0))
         await step(store, [Settlement(row, status, "x", LIVED)], 0)  # type: ignore[arg-type]
     elif action == "recover":
         inflight.clear()
@@ -221,9 +223,9 @@ async def _apply(
         await store.expire(LIVED + 1, BROKER, 1)
     else:
         successor = submission(f"n{number}") if action == "replace" else None
-        row_now = await store.raw(message_id)
+        row_now = await store.raw(client_message_id)
         attempts = row_now["attempts"] if row_now else 0
-        await store.replace(message_id, successor, attempts=attempts, by="test", now=AT)
+        await store.replace(client_message_id, successor, attempts=attempts, by="test", now=AT)
 
 
 @pytest.mark.parametrize("status", ["pending", "dead", "done", None])

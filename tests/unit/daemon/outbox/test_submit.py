@@ -37,8 +37,8 @@ class Hook:
         self.answer = answer
         self.message = "changed"
 
-    async def before_send(self, request: SendRequest, message_id: str) -> SendRequest | Answer:
-        self.asked.append(message_id)
+    async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
+        self.asked.append(client_message_id)
         return self.answer or replace(request, message=self.message)
 
 

@@ -90,8 +90,8 @@ class Broker:
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
         row_id = request_id.removeprefix("again-")
         self.offered.append(row_id)
-        message_id, history_id = self.known.get(row_id) or self.accept(row_id)
-        fields = {"broker_message_id": message_id, "history_id": history_id}
+        broker_message_id, history_id = self.known.get(row_id) or self.accept(row_id)
+        fields = {"broker_message_id": broker_message_id, "history_id": history_id}
         asyncio.get_running_loop().call_soon(self.healing.on_result, SendResult(request_id, 201, fields))
         self._changed.set()
 
@@ -143,8 +143,10 @@ class Host:
         taken = (await self.store.turn([], [], AT, count)).taken
         settled = []
         for row in taken:
-            message_id, history_id = self.broker.accept(row.client_message_id)
-            settled.append(Settlement(row, Status.DONE, broker_message_id=message_id, history_id=history_id))
+            broker_message_id, history_id = self.broker.accept(row.client_message_id)
+            settled.append(
+                Settlement(row, Status.DONE, broker_message_id=broker_message_id, history_id=history_id)
+            )
         await self.store.turn([], settled, AT, 0)
 
     async def link_up(self) -> None:
