@@ -1,6 +1,6 @@
 """Connections under guard: what stands between a server's transports and the protocols of its libraries.
 
-A listener has one `Guardroom`. It admits connections, and knows which of them have proved who they are. Each
+A listener has one `Guardroom`. It admits connections, and knows which of them are authenticated. Each
 connection has a `Guard`, which passes input on through a gate.
 """
 
@@ -54,9 +54,9 @@ class Guardroom:
         trusted: Sequence[str] = (),
         is_private: bool = False,
     ) -> None:
-        """`count` counts each limit that is reached; `trusted` are proxies that tell for whom they ask.
+        """`count` counts each limit that is reached; `trusted` are proxies that name their clients.
 
-        In a private room whoever can connect has proved who it is: the mode of a socket's file says so.
+        In a private room every connection is authenticated, by the mode of the socket's file.
         """
         self.crowd: Crowd[Guard] = Crowd(caps)
         self.episodes = Episodes(log, count)
@@ -68,7 +68,7 @@ class Guardroom:
         self._all_requests = TokenBucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
 
     def trusts(self, host: str) -> bool:
-        """Whether a host is a proxy that tells for whom it asks."""
+        """Return whether a host is a trusted proxy, which names its clients."""
         if not self._trusted:
             return False
         try:
@@ -188,7 +188,7 @@ class Guard(asyncio.Protocol):
         self.gate = Gate(self._too_early, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
 
     def admit(self) -> None:
-        """Note that whoever is at the other end has proved who it is."""
+        """Note that the peer is authenticated."""
         if not self._is_member:
             self._is_member = True
             self.room.crowd.admit(self)
@@ -322,7 +322,7 @@ class Guard(asyncio.Protocol):
 def client_of(forwarded: str, trusts: Callable[[str], bool]) -> str | None:
     """Return the last address in an X-Forwarded-For that is no trusted proxy: those before may be made up.
 
-    None when there is none among the last few: nobody has that many proxies.
+    None when there is none among the last 16 addresses.
     """
     for part in reversed(forwarded[-_LONGEST_FORWARDED:].split(",")[-_MOST_PROXIES:]):
         host = part.strip()
