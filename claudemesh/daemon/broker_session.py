@@ -88,20 +88,20 @@ class BrokerSession:
 
     def link_up(self, opened: Opened) -> None:
         """Begin to send, to ask and to repair on a new link."""
-        parts, features = self._parts, opened.features
+        parts, agreed, features = self._parts, opened.agreed, opened.agreed.features
         parts.submitter.inline_bytes = parts.drain.inline_bytes = features.inline_bytes
-        parts.clocks.broker.heard(opened.hello.server_time)
+        parts.clocks.broker.heard(agreed.hello.server_time)
         try:
             parts.housekeeping.link_up(features)
         except ExitWith as ending:
             self._end(ending)
             return
-        parts.health.clock_offset_ms = parts.clocks.clock.wall_ms() - opened.broker_wall_ms
-        log.info("link_up", broker_version=opened.broker_version, connection=opened.connection)
-        told = {"broker_version": opened.broker_version}
+        parts.health.clock_offset_ms = parts.clocks.clock.wall_ms() - agreed.broker_wall_ms
+        log.info("link_up", broker_version=agreed.broker_version, connection=opened.connection)
+        told = {"broker_version": agreed.broker_version}
         parts.bus.publish([BusEvent("daemon_reconnect", told)])
         parts.hooks.tell("on-reconnect", told)
-        parts.reconciler.link_up(opened)
+        parts.reconciler.link_up(agreed)
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()
         parts.drain.wake()

@@ -1,4 +1,4 @@
-"""The one WebSocket to the broker: handshake, traffic, and how it ends (docs/spec/protocol.md, WebSocket)."""
+"""Link: the one WebSocket to the broker, from dialling to its end (docs/spec/protocol.md, WebSocket)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-import claudemesh
 from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
 from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
+from claudemesh.daemon.link.handshake import Agreed, Handshake, refuse_unknown
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
@@ -26,19 +26,14 @@ from claudemesh.protocol.errors import (
     ProtocolError,
     close_reason,
 )
-from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
+from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.protocol.frames import (
     Call,
-    Challenge,
     Deliver,
     DeliverAck,
     ErrorFrame,
     Event,
-    FeatureRequest,
-    FeatureResponse,
     Frame,
-    Hello,
-    HelloAck,
     Reply,
     Send,
     SendResult,
@@ -50,34 +45,27 @@ from claudemesh.protocol.frames import (
 )
 from claudemesh.protocol.replies import BadReply, Read
 from claudemesh.protocol.session import Session
-from claudemesh.protocol.signing import sign_hello
 from claudemesh.protocol.wire import DAEMON_FRAME_BYTES, PING_INTERVAL_S, SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime import aside
 from claudemesh.runtime.backoff import Backoff, Pause
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.episodes import Episodes
-from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.guardedlink import GuardedLink
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.urls import audience_of
 
 log = get_logger("link")
 
 _HANDSHAKE_S = 10.0
 _DRAINING_JITTER_S = 1.0
 
-F = TypeVar("F")
-
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A link that is ready for traffic; `broker_wall_ms` is the broker's time of day, for showing."""
+    """A link that is ready for traffic: the number of its connection, and what was agreed on it."""
 
     connection: int
-    hello: HelloAck
-    broker_wall_ms: int
-    features: Features
-    broker_version: str
+    agreed: Agreed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +110,17 @@ class Link:
         self._limits = Episodes(log, on_limit)
         self._faults = LinkFaults(membership.broker_url, on_local_cause)
         self._membership = membership
-        self._keyring = keyring
         self._dial = dial
         self.backoff = backoff
         self.pause = Pause()
-        self._instance_id = instance_id
-        self._host_fingerprint = host_fingerprint
-        self._require = tuple(require)
-        self._optional = tuple(optional)
+        self._handshake = Handshake(
+            membership,
+            keyring,
+            instance_id=instance_id,
+            host_fingerprint=host_fingerprint,
+            require=require,
+            optional=optional,
+        )
         # Both are set while the session is open.
         self._socket: ClientConnection | None = None
         self._session: Session | None = None
@@ -256,13 +247,14 @@ class Link:
         self._broken = False
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
-                opened = await self._handshake(socket, session)
+                agreed = await self._handshake.shake(socket, session)
+            self._connection += 1
             self._socket, self._session = socket, session
             self._reset_for = None
-            self.broker_version = opened.broker_version
+            self.broker_version = agreed.broker_version
             self.last_error = None
             self._faults.opened()
-            handlers.link_up(opened)
+            handlers.link_up(Opened(self._connection, agreed))
             await self._read(socket, session, handlers)
         except ConnectionClosed as error:
             cut_for = socket.cut_for if isinstance(socket, GuardedLink) else None
@@ -289,82 +281,6 @@ class Link:
         theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
         handlers.link_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
 
-    async def _handshake(self, socket: ClientConnection, session: Session) -> Opened:
-        challenge = await self._expect(socket, session, Challenge)
-        await self._say(socket, session, self._hello(challenge))
-        hello_ack = await self._expect(socket, session, HelloAck)
-        await self._say(socket, session, FeatureRequest(self._require, self._optional))
-        response = await self._expect(socket, session, FeatureResponse)
-        features = negotiate(self._require, self._optional, response)
-        if isinstance(features, FeatureFailure):
-            await self._give_up(socket, features)
-        assert isinstance(features, Features)
-        for warning in features.warnings:
-            log.warning("feature_parameter_ignored", detail=warning)
-        log.info(
-            "features_negotiated",
-            dedupe_mode=features.dedupe_mode,
-            dedupe_retention_days=features.dedupe_retention_days,
-            inline_bytes=features.inline_bytes,
-        )
-        log.debug("features_offered", supported=response.supported)
-        self._connection += 1
-        return Opened(self._connection, hello_ack, challenge.server_time, features, challenge.broker_version)
-
-    def _hello(self, challenge: Challenge) -> Hello:
-        membership, identity = self._membership, self._keyring.current
-        audience = audience_of(membership.broker_url)
-        signature = sign_hello(
-            identity,
-            audience=audience,
-            mesh_id=membership.mesh_id,
-            nonce=challenge.nonce,
-            instance_id=self._instance_id,
-        )
-        return Hello(
-            mesh_id=membership.mesh_id,
-            pubkey=identity.ed25519_pubkey,
-            key_id=identity.key_id,
-            name=membership.name,
-            host_fingerprint=self._host_fingerprint,
-            daemon_version=claudemesh.__version__,
-            instance_id=self._instance_id,
-            ephemeral=False,
-            audience=audience,
-            signature=signature,
-        )
-
-    async def _give_up(self, socket: ClientConnection, failure: FeatureFailure) -> None:
-        log.warning(
-            "feature_negotiation_failed", kind=failure.kind, feature=failure.feature, detail=failure.detail
-        )
-        reason = close_reason(failure.close_code, feature=failure.feature, detail=failure.detail)
-        await socket.close(failure.close_code, reason)
-        raise ExitWith(
-            CONFIGURATION,
-            failure.kind,
-            f"The broker's feature {failure.feature} cannot be used: {failure.detail}. Upgrade the broker.",
-        )
-
-    async def _expect(self, socket: ClientConnection, session: Session, kind: type[F]) -> F:
-        """Return the one frame that the session allows now. `ProtocolError` for any other known frame."""
-        while True:
-            frame = decode_frame(await socket.recv())
-            session.receive(type(frame))
-            if isinstance(frame, kind):
-                return frame
-            if isinstance(frame, ErrorFrame):
-                raise ProtocolError(frame.code, frame.message)
-            if isinstance(frame, UnknownFrame):
-                await self._refuse_unknown(socket, session, frame)
-
-    async def _say(self, socket: ClientConnection, session: Session, frame: Frame) -> None:
-        session.send(type(frame))
-        await socket.send(encode_frame(frame))
-
-    async def _refuse_unknown(self, socket: ClientConnection, session: Session, frame: UnknownFrame) -> None:
-        await self._say(socket, session, frame.refusal("daemon"))
-
     async def _read(self, socket: ClientConnection, session: Session, handlers: LinkHandlers) -> None:
         connection = self._connection
         async for text in socket:
@@ -385,7 +301,7 @@ class Link:
             elif isinstance(frame, ErrorFrame):
                 log.warning("broker_error", code=frame.code, detail=frame.message)
             elif isinstance(frame, UnknownFrame):
-                await self._refuse_unknown(socket, session, frame)
+                await refuse_unknown(socket, session, frame)
 
     def _skip(self, text: str | bytes, error: ProtocolError) -> None:
         """Leave out a frame that is wrong: it costs this frame, and not the link."""

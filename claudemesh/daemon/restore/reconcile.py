@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.link.link import Opened
+from claudemesh.daemon.link.handshake import Agreed
 from claudemesh.daemon.outbox.done import DoneSends, Restore, Waiting
 from claudemesh.daemon.outbox.drain import Carrier
 from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
@@ -129,14 +129,14 @@ class Reconciler:
         self._restore = await self._sends.restore()
         self._show_lost()
 
-    def link_up(self, opened: Opened) -> None:
+    def link_up(self, agreed: Agreed) -> None:
         """Begin to compare and to repair on a new link."""
         self._conditions.end(_UNCONFIRMED)
         self._show_lost()
-        self._member_id = opened.hello.member_id
+        self._member_id = agreed.hello.member_id
         self._is_unsure = True
-        self._notes.note(opened.features, self.store_epoch)
-        self._task = self._tasks.start(self._run(opened), "reconcile")
+        self._notes.note(agreed.features, self.store_epoch)
+        self._task = self._tasks.start(self._run(agreed), "reconcile")
 
     def link_down(self) -> None:
         """Stop the work of this link; the next one begins anew."""
@@ -206,11 +206,11 @@ class Reconciler:
     def _age_ms(self) -> float:
         return float("inf") if self._restore is None else self._lived.now_ms() - self._restore.noticed_ms
 
-    async def _run(self, opened: Opened) -> None:
+    async def _run(self, agreed: Agreed) -> None:
         failures = 0
         while True:
             try:
-                await self._heal(opened)
+                await self._reconcile(agreed)
                 return
             except (ProtocolError, ConnectionError, StorageError) as error:
                 failures += 1
@@ -221,29 +221,29 @@ class Reconciler:
                 )
             await asyncio.sleep(self._backoff.delay_s(failures))
 
-    async def _heal(self, opened: Opened) -> None:
-        await self.topics.put_back(self._link.call, opened.broker_wall_ms)
+    async def _reconcile(self, agreed: Agreed) -> None:
+        await self.topics.put_back(self._link.call, agreed.broker_wall_ms)
         if not self._to_be_noted:
-            self._to_be_noted = await self._has_gone_back(opened)
+            self._to_be_noted = await self._has_gone_back(agreed)
         if self._to_be_noted:
             await self._note()
-        if self.store_epoch != opened.hello.store_epoch:
-            self.store_epoch = opened.hello.store_epoch
-            self._notes.note(opened.features, self.store_epoch)
+        if self.store_epoch != agreed.hello.store_epoch:
+            self.store_epoch = agreed.hello.store_epoch
+            self._notes.note(agreed.features, self.store_epoch)
         self._is_unsure = False
         self._conditions.end(_UNCHECKED)
         is_repairing = self._restore is not None and not self._restore.is_scanned
         if is_repairing:
-            await self._scan(opened)
+            await self._scan(agreed)
         taken = await self._reoffer.run()
         if is_repairing or taken:
             log.info("reoffer_done", count=taken)
 
-    async def _has_gone_back(self, opened: Opened) -> bool:
+    async def _has_gone_back(self, agreed: Agreed) -> bool:
         """Ask about the newest done sends and a sample of older ones, in one call."""
-        changed = self.store_epoch is not None and self.store_epoch != opened.hello.store_epoch
+        changed = self.store_epoch is not None and self.store_epoch != agreed.hello.store_epoch
         found = await self._sends.at(places_to_ask())
-        asked = [send for send in found if self._can_be_asked(send, opened)]
+        asked = [send for send in found if self._can_be_asked(send, agreed)]
         verdict = await self._ask(asked)
         forgotten = await self._sends.not_waiting(verdict.forgotten)
         if changed or forgotten or verdict.renamed:
@@ -257,9 +257,9 @@ class Reconciler:
             return True
         return False
 
-    def _can_be_asked(self, send: DoneSend, opened: Opened) -> bool:
+    def _can_be_asked(self, send: DoneSend, agreed: Agreed) -> bool:
         # Ids of messages hold the broker's time of day.
-        return can_be_asked(send, opened.broker_wall_ms, opened.features.dedupe_retention_days)
+        return can_be_asked(send, agreed.broker_wall_ms, agreed.features.dedupe_retention_days)
 
     async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
         if not sends:
@@ -272,13 +272,13 @@ class Reconciler:
         self._to_be_noted = False
         failpoint("restore.after_noted")
 
-    async def _scan(self, opened: Opened) -> None:
+    async def _scan(self, agreed: Agreed) -> None:
         """Ask about every done send that the broker must know, newest first, and list what it forgot."""
         last: DoneSend | None = None
         too_old = 0
         while page := await self._sends.before(last, _SCAN_PAGE):
             last = page[-1]
-            asked = [send for send in page if self._can_be_asked(send, opened)]
+            asked = [send for send in page if self._can_be_asked(send, agreed)]
             too_old += sum(send.offerable for send in page) - sum(send.offerable for send in asked)
             verdict = await self._ask(asked)
             if verdict.went_back:

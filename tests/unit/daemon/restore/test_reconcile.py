@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.link.link import Opened
+from claudemesh.daemon.link.handshake import Agreed
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Now, Settlement, Submission
@@ -48,7 +48,7 @@ class Broker:
         self.offered: list[str] = []
         self.asked: list[list[str]] = []
         self.failing = 0
-        self.healing: Reconciler
+        self.reconciler: Reconciler
         self.store_epoch = "first"
         self.now_ms = NOW
         self._mint = UlidFactory(lambda: self.now_ms, lambda count: bytes(count))
@@ -92,7 +92,7 @@ class Broker:
         self.offered.append(row_id)
         broker_message_id, history_id = self.known.get(row_id) or self.accept(row_id)
         fields = {"broker_message_id": broker_message_id, "history_id": history_id}
-        asyncio.get_running_loop().call_soon(self.healing.on_result, SendResult(request_id, 201, fields))
+        asyncio.get_running_loop().call_soon(self.reconciler.on_result, SendResult(request_id, 201, fields))
         self._changed.set()
 
     async def wait(self, *, offered: int = 0, asked: int = 0) -> None:
@@ -101,10 +101,10 @@ class Broker:
             self._changed.clear()
             await self._changed.wait()
 
-    def opened(self) -> Opened:
+    def opened(self) -> Agreed:
         """A link that is up."""
-        return Opened(
-            1, HelloAck("member", "connection", {}, self.now_ms, self.store_epoch), self.now_ms, FEATURES, "1"
+        return Agreed(
+            HelloAck("member", "connection", {}, self.now_ms, self.store_epoch), self.now_ms, FEATURES, "1"
         )
 
 
@@ -116,7 +116,7 @@ class Host:
         self.broker = broker
         clock = ManualClock()
         self.conditions = Conditions(clock)
-        self.healing = broker.healing = Reconciler(
+        self.reconciler = broker.reconciler = Reconciler(
             store.done,
             broker,
             ReconcilerFiles(
@@ -152,7 +152,7 @@ class Host:
     async def link_up(self) -> None:
         """Connect, and return when the first question was answered."""
         asked = len(self.broker.asked)
-        self.healing.link_up(self.broker.opened())
+        self.reconciler.link_up(self.broker.opened())
         await self.broker.wait(asked=asked + 1)
 
     async def mended(self) -> None:
@@ -170,11 +170,11 @@ class Host:
 async def host(folder: Path, broker: Broker) -> AsyncGenerator[Host]:
     store = await OutboxStore.open(folder / "outbox.db")
     made = Host(folder, store, broker, LivedClock(ManualClock()))
-    await made.healing.load()
+    await made.reconciler.load()
     try:
         yield made
     finally:
-        await made.healing.close()
+        await made.reconciler.close()
         await store.close()
 
 
@@ -190,7 +190,7 @@ async def test_a_broker_that_knows_the_newest_is_asked_once(tmp_path: Path) -> N
         await alice.send(200)
         for _ in range(3):
             await alice.link_up()
-            alice.healing.link_down()
+            alice.reconciler.link_down()
         assert len(broker.asked) == 3
         assert all(len(ids) <= 64 for ids in broker.asked)
         assert broker.asked[0][0] == "send-0200"
@@ -201,8 +201,8 @@ async def test_features_are_noted_at_once_and_the_epoch_when_it_is_verified(tmp_
     """A link that is lost at once leaves the negotiated sizes behind, and another link asks again."""
     broker = Broker()
     async with host(tmp_path, broker) as made:
-        made.healing.link_up(broker.opened())
-        made.healing.link_down()
+        made.reconciler.link_up(broker.opened())
+        made.reconciler.link_down()
         noted = orjson.loads((tmp_path / "broker_features.json").read_bytes())
         assert (noted["inline_bytes"], noted["epoch"]) == (FEATURES.inline_bytes, None)
 
@@ -218,7 +218,7 @@ async def test_only_what_was_forgotten_is_offered_oldest_first(tmp_path: Path) -
         await alice.mended()
         assert broker.offered == [f"send-{number:04}" for number in range(271, 301)]
         asked = len(broker.asked)
-        alice.healing.link_down()
+        alice.reconciler.link_down()
         await alice.link_up()
         assert len(broker.asked) == asked + 1
 
@@ -229,8 +229,8 @@ async def test_another_epoch_lets_every_send_be_asked_about(tmp_path: Path) -> N
     async with host(tmp_path, broker) as alice:
         await alice.send(300)
         await alice.link_up()
-        await alice.until(lambda: alice.healing.store_epoch == "first")
-        alice.healing.link_down()
+        await alice.until(lambda: alice.reconciler.store_epoch == "first")
+        alice.reconciler.link_down()
         broker.store_epoch = "second"
         broker.known.pop("send-0150")
         await alice.link_up()
@@ -269,7 +269,7 @@ async def test_sends_without_payloads_are_lost_loudly(tmp_path: Path) -> None:
         assert " 3 sends " in entry["message"]
         assert broker.offered == []
         asked = len(broker.asked)
-        alice.healing.link_down()
+        alice.reconciler.link_down()
         await alice.link_up()
         assert broker.asked[asked] == ["send-0001"]
 
@@ -283,7 +283,7 @@ async def test_a_full_disk_does_not_end_the_mending(tmp_path: Path) -> None:
         await alice.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
         await alice.link_up()
         await alice.until(lambda: alice.conditions.holds("restore_check_failed"))
-        assert alice.healing.may_come_back("destination_not_found")
+        assert alice.reconciler.may_come_back("destination_not_found")
         await alice.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
         await broker.wait(offered=600)
         await alice.mended()
@@ -307,14 +307,14 @@ async def test_refusals_may_pass_only_while_a_restore_is_mended(tmp_path: Path) 
     broker = Broker()
     async with host(tmp_path, broker) as alice:
         await alice.send(1)
-        assert not alice.healing.may_come_back("destination_not_found")
-        alice.healing.link_up(broker.opened())
-        assert alice.healing.may_come_back("destination_not_found")
-        assert not alice.healing.may_come_back("payload_too_large")
+        assert not alice.reconciler.may_come_back("destination_not_found")
+        alice.reconciler.link_up(broker.opened())
+        assert alice.reconciler.may_come_back("destination_not_found")
+        assert not alice.reconciler.may_come_back("payload_too_large")
         await broker.wait(asked=1)
-        await alice.until(lambda: not alice.healing.may_come_back("destination_not_found"))
-        alice.healing.link_down()
+        await alice.until(lambda: not alice.reconciler.may_come_back("destination_not_found"))
+        alice.reconciler.link_down()
         forget(broker, 0)
         await alice.link_up()
         await broker.wait(offered=1)
-        assert alice.healing.may_come_back("topic_not_found")
+        assert alice.reconciler.may_come_back("topic_not_found")
