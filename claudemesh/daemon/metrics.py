@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.outbox.states import Status
+from claudemesh.protocol.wire import DESTINATION_KINDS
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.metrics import Metrics
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 _HOOK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
-_KINDS = ("dm", "topic", "queue")
 
 
 class DaemonMetrics:
@@ -184,7 +184,7 @@ class DaemonMetrics:
 
 def _kind_of(payload: bytes) -> str:
     """Read the kind without parsing all of it: an envelope's JSON is always spelt the same."""
-    for kind in _KINDS:
+    for kind in DESTINATION_KINDS:
         if b'"destination_kind":"%b"' % kind.encode() in payload:
             return kind
     return "other"

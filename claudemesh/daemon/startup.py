@@ -20,7 +20,8 @@ from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.features import DEFAULT_INLINE_BYTES, Features
+from claudemesh.protocol.features import Features
+from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith

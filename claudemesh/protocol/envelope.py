@@ -15,9 +15,7 @@ from claudemesh.protocol.fingerprint import FINGERPRINT_BYTES, request_fingerpri
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, KEY_ID, SLUG, ULID
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_envelope
-from claudemesh.protocol.wire import ENVELOPE_VERSION, DestinationKind
-from claudemesh.protocol.wire import PRIORITY_RANK as PRIORITY_RANK
-from claudemesh.protocol.wire import Priority as Priority
+from claudemesh.protocol.wire import ENVELOPE_VERSION, PRIORITY_RANK, DestinationKind, Priority
 
 SealAlg: TypeAlias = Literal["box", "secretbox", "none"]
 

@@ -11,13 +11,13 @@ from claudemesh.protocol.frames import FeatureResponse
 from claudemesh.protocol.wire import (
     CONNECTION_POLICIES,
     DEDUPE_MODES,
+    DEFAULT_BLOB_BYTES,
     DEFAULT_CONNECTION_POLICY,
+    DEFAULT_INLINE_BYTES,
+    MIN_PAYLOAD_BYTES,
     ConnectionPolicy,
     DedupeMode,
 )
-from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES as DEFAULT_BLOB_BYTES
-from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES as DEFAULT_INLINE_BYTES
-from claudemesh.protocol.wire import MIN_PAYLOAD_BYTES as MIN_PAYLOAD_BYTES
 
 DEDUPE: Final = "client_message_id_dedupe"
 CONNECTION_POLICY: Final = "concurrent_connection_policy"

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 from claudemesh.protocol import fields
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.fields import Json
-from claudemesh.protocol.frames import announced as announced
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.rotation import Rotation
@@ -27,9 +26,6 @@ MAX_ENTRIES: Final = 1_000_000
 MAX_EARLIER_KEYS: Final = 4096
 SUMMARY_CHARACTERS: Final = 512
 STATUS_CHARACTERS: Final = 64
-
-# The earlier name of TOPIC_MODES.
-MODES: Final = TOPIC_MODES
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}-[0-9a-f]{1,64}")
 

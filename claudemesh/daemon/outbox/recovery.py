@@ -17,10 +17,11 @@ from claudemesh.daemon.outbox.states import Answer, Status, may_move
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.types import NewRow, Submission
-from claudemesh.protocol.envelope import PRIORITY_RANK, Envelope
+from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
 from claudemesh.protocol.replies import SendStatuses
+from claudemesh.protocol.wire import PRIORITY_RANK
 from claudemesh.runtime.destinations import spell_destination
 
 PATCH_FIELDS = frozenset({"to", "message", "meta", "priority", "reply_to_id", "mentions"})

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import orjson
 
 from claudemesh.protocol.canonical import canonical_meta
-from claudemesh.protocol.envelope import PRIORITY_RANK, Priority
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import (
     check_client_message_id,
@@ -18,9 +17,8 @@ from claudemesh.protocol.ids import (
     check_topic,
     check_ulid,
 )
+from claudemesh.protocol.wire import PRIORITY_RANK, DestinationKind, Priority
 from claudemesh.runtime.destinations import QUEUE_MARK, TOPIC_MARK
-
-Kind: TypeAlias = Literal["dm", "topic", "queue"]
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"})
@@ -34,7 +32,7 @@ MAX_MENTIONS = 64
 class Target:
     """Whom a send is for: a member by `name` or by key (`ref`), or a topic or queue by `ref`."""
 
-    kind: Kind
+    kind: DestinationKind
     ref: str | None = None
     name: str | None = None
 

@@ -18,9 +18,8 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_known
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Submission
-from claudemesh.protocol.envelope import PRIORITY_RANK
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.features import DEFAULT_INLINE_BYTES
+from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES, PRIORITY_RANK
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable

@@ -18,7 +18,8 @@ from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, TopicCreated
 from claudemesh.protocol.ids import check_topic
-from claudemesh.protocol.replies import MODES, TopicList
+from claudemesh.protocol.replies import TopicList
+from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
@@ -139,7 +140,7 @@ def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             name, mode = check_topic(item["topic"]), item["mode"]
         except (ProtocolError, KeyError, TypeError):
             continue
-        if mode in MODES:
+        if mode in TOPIC_MODES:
             modes[name] = mode
     return modes
 

@@ -23,7 +23,8 @@ from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
-from claudemesh.protocol.replies import MODES, TopicList, TopicMade
+from claudemesh.protocol.replies import TopicList, TopicMade
+from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
@@ -212,7 +213,7 @@ class OwnTopics:
 
 def _wish_of(item: Mapping[str, Any]) -> Wish:
     mode, created, subscribed = item["mode"], item["created"], item["subscribed"]
-    if mode not in MODES or not isinstance(created, bool) or subscribed not in (True, False, None):
+    if mode not in TOPIC_MODES or not isinstance(created, bool) or subscribed not in (True, False, None):
         raise ValueError("a topic's entry is damaged")
     return Wish(mode, created, subscribed)
 

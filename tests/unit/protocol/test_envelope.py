@@ -10,9 +10,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.protocol.envelope import MAX_MENTIONS, PRIORITY_RANK, Envelope, Seal
+from claudemesh.protocol.envelope import MAX_MENTIONS, Envelope, Seal
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.signing import verify_envelope
+from claudemesh.protocol.wire import PRIORITY_RANK
 from tests.support.envelopes import ALICE, BOB, BODY, MESH_ID, NONCE, ULID_TEXT, build, build_topic
 
 BOX = {

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from claudemesh.protocol.errors import CloseCode, ProtocolError
 from claudemesh.protocol.features import (
-    DEFAULT_BLOB_BYTES,
-    DEFAULT_INLINE_BYTES,
     OPTIONAL,
     REQUIRED,
     FeatureFailure,
@@ -21,6 +19,7 @@ from claudemesh.protocol.features import (
     negotiate,
 )
 from claudemesh.protocol.frames import FeatureResponse
+from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES, DEFAULT_INLINE_BYTES
 
 DEDUPE, POLICY = REQUIRED
 OFFER: dict[str, Any] = {
