@@ -89,7 +89,7 @@ async def shared() -> AsyncGenerator[Shared]:
         await second.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")
-        assert await first.mesh_create(mesh, owner)
+        assert await first.meshes.create(mesh, owner)
         one, two = World(first, mesh, owner), World(second, mesh, owner)
         bob = await one.join("bob")
         try:
