@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -219,7 +218,7 @@ class Broker:
     async def _assemble(
         self, store: Store, time: Timekeeper, metrics: BrokerMetrics, degraded: Degraded
     ) -> Context:
-        settings, mint = self.settings, UlidFactory(time.wall.wall_ms, secrets.token_bytes).new
+        settings, mint = self.settings, UlidFactory(time.wall.wall_ms, os.urandom).new
         env = Environment(
             broker_id=kept_id(settings.data_dir, mint()),
             limits=settings.limits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -44,7 +45,7 @@ _MAX_BODY = 4 << 20
 
 def make_new_id(clock: Clock) -> Callable[[], str]:
     """Return the maker of ULIDs."""
-    return UlidFactory(clock.wall_ms, secrets.token_bytes).new
+    return UlidFactory(clock.wall_ms, os.urandom).new
 
 
 async def open_stores(base: Base) -> Stores:

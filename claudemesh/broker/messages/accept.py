@@ -58,16 +58,13 @@ class Submission:
     key: SendKey
     sender_fingerprint: bytes | None
     verdict: NewSend | ProtocolError
+    # What the limiter is asked. Its size is the length of the envelope; a refused one has none.
+    count: Count
 
+    @property
     def size(self) -> int:
-        """Return the length of the envelope; what is refused has none."""
-        return len(self.verdict.envelope) if isinstance(self.verdict, NewSend) else 0
-
-    def count(self) -> Count:
-        """Return what the limiter is asked."""
-        sender = self.sender
-        client_message_id, size = self.key.client_message_id, self.size()
-        return Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
+        """The length of the envelope in bytes; 0 when it is refused."""
+        return self.count.size
 
 
 def prepare(
@@ -84,14 +81,21 @@ def prepare(
     key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
     verdict: NewSend | ProtocolError
     try:
-        verdict = _judge(Envelope.parse(raw), sender, raw, inline_bytes, broker_message_id)
+        verdict = _judge(Envelope.parse(raw), sender, key, raw, inline_bytes, broker_message_id)
+        size = len(verdict.envelope)
     except ProtocolError as error:
-        verdict = error
-    return Submission(sender, key, _sender_fingerprint(raw.get("request_fingerprint")), verdict)
+        verdict, size = error, 0
+    count = Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
+    return Submission(sender, key, _sender_fingerprint(raw.get("request_fingerprint")), verdict, count)
 
 
 def _judge(
-    envelope: Envelope, sender: Sender, raw: Mapping[str, object], inline_bytes: int, broker_message_id: str
+    envelope: Envelope,
+    sender: Sender,
+    key: SendKey,
+    raw: Mapping[str, object],
+    inline_bytes: int,
+    broker_message_id: str,
 ) -> NewSend:
     if len(envelope.body) > inline_bytes:
         raise ProtocolError(
@@ -114,7 +118,7 @@ def _judge(
             "Requeue it, so that it is signed again.",
         )
     return NewSend(
-        key=SendKey(sender.mesh_id, sender.member_id, envelope.client_message_id),
+        key=key,
         broker_message_id=broker_message_id,
         request_fingerprint=computed,
         destination_kind=envelope.destination_kind,
@@ -169,7 +173,7 @@ class Acceptor:
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[Submission, Answer] = Batcher(
-            self._commit, weigh=Submission.size, max_weight=_BATCH_BYTES
+            self._commit, weigh=lambda submission: submission.size, max_weight=_BATCH_BYTES
         )
         self._last: asyncio.Future[Answer] | None = None
         # Whether a commit's outcome is unknown since the last one that went well.
@@ -246,7 +250,7 @@ class Acceptor:
                 isinstance(submission.verdict, NewSend) and self._over(submission) is None
                 for submission in batch
             )
-            and self._limiter.has_room([submission.count() for submission in batch])
+            and self._limiter.has_room([submission.count for submission in batch])
         )
 
     def _answers(
@@ -266,7 +270,7 @@ class Acceptor:
             outcome = next(outcomes)
             if isinstance(outcome, Accepted):
                 self._outputs.state.accepted(outcome.history_id)
-                self._quotas.add(submission.sender.mesh_id, submission.sender.member_id, submission.size())
+                self._quotas.add(submission.sender.mesh_id, submission.sender.member_id, submission.size)
             if isinstance(outcome, Accepted) and decision.destination_kind == "queue":
                 queues.add((decision.key.mesh_id, decision.destination_ref))
             elif isinstance(outcome, Accepted) and outcome.deliveries:
@@ -292,7 +296,7 @@ class Acceptor:
     async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
         """Count the sends that a lookup would not have found."""
         counts = [
-            submission.count()
+            submission.count
             for submission, outcome in zip(batch, outcomes, strict=True)
             if not isinstance(outcome, Existing)
         ]
@@ -304,7 +308,7 @@ class Acceptor:
     ) -> list[Answer | NewSend]:
         """Ask the limiter once for all that is still to be written; what it refuses is answered."""
         counts = [
-            submission.count()
+            submission.count
             for submission, decision in zip(batch, decided, strict=True)
             if isinstance(decision, NewSend)
         ]
@@ -335,7 +339,7 @@ class Acceptor:
 
     def _over(self, submission: Submission) -> Over | None:
         sender = submission.sender
-        return self._quotas.over(sender.mesh_id, sender.member_id, submission.size(), sender.allowance)
+        return self._quotas.over(sender.mesh_id, sender.member_id, submission.size, sender.allowance)
 
     def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
         client_message_id = submission.key.client_message_id
