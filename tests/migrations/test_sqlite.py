@@ -88,7 +88,7 @@ async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(t
         assert await store.newest_stamp() is None
         assert await store.recover(5_000, 37_500) == 1
         turn = await store.turn([], [], Now(1_780_000_000_000, 5_001, None), 10)
-        assert [row.id for row in turn.claimed] == ["waiting", "flying"]
+        assert [row.id for row in turn.taken] == ["waiting", "flying"]
         assert (await store.counts())["pending"] == 0
         await store.recover(5_002, 37_500)
         assert await store.expire(5_000, 0, 10) == []

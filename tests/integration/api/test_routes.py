@@ -21,8 +21,8 @@ ULID = "01J0000000000000000000000Z"
 async def _settle(daemon: Served, status: Status, **fields: Any) -> None:
     """Take everything that is due in flight, and end it."""
     now = Now(daemon.routes.inbox.clock.wall_ms(), daemon.lived.now_ms())
-    claimed = (await daemon.outbox.turn([], [], now, 100)).claimed
-    await daemon.outbox.turn([], [Settlement(row, status, **fields) for row in claimed], now, 0)
+    taken = (await daemon.outbox.turn([], [], now, 100)).taken
+    await daemon.outbox.turn([], [Settlement(row, status, **fields) for row in taken], now, 0)
 
 
 async def _bodies(daemon: Served, path: str) -> list[str]:
