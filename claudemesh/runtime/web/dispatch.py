@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from starlette import routing
+
 from claudemesh.runtime import aside
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
 from claudemesh.runtime.web.bodies import ClientGone, parse_struct, read_body
 from claudemesh.runtime.web.errors import method_not_allowed
 from claudemesh.runtime.web.query import parse_query
 from claudemesh.runtime.web.replies import Reply, respond
-from claudemesh.runtime.web.routes import Handler, Request, Route, RouteTable, ServeOptions, decoded
+from claudemesh.runtime.web.routes import Handler, Request, Route, ServeOptions, decoded
 
 Methods: TypeAlias = dict[str, tuple[Route, Handler, Any]]
 
@@ -26,23 +28,29 @@ class Group:
 
 
 class Dispatcher:
-    """The ASGI app of some groups of routes: bare routes first, then the others by path and method.
+    """The ASGI app of some groups of routes: bare routes first, then the others by Starlette's router.
 
     `HEAD` is not answered unless `answers_head`; uvicorn drops the body of its reply.
     """
 
     def __init__(self, groups: Iterable[Group], options: ServeOptions, *, answers_head: bool = False) -> None:
-        listed = [(group.owner, route) for group in groups for route in group.routes]
         self._options = options
-        self._answers_head = answers_head
-        self._table = RouteTable(route for _, route in listed)
         self.bare: dict[str, App] = {}
         self.methods: dict[str, Methods] = {}
-        for owner, route in listed:
-            if route.build is not None:
-                self.bare[route.path] = route.build(owner, options)
-            elif route.handler is not None:
-                self.methods.setdefault(route.path, {})[route.method] = (route, route.handler, owner)
+        for group in groups:
+            for route in group.routes:
+                if route.build is not None:
+                    self.bare[route.path] = route.build(group.owner, options)
+                elif route.handler is not None:
+                    self.methods.setdefault(route.path, {})[route.method] = (route, route.handler, group.owner)
+        self._router = routing.Router(
+            [
+                routing.Route(path, _Endpoint(those, options, answers_head=answers_head))
+                for path, those in self.methods.items()
+            ],
+            redirect_slashes=False,
+            default=self._nowhere,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -50,28 +58,36 @@ class Dispatcher:
         if app is not None:
             await app(scope, receive, send)
             return
+        # Paths are matched as they came, so that an id may hold an encoded slash.
+        await self._router({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
+
+    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, self._options.reply_to(self._options.not_found()), self._options.write_deadline_s)
+
+
+class _Endpoint:
+    """The ASGI app of one path: its methods, authorization, query and body."""
+
+    def __init__(self, methods: Methods, options: ServeOptions, *, answers_head: bool) -> None:
+        self._methods = methods
+        self._options = options
+        self._answers_head = answers_head
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await serve(self._reply(scope, receive), send, self._options)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        options = self._options
-        # Templates are matched against the path as it came, so that an id may hold an encoded slash.
-        path = scope["raw_path"].decode("ascii")
-        found = self._table.find(path)
-        if found is None or found[0] not in self.methods:
-            raise options.not_found()
-        template, values = found
-        methods = self.methods[template]
         method = "GET" if self._answers_head and scope["method"] == "HEAD" else scope["method"]
-        if method not in methods:
-            raise method_not_allowed(methods)
-        route, handler, owner = methods[method]
-        if options.authorize is not None:
-            options.authorize(route, scope)
+        if method not in self._methods:
+            raise method_not_allowed(self._methods)
+        route, handler, owner = self._methods[method]
+        if self._options.authorize is not None:
+            self._options.authorize(route, scope)
         request = Request(
-            path=path,
-            path_values={name: decoded(name, value) for name, value in values.items()},
+            path=scope["path"],
+            path_values={name: decoded(name, value) for name, value in scope["path_params"].items()},
             query={} if route.query is None else parse_query(scope["query_string"], route.query),
-            body=await _body_of(route, receive, options),
+            body=await _body_of(route, receive, self._options),
             scope=scope,
         )
         return await handler(owner, request)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import unquote, urlencode
 
 import msgspec
+from starlette.routing import compile_path
 
 from claudemesh.runtime.web.asgi import App, Scope
 from claudemesh.runtime.web.errors import Refusal
@@ -20,7 +20,6 @@ Method: TypeAlias = Literal["GET", "POST"]
 OTHER: Final = "other"
 MAX_BODY: Final = 1 << 20
 BODY_DEADLINE_S: Final = 10.0
-_VALUE: Final = re.compile(r"\\\{(\w+)\\\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,32 +110,17 @@ class RouteTable:
         listed = tuple(routes)
         self._plain = frozenset(one.path for one in listed if "{" not in one.path)
         templates = dict.fromkeys(one.path for one in listed if "{" in one.path)
-        self._templates = [(_pattern(path), path) for path in templates]
+        self._templates = [(compile_path(path)[0], path) for path in templates]
         self.uncounted = frozenset(one.path for one in listed if not one.counted)
         self.for_hooks = frozenset(one.path for one in listed if one.for_hooks)
         self.socket_only = frozenset(one.path for one in listed if one.socket_only)
         self.public = frozenset(one.path for one in listed if one.public)
 
-    def find(self, path: str) -> tuple[str, Mapping[str, str]] | None:
-        """Return the template of a path, and its path values still encoded; None when no route has it."""
-        if path in self._plain:
-            return path, {}
-        for pattern, template in self._templates:
-            match = pattern.fullmatch(path)
-            if match is not None:
-                return template, match.groupdict()
-        return None
-
     def label(self, path: str) -> str:
         """Return the template of a path as a metric label, or `other`: a label never has an id or a name."""
         if path in self._plain:
             return path
-        found = self.find(path)
-        return OTHER if found is None else found[0]
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(_VALUE.sub(r"(?P<\1>[^/]+)", re.escape(template)))
+        return next((template for pattern, template in self._templates if pattern.match(path)), OTHER)
 
 
 def decoded(name: str, raw: str) -> str:

@@ -263,6 +263,7 @@ class _Health:
 
     def __init__(self, health: DaemonHealth, broker_version: str) -> None:
         self.membership, self.clock, self.config = health.membership, health.clock, health.config
+        self.keyring, self.connected = health.keyring, True
         self.make = health.make
         self.broker_version = broker_version
 

@@ -103,7 +103,13 @@ async def test_bare_routes_come_first() -> None:
 async def test_authorization_comes_before_the_body() -> None:
     """A body that never comes is not waited for."""
     exchange = Exchange()
-    scope = {"method": "POST", "path": "/v1/admin", "raw_path": b"/v1/admin", "query_string": b"x=1"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/admin",
+        "raw_path": b"/v1/admin",
+        "query_string": b"x=1",
+    }
     await app()(scope, exchange.receive, exchange.send)
     assert (exchange.status, exchange.json["error"]) == (401, "unauthenticated")
 
@@ -111,7 +117,13 @@ async def test_authorization_comes_before_the_body() -> None:
 async def test_a_body_has_a_deadline() -> None:
     """408 by the server's option."""
     exchange = Exchange()
-    scope = {"method": "POST", "path": "/v1/things", "raw_path": b"/v1/things", "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/things",
+        "raw_path": b"/v1/things",
+        "query_string": b"",
+    }
     await app()(scope, exchange.receive, exchange.send)
     assert (exchange.status, exchange.json["error"]) == (408, "request_timeout")
 
@@ -130,7 +142,13 @@ async def test_head_is_answered_where_the_server_wants_it() -> None:
 async def test_a_client_that_has_gone_gets_nothing() -> None:
     """No reply is begun for it."""
     exchange = Exchange({"type": "http.disconnect"})
-    scope = {"method": "POST", "path": "/v1/things", "raw_path": b"/v1/things", "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/things",
+        "raw_path": b"/v1/things",
+        "query_string": b"",
+    }
     await app()(scope, exchange.receive, exchange.send)
     assert exchange.sent == []
 
