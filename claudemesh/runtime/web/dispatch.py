@@ -42,7 +42,8 @@ class Dispatcher:
                 if route.build is not None:
                     self.bare[route.path] = route.build(group.owner, options)
                 elif route.handler is not None:
-                    self.methods.setdefault(route.path, {})[route.method] = (route, route.handler, group.owner)
+                    entry = (route, route.handler, group.owner)
+                    self.methods.setdefault(route.path, {})[route.method] = entry
         self._router = routing.Router(
             [
                 routing.Route(path, _Endpoint(those, options, answers_head=answers_head))
