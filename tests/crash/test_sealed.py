@@ -36,7 +36,7 @@ def test_a_message_sealed_to_a_key_that_comes_later_reaches_followers_once(failp
         wait_received(bob, [sealed])
         (item,) = bob.inbox()
         assert (item["body"], item["sealed"]) == (None, True)
-        assert "sealed to a key that is not on this host yet" in run(bob.home, "inbox").out
+        assert "encrypted for a key that is not on this host yet" in run(bob.home, "inbox").out
         position = item["seq"]
         bob.stop()
         (bob.root / "keypair.json").write_text(known)

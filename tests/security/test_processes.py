@@ -99,7 +99,7 @@ def test_restart_in_another_namespace_is_refused_and_changes_nothing() -> None:
         alice = made.daemons["alice"]
         [[code, answer, stranger]] = inside(alice, alice.pid, ["daemon", "restart"])
         assert (code, answer["error"], stranger) == (78, "daemon_elsewhere", None)
-        assert "restart it there" in answer["message"]
+        assert "Restart it there" in answer["message"]
         assert alice.request("GET", "/v1/health")[1]["pid"] == alice.pid
 
 

@@ -152,7 +152,7 @@ async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unkno
         send = w.dm(owner, owner)
         link.swallowing = True
         call = asyncio.ensure_future(store.messages.accept([send], NOW))
-        while send.key not in await watcher.lookup([send.key]):
+        while send.key not in await watcher.messages.lookup([send.key]):
             pass
         link.cut()
         with pytest.raises(StorageUnavailable):
