@@ -1,13 +1,17 @@
-"""Broker settings: flag > environment > `broker.toml` > default (docs/spec/broker.md, Operation)."""
+"""Settings of a broker: flag > environment > `broker.toml` > default (docs/spec/broker.md, Operation).
+
+Each field of `BrokerSettings` that is made by `setting` is a key: of the file, of the environment, and with
+a `flag` an option of `claudemesh broker up`.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from claudemesh.protocol.features import MAX_PARAMETER
 from claudemesh.protocol.wire import (
@@ -18,12 +22,28 @@ from claudemesh.protocol.wire import (
 )
 from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.settings.document import Document, read_document
+from claudemesh.runtime.settings.keys import Flag, setting, table_of
+from claudemesh.runtime.settings.merge import (
+    Fault,
+    Given,
+    Layer,
+    Merged,
+    Source,
+    environment_layer,
+    file_layer,
+    flag_layer,
+    merge,
+)
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, listed
 from claudemesh.runtime.urls import audience_of, split_host_port
 
+INVALID = "invalid_configuration"
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
 _MAX_PORT = 65_535
 _DATABASE_SCHEMES = ("postgresql://", "postgres://")
+_PAYLOAD_BYTES = Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +74,150 @@ class Limits:
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 
+def split_listen(listen: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 host stands in brackets. `ValueError` when it is not that."""
+    host, port = split_host_port(listen)
+    number = whole_number(port, _MAX_PORT)
+    if not host or number is None:
+        raise ValueError("An address is host:port.")
+    return host, number
+
+
+def default_data_dir(environment: Mapping[str, str]) -> Path:
+    """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
+    home = environment.get("CLAUDEMESH_HOME")
+    return (Path(home) if home else Path.home() / ".claudemesh") / "broker"
+
+
+def accepted(check: Callable[[str], object]) -> Callable[[str], bool]:
+    """Return whether a check accepts a text, from a check that raises `ValueError`."""
+
+    def holds(text: str) -> bool:
+        try:
+            check(text)
+        except ValueError:
+            return False
+        return True
+
+    return holds
+
+
+def _check_networks(text: str) -> None:
+    for part in listed(text):
+        ipaddress.ip_network(part, strict=False)
+
+
+class Directory(Text):
+    """The path of a directory; `~` is the user's home, and a relative path becomes absolute."""
+
+    def check(self, value: object) -> Path:
+        """Return the absolute path."""
+        return Path(super().check(str(value) if isinstance(value, Path) else value)).expanduser().absolute()
+
+
+class Urls(ListOf):
+    """URLs of the broker, without the blanks around them."""
+
+    def check(self, value: object) -> Any:
+        """Return the URLs as a tuple."""
+        stripped = [item.strip() if isinstance(item, str) else item for item in _items(value)]
+        return super().check([item for item in stripped if item != ""])
+
+
+def _items(value: object) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return list(value)
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """A broker's settings. `listen` is `host:port`, port 0 takes a free one.
+    """The settings of a broker.
 
     Without a `database_url` the broker is embedded: SQLite in the data dir.
     """
 
-    listen: str = DEFAULT_LISTEN
-    data_dir: Path = field(default_factory=lambda: default_data_dir(os.environ))
-    database_url: str | None = field(default=None, repr=False)  # it may hold a password
-    allow_unsafe_postgres: bool = False
-    redis_url: str | None = field(default=None, repr=False)  # likewise
-    public_url: tuple[str, ...] = ()
-    admin_token: str | None = field(default=None, repr=False)
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    inline_bytes: int = DEFAULT_INLINE_BYTES
-    blob_bytes: int = DEFAULT_BLOB_BYTES
-    trusted_proxies: str = ""  # addresses and networks, with commas between them
-    log_level: str = "info"
+    listen: str = setting(
+        Text("host:port, for example 127.0.0.1:7900", accepted(split_listen)),
+        "Address to listen at. Port 0 takes a free port.",
+        default=DEFAULT_LISTEN,
+        flag=Flag("HOST:PORT"),
+    )
+    data_dir: Path = setting(  # noqa: RUF009 - it returns a field
+        Directory("the path of a directory", bool),
+        "Data directory: lock, id, admin token and `broker.toml`; also the data, without `database_url`.",
+        factory=lambda: default_data_dir(os.environ),
+        default_text="`~/.claudemesh/broker`",
+        flag=Flag("DIR"),
+    )
+    database_url: str | None = setting(
+        Text(
+            "a URL such as postgresql://user@host:5432/database",
+            lambda url: url.startswith(_DATABASE_SCHEMES),
+        ),
+        "Postgres database (14 or newer) for the data, instead of SQLite in the data directory.",
+        default=None,
+        default_text="none",
+        secret=True,  # it may hold a password
+        flag=Flag("URL"),
+    )
+    allow_unsafe_postgres: bool = setting(
+        YesNo(),
+        "Start although the Postgres server may lose acknowledged messages.",
+        default=False,
+        flag=Flag(),
+    )
+    redis_url: str | None = setting(
+        Text("a URL such as redis://host:6379/0"),
+        "Redis or Valkey for rate limits that several brokers share. While it is away no send is limited.",
+        default=None,
+        default_text="none",
+        secret=True,  # likewise
+        flag=Flag("URL"),
+    )
+    public_url: tuple[str, ...] = setting(
+        Urls("a URL such as wss://mesh.example.org, or a list of them", accepted(audience_of)),
+        "Address at which daemons dial this broker, besides those it listens at.",
+        default=(),
+        flag=Flag("URL", repeated=True),
+    )
+    admin_token: str | None = setting(
+        Text(),
+        "Token of the admin API.",
+        default=None,
+        default_text="made at the first start",
+        secret=True,
+    )
+    trusted_proxies: str = setting(
+        Text("addresses or networks such as 10.0.0.5,10.1.0.0/16", accepted(_check_networks)),
+        "Proxies (addresses or networks) whose `X-Forwarded-For` is used.",
+        default="",
+        flag=Flag("LIST"),
+    )
+    tls_cert: str | None = setting(
+        Text("the path of a file"),
+        "Certificate chain (PEM). Serves `wss://` and `https://`. Needs `tls_key`.",
+        default=None,
+        default_text="none",
+        flag=Flag("FILE"),
+    )
+    tls_key: str | None = setting(
+        Text("the path of a file"),
+        "Private key of the certificate (PEM). Needs `tls_cert`.",
+        default=None,
+        default_text="none",
+        flag=Flag("FILE"),
+    )
+    inline_bytes: int = setting(
+        _PAYLOAD_BYTES, "Largest sealed body of a message, in bytes.", default=DEFAULT_INLINE_BYTES
+    )
+    blob_bytes: int = setting(_PAYLOAD_BYTES, "Largest blob, in bytes.", default=DEFAULT_BLOB_BYTES)
+    log_level: str = setting(
+        OneOf(("debug", "info", "warning", "error"), any_case=True),
+        "Lowest level of events that are logged.",
+        default="info",
+        flag=Flag("LEVEL"),
+    )
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -83,14 +227,11 @@ class BrokerSettings:
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """Return the proxies that tell in X-Forwarded-For for whom they ask."""
-        return tuple(filter(None, (part.strip() for part in self.trusted_proxies.split(","))))
+        """Return the proxies whose X-Forwarded-For names the client."""
+        return tuple(listed(self.trusted_proxies))
 
 
-def default_data_dir(environment: Mapping[str, str]) -> Path:
-    """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
-    home = environment.get("CLAUDEMESH_HOME")
-    return (Path(home) if home else Path.home() / ".claudemesh") / "broker"
+TABLE = table_of("broker.toml", BrokerSettings, variables=ENV_PREFIX, words_in_file=True)
 
 
 def load_settings(
@@ -101,124 +242,48 @@ def load_settings(
     `flags` holds only what was given (None and () count as not given). Without `toml_path`,
     `broker.toml` in the data dir is read if it is there.
     """
-    known = {item.name for item in fields(BrokerSettings)} - {"limits"}
-    from_env = {
-        name: environment[ENV_PREFIX + name.upper()]
-        for name in known
-        if ENV_PREFIX + name.upper() in environment
-    }
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    data_dir = given.get("data_dir") or from_env.get("data_dir") or default_data_dir(environment)
-    source = toml_path or Path(str(data_dir)) / "broker.toml"
-    merged = (
-        {"data_dir": data_dir} | _read_toml(source, known, required=toml_path is not None) | from_env | given
-    )
-    return _checked(merged)
+    return BrokerSettings(**read_settings(flags, environment, toml_path).require(INVALID))
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host stands in brackets. `ExitWith` 78 when it is not that."""
-    host, port = split_host_port(listen)
-    number = whole_number(port, _MAX_PORT)
-    if not host or number is None:
-        raise _refused("listen", "must be host:port, for example 127.0.0.1:7900")
-    return host, number
+def read_settings(
+    flags: Mapping[str, object], environment: Mapping[str, str], toml_path: Path | None = None
+) -> Merged:
+    """Return the settings with the origin of each, and all faults. `ExitWith` 78 for an unreadable file."""
+    given = (flag_layer(TABLE, flags), environment_layer(TABLE, environment))
+    # The file may be a link, and may belong to another user: it may be mounted into a container.
+    document = read_document(toml_path or settings_file(flags, environment), INVALID)
+    if document is None and toml_path is not None:
+        raise ExitWith(CONFIGURATION, INVALID, f"{toml_path} does not exist.")
+    return merge_settings(given, document, environment)
 
 
-def _read_toml(path: Path, known: set[str], *, required: bool) -> dict[str, object]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if required:
-            raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} does not exist.") from None
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ExitWith(CONFIGURATION, "invalid_configuration", f"Cannot read {path}: {error}.") from error
-    try:
-        found = tomllib.loads(text)
-    except ValueError as error:  # a number of 5,000 digits is one that the library does not name
-        raise ExitWith(CONFIGURATION, "invalid_configuration", f"{path} is not TOML: {error}.") from error
-    unknown = sorted(set(found) - known)
-    if unknown:
-        raise ExitWith(
-            CONFIGURATION,
-            "invalid_configuration",
-            f"{path} has the unknown setting {unknown[0]!r}. Remove it.",
-        )
-    return found
+def settings_file(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
+    """Return the path of `broker.toml`: in the data directory of the flags or the environment."""
+    data_dir = flags.get("data_dir") or environment.get(f"{ENV_PREFIX}DATA_DIR")
+    return Path(str(data_dir or default_data_dir(environment))).expanduser() / TABLE.file
 
 
-def _checked(merged: Mapping[str, object]) -> BrokerSettings:
-    values: dict[str, object] = {}
-    for name, value in merged.items():
-        if name in ("inline_bytes", "blob_bytes"):
-            values[name] = _whole_number(name, value)
-        elif name == "allow_unsafe_postgres":
-            values[name] = _switch(name, value)
-        elif name == "public_url":
-            values[name] = _urls(value)
-        elif name == "data_dir":
-            values[name] = Path(str(value)).expanduser().absolute()
-        elif isinstance(value, str):
-            values[name] = value
-        else:
-            raise _refused(name, "must be a string")
-    settings = BrokerSettings(**values)  # type: ignore[arg-type]
-    split_listen(settings.listen)
-    for url in settings.public_url:
-        _check_url(url)
-    if (settings.tls_cert is None) != (settings.tls_key is None):
-        raise _refused("tls_cert", "is given without --tls-key, or --tls-key without it: give both")
-    if settings.database_url is not None and not settings.database_url.startswith(_DATABASE_SCHEMES):
-        # Not quoted: there may be a password in it.
-        raise _refused("database_url", "must be like postgresql://user@host:5432/database")
-    for proxy in settings.proxies:
-        if not _is_network(proxy):
-            raise _refused("trusted_proxies", "must be addresses or networks such as 10.0.0.5,10.1.0.0/16")
-    if settings.log_level.lower() not in ("debug", "info", "warning", "error"):
-        raise _refused("log_level", "must be debug, info, warning or error")
-    return settings
+def merge_settings(
+    given: tuple[Layer, ...], document: Document | None, environment: Mapping[str, str]
+) -> Merged:
+    """Merge layers of flags and environment with a file, and check what concerns several keys."""
+    layer, faults = file_layer(TABLE, document)
+    merged = merge(TABLE, *given, layer, faults=faults)
+    values = dict(merged.given)
+    if values["data_dir"].origin.source is Source.DEFAULT:
+        data_dir = default_data_dir(environment).expanduser().absolute()
+        values["data_dir"] = Given(data_dir, values["data_dir"].origin)
+    return Merged(values, (*merged.faults, *_tls_faults(values)))
 
 
-def _whole_number(name: str, value: object) -> int:
-    if isinstance(value, str):
-        value = whole_number(value, MAX_PARAMETER)
-    if type(value) is not int or not MIN_PAYLOAD_BYTES <= value <= MAX_PARAMETER:
-        raise _refused(name, f"must be a whole number of bytes, at least {MIN_PAYLOAD_BYTES}")
-    return value
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
-
-
-def _urls(value: object) -> tuple[str, ...]:
-    """Return URLs from a flag that is repeated, a list, or a text with commas between them."""
-    found = value.split(",") if isinstance(value, str) else value
-    if not isinstance(found, list | tuple) or not all(isinstance(url, str) for url in found):
-        raise _refused("public_url", "must be a URL such as wss://mesh.example.org, or a list of them")
-    return tuple(url.strip() for url in found if url.strip())
-
-
-def _check_url(url: str) -> None:
-    try:
-        audience_of(url)
-    except ValueError:
-        raise _refused("public_url", "must be a URL such as wss://mesh.example.org") from None
-
-
-def _switch(name: str, value: object) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if not isinstance(value, bool):
-        raise _refused(name, "must be true or false")
-    return value
-
-
-def _refused(name: str, what: str) -> ExitWith:
-    flag = "--" + name.replace("_", "-")
-    return ExitWith(CONFIGURATION, "invalid_configuration", f"{flag} ({ENV_PREFIX}{name.upper()}) {what}.")
+def _tls_faults(values: Layer) -> list[Fault]:
+    """Return the fault of a certificate without its key, or a key without its certificate."""
+    pair = ("tls_cert", "tls_key")
+    given = [name for name in pair if values[name].value is not None]
+    if len(given) != 1:
+        return []
+    name, origin = given[0], values[given[0]].origin
+    missing = next(other for other in pair if other != name)
+    key = TABLE.by_field[missing]
+    remedy = f"give {missing} too ({key.option}, {TABLE.variable(key)})"
+    return [Fault(origin, name, f"{name} is given without {missing}: {remedy}.")]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from claudemesh.daemon.live_config import LiveConfig
-from claudemesh.daemon.settings import DaemonSettings, differing, in_force, load_settings
+from claudemesh.daemon.settings import DaemonSettings, changed_keys, in_force, load_settings
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exits import ExitWith
@@ -66,8 +66,8 @@ class Reload:
         set_level(settings.log_level)
         config.loaded_ms = self._clock.wall_ms()
         config.error = None
-        config.needs_restart = differing(settings, wanted)
-        log.info("reloaded", changed=differing(old, settings), needs_restart=config.needs_restart)
+        config.needs_restart = changed_keys(settings, wanted)
+        log.info("reloaded", changed=changed_keys(old, settings), needs_restart=config.needs_restart)
 
     def _refuse(self, error: ExitWith) -> None:
         self._config.error = error.message

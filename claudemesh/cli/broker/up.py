@@ -12,44 +12,18 @@ from urllib.parse import urlsplit
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.broker.settings_options import settings_options
 from claudemesh.runtime.logs import setup_logging
 
 
 @click.command()
-@click.option("--listen", metavar="HOST:PORT", help="Address to listen at. Default: 127.0.0.1:7900.")
-@click.option("--data-dir", metavar="DIR", help="Data directory. Default: ~/.claudemesh/broker.")
-@click.option(
-    "--database-url", metavar="URL", help="Postgres database for the data, instead of SQLite in DIR."
-)
-@click.option(
-    "--allow-unsafe-postgres",
-    is_flag=True,
-    default=None,
-    help="Start although the Postgres server may lose acknowledged messages.",
-)
-@click.option(
-    "--redis-url", metavar="URL", help="Redis or Valkey for rate limits that several brokers share."
-)
-@click.option(
-    "--public-url",
-    multiple=True,
-    metavar="URL",
-    help="Address at which daemons dial this broker. May be repeated.",
-)
-@click.option(
-    "--trusted-proxies",
-    metavar="LIST",
-    help="Proxies (addresses or networks) whose X-Forwarded-For is used.",
-)
-@click.option("--tls-cert", metavar="FILE", help="Certificate chain (PEM). Serves wss:// and https://.")
-@click.option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default: info.")
+@settings_options
 def up(**flags: Any) -> int:
     """Run a broker in the foreground.
 
-    Every option can also be set by an environment variable, as CLAUDEMESH_BROKER_LISTEN, or in
-    DIR/broker.toml. Set a database password by CLAUDEMESH_BROKER_DATABASE_URL: other users of this machine
-    can read a command line.
+    Every option can also be set by an environment variable, such as CLAUDEMESH_BROKER_LISTEN, or in
+    DIR/broker.toml. `claudemesh broker config show --origin` shows the settings that result. Set a database
+    password by CLAUDEMESH_BROKER_DATABASE_URL: other users of this machine can read a command line.
 
     \b
     Examples:
@@ -59,7 +33,7 @@ def up(**flags: Any) -> int:
           --tls-key key.pem --public-url wss://mesh.example.org
       claudemesh broker up --database-url postgresql://mesh@db.example.org/mesh
     """
-    # Imported here: only this command needs a broker.
+    # Imported here: the help page needs no loop.
     from claudemesh.broker.settings import load_settings
     from claudemesh.runtime.event_loop import run as run_loop
     from claudemesh.runtime.hardening import protect_memory

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from claudemesh.daemon.settings import Number, OneOf, Rule, YesNo
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
-from claudemesh.runtime.exits import CONFIGURATION, ExitWith
-from claudemesh.runtime.files import UnsafeFile, read_own
+from claudemesh.runtime.settings.document import Document, read_own_document
+from claudemesh.runtime.settings.keys import setting, table_of
+from claudemesh.runtime.settings.merge import (
+    Fault,
+    Given,
+    Origin,
+    Source,
+    cut,
+    merge,
+    near,
+    origin_in,
+    refuse,
+    section_layer,
+    shown,
+)
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, YesNo
+
+INVALID = "invalid_hooks"
 
 TOPIC_PREFIX = "on-topic-"
 PRE_SEND = "pre-send"
@@ -24,59 +37,87 @@ NAMES = (*_OF_MESSAGES, *_OF_THE_DAEMON, PRE_SEND)
 REPLY, DM_SENDER = "reply:event", "dm:send:sender"
 
 
+def is_scope(scope: str) -> bool:
+    """Tell whether a text is a capability scope."""
+    if scope in (REPLY, DM_SENDER):
+        return True
+    head, _, rest = scope.partition(":")
+    topic, _, verb = rest.partition(":")
+    return (head, verb) == ("topic", "post") and _is_topic(topic)
+
+
+def is_payload_path(path: str) -> bool:
+    """Tell whether a text is a path into an event, such as `body.password`."""
+    head, *rest = path.split(".")
+    return head in ("body", "meta") and all(rest)
+
+
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One entry of hooks.toml; the defaults are what a careful user would choose."""
+    """One entry of hooks.toml: the hook's name, and its settings, whose defaults give the hook no rights."""
 
     name: str
-    enabled: bool = True
-    timeout_s: float = 30
-    output_size_limit: int = 65_536
-    redact_payload: tuple[str, ...] = ()
-    allow_reply: bool = False
-    capability_token_scope: tuple[str, ...] = ()
-    network_policy: str = "deny"
-    sandbox: str = "none"
-    killpg_on_timeout: bool = True
-    audit: bool = True
+    enabled: bool = setting(YesNo(), "Run the hook.", default=True, reload=True)
+    timeout_s: float = setting(
+        Number(0.1, 3600, whole=False),
+        "Time limit in seconds; then SIGTERM, and SIGKILL after 5 s.",
+        default=30,
+        default_text="`[hooks] default_timeout_s` of config.toml",
+        reload=True,
+    )
+    output_size_limit: int = setting(
+        Number(0, 16 << 20),
+        "Bytes of standard output that are kept. The rest is discarded.",
+        default=65_536,
+        reload=True,
+    )
+    redact_payload: tuple[str, ...] = setting(
+        ListOf(
+            'a list of paths that begin with body or meta, as "body.password" or "meta.keys.*.secret"',
+            is_payload_path,
+        ),
+        "Values of the event that are replaced by `[redacted]`, also inside a body that is JSON.",
+        default=(),
+        reload=True,
+    )
+    allow_reply: bool = setting(
+        YesNo(),
+        'Send `{"reply": "…"}` on standard output as a reply, when the exit code is 0.',
+        default=False,
+        reload=True,
+    )
+    capability_token_scope: tuple[str, ...] = setting(
+        ListOf(f'a list of any of "{REPLY}", "{DM_SENDER}", "topic:NAME:post"', is_scope, once=True),
+        "Sends that the hook may make over the local API.",
+        default=(),
+        reload=True,
+    )
+    network_policy: str = setting(
+        OneOf(("deny", "require", "allow")),
+        "`deny` takes the network away where the kernel allows; else the hook runs, is logged and counted. "
+        "`require` does not run it then. `allow` leaves the network.",
+        default="deny",
+        reload=True,
+    )
+    sandbox: str = setting(
+        OneOf(("none", "bubblewrap")),
+        "`bubblewrap`: a read-only system, the hook's file, the socket and an empty `/tmp`, no home. "
+        "Without `bwrap` the hook does not run.",
+        default="none",
+        reload=True,
+    )
+    killpg_on_timeout: bool = setting(
+        YesNo(),
+        "Send the SIGTERM to the whole process group. `false`: to the hook only.",
+        default=True,
+        reload=True,
+    )
+    audit: bool = setting(
+        YesNo(), "Log a line `hook_run` for each run, at any log level.", default=True, reload=True
+    )
 
 
-class _Scopes:
-    """Capability scopes."""
-
-    def check(self, value: object) -> Any:
-        if not isinstance(value, list) or not all(map(_is_scope, value)):
-            raise ValueError
-        return tuple(dict.fromkeys(value))
-
-    def allowed(self) -> str:
-        return f'a list of any of "{REPLY}", "{DM_SENDER}", "topic:NAME:post"'
-
-
-class _Paths:
-    """Paths into the event, as `body.password`."""
-
-    def check(self, value: object) -> Any:
-        if not isinstance(value, list) or not all(isinstance(path, str) and _is_path(path) for path in value):
-            raise ValueError
-        return tuple(value)
-
-    def allowed(self) -> str:
-        return 'a list of paths that begin with body or meta, as "body.password" or "meta.keys.*.secret"'
-
-
-_RULES: Mapping[str, Rule] = {
-    "enabled": YesNo(),
-    "timeout_s": Number(0.1, 3600, whole=False),
-    "output_size_limit": Number(0, 16 << 20),
-    "redact_payload": _Paths(),
-    "allow_reply": YesNo(),
-    "capability_token_scope": _Scopes(),
-    "network_policy": OneOf(("deny", "require", "allow")),
-    "sandbox": OneOf(("none", "bubblewrap")),
-    "killpg_on_timeout": YesNo(),
-    "audit": YesNo(),
-}
+TABLE = table_of("hooks.toml", Hook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,66 +148,64 @@ NO_HOOKS = Manifest({})
 
 def load_manifest(path: Path, default_timeout_s: float) -> Manifest:
     """Read hooks.toml; without one there are no hooks. `ExitWith` 78 names the key and what is allowed."""
-    try:
-        data = tomllib.loads(read_own(path).decode())
-    except (FileNotFoundError, NotADirectoryError):
-        return NO_HOOKS
-    except UnsafeFile as error:
-        raise ExitWith(CONFIGURATION, "unsafe_file", f"{error}.") from error
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, a number of 5,000 digits
-        raise ExitWith(CONFIGURATION, "invalid_hooks", f"{path} is not TOML: {error}.") from error
-    return Manifest({name: _parse(path, name, entry, default_timeout_s) for name, entry in data.items()})
+    manifest, faults = read_manifest(read_own_document(path, INVALID), default_timeout_s)
+    refuse(faults, INVALID)
+    return manifest
 
 
-def _parse(path: Path, name: str, entry: object, default_timeout_s: float) -> Hook:
-    if not _is_name(name):
-        raise _wrong(path, name, f"no such hook; there are {', '.join(NAMES)} and {TOPIC_PREFIX}NAME")
+def read_manifest(document: Document | None, default_timeout_s: float) -> tuple[Manifest, list[Fault]]:
+    """Return the hooks of a hooks.toml, and all faults. A hook with a fault is left out."""
+    hooks: dict[str, Hook] = {}
+    faults: list[Fault] = []
+    for name, entry in (document.data if document else {}).items():
+        assert document is not None
+        found = _faults_of_entry(document, name, entry)
+        if not found:
+            layer, unknown = section_layer(TABLE, document, entry, (name,))
+            timeout = {"timeout_s": Given(default_timeout_s, Origin(Source.DEFAULT))}
+            merged = merge(TABLE, layer, timeout, faults=unknown, section=name)
+            hook = Hook(name, **merged.values)
+            found = [*merged.faults, *_faults_of_rights(document, hook)]
+            if not found:
+                hooks[name] = hook
+        faults += found
+    return Manifest(hooks), faults
+
+
+def _faults_of_entry(document: Document, name: str, entry: object) -> list[Fault]:
+    """Return the faults of an entry as such: an unknown name, or not a section."""
+    origin = origin_in(document, name)
+    if not is_hook_name(name):
+        like = near(name, NAMES)
+        remedy = f"Did you mean {like}?" if like else f"Hooks are {', '.join(NAMES)} and {TOPIC_PREFIX}NAME."
+        return [Fault(origin, name, f"There is no hook {cut(name)}. {remedy}")]
     if not isinstance(entry, dict):
-        raise _wrong(path, f"{name} = {entry!r}", f"write it as a section, [{name}]")
-    chosen: dict[str, Any] = {"timeout_s": default_timeout_s}
-    for key, value in entry.items():
-        rule = _RULES.get(key)
-        if rule is None:
-            raise _wrong(path, f"[{name}] {key}", f"no such key; there are {', '.join(_RULES)}")
-        try:
-            chosen[key] = rule.check(value)
-        except ValueError:
-            raise _wrong(path, f"[{name}] {key} = {value!r}", f"allowed is {rule.allowed()}") from None
-    hook = Hook(name, **chosen)
-    if name in (PRE_SEND, *_OF_THE_DAEMON) and (hook.allow_reply or hook.capability_token_scope):
-        raise _wrong(
-            path,
-            f"[{name}]",
-            "there is no message to answer: leave out allow_reply and capability_token_scope",
+        return [Fault(origin, name, f"{name} must be a section, [{name}], not {shown(entry)}.")]
+    return []
+
+
+def _faults_of_rights(document: Document, hook: Hook) -> list[Fault]:
+    """Return the fault of a hook without a message that has rights to answer one."""
+    if hook.name not in (PRE_SEND, *_OF_THE_DAEMON):
+        return []
+    return [
+        Fault(
+            origin_in(document, hook.name, key),
+            f"[{hook.name}] {key}",
+            f"[{hook.name}] must not have {key}: there is no message to answer.",
         )
-    return hook
+        for key in ("allow_reply", "capability_token_scope")
+        if getattr(hook, key)
+    ]
 
 
-def _is_name(name: str) -> bool:
-    if name in NAMES:
-        return True
+def is_hook_name(name: str) -> bool:
+    """Tell whether a hook can have this name."""
+    return name in NAMES or (name.startswith(TOPIC_PREFIX) and _is_topic(name.removeprefix(TOPIC_PREFIX)))
+
+
+def _is_topic(name: str) -> bool:
     try:
-        return name.startswith(TOPIC_PREFIX) and bool(check_topic(name.removeprefix(TOPIC_PREFIX)))
+        return bool(check_topic(name))
     except ProtocolError:
         return False
-
-
-def _is_scope(scope: object) -> bool:
-    if scope in (REPLY, DM_SENDER):
-        return True
-    if not isinstance(scope, str) or scope.count(":") != 2:
-        return False
-    head, topic, verb = scope.split(":")
-    try:
-        return (head, verb) == ("topic", "post") and bool(check_topic(topic))
-    except ProtocolError:
-        return False
-
-
-def _is_path(path: str) -> bool:
-    head, *rest = path.split(".")
-    return head in ("body", "meta") and all(rest)
-
-
-def _wrong(path: Path, what: str, text: str) -> ExitWith:
-    return ExitWith(CONFIGURATION, "invalid_hooks", f"{path}: {what}: {text}.")

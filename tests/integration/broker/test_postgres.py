@@ -74,7 +74,7 @@ async def test_the_command_line_says_why_a_database_will_not_do(tmp_path: Path) 
     assert secret not in done.stderr + done.stdout
     done = up(tmp_path, {"CLAUDEMESH_BROKER_DATABASE_URL": f"mysql://me:{secret}@host/x"})
     assert done.returncode == CONFIGURATION
-    assert "--database-url (CLAUDEMESH_BROKER_DATABASE_URL)" in done.stderr
+    assert "CLAUDEMESH_BROKER_DATABASE_URL: database_url must be a URL such as" in done.stderr
     assert secret not in done.stderr + done.stdout
     data_dir = tmp_path / "data"
     (data_dir / "broker.toml").write_text(f"database_url = {json.dumps(f'postgresql://@/x?host={tmp_path}')}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.broker.settings import BrokerSettings, load_settings, split_listen
+from claudemesh.broker.settings import BrokerSettings, load_settings, read_settings, split_listen
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 
@@ -73,6 +73,50 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
     """The file in the data dir is optional; one that was asked for is not."""
     with pytest.raises(ExitWith):
         load_settings({}, {"CLAUDEMESH_HOME": str(tmp_path)}, tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("environment", "text", "sentence"),
+    [
+        (
+            {"CLAUDEMESH_BROKER_LISTEN": "7900"},
+            "",
+            'CLAUDEMESH_BROKER_LISTEN: listen must be host:port, for example 127.0.0.1:7900, not "7900".',
+        ),
+        ({"CLAUDEMESH_BROKER_DATA_DIR": ""}, "", "CLAUDEMESH_BROKER_DATA_DIR: data_dir must be"),
+        ({}, 'listen = "7900"\n', "broker.toml:1: listen must be host:port"),
+        ({}, '\nlistn = "x"\n', "broker.toml:2: There is no key listn. Did you mean listen?"),
+        (
+            {},
+            'tls_key = "k"\n',
+            "broker.toml:1: tls_key is given without tls_cert: give tls_cert too (--tls-cert",
+        ),
+        (
+            {},
+            'trusted_proxies = "10.0.0.5,x"\n',
+            "broker.toml:1: trusted_proxies must be addresses or networks",
+        ),
+    ],
+)
+def test_a_fault_names_the_variable_or_the_line(
+    tmp_path: Path, environment: dict[str, str], text: str, sentence: str
+) -> None:
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "broker" / "broker.toml").write_text(text)
+    with pytest.raises(ExitWith) as caught:
+        load_settings({}, {"CLAUDEMESH_HOME": str(tmp_path), **environment})
+    assert sentence in caught.value.message
+
+
+def test_the_origin_of_each_value_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "broker.toml").write_text('# ours\nlog_level = "DEBUG"\nlisten = "127.0.0.1:1"\n')
+    merged = read_settings({"data_dir": str(tmp_path)}, {"CLAUDEMESH_BROKER_LISTEN": "127.0.0.1:2"})
+    origins = {name: str(given.origin) for name, given in merged.given.items()}
+    assert origins["data_dir"] == "--data-dir"
+    assert origins["listen"] == "CLAUDEMESH_BROKER_LISTEN"
+    assert origins["log_level"] == f"{tmp_path / 'broker.toml'}:2"
+    assert origins["redis_url"] == "default"
+    assert (merged.values["log_level"], merged.faults) == ("debug", ())
 
 
 def test_addresses_are_split() -> None:

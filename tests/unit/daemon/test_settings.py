@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from claudemesh.daemon.settings import DaemonSettings, load_settings, parse_settings
+from claudemesh.daemon.settings import DaemonSettings, changed_keys, in_force, load_settings
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 
@@ -25,24 +24,60 @@ def test_settings_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "named"),
+    ("text", "sentence"),
     [
-        ({"daemon": {"log_level": "loud"}}, "loud"),
-        ({"daemon": {"loglevel": "info"}}, "loglevel"),
-        ({"outbox": {"max_age_hours_cap": True}}, "max_age_hours_cap"),
-        ({"outbox": {"max_age_hours_cap": 0}}, "max_age_hours_cap"),
-        ({"outbox": {"max_age_hours_cap": 1.5}}, "max_age_hours_cap"),
-        ({"reconnect": {"multiplier": float("nan")}}, "multiplier"),
-        ({"ipc": {"allowed_origins": "x"}}, "allowed_origins"),
-        ({"outbox": 3}, "outbox"),
+        (
+            '[daemon]\nlog_level = "loud"',
+            '2: [daemon] log_level must be one of debug, info, warning, error, not "loud".',
+        ),
+        ('[daemon]\n\nloglevel = "info"', "3: There is no key [daemon] loglevel. Did you mean log_level?"),
+        ("[outbox]\nhttp_port = 1", "2: There is no key [outbox] http_port. Did you mean [ipc] http_port?"),
+        ("[metrics]\nx = 1", "2: There is no key [metrics] x. The keys of [metrics] are prometheus_enabled."),
+        ("[outbx]\na = 1", "1: There is no section [outbx] in config.toml. Did you mean [outbox]?"),
+        (
+            "[outbox]\nmax_age_hours_cap = true",
+            "max_age_hours_cap must be a whole number from 1 to 87840, not true.",
+        ),
+        (
+            "[outbox]\nmax_age_hours_cap = 0",
+            "max_age_hours_cap must be a whole number from 1 to 87840, not 0.",
+        ),
+        (
+            "[outbox]\nmax_age_hours_cap = 1.5",
+            "max_age_hours_cap must be a whole number from 1 to 87840, not 1.5.",
+        ),
+        (
+            '[outbox]\nmax_age_hours_cap = "9"',
+            'max_age_hours_cap must be a whole number from 1 to 87840, not "9".',
+        ),
+        ("[reconnect]\nmultiplier = nan", "multiplier must be a number from 1 to 10, not nan."),
+        ('[ipc]\nallowed_origins = "x"', 'allowed_origins must be a list of strings, not "x".'),
+        ("outbox = 3", "1: outbox must be a section, [outbox], not a value."),
     ],
 )
-def test_a_wrong_value_names_key_value_and_what_is_allowed(data: dict[str, Any], named: str) -> None:
-    """Exit 78."""
-    with pytest.raises(ExitWith, match="allowed") as caught:
-        parse_settings(data, "config.toml")
-    assert caught.value.code == CONFIGURATION
-    assert named in caught.value.message
+def test_a_wrong_value_names_file_line_key_value_and_what_is_allowed(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ExitWith) as caught:
+        load_settings(path)
+    assert (caught.value.code, caught.value.error) == (CONFIGURATION, "invalid_config")
+    assert caught.value.message.startswith(f"{path}:")
+    assert caught.value.message.endswith(sentence)
+
+
+def test_the_first_fault_tells_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[outbox]\nmax_age_hours_cap = 0\nmax_age = 1\n[x]\n")
+    with pytest.raises(ExitWith, match=r"There is no key.* 2 more faults in the settings\.$"):
+        load_settings(path)
+
+
+def test_a_reload_keeps_the_keys_that_need_a_restart() -> None:
+    old, wanted = DaemonSettings(), DaemonSettings(http_port=1, log_level="debug")
+    assert in_force(old, wanted) == DaemonSettings(log_level="debug")
+    assert changed_keys(old, wanted) == ["[daemon] log_level", "[ipc] http_port"]
 
 
 def test_what_is_not_toml_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.hooks.manifest import NAMES, Hook, Manifest, load_manifest
+from claudemesh.daemon.hooks.manifest import NAMES, Hook, Manifest, load_manifest, read_manifest
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.settings.document import parse_document
 
 
 def load(tmp_path: Path, text: str, mode: int = 0o600) -> Manifest:
@@ -52,18 +53,29 @@ audit = true
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[on-nothing]", "on-nothing: no such hook; there are on-message"),
-        ('["on-topic-../x"]', "no such hook"),
-        ("[on-topic-UPPER]", "no such hook"),
-        ("on-dm = true", "write it as a section, [on-dm]"),
-        ("[on-dm]\ntimeout = 3", "[on-dm] timeout: no such key; there are enabled"),
-        ("[on-dm]\ntimeout_s = 0", "[on-dm] timeout_s = 0: allowed is a number from 0.1 to 3600"),
-        ('[on-dm]\nenabled = "yes"', "enabled = 'yes': allowed is true or false"),
-        ('[on-dm]\nredact_payload = ["sender"]', "paths that begin with body or meta"),
-        ('[on-dm]\nredact_payload = ["body..x"]', "paths that begin with body or meta"),
-        ('[on-dm]\ncapability_token_scope = ["inbox:read"]', "a list of any of"),
-        ('[on-dm]\ncapability_token_scope = ["topic:A B:post"]', "a list of any of"),
-        ('[on-dm]\nnetwork_policy = "maybe"', "allowed is one of deny, require, allow"),
+        ("[on-nothing]", "There is no hook on-nothing. Did you mean on-mention?"),
+        ("[x]", "There is no hook x. Hooks are on-message"),
+        ('["on-topic-../x"]', "There is no hook on-topic-../x"),
+        ("[on-topic-UPPER]", "There is no hook on-topic-UPPER"),
+        ("on-dm = true", "on-dm must be a section, [on-dm], not true."),
+        ("[on-dn]", "There is no hook on-dn. Did you mean on-dm?"),
+        ("[on-dm]\ntimeout = 3", "There is no key [on-dm] timeout. Did you mean timeout_s?"),
+        ("[on-dm]\ntimeout_s = 0", ":2: [on-dm] timeout_s must be a number from 0.1 to 3600, not 0."),
+        ('[on-dm]\nenabled = "yes"', '[on-dm] enabled must be true or false, not "yes".'),
+        ('[on-dm]\nredact_payload = ["sender"]', "must be a list of paths that begin with body or meta"),
+        ('[on-dm]\nredact_payload = ["body..x"]', "must be a list of paths that begin with body or meta"),
+        (
+            '[on-dm]\ncapability_token_scope = ["inbox:read"]',
+            "capability_token_scope must be a list of any of",
+        ),
+        (
+            '[on-dm]\ncapability_token_scope = ["topic:A B:post"]',
+            "capability_token_scope must be a list of any of",
+        ),
+        (
+            '[on-dm]\nnetwork_policy = "maybe"',
+            'network_policy must be one of deny, require, allow, not "maybe".',
+        ),
         ("[pre-send]\nallow_reply = true", "there is no message to answer"),
         ('[on-startup]\ncapability_token_scope = ["reply:event"]', "there is no message to answer"),
         ("[on-dm", "is not TOML"),
@@ -81,6 +93,13 @@ def test_a_manifest_that_others_can_write_is_refused(tmp_path: Path) -> None:
     """It decides what runs."""
     with pytest.raises(ExitWith, match="chmod"):
         load(tmp_path, "[on-dm]", 0o666)
+
+
+def test_all_faults_are_found_and_hooks_without_one_are_kept() -> None:
+    text = b"[on-dm]\ntimeout_s = 0\nx = 1\n[on-mention]\n[on-nothing]\n"
+    manifest, faults = read_manifest(parse_document(text, "hooks.toml", "invalid_hooks"), 30)
+    assert [str(fault.origin) for fault in faults] == ["hooks.toml:3", "hooks.toml:2", "hooks.toml:5"]
+    assert manifest.hooks.keys() == {"on-mention"}
 
 
 ALL = Manifest({name: Hook(name) for name in (*NAMES, "on-topic-news")})

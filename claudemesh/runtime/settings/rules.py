@@ -1,0 +1,161 @@
+"""Rules for the values of settings: each checks a value, reads it from text, and says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from claudemesh.runtime.digits import whole_number
+
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Rule(Protocol):
+    """Rule for a value."""
+
+    def check(self, value: object) -> Any:
+        """Return the value as the program uses it. `ValueError` when it is not allowed."""
+        ...
+
+    def parse(self, text: str) -> object:
+        """Return the value that a text of the environment or of a flag stands for, not yet checked.
+
+        A text that stands for no value is returned as it is, so that `check` refuses it.
+        """
+        ...
+
+    def allowed(self) -> str:
+        """Return the allowed values in words, as a noun that follows `must be`."""
+        ...
+
+
+def listed(text: str) -> list[str]:
+    """Return the parts of a text with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    whole: bool = True
+
+    def check(self, value: object) -> Any:
+        """Return the number; a boolean is none."""
+        kinds = (int,) if self.whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not self.low <= value <= self.high:
+            raise ValueError
+        return value
+
+    def parse(self, text: str) -> object:
+        """Return the number of plain ASCII digits, with a point and a sign where they are allowed."""
+        if self.whole:
+            number = whole_number(text, 10**18)
+            return text if number is None else number
+        return float(text) if _DECIMAL.fullmatch(text) else text
+
+    def allowed(self) -> str:
+        """Return the bounds."""
+        return f"a {'whole ' if self.whole else ''}number from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True, slots=True)
+class YesNo:
+    """A boolean."""
+
+    def check(self, value: object) -> Any:
+        """Return it; 0 and "no" are none."""
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+
+    def parse(self, text: str) -> object:
+        """Return the boolean of true, false, 1 or 0, in any case."""
+        return _WORDS.get(text.lower(), text)
+
+    def allowed(self) -> str:
+        """Return both."""
+        return "true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of a few words; `any_case`: upper and lower case are the same word."""
+
+    choices: tuple[str, ...]
+    any_case: bool = False
+
+    def check(self, value: object) -> Any:
+        """Return the word as it is listed."""
+        word = value.lower() if self.any_case and isinstance(value, str) else value
+        if word not in self.choices:
+            raise ValueError
+        return word
+
+    def parse(self, text: str) -> object:
+        """Return the text."""
+        return text
+
+    def allowed(self) -> str:
+        """List the words."""
+        return "one of " + ", ".join(self.choices)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text that `holds` accepts, described by `noun`."""
+
+    noun: str = "a text"
+    holds: Callable[[str], bool] = lambda text: True
+
+    def check(self, value: object) -> Any:
+        """Return the text."""
+        if not isinstance(value, str) or not self.holds(value):
+            raise ValueError
+        return value
+
+    def parse(self, text: str) -> object:
+        """Return the text."""
+        return text
+
+    def allowed(self) -> str:
+        """Return the noun."""
+        return self.noun
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list of texts that `holds` accepts each; in the environment with commas between them.
+
+    `once`: a text that is repeated counts once.
+    """
+
+    noun: str = "a list of strings"
+    holds: Callable[[str], bool] = lambda text: True
+    once: bool = False
+
+    def check(self, value: object) -> Any:
+        """Return the texts as a tuple."""
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        if not all(isinstance(item, str) and self.holds(item) for item in value):
+            raise ValueError
+        return tuple(dict.fromkeys(value)) if self.once else tuple(value)
+
+    def parse(self, text: str) -> object:
+        """Return the parts between the commas."""
+        return listed(text)
+
+    def allowed(self) -> str:
+        """Return the noun."""
+        return self.noun
+
+
+def some_of(choices: tuple[str, ...]) -> ListOf:
+    """Return the rule for a list of any of a few words."""
+    return ListOf("a list of any of " + ", ".join(choices), choices.__contains__)
