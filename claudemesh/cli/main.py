@@ -47,6 +47,7 @@ COMMANDS = {
     "Diagnosis": {
         "doctor": ("doctor", "doctor", "Check this host for common faults."),
         "bugreport": ("bugreport", "bugreport", "Print a report for a bug, without secrets or messages."),
+        "config": ("config", "config", "Check the files of settings, and show the settings of the daemon."),
         "paths": ("paths", "paths", "Show the paths of all files."),
         "version": ("version", "version", "Show the version."),
     },

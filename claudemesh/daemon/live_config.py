@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.settings import DaemonSettings, values_by_section
 from claudemesh.runtime.clock import iso_ms
 
 
@@ -32,3 +32,7 @@ class LiveConfig:
             "needs_restart": self.needs_restart,
             "reloads": self.reloads,
         }
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Return the settings in force by section and key, for /v1/config."""
+        return values_by_section(self.settings)

@@ -9,6 +9,7 @@ from claudemesh.cli.lazy_group import LazyGroup
 COMMANDS = {
     "Run": {
         "up": ("broker.up", "up", "Run a broker in the foreground."),
+        "config": ("broker.config", "config", "Check and show the settings of a broker."),
     },
     "Administer": {
         "mesh": ("broker.mesh", "mesh", "List meshes and set their policies."),
@@ -25,8 +26,8 @@ COMMANDS = {
 def broker() -> None:
     """Run and administer a broker.
 
-    A broker is the server that connects the members of a mesh. Commands other than `up` need its admin token.
-    On the broker's own host they find the token in the data directory.
+    A broker is the server that connects the members of a mesh. Commands other than `up` and `config` need its
+    admin token. On the broker's own host they find the token in the data directory.
 
     \b
     Examples:

@@ -305,6 +305,12 @@ class Config(Struct):
     reloads: int
 
 
+class ConfigInForce(Config):
+    """The outcome of the last reloads, and the settings in force by section and key."""
+
+    settings: dict[str, dict[str, Any]]
+
+
 class Stopping(Struct):
     """The daemon stops: it accepts no more sends, and every accepted one is on disk."""
 

@@ -12,6 +12,7 @@ from claudemesh.daemon.api.failures import not_found
 from claudemesh.daemon.api.schemas import (
     Compat,
     Config,
+    ConfigInForce,
     EmptyBody,
     Health,
     Heartbeat,
@@ -138,6 +139,11 @@ class StatusRoutes:
         self.reload()
         return Reply(200, self.health.config.report())
 
+    async def get_config(self, request: Request) -> Reply:
+        """Return the settings in force. None of them is a secret."""
+        config = self.health.config
+        return Reply(200, {**config.report(), "settings": config.values()})
+
     async def shutdown(self, request: Request) -> Reply:
         """Stop the daemon in order; this reply is its last."""
         self.stop()
@@ -150,6 +156,7 @@ ROUTES = (
     ),
     Route("GET", "/v1/version", "Versions and membership", {200: Version}, StatusRoutes.get_version),
     Route("GET", "/v1/whoami", "The member that this daemon is", {200: Whoami}, StatusRoutes.get_whoami),
+    Route("GET", "/v1/config", "The settings in force", {200: ConfigInForce}, StatusRoutes.get_config),
     Route("GET", "/v1/compat", "Supported and required features", {200: Compat}, StatusRoutes.get_compat),
     Route(
         "GET",

@@ -66,6 +66,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "GET /v1/health",
         "GET /v1/version",
         "GET /v1/whoami",
+        "GET /v1/config",
         "GET /v1/compat",
         "GET /v1/metrics",
         "POST /v1/heartbeat",
