@@ -20,16 +20,9 @@ QUERIES = {
     "broker/store/postgres/queries.sql": "broker/store/postgres",
 }
 _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
-# In pieces, so that this file is not what it looks for.
-_REGISTRIES = [
-    ".".join(words)
-    for words in [
-        ("pythonhosted", "org"),
-        ("pypi", "org/simple"),
-        ("registry", "npmjs"),
-        ("deb", "debian", "org"),
-    ]
-]
+_URL_HOST = re.compile(r"\b(?:https?|wss?)://(?:[^\s/@\"'`<>]*@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)")
+_EXAMPLES = ("example", "example.com", "example.net", "example.org", "invalid", "lan", "localhost", "test")
+_CITED = {"cyclonedx.org", "github.com", "json-schema.org", "www.apache.org"}
 
 
 def calls(path: Path) -> set[str]:
@@ -160,14 +153,37 @@ def tracked() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def test_no_file_names_a_registry_or_a_place_on_one_machine() -> None:
-    """Where packages come from is the machine's business, and so is where the checkout lies."""
-    foreign = [*_REGISTRIES, f"{ROOT}/", "--index-url", "--extra-index-url", "--find-links"]
+def foreign_hosts(text: str) -> set[str]:
+    """The hosts of a text's URLs that are no address, no single label, no name for examples and not cited."""
+    hosts = {host.strip(".").lower() for host in _URL_HOST.findall(text)}
+    return {
+        host
+        for host in hosts - _CITED
+        if "." in host
+        and not re.fullmatch(r"[0-9.]+", host)
+        and not any(host == name or host.endswith(f".{name}") for name in _EXAMPLES)
+    }
+
+
+def test_a_url_in_a_file_leads_to_an_example_or_to_a_host_that_is_cited() -> None:
+    """Package indexes and services are settings of a machine."""
+    sample = "https://packages.acme.io/simple wss://mesh.example.com http://127.0.0.1:7900 http://[::1]:1 http://bob/"
+    assert foreign_hosts(sample) == {"packages.acme.io"}
+    found = {
+        path.relative_to(ROOT).as_posix(): hosts
+        for path in tracked()
+        if path != Path(__file__) and (hosts := foreign_hosts(path.read_text(errors="replace")))
+    }
+    assert found == {}
+
+
+def test_no_file_names_a_package_index_or_a_place_on_one_machine() -> None:
+    """Packages come from the index of the machine, and the checkout lies anywhere."""
+    options = [f"--{name}" for name in ("index-url", "extra-index-url", "find-links")]
     found = [
         (path.relative_to(ROOT).as_posix(), word)
         for path in tracked()
-        if path != Path(__file__)
-        for word in foreign
+        for word in [f"{ROOT}/", *options]
         if word in path.read_text(errors="replace")
     ]
     assert found == []
