@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from tests.integration.hooks.hooked import Host
+from tests.support.audit import rows
 from tests.support.processes import until
 
 # A program that asks on the daemon's socket as a hook does; prints status and JSON.
@@ -46,6 +46,14 @@ def send(sender: Host, to: str, body: str, **fields: Any) -> None:
 
 def bodies(host: Host) -> list[str]:
     return [item["body"] for item in host.daemon.inbox()]
+
+
+def idle(host: Host) -> bool:
+    """No send waits, and no hook is left to run."""
+    waiting = "SELECT count(*) FROM outbox WHERE status IN ('pending', 'inflight')"
+    jobs = "SELECT count(*) FROM hook_jobs"
+    root = host.daemon.root
+    return rows(root / "outbox.db", waiting) == rows(root / "inbox.db", jobs) == [(0,)]
 
 
 def test_a_reply_goes_where_the_message_came_from(alice: Host, bob: Host) -> None:
@@ -88,8 +96,7 @@ def test_two_hosts_that_answer_each_other_come_to_an_end(alice: Host, bob: Host)
     before = len(bodies(alice)) + len(bodies(bob))
     send(alice, "bob", "begin")
     until(lambda: alice.log("hook_reply_refused") + bob.log("hook_reply_refused"), "the loop has ended")
-    # Nothing more may come: there is no event to wait for.
-    time.sleep(0.3)
+    until(lambda: idle(alice) and idle(bob), "no send and no hook is left to run")
     [refused] = alice.log("hook_reply_refused") + bob.log("hook_reply_refused")
     assert refused["error"] == "hook_loop"
     assert len(bodies(alice)) + len(bodies(bob)) - before == 5
