@@ -29,9 +29,6 @@ CREATE TABLE inbox (
   acked_at INTEGER,
   UNIQUE (sender_member_id, client_message_id)
 );
-INSERT INTO "inbox" VALUES(1,'01M8ETT3FTY5JAZ89E5A5ZK1DX','dm-1','01a21dac-df37-0488-138c-eb2cd8561af6','01M8ETT3FECVZ58YHY7ZJEY6KC',1,'team','dm',NULL,'5ca48728ed329d79a0adc8b8ad4c998422b47a3f18edef3169d4b1d7a036cf44','alice','read and done',NULL,'next',1795794210297,NULL,NULL,NULL);
-INSERT INTO "inbox" VALUES(2,'01M8ETT430A5EDVV9DQKRZ3BMC','topic-1','01a21dac-df37-0488-138c-eb2cd8561af6','01M8ETT42R3SY7BQ0F8QJZAT70',2,'team','topic','all','5ca48728ed329d79a0adc8b8ad4c998422b47a3f18edef3169d4b1d7a036cf44','alice','to everybody',NULL,'next',1795794210912,NULL,NULL,NULL);
-INSERT INTO "inbox" VALUES(3,'01M8ETT4N1MSAEGE501PZPGAGB','queue-1','01a21dac-df37-0488-138c-eb2cd8561af6','01M8ETT4MMAF910V3VV0K2HB1C',3,'team','queue','builds','5ca48728ed329d79a0adc8b8ad4c998422b47a3f18edef3169d4b1d7a036cf44','alice','build',NULL,'next',1795794211488,NULL,NULL,NULL);
 CREATE TABLE inbox_sealed (
   id TEXT PRIMARY KEY REFERENCES inbox (id) ON DELETE CASCADE,
   envelope BLOB NOT NULL
@@ -48,6 +45,5 @@ CREATE INDEX inbox_sender ON inbox (sender_name COLLATE NOCASE);
 CREATE INDEX inbox_unread ON inbox (seq) WHERE acked_at IS NULL;
 CREATE INDEX inbox_seen_age ON inbox_seen (seen_at);
 DELETE FROM "sqlite_sequence";
-INSERT INTO "sqlite_sequence" VALUES('inbox',3);
 COMMIT;
 PRAGMA user_version = 2;
