@@ -1,4 +1,4 @@
-"""Make what is released: build twice and compare, audit the libraries, write the checksums.
+"""Make what is released: audit the libraries, build twice and compare, write the checksums.
 
 Everything lands in dist/: the archive, its bill of materials, its licences, the audit and SHA256SUMS.
 """
@@ -42,7 +42,7 @@ class Audit:
 
 
 def main() -> int:
-    """Make it; exit 1 when the builds differ, a library is vulnerable, or it could not be audited."""
+    """Audit, build; exit 1 when a library is vulnerable, it could not be audited, or the builds differ."""
     parser = argparse.ArgumentParser(prog="./build/release", description=__doc__)
     parser.add_argument(
         "--allow-unaudited",
@@ -52,13 +52,8 @@ def main() -> int:
     options = parser.parse_args()
     for name in (AUDIT, SUMS):
         (DIST / name).unlink(missing_ok=True)
-    _build(ROOT)
-    differing = built_elsewhere()
-    if differing:
-        return _fail(f"two builds differ in {', '.join(differing)}")
-    say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
     audit = look_up()
-    (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
+    _keep(audit)
     if audit.vulnerabilities:
         return _fail("vulnerable: " + "; ".join(audit.vulnerabilities))
     if audit.audited:
@@ -67,6 +62,13 @@ def main() -> int:
         say(f"NOT AUDITED: {audit.reason}")
         if not options.allow_unaudited:
             return _fail("run this where the database answers, or give --allow-unaudited")
+    _build(ROOT)
+    differing = built_elsewhere()
+    if differing:
+        return _fail(f"two builds differ in {', '.join(differing)}")
+    say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
+    # A build removes what was said about the archive before.
+    _keep(audit)
     names = (ARCHIVE, BILL, LICENCES, AUDIT)
     (DIST / SUMS).write_text("".join(f"{_sha256(DIST / name)}  {name}\n" for name in names))
     say(f"dist/{SUMS} has the checksums")
@@ -138,6 +140,11 @@ def _audit_environment(folder: Path) -> str:
         last = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         raise OSError(f"its tool cannot be installed: {last}")
     return python
+
+
+def _keep(audit: Audit) -> None:
+    DIST.mkdir(exist_ok=True)
+    (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
 
 
 def _build(tree: Path) -> None:

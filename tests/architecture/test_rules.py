@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,15 @@ def test_no_file_names_a_package_index_or_a_place_on_one_machine() -> None:
         if word in path.read_text(errors="replace")
     ]
     assert found == []
+
+
+def test_every_folder_of_tests_is_run() -> None:
+    """The order of the folders is written down, so each of them is."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = config["tool"]["pytest"]["ini_options"]["testpaths"]
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(set(listed)) == len(listed)
+    assert {"/".join(folder.split("/")[:2]) for folder in folders} == set(listed)
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])

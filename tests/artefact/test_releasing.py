@@ -1,4 +1,4 @@
-"""A release is built twice, audited, and comes with checksums; what was not audited says so."""
+"""A release is audited, built twice, and comes with checksums; what was not audited says so."""
 
 from __future__ import annotations
 
@@ -57,13 +57,15 @@ def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived() -
 
     done = release()
     audit = json.loads((dist / "claudemesh.audit.json").read_text())
-    assert "built twice, in two folders, the same bytes" in done.stderr
     assert audit["vulnerabilities"] == []
     if not audit["audited"]:
         assert (done.returncode, "NOT AUDITED: " in done.stderr) == (1, True)
         assert not (dist / "SHA256SUMS").exists()
         done = release("--allow-unaudited")
         assert "NOT AUDITED: " in done.stderr
+        audit = json.loads((dist / "claudemesh.audit.json").read_text())
+        assert not audit["audited"]
     assert done.returncode == 0, done.stderr
+    assert "built twice, in two folders, the same bytes" in done.stderr
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=dist, capture_output=True, text=True)
     assert (checked.returncode, checked.stdout.count(": OK")) == (0, 4)
