@@ -14,7 +14,7 @@ from claudemesh.broker.settings import BrokerSettings, Limits
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import Identity, challenge_keypair, uuid_from_ulid
 from claudemesh.runtime.clock import Clock
-from tests.support.wspeer import Peer, http_request, make_identity, make_invite, owner_body
+from tests.support.wspeer import Link, Peer, http_request, make_identity, make_invite, owner_body
 
 
 @asynccontextmanager
@@ -65,6 +65,15 @@ async def join_mesh(owner: Peer, name: str, *, invite: str | None = None, **fiel
     )
     assert status == 201, body
     return replace(owner, name=name, identity=identity, member_id=body["member_id"])
+
+
+async def nothing_else_is_told(link: Link, owner: Peer) -> None:
+    """Let a member come to the owner's broker and see that nobody was told to come or go before it."""
+    last = await join_mesh(owner, "the-last")
+    async with last.connect():
+        assert (await link.event("peer_join"))["member_id"] == last.member_id
+        told = {frame["event"] for frame in link.waiting("event")}
+        assert told <= {"member_added"}, told
 
 
 async def _create_directly(

@@ -332,6 +332,14 @@ class Link:
             self.seen.append(frame)
 
 
+async def nothing_else_is_delivered(link: Link, to: Peer, sending: Link, by: Peer) -> None:
+    """Send a message and see that it is the next delivery: nothing was under way ahead of it."""
+    sent = await sending.request(by.envelope(to, "the last one"))
+    [frame] = await link.deliveries(1)
+    assert frame["broker_message_id"] == sent["broker_message_id"], frame
+    assert link.waiting("deliver") == []
+
+
 def parsed(envelope: Mapping[str, Any]) -> Envelope:
     """Return an envelope of a deliver frame as a value."""
     return Envelope.parse(dict(envelope))

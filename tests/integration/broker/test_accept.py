@@ -10,7 +10,7 @@ import pytest
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime import failpoints
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.wspeer import Frame, Peer, new_id
+from tests.support.wspeer import Frame, Peer, new_id, nothing_else_is_delivered
 
 NOBODY = "ab" * 32
 
@@ -42,8 +42,7 @@ async def test_the_same_send_again_is_a_duplicate_with_the_same_ids() -> None:
             first = await sending.request(envelope)
             second = await sending.request(envelope)
             await receiving.next("deliver")
-            await receiving.settle()
-            assert receiving.waiting("deliver") == []
+            await nothing_else_is_delivered(receiving, bob, sending, ada)
     assert (second["status"], second["duplicate"], second["history_available"]) == (200, True, True)
     for name in ("broker_message_id", "history_id", "client_message_id"):
         assert second[name] == first[name]
@@ -82,8 +81,7 @@ async def test_a_lost_acknowledgement_is_answered_on_the_next_connection(kind: s
                 link.websocket.transport.abort()
             async with ada.connect() as link:
                 result = await link.request(envelope)
-            await receiving.settle()
-            assert receiving.waiting("deliver") == []
+                await nothing_else_is_delivered(receiving, bob, link, ada)
     assert result["status"] == 200
     assert result["broker_message_id"] == delivery["broker_message_id"]
     assert result["history_id"] == delivery["history_id"]

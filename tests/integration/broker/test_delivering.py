@@ -9,7 +9,7 @@ from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.wspeer import Frame, Link
+from tests.support.wspeer import Frame, Link, nothing_else_is_delivered
 
 
 async def send_all(link: Link, envelopes: list[Frame]) -> list[Frame]:
@@ -32,12 +32,10 @@ async def test_a_topic_reaches_each_subscriber_once_and_the_offline_one_later() 
         async with ada.connect() as sending, bob.connect() as receiving:
             results = await send_all(sending, [ada.envelope("all", str(number)) for number in range(5)])
             here = await receiving.deliveries(5)
-            await sending.settle()
-            assert sending.waiting("deliver") == []
-        async with cleo.connect() as late:
-            later = await late.deliveries(5)
-            await late.settle()
-            assert late.waiting("deliver") == []
+            await nothing_else_is_delivered(sending, ada, receiving, bob)
+            async with cleo.connect() as late:
+                later = await late.deliveries(5)
+                await nothing_else_is_delivered(late, cleo, sending, ada)
     expected = [result["broker_message_id"] for result in results]
     assert [frame["broker_message_id"] for frame in here] == expected
     assert [frame["broker_message_id"] for frame in later] == expected
@@ -55,8 +53,7 @@ async def test_only_subscribers_receive_a_topic() -> None:
             await sending.request(ada.envelope("ops"))
             await sending.request(ada.envelope("all"))
             topics = [frame["envelope"]["destination_ref"] for frame in await one.deliveries(2)]
-            await two.settle()
-            assert two.waiting("deliver") == []
+            await nothing_else_is_delivered(two, cleo, sending, ada)
     assert topics == ["ops", "all"]
 
 
@@ -102,8 +99,10 @@ async def test_an_acknowledgement_of_somebody_elses_delivery_does_nothing() -> N
         bob, eve = await join_mesh(ada, "bob"), await join_mesh(ada, "eve")
         async with ada.connect() as sending, eve.connect() as other:
             await sending.request(ada.envelope(bob))
+            await sending.request(ada.envelope(eve))
             await other.say({"type": "deliver_ack", "delivery_ids": list(range(50))})
-            await other.settle()
+            # Eve's own row is gone by the same frame.
+            await pending(broker, 1)
         async with bob.connect() as receiving:
             assert len(await receiving.deliveries(1)) == 1
 

@@ -19,9 +19,9 @@ from claudemesh.runtime.exits import ExitWith
 from tests.integration.broker import test_queues as queues
 from tests.integration.broker.test_clones import audited
 from tests.integration.postgres.shared import watching
-from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.broker import create_mesh, join_mesh, nothing_else_is_told, running_broker
 from tests.support.postgres import empty_database, sql
-from tests.support.wspeer import Peer, dial, http_request, new_id
+from tests.support.wspeer import Peer, dial, http_request, new_id, nothing_else_is_delivered
 
 # No test here waits for the sweep unless it is about the sweep.
 SIGNALS_ONLY = Limits(sweep_s=3600)
@@ -95,8 +95,7 @@ async def test_the_same_send_at_two_brokers_is_accepted_once(tmp_path: Path) -> 
                 assert sorted(result["status"] for result in results) == [200, 201]
                 assert len({result["broker_message_id"] for result in results}) == 1
             assert len(await receiving.deliveries(20)) == 20
-            await receiving.settle()
-            assert receiving.waiting("deliver") == []
+            await nothing_else_is_delivered(receiving, bob, first, ada)
 
 
 async def test_a_wake_up_that_got_lost_is_found_by_the_sweep(
@@ -234,8 +233,7 @@ async def test_a_daemon_that_changes_the_broker_replaces_itself_under_any_policy
             async with at(bob, two).connect(hello=same) as newer:
                 assert (await older.closed())[0] == 4003
                 await newer.settle()
-                await watching.settle()
-                assert watching.waiting("event") == []
+                await nothing_else_is_told(watching, ada)
 
 
 async def test_revocation_ends_connections_at_every_broker(tmp_path: Path) -> None:
@@ -280,7 +278,12 @@ async def test_leases_of_a_broker_that_died_run_out(tmp_path: Path) -> None:
             reply = await link.call("peers")
             assert {item["name"] for item in reply["ok"]["items"] if item["online"]} == {"bob", "owner"}
             assert (await link.event("peer_leave"))["member_id"] == bob.member_id
-        assert await sql(url, "SELECT count(*) FROM mesh.presence WHERE broker_id = 'a-dead-broker'") == 0
+
+        async def is_removed() -> bool:
+            left = "SELECT count(*) FROM mesh.presence WHERE broker_id = 'a-dead-broker'"
+            return int(await sql(url, left)) == 0
+
+        await eventually(is_removed)
 
 
 async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(tmp_path: Path) -> None:
@@ -296,8 +299,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(t
                 return await one.context.store.presence.online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(is_online)
-            await link.settle()
-            assert link.waiting("event") == []
+            await nothing_else_is_told(link, ada)
 
 
 async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> None:
@@ -314,8 +316,7 @@ async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> 
                 return await one.context.store.presence.online(ada.mesh_id, now_ms) == {ada.member_id}
 
             await eventually(nobody_is_here)
-            await watching.settle()
-            assert watching.waiting("event") == []
+            await nothing_else_is_told(watching, at(ada, two))
 
 
 async def test_signals_are_heard_again_after_the_listening_connection_was_ended(tmp_path: Path) -> None:
