@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -139,9 +138,7 @@ def test_sigterm_ends_a_daemon_soon_whatever_its_clients_do() -> None:
         waiter = threading.Thread(target=lambda: answers.append(wait_for_the_broker(bob)))
         waiter.start()
         until(lambda: bob.outbox(), "the send is queued")
-        began = time.monotonic()
         assert bob.stop() == 0
-        took_s = time.monotonic() - began
         followers.end()
         waiter.join()
         for link in links:
@@ -149,9 +146,9 @@ def test_sigterm_ends_a_daemon_soon_whatever_its_clients_do() -> None:
         assert answers[0][0] == 202, answers
         text = bob.log.read_text()
         assert "Traceback" not in text
-        assert "timeout graceful shutdown" not in text
-        # The drain and uvicorn's own deadline are ten seconds: less than half of that means neither was met.
-        assert took_s < 5
+        # Its end is in the log; the drain did not have to be given up for it.
+        assert '"daemon_stopped"' in text
+        assert '"drain_unfinished"' not in text
 
 
 def wait_for_the_broker(daemon: Daemon) -> tuple[int, bytes]:
@@ -177,7 +174,8 @@ def test_a_second_sigterm_ends_at_once() -> None:
         os.kill(alice.pid, signal.SIGTERM)
         until(lambda: not accepts(alice), "the listener is closed")
         os.kill(alice.pid, signal.SIGTERM)
-        assert alice.ended() in (-signal.SIGTERM, 0)
+        # Killed by it, with the request that never ends still open: an end in order is 0.
+        assert alice.ended() == -signal.SIGTERM
         followers.end()
         slow.close()
         alice.start()

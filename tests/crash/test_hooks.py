@@ -13,7 +13,7 @@ from tests.support.processes import Mesh, mesh, until
 MESSAGES = 5
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pair() -> Generator[Mesh]:
     """Alice, and bob who answers each dm by a hook."""
     with mesh("alice", "bob", start=False) as made:

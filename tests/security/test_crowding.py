@@ -237,8 +237,15 @@ async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.Monkey
     monkeypatch.setattr("claudemesh.runtime.web.server.DEADLINES", Deadlines(head_s=0.1, body_s=0.1))
     async with running_broker() as broker:
         ada = await create_mesh(broker)
+        port = int(broker.url.rpartition(":")[2])
         async with ada.connect() as link:
-            await asyncio.sleep(0.5)
+            # Strangers that come later and say as little meet both deadlines.
+            for words in (b"GET / HTTP/1.1\r\n", b"POST /v1/join HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(words)
+                async with asyncio.timeout(20):
+                    await reader.read()
+                writer.close()
             assert (await link.request(ada.envelope("all")))["status"] in (200, 201)
 
 

@@ -121,8 +121,16 @@ class Pair:
         return self.made.daemons["alice"]
 
 
+@pytest.fixture
+def pair(meshed: Pair) -> Generator[Pair]:
+    """The pair with an honest broker, before and after the test."""
+    meshed.alice.ready()
+    yield meshed
+    meshed.liar.lie = b""
+
+
 @pytest.fixture(scope="module")
-def pair() -> Generator[Pair]:
+def meshed() -> Generator[Pair]:
     """Alice reaches her broker by way of the liar, bob by himself."""
     with mesh("alice", "bob", start=False, front=True) as made, liar(made) as between:
         path = made.daemons["alice"].root / "membership.json"

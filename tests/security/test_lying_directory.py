@@ -142,7 +142,7 @@ def test_a_host_that_has_just_joined_knows_its_inviters_key(hidden: bool) -> Non
         bob.start()
         bob.ready(connected=False)
         until(lambda: "inviter_unlisted" in degraded(bob), "the missing inviter is shown")
-        assert "directory_refused" in degraded(bob)
+        until(lambda: "directory_refused" in degraded(bob), "the refusal is shown")
         status, answer = bob.send("alice", "a secret")
         assert (status, answer["error"]) == (409, "name_rebound" if hidden else "key_changed")
 
@@ -156,4 +156,5 @@ def test_an_honest_mesh_shows_nothing_of_this() -> None:
         assert invite["introduction"]["name"] == "alice"
         for one, other in (("alice", "bob"), ("bob", "alice")):
             assert made.daemons[one].send(other, "hello")[0] == 202
+            until(made.daemons[other].inbox, "it has arrived")
             assert degraded(made.daemons[one]) == {}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh.daemon.hooks import fork_server
-from claudemesh.daemon.hooks.worker_pool import Command, ForkServerLost, Outcome, WorkerPool
+from claudemesh.daemon.hooks.worker_pool import Command, ForkServerLost, WorkerPool
 from tests.integration.hooks.hooked import Host
 from tests.integration.hooks.test_running import processes, send
 from tests.support.processes import until
@@ -129,19 +129,15 @@ def test_a_fork_server_that_cannot_fork_goes_on(home: int, monkeypatch: pytest.M
     assert calls == ([] if home < 0 else ["unshare", "setns"])
 
 
-async def test_no_more_than_so_many_run_at_a_time() -> None:
-    """The rest wait for a place."""
+async def test_no_more_than_so_many_run_at_a_time(tmp_path: Path) -> None:
+    """The rest wait for a place. Each run notes how many it sees, itself included."""
+    script = f"cd {tmp_path}; f=$(mktemp run.XXXXXX); ls run.* | wc -l >>seen; sleep 0.1; rm $f"
     async with worker_pool("auto", size=3) as made:
-
-        async def run() -> Outcome:
-            return await made.run(shell("sleep 0.2"))
-
-        runs = [asyncio.get_running_loop().create_task(run()) for _ in range(9)]
-        most = 0
-        while not all(task.done() for task in runs):
-            most = max(most, len(processes("sleep 0.2")))
-            await asyncio.sleep(0.02)
-        assert most <= 3 * 2  # the shell and its sleep
+        outcomes = await asyncio.gather(*[made.run(shell(script)) for _ in range(9)])
+        assert [outcome.exit for outcome in outcomes] == [0] * 9
+        seen = [int(line) for line in (tmp_path / "seen").read_text().split()]
+        assert len(seen) == 9
+        assert max(seen) <= 3
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")

@@ -144,7 +144,7 @@ async def test_close_ends_a_waiting_asynchronous_iterator_from_another_thread(pa
 def test_a_program_whose_task_is_cancelled_ends(pair: Mesh, tmp_path: Path) -> None:
     """No thread is left that waits for the daemon's next word."""
     program = """
-import asyncio
+import asyncio, sys
 from claudemesh import AsyncDaemon
 
 async def main():
@@ -152,20 +152,26 @@ async def main():
         async for message in AsyncDaemon().messages():
             raise AssertionError(message)
     task = asyncio.create_task(follow())
-    await asyncio.sleep(0.5)
+    await asyncio.to_thread(sys.stdin.readline)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 asyncio.run(main())
 """
-    done = subprocess.run(
+    alice = pair.daemons["alice"]
+    with subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,
-        env={"CLAUDEMESH_HOME": str(pair.daemons["alice"].home), "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        timeout=LIMIT_S,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
+        env={"CLAUDEMESH_HOME": str(alice.home), "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        try:
+            until(lambda: is_followed(alice), "the stream is open")
+            _, errors = running.communicate(b"\n", timeout=LIMIT_S)
+        finally:
+            running.kill()
+    assert (running.returncode, errors) == (0, b"")
 
 
 async def test_listeners_do_not_keep_a_send_from_the_event_loop(pair: Mesh) -> None:

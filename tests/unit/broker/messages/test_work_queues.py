@@ -55,6 +55,10 @@ class Bench:
         self.hub.leave(connection)  # type: ignore[arg-type]
         self.queues.leave(connection.mesh_id, connection.member_id, "connection")
 
+    async def settle(self) -> None:
+        """Let the queues do all that they have begun."""
+        await self.queues._tasks.join()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the queues work until something is so."""
         async with asyncio.timeout(10):
@@ -96,7 +100,7 @@ async def test_a_consumer_holds_a_bounded_number_and_gets_more_for_acknowledgeme
         await b.until(lambda: len(one.pushed) == HELD + 2)
         # Ids of other deliveries make no room.
         b.queues.acknowledged(b.world.mesh.id, member.id, [10**9])
-        await asyncio.sleep(0.02)
+        await b.settle()
         assert len(one.pushed) == HELD + 2
         assert await waiting(b) == HELD + 3
 
@@ -137,8 +141,9 @@ async def test_nothing_is_dispatched_while_paused() -> None:
         await b.until(lambda: (b.world.mesh.id, "jobs") in b.queues._consumers)
         b.queues.pause()
         await b.put(1)
-        await asyncio.sleep(0.02)
+        await b.settle()
         assert one.pushed == []
+        assert await waiting(b) == 1
 
 
 async def test_a_store_that_fails_is_asked_until_it_answers(monkeypatch: Any) -> None:
