@@ -80,18 +80,20 @@ def test_a_follower_whose_daemon_restarts_before_its_first_line_misses_nothing(c
             assert [next(items)["body"] for _ in range(2)] == ["while it was away", "and after"]
 
 
-def test_listen_acknowledges_what_it_has_written(pair: Mesh) -> None:
+def test_listen_acknowledges_what_it_has_written() -> None:
     """Started again, it goes on with the first message that it has not written."""
-    _, bob = homes(pair)
-    run(bob, "listen", "--ack", "--timeout", "1s")
-    for text in ("one", "two", "three"):
-        sent = run(homes(pair)[0], "send", "bob", text, "--json").json["client_message_id"]
-        wait_received(pair.daemons["bob"], [sent])
-    assert run(bob, "listen", "--ack", "--one").json["body"] == "one"
-    assert run(bob, "listen", "--since", "unread", "--one").json["body"] == "two"
-    lines = run(bob, "listen", "--ack", "--timeout", "2s").out.splitlines()
-    assert [json.loads(line)["body"] for line in lines] == ["two", "three"]
-    assert run(bob, "inbox", "--unread").out == ""
+    with mesh("alice", "bob") as made:
+        alice, bob = homes(made)
+        for text in ("one", "two", "three"):
+            sent = run(alice, "send", "bob", text, "--json").json["client_message_id"]
+            wait_received(made.daemons["bob"], [sent])
+        assert run(bob, "listen", "--ack", "--one").json["body"] == "one"
+        assert run(bob, "listen", "--since", "unread", "--one").json["body"] == "two"
+        with begin(bob, "listen", "--ack") as listening:
+            assert listening.stdout is not None
+            bodies = [json.loads(listening.stdout.readline())["body"] for _ in range(2)]
+            assert bodies == ["two", "three"]
+            until(lambda: run(bob, "inbox", "--unread").out == "", "both are acknowledged")
 
 
 def test_listen_for_one_message_ends_with_75_when_none_comes(pair: Mesh) -> None:

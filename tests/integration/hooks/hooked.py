@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from tests.support.audit import rows
 from tests.support.processes import Daemon, until
 
 ENABLED = "[hooks]\nenabled = true\n"
@@ -69,6 +70,13 @@ class Host:
     def told(self, name: str) -> str:
         """What a script left in $OUT."""
         return (self.out / name).read_text()
+
+    def idle(self) -> bool:
+        """Whether no send waits and no hook is left to run."""
+        waiting = "SELECT count(*) FROM outbox WHERE status IN ('pending', 'inflight')"
+        jobs = "SELECT count(*) FROM hook_jobs"
+        root = self.daemon.root
+        return rows(root / "outbox.db", waiting) == rows(root / "inbox.db", jobs) == [(0,)]
 
     def metric(self, name: str) -> str:
         """The lines of one metric."""

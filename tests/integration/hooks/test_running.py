@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ def test_a_message_runs_the_hooks_that_it_raises_and_no_other(alice: Host, bob: 
     bob.ran("on-mention")
     bob.ran("on-topic-news")
     bob.ran("on-dm")
+    until(bob.idle, "no hook is left to run")
     assert bob.runs("on-topic-other") == []
     by_body = {item["body"]: item["id"] for item in bob.daemon.inbox()}
     ran = {path.name for path in bob.out.iterdir()}
@@ -232,6 +232,7 @@ def test_a_hook_that_is_not_safe_to_run_does_not_run(alice: Host, bob: Host) -> 
     for name, reason in reasons.items():
         line = bob.ran(name)
         assert line["exit"] is None and reason in line["error"], line
+    until(bob.idle, "no hook is left to run")
     assert not (bob.out / "ran").exists()
 
 
@@ -243,6 +244,7 @@ def test_a_file_without_an_entry_does_not_run(alice: Host, bob: Host) -> None:
     bob.reload()
     send(alice, "x")
     bob.ran("on-dm")
+    until(bob.idle, "no hook is left to run")
     assert not (bob.out / "ran").exists()
 
 
@@ -305,10 +307,13 @@ def test_hook_executed_is_an_event(alice: Host, bob: Host) -> None:
     connection.request("GET", "/v1/events")
     stream = connection.getresponse()
     send(alice, "x")
-    deadline = time.monotonic() + 20
     lines: list[str] = []
-    while "event: hook_executed" not in lines[-2:-1] and time.monotonic() < deadline:
+
+    def is_told() -> bool:
         lines.append(stream.readline().decode().strip())
+        return "event: hook_executed" in lines[-2:-1]
+
+    until(is_told, "the event")
     connection.close()
     data = json.loads(lines[-1].removeprefix("data: "))
     assert (data["hook"], data["exit"], data["replied"]) == ("on-dm", 7, False)

@@ -65,7 +65,8 @@ def test_a_message_is_sent_received_acknowledged_and_answered(
         lambda: [message for message in alice.inbox(sender="bob") if message.reply_to_id], "the answer"
     )
     assert (answers[0].body, answers[0].reply_to_id) == ("go ahead", sent.broker_message_id)
-    assert {peer.name: peer.online for peer in alice.peers()} == {"alice": True, "bob": True}
+    everybody = {"alice": True, "bob": True}
+    until(lambda: {peer.name: peer.online for peer in alice.peers()} == everybody, "both are online")
     assert alice.health()["mesh"] == "demo"
 
 
