@@ -154,12 +154,13 @@ def test_sigterm_exits_0_with_the_row_kept(alice: Daemon, running: Mesh) -> None
 
 def test_the_socket_is_for_its_owner_only(alice: Daemon) -> None:
     """0600 in a 0700 directory, and every other file private, whatever the umask."""
-    previous = os.umask(0)
+    previous, alice.forked = os.umask(0), False
     try:
         alice.start()
         alice.ready()
     finally:
         os.umask(previous)
+        alice.forked = True
     modes = {path.name: path.stat().st_mode & 0o077 for path in alice.root.iterdir()}
     public = {name for name, mode in modes.items() if mode and name not in ("schema_version", "config.toml")}
     assert public == set()

@@ -29,7 +29,7 @@ def test_a_process_that_is_aborted_leaves_no_core(which: str) -> None:
         pytest.fail("this machine forbids cores: the test would prove nothing")
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
-        with mesh("alice") as made:
+        with mesh("alice", forked=False) as made:
             process = made.daemons["alice"] if which == "daemon" else made.broker
             assert process._popen is not None
             os.kill(process.pid, signal.SIGABRT)

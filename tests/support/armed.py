@@ -53,6 +53,11 @@ class Armed:
             sys.exit(f"unknown failpoint action {action!r}")
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """Arm the points that the environment names, and run the command of `sys.argv`."""
     install(Armed(parse(os.environ.get("CLAUDEMESH_FAILPOINTS", ""))))
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -19,7 +19,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.nursery import NURSERY, Child, can_fork
+from tests.support.nursery import REPOSITORY as REPOSITORY
+
+_ARMED = [sys.executable, "-m", "tests.support.armed"]
+_PROGRAM = [sys.executable, "-m", "claudemesh"]
 WAIT_S = 30.0
 POLL_S = 0.01
 
@@ -63,10 +67,12 @@ class Process:
         self.arguments = arguments
         self.home = home
         self.log = log
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | Child | None = None
         # What to run, and what in front of it: a recorder of system calls for one.
-        self.command = [sys.executable, "-m", "tests.support.armed"]
+        self.command = _ARMED
         self.prefix: list[str] = []
+        # Forked, unless the start of the interpreter matters.
+        self.forked = True
         # Variables of its own, on top of the environment of the caller.
         self.environment: dict[str, str] = {}
 
@@ -79,12 +85,16 @@ class Process:
             "PYTHONPATH": str(REPOSITORY),
             **self.environment,
         }
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            if self.forked and not self.prefix and self.command == _ARMED and can_fork(environment):
+                streams = [stream.fileno() for stream in (nothing, log, log)]
+                self._popen = NURSERY.spawn("armed", self.arguments, environment, streams)
+                return
             self._popen = subprocess.Popen(
                 [*self.prefix, *self.command, *self.arguments],
                 cwd=REPOSITORY,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=log,
                 stderr=log,
             )
@@ -237,12 +247,14 @@ class Mesh:
 
     slug = "demo"
 
-    def __init__(self, root: Path, database_url: str | None = None) -> None:
+    def __init__(self, root: Path, database_url: str | None = None, *, forked: bool = True) -> None:
         self.root = root
+        self.forked = forked
         self.broker = Broker(root, database_url)
+        self.broker.forked = forked
         self.daemons: dict[str, Daemon] = {}
         # The program that `cli` runs.
-        self.program = [sys.executable, "-m", "claudemesh"]
+        self.program = _PROGRAM
 
     def cli(self, daemon: Daemon, *arguments: str, prefix: Sequence[str] = ()) -> str:
         """Run a command of the CLI as that host; returns its standard output."""
@@ -251,20 +263,31 @@ class Mesh:
             "CLAUDEMESH_HOME": str(daemon.home),
             "PYTHONPATH": str(REPOSITORY),
         }
-        done = subprocess.run(
-            [*prefix, *self.program, *arguments],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-        )
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+            with Path(os.devnull).open("rb") as nothing:
+                process: subprocess.Popen[bytes] | Child
+                if not prefix and self.program == _PROGRAM and can_fork(environment):
+                    streams = [stream.fileno() for stream in (nothing, out, error)]
+                    process = NURSERY.spawn("cli", arguments, environment, streams)
+                else:
+                    command = [*prefix, *self.program, *arguments]
+                    process = subprocess.Popen(
+                        command, cwd=REPOSITORY, env=environment, stdin=nothing, stdout=out, stderr=error
+                    )
+            try:
+                code = process.wait(WAIT_S)
+            finally:
+                process.kill()
+            for stream in (out, error):
+                stream.seek(0)
+            printed = out.read()
+            assert code == 0, (arguments, printed, error.read())
+        return printed
 
     def add(self, name: str, *, prefix: Sequence[str] = ()) -> Daemon:
         """A new member: the first makes the mesh, later ones join by invite. Not started yet."""
         daemon = Daemon(self.root, name, self.slug)
+        daemon.forked = self.forked
         if not self.daemons:
             token = str(self.broker.data / "admin_token")
             create = ["mesh", "create", self.slug, "--broker", self.broker.url, "--name", name]
@@ -292,15 +315,17 @@ def mesh(
     database_url: str | None = None,
     broker_prefix: Sequence[str] = (),
     front: bool = False,
+    forked: bool = True,
 ) -> Generator[Mesh]:
     """A mesh with these members, all of them started and connected unless told otherwise.
 
     `broker_prefix` is run in front of the broker's command: it sets limits, for example.
-    With `front` the broker knows of a second port, at which a proxy may listen.
+    With `front` the broker knows of a second port, at which a proxy may listen. What a process inherits from
+    this one, a limit for example, it has only when it is not `forked` by the nursery.
     """
     # A short folder: a socket path has at most 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="cm-"))
-    made = Mesh(root, database_url)
+    made = Mesh(root, database_url, forked=forked)
     made.broker.prefix = list(broker_prefix)
     if front:
         made.broker.stand_behind(free_port())

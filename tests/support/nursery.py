@@ -1,0 +1,182 @@
+"""Processes of claudemesh that are forked from one that has imported everything.
+
+Importing takes most of the processor time of a start, and the tests start thousands of processes. Each child
+is a process of its own, with its own memory, files, signals and exit code. Only the start of an interpreter
+is left out. Starts as a user makes them are tested in tests/artefact and tests/integration/cli.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+# What the environment of a start decides before Python runs any code.
+_DECIDED_EARLY = ("PYTHON", "LD_", "LC_", "LANG")
+_LARGEST = 1 << 20
+
+
+class Child:
+    """A forked process, with the part of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._nursery = nursery
+        self._ended = os.pidfd_open(pid)
+        self._lock = threading.Lock()
+
+    def poll(self) -> int | None:
+        """The exit code, minus the number of the signal that ended it, or None while it runs."""
+        with self._lock:
+            if self.returncode is None and select.select([self._ended], [], [], 0)[0]:
+                self.returncode = self._nursery.reap(self.pid)
+                os.close(self._ended)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended. `subprocess.TimeoutExpired`: it has not."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired("claudemesh", timeout or 0)
+            select.select([self._ended], [], [], left)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The process that forks, made at the first request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._link: socket.socket | None = None
+
+    def spawn(
+        self, program: str, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]
+    ) -> Child:
+        """Start a program (`armed` or `cli`) with these three standard streams, in the checkout."""
+        request = {"program": program, "arguments": [*arguments], "environment": {**environment}}
+        return Child(self, self._ask(request, streams))
+
+    def reap(self, pid: int) -> int:
+        """Return the exit code of a child that has ended."""
+        return self._ask({"reap": pid})
+
+    def _ask(self, request: Mapping[str, Any], streams: Sequence[int] = ()) -> int:
+        with self._lock:
+            link = self._link = self._link or self._begin()
+            socket.send_fds(link, [json.dumps(request).encode()], [*streams])
+            answer = link.recv(64)
+        assert answer, "the process that forks has ended"
+        return int(answer)
+
+    def _begin(self) -> socket.socket:
+        link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
+                cwd=REPOSITORY,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+        def end() -> None:
+            link.close()
+            process.wait()
+
+        atexit.register(end)
+        return link
+
+
+def can_fork(environment: Mapping[str, str]) -> bool:
+    """Whether a forked process is the same as a started one under these variables, on this system."""
+    decided = {key: value for key, value in environment.items() if key.startswith(_DECIDED_EARLY)}
+    here = {key: value for key, value in os.environ.items() if key.startswith(_DECIDED_EARLY)}
+    return hasattr(os, "pidfd_open") and decided == {**here, "PYTHONPATH": str(REPOSITORY)}
+
+
+NURSERY = Nursery()
+
+
+def serve(link: socket.socket) -> dict[str, Any] | None:
+    """Fork what is asked for. Returns the request in each child, and None when nobody asks any more."""
+    while True:
+        data, streams, _, _ = socket.recv_fds(link, _LARGEST, 3)
+        if not data:
+            return None
+        request: dict[str, Any] = json.loads(data)
+        if "reap" in request:
+            _, status = os.waitpid(request["reap"], 0)
+            link.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
+        pid = os.fork()
+        if pid == 0:
+            link.close()
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+            for stream in streams:
+                os.close(stream)
+            return request
+        for stream in streams:
+            os.close(stream)
+        link.send(str(pid).encode())
+
+
+def main() -> int:
+    """Import everything, serve, and in each child run what was asked for."""
+    from claudemesh import __main__ as program
+    from claudemesh.broker import app as broker
+    from claudemesh.cli import invite, join, mesh, process
+    from claudemesh.cli.broker import up as broker_up
+    from claudemesh.cli.daemon import up as daemon_up
+    from claudemesh.daemon import app as daemon
+    from tests.support import armed
+
+    del broker, daemon, invite, join, mesh, process, broker_up, daemon_up
+    # Ctrl-C is for the children: this process ends with the one that asks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is None:
+        return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.argv = ["claudemesh", *request["arguments"]]
+    if request["program"] == "armed":
+        return armed.run()
+    return program.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
