@@ -11,10 +11,17 @@ from tests.support.processes import Daemon, Mesh, mesh, until
 
 
 @pytest.fixture(scope="module")
-def pair() -> Generator[Mesh]:
+def made() -> Generator[Mesh]:
     """A broker, alice and bob."""
     with mesh("alice", "bob") as made:
         yield made
+
+
+@pytest.fixture
+def pair(made: Mesh) -> Mesh:
+    """All of them running, whatever the test before has left."""
+    made.heal()
+    return made
 
 
 def away(made: Mesh) -> None:

@@ -126,6 +126,7 @@ def send_surely(daemon: Daemon, victim: Victim, path: str, body: dict[str, Any])
 
 def strike(running: Mesh, process: Broker | Daemon, *failpoints: str) -> None:
     """Send dms and topic posts while a process dies at its failpoints, then hold all to the contract."""
+    running.heal()
     alice, bob, carol = (running.daemons[name] for name in ("alice", "bob", "carol"))
     victim = Victim(process, list(failpoints))
     dms = [

@@ -75,9 +75,12 @@ class Process:
         self.forked = True
         # Variables of its own, on top of the environment of the caller.
         self.environment: dict[str, str] = {}
+        # Those of its last start.
+        self.failpoints = ""
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
+        self.failpoints = failpoints
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
             "CLAUDEMESH_HOME": str(self.home),
@@ -300,6 +303,17 @@ class Mesh:
         (daemon.root / "config.toml").write_text("[reconnect]\nmax_backoff_ms = 500\n")
         self.daemons[name] = daemon
         return daemon
+
+    def heal(self) -> None:
+        """Start what a test that failed has left dead or armed, and wait until all are connected."""
+        processes = (self.broker, *self.daemons.values())
+        for process in processes:
+            if process.running and process.failpoints:
+                process.kill()
+            if not process.running:
+                process.start()
+        for process in processes:
+            process.ready()
 
     def stop(self) -> None:
         """Kill what still runs."""

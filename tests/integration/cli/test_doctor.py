@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import Any
 
+from tests.support.audit import wait_received
 from tests.support.cli import Ran, homes, run
 from tests.support.processes import Mesh, mesh, until
 
@@ -55,9 +56,11 @@ def test_the_doctor_names_what_is_wrong_and_what_to_do() -> None:
 
 def test_a_bug_report_holds_no_secret(pair: Mesh) -> None:
     """Keys, tokens and bodies stay here."""
-    alice, _ = homes(pair)
+    alice, bob = homes(pair)
     run(alice, "send", "bob", "canary-body")
+    received = run(bob, "send", "alice", "canary-body", "--json").json["client_message_id"]
     daemon = pair.daemons["alice"]
+    wait_received(daemon, [received])
     shutil.copy(daemon.log, daemon.root / "daemon.log")
     text = run(alice, "bugreport").out
     assert json.loads(text)["health"]["mesh"] == "demo"

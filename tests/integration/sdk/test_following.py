@@ -192,19 +192,19 @@ async def test_listeners_do_not_keep_a_send_from_the_event_loop(pair: Mesh) -> N
     assert {task.result() for task in listening} == {"to myself"}
 
 
-def test_a_send_waits_for_a_daemon_that_restarts(pair: Mesh) -> None:
+def test_a_send_waits_for_a_daemon_that_restarts() -> None:
     """A client that had an answer before knows that the daemon is there."""
-    bob = pair.daemons["bob"]
-    daemon = Daemon(socket_path=bob.sock)
-    daemon.health()
-    bob.kill()
-    with pytest.raises(DaemonError):
-        Daemon(socket_path=bob.sock).send("alice", "nobody is there")
-    with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(lambda: daemon.send("alice", "in the meantime"))
-        bob.start()
-        assert sending.result(LIMIT_S).status in ("queued", "inflight")
-    bob.ready()
+    with mesh("alice", "bob") as made:
+        bob = made.daemons["bob"]
+        daemon = Daemon(socket_path=bob.sock)
+        daemon.health()
+        bob.kill()
+        with pytest.raises(DaemonError):
+            Daemon(socket_path=bob.sock).send("alice", "nobody is there")
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(lambda: daemon.send("alice", "in the meantime"))
+            bob.start()
+            assert sending.result(LIMIT_S).status in ("queued", "inflight")
 
 
 Follower = Callable[[Any, int], list[str]]
