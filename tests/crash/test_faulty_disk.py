@@ -159,6 +159,9 @@ def test_a_log_that_cannot_be_written_stops_nothing(disk: FaultyDisk) -> None:
     with mesh("alice", "bob", start=False) as made:
         alice, bob = start(made, disk)
         disk.fail(errno.ENOSPC, str(alice.log))
+        before = alice.log.read_bytes()
         assert alice.send("bob", "text", client_message_id="one")[0] == 202
         assert_contract(made, alice, [bob], ["one"])
         assert alice.stop() == 0
+        # Not even that it has ended.
+        assert alice.log.read_bytes() == before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 from claudemesh.broker.connections.open_connection import Push
-from claudemesh.broker.messages.delivery import READ_ROWS
 from claudemesh.broker.messages.flow import Flow
 from claudemesh.protocol.frames import DeliverySender, deliver_tail
 
@@ -270,4 +269,3 @@ def test_a_frame_carries_the_stored_envelope_byte_for_byte() -> None:
         '{"type":"deliver","delivery_id":7,"broker_message_id":"01","history_id":3,'
         '"sender":{"member_id":"m","name":"ada","pubkey":"ab"},"accepted_at":4,"envelope":{"v": 1}}'
     )
-    assert READ_ROWS > 0
