@@ -306,14 +306,14 @@ class Mesh:
 
     def heal(self) -> None:
         """Start what a test that failed has left dead or armed, and wait until all are connected."""
-        processes = (self.broker, *self.daemons.values())
-        for process in processes:
+        for process in (self.broker, *self.daemons.values()):
             if process.running and process.failpoints:
                 process.kill()
             if not process.running:
                 process.start()
-        for process in processes:
-            process.ready()
+        self.broker.ready()
+        for daemon in self.daemons.values():
+            daemon.ready()
 
     def stop(self) -> None:
         """Kill what still runs."""
