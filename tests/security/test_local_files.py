@@ -126,7 +126,7 @@ listener.listen()
 print("listening", flush=True)
 while True:
     link, _ = listener.accept()
-    link.settimeout(1)
+    link.settimeout(30)
     print(link.recv(65536), flush=True)
     link.close()
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Generator
@@ -25,9 +26,16 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start, and return when it listens."""
+        """Start, and return when it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self.socket.exists, "Redis listens")
+        until(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(10)
+            link.connect(str(self.socket))
+            link.sendall(b"PING\r\n")
+            return link.recv(7) == b"+PONG\r\n"
 
     def stop(self) -> None:
         """Kill it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from claudemesh.broker.limiter import redis as redis_limiter
 from claudemesh.broker.limiter.base import Allowance, Count, Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.limiter.redis import _SCRIPT, RedisLimiter, decisions_of, script_arguments
@@ -30,6 +32,12 @@ def server() -> Generator[RedisServer]:
     """A Redis of this module's own."""
     with redis_server() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that a loaded machine leaves waiting is not away: every send would be allowed."""
+    monkeypatch.setattr(redis_limiter, "_TIMEOUT_S", 30.0)
 
 
 @asynccontextmanager
@@ -64,6 +72,18 @@ async def allowed(made: Limiter, mesh: str, member: str, *ids: str, **limits: in
     return [decision.allowed for decision in decisions]
 
 
+class Since:
+    """A moment from which the tokens of a limiter come, also while a slow machine is about something else."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def is_left(self, wait_ms: float, of_ms: float) -> bool:
+        """Whether a wait is what is left of this time; 50 ms are for rounding."""
+        passed_ms = (time.monotonic() - self._began) * 1000
+        return of_ms - passed_ms - 50 <= wait_ms <= of_ms + 50
+
+
 # Twelve a minute: three at once, then one every five seconds.
 THREE = 12
 
@@ -72,12 +92,12 @@ THREE = 12
 async def test_a_mesh_may_send_a_quarter_of_its_minute_at_once(engine: str, server: RedisServer) -> None:
     """Over it: refused, whoever sends, with the time to the next token; another mesh is not touched."""
     async with limiter(engine, server) as made:
-        mesh, other = _mesh(), _mesh()
+        mesh, other, since = _mesh(), _mesh(), Since()
         ids = ("a", "b", "c", "d")
         assert await allowed(made, mesh, "alice", *ids, limit=THREE) == [True, True, True, False]
         [refused] = await made.consume([count(mesh, "bob", "e", limit=THREE)])
         assert (refused.allowed, refused.bucket) == (False, "mesh")
-        assert 4000 < refused.retry_after_ms <= 5000
+        assert since.is_left(refused.retry_after_ms, 5000)
         assert await allowed(made, other, "alice", "a", limit=THREE) == [True]
 
 
@@ -97,15 +117,16 @@ async def test_one_members_excess_is_that_members_refusal(engine: str, server: R
 async def test_a_member_has_its_bytes(engine: str, server: RedisServer) -> None:
     """1,200 a minute: 300 at once. A send of more than that goes when the bucket is full, and is paid for."""
     async with limiter(engine, server) as made:
-        mesh, sizes = _mesh(), (100, 150, 100, 50)
+        mesh, sizes, since = _mesh(), (100, 150, 100, 50), Since()
         batch = [count(mesh, "alice", f"{n}", size=size, rate=1200) for n, size in enumerate(sizes)]
         decisions = await made.consume(batch)
         assert [decision.allowed for decision in decisions] == [True, True, False, True]
         assert decisions[2].bucket == "bytes"
-        assert 1500 < decisions[2].retry_after_ms <= 2500
+        assert since.is_left(decisions[2].retry_after_ms, 2500)
+        since = Since()
         assert await allowed(made, mesh, "bob", "x", size=900, rate=1200) == [True]
         [refused] = await made.consume([count(mesh, "bob", "y", size=1, rate=1200)])
-        assert 29_000 < refused.retry_after_ms <= 30_050
+        assert since.is_left(refused.retry_after_ms, 30_050)
 
 
 @engines
@@ -122,11 +143,11 @@ async def test_an_id_that_was_counted_is_free_for_a_minute(engine: str, server: 
 async def test_a_refused_attempt_is_not_counted(engine: str, server: RedisServer) -> None:
     """A refused id does not become free by being refused, and takes nothing from what comes after it."""
     async with limiter(engine, server) as made:
-        mesh = _mesh()
+        mesh, since = _mesh(), Since()
         assert await allowed(made, mesh, "alice", "x", own=4) == [True]
         assert await allowed(made, mesh, "alice", "y", "y", own=4) == [False, False]
         [again] = await made.consume([count(mesh, "alice", "y", own=4)])
-        assert 14_000 < again.retry_after_ms <= 15_000
+        assert since.is_left(again.retry_after_ms, 15_000)
         assert await allowed(made, mesh, "bob", "y", own=4) == [True]
 
 
@@ -136,12 +157,12 @@ async def test_those_refused_at_once_are_told_times_one_after_another(
 ) -> None:
     """All of them at the first one's time would only be refused again."""
     async with limiter(engine, server) as made:
-        mesh = _mesh()
+        mesh, since = _mesh(), Since()
         decisions = await made.consume([count(mesh, "alice", f"{n}", own=THREE) for n in range(6)])
         waits = [decision.retry_after_ms for decision in decisions]
         assert waits[:3] == [0, 0, 0]
         for wait, due in zip(waits[3:], (5000, 10_000, 15_000), strict=True):
-            assert due - 1000 < wait <= due
+            assert since.is_left(wait, due)
 
 
 @engines
@@ -266,7 +287,10 @@ async def test_brokers_count_together(server: RedisServer) -> None:
     asked = [
         allowed(one, mesh, "alice", f"{n}-{i}", limit=200) for i in range(30) for n, one in enumerate(made)
     ]
-    assert sum(answer for answers in await asyncio.gather(*asked) for answer in answers) in (50, 51, 52)
+    began = time.monotonic()
+    taken = sum(answer for answers in await asyncio.gather(*asked) for answer in answers)
+    # A quarter of the minute at once, and what the time has added meanwhile.
+    assert 50 <= taken <= 51 + (time.monotonic() - began) * 200 / 60
     for one in made:
         await one.close()
 
@@ -285,9 +309,12 @@ async def test_a_redis_that_is_away_lets_everybody_through_and_is_asked_again() 
         server.start()
         assert await allowed(made, "mesh", "alice", "y", limit=1) == [True]
         assert made.kind == "open"
-        clock.advance(seconds=1.5)
-        assert await allowed(made, "mesh", "alice", "x", "y", limit=1) == [True, False]
-        assert made.kind == "redis"
+        answers: list[bool] = []
+        async with asyncio.timeout(30):
+            while made.kind == "open":
+                clock.advance(seconds=1.5)
+                answers = await allowed(made, "mesh", "alice", "x", "y", limit=1)
+        assert answers == [True, False]
         await made.close()
 
 

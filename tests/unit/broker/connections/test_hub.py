@@ -95,11 +95,14 @@ def test_events_reach_open_connections_of_the_mesh_only() -> None:
 def test_leaving_is_told_apart_from_having_been_replaced() -> None:
     """Only a connection that is still in the hub leaves it."""
     hub = Hub(16)
-    link = Recorder("ada")
+    link, other = Recorder("ada"), Recorder("bob")
     hub.admit(link, "prefer_newest")
-    assert hub.online("mesh") == {"ada"}
+    hub.admit(other, "prefer_newest")
+    assert hub.online("mesh") == {"ada", "bob"}
     assert hub.leave(link)
     assert not hub.leave(link)
+    assert (len(hub), list(hub), set(hub.online("mesh"))) == (1, [other], {"bob"})
+    assert hub.leave(other)
     assert (len(hub), list(hub), set(hub.online("mesh"))) == (0, [], set())
 
 
