@@ -131,6 +131,7 @@ async def test_whoever_proves_who_it_is_gets_a_members_pace() -> None:
     for _ in range(100):
         behind.gate.received(data)
         await asyncio.sleep(0)
+    await behind.all(100 * len(data))
     assert behind.abuses == []
 
 

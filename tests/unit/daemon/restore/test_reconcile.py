@@ -155,6 +155,10 @@ class Host:
         self.reconciler.link_up(self.broker.opened())
         await self.broker.wait(asked=asked + 1)
 
+    async def settled(self) -> None:
+        """Return when all that was begun on this link is done."""
+        await self.reconciler._tasks.join()
+
     async def mended(self) -> None:
         """Return when nothing waits any more."""
         while (await self.store.done.waiting()).count:
@@ -190,6 +194,7 @@ async def test_a_broker_that_knows_the_newest_is_asked_once(tmp_path: Path) -> N
         await alice.send(200)
         for _ in range(3):
             await alice.link_up()
+            await alice.settled()
             alice.reconciler.link_down()
         assert len(broker.asked) == 3
         assert all(len(ids) <= 64 for ids in broker.asked)
@@ -220,6 +225,7 @@ async def test_only_what_was_forgotten_is_offered_oldest_first(tmp_path: Path) -
         asked = len(broker.asked)
         alice.reconciler.link_down()
         await alice.link_up()
+        await alice.settled()
         assert len(broker.asked) == asked + 1
 
 
@@ -240,6 +246,7 @@ async def test_another_epoch_lets_every_send_be_asked_about(tmp_path: Path) -> N
     async with host(tmp_path, broker) as alice:
         asked = len(broker.asked)
         await alice.link_up()
+        await alice.settled()
         assert len(broker.asked) == asked + 1
 
 
@@ -252,6 +259,7 @@ async def test_ids_that_the_broker_has_swept_in_good_order_are_not_asked(tmp_pat
         broker.known.clear()
         await alice.send(2, first=6)
         await alice.link_up()
+        await alice.settled()
         assert broker.asked == [["send-0007", "send-0006"]]
         assert broker.offered == []
 
@@ -267,6 +275,7 @@ async def test_sends_without_payloads_are_lost_loudly(tmp_path: Path) -> None:
         await alice.until(lambda: alice.conditions.holds("sends_lost_by_broker"))
         [entry] = alice.conditions.items()
         assert " 3 sends " in entry["message"]
+        await alice.settled()
         assert broker.offered == []
         asked = len(broker.asked)
         alice.reconciler.link_down()
