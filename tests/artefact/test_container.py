@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import until
+from tests.support.processes import free_port, until
 from tests.support.pyz import BARE_PYTHON, REPOSITORY
 
 _NOBODY = 65_534
@@ -112,9 +111,7 @@ def python_for_nobody(folder: Path) -> tuple[str, int | None]:
 
 def test_what_the_image_runs_starts_is_healthy_and_stops(place: Place) -> None:
     """The very commands of ENTRYPOINT, CMD and HEALTHCHECK, as a user without any rights."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     data = place.folder / "data"
     moved = {"/data": str(data), "0.0.0.0:7900": f"127.0.0.1:{port}"}
     command = [moved.get(word, word) for word in json.loads(argument("CMD"))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import REPOSITORY
+from tests.support.processes import REPOSITORY, free_port
 from tests.support.pyz import PYZ
 
 
@@ -67,10 +66,7 @@ class Host:
 def two_hosts() -> Generator[tuple[Host, Host]]:
     """Make two hosts; what they start is ended."""
     root = Path(tempfile.mkdtemp(prefix="cm-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = []
+    made, port = [], free_port()
     for name in ("one", "two"):
         (root / name).mkdir(mode=0o700)
         made.append(Host(root / name, port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ _ARMED = [sys.executable, "-m", "tests.support.armed"]
 _PROGRAM = [sys.executable, "-m", "claudemesh"]
 WAIT_S = 30.0
 POLL_S = 0.01
+_FIRST_PORT = 10_000
+_chance = random.SystemRandom()
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
@@ -42,11 +45,21 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens at, and that the kernel gives to no connection.
+
+    One of those that it gives out may be taken by another process while its server is away, and the server
+    cannot start again.
+    """
+    try:
+        first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first_given = 0
+    while True:
+        wanted = _chance.randrange(_FIRST_PORT, first_given) if first_given > 2 * _FIRST_PORT else 0
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", wanted))
+            port: int = probe.getsockname()[1]
+            return port
 
 
 class _SocketConnection(http.client.HTTPConnection):
