@@ -99,8 +99,13 @@ def test_a_job_that_is_begun_in_too_many_lives_is_parked(pair: Mesh) -> None:
     bob.daemon.start()
     bob.daemon.ready()
     assert alice.send("bob", "another", client_message_id="another")[0] == 202
-    until(lambda: (bob.out / "parked").exists(), "the other has run")
-    [other] = [item["id"] for item in bob.daemon.inbox() if item["client_message_id"] == "another"]
+    [other] = until(
+        lambda: [item["id"] for item in bob.daemon.inbox() if item["client_message_id"] == "another"],
+        "the other has arrived",
+    )
+    jobs = "SELECT count(*) FROM hook_jobs"
+    until(lambda: (bob.out / "parked").exists() and bob.told("parked"), "its hook runs")
+    until(lambda: rows(bob.daemon.root / "inbox.db", jobs) == [(1,)], "the parked job alone is left")
     assert bob.told("parked").split() == [other]
 
 
