@@ -66,14 +66,14 @@ def change(lab: Lab) -> tuple[float, float]:
         old.unlink()
     directory = Directory(folder / "peers.json", peer_of(rosa).mesh_id)
     directory.apply(entries)
-    directory.version = "1-" + "a" * 32
+    directory.note_version("1-" + "a" * 32)
     directory.save()
     kept, alone = [], []
     for number in range(_CHANGES):
         entry = dataclasses.replace(entries[number], summary=f"{SUMMARY} {number}")
         started = time.perf_counter()
         directory.apply([entry])
-        directory.version = f"{number + 2}-" + "a" * 32
+        directory.note_version(f"{number + 2}-" + "a" * 32)
         directory.save()
         kept.append(time.perf_counter() - started)
         alone.append(_append(folder / "alone", 600))

@@ -52,11 +52,10 @@ async def open_stores(base: Base) -> Stores:
     """Open the directory and both databases. `ExitWith` says which one cannot be opened, and why."""
     paths, stack = base.paths, base.stack
     lived = startup.open_lived_clock(paths.lived_clock, base.clock, stack)
-    directory = startup.load_directory(paths.peers, base.membership)
+    directory = startup.load_directory(paths.peers, base.membership, base.metrics.entry_refused)
     outbox = await startup.open_outbox(paths.outbox_db, base.on_storage_broken, stack)
     lived.at_least(await outbox.newest_stamp())
     inbox = await startup.open_inbox(paths.inbox_db, base.clock, lived, base.on_storage_broken, stack)
-    directory.refusals.on_new = base.metrics.entry_refused
     callers = WaitingCallers()
     notices = Notices(base.bus, base.metrics, callers)
     watched = (paths, base.settings, outbox, inbox)
@@ -113,8 +112,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         on_limit=partial(base.metrics.limit_reached, "link"),
     )
     save = partial(files.write, base.paths.peers.name, directory.save)
-    sync = DirectorySync(directory, link.call, base.tasks, base.clock, save)
-    sync.on_list = partial(directory.show, base.conditions)
+    sync = DirectorySync(directory, link.call, base.tasks, base.clock, save, base.conditions)
     base.stack.callback(sync.close)
     own_id, publish = base.membership.member_id, base.bus.publish
     shared = (base.tasks, base.clock, files.write)
@@ -217,7 +215,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
     )
     parts = (stores.inbox.sealed, verifier, stores.directory, receiver.unsealed, broker.sync.soon)
     unsealer = Unsealer(*parts, base.clock.monotonic)
-    broker.sync.on_change.append(unsealer.directory_changed)
+    broker.sync.on_change(unsealer.directory_changed)
     return Receiving(receiver=receiver, unsealer=unsealer)
 
 

@@ -60,9 +60,9 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
     stack.callback(lock.release)
 
 
-def load_directory(path: Path, membership: Membership) -> Directory:
+def load_directory(path: Path, membership: Membership, on_refused: Callable[[str], None]) -> Directory:
     """Load the pinned keys. `ExitWith` 78 when they are damaged: they are never replaced silently."""
-    directory = Directory(path, membership.mesh_id, inviter_of(membership))
+    directory = Directory(path, membership.mesh_id, inviter_of(membership), on_refused)
     try:
         directory.load()
     except OSError as error:

@@ -64,13 +64,19 @@ _CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
 class Directory:
     """Names, keys and profiles of the mesh's members, in memory and on the disk."""
 
-    def __init__(self, path: Path, mesh_id: str, inviter: Inviter | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mesh_id: str,
+        inviter: Inviter | None = None,
+        on_refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """`on_refused` hears the reason of each entry that is newly refused."""
         self._file = PeersFile(path)
         self._mesh_id = mesh_id
-        # The version of the broker's list that this is, as far as it was taken over.
-        self.version: str | None = None
+        self._version: str | None = None
         # Entries of the list could not be read: the next run asks for all of it.
-        self.has_faults = False
+        self._has_faults = False
         self._unsaved: set[str] = set()
         self._saved_version: str | None = None
         # Names of active members in lower case, in order; None: to be sorted again.
@@ -80,22 +86,21 @@ class Directory:
         self._by_name: dict[str, str] = {}
         self._by_key: dict[str, str] = {}
         self._by_sealing_key: dict[str, str] = {}
-        self.refusals = Refusals()
+        self.refusals = Refusals(on_refused)
         # Earlier keys that the broker listed without a chain of statements: they count for nothing.
         self.unproven = 0
-        # Told of an entry that is active again though it was revoked; True keeps it revoked here.
-        self.on_revived: Callable[[PeerEntry], bool] = lambda entry: False
+        self._keeps_revoked: Callable[[PeerEntry], bool] = lambda entry: False
 
     def load(self) -> None:
         """Read what was kept; nothing yet is an empty directory. `ValueError` when it is damaged."""
         kept = self._file.load()
-        self.version = self._saved_version = kept.version
+        self._version = self._saved_version = kept.version
         for item in kept.entries:
             peer = _loaded(item, self._mesh_id)
             if reason := self._key_of_another(peer):
                 # An older version let two members have one key. The whole list shows the second one again.
                 log.warning("kept_peer_refused", reason=reason, name=peer.name, member_id=peer.member_id)
-                self.version = None
+                self._version = None
                 continue
             self._remember(peer)
         self._unsaved.clear()
@@ -116,7 +121,24 @@ class Directory:
     @property
     def _kept_version(self) -> str | None:
         # What was not taken over is judged anew by the next run, for which it has to be listed again.
-        return None if self.has_faults or self.refusals.kept() else self.version
+        return None if self._has_faults or self.refusals.kept() else self._version
+
+    @property
+    def version(self) -> str | None:
+        """The version of the broker's list that this is, as far as it was taken over."""
+        return self._version
+
+    def note_version(self, version: str | None) -> None:
+        """Note up to which version the broker's list was taken over."""
+        self._version = version
+
+    def note_faults(self) -> None:
+        """Note that entries could not be read: the whole list is asked for after the next start."""
+        self._has_faults = True
+
+    def on_revived(self, judge: Callable[[PeerEntry], bool]) -> None:
+        """Let `judge` decide on entries that are active again though revoked. True keeps them revoked here."""
+        self._keeps_revoked = judge
 
     def apply(self, entries: Iterable[PeerEntry]) -> bool:
         """Take over the broker's list; return whether anything worth saving changed.
@@ -142,7 +164,7 @@ class Directory:
             self.refusals.accepted(peer.name, peer.member_id)
             if known is not None and (known.status, peer.status) == ("revoked", "active"):
                 log.warning("revoked_member_listed_as_active", name=peer.name, member_id=peer.member_id)
-                if self.on_revived(entry):
+                if self._keeps_revoked(entry):
                     continue
             if peer != known:
                 if known is not None and known.pubkey != peer.pubkey:

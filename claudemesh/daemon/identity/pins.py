@@ -67,11 +67,11 @@ class Refusal:
 class Refusals:
     """The entries that are refused now, by name, and their number by reason since the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_new: Callable[[str], None] = lambda reason: None) -> None:
+        """`on_new` hears the reason of each refusal that is new."""
+        self._on_new = on_new
         self._kept: dict[str, Refusal] = {}
         self.total = 0
-        # Hears the reason of each refusal that is new.
-        self.on_new: Callable[[str], None] = lambda reason: None
 
     def add(self, reason: str, entry: PeerEntry) -> None:
         """Note that an entry is refused. It is logged when it was not refused for this reason before."""
@@ -79,7 +79,7 @@ class Refusals:
         key = entry.name.lower()
         known = self._kept.get(key)
         if known is None or known.reason != reason:
-            self.on_new(reason)
+            self._on_new(reason)
             if known is None and len(self._kept) >= MAX_KEPT:
                 return
             log.warning("peer_refused", reason=reason, name=entry.name, member_id=entry.member_id)

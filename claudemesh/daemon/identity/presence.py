@@ -48,8 +48,8 @@ class Presence:
         self._seen: dict[str, int] = {}
         # Changes of members whose name is not known yet.
         self._unnamed: dict[str, bool] = {}
-        sync.on_page = self._listed
-        sync.on_change.append(self._directory_changed)
+        sync.on_page(self._listed)
+        sync.on_change(self._directory_changed)
 
     def is_online(self, member_id: str) -> bool:
         """Whether a member is online. This one is, while the link is up."""

@@ -20,6 +20,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News
 from claudemesh.protocol.replies import PeerList, version_number
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 
@@ -48,6 +49,7 @@ class DirectorySync:
         tasks: TaskOwner,
         clock: Clock,
         save: Callable[[], object],
+        conditions: Conditions,
         *,
         spread_s: float = SPREAD_S,
         most_pages: int = MOST_PAGES,
@@ -64,12 +66,9 @@ class DirectorySync:
         self._ask = ask
         self._tasks = tasks
         self._clock = clock
-        # Hear of every answer and change that brought something new.
-        self.on_change: list[Callable[[], None]] = []
-        # Hears of every page and change.
-        self.on_page: Callable[[PeerList], None] = lambda page: None
-        # Hears of every answer and change, when it has been taken over.
-        self.on_list: Callable[[], None] = lambda: None
+        self._conditions = conditions
+        self._change_handlers: list[Callable[[], None]] = []
+        self._page_handlers: list[Callable[[PeerList], None]] = []
         self._wanted = False
         self._running = False
         self._is_saving = False
@@ -80,6 +79,14 @@ class DirectorySync:
         self._asked_at = -_MISS_EVERY_S
         self._synced = asyncio.Event()
         self._first_list_by = clock.monotonic() + _FIRST_LIST_S
+
+    def on_change(self, handler: Callable[[], None]) -> None:
+        """Call `handler` after each answer or change that brought something new."""
+        self._change_handlers.append(handler)
+
+    def on_page(self, handler: Callable[[PeerList], None]) -> None:
+        """Call `handler` with each page and change, when its entries have been taken over."""
+        self._page_handlers.append(handler)
 
     async def now(self) -> None:
         """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
@@ -133,13 +140,15 @@ class DirectorySync:
 
     def _take_aside(self, page: PeerList) -> bool:
         """Take over what a page says besides its entries."""
-        self._directory.has_faults |= bool(page.faults)
+        if page.faults:
+            self._directory.note_faults()
         changed = self._directory.gone(page.gone)
-        self.on_page(page)
+        for hear in self._page_handlers:
+            hear(page)
         return changed
 
     def _note(self, version: str | None) -> None:
-        self._directory.version = version
+        self._directory.note_version(version)
         if not self._is_saving and not self._directory.is_saved:
             self._is_saving = True
             self._tasks.start(self._saving(), "directory_save")
@@ -160,9 +169,9 @@ class DirectorySync:
 
     def _tell(self, *, changed: bool) -> None:
         if changed:
-            for hear in self.on_change:
+            for hear in self._change_handlers:
                 hear()
-        self.on_list()
+        self._directory.show(self._conditions)
 
     async def after_miss(self) -> bool:
         """Ask for the list once more after a miss, and return whether that brought news.

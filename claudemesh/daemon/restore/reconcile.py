@@ -105,7 +105,7 @@ class Reconciler:
         self._membership = membership
         self._keyring = keyring
         self._directory = directory
-        directory.on_revived = self._on_revived
+        directory.on_revived(self._on_revived)
         self._member_id = ""
         self._backoff = backoff
         self._lived = lived

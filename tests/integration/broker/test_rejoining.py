@@ -276,7 +276,7 @@ async def test_an_owner_keeps_a_revoked_member_revoked(tmp_path: Path) -> None:
                 revived.append(entry)
                 return True
 
-            directory.on_revived = keep
+            directory.on_revived(keep)
             directory.apply(map(peer_entry, listed.values()))
             bob = directory.by_name("bob")
             assert bob is not None

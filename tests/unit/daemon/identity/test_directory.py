@@ -168,7 +168,7 @@ def test_a_key_of_each_kind_is_one_members(tmp_path: Path) -> None:
 def test_of_two_members_with_one_key_in_a_kept_file_the_first_has_it(tmp_path: Path) -> None:
     """An older version let two have it. Of the second nothing is taken over until the whole list came."""
     directory = directory_of(tmp_path, ALICE, BOB)
-    directory.version = "7"
+    directory.note_version("7")
     directory.save()
     path = tmp_path / "peers.json"
     kept = json.loads(path.read_text())
@@ -252,9 +252,9 @@ def test_an_invite_without_a_name_still_pins_the_key(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told_once_and_ends_when_the_list_is_right_again(tmp_path: Path) -> None:
     """Each list repeats it; only the count grows."""
-    directory = directory_of(tmp_path, ALICE, BOB)
     told: list[str] = []
-    directory.refusals.on_new = told.append
+    directory = Directory(tmp_path / "peers.json", MESH_ID, on_refused=told.append)
+    directory.apply([ALICE.listed(), BOB.listed()])
     for _ in range(3):
         directory.apply([MALLORY.listed(name="bob")])
     assert (told, directory.refusals.total) == (["name_rebound"], 3)

@@ -24,10 +24,16 @@ ALICE, BOB, EVE = person("alice"), person("bob"), person("eve")
 class Sync:
     """The part that asks for the list."""
 
-    on_change: list[Any] = field(default_factory=list)
-    on_page: Any = None
+    changes: list[Any] = field(default_factory=list)
+    pages: list[Any] = field(default_factory=list)
     asked: int = 0
     asks_online: bool | None = None
+
+    def on_change(self, handler: Any) -> None:
+        self.changes.append(handler)
+
+    def on_page(self, handler: Any) -> None:
+        self.pages.append(handler)
 
     def soon(self) -> None:
         self.asked += 1
@@ -111,7 +117,7 @@ def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: 
     bench.tell([EVE.member_id])
     assert (bench.sync.asked, bench.shown) == (1, [])
     bench.directory.apply(peers({"items": [EVE.entry()]}).items)
-    for hear in bench.sync.on_change:
+    for hear in bench.sync.changes:
         hear()
     assert bench.shown == [("peer_join", "eve")]
 
@@ -150,7 +156,7 @@ def test_a_broker_of_an_earlier_version_tells_by_its_list_and_of_each_member(tmp
     bench.presence.link_up(told=False)
     assert bench.sync.asks_online is True
     page: PeerList = peers({"items": [BOB.entry() | {"online": True}]})
-    bench.sync.on_page(page)
+    bench.sync.pages[0](page)
     assert bench.presence.is_online(BOB.member_id)
     bench.hear("peer_leave", member_id=BOB.member_id)
     assert not bench.presence.is_online(BOB.member_id)
@@ -159,7 +165,7 @@ def test_a_broker_of_an_earlier_version_tells_by_its_list_and_of_each_member(tmp
     bench.presence.link_down()
     bench.presence.link_up(told=True)
     assert bench.sync.asks_online is False
-    bench.sync.on_page(page)
+    bench.sync.pages[0](page)
     bench.hear("peer_join", member_id=BOB.member_id)
     assert not bench.presence.is_online(BOB.member_id), "a broker that tells is believed alone"
 

@@ -18,6 +18,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import parse_event
 from claudemesh.protocol.frames import Event
 from claudemesh.runtime.clock import SystemClock
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.services import TaskOwner
 from tests.support.daemon import MESH_ID, Person, person
 
@@ -42,9 +43,16 @@ class Host:
 
     def __post_init__(self) -> None:
         self.sync = DirectorySync(
-            self.directory, self.ask, self.tasks, SystemClock(), self.save, spread_s=0.0, most_pages=5
+            self.directory,
+            self.ask,
+            self.tasks,
+            SystemClock(),
+            self.save,
+            Conditions(SystemClock()),
+            spread_s=0.0,
+            most_pages=5,
         )
-        self.sync.on_change.append(self.changed)
+        self.sync.on_change(self.changed)
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Any) -> Any:
         self.asked.append({key: value for key, value in params.items() if key not in ("follow", "online")})
@@ -80,7 +88,7 @@ def host(folder: Path, *answers: Any, version: str | None = None, known: Sequenc
     """A host that knows some members at a version."""
     directory = Directory(folder / "peers.json", MESH_ID)
     directory.apply([replies.peer_entry(one.entry()) for one in known])
-    directory.version = version
+    directory.note_version(version)
     return Host(directory, list(answers))
 
 
