@@ -25,6 +25,7 @@ from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.drain import Drain
@@ -33,6 +34,7 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Sending, Stores
 from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.status import HealthReport, MetricsPage
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
@@ -134,9 +136,18 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
     sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes)
     shared = (stores.clocks, base.backoff, base.conditions, base.metrics)
     notices, monitor = stores.notices, stores.monitor
-    drain = Drain(stores.outbox, broker.link, *shared, notices.ended, monitor.outbox_storage)
-    reconciler = _reconciler(base, stores, broker, drain)
-    drain.may_come_back = reconciler.may_come_back
+    body_limit = BodyLimit(startup.load_inline_bytes(base.paths.broker_features))
+    restore = RestoreState(stores.lived.now_ms)
+    drain = Drain(
+        stores.outbox,
+        broker.link,
+        *shared,
+        notices.ended,
+        monitor.outbox_storage,
+        body_limit=body_limit,
+        may_come_back=restore.may_come_back,
+    )
+    reconciler = _reconciler(base, stores, broker, drain, restore)
     # A hook's reply is a send, and a send asks the pre-send hook: each has to know the other.
     hooks = _hooks(base, stores, lambda: submitter)
     submitter = Submitter(
@@ -149,15 +160,24 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
         enqueue=drain.submit,
         look_again=lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
         no_room=monitor.disk.refusal,
+        body_limit=body_limit,
         pre_send=hooks,
     )
-    submitter.inline_bytes = startup.load_inline_bytes(base.paths.broker_features)
     parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
     recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
-    return Sending(hooks=hooks, drain=drain, submitter=submitter, reconciler=reconciler, recovery=recovery)
+    return Sending(
+        body_limit=body_limit,
+        hooks=hooks,
+        drain=drain,
+        submitter=submitter,
+        reconciler=reconciler,
+        recovery=recovery,
+    )
 
 
-def _reconciler(base: Base, stores: Stores, broker: BrokerSide, drain: Drain) -> Reconciler:
+def _reconciler(
+    base: Base, stores: Stores, broker: BrokerSide, drain: Drain, restore: RestoreState
+) -> Reconciler:
     paths = base.paths
     files = ReconcilerFiles(paths.topic_subscriptions, paths.broker_features, stores.monitor.files.write)
     return Reconciler(
@@ -168,6 +188,7 @@ def _reconciler(base: Base, stores: Stores, broker: BrokerSide, drain: Drain) ->
         base.membership,
         base.keyring,
         clock=base.clock,
+        state=restore,
         lived=stores.lived,
         backoff=base.backoff,
         busy=lambda: drain.inflight > 0,
@@ -257,7 +278,7 @@ def _session(
     health: HealthReport,
 ) -> BrokerSession:
     parts = SessionParts(
-        submitter=sending.submitter,
+        body_limit=sending.body_limit,
         drain=sending.drain,
         receiver=receiving.receiver,
         clocks=stores.clocks,

@@ -15,8 +15,8 @@ from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.drain import Drain
-from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.topics.known import KnownTopics
@@ -41,7 +41,7 @@ class EventPart(Protocol):
 class SessionParts:
     """The parts of the daemon that follow the link. `event_parts` get each event in this order."""
 
-    submitter: Submitter
+    body_limit: BodyLimit
     drain: Drain
     receiver: Receiver
     clocks: OutboxClocks
@@ -89,7 +89,7 @@ class BrokerSession:
     def link_up(self, opened: Opened) -> None:
         """Begin to send, to ask and to repair on a new link."""
         parts, agreed, features = self._parts, opened.agreed, opened.agreed.features
-        parts.submitter.inline_bytes = parts.drain.inline_bytes = features.inline_bytes
+        parts.body_limit.agree(features.inline_bytes)
         parts.clocks.broker.heard(agreed.hello.server_time)
         try:
             parts.housekeeping.link_up(features)

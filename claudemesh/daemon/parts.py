@@ -24,6 +24,7 @@ from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
@@ -98,6 +99,7 @@ class BrokerSide:
 class Sending:
     """The way of a send from acceptance to the broker's result."""
 
+    body_limit: BodyLimit
     hooks: Hooks
     drain: Drain
     submitter: Submitter

@@ -59,7 +59,7 @@ class StorageMonitor:
             await self._outbox.recover(self._lived.now_ms(), longest_wait_ms)
         except StorageUnavailable as error:
             self.outbox_storage(error)
-            drain.held = True
+            drain.hold()
             tasks.start(self._recover_later(drain, longest_wait_ms), "recover")
 
     def start(self, tasks: TaskOwner) -> None:
@@ -100,7 +100,7 @@ class StorageMonitor:
 
     async def _recover_later(self, drain: Drain, longest_wait_ms: int) -> None:
         backoff, failures = Backoff(initial_s=0.5, cap_s=5), 0
-        while drain.held:
+        while True:
             failures += 1
             await asyncio.sleep(backoff.delay_s(failures))
             try:
@@ -109,8 +109,8 @@ class StorageMonitor:
                 self.outbox_storage(error)
             else:
                 self.outbox_storage(None)
-                drain.held = False
-                drain.wake()
+                drain.release()
+                return
 
     async def _make_room(self) -> bool:
         """Remove the oldest messages that a reader has acknowledged; False when there are none."""

@@ -137,7 +137,7 @@ class Directory:
         self._has_faults = True
 
     def on_revived(self, judge: Callable[[PeerEntry], bool]) -> None:
-        """Let `judge` decide on entries that are active again though revoked. True keeps them revoked here."""
+        """Let `judge` decide on entries that are active again though revoked. True keeps one revoked here."""
         self._keeps_revoked = judge
 
     def apply(self, entries: Iterable[PeerEntry]) -> bool:

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias
 
 from claudemesh.daemon.outbox.age import OutboxClocks
+from claudemesh.daemon.outbox.body_limit import BodyLimit
+from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.pace import Pace
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -39,29 +41,11 @@ log = get_logger("drain")
 
 MAX_BATCH = 256
 MAX_WAITING = 8192
-ANSWER_DEADLINE_S = 60.0
 _STORAGE_RETRY_S = 1.0
 # Deadlines in a row, without an answer in between, after which the link is made anew.
 _SILENT_DEADLINES = 2
 
 _Waiting: TypeAlias = tuple[Submission, "asyncio.Future[Answer]"]
-
-
-class Carrier(Protocol):
-    """The part of the link that the drain uses."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether envelopes can leave now."""
-        ...
-
-    async def send_envelope(self, request_id: str, envelope: bytes) -> None:
-        """Hand over a frozen envelope; raises `ConnectionError` when the link is gone."""
-        ...
-
-    def reset(self, reason: str) -> None:
-        """Cut the link, so that it is made anew."""
-        ...
 
 
 class DrainMetrics(Protocol):
@@ -79,7 +63,7 @@ class DrainMetrics(Protocol):
 class Drain:
     """Takes sends, keeps a window of rows in flight while the link is up, and writes their outcomes.
 
-    `run` and `carry` are its two tasks. Rows over `inline_bytes` die unsent; None until a broker has said it.
+    `run` and `carry` are its two tasks. Rows over the agreed limit of a body die unsent.
     """
 
     def __init__(
@@ -92,8 +76,14 @@ class Drain:
         metrics: DrainMetrics,
         on_settled: Callable[[Settlement], None],
         on_storage: Callable[[StorageError | None], None] = lambda error: None,
+        *,
+        body_limit: BodyLimit,
+        may_come_back: Callable[[str], bool] = lambda error: False,
     ) -> None:
-        """`on_storage` hears whether a commit was refused, and None when one has succeeded."""
+        """`on_storage` hears whether a commit was refused, and None when one has succeeded.
+
+        `may_come_back` tells whether a refusal may pass by itself, after a restore of the broker.
+        """
         self._on_storage = on_storage
         self._store = store
         self._carrier = carrier
@@ -113,11 +103,9 @@ class Drain:
         self._storage_retry_s: float | None = None
         self._stopping = self._over = False
         self._silent = 0
-        self.inline_bytes: int | None = None
-        # Nothing is taken while the rows that an earlier run left in flight are not pending again.
-        self.held = False
-        # Tells whether a refusal may pass by itself, after a restore of the broker (restore/reconcile.py).
-        self.may_come_back: Callable[[str], bool] = lambda error: False
+        self._body_limit = body_limit
+        self._may_come_back = may_come_back
+        self._is_held = False
 
     @property
     def inflight(self) -> int:
@@ -147,6 +135,15 @@ class Drain:
     def wake(self) -> None:
         """Look again: a row was written by other means, or the link is up."""
         self._wake.set()
+
+    def hold(self) -> None:
+        """Take no rows until `release`: rows that an earlier run left in flight are not pending again."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Take rows again."""
+        self._is_held = False
+        self.wake()
 
     def on_result(self, result: SendResult) -> None:
         """Take the broker's word for one row; a result for a row that is not in flight is ignored."""
@@ -212,7 +209,7 @@ class Drain:
             log.info("drain_unfinished", inflight=len(self._window))
 
     def _free(self) -> int:
-        if self._stopping or self.held or not self._carrier.connected or self._window.isolating:
+        if self._stopping or self._is_held or not self._carrier.connected or self._window.isolating:
             return 0
         return self._pace.free(len(self._window), self._clocks.monotonic())
 
@@ -225,7 +222,8 @@ class Drain:
             return
         submissions = [submission for submission, _ in batch]
         try:
-            turn = await self._store.turn(submissions, results, self._clocks.now(), free, self.inline_bytes)
+            limit = self._body_limit.agreed
+            turn = await self._store.turn(submissions, results, self._clocks.now(), free, limit)
         except StorageUnavailable as error:
             self._on_storage(error)
             self._put_off(results)
@@ -350,7 +348,7 @@ class Drain:
                 duplicate=outcome.duplicate,
             )
         if isinstance(outcome, Dead):
-            if self.may_come_back(outcome.error):
+            if self._may_come_back(outcome.error):
                 return self._later(row, outcome.error)
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, Waiting
-from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, Carrier
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, Outcome, classify
 from claudemesh.runtime.backoff import Backoff

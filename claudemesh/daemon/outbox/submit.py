@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destination, Destinations
 from claudemesh.daemon.outbox.draft import Draft, draft, refusal
@@ -19,7 +20,7 @@ from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES, PRIORITY_RANK
+from claudemesh.protocol.wire import PRIORITY_RANK
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
@@ -57,6 +58,7 @@ class Submitter:
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
         look_again: Callable[[Target], Awaitable[bool]],
         no_room: Callable[[], Answer | None],
+        body_limit: BodyLimit,
         pre_send: PreSend | None = None,
     ) -> None:
         """`look_again` asks the broker for a newer list of members or topics, and returns whether one came.
@@ -74,7 +76,7 @@ class Submitter:
         self._no_room = no_room
         self._pre_send = pre_send
         self._asking: dict[str, asyncio.Lock] = {}
-        self.inline_bytes = DEFAULT_INLINE_BYTES
+        self._body_limit = body_limit
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably, or answer what is known of its id.
@@ -145,11 +147,12 @@ class Submitter:
 
     def _new_row(self, request: SendRequest, to: Destination, found: Draft) -> NewRow:
         envelope = self._sealer.seal(request, to, found.mentions, found.client_message_id)
-        if len(envelope.body) > self.inline_bytes:
+        limit = self._body_limit.last
+        if len(envelope.body) > limit:
             raise ProtocolError(
                 "payload_too_large",
-                f"The sealed message has {len(envelope.body)} bytes; the broker takes {self.inline_bytes}.",
-                limit=self.inline_bytes,
+                f"The sealed message has {len(envelope.body)} bytes; the broker takes {limit}.",
+                limit=limit,
             )
         now_ms = self._clock.wall_ms()
         return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms)

@@ -23,13 +23,14 @@ from typing import Any, Protocol, TypeVar
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.link.handshake import Agreed
-from claudemesh.daemon.outbox.done import DoneSends, Restore, Waiting
-from claudemesh.daemon.outbox.drain import Carrier
+from claudemesh.daemon.outbox.carrier import Carrier
+from claudemesh.daemon.outbox.done import DoneSends, Waiting
 from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.restore import vouching
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.readmission import ask_to_be_taken_back
+from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
@@ -53,15 +54,9 @@ log = get_logger("restore")
 
 T = TypeVar("T")
 
-_HOUR_MS = 3_600_000
-# So long after a restore was noticed, a destination that does not exist may still come back.
-PATIENCE_MS = 24 * _HOUR_MS
-# So long is it shown that sends were lost for good.
-_LOST_SHOWN_MS = 72 * _HOUR_MS
 _SCAN_PAGE = 128
 _UNCONFIRMED = "membership_unconfirmed"
 _UNCHECKED = "restore_check_failed"
-_MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
 
 
 class ReconcilerLink(Carrier, Protocol):
@@ -94,6 +89,7 @@ class Reconciler:
         keyring: Keyring,
         *,
         clock: Clock,
+        state: RestoreState,
         lived: LivedClock,
         backoff: Backoff,
         busy: Callable[[], bool],
@@ -109,16 +105,13 @@ class Reconciler:
         self._member_id = ""
         self._backoff = backoff
         self._lived = lived
+        self._state = state
         self._conditions = conditions
         self._notes = BrokerNotes(files.broker_features, files.write)
         self.topics = OwnTopics(files.topic_subscriptions, clock, files.write)
         self._reoffer = Reoffer(sends, link, backoff, busy, self._show_waiting)
         self._tasks = TaskOwner(on_crash)
         self._task: asyncio.Task[None] | None = None
-        self._restore: Restore | None = None
-        # A restore was seen and is not on the disk yet.
-        self._to_be_noted = False
-        self._is_unsure = False
         # The store epoch of the last link whose state was verified; None before the first link.
         self.store_epoch: str | None = None
 
@@ -126,7 +119,7 @@ class Reconciler:
         """Read what an earlier run has noted."""
         self.topics.load()
         self.store_epoch = self._notes.store_epoch()
-        self._restore = await self._sends.restore()
+        self._state.noticed = await self._sends.restore()
         self._show_lost()
 
     def link_up(self, agreed: Agreed) -> None:
@@ -134,7 +127,7 @@ class Reconciler:
         self._conditions.end(_UNCONFIRMED)
         self._show_lost()
         self._member_id = agreed.hello.member_id
-        self._is_unsure = True
+        self._state.is_unsure = True
         self._notes.note(agreed.features, self.store_epoch)
         self._task = self._tasks.start(self._run(agreed), "reconcile")
 
@@ -197,15 +190,6 @@ class Reconciler:
         else:
             log.warning("member_confirmed", member_id=member_id, name=params["name"], status=status)
 
-    def may_come_back(self, error: str) -> bool:
-        """Tell whether a restore may have caused a refusal: the destination's host has yet to put it back."""
-        if error not in _MAY_COME_BACK:
-            return False
-        return self._is_unsure or self._to_be_noted or self._age_ms() < PATIENCE_MS
-
-    def _age_ms(self) -> float:
-        return float("inf") if self._restore is None else self._lived.now_ms() - self._restore.noticed_ms
-
     async def _run(self, agreed: Agreed) -> None:
         failures = 0
         while True:
@@ -223,16 +207,17 @@ class Reconciler:
 
     async def _reconcile(self, agreed: Agreed) -> None:
         await self.topics.put_back(self._link.call, agreed.broker_wall_ms)
-        if not self._to_be_noted:
-            self._to_be_noted = await self._has_gone_back(agreed)
-        if self._to_be_noted:
+        if not self._state.to_be_noted:
+            self._state.to_be_noted = await self._has_gone_back(agreed)
+        if self._state.to_be_noted:
             await self._note()
         if self.store_epoch != agreed.hello.store_epoch:
             self.store_epoch = agreed.hello.store_epoch
             self._notes.note(agreed.features, self.store_epoch)
-        self._is_unsure = False
+        self._state.is_unsure = False
         self._conditions.end(_UNCHECKED)
-        is_repairing = self._restore is not None and not self._restore.is_scanned
+        noticed = self._state.noticed
+        is_repairing = noticed is not None and not noticed.is_scanned
         if is_repairing:
             await self._scan(agreed)
         taken = await self._reoffer.run()
@@ -268,8 +253,8 @@ class Reconciler:
 
     async def _note(self) -> None:
         await self._sends.note_restore(self._lived.now_ms())
-        self._restore = await self._sends.restore()
-        self._to_be_noted = False
+        self._state.noticed = await self._sends.restore()
+        self._state.to_be_noted = False
         failpoint("restore.after_noted")
 
     async def _scan(self, agreed: Agreed) -> None:
@@ -287,24 +272,24 @@ class Reconciler:
                 # Older ones have no payload either, and were in the copy.
                 break
         await self._sends.note_scanned()
-        self._restore = await self._sends.restore()
-        if self._restore is not None:
+        self._state.noticed = await self._sends.restore()
+        if (noticed := self._state.noticed) is not None:
             log.warning(
                 "broker_forgot",
-                offered_again=self._restore.forgotten,
-                lost=self._restore.lost,
+                offered_again=noticed.forgotten,
+                lost=noticed.lost,
                 not_asked_too_old=too_old,
             )
         self._show_lost()
 
     def _show_lost(self) -> None:
-        restore = self._restore
-        if restore is None or not restore.lost or self._age_ms() >= _LOST_SHOWN_MS:
+        lost = self._state.lost
+        if not lost:
             self._conditions.end("sends_lost_by_broker")
             return
         self._conditions.begin(
             "sends_lost_by_broker",
-            f"The broker's database was restored from an older copy, and {restore.lost} sends that it had "
+            f"The broker's database was restored from an older copy, and {lost} sends that it had "
             "accepted cannot be offered again, because their payloads were no longer kept here. `claudemesh "
             "daemon outbox list` shows them with last_error forgotten_by_broker: send again what matters.",
         )

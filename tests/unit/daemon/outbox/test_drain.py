@@ -13,7 +13,9 @@ import pytest
 
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
-from claudemesh.daemon.outbox.drain import ANSWER_DEADLINE_S, MAX_WAITING, Drain
+from claudemesh.daemon.outbox.body_limit import BodyLimit
+from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S
+from claudemesh.daemon.outbox.drain import MAX_WAITING, Drain
 from claudemesh.daemon.outbox.pace import WINDOW
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -76,8 +78,16 @@ class Bench:
         self.lived = LivedClock(self.clock)
         self.conditions = Conditions(self.clock)
         self.clocks = OutboxClocks(self.clock, self.lived, BrokerTime(self.clock))
+        self.body_limit = BodyLimit()
         self.drain = Drain(
-            store, self.carrier, self.clocks, backoff, self.conditions, DaemonMetrics(), self._on_settled
+            store,
+            self.carrier,
+            self.clocks,
+            backoff,
+            self.conditions,
+            DaemonMetrics(),
+            self._on_settled,
+            body_limit=self.body_limit,
         )
 
     def _on_settled(self, settlement: Settlement) -> None:
@@ -396,7 +406,8 @@ async def test_a_row_over_the_negotiated_size_dies_unsent_and_its_neighbours_lea
         body = base64.b64encode(bytes(3000))
         large = NewRow(new_ulid(), b'{"body":"%b"}' % body, 0, 0)
         assert (await bench.drain.submit(Submission(large.id, bytes(32), large))).status == 202
-        bench.drain.inline_bytes, bench.carrier.up = 2048, True
+        bench.body_limit.agree(2048)
+        bench.carrier.up = True
         bench.drain.wake()
         await bench.carrier.wait_sent(1)
         await bench.wait_settled(1)

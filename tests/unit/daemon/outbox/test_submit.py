@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
@@ -20,6 +21,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.types import Now, Submission
 from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import SystemClock
 from tests.support.daemon import MESH_ID, NOW, directory_of, keyring_of, new_ulid, person
 
@@ -52,6 +54,7 @@ class Host:
         self.looked: list[Target] = []
         self.refusal: Answer | None = None
         self.hook: Hook | None = None
+        self.limit = DEFAULT_INLINE_BYTES
 
     def submitter(self) -> Submitter:
         sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy)
@@ -65,6 +68,7 @@ class Host:
             enqueue=self._enqueue,
             look_again=self._look_again,
             no_room=lambda: self.refusal,
+            body_limit=BodyLimit(self.limit),
             pre_send=self.hook,
         )
 
@@ -143,8 +147,8 @@ async def test_the_size_is_judged_as_the_send_goes_out() -> None:
     """A hook may shorten what would be too large, and may not send more than the broker takes."""
     async with host() as alice:
         alice.hook = Hook()
+        alice.limit = 1000
         submitter = alice.submitter()
-        submitter.inline_bytes = 1000
         large = parse_send({"to": "bob", "message": "x" * 2000})
         assert (await submitter.submit(large)).status == 202
         alice.hook.message = "y" * 2000

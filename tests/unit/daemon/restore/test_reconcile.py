@@ -17,6 +17,7 @@ from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Now, Settlement, Submission
 from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import Features
@@ -116,6 +117,7 @@ class Host:
         self.broker = broker
         clock = ManualClock()
         self.conditions = Conditions(clock)
+        self.restore = RestoreState(lived.now_ms)
         self.reconciler = broker.reconciler = Reconciler(
             store.done,
             broker,
@@ -128,6 +130,7 @@ class Host:
             Membership("a-mesh", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
             keyring_of(make_identity()),
             clock=clock,
+            state=self.restore,
             lived=lived,
             backoff=Backoff(initial_s=0.001, cap_s=0.001),
             busy=lambda: False,
@@ -292,7 +295,7 @@ async def test_a_full_disk_does_not_end_the_mending(tmp_path: Path) -> None:
         await alice.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
         await alice.link_up()
         await alice.until(lambda: alice.conditions.holds("restore_check_failed"))
-        assert alice.reconciler.may_come_back("destination_not_found")
+        assert alice.restore.may_come_back("destination_not_found")
         await alice.store._db.run(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
         await broker.wait(offered=600)
         await alice.mended()
@@ -316,14 +319,14 @@ async def test_refusals_may_pass_only_while_a_restore_is_mended(tmp_path: Path) 
     broker = Broker()
     async with host(tmp_path, broker) as alice:
         await alice.send(1)
-        assert not alice.reconciler.may_come_back("destination_not_found")
+        assert not alice.restore.may_come_back("destination_not_found")
         alice.reconciler.link_up(broker.opened())
-        assert alice.reconciler.may_come_back("destination_not_found")
-        assert not alice.reconciler.may_come_back("payload_too_large")
+        assert alice.restore.may_come_back("destination_not_found")
+        assert not alice.restore.may_come_back("payload_too_large")
         await broker.wait(asked=1)
-        await alice.until(lambda: not alice.reconciler.may_come_back("destination_not_found"))
+        await alice.until(lambda: not alice.restore.may_come_back("destination_not_found"))
         alice.reconciler.link_down()
         forget(broker, 0)
         await alice.link_up()
         await broker.wait(offered=1)
-        assert alice.reconciler.may_come_back("topic_not_found")
+        assert alice.restore.may_come_back("topic_not_found")
