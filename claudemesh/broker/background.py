@@ -43,8 +43,7 @@ async def share_token(context: Context) -> None:
     mark = token_mark.mark_of(context.admin_token)
     await token_mark.require_one_token(partial(shared.marks_differ, mark))
     conditions, text = context.degraded.conditions, token_mark.DEGRADED
-    shared.on_marks = lambda differs: conditions.set(token_mark.CONDITION, text if differs else None)
-    shared.mark = mark
+    shared.hold_mark(mark, lambda differs: conditions.set(token_mark.CONDITION, text if differs else None))
 
 
 async def within(seconds: float, close: Callable[[], Awaitable[None]]) -> None:

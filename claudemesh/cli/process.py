@@ -63,10 +63,9 @@ async def _run(slug: str, with_broker: bool, name: str | None) -> int:
         paths = daemon_paths(slug)
         settings = load_settings(paths.config)
         set_level(settings.log_level)
-        daemon = Daemon(paths, settings)
+        daemon = Daemon(paths, settings, with_broker=with_broker)
         await daemon.start()
         settle()
-        daemon.health.with_broker = with_broker
         _note_options(paths, with_broker)
         if broker is not None:
             tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))

@@ -28,6 +28,7 @@ from claudemesh.runtime.files import remove
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import require_descriptors
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import SideFiles
 
 log = get_logger("daemon")
 
@@ -40,8 +41,17 @@ _DESCRIPTORS = 24
 class Daemon:
     """One daemon for one mesh: `await start()`, then `await run()` until it ends."""
 
-    def __init__(self, paths: DaemonPaths, settings: DaemonSettings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        paths: DaemonPaths,
+        settings: DaemonSettings,
+        clock: Clock | None = None,
+        *,
+        with_broker: bool = False,
+    ) -> None:
+        """`with_broker`: this process runs a broker too, and health says so."""
         self._paths = paths
+        self._with_broker = with_broker
         self._settings = settings
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
@@ -124,10 +134,12 @@ class Daemon:
         return Base(
             paths=self._paths,
             settings=self._settings,
+            with_broker=self._with_broker,
             membership=load_membership(self._paths.membership),
             keyring=Keyring.load(self._paths.keypair),
             clock=self._clock,
             conditions=conditions,
+            files=SideFiles(self._paths.root, conditions),
             tasks=self._tasks,
             stack=self._stack,
             backoff=self._settings.backoff,
@@ -143,7 +155,7 @@ class Daemon:
     async def _serve(self) -> None:
         require_descriptors(_DESCRIPTORS)  # without them it would run and answer no request
         parts, paths, hooks = self.parts, self._paths, self.parts.sending.hooks
-        conditions, files = parts.base.conditions, parts.stores.monitor.files
+        conditions, files = parts.base.conditions, parts.base.files
         served = (paths, parts.routes, parts.config, parts.base.metrics, hooks)
         self._listeners = ApiListeners(*served, files.write, conditions)
         await self._listeners.open()

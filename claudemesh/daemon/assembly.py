@@ -57,7 +57,8 @@ async def open_stores(base: Base) -> Stores:
     directory = startup.load_directory(paths.peers, base.membership, base.metrics.entry_refused)
     outbox = await startup.open_outbox(paths.outbox_db, base.on_storage_broken, stack)
     lived.at_least(await outbox.newest_stamp())
-    inbox = await startup.open_inbox(paths.inbox_db, base.clock, lived, base.on_storage_broken, stack)
+    kept = (lived, base.files.write)
+    inbox = await startup.open_inbox(paths.inbox_db, base.clock, base.on_storage_broken, stack, *kept)
     callers = WaitingCallers()
     notices = Notices(base.bus, base.metrics, callers)
     watched = (paths, base.settings, outbox, inbox)
@@ -82,8 +83,16 @@ def assemble(base: Base, stores: Stores) -> Parts:
     keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
     housekeeping = Housekeeping(*kept, keep_clock)
     config = LiveConfig(base.settings, base.clock.wall_ms())
-    member = (base.membership, base.keyring)
-    health = HealthReport(*member, base.clock, config, broker.link, stores.outbox, base.conditions)
+    health = HealthReport(
+        membership=base.membership,
+        keyring=base.keyring,
+        clock=base.clock,
+        config=config,
+        link=broker.link,
+        outbox_store=stores.outbox,
+        conditions=base.conditions,
+        with_broker=base.with_broker,
+    )
     return Parts(
         base=base,
         stores=stores,
@@ -99,7 +108,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
 
 
 def _broker_side(base: Base, stores: Stores) -> BrokerSide:
-    settings, files, directory = base.settings, stores.monitor.files, stores.directory
+    settings, files, directory = base.settings, base.files, stores.directory
     replies = WrongReplies(base.conditions, base.metrics.reply_wrong)
     link = Link(
         base.membership,
@@ -179,7 +188,7 @@ def _reconciler(
     base: Base, stores: Stores, broker: BrokerSide, drain: Drain, restore: RestoreState
 ) -> Reconciler:
     paths = base.paths
-    files = ReconcilerFiles(paths.topic_subscriptions, paths.broker_features, stores.monitor.files.write)
+    files = ReconcilerFiles(paths.topic_subscriptions, paths.broker_features, base.files.write)
     return Reconciler(
         stores.outbox.done,
         broker.link,
@@ -199,7 +208,7 @@ def _reconciler(
 
 def _hooks(base: Base, stores: Stores, submitter: Callable[[], Submitter]) -> Hooks:
     paths = base.paths
-    hooks = Hooks(
+    return Hooks(
         stores.inbox.jobs,
         HookPlaces(paths.hooks, paths.sock, paths.slug),
         base.metrics,
@@ -209,17 +218,21 @@ def _hooks(base: Base, stores: Stores, submitter: Callable[[], Submitter]) -> Ho
         lambda request: submitter().submit(request),
         partial(is_sender, stores.directory),
         base.settings.hooks_concurrency,
+        startup.load_hooks(paths.hooks_manifest, base.settings),
     )
-    hooks.manifest = startup.load_hooks(paths.hooks_manifest, base.settings)
-    return hooks
 
 
 def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending) -> Receiving:
     membership, hooks, monitor = base.membership, sending.hooks, stores.monitor
     verifier = Verifier(
-        base.keyring, membership.mesh_id, membership.slug, base.new_id, _MAX_BODY, hooks.for_message
+        base.keyring,
+        membership.mesh_id,
+        membership.slug,
+        base.new_id,
+        _MAX_BODY,
+        hooks.for_message,
+        base.metrics.body_without_context,
     )
-    verifier.on_without_context = base.metrics.body_without_context
     receiver = Receiver(
         stores.inbox,
         verifier,
@@ -313,6 +326,7 @@ def start_tasks(parts: Parts) -> None:
     tasks.start(sending.hooks.run(), "hooks")
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.receiving.unsealer.run(), "unseal")
+    tasks.start(parts.base.files.run(), "side_files")
     parts.stores.monitor.start(tasks)
 
 

@@ -96,7 +96,7 @@ class BrokerSession:
         except ExitWith as ending:
             self._end(ending)
             return
-        parts.health.clock_offset_ms = parts.clocks.clock.wall_ms() - agreed.broker_wall_ms
+        parts.health.link_up(agreed.broker_wall_ms)
         log.info("link_up", broker_version=agreed.broker_version, connection=opened.connection)
         told = {"broker_version": agreed.broker_version}
         parts.bus.publish([BusEvent("daemon_reconnect", told)])

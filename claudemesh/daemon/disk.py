@@ -112,8 +112,13 @@ class DiskWatch:
         self._refusal: Answer | None = None
         self._used = Used()
         self._queued_then = self._received_since = 0
-        self.settings = settings
+        self._settings = settings
         self.room = Room(0.0, 0.0)
+
+    def go_by(self, settings: DaemonSettings) -> None:
+        """Put other settings in force, and look at once."""
+        self._settings = settings
+        self.look()
 
     async def run(self) -> None:
         """Look until cancelled; under pressure, give space back first."""
@@ -127,11 +132,11 @@ class DiskWatch:
 
     async def examine(self) -> None:
         """Read the sizes of the databases, after what pressure makes worth doing to them."""
-        pressed = self.settings.reserved_bytes is not None and (
+        pressed = self._settings.reserved_bytes is not None and (
             self._alarmed or self._pct(self._used_now()) >= HIGH_PCT
         )
         await self._read_sizes(pressed=pressed)
-        if self.settings.reserved_bytes is None:
+        if self._settings.reserved_bytes is None:
             return
         removed = False
         while self._pct(self._used) >= FULL_PCT and await self._make_room():
@@ -149,7 +154,7 @@ class DiskWatch:
     def look(self) -> None:
         """Look once, and act on what is seen."""
         try:
-            self.room = measure(self._folder, self._queued_bytes(), self.settings, self._used_now())
+            self.room = measure(self._folder, self._queued_bytes(), self._settings, self._used_now())
             available = _available(self._folder)
         except OSError as error:
             self._conditions.begin(
@@ -177,9 +182,9 @@ class DiskWatch:
     def refusal(self) -> Answer | None:
         """Return the refusal of a new send, None while there is room. The queue is counted exactly."""
         queued = self._queued_bytes()
-        if queued >= self.settings.max_queue_bytes:
+        if queued >= self._settings.max_queue_bytes:
             return self._refuse(Room(0.0, 100.0))
-        if self.settings.reserved_bytes is not None and self._refusal is None:
+        if self._settings.reserved_bytes is not None and self._refusal is None:
             pct = self._pct(self._used_now())
             if pct >= FULL_PCT or (pct >= HIGH_PCT and not self._alarmed):
                 self.look()
@@ -190,7 +195,7 @@ class DiskWatch:
 
         One batch may pass the budget: split, its parts would come to the same.
         """
-        if self.settings.reserved_bytes is None:
+        if self._settings.reserved_bytes is None:
             return
         pct = self._pct(self._used_now())
         if pct >= 100:
@@ -203,7 +208,7 @@ class DiskWatch:
         return Used(self._used.outbox + grown, self._used.inbox + self._received_since, self._used.other)
 
     def _pct(self, used: Used) -> float:
-        return 100 * used.total / (self.settings.reserved_bytes or 1)
+        return 100 * used.total / (self._settings.reserved_bytes or 1)
 
     def _refuse(self, room: Room) -> Answer | None:
         if room.disk_pct >= FULL_PCT:
@@ -216,7 +221,7 @@ class DiskWatch:
         return Answer(507, {"error": "insufficient_storage", "message": message})
 
     def _disk_text(self, pct: float) -> str:
-        if self.settings.reserved_bytes is None:
+        if self._settings.reserved_bytes is None:
             return f"The file system of {self._folder} is {pct:.0f} % full: free some space."
         used = self._used_now()
         parts = f"outbox {_mb(used.outbox)}, inbox {_mb(used.inbox)}, other files {_mb(used.other)}"

@@ -124,7 +124,7 @@ class ApiListeners:
 
     def _commit(self, settings: DaemonSettings, token: bytes) -> None:
         if self._socket is not None:
-            self._socket.rules = _rules(settings)
+            self._socket.put_in_force(_rules(settings))
         if self._loopback is None or not token:
             return
         if self._token and token != self._token:
@@ -137,12 +137,12 @@ class ApiListeners:
             self._forget = loop.call_later(OLD_TOKEN_S, self._forget_old_token)
         self._token = token
         tokens = (token,) if self._old_token is None else (token, self._old_token)
-        self._loopback.rules = _rules(settings, *tokens)
+        self._loopback.put_in_force(_rules(settings, *tokens))
 
     def _forget_old_token(self) -> None:
         self._old_token = None
         if self._loopback is not None:
-            self._loopback.rules = _rules(self._config.settings, self._token)
+            self._loopback.put_in_force(_rules(self._config.settings, self._token))
 
     async def run(self) -> None:
         """Open the loopback later if it could not be opened at the start; return when it is open."""

@@ -45,18 +45,24 @@ from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import OnCrash, TaskOwner
+from claudemesh.runtime.sidefiles import SideFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Arguments of every part. All that wait for the broker share `backoff`; a reload changes it in place."""
+    """Arguments of every part. All that wait for the broker share `backoff`; a reload changes it in place.
+
+    `with_broker`: this process runs a broker too.
+    """
 
     paths: DaemonPaths
     settings: DaemonSettings
+    with_broker: bool
     membership: Membership
     keyring: Keyring
     clock: Clock
     conditions: Conditions
+    files: SideFiles
     tasks: TaskOwner
     stack: AsyncExitStack
     backoff: Backoff

@@ -30,6 +30,7 @@ from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_cl
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import cannot, local_cause
 from claudemesh.runtime.peer import listener_on
+from claudemesh.runtime.sidefiles import WriteFile
 from claudemesh.runtime.sqlite import OnFailure
 
 log = get_logger("daemon")
@@ -100,7 +101,7 @@ class HooksFile:
         manifest = load_hooks(self._path, settings)
 
         def commit() -> None:
-            self._hooks.manifest = manifest
+            self._hooks.put_in_force(manifest)
 
         return commit
 
@@ -146,11 +147,16 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
 
 
 async def open_inbox(
-    path: Path, clock: Clock, lived: LivedClock, on_failure: OnFailure, stack: AsyncExitStack
+    path: Path,
+    clock: Clock,
+    on_failure: OnFailure,
+    stack: AsyncExitStack,
+    lived: LivedClock,
+    write: WriteFile,
 ) -> InboxStore:
     """Open inbox.db; a damaged one is moved aside and begun anew."""
     try:
-        store = await InboxStore.open(path, clock, on_failure, lived)
+        store = await InboxStore.open(path, clock, on_failure, lived, write)
     except StorageError as error:
         raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)

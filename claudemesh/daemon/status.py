@@ -23,12 +23,11 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class HealthReport:
     """Makes the reply of /v1/health.
 
-    `with_broker`: this process runs a broker too. `clock_offset_ms`: this host's clock less the broker's, as
-    of the last handshake, None before the first.
+    `with_broker`: this process runs a broker too.
     """
 
     membership: Membership
@@ -38,8 +37,8 @@ class HealthReport:
     link: Link
     outbox_store: OutboxStore
     conditions: Conditions
-    with_broker: bool = False
-    clock_offset_ms: int | None = None
+    with_broker: bool
+    _clock_offset_ms: int | None = field(init=False, default=None)
     _started_s: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +53,10 @@ class HealthReport:
     def connected(self) -> bool:
         """Whether the link to the broker is up."""
         return self.link.connected
+
+    def link_up(self, broker_wall_ms: int) -> None:
+        """Note how far this host's clock is ahead of the broker's, as of a handshake."""
+        self._clock_offset_ms = self.clock.wall_ms() - broker_wall_ms
 
     async def make(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -78,7 +81,7 @@ class HealthReport:
             "config": self.config.report(),
             "pid": os.getpid(),
             "with_broker": self.with_broker,
-            "clock_offset_ms": self.clock_offset_ms,
+            "clock_offset_ms": self._clock_offset_ms,
         }
 
 

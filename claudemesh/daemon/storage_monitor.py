@@ -1,4 +1,4 @@
-"""Storage monitor: conditions of the databases, their upkeep, side files, and the disk budget."""
+"""Storage monitor: conditions of the databases, their upkeep, and the disk budget."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError, StorageUnavailable
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import TaskOwner
-from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite_upkeep import Upkeep
 
 _REMOVED_AT_ONCE = 200
 
 
 class StorageMonitor:
-    """Watches the databases, the side files and the disk; made when the databases are open."""
+    """Watches the databases and the disk; made when the databases are open."""
 
     def __init__(
         self,
@@ -41,7 +40,6 @@ class StorageMonitor:
         self._conditions = conditions
         self._lived = lived
         self._upkeeps = tuple(Upkeep(store.database, conditions) for store in (outbox, inbox))
-        self.files = SideFiles(paths.root, conditions)
         self.disk = DiskWatch(
             paths.root,
             settings,
@@ -51,7 +49,6 @@ class StorageMonitor:
             self._upkeeps,
             self._make_room,
         )
-        inbox.positions.on_write = lambda write: self.files.write(paths.inbox_position.name, write)
 
     async def recover(self, drain: Drain, longest_wait_ms: int, tasks: TaskOwner) -> None:
         """Make rows pending that an earlier run left in flight. While the disk is full the drain is held."""
@@ -63,9 +60,8 @@ class StorageMonitor:
             tasks.start(self._recover_later(drain, longest_wait_ms), "recover")
 
     def start(self, tasks: TaskOwner) -> None:
-        """Start the tasks that watch, retry and check."""
+        """Start the tasks that watch and check."""
         tasks.start(self.disk.run(), "disk")
-        tasks.start(self.files.run(), "side_files")
         for upkeep in self._upkeeps:
             tasks.start(upkeep.check(), "database_check")
 
@@ -73,8 +69,7 @@ class StorageMonitor:
         """Return what puts the budget of other settings in force."""
 
         def commit() -> None:
-            self.disk.settings = settings
-            self.disk.look()
+            self.disk.go_by(settings)
 
         return commit
 

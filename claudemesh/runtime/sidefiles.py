@@ -23,6 +23,11 @@ CODE = "files_not_written"
 WriteFile: TypeAlias = Callable[[str, Callable[[], None]], bool]
 
 
+def write_never(name: str, write: Callable[[], None]) -> bool:
+    """Leave a file as it is: for programs that open a database without a daemon."""
+    return False
+
+
 class SideFiles:
     """Writer of side files. It remembers those whose last write failed."""
 

@@ -74,6 +74,29 @@ def test_nothing_dangerous_is_called() -> None:
     assert {name: made for name, path in MODULES.items() if (made := calls(path) & banned)} == {}
 
 
+WIRING = (
+    "broker/background.py",
+    "broker/context.py",
+    "broker/startup.py",
+    "cli/process.py",
+    "daemon/assembly.py",
+    "daemon/broker_session.py",
+    "daemon/startup.py",
+    "daemon/storage_monitor.py",
+)
+
+
+@pytest.mark.parametrize("module", WIRING)
+def test_parts_are_whole_when_they_are_made(module: str) -> None:
+    """The modules that put parts together pass arguments and subscribe; they set no field of a part."""
+    fields = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    ]
+    assert [field for field in fields if not re.fullmatch(r"self\.\w+", field)] == []
+
+
 def test_build_is_no_package() -> None:
     """`build` holds scripts; as a package it would shadow the packaging tool of that name."""
     assert not (ROOT / "build" / "__init__.py").exists()

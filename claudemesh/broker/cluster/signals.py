@@ -56,13 +56,21 @@ class Signals:
         self._waking: dict[str, set[str]] = {}
         self._flushing = False
         self._tasks = TaskOwner(env.on_crash)
-        # Whether another broker has been heard or seen. Until then wake-ups are not published.
-        self.has_company = False
+        self._has_company = False
 
     @property
     def is_shared(self) -> bool:
         """Whether other brokers may use the same database."""
         return self._store is not None
+
+    @property
+    def has_company(self) -> bool:
+        """Whether another broker has been heard or seen. Until then wake-ups are not published."""
+        return self._has_company
+
+    def note_company(self, *, present: bool) -> None:
+        """Note whether the database shows another broker."""
+        self._has_company = present
 
     def subscribe(self, kind: str, handler: Handler) -> None:
         """Let a handler apply signals of a kind. Several handlers run in the order of their subscription."""
@@ -97,7 +105,7 @@ class Signals:
 
     def publish_queue(self, mesh_id: str, queue: str) -> None:
         """Let other brokers look at a work queue: no member of this one has room for what is in it."""
-        if self.has_company:
+        if self._has_company:
             self.publish("queue", mesh=mesh_id, queue=queue)
 
     def publish_wakeup(self, mesh_id: str, member_ids: Iterable[str]) -> None:
@@ -105,7 +113,7 @@ class Signals:
 
         Wake-ups that come while one is being sent are merged into the next.
         """
-        if not self.has_company:
+        if not self._has_company:
             return
         self._waking.setdefault(mesh_id, set()).update(member_ids)
         if not self._flushing:
@@ -146,7 +154,7 @@ class Signals:
         try:
             signal: dict[str, Any] = orjson.loads(payload)
             if signal["from"] != self._env.broker_id:
-                self.has_company = True
+                self._has_company = True
                 self._env.metrics.signals.labels(signal["kind"]).inc()
                 self._apply(signal)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:

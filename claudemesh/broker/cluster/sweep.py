@@ -83,7 +83,7 @@ class Sweep:
         await self._compare_epoch(store)
         for step in self._steps:
             await step()
-        self._signals.has_company = await store.has_company(self._env.broker_id)
+        self._signals.note_company(present=await store.has_company(self._env.broker_id))
         here = {connection.member_id: connection.mesh_id for connection in self._hub}
         await self._find_deliveries(store, here)
         for member_id in await store.inactive(list(here)):

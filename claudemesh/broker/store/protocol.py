@@ -40,10 +40,12 @@ from claudemesh.broker.store.types import (
 class ClusterStore(Protocol):
     """Signals, leases and clocks of brokers that share a database."""
 
-    # The mark of this broker's admin token (cluster/token_mark.py), held while `listen` runs, and a callback
-    # that is told whether another broker holds a different one.
-    mark: int | None
-    on_marks: Callable[[bool], None]
+    def hold_mark(self, mark: int, on_compared: Callable[[bool], None]) -> None:
+        """Hold the mark of this broker's admin token (cluster/token_mark.py) whenever `listen` runs.
+
+        `on_compared` hears again and again whether another broker holds a different one.
+        """
+        ...
 
     async def now_ms(self) -> int:
         """Return the wall time of the database's server."""

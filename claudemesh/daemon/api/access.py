@@ -204,7 +204,7 @@ def _too_fast(wait_s: float) -> Refusal:
 class AccessControl:
     """ASGI middleware of one listener: access rules, rate limit, and at most 64 requests in progress.
 
-    `rules` may be replaced at any time. Requests in progress, streams above all, are then judged again, and
+    `put_in_force` replaces the rules. Requests in progress, streams above all, are then judged again, and
     those that the new rules refuse are disconnected: for example because their token was rotated.
     """
 
@@ -225,13 +225,8 @@ class AccessControl:
         self._rate_limit = rate_limit
         self.in_flight = 0
 
-    @property
-    def rules(self) -> AccessRules:
-        """The access rules in force."""
-        return self._rules
-
-    @rules.setter
-    def rules(self, rules: AccessRules) -> None:
+    def put_in_force(self, rules: AccessRules) -> None:
+        """Go by other rules from now on."""
         self._rules = rules
         for scope, send in list(self._served.values()):
             verdict = self._judge(scope)
@@ -253,7 +248,7 @@ class AccessControl:
         elif verdict is None and self._rate_limit is not None:
             wait_s = self._rate_limit.take(asyncio.get_running_loop().time())
             verdict = Verdict(_too_fast(wait_s)) if wait_s else None
-        if self.rules.tokens and verdict is None and path not in self.rules.public_paths:
+        if self._rules.tokens and verdict is None and path not in self._rules.public_paths:
             admit(scope)
         if verdict is not None:
             _note(verdict, scope)

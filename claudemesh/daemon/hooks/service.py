@@ -49,6 +49,7 @@ class Hooks:
         submit: Callable[[SendRequest], Awaitable[Answer]],
         is_sender: Callable[[SendRequest, Mapping[str, Any]], bool],
         concurrency: int,
+        manifest: Manifest = NO_HOOKS,
     ) -> None:
         self._jobs = jobs
         self._metrics = metrics
@@ -69,13 +70,17 @@ class Hooks:
         self._live = 0
         self._last_ended = -_AFTERWARDS_S
         self._clock = clock
-        self.manifest: Manifest = NO_HOOKS
+        self._manifest = manifest
 
     # What the other parts ask.
 
+    def put_in_force(self, manifest: Manifest) -> None:
+        """Run the hooks of another manifest from now on. Runs under way end as they began."""
+        self._manifest = manifest
+
     def for_message(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
         """Name the hooks whose jobs belong into a message's transaction."""
-        return self.manifest.for_message(kind, topic, mentioned=mentioned)
+        return self._manifest.for_message(kind, topic, mentioned=mentioned)
 
     def wake(self) -> None:
         """There may be new jobs."""
@@ -83,17 +88,17 @@ class Hooks:
 
     def tell(self, name: str, event: Mapping[str, Any]) -> None:
         """Something happened to the daemon itself: `on-startup`, `on-disconnect`, `on-reconnect`."""
-        if self.manifest.enabled(name) is not None and not self._closing:
+        if self._manifest.enabled(name) is not None and not self._closing:
             self._tasks.start(self._write_job(name, event), "hook_job")
 
     @property
     def guards_sends(self) -> bool:
         """Whether a pre-send hook is to be asked."""
-        return self.manifest.enabled(PRE_SEND) is not None
+        return self._manifest.enabled(PRE_SEND) is not None
 
     async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
         """Ask the pre-send hook; without one the send stays as it is."""
-        hook = self.manifest.enabled(PRE_SEND)
+        hook = self._manifest.enabled(PRE_SEND)
         if hook is None:
             return request
         return await presend.ask(
@@ -169,7 +174,7 @@ class Hooks:
 
     async def _do(self, job: Job) -> None:
         """Run one job; the place is free again before its answer is."""
-        hook = self.manifest.enabled(job.hook)
+        hook = self._manifest.enabled(job.hook)
         try:
             failpoint("hook.before_run")
             ran = None if hook is None else await self._run(self._runner, hook, job.event_id, job.event)
@@ -214,7 +219,7 @@ class Hooks:
         for attempt in range(1, _FORK_SERVER_TRIES + 1):
             self._live += 1
             try:
-                return await runner.run(hook, self.manifest, event_id, told)
+                return await runner.run(hook, self._manifest, event_id, told)
             except HookNotRunnable as error:
                 log.error("hook_not_run", hook=hook.name, event_id=event_id, reason=str(error))
                 self._metrics.hook_ran(hook.name, "not_started", 0)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
 from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sidefiles import WriteFile
 
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 
@@ -27,14 +28,14 @@ BLOCK = 1000
 class Positions:
     """The reserved positions of one inbox."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: WriteFile) -> None:
+        """`write` writes the file under its name, now or as soon as that can be done."""
         self._path = path
+        self._write = write
         self._last = 0
         self._reserved = 0
         # Received and opened messages reserve at the same time; the number must not go back.
         self._lock = asyncio.Lock()
-        # Writes the file, now or later; returns whether it is written.
-        self.on_write: Callable[[Callable[[], None]], bool] = _written
 
     def open(self, raw: sqlite3.Connection, salvaged: int) -> None:
         """Let the seq go on behind what was given out; `salvaged` is the last one of a damaged file."""
@@ -58,7 +59,9 @@ class Positions:
             written = await asyncio.to_thread(_try, lambda: write_atomic(self._path, text))
             if isinstance(written, OSError):
                 # Told on the loop's thread, where it is tried again; messages go on without it.
-                self.on_write(lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved)))
+                self._write(
+                    self._path.name, lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved))
+                )
                 return None
             self._reserved = ahead
             return ahead
@@ -90,10 +93,6 @@ def _try(write: Callable[[], None]) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _written(write: Callable[[], None]) -> bool:
-    return False
 
 
 def _read(path: Path) -> int:

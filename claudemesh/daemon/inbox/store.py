@@ -30,6 +30,7 @@ from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sidefiles import WriteFile, write_never
 from claudemesh.runtime.sqlite import Database, OnFailure
 
 log = get_logger("inbox")
@@ -77,11 +78,16 @@ class InboxStore:
 
     @classmethod
     async def open(
-        cls, path: Path, clock: Clock, on_failure: OnFailure | None = None, lived: LivedClock | None = None
+        cls,
+        path: Path,
+        clock: Clock,
+        on_failure: OnFailure | None = None,
+        lived: LivedClock | None = None,
+        write: WriteFile = write_never,
     ) -> InboxStore:
         """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
         still at the broker or were read, and a daemon that cannot receive is of no use. Its seq goes on
-        behind every seq that was given out."""
+        behind every seq that was given out. `write` writes a side file whose first write has failed."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         salvaged = 0
         try:
@@ -91,7 +97,7 @@ class InboxStore:
             salvaged = salvage_last(moved)
             log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
             database = await Database.open(path, migrations, on_failure)
-        positions = Positions(path.with_name("inbox_position"))
+        positions = Positions(path.with_name("inbox_position"), write)
         store = cls(database, lived or LivedClock(clock), positions)
         try:
             await database.transaction(lambda raw: positions.open(raw, salvaged))

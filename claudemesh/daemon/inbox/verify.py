@@ -55,7 +55,9 @@ class Verifier:
         new_id: Callable[[], str],
         limit: int,
         hooks: HooksOf,
+        on_without_context: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_without_context` hears of each body that was sealed without its context."""
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._slug = slug
@@ -63,8 +65,7 @@ class Verifier:
         self._limit = limit
         self._hooks = hooks
         self._older: set[str] = set()
-        # Hears of each body that was sealed without its context.
-        self.on_without_context: Callable[[], None] = lambda: None
+        self._on_without_context = on_without_context
 
     async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
         """Return the row of a genuine message, or why it is none."""
@@ -161,7 +162,7 @@ class Verifier:
             if sender.member_id not in self._older:
                 self._older.add(sender.member_id)
                 log.info("body_without_context", sender=sender.name)
-            self.on_without_context()
+            self._on_without_context()
             return
         expected = SealedContext(
             self._mesh_id,

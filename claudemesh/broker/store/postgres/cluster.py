@@ -33,10 +33,11 @@ class PostgresCluster:
     def __init__(self, database_url: str, pools: Pools) -> None:
         self._database_url = database_url
         self._db = pools
-        # The mark of this broker's admin token (broker/cluster/token_mark.py), and a callback that is told
-        # whether the marks of other brokers differ.
-        self.mark: int | None = None
-        self.on_marks: Callable[[bool], None] = lambda differs: None
+        self._mark: int | None = None
+        self._on_compared: Callable[[bool], None] = lambda differs: None
+
+    def hold_mark(self, mark: int, on_compared: Callable[[bool], None]) -> None:
+        self._mark, self._on_compared = mark, on_compared
 
     async def now_ms(self) -> int:
         [row] = await self._db.fetch(_Q["now"])
@@ -75,8 +76,8 @@ class PostgresCluster:
                 ended = asyncio.Event()
                 connection.add_termination_listener(lambda link: ended.set())
                 await connection.add_listener(CHANNEL, lambda link, pid, channel, payload: hear(payload))
-                if self.mark is not None:
-                    await connection.execute(_Q["mark_hold"], self.mark)
+                if self._mark is not None:
+                    await connection.execute(_Q["mark_hold"], self._mark)
                 resumed()
                 worked()
                 while True:
@@ -84,10 +85,10 @@ class PostgresCluster:
                         await asyncio.wait_for(ended.wait(), _PING_S)
                         return
                     # A network that swallows everything is only noticed by asking.
-                    if self.mark is None:
+                    if self._mark is None:
                         await connection.execute(_Q["ping"])
                     else:
-                        self.on_marks(await connection.fetchval(_Q["marks_differ"], self.mark))
+                        self._on_compared(await connection.fetchval(_Q["marks_differ"], self._mark))
                     worked()
             finally:
                 connection.terminate()

@@ -59,7 +59,7 @@ async def test_wakeups_and_queues_wait_for_company() -> None:
     one = signals(store)
     one.publish_wakeup("mesh", ["ada"])
     one.publish_queue("mesh", "jobs")
-    one.has_company = True
+    one.note_company(present=True)
     one.publish_queue("mesh", "later")
     await one.stop()
     assert [signal.get("queue") for signal in store.sent] == ["later"]
@@ -68,7 +68,7 @@ async def test_wakeups_and_queues_wait_for_company() -> None:
 async def test_wakeups_during_a_send_are_merged_into_the_next() -> None:
     store = SignalStore()
     one = signals(store)
-    one.has_company = True
+    one.note_company(present=True)
     one.publish_wakeup("mesh", ["ada"])
     one.publish_wakeup("mesh", ["ada", "bob"])
     await until(lambda: bool(store.sent))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.runtime.sidefiles import WriteFile, write_never
 from tests.support.clock import ManualClock
 
 
@@ -17,9 +19,9 @@ def row(number: int) -> InboxRow:
     )
 
 
-async def open_inbox(folder: Path) -> InboxStore:
+async def open_inbox(folder: Path, write: WriteFile = write_never) -> InboxStore:
     """The inbox in a folder."""
-    return await InboxStore.open(folder / "inbox.db", ManualClock())
+    return await InboxStore.open(folder / "inbox.db", ManualClock(), write=write)
 
 
 async def insert(folder: Path, *numbers: int) -> list[int | None]:
@@ -69,15 +71,16 @@ async def test_an_older_copy_of_the_database_alone_goes_on_behind_what_was_given
 
 async def test_a_mark_that_cannot_be_written_holds_no_message_up(tmp_path: Path) -> None:
     """The write is handed over, to be done later, and then holds what is current."""
-    store = await open_inbox(tmp_path)
+    later: list[tuple[str, Callable[[], None]]] = []
+    store = await open_inbox(tmp_path, lambda name, write: bool(later.append((name, write))))
     mark = tmp_path / "inbox_position"
     mark.mkdir()
     (mark / "x").touch()
-    later = []
-    store.positions.on_write = lambda write: bool(later.append(write))
     assert await store.insert([row(1)]) == [1]
     (mark / "x").unlink()
     mark.rmdir()
-    later[-1]()
+    name, write = later[-1]
+    assert name == mark.name
+    write()
     assert int(mark.read_text()) > 1
     await store.close()
