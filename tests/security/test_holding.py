@@ -22,6 +22,7 @@ from tests.support.processes import Daemon, Mesh, Process, mesh, until
 from tests.support.watched import HELD_FILE, held
 from tests.support.wspeer import Frame, Link, Peer
 
+WATCHED = {"broker", "alice", "bob"}
 PROMISED_MS = 20.0
 # Processors differ by more than that; before the promise was kept, these took 50 to 3,000 ms.
 SLOW_MACHINE = 2.0
@@ -60,6 +61,8 @@ def running() -> Generator[Mesh]:
             watch(made.daemons[name], made, name)
             made.daemons[name].start()
             made.daemons[name].ready()
+        # A start does hold its loop: the watch sees it.
+        assert {path.stem for path in made.root.glob("*.held") if held(path)} == WATCHED
         forget(made)
         yield made
 
@@ -72,7 +75,9 @@ def forget(running: Mesh) -> None:
 
 def assert_free(running: Mesh, what: str) -> None:
     """Hold every process to the promise, and print the figure."""
-    for path in sorted(running.root.glob("*.held")):
+    paths = sorted(running.root.glob("*.held"))
+    assert {path.stem for path in paths} == WATCHED
+    for path in paths:
         notes = held(path)
         longest = notes[0]["ms"] if notes else 0.0
         print(f"{what}: the loop of {path.stem} was held for {longest} ms at most")
