@@ -58,7 +58,7 @@ def join(link: str, name: str | None, default_name: str, *, insecure: bool = Fal
     if not invite.verify():
         raise ProtocolError(
             "bad_signature",
-            "This invite was changed after it was signed: ask its maker to send it again, by another way.",
+            "This invite was changed after it was signed. Ask the member who created it for a new one.",
         )
     broker = BrokerClient(invite.broker_url, insecure=insecure)
     paths = daemon_paths(invite.slug)

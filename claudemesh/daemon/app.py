@@ -63,7 +63,7 @@ class Daemon:
 
     @property
     def routes(self) -> ApiRoutes:
-        """The parts that the local API is served from."""
+        """The parts that the routes of the local API use."""
         return self.parts.routes
 
     @property
@@ -72,7 +72,8 @@ class Daemon:
         return self.parts.health
 
     async def start(self) -> None:
-        """Open everything and answer on the socket. `ExitWith` says why it cannot; the broker may be away."""
+        """Open files and databases, and listen on the socket. Raise `ExitWith` with the cause of a failure.
+        The broker need not be reachable."""
         self._ended = asyncio.get_running_loop().create_future()
         try:
             startup.take_lock(self._paths, self._stack)
@@ -88,14 +89,14 @@ class Daemon:
             raise
 
     async def run(self) -> int:
-        """Serve until a signal, `stop_soon`, or a reason to end; returns the exit code."""
+        """Serve until a signal, `stop_soon`, or an error that ends the daemon; return the exit code."""
         assert self._ended is not None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ending = await self._ended
-        # A second signal ends the process at once: what was accepted is on the disk.
+        # A second signal ends the process at once: accepted sends are on disk.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_DFL)
@@ -105,21 +106,21 @@ class Daemon:
         raise ending
 
     def reload(self) -> None:
-        """Put config.toml, hooks.toml and local_token in force; a wrong value changes nothing."""
+        """Reload config.toml, hooks.toml and local_token. A wrong value changes nothing."""
         self._reload.run()
 
     def stop_soon(self) -> None:
-        """End in order: accept nothing more, let what is in flight be answered, exit 0."""
+        """Stop in order: accept no more sends, wait for the answers of rows in flight, exit 0."""
         self.end(None)
 
     def end(self, ending: ExitWith | None) -> None:
-        """End in order, for this reason if there is one; the first one counts."""
+        """Stop in order, with the exit code of `ending` if there is one. The first call decides."""
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(ending)
 
     async def stop(self) -> None:
-        """Close everything in order; what was accepted is on the disk."""
-        # Listeners first: a client whose event stream ends comes back at once.
+        """Close all parts in order. Accepted sends are on disk."""
+        # Listeners first: a client whose event stream ends connects again at once.
         self._listeners.close_listeners()
         self.parts.base.bus.close()
         asyncio.get_running_loop().call_later(_WAITERS_S, self.parts.stores.callers.release_all)

@@ -1,4 +1,4 @@
-"""Assembly of a daemon: its parts are made here, and each gets the others as arguments."""
+"""Assembly of a daemon: creates its parts and passes them to each other as arguments."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _MAX_BODY = 4 << 20
 
 
 def make_new_id(clock: Clock) -> Callable[[], str]:
-    """Return the maker of ULIDs."""
+    """Return a function that makes ULIDs."""
     return UlidFactory(clock.wall_ms, os.urandom).new
 
 
 async def open_stores(base: Base) -> Stores:
-    """Open the directory and both databases. `ExitWith` says which one cannot be opened, and why."""
+    """Open the directory and both databases. Raise `ExitWith`, which names the file and the cause."""
     paths, stack = base.paths, base.stack
     lived = startup.open_lived_clock(paths.lived_clock, base.clock, stack)
     directory = startup.load_directory(paths.peers, base.membership, base.metrics.entry_refused)
@@ -75,7 +75,7 @@ async def open_stores(base: Base) -> Stores:
 
 
 def assemble(base: Base, stores: Stores) -> Parts:
-    """Make all parts. `ExitWith` when hooks.toml is wrong."""
+    """Make all parts. Raise `ExitWith` when hooks.toml is wrong."""
     broker = _broker_side(base, stores)
     sending = _sending(base, stores, broker)
     receiving = _receiving(base, stores, broker, sending)
@@ -157,7 +157,7 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
         may_come_back=restore.may_come_back,
     )
     reconciler = _reconciler(base, stores, broker, drain, restore)
-    # A hook's reply is a send, and a send asks the pre-send hook: each has to know the other.
+    # A hook's reply is a send, and a send runs the pre-send hook: the two parts need each other.
     hooks = _hooks(base, stores, lambda: submitter)
     submitter = Submitter(
         stores.outbox,
@@ -310,7 +310,7 @@ def _session(
 
 
 async def recover(parts: Parts) -> None:
-    """Make rows pending that an earlier run left in flight, and read what it noted of a restore."""
+    """Make rows pending that an earlier run left in flight, and read its note of a restore."""
     base, sending = parts.base, parts.sending
     longest_wait_ms = round(base.settings.max_backoff_ms * 1.25)
     await parts.stores.monitor.recover(sending.drain, longest_wait_ms, base.tasks)
@@ -331,9 +331,11 @@ def start_tasks(parts: Parts) -> None:
 
 
 async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
-    """Let what is under way end, for so many seconds at most, then close the link and every task."""
+    """Finish receiving and draining, within `receive_s` and `drain_s` seconds, then close the link and all
+    tasks."""
     sending, receiver = parts.sending, parts.receiving.receiver
-    # Acknowledgements leave before the link closes, else a work queue gives stored messages to others.
+    # Acknowledgements leave before the link closes, or a work queue gives stored messages to another
+    # worker.
     await asyncio.gather(
         receiver.finish(receive_s), sending.drain.finish(drain_s), sending.hooks.finish(drain_s)
     )

@@ -30,10 +30,10 @@ log = get_logger("daemon")
 
 
 class EventPart(Protocol):
-    """A part of the daemon that goes by the broker's news."""
+    """A part of the daemon that processes events of the broker."""
 
     def on_event(self, news: News) -> None:
-        """Take over the news that concern this part."""
+        """Process an event if it concerns this part."""
         ...
 
 
@@ -58,9 +58,9 @@ class SessionParts:
 
 
 class BrokerSession:
-    """Tells the parts of the daemon what happens on the link. No reaction waits.
+    """Passes what happens on the link to the parts of the daemon. No reaction waits.
 
-    `end` ends the daemon, for a broker whose word or whose limits it cannot go on with.
+    `end` stops the daemon when the broker refuses it for good, or has limits that it cannot work with.
     """
 
     def __init__(self, parts: SessionParts, end: Callable[[ExitWith], None]) -> None:
@@ -68,7 +68,7 @@ class BrokerSession:
         self._end = end
 
     async def run(self, link: Link) -> None:
-        """Keep the link up until cancelled, or until the broker's word ends this daemon."""
+        """Keep the link open until cancelled, or until the broker refuses this daemon for good."""
         parts = self._parts
         handlers = LinkHandlers(
             link_up=self.link_up,
@@ -87,7 +87,7 @@ class BrokerSession:
             self._end(ending)
 
     def link_up(self, opened: Opened) -> None:
-        """Begin to send, to ask and to repair on a new link."""
+        """Start sending, synchronising and repairing on a new link."""
         parts, agreed, features = self._parts, opened.agreed, opened.agreed.features
         parts.body_limit.agree(features.inline_bytes)
         parts.clocks.broker.heard(agreed.hello.server_time)
@@ -118,12 +118,12 @@ class BrokerSession:
         parts.hooks.tell("on-disconnect", {"reason": reason})
 
     def on_result(self, result: SendResult) -> None:
-        """Hand the broker's result to the part that has sent the row."""
+        """Pass the broker's result to the part that has sent the row."""
         if not self._parts.reconciler.on_result(result):
             self._parts.drain.on_result(result)
 
     def on_event(self, event: Event) -> None:
-        """Hand an event to the parts. A wrong one is counted, and reaches none of them."""
+        """Pass an event to the parts. A malformed event is counted and dropped."""
         try:
             news = self._parts.replies.read(event.event, parse_event, event)
         except ProtocolError:

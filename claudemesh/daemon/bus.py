@@ -1,4 +1,4 @@
-"""Event bus: fan-out to the present listeners. One that falls behind is cut off."""
+"""Event bus: fan-out of events to all open streams. A stream that falls behind is ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STREAM_LIMIT = 1024
 
 @dataclass(slots=True)
 class BusEvent:
-    """One event; `id` is the inbox seq of a message and None of anything else.
+    """One event. `id` is the inbox seq of a message, and None for any other event.
 
     `spelt` caches the encoded event, so that every listener gets the same bytes.
     """
@@ -26,7 +26,7 @@ class BusEvent:
 
 
 class Stream:
-    """One listener's events, at most `STREAM_LIMIT` waiting; past that it is `lagged` and ends."""
+    """The events of one listener. With more than `STREAM_LIMIT` waiting it is `lagged` and ends."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -50,7 +50,7 @@ class Stream:
         self._ready.set()
 
     def push(self, event: BusEvent) -> None:
-        """Queue an event, or cut this listener off."""
+        """Queue an event, or end the stream when too many wait."""
         if len(self._events) >= STREAM_LIMIT:
             self.lagged = True
             self.close()
@@ -59,14 +59,14 @@ class Stream:
         self._ready.set()
 
     async def next(self, timeout_s: float) -> BusEvent | None:
-        """Return the next event, or None when none came in time; `StopAsyncIteration` at the end."""
+        """Return the next event, or None after `timeout_s`. Raise `StopAsyncIteration` at the end."""
         try:
             return await asyncio.wait_for(anext(self), timeout_s)
         except TimeoutError:
             return None
 
     async def waiting(self) -> list[BusEvent]:
-        """Wait for an event and return it with all that wait behind it; `StopAsyncIteration` at the end."""
+        """Wait for an event and return all that are queued. Raise `StopAsyncIteration` at the end."""
         first = await anext(self)
         events = [first, *self._events]
         self._events.clear()
@@ -76,7 +76,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> BusEvent:
-        """Return the next event; ends when the stream was closed or has fallen behind."""
+        """Return the next event. The iteration ends when the stream is closed or has fallen behind."""
         while not self._events or self.lagged:
             if self.closed:
                 raise StopAsyncIteration
@@ -94,11 +94,11 @@ class Bus:
 
     @property
     def followers(self) -> int:
-        """Return how many streams are open."""
+        """The number of open streams."""
         return len(self._streams)
 
     def subscribe(self) -> Stream:
-        """Open a stream of everything published from now on; after `close` it has ended already."""
+        """Open a stream of the events published from now on. After `close` the stream has ended already."""
         stream = Stream(self)
         self._streams.add(stream)
         if self._closed:
@@ -106,11 +106,11 @@ class Bus:
         return stream
 
     def leave(self, stream: Stream) -> None:
-        """Forget a stream."""
+        """Remove a stream."""
         self._streams.discard(stream)
 
     def publish(self, events: Iterable[BusEvent]) -> None:
-        """Hand events to every stream, in this order."""
+        """Queue events on every stream, in this order."""
         if not self._streams:
             return
         for event in events:
@@ -118,7 +118,7 @@ class Bus:
                 stream.push(event)
 
     def close(self) -> None:
-        """End every stream, and those that are opened later."""
+        """End every stream, also those opened later."""
         self._closed = True
         for stream in tuple(self._streams):
             stream.close()

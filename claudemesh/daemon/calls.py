@@ -18,7 +18,7 @@ log = get_logger("broker_replies")
 WRONG = "broker_replies_wrong"
 ANSWER_S = 10.0
 _MAX_CALLS = 256
-# More pages than any list has: a broker that goes on is not believed.
+# Upper bound for the pages of a list; no list has as many.
 MOST_PAGES = 20_000
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class Ask(Protocol):
     """Asks the broker and returns what `read` makes of the reply.
 
-    `ProtocolError`: the broker's, broker_unavailable, or bad_reply when the reply is not what it must be.
+    Raise the broker's `ProtocolError`, broker_unavailable, or bad_reply for a malformed reply.
     """
 
     async def __call__(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
@@ -36,7 +36,7 @@ class Ask(Protocol):
 
 
 async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.TopicList:
-    """Ask for all topics, page by page, without the numbers of their subscribers. `ProtocolError`."""
+    """Ask for all topics, page by page, without the numbers of their subscribers. Raise `ProtocolError`."""
     params: dict[str, Any] = {"counts": False}
     items: list[replies.TopicEntry] = []
     faults: list[BadReply] = []
@@ -46,7 +46,7 @@ async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.To
         except ProtocolError as error:
             if error.code != "unknown_field":
                 raise
-            return await ask("topic_list", {}, replies.topic_list)  # a broker that lists all at once
+            return await ask("topic_list", {}, replies.topic_list)  # an older broker, which lists all at once
         items += page.items
         faults += page.faults
         if page.next is None:
@@ -58,8 +58,8 @@ async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.To
 class WrongReplies:
     """Counts malformed frames, events and replies of the broker, and shows them as one condition.
 
-    What a kind of frame, event or reply says wrongly is logged once, and again only after a right one of that
-    kind or a new link.
+    The first fault of each kind of frame, event or reply is logged. The kind is logged again only after a
+    correct one or a new link.
     """
 
     def __init__(self, conditions: Conditions, count: Callable[[str], None]) -> None:
@@ -69,7 +69,7 @@ class WrongReplies:
         self._wrong: dict[str, ProtocolError] = {}
 
     def read(self, kind: str, read: Read[T], value: Any) -> T:
-        """Return what a reader makes of a value. `ProtocolError` is noted on its way."""
+        """Return the result of `read`. A `ProtocolError` is noted and raised again."""
         try:
             found = read(value)
         except ProtocolError as error:
@@ -83,7 +83,7 @@ class WrongReplies:
         return found
 
     def note(self, kind: str, error: ProtocolError, count: int = 1) -> None:
-        """Note that something of a kind was wrong."""
+        """Note a malformed frame, event or reply of this kind."""
         self._count(kind)
         if kind not in self._wrong:
             field = error.field if isinstance(error, BadReply) else None
@@ -92,7 +92,7 @@ class WrongReplies:
         self._show()
 
     def right(self, kind: str) -> None:
-        """Note that something of a kind was right."""
+        """Note a correct frame, event or reply of this kind."""
         if self._wrong.pop(kind, None) is not None:
             self._show()
 
@@ -122,7 +122,7 @@ class Calls:
         self._next = 0
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Read[T], timeout_s: float) -> T:
-        """Send a call, wait for its reply, and read it. `ProtocolError`: see `Ask`."""
+        """Send a call, wait for its reply, and read it. Raise the errors of `Ask`."""
         if len(self._waiting) >= _MAX_CALLS:
             raise ProtocolError("daemon_busy", "Too many requests wait for the broker: try again shortly.")
         self._next += 1
@@ -137,7 +137,7 @@ class Calls:
         finally:
             self._waiting.pop(call_id, None)
             if future.done() and not future.cancelled():
-                # A link that ends while the call leaves fails both; the future is not awaited then.
+                # When the link ends while the call is sent, both fail, and the future is not awaited.
                 future.exception()
         return self._replies.read(method, read, ok)
 

@@ -1,9 +1,10 @@
 """Disk and queue budget: a warning at 80 %, no new sends from 95 % on (docs/spec/daemon.md, Disk).
 
-The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system. Of the databases
-the pages in use and the log count, not free pages: new rows take those first. `daemon.log` does not count,
-it has a bound of its own. With a budget, received messages count too: when it is used up the oldest messages
-that a reader has acknowledged are removed; without any of those, new ones stay at the broker.
+The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system. Of the
+databases, the pages in use and the write-ahead log count. Free pages do not: new rows take those first.
+`daemon.log` does not count either, because it has a bound of its own. With a budget, received messages
+count too. When the budget is used up, the oldest acknowledged messages are deleted. When there are none,
+new messages stay at the broker.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ log = get_logger("disk")
 
 HIGH_PCT = 80.0
 FULL_PCT = 95.0
-# Hysteresis: the alarm is armed again below this level: a value near the threshold does not repeat it.
+# Hysteresis: the alarm is armed again below this level, so that a value near the threshold does not repeat
+# it.
 _CALM_PCT = 75.0
 _EVERY_S = 2.0
-# A file system with so much room again is not full any more, whatever the last commit met.
+# With this much free space the file system counts as not full any more, even if the last commit failed.
 _ROOM_AGAIN_BYTES = 1 << 20
 _DATABASE_PARTS = (".db", ".db-wal", ".db-shm", ".db-journal")
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Use of disk and queue, in percent of their budgets."""
+    """Use of disk and outbox, in percent of their budgets."""
 
     disk_pct: float
     queue_pct: float
@@ -58,17 +60,17 @@ class Used:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum."""
         return self.outbox + self.inbox + self.other
 
 
 def measure(folder: Path, queued_bytes: int, settings: DaemonSettings, used: Used) -> Room:
-    """Compare what is used with the budget. `OSError` when the disk cannot be looked at."""
+    """Return the use of the budget. Raise `OSError` when the disk cannot be measured."""
     queue_pct = 100 * queued_bytes / settings.max_queue_bytes
     if settings.reserved_bytes is not None:
         return Room(100 * used.total / settings.reserved_bytes, queue_pct)
     found = os.statvfs(folder)
-    # As `df` counts: what is kept for root is not ours to fill.
+    # As `df` counts: blocks reserved for root are not available.
     usable = found.f_blocks - found.f_bfree + found.f_bavail
     return Room(100 - 100 * found.f_bavail / usable if usable else 100.0, queue_pct)
 
@@ -80,7 +82,7 @@ def other_bytes(folder: Path) -> int:
         for entry in entries:
             if entry.name.endswith(_DATABASE_PARTS) or entry.name.startswith("daemon.log"):
                 continue
-            # A temporary file may have gone since it was listed.
+            # A temporary file may have been deleted since it was listed.
             with suppress(FileNotFoundError):
                 if entry.is_file(follow_symlinks=False):
                     total += entry.stat(follow_symlinks=False).st_size
@@ -88,7 +90,8 @@ def other_bytes(folder: Path) -> int:
 
 
 class DiskWatch:
-    """Measures every two seconds, raises the alarm once, and decides the refusal of new sends."""
+    """Measures every two seconds, raises the alarm once, and refuses new sends when the disk or outbox is
+    full."""
 
     def __init__(
         self,
@@ -121,7 +124,7 @@ class DiskWatch:
         self.look()
 
     async def run(self) -> None:
-        """Look until cancelled; under pressure, give space back first."""
+        """Measure until cancelled. Above the threshold, give space back first."""
         while True:
             try:
                 await self.examine()
@@ -131,7 +134,8 @@ class DiskWatch:
             await asyncio.sleep(_EVERY_S)
 
     async def examine(self) -> None:
-        """Read the sizes of the databases, after what pressure makes worth doing to them."""
+        """Read the sizes of the databases. Above the threshold, first delete old messages and return free
+        pages."""
         pressed = self._settings.reserved_bytes is not None and (
             self._alarmed or self._pct(self._used_now()) >= HIGH_PCT
         )
@@ -152,7 +156,7 @@ class DiskWatch:
         self._queued_then = queued
 
     def look(self) -> None:
-        """Look once, and act on what is seen."""
+        """Measure once, and set the alarm, the conditions and the refusal."""
         try:
             self.room = measure(self._folder, self._queued_bytes(), self._settings, self._used_now())
             available = _available(self._folder)
@@ -180,7 +184,7 @@ class DiskWatch:
         self._refusal = self._refuse(room)
 
     def refusal(self) -> Answer | None:
-        """Return the refusal of a new send, None while there is room. The queue is counted exactly."""
+        """Return the refusal of a new send, None while there is room. The size of the outbox is exact."""
         queued = self._queued_bytes()
         if queued >= self._settings.max_queue_bytes:
             return self._refuse(Room(0.0, 100.0))
@@ -191,9 +195,9 @@ class DiskWatch:
         return self._refusal
 
     def check_room_for_messages(self, size: int) -> None:
-        """Count received messages of this size. `StorageFull` when the budget is used up without them.
+        """Count received messages of `size` bytes. Raise `StorageFull` when the budget is used up already.
 
-        One batch may pass the budget: split, its parts would come to the same.
+        One batch may exceed the budget. Splitting it would change nothing.
         """
         if self._settings.reserved_bytes is None:
             return

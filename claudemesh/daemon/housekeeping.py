@@ -1,4 +1,4 @@
-"""Regular work of a daemon: rows that are too old die, old payloads and messages go."""
+"""Housekeeping: makes rows that are too old dead, and deletes old payloads and messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FOREVER_DAYS = 3650
 
 
 class Housekeeping:
-    """Ages the outbox (outbox/age.py), and keeps both files from growing for ever."""
+    """Applies the maximum age to the outbox (outbox/age.py) and retention to both databases."""
 
     def __init__(
         self,
@@ -49,14 +49,15 @@ class Housekeeping:
         self._dedupe_days = _FOREVER_DAYS
 
     def link_up(self, features: Features) -> None:
-        """Take the broker's window. `ExitWith` 78: the configured age reaches past the window."""
+        """Take the broker's dedupe window. Raise `ExitWith` 78 when the configured age is longer."""
         self._max_age_ms = _max_age_ms(features, self._settings)
         self._features = features
         self._dedupe_days = features.dedupe_retention_days or _FOREVER_DAYS
         self._wake.set()
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Return what puts other settings in force. `ExitWith` 78 when the broker's window forbids them."""
+        """Return the commit of other settings. Raise `ExitWith` 78 when the broker's window does not allow
+        them."""
         age_ms = None if self._features is None else _max_age_ms(self._features, settings)
 
         def commit() -> None:
@@ -68,11 +69,11 @@ class Housekeeping:
         return commit
 
     def link_down(self) -> None:
-        """Nothing grows too old while the broker cannot be reached."""
+        """Stop the expiry of rows while the broker cannot be reached."""
         self._max_age_ms = None
 
     async def run(self) -> None:
-        """Work until cancelled; a storage that fails is tried again next time."""
+        """Run both jobs regularly until cancelled. After a storage error the next round tries again."""
         while True:
             self._wake.clear()
             self._keep_clock()
@@ -88,7 +89,7 @@ class Housekeeping:
                 continue
 
     async def expire(self) -> None:
-        """Give up pending rows that are older than the broker's window allows."""
+        """Make pending rows dead that are older than the broker's window allows."""
         while self._max_age_ms is not None:
             now = self._clocks.now()
             sent_before_ms = (now.broker_ms or 0) - self._max_age_ms
@@ -100,9 +101,9 @@ class Housekeeping:
                 return
 
     async def tidy(self) -> None:
-        """Drop payloads of rows done three days ago, and messages that were kept for their retention.
+        """Delete payloads of rows done three days ago, and messages older than their retention.
 
-        Both go by the time that this host has lived through.
+        Both are measured by the host-lived clock.
         """
         now_ms = self._clocks.now().lived_ms
         while await self._outbox.drop_payloads(now_ms - DONE_PAYLOAD_MS, _BATCH) == _BATCH:

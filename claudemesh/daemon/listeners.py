@@ -1,4 +1,4 @@
-"""Listeners of the local API: the unix socket always, the loopback for those who bear the token.
+"""Listeners of the local API: always the unix socket, and loopback TCP for clients with the token.
 
 Each listener has a server, guards and limits of its own, so that load on the loopback leaves the socket
 usable.
@@ -41,10 +41,10 @@ TOKEN_BYTES = 32
 OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
-# A client without the bearer token is evicted for the next one.
+# A connection that has not shown the bearer token is closed in favour of a newer one.
 _LOOPBACK = Caps(members=256, strangers=64, strangers_per_address=64, settle_s=0.1)
 _SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
-# Both listeners at their limits, and the descriptors of hooks, databases and the link.
+# File descriptors for both listeners at their limits, hooks, databases and the link.
 _DESCRIPTORS = 2048
 _CLOSED = "loopback_closed"
 _AGAIN_S = 2.0
@@ -63,7 +63,7 @@ class ApiListeners:
         write: Callable[[str, Callable[[], None]], bool],
         conditions: Conditions,
     ) -> None:
-        """`write` writes a side file under its name, now or as soon as that can be done."""
+        """`write` runs the function that writes a side file, now or as soon as the disk allows it."""
         self._write = write
         self._conditions = conditions
         self._paths = paths
@@ -80,7 +80,8 @@ class ApiListeners:
         self._forget: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Answer on the socket, and on the loopback if wanted. `ExitWith` says what is in the way."""
+        """Listen on the socket, and on loopback if configured. Raise `ExitWith` with the cause of a
+        failure."""
         settings = self._config.settings
         raise_descriptors(_DESCRIPTORS)
         try:
@@ -105,7 +106,7 @@ class ApiListeners:
             server.close_listener()
 
     async def close(self) -> None:
-        """Take no more requests, let those under way finish, and remove the files that name the listeners."""
+        """Take no more requests, finish the running ones, and remove the files that name the listeners."""
         self._closing = True
         if self._forget is not None:
             self._forget.cancel()
@@ -115,9 +116,10 @@ class ApiListeners:
         remove(self._paths.http_port)
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Return what puts the rules of other settings in force, and a token that was rotated.
+        """Return the commit of other settings, and of a rotated token.
 
-        `ExitWith` 77 when others could read the token. The token before it works for a minute more.
+        Raise `ExitWith` 77 when others could read the token. The previous token is valid for one more
+        minute.
         """
         token = b"" if self._loopback is None else load_token(self._paths)
         return partial(self._commit, settings, token)
@@ -151,7 +153,7 @@ class ApiListeners:
             await self._try_loopback(self._config.settings)
 
     async def _try_loopback(self, settings: DaemonSettings) -> None:
-        """Open the loopback; without it the socket answers all the same."""
+        """Open the loopback. If that fails, the socket still answers."""
         try:
             await self._open_loopback(settings)
         except OSError as error:
@@ -204,7 +206,8 @@ def _rules(settings: DaemonSettings, *tokens: bytes) -> AccessRules:
 
 
 def load_token(paths: DaemonPaths) -> bytes:
-    """Return the bearer of the loopback, made at the first start. `ExitWith` 77 when others could read it."""
+    """Return the loopback token, which the first start creates. Raise `ExitWith` 77 when others could read
+    it."""
     try:
         token = read_private(paths.local_token).strip()
     except FileNotFoundError:
@@ -215,7 +218,7 @@ def load_token(paths: DaemonPaths) -> bytes:
 
 
 def write_token(paths: DaemonPaths) -> bytes:
-    """Put a new token in the old one's place, whole or not at all, and return it."""
+    """Replace the token by a new one, atomically, and return it."""
     token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).rstrip(b"=")
     write_atomic(paths.local_token, token + b"\n")
     return token

@@ -14,7 +14,7 @@ class LiveConfig:
     """Mutable state that `Reload` writes and others read.
 
     `settings` are the settings in force: a key that needs a restart keeps the value of the start, and is
-    listed in `needs_restart`. `error` is why the last reload was refused, None when it was accepted.
+    listed in `needs_restart`. `error` is the cause of the last refused reload, None when it was accepted.
     `loaded_ms` is the Unix time of the last accepted one. `reloads` counts all of them.
     """
 

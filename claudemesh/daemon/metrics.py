@@ -88,42 +88,42 @@ class DaemonMetrics:
         )
 
     def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
-        """Count a request of a local program; without seconds it is not timed."""
+        """Count a request of a local program, and its duration if `seconds` is given."""
         self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
             self._durations.observe(seconds, endpoint)
 
     def reply_wrong(self, kind: str) -> None:
-        """Count something that the broker said wrongly, by the kind of frame, event or reply."""
+        """Count a malformed frame, event or reply of the broker, by its kind."""
         self._wrong.labels(kind).inc()
 
     def limit_reached(self, transport: str, limit: str) -> None:
-        """Count a limit of the guard: a connection was ended, refused or slowed for it."""
+        """Count a limit of the guard for which a connection was ended, refused or slowed."""
         self._limits.labels(transport, limit).inc()
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None:
-        """Count a hook that ended: with this exit code, by timeout or signal, or not started."""
+        """Count a hook that ended, by its exit code, `timeout`, `signal` or `not_started`."""
         self._hooks.labels(hook, exit).inc()
         self._hook_seconds.observe(seconds)
 
     def hook_called(self, hook: str, scope: str) -> None:
-        """Count what a hook asked of the API under its token."""
+        """Count a request of a hook with its capability token."""
         self._hook_calls.labels(hook, scope).inc()
 
     def hook_unenforceable(self) -> None:
-        """Count a hook that kept its network although its policy is deny."""
+        """Count a hook that has the network although its policy is `deny`."""
         self._unenforceable.inc()
 
     def token_rotated(self) -> None:
-        """Count a new bearer of the loopback."""
+        """Count a rotation of the loopback token."""
         self._rotations.inc()
 
     def entry_refused(self, reason: str) -> None:
-        """An entry of the broker's member list is refused from now on."""
+        """Count a newly refused entry of the broker's member list."""
         self._entries_refused.labels(reason).inc()
 
     def clone_suspected(self) -> None:
-        """Count a member that may have been copied."""
+        """Count a member whose keys may have been copied."""
         self._clones.inc()
 
     def link_down(self, reason: str) -> None:
@@ -131,13 +131,13 @@ class DaemonMetrics:
         self._reconnects.labels(reason).inc()
 
     def settled(self, payload: bytes, status: Status, *, duplicate: bool) -> None:
-        """Count a send that ended; its frozen envelope says what kind it was."""
+        """Count a send that ended, by the destination kind in its frozen envelope."""
         self._sent.labels(_kind_of(payload), status.value).inc()
         if duplicate:
             self._dedupe.labels("out").inc()
 
     def unanswered(self, count: int) -> None:
-        """Count sends whose answer did not come in time."""
+        """Count sends that were not answered before their deadline."""
         self._unanswered.inc(count)
 
     def rate_limited(self) -> None:
@@ -145,7 +145,7 @@ class DaemonMetrics:
         self._limited.inc()
 
     def body_without_context(self) -> None:
-        """A body was opened that does not say which envelope it belongs to."""
+        """Count an opened body without a context."""
         self._without_context.inc()
 
     def received(self, kind: str, count: int) -> None:
@@ -153,7 +153,7 @@ class DaemonMetrics:
         self._received.labels(kind).inc(count)
 
     def received_again(self, count: int) -> None:
-        """Count deliveries that the inbox had already."""
+        """Count deliveries that were in the inbox already."""
         self._dedupe.labels("in").inc(count)
 
     def render(
@@ -168,7 +168,7 @@ class DaemonMetrics:
         held_s: float,
         streams: int,
     ) -> bytes:
-        """Return everything as text, with the gauges as they are now."""
+        """Return all metrics as Prometheus text, with the present values of the gauges."""
         self._connected.set(connected)
         self._lag.set(lag_ms or 0)
         self._age.set(oldest_s)
@@ -183,7 +183,7 @@ class DaemonMetrics:
 
 
 def _kind_of(payload: bytes) -> str:
-    """Read the kind without parsing all of it: an envelope's JSON is always spelt the same."""
+    """Return the destination kind without parsing: the JSON of an envelope always has the same form."""
     for kind in DESTINATION_KINDS:
         if b'"destination_kind":"%b"' % kind.encode() in payload:
             return kind

@@ -12,7 +12,7 @@ from claudemesh.daemon.outbox.types import Expired, Settlement
 
 
 class Notices:
-    """Publishes the end of each send, after it is on disk. `callers` are those that wait for it."""
+    """Publishes the end of each send, after it is on disk. `callers` are the callers that wait for it."""
 
     def __init__(self, bus: Bus, metrics: DaemonMetrics, callers: WaitingCallers) -> None:
         self._bus = bus
@@ -20,7 +20,7 @@ class Notices:
         self._callers = callers
 
     def ended(self, settlement: Settlement) -> None:
-        """A send is done or dead by the broker's answer, or because its frame is too large."""
+        """Publish a send that is done, or dead by the broker's answer or because of its size."""
         row = settlement.row
         self._callers.release(row.client_message_id)
         self._metrics.settled(row.payload, settlement.status, duplicate=settlement.duplicate)
@@ -28,13 +28,13 @@ class Notices:
             self._dead(row.id, row.client_message_id, settlement.error)
 
     def expired(self, rows: Sequence[Expired]) -> None:
-        """Sends have died of age."""
+        """Publish sends that are dead because of their age."""
         for row in rows:
             self._callers.release(row.client_message_id)
             self._dead(row.id, row.client_message_id, "max_age_exceeded")
 
     def pressure_high(self, found: Mapping[str, float]) -> None:
-        """The disk or the queue is almost full."""
+        """Publish that the disk or the outbox is almost full."""
         self._bus.publish([BusEvent("outbox_pressure_high", found)])
 
     def _dead(self, row_id: str, client_message_id: str, reason: str | None) -> None:

@@ -50,7 +50,7 @@ from claudemesh.runtime.sidefiles import SideFiles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """Arguments of every part. All that wait for the broker share `backoff`; a reload changes it in place.
+    """Common arguments of the parts. All retries share `backoff`, which a reload changes in place.
 
     `with_broker`: this process runs a broker too.
     """
@@ -77,7 +77,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Directory and databases on the disk, the clocks of their rows, and the monitor of the disk."""
+    """Directory and databases on disk, the clocks of their rows, and the monitor of the disk."""
 
     lived: LivedClock
     clocks: OutboxClocks
@@ -91,7 +91,7 @@ class Stores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSide:
-    """The link, and the copies of the broker's lists that are kept by it."""
+    """The link, and the local copies of the broker's lists."""
 
     link: Link
     replies: WrongReplies
@@ -103,7 +103,7 @@ class BrokerSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
-    """The way of a send from acceptance to the broker's result."""
+    """The parts on the path of a send, from acceptance to the broker's result."""
 
     body_limit: BodyLimit
     hooks: Hooks
@@ -115,7 +115,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receiving:
-    """The way of a message from the link into the inbox."""
+    """The parts on the path of a message, from the link into the inbox."""
 
     receiver: Receiver
     unsealer: Unsealer
@@ -123,7 +123,7 @@ class Receiving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A daemon, assembled."""
+    """All parts of a daemon."""
 
     base: Base
     stores: Stores

@@ -18,18 +18,18 @@ log = get_logger("daemon")
 
 
 class Participant(Protocol):
-    """A part of the daemon that goes by settings which a reload may change."""
+    """A part of the daemon with settings that a reload may change."""
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Check the settings, read what else is needed, and return the commit, which does not fail.
+        """Check the settings, read the files that belong to them, and return the commit, which cannot fail.
 
-        `ExitWith` or `OSError` refuses the reload. Nothing of the part has changed then.
+        Raise `ExitWith` or `OSError` to refuse the reload. The part is unchanged then.
         """
         ...
 
 
 class Reload:
-    """Keeps the settings in force in step with config.toml.
+    """Applies config.toml to the settings in force.
 
     `config.settings` are the settings in force: a key that needs a restart keeps the value of the start.
     """
@@ -49,7 +49,7 @@ class Reload:
         self._participants = participants
 
     def run(self) -> None:
-        """Read config.toml and put it in force. A wrong value changes nothing, and health names it."""
+        """Read and apply config.toml. A wrong value changes nothing, and health names it."""
         config, old = self._config, self._config.settings
         config.reloads += 1
         try:

@@ -191,7 +191,7 @@ class DaemonSettings:
 
     @property
     def required_features(self) -> tuple[str, ...]:
-        """Features without which this daemon does not use a broker: its own needs, and the user's."""
+        """The features that a broker must have: those that every daemon needs, and the configured ones."""
         return (*REQUIRED, *(name for name in self.features_require if name not in REQUIRED))
 
     @property
@@ -209,7 +209,8 @@ TABLE = table_of("config.toml", DaemonSettings)
 
 
 def load_settings(path: Path) -> DaemonSettings:
-    """Read config.toml; without one the defaults apply. `ExitWith` 78 names the key and what is allowed."""
+    """Read config.toml; without it the defaults apply. Raise `ExitWith` 78, which names the key and the
+    allowed values."""
     return DaemonSettings(**merge_settings(read_own_document(path, INVALID)).require(INVALID))
 
 

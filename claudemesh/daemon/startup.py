@@ -1,4 +1,4 @@
-"""Start-up of a daemon: opens files and databases, and explains each that cannot be opened."""
+"""Start-up of a daemon: opens files and databases, and explains a failure to open one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ log = get_logger("daemon")
 
 
 def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
-    """Hold the mesh's lock until the stack closes. `ExitWith` 73 names the daemon that holds it."""
+    """Take the mesh's lock until the stack closes. Raise `ExitWith` 73, which names the daemon that holds
+    it."""
     try:
         make_private_dir(paths.home)
         make_private_dir(paths.root)
@@ -62,7 +63,7 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
 
 
 def load_directory(path: Path, membership: Membership, on_refused: Callable[[str], None]) -> Directory:
-    """Load the pinned keys. `ExitWith` 78 when they are damaged: they are never replaced silently."""
+    """Load the pinned keys. Raise `ExitWith` 78 when the file is damaged: it is never replaced silently."""
     directory = Directory(path, membership.mesh_id, inviter_of(membership), on_refused)
     try:
         directory.load()
@@ -79,7 +80,7 @@ def load_directory(path: Path, membership: Membership, on_refused: Callable[[str
 
 
 def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
-    """Return the hooks in force; in CI there are none unless config.toml says so."""
+    """Return the hooks in force. In CI there are none unless config.toml enables them."""
     place = detect_environment(os.environ)
     if settings.hooks_enabled is False or (settings.hooks_enabled is None and place == "ci"):
         return NO_HOOKS
@@ -97,7 +98,7 @@ class HooksFile:
         self._hooks = hooks
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Return what puts the hooks in force. `ExitWith` 78 when hooks.toml is wrong."""
+        """Return the commit of the hooks. Raise `ExitWith` 78 when hooks.toml is wrong."""
         manifest = load_hooks(self._path, settings)
 
         def commit() -> None:
@@ -107,7 +108,7 @@ class HooksFile:
 
 
 def load_inline_bytes(path: Path) -> int:
-    """Return the body size that was last negotiated: it holds while the broker is away."""
+    """Return the last negotiated body size in bytes, which applies until the broker announces another."""
     try:
         return Features.from_dict(orjson.loads(read_own(path))).inline_bytes
     except (OSError, UnsafeFile, orjson.JSONDecodeError, InvalidField):
@@ -115,7 +116,7 @@ def load_inline_bytes(path: Path) -> int:
 
 
 def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:
-    """Load the host-lived clock; its position is written when the stack closes."""
+    """Load the host-lived clock. Its position is written when the stack closes."""
     lived = load_lived_clock(path, clock)
     stack.callback(keep_lived_clock, path, lived)
     return lived
@@ -130,7 +131,7 @@ def keep_lived_clock(path: Path, lived: LivedClock) -> None:
 
 
 async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
-    """Open outbox.db. `ExitWith` 78 when it is damaged: unsent messages are never thrown away."""
+    """Open outbox.db. Raise `ExitWith` 78 when it is damaged: unsent messages are never deleted."""
     try:
         store = await OutboxStore.open(path, on_failure)
     except StorageCorrupt as error:
@@ -154,7 +155,7 @@ async def open_inbox(
     lived: LivedClock,
     write: WriteFile,
 ) -> InboxStore:
-    """Open inbox.db; a damaged one is moved aside and begun anew."""
+    """Open inbox.db. A damaged file is moved aside and replaced by an empty one."""
     try:
         store = await InboxStore.open(path, clock, on_failure, lived, write)
     except StorageError as error:
@@ -164,7 +165,7 @@ async def open_inbox(
 
 
 def cannot_open(path: Path, error: StorageError) -> ExitWith:
-    """Return the end of a start that the storage refused: 75, because a later start may succeed."""
+    """Return `ExitWith` 75 for storage that cannot be opened now: a later start may succeed."""
     if isinstance(error, SchemaTooNew):
         return ExitWith(CONFIGURATION, "schema_too_new", f"{path}: {error}.")
     cause = local_cause(error)
@@ -176,7 +177,7 @@ def cannot_open(path: Path, error: StorageError) -> ExitWith:
 
 
 def _holder(sock: Path) -> str:
-    """Name the process that answers already. The pid file is not asked: an earlier run may have left it."""
+    """Return words for the process that answers on the socket. The pid file may be from an earlier run."""
     peer = listener_on(sock)
     if peer is None:
         return ""

@@ -59,7 +59,7 @@ class HealthReport:
         self._clock_offset_ms = self.clock.wall_ms() - broker_wall_ms
 
     async def make(self) -> dict[str, Any]:
-        """Return the JSON object."""
+        """Return the health report as a JSON object."""
         counts = await self.outbox_store.counts()
         return {
             "connected": self.link.connected,
@@ -87,7 +87,7 @@ class HealthReport:
 
 @dataclass(frozen=True, slots=True)
 class MetricsPage:
-    """Makes the reply of /v1/metrics: counters as they are, gauges read from the parts now."""
+    """Makes the reply of /v1/metrics: the counters, and gauges with the present values of the parts."""
 
     metrics: DaemonMetrics
     link: Link

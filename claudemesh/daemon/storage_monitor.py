@@ -1,4 +1,4 @@
-"""Storage monitor: conditions of the databases, their upkeep, and the disk budget."""
+"""Storage monitor: conditions and maintenance of the databases, and the disk budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMOVED_AT_ONCE = 200
 
 
 class StorageMonitor:
-    """Watches the databases and the disk; made when the databases are open."""
+    """Watches the databases and the disk. It is created after the databases are open."""
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class StorageMonitor:
         )
 
     async def recover(self, drain: Drain, longest_wait_ms: int, tasks: TaskOwner) -> None:
-        """Make rows pending that an earlier run left in flight. While the disk is full the drain is held."""
+        """Make rows pending that an earlier run left in flight. While the disk is full, retry and hold the
+        drain."""
         try:
             await self._outbox.recover(self._lived.now_ms(), longest_wait_ms)
         except StorageUnavailable as error:
@@ -66,7 +67,7 @@ class StorageMonitor:
             tasks.start(upkeep.check(), "database_check")
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Return what puts the budget of other settings in force."""
+        """Return the commit of another disk budget."""
 
         def commit() -> None:
             self.disk.go_by(settings)
@@ -74,13 +75,13 @@ class StorageMonitor:
         return commit
 
     def outbox_storage(self, error: StorageError | None) -> None:
-        """Take the outcome of the outbox's last commit."""
+        """Set the outbox's condition from its last commit: an error, or None."""
         full, unavailable = storage_texts(self._paths.outbox_db, error)
         self._conditions.set("disk_full", full)
         self._conditions.set("outbox_unavailable", unavailable)
 
     def inbox_storage(self, error: StorageError | None) -> None:
-        """Take the outcome of the inbox's last commit."""
+        """Set the inbox's condition from its last commit: an error, or None."""
         text = None
         if error is not None:
             text = (
@@ -90,7 +91,7 @@ class StorageMonitor:
         self._conditions.set("inbox_unavailable", text)
 
     def link_trouble(self, text: str | None) -> None:
-        """Take what on this machine keeps the link from opening."""
+        """Set the condition for a local cause that keeps the link from opening, None to clear it."""
         self._conditions.set("link_cannot_open", text)
 
     async def _recover_later(self, drain: Drain, longest_wait_ms: int) -> None:
@@ -108,5 +109,5 @@ class StorageMonitor:
                 return
 
     async def _make_room(self) -> bool:
-        """Remove the oldest messages that a reader has acknowledged; False when there are none."""
+        """Delete the oldest acknowledged messages; return False when there are none."""
         return await self._inbox.remove_acknowledged(_REMOVED_AT_ONCE) > 0

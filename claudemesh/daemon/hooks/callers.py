@@ -1,4 +1,4 @@
-"""Recognition of hooks on the socket by their ancestors, which a process cannot choose."""
+"""Recognition of hooks among the callers of the socket, by the ancestors of their process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DEEPEST = 64
 
 
 def descends_from(pid: int, ancestors: Collection[int], proc: Path = Path("/proc")) -> bool:
-    """Tell whether a process runs below one of these. One that is gone already cannot be told apart: True."""
+    """Whether a process descends from one of `ancestors`. True for a process that has ended: it may have."""
     for _ in range(_DEEPEST):
         if pid in ancestors:
             return True

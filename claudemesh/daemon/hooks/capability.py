@@ -19,7 +19,7 @@ LIFETIME_S = 300.0
 
 @dataclass(slots=True)
 class Grant:
-    """Rights of one running hook, and its calls under them."""
+    """The rights of one running hook, and the number of calls it has made."""
 
     hook: str
     event: Mapping[str, Any]
@@ -31,7 +31,7 @@ class Grant:
     calls: list[str] = field(default_factory=list)
 
     def admit(self, request: SendRequest) -> SendRequest:
-        """Return the send as it may go out. `ProtocolError` 403 capability_scope, or 429 hook_loop."""
+        """Return the send with its hop count. Raise `ProtocolError` 403 capability_scope or 429 hook_loop."""
         scope = next((scope for scope in self.scopes if self._covers(scope, request)), None)
         self.calls.append(scope or "denied")
         self.count(self.hook, scope or "denied")
@@ -56,7 +56,7 @@ class Grant:
 
 
 class Capabilities:
-    """The grants of hooks that run now, by a digest of their tokens."""
+    """The grants of running hooks, by a digest of their tokens."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -69,15 +69,15 @@ class Capabilities:
         return token
 
     def revoke(self, token: str) -> None:
-        """Revoke a token: its hook has ended."""
+        """Revoke the token of a hook that has ended."""
         self._grants.pop(_digest(token), None)
 
     def find(self, token: str) -> Grant | None:
-        """Return what a token grants, or None when it is unknown, ended or expired."""
+        """Return the grant of a token, or None for an unknown, revoked or expired token."""
         grant = self._grants.get(_digest(token))
         return grant if grant is not None and self._now() < grant.expires_at else None
 
 
 def _digest(token: str) -> bytes:
-    # Looked up by digest: how long that takes says nothing about any token.
+    # Looked up by digest, so that the duration reveals nothing about a token.
     return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Search for a hook's executable. One that another user could have placed is refused."""
+"""Search for a hook's executable. A file that another user could have written is refused."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 class HookNotRunnable(Exception):
-    """The hook has an entry but does not run; the message says why and what to do."""
+    """A hook has an entry but cannot run. The message states the cause and the remedy."""
 
 
 def find_hook(folder: Path, name: str, others: Collection[str] = ()) -> Path:
-    """Return the file of a hook: its name alone, or with any one extension. `HookNotRunnable`.
+    """Return the file of a hook: its name, or its name and an extension. Raise `HookNotRunnable`.
 
-    A file that is called like another hook of the manifest (`others`) is that one's.
+    A file with the name of another hook of the manifest (`others`) belongs to that hook.
     """
     try:
         check_private_dir(folder)
-        # Names as they are in the directory: a file system that ignores case must not find a twin.
+        # Exact names from the listing: a file system that ignores case must not match another name.
         entries = [path.name for path in folder.iterdir()]
     except FileNotFoundError:
         raise HookNotRunnable(f"there is no {folder}: make it with mkdir -m 700 {folder}") from None

@@ -1,8 +1,8 @@
 """Suspected copies of a member's keys: shown to local programs, in the list of conditions and in the metrics.
 
-The broker suspects one when a member connects from another host than before, and tells the member and the
-owners and admins of the mesh. A host that was moved on purpose looks the same, so nothing is done about it
-here. The condition ends by itself after a day without another event.
+The broker suspects a copy when a member connects from another host than before. It sends an event to the
+member and to the owners and admins of the mesh. A host that was moved on purpose looks the same, so the
+daemon only reports it. The condition ends after a day without another event.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from claudemesh.runtime.conditions import Conditions
 EVENT = "member_clone_suspected"
 CONDITION = "clone_suspected"
 SHOWN_S = 86_400.0
-# Events that local programs hear of as the broker tells them.
+# Events that are passed on to local programs unchanged.
 _PUBLISHED = (EVENT, "member_concurrent_connection")
 _NAMED = 5
 
 
 class CloneWatch:
-    """Tells what the broker says about members that are on two hosts."""
+    """Reports members that the broker has seen on two hosts."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class CloneWatch:
         self._end: asyncio.TimerHandle | None = None
 
     def on_event(self, news: News) -> None:
-        """Take over what concerns members on two hosts."""
+        """Process an event of the broker, if it is about members on two hosts."""
         if not isinstance(news, MemberEvent) or news.event not in _PUBLISHED:
             return
         card = {"name": news.name, "member_id": news.member_id, "pubkey": news.pubkey}
@@ -64,8 +64,8 @@ class CloneWatch:
         if self._own_id in self._suspected:
             sentences.append(
                 "This member has connected from another host than before: its keys may have been copied "
-                "with its directory. If you moved it on purpose, nothing is to be done. If not, let an owner "
-                "revoke it, and join anew with an invite on each host that is yours."
+                "with its directory. If you moved it on purpose, do nothing. If not, ask an owner to revoke "
+                "it, and join again with a new invite on each of your hosts."
             )
         if others:
             named = ", ".join(others[:_NAMED]) + (
@@ -74,6 +74,6 @@ class CloneWatch:
             sentences.append(
                 f"Connected from another host than before: {named}. Keys may have been copied. Ask the "
                 "member whether its host was moved; if not, revoke it at the broker with `claudemesh broker "
-                "member revoke` and invite it anew."
+                "member revoke` and invite it again."
             )
         return " ".join(sentences)

@@ -1,11 +1,11 @@
 """Directory: members as last seen, and their pinned keys (docs/spec/daemon.md, Directory and pins).
 
-Kept on the disk (peersfile.py), so that sends resolve and retries are recognised while the broker is away.
-Members that left stay, for the same reason.
+The directory is kept on disk (peersfile.py), so that sends are resolved and retries are recognised without
+the broker. Members that have left stay in it, for the same reason.
 
-A key means that key, or one that it has signed itself over to (protocol/rotation.py). The first key seen for
-a member and its name stays, and an ed25519 or x25519 key belongs to the member that showed it first. Entries
-of the broker's list that say otherwise are refused (pins.py).
+The first key seen for a member and its name is pinned. It may change only to a key that it leads to by a
+chain of signed rotations (protocol/rotation.py). An ed25519 or x25519 key belongs to the member that was
+seen with it first. Entries of the broker's list that contradict this are refused (pins.py).
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("directory")
 
 ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
-# Missing in a whole list: it has left, or the broker's database was restored from before it joined.
+# A complete list lacks the member: it has left, or the broker was restored from a copy older than its join.
 UNLISTED = "unlisted"
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A member as this host knows it. `chain` are the verified statements that lead to its present keys."""
+    """A member in this host's directory. `chain` holds the verified rotations that lead to its present
+    keys."""
 
     member_id: str
     name: str
@@ -52,17 +53,17 @@ class Peer:
 
     @property
     def earlier_keys(self) -> tuple[str, ...]:
-        """The ed25519 keys that the member has signed itself over from, oldest first."""
+        """The ed25519 keys from which the member has rotated, oldest first."""
         return tuple(statement.old_pubkey for statement in self.chain)
 
 
-# Derived from the statements, or kept by versions that knew no better.
+# Not kept: computed from the chain, or written by older versions that did not verify them.
 _NOT_OF_PEERS = ("earlier_keys", "rotations", "online")
 _CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
 
 
 class Directory:
-    """Names, keys and profiles of the mesh's members, in memory and on the disk."""
+    """Names, keys and profiles of the mesh's members, in memory and on disk."""
 
     def __init__(
         self,
@@ -71,15 +72,15 @@ class Directory:
         inviter: Inviter | None = None,
         on_refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """`on_refused` hears the reason of each entry that is newly refused."""
+        """`on_refused` gets the reason of each newly refused entry."""
         self._file = PeersFile(path)
         self._mesh_id = mesh_id
         self._version: str | None = None
-        # Entries of the list could not be read: the next run asks for all of it.
+        # Whether entries of the list could not be read. The next start asks for the complete list then.
         self._has_faults = False
         self._unsaved: set[str] = set()
         self._saved_version: str | None = None
-        # Names of active members in lower case, in order; None: to be sorted again.
+        # Names of active members in lower case, sorted. None: they must be sorted again.
         self._names: list[str] | None = None
         self._inviter = inviter
         self._by_id: dict[str, Peer] = {}
@@ -87,18 +88,19 @@ class Directory:
         self._by_key: dict[str, str] = {}
         self._by_sealing_key: dict[str, str] = {}
         self.refusals = Refusals(on_refused)
-        # Earlier keys that the broker listed without a chain of statements: they count for nothing.
+        # Number of earlier keys that the broker listed without a chain of rotations. They are not used.
         self.unproven = 0
         self._keeps_revoked: Callable[[PeerEntry], bool] = lambda entry: False
 
     def load(self) -> None:
-        """Read what was kept; nothing yet is an empty directory. `ValueError` when it is damaged."""
+        """Read the directory from disk; without files it is empty. Raise `ValueError` for a damaged file."""
         kept = self._file.load()
         self._version = self._saved_version = kept.version
         for item in kept.entries:
             peer = _loaded(item, self._mesh_id)
             if reason := self._key_of_another(peer):
-                # An older version let two members have one key. The whole list shows the second one again.
+                # An older version let two members have the same key. The complete list shows the second one
+                # again.
                 log.warning("kept_peer_refused", reason=reason, name=peer.name, member_id=peer.member_id)
                 self._version = None
                 continue
@@ -106,7 +108,7 @@ class Directory:
         self._unsaved.clear()
 
     def save(self) -> None:
-        """Keep what has changed since it was kept last. `OSError` names the file."""
+        """Write the changes since the last save. Raise `OSError`, which names the file."""
         version = self._kept_version
         changed = [_saved(self._by_id[member_id]) for member_id in self._unsaved]
         self._file.write(version, changed, lambda: map(_saved, self._by_id.values()))
@@ -115,17 +117,17 @@ class Directory:
 
     @property
     def is_saved(self) -> bool:
-        """Whether all of it is on the disk."""
+        """Whether all changes are on disk."""
         return not self._unsaved and self._kept_version == self._saved_version
 
     @property
     def _kept_version(self) -> str | None:
-        # What was not taken over is judged anew by the next run, for which it has to be listed again.
+        # Refused entries are checked again after the next start, so the broker has to list them again then.
         return None if self._has_faults or self.refusals.kept() else self._version
 
     @property
     def version(self) -> str | None:
-        """The version of the broker's list that this is, as far as it was taken over."""
+        """The version of the broker's list up to which it was applied."""
         return self._version
 
     def note_version(self, version: str | None) -> None:
@@ -141,10 +143,11 @@ class Directory:
         self._keeps_revoked = judge
 
     def apply(self, entries: Iterable[PeerEntry]) -> bool:
-        """Take over the broker's list; return whether anything worth saving changed.
+        """Apply entries of the broker's list; return whether anything changed that has to be saved.
 
-        An entry whose keys are not bound to each other, or that contradicts what is pinned, is refused and
-        logged; what was known before stays. Entries refused before are judged again after a change.
+        An entry is refused and logged when its keys are not bound to each other, or when it contradicts a
+        pin. The previous entry stays then. After a change, entries that were refused before are checked
+        again.
         """
         changed = self._take(entries)
         while changed and (waiting := self.refusals.kept()) and self._take(one.entry for one in waiting):
@@ -174,7 +177,7 @@ class Directory:
         return changed
 
     def _contradiction(self, peer: Peer, known: Peer | None) -> str | None:
-        """Return why an entry contradicts what is pinned (a code of pins.py), or None."""
+        """Return the reason for which an entry contradicts a pin (a code of pins.py), or None."""
         own_keys = (peer.pubkey, *peer.earlier_keys)
         if known is not None and known.pubkey not in own_keys:
             return "key_changed"
@@ -198,7 +201,8 @@ class Directory:
         return None
 
     def show(self, conditions: Conditions) -> None:
-        """Report entries that are refused, and an inviter whose key a whole list does not hold."""
+        """Set or clear the conditions for refused entries, and for an inviter whose key a complete list
+        lacks."""
         conditions.set("directory_refused", self.refusals.message())
         missing = self._inviter is not None and self.by_key(self._inviter.pubkey) is None
         conditions.set(
@@ -206,11 +210,11 @@ class Directory:
         )
 
     def gone(self, member_ids: Iterable[str]) -> bool:
-        """Note members that have left the mesh; return whether that is news."""
+        """Mark members that have left the mesh; return whether that changed any."""
         return self._set_status(member_ids, LEFT)
 
     def only_listed(self, member_ids: Collection[str]) -> bool:
-        """Note that a whole list had these members and no others; return whether that is news."""
+        """Mark members that a complete list lacks; return whether that changed any."""
         missing = [
             peer.member_id
             for peer in self._by_id.values()
@@ -232,7 +236,7 @@ class Directory:
         return self._by_id.get(member_id)
 
     def by_key(self, pubkey: str) -> Peer | None:
-        """Find a member by a key of its own, present or past."""
+        """Find a member by its present ed25519 key or by an earlier one."""
         member_id = self._by_key.get(pubkey)
         return None if member_id is None else self._by_id[member_id]
 
@@ -242,9 +246,10 @@ class Directory:
         return None if member_id is None else self._by_id[member_id]
 
     def resolve(self, *, name: str | None, key: str | None) -> Peer:
-        """Find the member that a send names, by name or by a key of its own.
+        """Find the member that a send names, by name or by an ed25519 key.
 
-        `ProtocolError` destination_not_found with near names, or the refusal of an entry of that name.
+        Raise `ProtocolError`: destination_not_found with similar names, or the refusal of an entry of that
+        name.
         """
         peer = self.by_name(name) if name is not None else self.by_key(key or "")
         if peer is not None:
@@ -257,22 +262,22 @@ class Directory:
         raise ProtocolError("destination_not_found", text, near=near, next="claudemesh peers")
 
     def check_open(self, peer: Peer, name: str | None) -> None:
-        """Pass a member that takes new sends. `ProtocolError` when it has left, or its name is refused."""
+        """Raise `ProtocolError` when a member takes no new sends: it has left, or its name is refused."""
         if peer.status != ACTIVE:
             raise ProtocolError("destination_not_found", f"{peer.name} has left this mesh.")
         if name is not None and (refusal := self.refusals.of(name)):
             raise refusal.error()
 
     def near(self, name: str) -> list[str]:
-        """Return up to three active members whose names look like this one."""
+        """Return up to three active members with similar names."""
         return [self._by_id[self._by_name[near]].name for near in near_names(name.lower(), self._active())]
 
     def peers(self) -> Sequence[Peer]:
-        """Return the active members, by name."""
+        """Return the active members, sorted by name."""
         return self.page(None, len(self._by_id))
 
     def page(self, after: str | None, limit: int) -> Sequence[Peer]:
-        """Return active members by name, beginning behind a name in lower case."""
+        """Return up to `limit` active members, sorted by name, after the name `after` in lower case."""
         names = self._active()
         start = 0 if after is None else bisect_right(names, after)
         return [self._by_id[self._by_name[name]] for name in names[start : start + limit]]
@@ -304,7 +309,7 @@ class Directory:
         return replace(peer, chain=chain)
 
     def _proven(self, peer: Peer, known: Peer | None, given: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
-        """Return the longest chain to the member's keys: of what the broker gives, and of what is known."""
+        """Return the longer chain to the member's keys: the one that the broker gives, or the known one."""
         before = known.chain if known is not None else ()
         is_same = known is not None and (known.pubkey, known.x25519_pubkey) == (
             peer.pubkey,
@@ -320,19 +325,19 @@ class Directory:
 
 def _is_bound(entry: PeerEntry, known: Peer | None) -> bool:
     if known and (known.pubkey, known.x25519_pubkey) == (entry.pubkey, entry.x25519_pubkey):
-        return True  # as it was when it was taken over
+        return True  # unchanged since it was applied
     return verify_key_binding(entry.pubkey, entry.x25519_pubkey, entry.x25519_signature)
 
 
 def _saved(peer: Peer) -> dict[str, Any]:
     item = {name: getattr(peer, name) for name in _CARRIED}
     rotations = [statement.to_dict() for statement in peer.chain]
-    # Versions before the chain read `earlier_keys`, and know nothing of `rotations`.
+    # Older versions read `earlier_keys` and ignore `rotations`.
     return {**item, "earlier_keys": peer.earlier_keys, **({"rotations": rotations} if rotations else {})}
 
 
 def _loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
-    """Return a peer of peers.json. Earlier keys of a file without statements were never proven."""
+    """Return a peer of peers.json. Earlier keys without rotations were never verified and are left out."""
     given = {name: value for name, value in item.items() if name not in _NOT_OF_PEERS}
     seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
     peer = Peer(**{**given, "last_seen_at": seen})

@@ -1,12 +1,12 @@
-"""The directory on the disk: peers.json, and behind it in peers.changes what has changed since.
+"""The directory on disk: peers.json, and peers.changes with the changes since it was written.
 
-A mesh may have tens of thousands of members, and one of them changes at a time: a change is appended, and
-peers.json is written anew when the changes have become as large as it is.
+A mesh may have tens of thousands of members, of which one changes at a time. So a change is appended to
+peers.changes. When that file is as large as peers.json, peers.json is rewritten.
 
 Crash story: each line of peers.changes names the copy of peers.json that it belongs to, and the version of
-the list that it leads to. Lines of another copy are not read: they are older than peers.json. A last line
-that was cut short is not read either: the version is then that of the line before, and the broker is asked
-what has changed since. So a crash, a lost line or an old copy of both files cost one question.
+the list after the change. Lines of another copy are ignored: they are older than peers.json. A last line
+that was cut short is ignored too. The version is that of the line before, and the daemon asks the broker
+for the changes since. So a crash, a lost line or an old copy of both files costs one request.
 """
 
 from __future__ import annotations
@@ -24,34 +24,37 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("directory")
 
-# Fewer changes than that are not worth a new peers.json, however small it is.
+# Bytes of changes below which peers.json is not rewritten, however small it is.
 APPEND_AT_LEAST: Final = 65_536
 _LARGEST: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The directory as it was kept: entries in the order of writing, and the version of the list if known."""
+    """The directory as read from disk: entries in the order of writing, and the version of the list if
+    known."""
 
     entries: tuple[dict[str, Any], ...]
     version: str | None
 
 
 class PeersFile:
-    """Reads both files once, and writes what changes."""
+    """Reads both files at the start, and writes changes."""
 
     def __init__(self, path: Path, *, append_at_least: int = APPEND_AT_LEAST) -> None:
-        """Changes are appended up to the size of peers.json, or `append_at_least` bytes if that is more."""
+        """Changes are appended up to the size of peers.json, or up to `append_at_least` bytes if that is
+        more."""
         self._append_at_least = append_at_least
         self._path = path
         self._changes = path.with_suffix(".changes")
-        # The copy of peers.json that lines belong to; None: it is to be written first.
+        # The copy of peers.json that lines belong to. None: peers.json must be written first.
         self._copy: str | None = None
         self._copy_bytes = 0
         self._end = 0
 
     def load(self) -> Kept:
-        """Read what is there; nothing yet is an empty directory. `ValueError` when peers.json is damaged."""
+        """Read both files; without them the directory is empty. Raise `ValueError` when peers.json is
+        damaged."""
         try:
             raw = read_private(self._path, limit=_LARGEST)
         except FileNotFoundError:
@@ -71,7 +74,8 @@ class PeersFile:
         changed: Collection[dict[str, Any]],
         everything: Callable[[], Iterable[dict[str, Any]]],
     ) -> None:
-        """Keep what has changed since the last write that succeeded. `OSError` names the file."""
+        """Write the entries that changed since the last successful write. Raise `OSError`, which names the
+        file."""
         if self._copy is not None:
             line = orjson.dumps({"copy": self._copy, "version": version, "peers": list(changed)}) + b"\n"
             if self._end + len(line) <= max(self._copy_bytes, self._append_at_least):
@@ -93,7 +97,7 @@ class PeersFile:
         for text in raw.splitlines(keepends=True):
             line = _line(text)
             if line is None or line["copy"] != copy:
-                # Dropped by the next write, which begins here.
+                # The next write begins here and overwrites the rest.
                 log.warning("directory_changes_ignored", path=str(self._changes), bytes=len(raw) - self._end)
                 return
             self._end += len(text)
@@ -101,7 +105,7 @@ class PeersFile:
 
 
 def _line(text: bytes) -> dict[str, Any] | None:
-    """Return a line that is whole, None for anything else."""
+    """Return a line that is complete JSON, else None."""
     try:
         line = orjson.loads(text) if text.endswith(b"\n") else None
     except ValueError:

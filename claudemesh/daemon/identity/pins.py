@@ -1,7 +1,7 @@
-"""Refused entries of the broker's member list, and the inviter as the invite names it.
+"""Refused entries of the broker's member list, and the inviter that this host's invite names.
 
-An entry of the list is refused when it contradicts what this host has pinned. What was known before stays.
-The refusal is logged once, counted, and shown as a condition until the broker lists the member as pinned.
+An entry is refused when it contradicts a pin of this host. The previous entry stays. The refusal is logged
+once, counted, and shown as a condition until the broker lists the member as pinned.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("directory")
 
-# Refused entries that are kept and named; beyond it they are only counted.
+# Largest number of refused entries that are kept and named; further ones are only counted.
 MAX_KEPT: Final = 64
 _NAMED: Final = 5
 
-# Code of each refusal, and what the broker shows.
+# Code of each refusal, and the words for it in messages.
 REASONS: Final[Mapping[str, str]] = {
     "key_changed": "another key than the pinned one, not signed by it",
     "name_rebound": "another member under a name that is pinned",
@@ -42,39 +42,40 @@ class Inviter:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refused entry of the broker's list. It is kept, because what contradicts it may change."""
+    """A refused entry of the broker's list. It is kept, because the pin that it contradicts may change."""
 
     reason: str
     entry: PeerEntry
 
     @property
     def name(self) -> str:
-        """The name that the entry shows."""
+        """The name in the entry."""
         return self.entry.name
 
     def error(self) -> ProtocolError:
-        """Return the refusal of a send to the name."""
+        """Return the error for a send to this name."""
         return ProtocolError(
             self.reason,
-            f"The broker shows {REASONS[self.reason]} as {self.name}. Nothing is sent to this name until "
-            "that is settled: ask an owner of the mesh, by another way than this broker, which key is right. "
-            "A send to a member's key goes to that key.",
+            f"The broker's entry for {self.name} contradicts what this host has pinned: it shows "
+            f"{REASONS[self.reason]}. Sends to this name are refused until that is corrected. Ask an owner "
+            "of the mesh, not through this broker, which key is right. Meanwhile, name the member by its "
+            "key.",
             name=self.name,
             shown_pubkey=self.entry.pubkey,
         )
 
 
 class Refusals:
-    """The entries that are refused now, by name, and their number by reason since the start."""
+    """The entries that are refused now, by name, and the number of refusals by reason since the start."""
 
     def __init__(self, on_new: Callable[[str], None] = lambda reason: None) -> None:
-        """`on_new` hears the reason of each refusal that is new."""
+        """`on_new` gets the reason of each new refusal."""
         self._on_new = on_new
         self._kept: dict[str, Refusal] = {}
         self.total = 0
 
     def add(self, reason: str, entry: PeerEntry) -> None:
-        """Note that an entry is refused. It is logged when it was not refused for this reason before."""
+        """Record a refused entry. It is logged unless it was refused for the same reason before."""
         self.total += 1
         key = entry.name.lower()
         known = self._kept.get(key)
@@ -86,7 +87,7 @@ class Refusals:
         self._kept[key] = Refusal(reason, entry)
 
     def accepted(self, name: str, member_id: str) -> None:
-        """Note that an entry contradicts nothing: what was refused of its name or its member is past."""
+        """Remove the refusals of an accepted entry's name and member."""
         if not self._kept:
             return
         past = [
@@ -99,7 +100,7 @@ class Refusals:
             log.info("peer_no_longer_refused", name=name)
 
     def of(self, name: str) -> Refusal | None:
-        """Return why an entry of this name is refused."""
+        """Return the refusal of an entry with this name, or None."""
         return self._kept.get(name.lower())
 
     def kept(self) -> list[Refusal]:
@@ -107,7 +108,7 @@ class Refusals:
         return list(self._kept.values())
 
     def message(self) -> str | None:
-        """Return what health shows, None when nothing is refused."""
+        """Return the message for health, None when nothing is refused."""
         kept = self.kept()
         if not kept:
             return None
@@ -115,23 +116,22 @@ class Refusals:
         more = f"; and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
         return (
             f"The broker's member list contradicts what this host has pinned ({named}{more}). These entries "
-            "are not used, and sends to these names are refused. Ask an owner of the mesh, by another way "
-            "than this broker, which key is right; if it is the broker's, stop the daemon and move "
-            "peers.json away."
+            "are not used, and sends to these names are refused. Ask an owner of the mesh, not through this "
+            "broker, which key is right. If the broker is right, stop the daemon and move peers.json away."
         )
 
 
 def unlisted(inviter_pubkey: str) -> str:
-    """Return what health shows when no member has the key that signed this host's invite."""
+    """Return the message for health when no member has the key that signed this host's invite."""
     return (
-        f"The broker lists no member with the key that signed this host's invite ({inviter_pubkey}). "
-        "Either that member has left since, or the list is forged: ask an owner of the mesh, by another way "
-        "than this broker."
+        f"The broker lists no member with the key that signed this host's invite ({inviter_pubkey}). Either "
+        "that member has left, or the list is forged. Ask an owner of the mesh, not through this broker, "
+        "which of the two it is."
     )
 
 
 def inviter_of(membership: Membership) -> Inviter | None:
-    """Return whom this host trusts from its invite on; None for the mesh's first member."""
+    """Return the inviter that this host trusts by its invite; None for the first member of a mesh."""
     pubkey = membership.inviter_pubkey
     if pubkey is None or membership.invite is None:
         return None if pubkey is None else Inviter(pubkey)

@@ -1,7 +1,7 @@
-"""Online members, by what the broker tells, and when those that went were seen last.
+"""Presence: the members that are online, and when the others were last seen, as the broker reports it.
 
-A broker that offers the feature `presence` says at link-up who is online, and from then on what has changed.
-Another one says so with each list of members, and tells of single members in between.
+A broker with the feature `presence` sends the online members when the link opens, and then each change. A
+broker without it puts them into each list of members, and sends events about single members in between.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("presence")
 
-# A broker tells a newcomer who is online two seconds after its link opened, in a mesh of 2,000 members.
+# In a mesh of 2,000 members a broker sends the online members two seconds after the link has opened.
 _FIRST_WORD_S = 3.0
-# So many changes at once are published one by one; of more only the numbers.
+# Up to this many simultaneous changes are published one by one. Of more only the numbers are published.
 _PUBLISHED = 100
 
 
 class Presence:
-    """Members that are online. Without a link none is known to be."""
+    """The online members. Without a link no member counts as online."""
 
     def __init__(
         self,
@@ -41,24 +41,24 @@ class Presence:
         self._publish = publish
         self._is_linked = False
         self._is_told = False
-        # Set unless a broker that tells who is online has yet to say it on this link.
+        # Set when the online members are known, or when the broker does not send them by itself.
         self._is_known = asyncio.Event()
         self._is_known.set()
         self._online: set[str] = set()
         self._seen: dict[str, int] = {}
-        # Changes of members whose name is not known yet.
+        # Changes of members whose names are not known yet.
         self._unnamed: dict[str, bool] = {}
         sync.on_page(self._listed)
         sync.on_change(self._directory_changed)
 
     def is_online(self, member_id: str) -> bool:
-        """Whether a member is online. This one is, while the link is up."""
+        """Whether a member is online. This member is online while the link is open."""
         return self._is_linked if member_id == self._own_id else member_id in self._online
 
     def last_seen_ms(self, peer: Peer) -> int | None:
-        """Return when a member that is offline was seen last, by the broker's time of day.
+        """Return when an offline member was last seen, in Unix milliseconds of the broker's clock, or None.
 
-        Nothing is said of a member that does not want to be seen: when it hid itself is not when it went.
+        A member that hides its presence has no such time: the moment when it hid is not when it left.
         """
         if not peer.visible:
             return None
@@ -72,32 +72,32 @@ class Presence:
                 await self._is_known.wait()
 
     def link_up(self, *, told: bool) -> None:
-        """A link is open; `told`: the broker tells who is online, which the list need not say then."""
+        """Note an open link. `told`: the broker sends the online members apart from the member list."""
         self._is_linked, self._is_told = True, told
         if told:
             self._is_known.clear()
         self._sync.link_up(asks_online=not told)
 
     def link_down(self) -> None:
-        """Nothing is known any more."""
+        """Note the loss of the link: no member counts as online."""
         self._is_linked = False
         self._is_known.set()
         self._online.clear()
         self._unnamed.clear()
 
     def on_event(self, news: News) -> None:
-        """Take over what an event says about presence."""
+        """Apply a presence event of the broker."""
         if isinstance(news, PresenceEvent) and not (news.is_single and self._is_told):
             self._take(news)
 
     def _listed(self, page: PeerList) -> None:
-        """Take a list's word for who is online, unless the broker tells it by itself."""
+        """Take the online members from a list, unless the broker sends them by itself."""
         if self._is_linked and not self._is_told:
             self._online.update(entry.member_id for entry in page.items if entry.online)
             self._online.update(page.online)
 
     def _directory_changed(self) -> None:
-        """Publish what waited for a name."""
+        """Publish changes of members whose names have become known."""
         waiting, self._unnamed = self._unnamed, {}
         self._announce(waiting)
 
@@ -124,7 +124,7 @@ class Presence:
             self._announce(changed)
 
     def _announce(self, changed: Mapping[str, bool]) -> None:
-        """Publish changes, each with the member's name; of very many at once only the numbers."""
+        """Publish changes, each with the member's name, or of very many at once only the numbers."""
         changed = {member_id: online for member_id, online in changed.items() if member_id != self._own_id}
         if len(changed) > _PUBLISHED:
             came = sum(changed.values())

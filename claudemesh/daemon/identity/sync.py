@@ -1,9 +1,9 @@
 """Directory sync: keeps the directory in step with the broker's list of members.
 
-A link begins with one call: the changes since the version that is known here. From then on the
-broker tells of changes by itself, and each is taken over if it begins at the version that is known. Anything
-else (a change that was missed, a member that is not known) leads to the same call again, made once
-however many want it. Only a broker that has another history answers with its whole list, page by page.
+When a link opens, the daemon asks for the changes since its version of the list. From then on the broker
+sends each change as an event. It is applied if it begins at the daemon's version. Otherwise, and for an
+unknown member, the daemon asks again; simultaneous requests share one call. A broker with another history
+answers with its complete list, page by page.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ log = get_logger("directory")
 _FIRST_LIST_S = 2.0
 _MISS_EVERY_S = 1.0
 _SAVE_EVERY_S = 1.0
-# The members of a broker that lets all of them ask again do so within this time.
+# After an event that makes all members ask again, each asks at a random moment within this time.
 SPREAD_S = 2.0
-# More pages than any list has.
+# Upper bound for the pages of a list; no list has as many.
 MOST_PAGES = 20_000
-# Keys of so many new members are verified before other work gets its turn.
+# Number of new members whose keys are verified before the event loop runs other tasks.
 _AT_ONCE = 32
 
 _CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
 
 
 class DirectorySync:
-    """Asks the broker for the mesh's members, takes over what it tells, and saves what changed."""
+    """Asks the broker for the mesh's members, applies answers and events, and saves changes."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class DirectorySync:
         spread_s: float = SPREAD_S,
         most_pages: int = MOST_PAGES,
     ) -> None:
-        """`save` keeps the directory on the disk, now or as soon as that can be done.
+        """`save` writes the directory to disk, now or as soon as the disk allows it.
 
-        A broker that lets all its members ask again is asked within `spread_s` seconds. A list of more than
-        `most_pages` pages is refused.
+        After an event that makes all members ask again, the call is made within `spread_s` seconds. A list
+        of more than `most_pages` pages is refused.
         """
         self._spread_s = spread_s
         self._most_pages = most_pages
@@ -73,7 +73,7 @@ class DirectorySync:
         self._running = False
         self._is_saving = False
         self._asking = asyncio.Lock()
-        # A broker without versions lists all members each time.
+        # Whether the broker's list has no versions: it lists all members each time.
         self._is_plain = False
         self._asks_online = True
         self._asked_at = -_MISS_EVERY_S
@@ -89,7 +89,7 @@ class DirectorySync:
         self._page_handlers.append(handler)
 
     async def now(self) -> None:
-        """Ask and take over the answer. Raises the broker's `ProtocolError`, or broker_unavailable."""
+        """Ask the broker and apply the answer. Raise the broker's `ProtocolError`, or broker_unavailable."""
         self._asked_at = self._clock.monotonic()
         async with self._asking:
             changed = await self._catch_up()
@@ -97,13 +97,13 @@ class DirectorySync:
         self._synced.set()
 
     def link_up(self, *, asks_online: bool = True) -> None:
-        """Ask on a new link; `asks_online`: also who is online, which this broker does not tell by itself."""
+        """Ask on a new link. `asks_online`: also for the online members, which this broker does not send."""
         self._is_plain = False
         self._asks_online = asks_online
         self.soon()
 
     async def _catch_up(self) -> bool:
-        """Take over page after page; returns whether something changed."""
+        """Request and apply page after page; return whether anything changed."""
         directory, changed, listed = self._directory, False, set[str]()
         position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
         for _ in range(self._most_pages):
@@ -139,7 +139,7 @@ class DirectorySync:
         return self._take_aside(page) or changed
 
     def _take_aside(self, page: PeerList) -> bool:
-        """Take over what a page says besides its entries."""
+        """Apply the parts of a page that are not entries."""
         if page.faults:
             self._directory.note_faults()
         changed = self._directory.gone(page.gone)
@@ -154,7 +154,7 @@ class DirectorySync:
             self._tasks.start(self._saving(), "directory_save")
 
     async def _saving(self) -> None:
-        """Save at once, and then at most once a second, however much changes."""
+        """Save at once, and after that at most once a second."""
         try:
             while not self._directory.is_saved:
                 self._save()
@@ -163,7 +163,7 @@ class DirectorySync:
             self._is_saving = False
 
     def close(self) -> None:
-        """Save what is not saved yet."""
+        """Save the changes that are not saved yet."""
         if not self._directory.is_saved:
             self._save()
 
@@ -174,11 +174,10 @@ class DirectorySync:
         self._directory.show(self._conditions)
 
     async def after_miss(self) -> bool:
-        """Ask for the list once more after a miss, and return whether that brought news.
+        """Ask for the list again after a name was not found, and return whether that changed anything.
 
-        For 2 s after the first start, and after the first link, the list may still be on its way: that
-        is waited for. A broker that stays away delays no caller.
-        Misses ask the broker at most once a second, however many there are.
+        Within 2 s of the first start and of the first link the list may still be on its way; the call waits
+        for it. A broker that cannot be reached delays no caller. Misses cause at most one request a second.
         """
         if not self._synced.is_set():
             try:
@@ -195,7 +194,7 @@ class DirectorySync:
         return True
 
     def on_event(self, news: News) -> None:
-        """Take over an event about members. What is not known and not told leads to a question."""
+        """Apply an event about members. When it does not fit the known version, ask the broker."""
         if isinstance(news, PeerList):
             self._on_change(news)
         elif isinstance(news, MemberEvent):
@@ -207,7 +206,7 @@ class DirectorySync:
         if change.since is None:
             self._tasks.start(self._later(), "directory")
         elif self._asking.locked():
-            # The answer that is on its way may be older.
+            # An answer that is on its way may be older than this event.
             self.soon()
         elif change.since == self._directory.version:
             changed = self._take(change)
@@ -221,7 +220,7 @@ class DirectorySync:
         self.soon()
 
     def soon(self) -> None:
-        """Ask in the background; changes that come meanwhile are covered by one more question."""
+        """Ask in the background. Calls during a request cause one more request in all."""
         if not self._synced.is_set():
             self._first_list_by = self._clock.monotonic() + _FIRST_LIST_S
         self._wanted = True

@@ -1,7 +1,8 @@
-"""Hooks that are to run, as rows beside the messages that raise them.
+"""Hook jobs: a row for each hook that has to run, in inbox.db beside the message that triggers it.
 
-Crash story: a message's jobs are in its transaction; a job goes after its hook has run. Between the two a
-crash runs the hook again, with the same event id. A job that was begun in too many lives is parked.
+Crash story: the jobs of a message are written in the message's transaction, and a job is deleted after its
+hook has run. A crash between the two runs the hook again, with the same event id. A job that was begun in
+too many runs of the daemon is parked.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class HookJobs:
         self._db = database
 
     async def recover(self, at_once: int) -> int:
-        """Count a life for jobs that an earlier daemon may have begun; returns how many are parked."""
+        """Add a run to the count of each job that an earlier daemon may have begun; return the number of
+        parked jobs."""
 
         def work(raw: sqlite3.Connection) -> int:
             raw.execute(_Q["prune_jobs"])
@@ -51,19 +53,19 @@ class HookJobs:
         return await self._db.transaction(work)
 
     async def add(self, hook: str, event_id: str, event: Mapping[str, Any]) -> None:
-        """Write a job for an event that is no message."""
+        """Write a job for an event other than a message."""
         text = orjson.dumps(event).decode()
         await self._db.transaction(lambda raw: raw.execute(_Q["add_job"], (hook, event_id, text)))
 
     async def after(self, job_id: int, limit: int) -> list[Job]:
-        """Return jobs behind this one, oldest first."""
+        """Return up to `limit` jobs with a greater id, oldest first."""
         rows = await self._db.run(
             lambda raw: items_of(raw.execute(_Q["jobs_after"], (job_id, MAX_LIVES, limit)))
         )
         return [_job(row) for row in rows]
 
     async def remove(self, job_ids: Sequence[int]) -> Sequence[None]:
-        """These hooks have run."""
+        """Delete the jobs of hooks that have run."""
 
         def work(raw: sqlite3.Connection) -> None:
             raw.executemany(_Q["remove_job"], [(job_id,) for job_id in job_ids])

@@ -1,4 +1,4 @@
-"""A message as the API, the events and the hooks show it."""
+"""Messages as mappings, in the form that the API, the events and the hooks use."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
-# Fields with text that another member chose: data for the reader, never an instruction.
+# Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
 UNTRUSTED = ("body", "meta", "sender_name")
 
 
 def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    """Return the rows of a query over the inbox by their columns' names; times become ISO 8601.
+    """Return the rows of a query over the inbox as mappings by column name; times become ISO 8601.
 
-    The lived time is left out: it is a position of this host's own clock and means nothing to a reader.
+    The lived time is left out: it has a meaning only within this daemon.
     """
     names = [column[0] for column in cursor.description]
     items = []

@@ -1,12 +1,13 @@
-"""Positions in the inbox that were given out: they never point into a later life of inbox.db.
+"""Inbox positions (seq): they keep growing even when inbox.db is replaced by a new or an older file.
 
 A reader resumes by the seq of the last message it has seen, so a new inbox.db that began at 1 again would
-hide its first messages from that reader. The file `inbox_position` holds a number that is ahead of every seq
-given out; inbox.db holds it too. A database that is new, or older than the file, goes on behind that number.
+hide its first messages from that reader. The file `inbox_position` holds a number that is ahead of every
+seq given out; inbox.db holds it too. A database that is new, or older than the file, continues after that
+number.
 
 Crash story: the file is written before the transaction that uses the positions it reserves. A crash in
 between leaves the file ahead of the database, which skips at most one block of numbers at the next start.
-When both are restored from the same backup, the seq goes back with them: nothing here can know.
+When both are restored from the same backup, the seq goes back with them, which cannot be detected here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Positions:
         self._lock = asyncio.Lock()
 
     def open(self, raw: sqlite3.Connection, salvaged: int) -> None:
-        """Let the seq go on behind what was given out; `salvaged` is the last one of a damaged file."""
+        """Set the next seq behind the last one given out. `salvaged` is the last seq of a damaged file, 0
+        if unknown."""
         reserved: int = raw.execute(_Q["positions_reserved"]).fetchone()[0]
         given = max(_read(self._path), salvaged)
         last: int = raw.execute(_Q["positions_last"]).fetchone()[0]
@@ -50,7 +52,7 @@ class Positions:
         self._reserved = reserved if given <= reserved else last
 
     async def reserve(self, count: int) -> int | None:
-        """Before a transaction of so many rows: return the number it must note, None when it need not."""
+        """Reserve `count` positions before their transaction. Return the number to `note` in it, or None."""
         async with self._lock:
             if self._last + count <= self._reserved:
                 return None
@@ -58,7 +60,7 @@ class Positions:
             text = b"%d\n" % ahead
             written = await asyncio.to_thread(_try, lambda: write_atomic(self._path, text))
             if isinstance(written, OSError):
-                # Told on the loop's thread, where it is tried again; messages go on without it.
+                # `on_write` has reported the error and tries again. Messages are stored all the same.
                 self._write(
                     self._path.name, lambda: write_atomic(self._path, b"%d\n" % max(ahead, self._reserved))
                 )
@@ -67,11 +69,11 @@ class Positions:
             return ahead
 
     def note(self, raw: sqlite3.Connection, reserved: int) -> None:
-        """Keep the number in the database, in the transaction that uses the positions."""
+        """Write the number to the database, in the transaction that uses the positions."""
         raw.execute(_Q["positions_note"], (reserved,))
 
     def used(self, seq: int) -> None:
-        """A row has this seq."""
+        """Note that a committed row has this seq."""
         self._last = max(self._last, seq)
 
 

@@ -23,15 +23,16 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("receive")
 
-# Twice the broker's window: past it the broker breaks the protocol, and the link is closed.
+# Twice the broker's window. A broker that exceeds it breaks the protocol, and the link is closed.
 MAX_WAITING = 512
 
 
 class Acknowledger(Protocol):
-    """Link as the receiver uses it."""
+    """The part of the link that the receiver uses."""
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
-        """Tell the broker that these are durable here; lost acks come back as repeated deliveries."""
+        """Acknowledge deliveries that are on disk. The broker repeats a delivery whose acknowledgement is
+        lost."""
         ...
 
 
@@ -53,8 +54,9 @@ class Receiver:
         check_room: Callable[[int], None] = lambda size: None,
         on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:
-        """`on_storage` hears why messages cannot be stored, and None when they were; `check_room` gets the
-        size of some, and raises `StorageFull` when the budget has no room."""
+        """`on_storage` gets the error when messages cannot be stored, and None when they were stored.
+        `check_room` gets the size of a batch in bytes, and raises `StorageFull` when the disk budget has no
+        room for it. `on_sealed` gets the senders of messages that were stored sealed."""
         self._on_storage = on_storage
         self._check_room = check_room
         self._store = store
@@ -74,20 +76,20 @@ class Receiver:
         self._finishing = False
         self._closing = asyncio.Event()
         self.invalid = 0
-        # Reasons and senders of dropped deliveries that were logged: both are few.
+        # Reasons and senders of dropped deliveries that were logged. There are few of both.
         self._told: set[tuple[str, str]] = set()
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
         if self._finishing:
-            # Unacknowledged, it stays with the broker: for this daemon's next start, or for another worker.
+            # An unacknowledged delivery stays at the broker, for the next start or for another worker.
             return
         self._batcher.submit((connection, delivery)).add_done_callback(_log_failure)
 
     async def finish(self, timeout_s: float) -> None:
-        """Take nothing more, and return when all that came in is stored and acknowledged, or the time is up.
+        """Take no more deliveries; return when all received ones are acknowledged, or after `timeout_s`.
 
-        The link has to be open meanwhile: a work queue gives what is not acknowledged to another worker.
+        The link must stay open until then: a work queue gives an unacknowledged message to another worker.
         """
         self._finishing = True
         self._closing.set()
@@ -98,7 +100,7 @@ class Receiver:
             log.warning("deliveries_left_unacknowledged", after_s=timeout_s)
 
     async def close(self) -> None:
-        """Return when nothing is written any more; what is not stored yet stays with the broker."""
+        """Stop, and return after the last write. A delivery that is not stored yet stays at the broker."""
         self._finishing = True
         self._closing.set()
         await self._batcher.close()
@@ -124,9 +126,10 @@ class Receiver:
         return [None] * len(batch)
 
     async def _know_senders(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[tuple[int, Deliver]]:
-        """A sender that joined a moment ago may not be in the directory yet: ask once for all of them.
+        """Ask the broker once for senders that the directory lacks; they may have joined a moment ago.
 
-        When the broker cannot be asked, such deliveries are left unacknowledged and come again.
+        Return the deliveries that can be opened. When the broker does not answer, those of unknown senders
+        are left out: they stay unacknowledged, and the broker delivers them again.
         """
 
         def is_known(entry: tuple[int, Deliver]) -> bool:
@@ -170,7 +173,8 @@ class Receiver:
             log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
 
     async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
-        """Store, however long the disk is full: unacknowledged messages are safe at the broker meanwhile."""
+        """Store rows, and retry while the disk is full: messages that are not acknowledged are safe at the
+        broker."""
         failures, size = 0, sum(len(row.body or row.sealed or "") for row in rows)
         while rows:
             try:
@@ -202,11 +206,11 @@ class Receiver:
         self.publish([item(row, seq) for row, seq in fresh if row.sealed is None])
 
     def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Tell followers of messages that are committed, in the order of their seq."""
+        """Publish committed messages to followers, in the order of their seq."""
         self._bus.publish(BusEvent("message", item, str(item["seq"])) for item in items)
 
     def unsealed(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Tell followers and hooks of messages that were opened after they had arrived."""
+        """Publish messages that were stored sealed and are opened now, and start their hooks."""
         self._on_jobs()
         self.publish(items)
 

@@ -1,11 +1,12 @@
 """Messages whose body is still sealed, in inbox.db.
 
-Such a message is stored with its envelope. It is listed as sealed, and neither followers nor hooks hear of
-it. When it is opened it takes the next seq and loses its marks, as if it had arrived at that moment:
-every follower by position gets it, once.
+Such a message is stored with its envelope. The API lists it as sealed; it is not published and starts no
+hooks. When it is opened, it takes the next seq and counts as unread, like a message that arrives at that
+moment. So each follower gets it once.
 
 Crash story: body, new seq and hook jobs are written and the envelope is removed in one transaction, before
-anybody hears of it. A crash before the commit leaves the message sealed, and the next start tries it again.
+the message is published. A crash before the commit leaves the message sealed, and the next start tries it
+again.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class SealedMessages:
         self._positions = positions
 
     async def senders(self) -> list[str]:
-        """Return the member ids of those whose messages are still sealed."""
+        """Return the member ids of senders with messages that are still sealed."""
         rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_senders"]).fetchall())
         return [row[0] for row in rows]
 
     async def of(self, sender_member_id: str, after_seq: int, limit: int) -> list[Sealed]:
-        """Return a sender's sealed messages behind a seq, oldest first."""
+        """Return up to `limit` sealed messages of a sender after a seq, oldest first."""
         values = (sender_member_id, after_seq, limit)
         rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_of"], values).fetchall())
         return [Sealed(*row) for row in rows]
@@ -64,9 +65,9 @@ class SealedMessages:
     async def store(
         self, opened: Sequence[tuple[str, OpenedBody]], unreadable: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Write opened bodies in one transaction and return the messages as they are now.
+        """Write opened bodies in one transaction and return the messages in their new form.
 
-        `unreadable` messages were opened and hold nothing that can be shown; they are not tried again.
+        `unreadable` are messages without a valid body; they are not tried again.
         """
         reserved = await self._positions.reserve(len(opened))
 

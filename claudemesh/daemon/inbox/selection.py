@@ -1,7 +1,7 @@
 """Selection of messages as a statement that uses an index (docs/spec/daemon.md, Inbox).
 
-Only the conditions that are asked for stand in it: one that could be switched off by a value would keep
-the database from every index.
+The statement holds only the conditions in use. A condition that a value can switch off (`:x IS NULL OR …`)
+would keep SQLite from using an index.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 from claudemesh.protocol.ids import HEX_32
 
-# The first message of that time or later. Clocks step back: it need not be the one with the lowest time.
+# The first message of that time or later. The wall clock may have been set back, so times are not in seq
+# order.
 _FIRST_SINCE = "(SELECT min(seq) FROM inbox INDEXED BY inbox_received WHERE received_at >= :since)"
 
 
@@ -25,7 +26,7 @@ class Selection:
     unread: bool = False
     mentioned: bool = False
     newest_first: bool = False
-    # Without messages whose body is still sealed.
+    # Whether messages that are still sealed are left out.
     readable: bool = False
 
     def statement(self, after: int | None, limit: int) -> tuple[str, dict[str, Any]]:
@@ -45,7 +46,8 @@ class Selection:
         if self.readable:
             conditions.append("body IS NOT NULL")
         if self.since_ms is not None:
-            # The plus keeps it from ordering by time first and sorting by seq after.
+            # The unary plus keeps SQLite from using the index by time, after which it would have to sort by
+            # seq.
             conditions.append("+received_at >= :since")
             if after is None or self.newest_first:
                 conditions.append(f"seq >= {_FIRST_SINCE}")

@@ -1,10 +1,11 @@
 """inbox.db: each message once, durable before it is acknowledged (docs/spec/daemon.md, Inbox).
 
-Crash story: the row is committed before the acknowledgement leaves; a delivery that is repeated
-meets the unique key and is acknowledged again, without a second event.
+Crash story: the row is committed before the acknowledgement leaves. A repeated delivery conflicts with the
+unique key and is acknowledged again, without a second event.
 
-Retention goes by the host-lived clock, for read and unread messages alike: each row is stamped with the lived
-time of its commit, and is pruned once the host has lived through the retention since. No wall clock is asked.
+Retention is measured by the host-lived clock, for read and unread messages alike. Each row is stamped with
+the lived time of its commit, and is pruned when that clock has advanced by the retention. The wall clock
+takes no part.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _SEQ = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A verified message. `body` is None while its key has not arrived; `sealed` is its envelope then."""
+    """A verified message. `body` is None while the key is missing; `sealed` is the envelope then."""
 
     id: str
     client_message_id: str
@@ -62,7 +63,7 @@ class InboxRow:
     # Whether the sender mentions this member.
     mentioned: bool = False
     sealed: bytes | None = None
-    # Names of the hooks that it raises.
+    # Names of the hooks that it starts.
     hooks: tuple[str, ...] = ()
 
 
@@ -85,9 +86,9 @@ class InboxStore:
         lived: LivedClock | None = None,
         write: WriteFile = write_never,
     ) -> InboxStore:
-        """Open or create inbox.db. A damaged one is moved aside and a new one begun: senders' rows are
-        still at the broker or were read, and a daemon that cannot receive is of no use. Its seq goes on
-        behind every seq that was given out. `write` writes a side file whose first write has failed."""
+        """Open or create inbox.db. A damaged file is moved aside and a new one is created, so that the
+        daemon can receive: an unacknowledged message is still at the broker. The seq continues after the
+        last one given out. `write` writes a side file whose first write has failed."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         salvaged = 0
         try:
@@ -109,7 +110,7 @@ class InboxStore:
 
     @property
     def database(self) -> Database:
-        """The file, for its upkeep."""
+        """The open database, for maintenance."""
         return self._db
 
     async def close(self) -> None:
@@ -117,7 +118,8 @@ class InboxStore:
         await self._db.close()
 
     async def insert(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
-        """Write messages in one transaction; returns each one's seq, or None when it was there before."""
+        """Write messages in one transaction; return the seq of each, or None for one that was stored
+        before."""
 
         reserved = await self.positions.reserve(len(rows))
 
@@ -137,14 +139,16 @@ class InboxStore:
     async def page(
         self, chosen: Selection = ALL, *, after: int | None = None, limit: int = 100
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return messages behind the seq `after` in the selection's order, and the next cursor or None."""
+        """Return up to `limit` messages that follow the seq `after` in the selection's order, and the next
+        cursor or None."""
         statement, values = chosen.statement(after, limit + 1)
         rows = await self._db.run(lambda raw: items_of(raw.execute(statement, values)))
         more = str(rows[limit - 1]["seq"]) if len(rows) > limit else None
         return rows[:limit], more
 
     async def get(self, key: str) -> dict[str, Any] | None:
-        """Return a message by its seq or any of its ids; of two that a sender called alike, the newer."""
+        """Return a message by its seq or by any of its ids. When two have the same `client_message_id`, the
+        newer one."""
         seq = int(key) if _SEQ.fullmatch(key) else None
 
         def work(raw: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -156,18 +160,20 @@ class InboxStore:
         return items[0] if items else None
 
     async def replay(self, after_seq: int, limit: int) -> list[dict[str, Any]]:
-        """Return up to `limit` readable messages after a seq, for a stream that resumes."""
+        """Return up to `limit` messages after a seq, without sealed ones, for a stream that resumes."""
         items, _ = await self.page(_READABLE, after=after_seq, limit=limit)
         return items
 
     async def position(self) -> int:
-        """Return the greatest seq given so far, 0 before the first message. Later ones are greater."""
+        """Return the greatest seq so far, 0 before the first message. Each later message has a greater
+        one."""
         row = await self._db.run(lambda raw: raw.execute(_Q["positions_last"]).fetchone())
         position: int = row[0]
         return position
 
     async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
-        """Note that messages were `shown` or `acked`; the first time counts. Returns how many are known."""
+        """Set the time at which messages were `shown` or `acked`, unless it is set. Return the number of
+        known ids."""
         query = _Q["mark_acked" if as_ == "acked" else "mark_shown"]
 
         def work(raw: sqlite3.Connection) -> int:
@@ -176,9 +182,9 @@ class InboxStore:
         return await self._db.transaction(work)
 
     async def prune(self, kept_ms: int, remembered_ms: int, limit: int) -> int:
-        """Remove messages that this host has kept for `kept_ms` of lived time; returns how many.
+        """Delete up to `limit` messages stored at least `kept_ms` of lived time ago; return their number.
 
-        Their ids are remembered for `remembered_ms` from then on, in case they are delivered again.
+        Their ids are kept for another `remembered_ms`, to recognise a repeated delivery.
         """
         now_ms = self._lived.now_ms()
         before_ms = now_ms - kept_ms
@@ -192,7 +198,8 @@ class InboxStore:
         return await self._db.transaction(work)
 
     async def remove_acknowledged(self, limit: int) -> int:
-        """Remove the oldest messages that a reader has acknowledged, and remember their ids like `prune`."""
+        """Delete the oldest acknowledged messages, up to `limit`, and keep their ids like `prune`; return
+        their number."""
 
         def work(raw: sqlite3.Connection) -> int:
             raw.execute(_Q["acked_remember"], (self._lived.now_ms(), limit))
@@ -201,7 +208,8 @@ class InboxStore:
         return await self._db.transaction(work)
 
     async def _take_up_time(self) -> None:
-        """Let the clock go on from the newest stamp, and stamp rows of an older schema with the present."""
+        """Set the lived clock to the newest stamp at least, and stamp rows of an older schema with the
+        present."""
 
         def work(raw: sqlite3.Connection) -> None:
             self._lived.at_least(raw.execute(_Q["newest_lived"]).fetchone()[0])
@@ -213,7 +221,7 @@ class InboxStore:
 
 
 def item(row: InboxRow, seq: int) -> dict[str, Any]:
-    """A message as the API and the events show it."""
+    """Return a message in the form that the API and the events use."""
     return {
         "seq": seq,
         "id": row.id,

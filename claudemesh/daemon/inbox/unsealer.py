@@ -1,4 +1,4 @@
-"""Opening of sealed messages when a key has arrived.
+"""Opening of stored sealed messages when a key has arrived.
 
 A body cannot be opened while its recipient's key is not on this host, or while the directory knows another
 sealing key of its sender.
@@ -19,10 +19,10 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("inbox")
 
-# Messages read and opened at a time: memory and the time on the event loop stay small.
+# Messages that are read and opened at a time. It bounds memory and the time on the event loop.
 _PAGE: Final = 32
 _RETRY_S: Final = 5.0
-# Pause between two questions to the broker for keys that sealed messages may need.
+# Least time between two requests to the broker for keys that sealed messages may need.
 _REFRESH_EVERY_S: Final = 60.0
 
 
@@ -44,31 +44,35 @@ class Unsealer:
         self._on_opened = on_opened
         self._refresh = refresh
         self._monotonic = monotonic
-        # Per sender the sealing key that its messages were tried with; at most one entry per member.
+        # For each sender, the sealing key that its messages were tried with. At most one entry per member.
         self._tried: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._wake.set()
         self._refreshed_at = -_REFRESH_EVERY_S
 
     def directory_changed(self) -> None:
-        """Keys of other members may have changed."""
+        """Try sealed messages again: the keys of their senders may have changed."""
         self._wake.set()
 
     def stored(self, senders: Iterable[Peer]) -> None:
-        """Take note of senders whose messages were stored sealed, as they were known when that was tried."""
+        """Try the messages of these senders again if their key has changed since, or refresh the directory.
+
+        Each sender is given as it was known when its message could not be opened.
+        """
         for sender in senders:
             now = self._directory.by_id(sender.member_id)
             if now is not None and now.x25519_pubkey != sender.x25519_pubkey:
-                # The key came between the attempt and the commit.
+                # The key arrived between the attempt and the commit.
                 self._tried.pop(sender.member_id, None)
                 self._wake.set()
             elif self._monotonic() - self._refreshed_at >= _REFRESH_EVERY_S:
-                # The directory may be behind.
+                # The directory may be out of date.
                 self._refreshed_at = self._monotonic()
                 self._refresh()
 
     async def run(self) -> None:
-        """Work until cancelled; a storage that fails is tried again later."""
+        """Open messages until cancelled. After a storage error it retries; it returns when the storage is
+        broken."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -82,7 +86,7 @@ class Unsealer:
                 await asyncio.sleep(_RETRY_S)
 
     async def open_all(self) -> None:
-        """Try the messages of every sender whose key is another than at the last attempt."""
+        """Try the messages of every sender whose key has changed since the last attempt."""
         senders = await self._store.senders()
         self._tried = {sender: key for sender, key in self._tried.items() if sender in set(senders)}
         for member_id in senders:

@@ -1,9 +1,8 @@
 """Verification and opening of deliveries (docs/spec/protocol.md, Verification).
 
-What is sealed names mesh, sender, recipient and id of the one envelope that it belongs to. In any other
-envelope it is refused, by any signer. A body of a version that sealed no context is opened all the
-same: a send that was accepted before the upgrade is frozen, and arrives. It is as safe as its keys, and an
-x25519 key is one member's.
+A sealed body names the mesh, sender, recipient and id of its envelope. In any other envelope it is refused.
+Version 0.1.0 sealed no such context. A body without it is opened, because a send that was accepted before
+the upgrade cannot be sealed again. Its sender is still certain: an x25519 key belongs to one member.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Invalid:
 
 
 class HooksOf(Protocol):
-    """Names the hooks that a message raises."""
+    """Function that returns the names of the hooks that a message starts."""
 
     def __call__(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]: ...
 
@@ -57,7 +56,7 @@ class Verifier:
         hooks: HooksOf,
         on_without_context: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_without_context` hears of each body that was sealed without its context."""
+        """`on_without_context` is called for each body that was sealed without a context."""
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._slug = slug
@@ -68,7 +67,7 @@ class Verifier:
         self._on_without_context = on_without_context
 
     async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
-        """Return the row of a genuine message, or why it is none."""
+        """Return the row of a genuine message, or the reason to drop the delivery."""
         try:
             envelope = Envelope.parse(delivery.envelope)
         except ProtocolError as error:
@@ -82,7 +81,7 @@ class Verifier:
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
-            # The signature holds, so it is genuine: keep it until the key is here.
+            # The signature is valid, so the message is genuine: keep it until its key is on this host.
             body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
         return InboxRow(
             id=self._new_id(),
@@ -102,12 +101,12 @@ class Verifier:
             reply_to_id=envelope.reply_to_id,
             mentioned=self._mentions_us(envelope),
             sealed=sealed,
-            # Hooks get the text: they run when the message has been opened.
+            # No hooks yet: they need the text, so they run after the message has been opened.
             hooks=() if sealed is not None else self._hooks_of(envelope),
         )
 
     async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
-        """Open the envelope of a message that was stored sealed; None when its key is still missing."""
+        """Open the envelope of a message that was stored sealed. None: its key is still missing."""
         try:
             envelope = Envelope.parse(orjson.loads(raw))
             body, meta = await self._content(envelope, sender)
@@ -137,7 +136,7 @@ class Verifier:
 
     async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
-            # The key's id is the broker's word for it; the key itself decides.
+            # The key ids of the seal are not used: the key that opens the body is the right one.
             shared = self._keyring.shared(sender.x25519_pubkey)
             content = open_box(envelope.body, envelope.seal.nonce, shared)
         elif envelope.seal.alg == "none":
@@ -149,7 +148,7 @@ class Verifier:
         return message, meta
 
     def _is_signed(self, envelope: Envelope, sender: Peer) -> bool:
-        """Tell whether the sender signed it, by its key or by one that it has signed itself over from."""
+        """Whether the sender signed the envelope, with its present key or an earlier one of its chain."""
         part = envelope.signed_part()
         return any(
             verify_envelope(key, self._mesh_id, part, envelope.signature)
@@ -157,7 +156,7 @@ class Verifier:
         )
 
     def _compare(self, context: SealedContext | None, envelope: Envelope, sender: Peer) -> None:
-        """`ProtocolError` wrong_context unless a body was sealed for this envelope, or without a context."""
+        """Raise `ProtocolError` wrong_context for a body that was sealed for another envelope."""
         if context is None:
             if sender.member_id not in self._older:
                 self._older.add(sender.member_id)

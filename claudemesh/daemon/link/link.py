@@ -103,7 +103,7 @@ class Link:
         on_limit: Callable[[str], None] = lambda limit: None,
         dial: Callable[..., Dial] = Dial,
     ) -> None:
-        """`on_local_cause` hears what on this machine keeps the link from opening, and None when it opens.
+        """`on_local_cause` gets the local cause that keeps the link from opening, and None when it opens.
 
         `on_limit` counts the limits of the guard that the broker passes.
         """

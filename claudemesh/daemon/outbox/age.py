@@ -1,8 +1,9 @@
-"""The age at which a row dies, before the broker could forget its id, and the clocks that it is judged by.
+"""Maximum age of an outbox row, and the clocks that measure it. A row dies before the broker forgets its
+id.
 
 A row's age is host-lived time since its acceptance (runtime/lived.py). That clock stands still while the
-machine is off, so a row that was sent before is also judged by the broker's time since it first left. No wall
-clock of this host takes part.
+machine is off. So a row that has been sent is also measured by the broker's time since it was first sent.
+The wall clock of this host takes no part.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _LEAST_MARGIN_HOURS = 24
 
 
 class MaxAgeError(ValueError):
-    """The configured override reaches past the broker's dedupe window."""
+    """The configured maximum age is longer than the broker's dedupe window allows."""
 
 
 def max_age_hours(features: Features, *, default: int, cap: int, override: int | None = None) -> int:
-    """Return after how many hours a row dies; follows from what the broker advertises.
+    """Return the age in hours at which a row dies, computed from the features that the broker advertises.
 
-    Raises `MaxAgeError` when `override` is more than the dedupe window less a day.
+    Raise `MaxAgeError` when `override` is more than the dedupe window less one day.
     """
     if features.dedupe_retention_days is None:
         return override if override is not None else min(default, cap)
@@ -44,24 +45,24 @@ def max_age_hours(features: Features, *, default: int, cap: int, override: int |
 
 
 class BrokerTime:
-    """The broker's time: what it said at the last handshake, plus the monotonic time since."""
+    """The broker's time: its `server_time` of the last handshake, plus the monotonic time since."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._offset_ms: float | None = None
 
     def heard(self, server_time_ms: int) -> None:
-        """Take the time that the broker says now."""
+        """Set the broker's present time, in Unix milliseconds."""
         self._offset_ms = server_time_ms - self._clock.monotonic() * 1000
 
     def now_ms(self) -> int | None:
-        """Return the broker's time, None before it was heard in this run."""
+        """Return the broker's time in Unix milliseconds, or None before the first handshake of this run."""
         return None if self._offset_ms is None else int(self._offset_ms + self._clock.monotonic() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxClocks:
-    """The clocks of the outbox: wall time for showing, lived time for ages and waits, the broker's time."""
+    """The clocks of the outbox: wall time for display, lived time for ages and waits, the broker's time."""
 
     clock: Clock
     lived: LivedClock
@@ -72,9 +73,9 @@ class OutboxClocks:
         return self.clock.wall_ms() + lived_ms - self.lived.now_ms()
 
     def now(self) -> Now:
-        """Return the moment that a transaction is stamped with."""
+        """Return the times with which a transaction stamps its rows."""
         return Now(self.clock.wall_ms(), self.lived.now_ms(), self.broker.now_ms())
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment, for waits within this run."""
+        """Return monotonic seconds, for waits within this run."""
         return self.clock.monotonic()

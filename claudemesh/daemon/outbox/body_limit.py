@@ -1,4 +1,4 @@
-"""Limit of a sealed body's size, as the broker has said it."""
+"""Size limit of a sealed body, as the broker announces it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 
 
 class BodyLimit:
-    """The broker's `inline_bytes`. Accepting goes by `last`, which holds while the broker is away.
+    """The broker's `inline_bytes`. A send is accepted by `last`, which is known without the broker.
 
-    The drain goes by `agreed`, None until a link was open since the start: no row dies of an old limit.
+    The drain uses `agreed`, which is None before the first link of this run: no row dies because of an old
+    limit.
     """
 
     def __init__(self, last: int = DEFAULT_INLINE_BYTES) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 
 class WaitingCallers:
-    """One list of futures for each send that is waited for, by its client_message_id."""
+    """The futures of waiting callers, by client_message_id. One send may have several callers."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -18,7 +18,7 @@ class WaitingCallers:
         return future
 
     def remove(self, client_message_id: str, future: asyncio.Future[None]) -> None:
-        """Forget a caller that waits no more."""
+        """Remove the future of a caller that no longer waits."""
         waiting = self._waiting.get(client_message_id, [])
         if future in waiting:
             waiting.remove(future)
@@ -26,12 +26,12 @@ class WaitingCallers:
             self._waiting.pop(client_message_id, None)
 
     def release(self, client_message_id: str) -> None:
-        """End the wait of a send's callers: its row is done or dead, on disk."""
+        """End the wait of a send's callers, when its row is done or dead on disk."""
         for future in self._waiting.pop(client_message_id, ()):
             if not future.done():
                 future.set_result(None)
 
     def release_all(self) -> None:
-        """End every wait: each caller is answered with what is known now."""
+        """End every wait: each caller gets the present state of its row."""
         for client_message_id in list(self._waiting):
             self.release(client_message_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-# An envelope that has left is answered within this time, or taken for lost.
+# Deadline for the answer to an envelope. After it, the answer counts as lost.
 ANSWER_DEADLINE_S = 60.0
 
 
@@ -17,9 +17,9 @@ class Carrier(Protocol):
         ...
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
-        """Hand over a frozen envelope; raises `ConnectionError` when the link is gone."""
+        """Send a frozen envelope. Raise `ConnectionError` when the link is lost."""
         ...
 
     def reset(self, reason: str) -> None:
-        """Cut the link, so that it is made anew."""
+        """Close the link, so that a new one is opened."""
         ...

@@ -1,4 +1,5 @@
-"""Resolution of targets: the member, topic or queue that a send names, as its envelope refers to it."""
+"""Resolution of targets: from the member, topic or queue that a send names to the reference in its
+envelope."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Destinations:
     def resolve(self, target: Target) -> Destination:
         """Return the destination of a target.
 
-        `ProtocolError` destination_not_found or topic_not_found, with near matches, when there is none.
+        Raise `ProtocolError` destination_not_found or topic_not_found, with similar names.
         """
         if target.kind == "dm":
             peer = self._directory.resolve(name=target.name, key=target.ref)
@@ -41,14 +42,15 @@ class Destinations:
         return Destination(target.kind, target.ref)
 
     def references(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
-        """Return the keys of mentioned members. `ProtocolError` as `resolve`."""
+        """Return the ed25519 keys of mentioned members. Raise the errors of `resolve`."""
         return tuple(self.resolve(target).ref for target in targets)
 
     def check_open(self, to: Destination, target: Target) -> None:
-        """Pass a destination that takes new sends. `ProtocolError`: it has left, or its name is refused."""
+        """Raise `ProtocolError` when a destination takes no new sends: it has left, or its name is
+        refused."""
         if to.peer is not None:
             self._directory.check_open(to.peer, target.name)
 
     def is_known_key(self, pubkey: str) -> bool:
-        """Tell whether an ed25519 key is or was the key of a member that the directory knows."""
+        """Whether an ed25519 key is, or was, the key of a member in the directory."""
         return self._directory.by_key(pubkey) is not None

@@ -1,8 +1,8 @@
-"""Sends that are done, as outbox.db has them, and those of them that wait to be offered again.
+"""The done sends in outbox.db, and those of them that wait to be offered to the broker again.
 
-Crash story: a restore is noted before anything is offered. A forgotten send is listed before the next page is
-asked about, and taken off the list in the transaction that writes its new ids. So a crash leaves a list
-that is too long, never one that is too short, and the broker's dedupe makes offering twice free.
+Crash story: a restore is noted before anything is offered. A forgotten send is listed before the next page
+is asked about, and removed from the list in the transaction that writes its new ids. So after a crash the
+list may be too long, never too short. Offering a send twice is harmless: the broker recognises its id.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Sends that wait to be offered again. `error` is one of the refusals, if there is any."""
+    """Number of sends that wait to be offered again. `error` is one of the refusals, if there is one."""
 
     count: int
     refused: int
@@ -53,7 +53,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Reaccepted:
-    """The broker has a send under these ids."""
+    """A send that was offered again, with the ids that the broker has given it."""
 
     row_id: str
     broker_message_id: str
@@ -67,7 +67,7 @@ class DoneSends:
         self._db = database
 
     async def at(self, places: Sequence[int]) -> Sequence[DoneSend]:
-        """Return the done sends that stand so far behind the newest one, as far as there are so many."""
+        """Return the done sends at these distances behind the newest one, as far as there are so many."""
 
         def work(raw: sqlite3.Connection) -> list[DoneSend]:
             found = []
@@ -81,22 +81,22 @@ class DoneSends:
         return await self._db.run(work)
 
     async def before(self, last: DoneSend | None, limit: int) -> Sequence[DoneSend]:
-        """Return done sends that the broker accepted before this one, newest first."""
+        """Return up to `limit` done sends that the broker accepted before `last`, newest first."""
         after = (2**63 - 1, 2**63 - 1) if last is None else (last.history_id, last.rowid)
         rows = await self._db.run(lambda raw: raw.execute(_Q["done_before"], (*after, limit)).fetchall())
         return [_done_send(row) for row in rows]
 
     async def restore(self) -> Restore | None:
-        """Return the restore that was noticed last, None when there was none."""
+        """Return the last restore that was noticed, or None."""
         row = await self._db.run(lambda raw: raw.execute(_Q["restore_get"]).fetchone())
         return None if row is None else Restore(row[0], bool(row[1]), row[2], row[3])
 
     async def note_restore(self, lived_ms: int) -> None:
-        """Note that the broker's database went back; from now on every start goes on with the repair."""
+        """Note that the broker's database went back. From now on each start continues the repair."""
         await self._db.transaction(lambda raw: raw.execute(_Q["restore_noticed"], (lived_ms,)))
 
     async def note_verdict(self, verdict: Verdict) -> None:
-        """Queue what the broker has forgotten, and take over ids that it has given anew."""
+        """Put forgotten sends on the list, and write the new ids of sends that were accepted again."""
         offerable = [send for send in verdict.forgotten if send.offerable]
         lost = [send for send in verdict.forgotten if not send.offerable]
 
@@ -113,25 +113,25 @@ class DoneSends:
         await self._db.transaction(work)
 
     async def not_waiting(self, sends: Sequence[DoneSend]) -> Sequence[DoneSend]:
-        """Return those of these sends that do not wait to be offered again yet."""
+        """Return the given sends without those that are on the list already."""
         ids = orjson.dumps([send.id for send in sends]).decode()
         rows = await self._db.run(lambda raw: raw.execute(_Q["reoffer_known"], (ids,)).fetchall())
         known = {row[0] for row in rows}
         return [send for send in sends if send.id not in known]
 
     async def note_scanned(self) -> None:
-        """Note that every done send was asked about."""
+        """Note that the broker was asked about every done send."""
         await self._db.transaction(lambda raw: raw.execute(_Q["restore_scanned"]))
         failpoint("restore.after_scan")
 
     async def offers(self, last: Offer | None, limit: int) -> Sequence[Offer]:
-        """Return sends to be offered again, oldest first."""
+        """Return up to `limit` sends of the list that follow `last`, oldest first."""
         after = (-1, "") if last is None else (last.position, last.id)
         rows = await self._db.run(lambda raw: raw.execute(_Q["reoffer_page"], (*after, limit)).fetchall())
         return [Offer(*row) for row in rows]
 
     async def waiting(self) -> Waiting:
-        """Count what waits to be offered again; sends whose payloads were pruned do not wait any more."""
+        """Count the sends on the list. Sends whose payloads were pruned are removed from it first."""
 
         def work(raw: sqlite3.Connection) -> Waiting:
             for (row_id,) in raw.execute(_Q["reoffer_empty"]).fetchall():
@@ -142,7 +142,7 @@ class DoneSends:
         return await self._db.transaction(work)
 
     async def settle_offers(self, accepted: Sequence[Reaccepted], refused: Sequence[tuple[str, str]]) -> None:
-        """Write what became of offers: new ids, or (row id, reason) of a refusal, to be tried again later."""
+        """Write the outcomes of offers: new ids, or (row id, reason) of refusals, which are tried again."""
 
         def work(raw: sqlite3.Connection) -> None:
             for one in accepted:

@@ -1,4 +1,4 @@
-"""Drafts of sends: resolved and fingerprinted, with the refusal if there is one, and not sealed yet.
+"""Drafts of sends: resolved and fingerprinted, not sealed yet, and perhaps refused.
 
 A refusal is used only when the outbox does not know the id: a known id is answered from its row.
 """
@@ -23,7 +23,7 @@ SameAs: TypeAlias = Callable[[KnownRow, bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A send before it is sealed. `to` is None when no list has its destination; `mentions` are keys."""
+    """A send before it is sealed. `to` is None for an unknown destination; `mentions` are ed25519 keys."""
 
     client_message_id: str
     request_fingerprint: bytes
@@ -33,7 +33,7 @@ class Draft:
     same_as: SameAs | None
 
     def submission(self, row: NewRow | None, refusal: Answer | None) -> Submission:
-        """Return what the transaction needs: the row to insert, or the refusal."""
+        """Return the submission for the transaction: the row to insert, or the refusal."""
         return Submission(self.client_message_id, self.request_fingerprint, row, refusal, self.same_as)
 
 
@@ -43,7 +43,7 @@ def draft(
     destinations: Destinations,
     no_room: Callable[[], Answer | None],
 ) -> Draft:
-    """Resolve and fingerprint a request. `no_room` returns the refusal while disk or queue is full."""
+    """Resolve and fingerprint a request. `no_room` returns the refusal when disk or outbox is full."""
     try:
         to = destinations.resolve(request.target)
     except ProtocolError as error:
@@ -51,7 +51,7 @@ def draft(
     mentions, refused = _checked(request, to, client_message_id, destinations, no_room)
 
     def same_as(row: KnownRow, payload: bytes) -> bool:
-        """Compare under an earlier key of the recipient: it may have rotated since the row was accepted."""
+        """Whether a known row is the same send to an earlier key of the recipient."""
         ref = _reference_in(payload)
         if to.peer is None or ref is None or ref not in to.peer.earlier_keys:
             return False
@@ -61,7 +61,7 @@ def draft(
 
 
 def refusal(error: ProtocolError, client_message_id: str) -> Answer:
-    """Return the answer to a send that is not accepted."""
+    """Return the API's answer to a send that is not accepted."""
     return Answer(error.status, {**error.as_body(), "client_message_id": client_message_id})
 
 
@@ -73,7 +73,7 @@ def _checked(
     no_room: Callable[[], Answer | None],
 ) -> tuple[tuple[str, ...], Answer | None]:
     """Return the keys of the mentioned members, and the refusal of a new id if there is one."""
-    # Only a new id needs room; a known one is looked up all the same.
+    # Only a new id needs room. A known id is answered in any case.
     if full := no_room():
         return (), Answer(full.status, {**full.body, "client_message_id": client_message_id})
     try:
@@ -86,9 +86,10 @@ def _checked(
 def _unresolved(
     request: SendRequest, client_message_id: str, destinations: Destinations, error: ProtocolError
 ) -> Draft:
-    """Draft a send whose destination no list has, or has any more.
+    """Draft a send whose destination is unknown, or not known any more.
 
-    A row of this id is compared under its own recipient; a topic's name is its own reference.
+    A known row of this id is compared with its own recipient filled in. For a topic the name is the
+    reference.
     """
     target = request.target
     own = fingerprint(request, target.kind, target.ref or "")

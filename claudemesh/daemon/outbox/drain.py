@@ -1,15 +1,15 @@
-"""The outbox's loop: sends come in, envelopes go out, results are written (docs/spec/daemon.md, Drain).
+"""Drain: the outbox's loop. It writes sends, sends envelopes, writes results (docs/spec/daemon.md, Drain).
 
-Each turn is one transaction shared by all who wait: what came in during the last commit is in the next.
-A send that meets an open link is inserted and taken by the same commit, so it costs one commit before
-it is acknowledged and on its way. Envelopes leave in a task of their own: a slow link holds up no commit.
+Each turn is one transaction, shared by all requests that arrived during the last commit. A send that meets
+an open link is inserted and taken by the same commit, so it costs one commit before it is acknowledged and
+on its way. A separate task sends envelopes, so a slow link delays no commit.
 
-Every wait is measured by the host-lived or the monotonic clock. A row in flight has a deadline: an answer
-that was lost on a link that lives on costs a retry, which the broker's dedupe makes free.
+Every wait is measured by the host-lived or the monotonic clock. A row in flight has a deadline. After it,
+the row is sent again, because the answer may be lost. The broker recognises a duplicate.
 
-Crash story: a row is on disk before its caller hears of it, `inflight` on disk before its envelope
-leaves, and `done` on disk before it is published. Whatever is in flight when the process or the
-link dies has an unknown outcome, is pending again, and the broker's dedupe makes sending it twice free.
+Crash story: a row is on disk before its caller is answered, `inflight` on disk before its envelope leaves,
+and `done` on disk before it is published. A row that is in flight when the process or the link dies has an
+unknown outcome. It becomes pending and is sent again; the broker recognises a duplicate.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ log = get_logger("drain")
 MAX_BATCH = 256
 MAX_WAITING = 8192
 _STORAGE_RETRY_S = 1.0
-# Deadlines in a row, without an answer in between, after which the link is made anew.
+# Number of consecutive missed deadlines, without an answer in between, after which the link is reset.
 _SILENT_DEADLINES = 2
 
 _Waiting: TypeAlias = tuple[Submission, "asyncio.Future[Answer]"]
 
 
 class DrainMetrics(Protocol):
-    """The metrics that the drain turns."""
+    """The metrics that the drain counts."""
 
     def unanswered(self, count: int) -> None:
-        """Count sends whose answer did not come in time."""
+        """Count sends that were not answered before their deadline."""
         ...
 
     def rate_limited(self) -> None:
@@ -61,7 +61,7 @@ class DrainMetrics(Protocol):
 
 
 class Drain:
-    """Takes sends, keeps a window of rows in flight while the link is up, and writes their outcomes.
+    """Writes sends, keeps a window of rows in flight while the link is open, and writes their outcomes.
 
     `run` and `carry` are its two tasks. Rows over the agreed limit of a body die unsent.
     """
@@ -80,9 +80,9 @@ class Drain:
         body_limit: BodyLimit,
         may_come_back: Callable[[str], bool] = lambda error: False,
     ) -> None:
-        """`on_storage` hears whether a commit was refused, and None when one has succeeded.
+        """`on_storage` gets the error of a failed commit, and None after one that succeeded.
 
-        `may_come_back` tells whether a refusal may pass by itself, after a restore of the broker.
+        `may_come_back` returns whether a refusal may be temporary, after a restore of the broker.
         """
         self._on_storage = on_storage
         self._store = store
@@ -109,19 +109,19 @@ class Drain:
 
     @property
     def inflight(self) -> int:
-        """Return the number of rows that wait for the broker's answer."""
+        """The number of rows that wait for the broker's answer."""
         return len(self._window)
 
     @property
     def held_s(self) -> float:
-        """Seconds until the broker's rate limit lets the next send leave; 0 when nothing is held back."""
+        """Seconds until the broker's rate limit lets the next send leave; 0 when no send is held back."""
         now_s = self._clocks.monotonic()
         return (self._pace.held_until(now_s) or now_s) - now_s
 
     def submit(self, submission: Submission) -> asyncio.Future[Answer]:
-        """Queue a send for the next turn; `Overloaded` when 8192 wait already, `StorageBroken` at the end.
+        """Queue a send. Raise `Overloaded` when 8192 wait already, `StorageBroken` after the last turn.
 
-        Cancelling the future does not take the send back: it may be in a commit already.
+        Cancelling the future does not undo the send, which may be part of a commit already.
         """
         if self._over:
             raise StorageBroken("nothing more is written")
@@ -133,7 +133,7 @@ class Drain:
         return future
 
     def wake(self) -> None:
-        """Look again: a row was written by other means, or the link is up."""
+        """Start a turn: a row was written by other means, or the link is open."""
         self._wake.set()
 
     def hold(self) -> None:
@@ -146,7 +146,7 @@ class Drain:
         self.wake()
 
     def on_result(self, result: SendResult) -> None:
-        """Take the broker's word for one row; a result for a row that is not in flight is ignored."""
+        """Queue the broker's result for a row. A result for a row that is not in flight is ignored."""
         row = self._window.answered(str(result.id))
         if row is None:
             return
@@ -156,9 +156,9 @@ class Drain:
         self._leave.set()
 
     def link_down(self, close_code: int = 0) -> None:
-        """Every row in flight has an unknown outcome: it is offered again as soon as there is a link.
+        """Make every row in flight pending: its outcome is unknown, and it is sent again on the next link.
 
-        `close_code` is the broker's; 1009 is about a frame that it does not take (outbox/window.py).
+        `close_code` is the broker's, 0 without one. 1009: it does not take a frame (outbox/window.py).
         """
         self._silent = 0
         lost = self._window.lost(close_code, self._clocks.monotonic())
@@ -171,7 +171,7 @@ class Drain:
         self._wake.set()
 
     async def run(self) -> None:
-        """Write and take until cancelled, or until the disk fails."""
+        """Run turns until cancelled, or until the storage is broken."""
         try:
             while True:
                 self._wake.clear()
@@ -190,14 +190,14 @@ class Drain:
             self._idle.set()
 
     async def carry(self) -> None:
-        """Hand taken rows to the link until cancelled."""
+        """Send the envelopes of taken rows until cancelled."""
         while True:
             self._leave.clear()
             await self._carry_all()
             await self._leave.wait()
 
     async def finish(self, timeout_s: float) -> None:
-        """Claim nothing more and let what is in flight be answered and written, for so long at most."""
+        """Take no more rows, and wait up to `timeout_s` until the rows in flight are answered and written."""
         self._stopping = True
         if self._over:
             return
@@ -246,20 +246,20 @@ class Drain:
             failpoint("drain.after_settle_commit")
         self._next_due = turn.next_due
         if turn.taken:
-            # The callers' answers leave first: they have waited for the commit, the broker has not.
+            # The callers get their answers first: they have waited for the commit.
             self._window.take(turn.taken)
             if losses != self._window.losses:
-                # The link was lost meanwhile: rows that were in flight on it are older and leave first.
+                # The link was lost during the commit. The rows in flight on it are older and leave first.
                 self.link_down()
             self._leave.set()
 
     def _put_off(self, results: list[Settlement]) -> None:
-        """Keep results that could not be written; the broker's word is not lost, only later on disk."""
+        """Keep results that could not be written, for the next turn."""
         self._results[:0] = results
         self._storage_retry_s = self._clocks.monotonic() + _STORAGE_RETRY_S
 
     async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
-        """One bad send must not sink its neighbours: only the culprit hears of its error."""
+        """Commit the sends of a failed batch one by one, so that only the faulty ones fail."""
         if len(batch) == 1:
             _fail(batch, error)
             return
@@ -276,7 +276,7 @@ class Drain:
             _fail(batch, failure)
 
     async def _carry_all(self) -> None:
-        """Hand over every row that may leave now."""
+        """Send every row that may leave now."""
         sent = 0
         while (row := self._window.next(self._clocks.monotonic())) is not None:
             if not sent:
@@ -284,8 +284,8 @@ class Drain:
             try:
                 await self._carrier.send_envelope(row.id, row.payload)
             except ConnectionError:
-                # A link that ends reports it itself, with the close code. One that had ended before these
-                # rows were taken has reported it already.
+                # The link reports its end by `link_down`, with the close code. If it ended before these
+                # rows were taken, it has done so already.
                 if not self._carrier.connected:
                     self.link_down()
                 return
@@ -294,7 +294,7 @@ class Drain:
             failpoint("drain.after_send")
 
     def _give_up_waiting(self) -> None:
-        """Return rows to pending whose answer is overdue; renew a link on which nothing is answered."""
+        """Make rows with an overdue answer pending; reset a link on which no send is answered."""
         late = self._window.overdue(self._clocks.monotonic(), ANSWER_DEADLINE_S)
         if not late:
             return
@@ -313,16 +313,16 @@ class Drain:
             )
 
     async def _rest(self) -> None:
-        """Wait for something to do: a wake, a row that is ready again, a deadline, or the end of a hold."""
+        """Wait until a turn has work: a wake, a row that is ready again, a deadline, or the end of a hold."""
         now_s = self._clocks.monotonic()
         ends = [self._storage_retry_s, self._pace.held_until(now_s), self._pace.limited_until_s]
         if self._next_due is not None:
             ends.append(now_s + (self._next_due - self._clocks.lived.now_ms()) / 1000)
         if self._window:
-            # Rows that have not left yet will have done so by then.
+            # Rows that have not left yet will have left by then.
             ends.append((self._window.first_sent_s() or now_s) + ANSWER_DEADLINE_S)
         until_s = min((end for end in ends if end is not None), default=None)
-        # Not `wait_for`: it loses a cancellation that comes together with the wake.
+        # Not `wait_for`: it loses a cancellation that arrives together with the wake.
         try:
             async with asyncio.timeout(None if until_s is None else max(0.0, until_s - now_s)):
                 await self._wake.wait()
@@ -360,12 +360,12 @@ class Drain:
         return Settlement(row, Status.PENDING, outcome.error, self._clocks.lived.now_ms() + wait_ms)
 
     def _later(self, row: TakenRow, reason: str) -> Settlement:
-        """Back to pending until its backoff is over."""
+        """Return the settlement that makes a row pending until its backoff is over."""
         wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, reason, self._clocks.lived.now_ms() + wait_ms)
 
     def _hold(self, outcome: Retry, wait_ms: int) -> None:
-        """Let nothing leave for as long as the broker asks, and say so."""
+        """Hold back all sends for as long as the broker asks, and set the condition."""
         self._metrics.rate_limited()
         self._pace.refused(wait_ms, self._clocks.monotonic())
         until = iso_ms(self._clocks.clock.wall_ms() + round(self.held_s * 1000))

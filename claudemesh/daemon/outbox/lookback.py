@@ -1,8 +1,9 @@
-"""Questions about done sends, and the verdict on the answer: has the broker's database gone back?
+"""Detection of a restored broker database: the choice of done sends to ask about, and the verdict on the
+answer.
 
-A database that was restored from any copy lacks what was accepted after the copy. The broker cannot know
-that by itself, because whatever it notes is restored with it. Each daemon knows what the broker accepted from
-it, so each asks with `send_status`. Everything here is a plain function over plain data.
+A database that was restored from a copy lacks the sends that were accepted after the copy. The broker
+cannot see that by itself, because its notes are restored too. Each daemon knows which of its sends the
+broker has accepted, so each asks with `send_status`. Everything here is a plain function over plain data.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from claudemesh.protocol.ids import ulid_time_ms
 from claudemesh.protocol.replies import SendStatuses
 
-# One question at each link-up: at most so many ids.
+# Largest number of ids in the request at each link-up.
 MAX_ASKED = 64
 _NEWEST = 16
 _FARTHEST = 1 << 20
 _DAY_MS = 86_400_000
-# A dedupe row may be swept a little before its time when the broker's clock is set: those ids are not asked.
+# Margin before the end of the dedupe window. In it no id is asked about, because a change of the broker's
+# clock may let it delete a dedupe row early.
 _WINDOW_MARGIN_MS = _DAY_MS
 
 
@@ -36,22 +38,23 @@ class DoneSend:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The broker's answer, sorted. `renamed` sends are known under the given ids, not their old ones."""
+    """The broker's answer, sorted. It knows `renamed` sends under the given ids instead of their old ones."""
 
     forgotten: tuple[DoneSend, ...] = ()
     renamed: tuple[tuple[DoneSend, str, int], ...] = ()
 
     @property
     def went_back(self) -> bool:
-        """Whether the broker's database is an older one than it was."""
+        """Whether the broker's database has been replaced by an older copy."""
         return bool(self.forgotten or self.renamed)
 
 
 def places_to_ask() -> Sequence[int]:
-    """Return how far behind the newest done send the asked ones stand: 16 in a row, then ever farther apart.
+    """Return the distances behind the newest done send at which to ask: 16 in a row, then at growing
+    intervals.
 
-    The newest one alone decides for a copy in good order. The others cover commits that overtook each
-    other, and a database put together from several copies.
+    For a consistent copy the newest send is enough. The others cover commits that overtook each other, and
+    a database that was assembled from several copies.
     """
     places = list(range(_NEWEST))
     step = 1
@@ -62,9 +65,9 @@ def places_to_ask() -> Sequence[int]:
 
 
 def can_be_asked(send: DoneSend, broker_now_ms: int, window_days: int | None) -> bool:
-    """Whether the broker must still know a send. Its age is in broker time: the broker minted the ULID.
+    """Whether the broker must still know a send. Its age is in broker time: the broker made its ULID.
 
-    Past the dedupe window the broker has swept the id in good order, and its absence says nothing.
+    After the dedupe window the broker deletes the id regularly, and its absence means nothing.
     """
     if window_days is None:
         return True
@@ -73,7 +76,7 @@ def can_be_asked(send: DoneSend, broker_now_ms: int, window_days: int | None) ->
 
 
 def judge(asked: Sequence[DoneSend], found: SendStatuses) -> Verdict:
-    """Sort what the broker answered; each of these sends is in the answer."""
+    """Sort the asked sends by the broker's answer, which covers each of them."""
     forgotten: list[DoneSend] = []
     renamed: list[tuple[DoneSend, str, int]] = []
     for send in asked:

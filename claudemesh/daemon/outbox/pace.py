@@ -1,20 +1,20 @@
-"""The pace of the drain under a broker's rate limit: the size of the window, and the end of a hold.
+"""Rate control of the drain: the size of its window, and the hold after a `rate_limited` answer.
 
-A `rate_limited` answer holds back every send of this member for as long as the broker asked, because its
-limits count members and meshes; the refused row stays ready, in its place. Each hold halves the window and
-each accepted send widens it by one (additive increase, multiplicative decrease), so a broker that lets a few
-sends through at a time is not offered a whole window to refuse.
+A `rate_limited` answer holds back every send for as long as the broker asks, because its limits are for
+members and meshes. The refused row stays ready, in its place. Each hold halves the window, and each
+accepted send widens it by one (additive increase, multiplicative decrease). So a broker that accepts a few
+sends at a time is not sent a whole window of them.
 """
 
 from __future__ import annotations
 
 WINDOW = 256
-# A broker that refused nothing for so long after a hold is not at its limit any more.
+# Time without a refusal after a hold, after which the limit counts as over.
 _QUIET_S = 5.0
 
 
 class Pace:
-    """The window's size, and the moment until which nothing leaves. Times are monotonic seconds."""
+    """The size of the window, and the end of a hold. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._size = WINDOW
@@ -23,11 +23,11 @@ class Pace:
 
     @property
     def limited_until_s(self) -> float | None:
-        """The end of the limit unless the broker refuses again; None without a limit."""
+        """The moment at which the limit ends unless the broker refuses again; None without a limit."""
         return self._until_s + _QUIET_S if self._limited else None
 
     def free(self, inflight: int, now_s: float) -> int:
-        """Return how many rows may be taken."""
+        """Return the number of rows that may be taken."""
         return 0 if now_s < self._until_s else max(0, self._size - inflight)
 
     def held_until(self, now_s: float) -> float | None:
@@ -42,12 +42,12 @@ class Pace:
         return ended
 
     def refused(self, wait_ms: int, now_s: float) -> None:
-        """The broker has refused a send for its limit and asks to wait."""
+        """Note a send that the broker refused for its rate limit, with the wait that it asks for."""
         if now_s >= self._until_s:
             self._size = max(1, self._size // 2)
         self._limited = True
         self._until_s = max(self._until_s, now_s + wait_ms / 1000)
 
     def accepted(self) -> None:
-        """The broker has accepted a send."""
+        """Note a send that the broker accepted."""
         self._size = min(WINDOW, self._size + 1)

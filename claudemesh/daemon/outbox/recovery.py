@@ -30,7 +30,7 @@ StatusLookup = Callable[[Sequence[str]], Awaitable[SendStatuses]]
 
 
 class OutboxRecovery:
-    """Operator recovery of single rows."""
+    """Requeues and drops single rows for an operator."""
 
     def __init__(
         self,
@@ -160,7 +160,8 @@ class OutboxRecovery:
         return parse_send({**body, "to": to, **patch})
 
     def _destination(self, envelope: Envelope) -> Destination:
-        """Return the destination of a row. A topic or queue is not looked up: the row was accepted for it."""
+        """Return the destination of a row. A topic or queue is not looked up again: it was known at
+        acceptance."""
         if envelope.destination_kind == "dm":
             return self._destinations.resolve(Target("dm", ref=envelope.destination_ref))
         return Destination(envelope.destination_kind, envelope.destination_ref)
@@ -176,7 +177,7 @@ class OutboxRecovery:
 
 
 def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:
-    """Return the refusal to requeue what cannot be read on this host any more; other errors as they are."""
+    """Return the error for a message that this host can no longer read; other errors unchanged."""
     if error.code != "cannot_open":
         return error
     return ProtocolError(

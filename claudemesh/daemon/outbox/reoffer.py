@@ -1,10 +1,11 @@
-"""Done sends that the broker has forgotten are offered again: oldest first, behind live traffic.
+"""Reoffer: sends done sends again that the broker has forgotten, oldest first and behind live traffic.
 
-A small page of them is in flight at a time, and the next page waits while the drain is busy. What the
-broker refuses for now (a recipient or topic that is not there again yet) stays on the list for later rounds.
-A recipient that has a message already recognises it by sender and client_message_id.
+A small page of them is in flight at a time, and the next page waits while the drain is busy. A send that
+the broker refuses for now, because its recipient or topic does not exist again yet, stays on the list for a
+later round. A recipient that has the message already recognises it by sender and client_message_id.
 
-Crash story: the list is in outbox.db (`outbox/done.py`); whatever a crash interrupts is offered again.
+Crash story: the list is in outbox.db (`outbox/done.py`). A send whose offer was interrupted by a crash is
+offered again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PREFIX = "again-"
 _PAGE = 32
 _POLL_S = 0.05
 _LONGEST_YIELD_S = 1.0
-# Between two rounds over what was refused. A member that comes back starts the next round at once.
+# Pause between two rounds over refused sends. A member that comes back starts the next round at once.
 ROUNDS = Backoff(initial_s=5.0, cap_s=600.0)
 
 
@@ -50,7 +51,7 @@ class Reoffer:
         self._again = asyncio.Event()
 
     def on_result(self, result: SendResult) -> bool:
-        """Take the broker's word if it is about a send that was offered again; returns whether it is."""
+        """Take a result if it is for a send that was offered again; return whether it is."""
         name = str(result.id)
         if not name.startswith(_PREFIX):
             return False
@@ -60,11 +61,12 @@ class Reoffer:
         return True
 
     def try_refused_now(self) -> None:
-        """Begin the next round at once: a member or a topic is there again."""
+        """Begin the next round at once, because a member or a topic has come back."""
         self._again.set()
 
     async def run(self) -> int:
-        """Offer until nothing waits; returns how many the broker took. `ConnectionError`, `StorageError`."""
+        """Offer sends until none waits; return the number accepted. Raise `ConnectionError` or
+        `StorageError`."""
         taken = rounds = 0
         while True:
             self._again.clear()
@@ -90,14 +92,15 @@ class Reoffer:
         return taken
 
     async def _yield_to_live_traffic(self) -> None:
-        """Wait while the drain has sends in flight, for a second at most: a busy host is repaired too."""
+        """Wait while the drain has sends in flight, one second at most, so that the repair advances on a
+        busy host."""
         waited_s = 0.0
         while self._busy() and waited_s < _LONGEST_YIELD_S:
             await asyncio.sleep(_POLL_S)
             waited_s += _POLL_S
 
     async def _offer(self, page: Sequence[Offer]) -> int:
-        """Offer a page until each of it is taken or refused; returns how many were taken."""
+        """Offer a page until each send is accepted or refused; return the number accepted."""
         failures = taken = 0
         while page:
             outcomes = await self._ask(page)
@@ -111,7 +114,7 @@ class Reoffer:
         return taken
 
     async def _ask(self, page: Sequence[Offer]) -> Sequence[Outcome | None]:
-        """Send a page and return what each was answered, None when no answer came in time."""
+        """Send a page; return the outcome of each send, None for one without an answer in time."""
         futures: dict[str, asyncio.Future[SendResult]] = {}
         loop = asyncio.get_running_loop()
         try:
@@ -129,7 +132,8 @@ class Reoffer:
 def _sorted(
     page: Sequence[Offer], outcomes: Sequence[Outcome | None]
 ) -> tuple[list[Reaccepted], list[tuple[str, str]], list[Offer], float]:
-    """Sort a page into accepted, refused, and to be asked again after so many seconds (0: not said)."""
+    """Sort a page into accepted, refused, to be offered again, and the seconds to wait before that (0: not
+    given)."""
     accepted: list[Reaccepted] = []
     refused: list[tuple[str, str]] = []
     again: list[Offer] = []

@@ -1,4 +1,4 @@
-"""Send requests of local programs: parsed once, at the edge, and frozen inside."""
+"""Send requests of local programs, parsed and validated into frozen values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_MENTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom a send is for: a member by `name` or by key (`ref`), or a topic or queue by `ref`."""
+    """The target of a send: a member by `name` or by key (`ref`), or a topic or queue by `ref`."""
 
     kind: DestinationKind
     ref: str | None = None
@@ -39,13 +39,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """A send as the caller asked for it, valid in itself; whether its target exists is asked later."""
+    """A valid send as the caller requested it. Its target is not resolved yet and may not exist."""
 
     target: Target
     message: str
     priority: Priority = "next"
-    # The JSON that is sealed, and the form that is fingerprinted: text, because thousands of objects burden
-    # the whole process. Both are empty when there is no meta.
+    # The meta as JSON that is sealed, and in the canonical form that is fingerprinted. Both are text,
+    # because thousands of objects would slow the garbage collector. Both are empty without a meta.
     meta_json: bytes = b""
     canonical_meta: bytes = b""
     reply_to_id: str | None = None
@@ -59,16 +59,17 @@ class SendRequest:
 
 
 def parse_send(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
-    """Check the body of `POST /v1/send`; `header_key` is the Idempotency-Key and wins over the body's id.
+    """Parse the body of `POST /v1/send`. `header_key` is the Idempotency-Key; it has precedence over the
+    body's id.
 
-    Raises `InvalidField` with the field and one sentence that says what is allowed.
+    Raise `InvalidField` with the name of the field and a sentence that states the allowed values.
     """
     _refuse_unknown(body, SEND_FIELDS)
     return _parse(body, parse_target(_required(body, "to")), header_key)
 
 
 def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
-    """Check the body of `POST /v1/topic/post`, as `parse_send` does."""
+    """Parse the body of `POST /v1/topic/post`, as `parse_send` does."""
     _refuse_unknown(body, POST_FIELDS)
     topic = _required(body, "topic")
     marked = topic if topic.startswith((QUEUE_MARK, TOPIC_MARK)) else f"{TOPIC_MARK}{topic}"
@@ -76,7 +77,7 @@ def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRe
 
 
 def parse_changes(changes: object) -> dict[str, Any]:
-    """Check what a pre-send hook changes of a send: message, meta or priority. `InvalidField`."""
+    """Parse the changes of a pre-send hook: message, meta or priority. Raise `InvalidField`."""
     if not isinstance(changes, dict):
         raise InvalidField("invalid_field", "changes", "Print a JSON object.")
     _refuse_unknown(changes, CHANGE_FIELDS)
@@ -91,13 +92,14 @@ def parse_changes(changes: object) -> dict[str, Any]:
 
 
 def meta_fields(meta: object) -> dict[str, Any]:
-    """Return a meta as the fields of a `SendRequest`. `ProtocolError` invalid_meta, meta_not_canonical."""
+    """Return a meta as fields of a `SendRequest`. Raise `ProtocolError` invalid_meta or
+    meta_not_canonical."""
     canonical = canonical_meta(meta)
     return {"meta_json": orjson.dumps(meta) if canonical else b"", "canonical_meta": canonical}
 
 
 def parse_target(to: str, field: str = "to") -> Target:
-    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`; `spell_destination` is the way back."""
+    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`; the inverse of `spell_destination`."""
     if to.startswith(TOPIC_MARK):
         return Target("topic", ref=check_topic(to.removeprefix(TOPIC_MARK), field))
     if to.startswith(QUEUE_MARK):
@@ -106,7 +108,7 @@ def parse_target(to: str, field: str = "to") -> Target:
 
 
 def check_topic_or_queue(text: str, field: str = "topic") -> str:
-    """Return the name in `name`, `#name` or `queue:name`: topics and queues share their names."""
+    """Return the name in `name`, `#name` or `queue:name`. A topic and a queue cannot have the same name."""
     return check_topic(text.removeprefix(TOPIC_MARK).removeprefix(QUEUE_MARK), field)
 
 

@@ -1,4 +1,4 @@
-"""Rows of the outbox: read as mappings, shown by the API, and moved from one status to another."""
+"""Rows of the outbox as mappings: the query of a page, the form in the API, and changes of status."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 def move(
     raw: sqlite3.Connection, statement: str, step: Step, rows: Iterable[tuple[Sequence[object], str]]
 ) -> int:
-    """Take rows by one step; returns how many of them were in its origin, the others stay as they are.
+    """Change the status of rows by one step; return the number changed. Rows in another status stay as is.
 
-    `statement` is a query of outbox.sql. Each of `rows` holds the values that it sets, and the row's id.
+    `statement` is a query of outbox.sql. Each of `rows` holds the values that it sets, then the row's id.
     """
     origin, target = step.origin.value, step.target.value
     values = [(target, *set_to, row_id, origin) for set_to, row_id in rows]
@@ -37,12 +37,12 @@ def dicts(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
 
 
 def page_statement(status: Status | None, *, newest_first: bool, first: bool) -> str:
-    """Return the statement of a page. Rows that are not done are few, and each status has its own index."""
+    """Return the SQL statement of a page. Each status but done has an index of its own."""
     order = "DESC" if newest_first else "ASC"
     behind = "TRUE" if first else f"rowid {'<' if newest_first else '>'} :after"
     conditions = behind if status is None else f"status = '{status.value}' AND {behind}"
     index = "" if status in (None, Status.DONE) else f"INDEXED BY outbox_{status.value}"
-    # Every word of it is ours.
+    # No injection: all parts of the statement are constants of this module.
     chosen = f"SELECT rowid FROM outbox {index} WHERE {conditions} ORDER BY rowid {order} LIMIT :limit"  # noqa: S608
     return f"SELECT rowid AS cursor, * FROM outbox WHERE rowid IN ({chosen}) ORDER BY rowid {order}"  # noqa: S608
 
@@ -51,7 +51,8 @@ _HIDDEN = frozenset({"payload", "cursor", "priority", "lived_ms", "first_sent_br
 
 
 def public(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as the API shows it: fingerprint in hex, and of the payload the destination alone."""
+    """Return a row as the API shows it: the fingerprint in hexadecimal, and only the destination of the
+    payload."""
     item = {name: value for name, value in row.items() if name not in _HIDDEN}
     item["request_fingerprint"] = row["request_fingerprint"].hex()
     if row["payload"]:

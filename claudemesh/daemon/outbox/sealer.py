@@ -1,4 +1,4 @@
-"""Sealing: a resolved request becomes a frozen envelope (docs/spec/protocol.md, Envelope)."""
+"""Sealing: turns a resolved request into a frozen envelope (docs/spec/protocol.md, Envelope)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NONCE_BYTES = 24
 
 
 def fingerprint(request: SendRequest, kind: str, ref: str) -> bytes:
-    """Return the fingerprint of a caller's plaintext request; it never leaves this host."""
+    """Return the SHA-256 fingerprint of a caller's plaintext request. It never leaves this host."""
     return request_fingerprint(
         kind=kind,
         ref=ref,
@@ -51,9 +51,10 @@ class Sealer:
     def seal(
         self, request: SendRequest, to: Destination, mentions: tuple[str, ...], client_message_id: str
     ) -> Envelope:
-        """Seal the message to its recipient and freeze the envelope: every retry is the same bytes.
+        """Seal the message to its recipient and return the frozen envelope. Every retry sends the same
+        bytes.
 
-        `mentions` are ed25519 keys. `ProtocolError` invalid_key when the recipient's key is unusable.
+        `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient.
         """
         body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
         return build_envelope(
@@ -70,9 +71,9 @@ class Sealer:
         )
 
     def reissue(self, envelope: Envelope, to: Destination, client_message_id: str) -> Envelope:
-        """Seal and sign the same message anew under a new id, which stands inside of what is sealed.
+        """Seal and sign the same message again under a new id. The id is part of the sealed content.
 
-        `ProtocolError` cannot_open when the recipient has other keys than those it was sealed to.
+        Raise `ProtocolError` cannot_open when the recipient's keys have changed since it was sealed.
         """
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
@@ -91,7 +92,8 @@ class Sealer:
         )
 
     def open_own(self, envelope: Envelope, to: Destination) -> SealedContent:
-        """Read what this host has sealed: both ends of a box share one key. `ProtocolError` as `reissue`."""
+        """Open a body that this host has sealed; both ends of a box share one key. Raise the error of
+        `reissue`."""
         if envelope.seal.alg == "none":
             return decode_content(envelope.body)
         assert to.peer is not None
@@ -105,7 +107,8 @@ class Sealer:
         context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
         content = encode_content(message, meta_json, context)
         if to.peer is None:
-            # Until topic keys exist, topic bodies travel as they are (docs/spec/protocol.md, Envelope).
+            # Topic keys are not built: the bodies of topics and queues are plaintext
+            # (docs/spec/protocol.md, Envelope).
             return content, Seal("none", b"", own.key_id, None, None)
         nonce = self._entropy(NONCE_BYTES)
         body = seal_box(content, nonce, self._keyring.shared(to.peer.x25519_pubkey))

@@ -1,4 +1,4 @@
-"""States of an outbox row, and the answers to a known id (docs/spec/daemon.md, Outbox)."""
+"""State machine of an outbox row, and the answers to a known id (docs/spec/daemon.md, Outbox)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from claudemesh.protocol.fingerprint import fingerprint_prefix
 
 
 class Status(StrEnum):
-    """The state of a row. Done succeeded, dead awaits an operator, aborted was retired by one."""
+    """The state of a row. A done row was accepted, a dead row waits for an operator, an aborted row was
+    retired by one."""
 
     PENDING = "pending"
     INFLIGHT = "inflight"
@@ -20,8 +21,8 @@ class Status(StrEnum):
     ABORTED = "aborted"
 
 
-# For each status the statuses that may follow it, with the cause as the diagram in docs/architecture.md names
-# it. Each statement that moves a row gets both statuses from a `Step`. A step exists for these pairs alone.
+# For each status, the statuses that may follow, with the cause as the diagram in docs/architecture.md names
+# it. Each statement that changes a status gets both from a `Step`. A `Step` exists only for these pairs.
 TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
     Status.PENDING: {
         Status.INFLIGHT: "taken by a turn of the drain",
@@ -44,7 +45,7 @@ TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A legal step of a row from one status to another. `ValueError` for a pair that is not in the table."""
+    """An allowed change of status. Raise `ValueError` for a pair that is not in the table."""
 
     origin: Status
     target: Status
@@ -55,13 +56,13 @@ class Step:
 
 
 def may_move(origin: Status, target: Status) -> bool:
-    """Tell whether the table has a step from one status to another."""
+    """Whether the table has a step from one status to another."""
     return target in TRANSITIONS[origin]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer of the API: an HTTP status and a JSON body."""
+    """The API's answer to a send: an HTTP status and a JSON body."""
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -90,12 +91,12 @@ _CONFLICT_TEXT = {
 
 
 def answer_queued(client_message_id: str) -> Answer:
-    """The answer to a send that has just been written."""
+    """Return the answer to a send that has just been written."""
     return Answer(202, {"status": "queued", "client_message_id": client_message_id})
 
 
 def answer_known(row: KnownRow, *, match: bool) -> Answer:
-    """Answer a send whose id has a row already; `match` says whether it is the same send."""
+    """Return the answer to a send whose id has a row. `match`: whether the fingerprints are the same."""
     if not match:
         return _conflict(row, f"outbox_{row.status}_fingerprint_mismatch", "mismatch")
     if row.status in _WAITING:
@@ -106,7 +107,7 @@ def answer_known(row: KnownRow, *, match: bool) -> Answer:
 
 
 def answer_done(row: KnownRow, *, duplicate: bool) -> Answer:
-    """Answer with the broker's ids."""
+    """Return the answer with the broker's ids of a done row."""
     return Answer(
         200,
         {

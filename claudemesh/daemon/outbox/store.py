@@ -1,7 +1,8 @@
-"""outbox.db: every write path is one transaction on the connection's own thread.
+"""Store of the outbox: outbox.db, in which each write is one transaction on the connection's own thread.
 
-The crash story of a turn is in outbox/turn.py. The totals (rows by status, bytes that wait) are counted once
-at start and kept in memory by every write, so that neither a send nor a health request reads what waits.
+The crash story of a turn is in outbox/turn.py. The totals (rows by status, bytes not yet sent) are counted
+at the start and updated in memory by every write, so that neither a send nor a health request has to read
+the waiting rows.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class OutboxStore:
         self._db = database
         self.done = DoneSends(database)
         self._totals = Totals()
-        # A write was cancelled while it ran: whether it happened is not known, so the rows are counted again.
+        # A write was cancelled while it ran. It may have been committed or not, so the rows must be counted
+        # again.
         self._uncounted = True
 
     @classmethod
     async def open(cls, path: Path, on_failure: OnFailure | None = None) -> OutboxStore:
-        """Open or create outbox.db. Raises `StorageCorrupt` when it is damaged: never replaced silently."""
+        """Open or create outbox.db. Raise `StorageCorrupt` when it is damaged: it is never replaced
+        silently."""
         migrations = load_migrations("claudemesh.daemon.sql.outbox")
         return cls(await Database.open(path, migrations, on_failure))
 
@@ -51,17 +54,17 @@ class OutboxStore:
 
     @property
     def database(self) -> Database:
-        """The file, for its upkeep."""
+        """The open database, for maintenance."""
         return self._db
 
     @property
     def schema_version(self) -> int:
-        """The file's own version."""
+        """The schema version of the file."""
         return self._db.schema_version
 
     @property
     def queued_bytes(self) -> int:
-        """The payload bytes that are pending or in flight."""
+        """The payload bytes of pending and inflight rows."""
         return self._totals.queued_bytes
 
     async def turn(
@@ -72,10 +75,10 @@ class OutboxStore:
         limit: int,
         inline_bytes: int | None = None,
     ) -> Turn:
-        """Write results, look up and insert sends, and take up to `limit` rows that are ready: one commit.
+        """Write results, look up and insert sends, and take up to `limit` ready rows, in one commit.
 
-        Sends are answered in order. Rows over `inline_bytes` die unsent. `StorageFull` and the like mean that
-        none of it happened.
+        Sends are answered in order. Rows with more than `inline_bytes` die unsent. After a `StorageError`
+        nothing of it has happened.
         """
 
         def work(raw: sqlite3.Connection) -> tuple[Turn, Totals]:
@@ -88,11 +91,11 @@ class OutboxStore:
         return turn
 
     async def answer_without_space(self, submissions: Sequence[Submission]) -> Sequence[Answer]:
-        """Answer known ids as always and new ones with 507: the disk is full, reading still works."""
+        """Answer known ids from their rows and new ones with 507, because the disk is full."""
         return await self._db.run(lambda raw: answer_without_space(raw, submissions, self._db.path.parent))
 
     async def newest_stamp(self) -> int | None:
-        """Return the lived time of the newest row, or None: the lived clock is not behind it."""
+        """Return the lived time of the newest row, or None. The lived clock must not be behind it."""
 
         def work(raw: sqlite3.Connection) -> int | None:
             found: tuple[int | None] | None = raw.execute(_Q["newest_stamp"]).fetchone()
@@ -101,9 +104,10 @@ class OutboxStore:
         return await self._db.run(work)
 
     async def recover(self, now_ms: int, longest_wait_ms: int) -> int:
-        """At start: rows in flight become pending, and no row waits longer than the longest backoff.
+        """Make rows in flight pending at the start, and shorten every wait to the longest backoff; return
+        the number of rows in flight.
 
-        `now_ms` is lived time. Rows of a schema without it begin to age now.
+        `now_ms` is lived time. The age of rows of a schema without it begins now.
         """
 
         def work(raw: sqlite3.Connection) -> int:
@@ -118,9 +122,10 @@ class OutboxStore:
         return count
 
     async def expire(self, lived_ms: int, broker_ms: int, limit: int) -> Sequence[Expired]:
-        """Give up pending rows accepted before `lived_ms`, or first sent before `broker_ms`.
+        """Make up to `limit` pending rows dead: those accepted before `lived_ms`, or first sent before
+        `broker_ms`.
 
-        Each says whether the broker may have accepted it.
+        The reason of each states whether the broker may have accepted it.
         """
 
         def work(raw: sqlite3.Connection) -> tuple[list[Expired], Totals]:
@@ -140,13 +145,15 @@ class OutboxStore:
         return await self._write(work)
 
     async def drop_payloads(self, before_ms: int, limit: int) -> int:
-        """Drop the payload of rows done before a lived time; id, fingerprint and broker ids stay."""
+        """Drop the payloads of up to `limit` rows done before `before_ms` of lived time; return their
+        number. Id, fingerprint and broker ids stay."""
         return await self._db.transaction(
             lambda raw: raw.execute(_Q["drop_payloads"], (before_ms, limit)).rowcount
         )
 
     async def prune(self, limit: int) -> tuple[int, int]:
-        """Drop payloads of done and aborted rows, however young; returns how many rows, and their bytes.
+        """Drop payloads of up to `limit` done and aborted rows of any age; return the number of rows and of
+        bytes.
 
         Their ids and fingerprints stay: a retry is answered as before.
         """
@@ -189,7 +196,7 @@ class OutboxStore:
     async def page(
         self, status: Status | None, limit: int, after: str | None, *, newest_first: bool = False
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Return rows that follow a cursor in this order, and the cursor of the next page or None."""
+        """Return up to `limit` rows after a cursor in this order, and the cursor of the next page or None."""
         statement = page_statement(status, newest_first=newest_first, first=after is None)
         values = {"after": after and int(after), "limit": limit + 1}
         rows = await self._db.run(lambda raw: dicts(raw.execute(statement, values)))
@@ -197,14 +204,14 @@ class OutboxStore:
         return [public(row) for row in rows[:limit]], more
 
     async def counts(self) -> dict[str, int]:
-        """Return how many rows are pending, inflight and dead."""
+        """Return the number of pending, inflight and dead rows."""
         if self._uncounted:
             await self._count()
         totals = self._totals
         return {"pending": totals.pending, "inflight": totals.inflight, "dead": totals.dead}
 
     async def oldest_pending(self) -> int | None:
-        """Return the lived time at which the send that has waited longest was accepted."""
+        """Return the lived time at which the oldest pending send was accepted, or None."""
 
         def work(raw: sqlite3.Connection) -> int | None:
             found: tuple[int] | None = raw.execute(_Q["oldest_pending"]).fetchone()
@@ -215,10 +222,10 @@ class OutboxStore:
     async def replace(
         self, key: str, successor: Submission | None, *, attempts: int, by: str, now: Now
     ) -> tuple[Status | None, Answer | None]:
-        """Abort a dead or pending row, with a successor or without, in one transaction.
+        """Abort a dead or pending row, and insert its successor if there is one, in one transaction.
 
-        Returns the row's status before it (None: no such row) and the successor's answer. A status that
-        may not be aborted changes nothing, and so does a row that was sent since `attempts` was read.
+        Returns the row's status before it (None: no such row) and the successor's answer. A row of another
+        status stays unchanged, and so does a row that was sent after `attempts` was read.
         """
 
         def work(raw: sqlite3.Connection) -> tuple[tuple[Status | None, Answer | None], Totals]:
@@ -240,7 +247,7 @@ class OutboxStore:
         return await self._write(work)
 
     async def found_at_broker(self, row_id: str, broker_message_id: str, history_id: int, now: Now) -> None:
-        """Note that the broker has this message after all. A pending row becomes done by way of inflight."""
+        """Make a row done, because the broker has its message. A pending row passes through inflight."""
 
         def work(raw: sqlite3.Connection) -> tuple[None, Totals]:
             row = get_row(raw, row_id)
@@ -268,13 +275,14 @@ class OutboxStore:
         return result
 
     async def _count(self) -> None:
-        """Count anew. It reads every row that waits: at start, and after a write of unknown outcome."""
+        """Count the totals from the rows. It reads every waiting row: at the start, and after a write of
+        unknown outcome."""
         self._totals = Totals(*await self._db.run(lambda raw: raw.execute(_Q["totals"]).fetchone()))
         self._uncounted = False
 
 
 def _gone(status: Status, payload: bytes) -> Totals:
-    """The change of the totals by a row that leaves them."""
+    """Return the change of the totals when a row leaves them."""
     if status is Status.DEAD:
         return Totals(dead=-1)
     if status is Status.PENDING:

@@ -1,6 +1,6 @@
 """Acceptance of a send: resolve, fingerprint, seal once, then one transaction shared with other sends.
 
-Crash story: before the commit the id is not consumed and the caller got no answer; after it the row is on the
+Crash story: before the commit the id is not consumed and the caller has no answer. After it the row is on
 disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 """
 
@@ -35,16 +35,16 @@ class PreSend(Protocol):
 
     @property
     def guards_sends(self) -> bool:
-        """Whether it is to be asked."""
+        """Whether a pre-send hook is configured."""
         ...
 
     async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
-        """Return the send as it is to go out, or the answer that refuses it."""
+        """Return the send, perhaps changed, or the answer that refuses it."""
         ...
 
 
 class Submitter:
-    """Accepts sends of local programs and hooks; answers each with what the outbox knows of its id."""
+    """Accepts sends of local programs and hooks, and answers each from the row of its id."""
 
     def __init__(
         self,
@@ -61,9 +61,10 @@ class Submitter:
         body_limit: BodyLimit,
         pre_send: PreSend | None = None,
     ) -> None:
-        """`look_again` asks the broker for a newer list of members or topics, and returns whether one came.
+        """`look_again` asks the broker for a newer list of members or topics, and returns whether it got
+        one.
 
-        `no_room` returns the refusal while the disk or the queue is full.
+        `no_room` returns the refusal when the disk or the outbox is full.
         """
         self._store = store
         self._sealer = sealer
@@ -79,9 +80,9 @@ class Submitter:
         self._body_limit = body_limit
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
-        """Accept a send durably, or answer what is known of its id.
+        """Accept a send durably, or answer from the row of a known id.
 
-        With `wait_ms` the answer waits for the broker's result, for so many milliseconds at most.
+        With `wait_ms`, wait up to that many milliseconds for the broker's result.
         """
         client_message_id = request.client_message_id or self._new_id()
         if not wait_ms:
@@ -103,10 +104,10 @@ class Submitter:
     async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
         found = self._draft(request, client_message_id)
         answer = await self._pass(request, found)
-        # The outbox does not know the id, and no list has the destination: it may be new.
+        # The id is new and the destination unknown: the destination may be new too.
         if found.to is None and answer is found.refusal:
             await self._look_again(request.target)
-            # Also when nothing was asked: a list may have come while the outbox looked for the id.
+            # Resolve again even if no list came: one may have arrived during the look-up of the id.
             found = self._draft(request, client_message_id)
             if found.to is not None:
                 return await self._pass(request, found)
@@ -116,12 +117,12 @@ class Submitter:
         return draft(request, client_message_id, self._destinations, self._no_room)
 
     async def _pass(self, request: SendRequest, found: Draft) -> Answer:
-        """Write a send, by way of the pre-send hook when there is one and the id is new."""
+        """Write a send. A new id passes the pre-send hook first, if there is one."""
         hook = self._pre_send
         if hook is None or not hook.guards_sends or found.refusal is not None:
             return await self._write(self._sealed(request, found))
         client_message_id = found.client_message_id
-        # One at a time for an id: a retry that comes meanwhile finds the row, and asks no hook.
+        # One at a time for an id: a retry that arrives meanwhile finds the row and does not run the hook.
         lock = self._asking.setdefault(client_message_id, asyncio.Lock())
         try:
             async with lock:
@@ -136,7 +137,8 @@ class Submitter:
                 self._asking.pop(client_message_id, None)
 
     def _sealed(self, request: SendRequest, found: Draft) -> Submission:
-        """Seal a draft. The fingerprint covers the caller's request, the envelope the one of the hook."""
+        """Seal a draft. The fingerprint covers the caller's request, the envelope the request that the hook
+        changed."""
         if found.refusal is not None or found.to is None:
             return found.submission(None, found.refusal)
         try:
@@ -168,7 +170,8 @@ class Submitter:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
 
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
-        """Return the answer that a retry would get now. A send that has just been done is no duplicate."""
+        """Return the answer that a retry would get now, without `duplicate` for a send that was just
+        accepted."""
         found = await self._store.find(client_message_id)
         if found is None:
             return accepted

@@ -1,9 +1,11 @@
-"""One turn of the drain as a transaction: write results, look up and insert sends, take rows that are ready.
+"""One turn of the drain as a transaction: it writes results, looks up and inserts sends, and takes ready
+rows.
 
-Plain functions over the connection; `OutboxStore` runs them. Each returns by how much the totals change.
+Plain functions over the connection; `OutboxStore` runs them. Each returns the change of the totals.
 
-Crash story: a row exists before its caller hears of it; a row is `inflight` on disk before its
-envelope leaves; a result is on disk before it is published. A row in between is `pending` again.
+Crash story: a row is on disk before its caller is answered, `inflight` on disk before its envelope leaves,
+and its result is on disk before it is published. At the next start a row that is `inflight` becomes
+`pending`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ REFUSE = Step(Status.PENDING, Status.DEAD)
 _DONE = Step(Status.INFLIGHT, Status.DONE)
 _DEAD = Step(Status.INFLIGHT, Status.DEAD)
 _RETRY = Step(Status.INFLIGHT, Status.PENDING)
-# Rows whose wait is over are made ready so many at a time: a turn stays short however many there are.
+# Largest number of rows that one turn makes ready when their wait is over. It keeps a turn short.
 _PROMOTED = 512
 
 
@@ -44,7 +46,7 @@ def take_turn(
     limit: int,
     inline_bytes: int | None,
 ) -> Turn:
-    """Do all that one commit holds. Rows whose body is over `inline_bytes` die instead of being taken."""
+    """Run all parts of one turn. Rows whose body has more than `inline_bytes` die instead of being taken."""
     change = settle(raw, settlements, now) if settlements else Totals()
     answers: Sequence[Answer] = ()
     if submissions:
@@ -103,7 +105,7 @@ def submit(
 def answer_without_space(
     raw: sqlite3.Connection, submissions: Sequence[Submission], folder: Path
 ) -> list[Answer]:
-    """Answer known ids as always and new ones with 507, which names the folder."""
+    """Answer known ids from their rows and new ones with 507, which names the folder."""
     refusal = _no_space(folder)
     known = find(raw, [submission.client_message_id for submission in submissions])
     answers = []
@@ -165,7 +167,7 @@ def _refused(refused: Sequence[Settlement]) -> Totals:
 
 
 def _is_over(payload: bytes, inline_bytes: int) -> bool:
-    # Base64 takes four characters for three bytes: a payload that is short enough needs no parsing.
+    # Base64 has four characters for three bytes, so a short payload needs no parsing.
     return len(payload) * 3 // 4 > inline_bytes and _body_bytes(payload) > inline_bytes
 
 

@@ -11,7 +11,7 @@ from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A send that may be inserted: its frozen envelope, its priority, and the wall time for showing."""
+    """A send that may be inserted: its frozen envelope, its priority, and the wall time for display."""
 
     id: str
     payload: bytes
@@ -23,8 +23,8 @@ class NewRow:
 class Submission:
     """A send to be accepted: its id, its fingerprint, and the action when the id is new.
 
-    `row` is inserted when the id is unknown; without one, `refusal` is the answer. `same_as` compares a known
-    row whose fingerprint differs: it tells whether its envelope is the same send, to an earlier key.
+    `row` is inserted when the id is unknown; without a row, `refusal` is the answer. `same_as` gets a known
+    row with another fingerprint, and returns whether its envelope is the same send to an earlier key.
     """
 
     client_message_id: str
@@ -46,7 +46,7 @@ class TakenRow:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait; 0: none."""
+    """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait, 0 without a wait."""
 
     row: TakenRow
     status: Literal[Status.DONE, Status.DEAD, Status.PENDING]
@@ -59,7 +59,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A row that has died of age."""
+    """A row that was made dead because of its age."""
 
     id: str
     client_message_id: str
@@ -67,9 +67,9 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The moment of a transaction: wall time for showing, lived time for ages and waits.
+    """The time of a transaction: wall time for display, lived time for ages and waits.
 
-    `broker_ms` is the broker's time, None while no broker has told it.
+    `broker_ms` is the broker's time, None before the first handshake.
     """
 
     wall_ms: int
@@ -79,7 +79,7 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Rows by status and the payload bytes that have not left; also used as a difference of two of these."""
+    """Number of rows by status, and the payload bytes not yet accepted; also the difference of two totals."""
 
     pending: int = 0
     inflight: int = 0
@@ -101,8 +101,8 @@ class Turn:
     """The result of one transaction.
 
     `refused` are rows that died unsent because the broker takes no body of their size. `next_due` is the
-    lived time at which the next row that waits for a retry is ready; None when none waits, or ready rows
-    are left.
+    lived time at which the next waiting row is ready. It is None when no row waits, or when ready rows are
+    left.
     """
 
     answers: Sequence[Answer]

@@ -1,14 +1,15 @@
-"""The rows in flight on the present link: the order in which they leave, their deadline, and their isolation.
+"""Window of rows in flight: the order in which they leave, their deadlines, and isolation of suspects.
 
-A row is in the window from its take until it is answered, overdue or lost with the link. Plain data, no I/O.
-Rows leave in the order in which they were taken, which is priority and age, over lost links too.
+A row is in the window from the turn that takes it until it is answered, overdue or lost with the link. Rows
+leave in the order in which they were taken, by priority and age, also after a lost link. Plain data, no
+I/O.
 
-Isolation: when the broker closes the link with 1009 (a frame that it does not take), every unanswered row
-that had left is suspect; when a link dies otherwise right after a row left, that row is suspect the second
-time. A suspect keeps its place and leaves alone: nothing else is in flight, and the rows behind it wait, so
-that the next close names the culprit. The answer to a suspect by size clears all that are not larger. A
-second 1009 is the suspect's own, and it dies of it. A row that has ended the link otherwise while it was
-alone, twice, is put off, and from then on others overtake it.
+Isolation: when the broker closes the link with 1009 (it does not take a frame), every row that was sent and
+not answered is a suspect. When the link is lost otherwise right after a row was sent, twice, that row is a
+suspect. A suspect keeps its place and is sent alone, so that the next close identifies it: nothing else is
+in flight, and the rows behind it wait. When a suspect by size is answered, all that are not larger are
+cleared. A suspect that gets 1009 while alone becomes dead. A suspect that loses the link otherwise while
+alone, twice, is retried after a backoff, and later rows overtake it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from dataclasses import dataclass
 from claudemesh.daemon.outbox.types import TakenRow
 
 TOO_BIG = 1009
-# A link that dies this soon after a row has left may have died of that row.
+# A link that is lost this soon after a row was sent may have been lost because of it.
 _RIGHT_AFTER_S = 5.0
 _LOSSES = 2
 _LOSSES_ALONE = 2
-# Rows that an operator retires meanwhile are never cleared; forgetting an old suspicion costs one more link.
+# Largest number of suspicions kept. A row that an operator retires is never cleared, so the oldest is
+# forgotten.
 _REMEMBERED = 4096
 
 
@@ -32,15 +34,15 @@ _REMEMBERED = 4096
 class _Suspicion:
     losses: int
     by_size: bool = False
-    # How often the link died right after this row had left alone.
+    # Number of links lost right after this row was sent alone.
     alone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The rows of a link that has gone.
+    """The rows of a lost link.
 
-    `again` may leave at once, `later` after a backoff; the broker does not take the frame of `culprit`.
+    `again` may leave at once, `later` after a backoff. The broker does not take the frame of `culprit`.
     """
 
     again: Sequence[TakenRow] = ()
@@ -55,7 +57,7 @@ class Window:
         self._queue: deque[TakenRow] = deque()
         self._sent: dict[str, tuple[TakenRow, float]] = {}
         self._alone: str | None = None
-        # How many links have been lost.
+        # Number of lost links.
         self.losses = 0
         self._suspicions: dict[str, _Suspicion] = {}
 
@@ -64,7 +66,7 @@ class Window:
 
     @property
     def isolating(self) -> bool:
-        """Whether suspects wait to leave alone: until they have, no further rows are taken."""
+        """Whether suspects wait to be sent alone. Until then no further rows are taken."""
         return self._alone is not None or (bool(self._suspicions) and any(map(self._is_suspect, self._queue)))
 
     def take(self, rows: Iterable[TakenRow]) -> None:
@@ -72,7 +74,7 @@ class Window:
         self._queue.extend(rows)
 
     def next(self, now_s: float) -> TakenRow | None:
-        """Return the row to hand to the link now, and count it as sent; None while all must wait."""
+        """Return the row to send now and mark it as sent, or None while all must wait."""
         if self._alone is not None or not self._queue:
             return None
         if self._is_suspect(self._queue[0]):
@@ -84,7 +86,7 @@ class Window:
         return row
 
     def answered(self, row_id: str) -> TakenRow | None:
-        """Return the row that the broker has answered, None when it is not in flight."""
+        """Remove and return the row that the broker has answered; None when it is not in flight."""
         found = self._sent.pop(row_id, None)
         if found is None:
             return None
@@ -96,11 +98,11 @@ class Window:
         return row
 
     def overdue(self, now_s: float, deadline_s: float) -> list[TakenRow]:
-        """Remove and return the rows that have waited for an answer for too long."""
+        """Remove and return the rows that have waited more than `deadline_s` for an answer."""
         late = []
         for row, sent_s in self._sent.values():
             if now_s - sent_s < deadline_s:
-                break  # they stand in the order in which they left
+                break  # in the order in which they were sent
             late.append(row)
         for row in late:
             del self._sent[row.id]
@@ -108,11 +110,12 @@ class Window:
         return late
 
     def first_sent_s(self) -> float | None:
-        """Return when the row left that has waited longest for its answer."""
+        """Return when the row was sent that has waited longest for its answer, in monotonic seconds, or
+        None."""
         return next((sent_s for _, sent_s in self._sent.values()), None)
 
     def lost(self, close_code: int, now_s: float) -> Lost:
-        """Empty the window: the link has gone. `close_code` is the broker's, 0 when it sent none."""
+        """Empty the window after the loss of the link. `close_code` is the broker's, 0 when it sent none."""
         culprit: TakenRow | None = None
         again, later = list[TakenRow](), list[TakenRow]()
         for row, sent_s in self._sent.values():
@@ -156,7 +159,7 @@ class Window:
             self._alone = None
 
     def _clear_up_to(self, size: int) -> None:
-        """The broker takes a frame of this size, so it takes the smaller ones too."""
+        """Clear suspects up to this size: the broker has taken a frame of `size` bytes."""
         for row in self._queue:
             if len(row.payload) <= size and self._is_by_size(row):
                 del self._suspicions[row.id]

@@ -12,7 +12,7 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 
 class BrokerNotes:
-    """The file broker_features.json. It is a hint: without it more done sends are asked about."""
+    """The file broker_features.json. It is a hint: without it the daemon asks about more done sends."""
 
     def __init__(self, path: Path, write: WriteFile) -> None:
         self._path = path

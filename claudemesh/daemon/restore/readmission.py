@@ -1,9 +1,9 @@
-"""Readmission: asks a broker that has forgotten this member to take it back (see broker/http/rejoin.py).
+"""Readmission: asks a broker that has lost this member to add it again (see broker/http/rejoin.py).
 
-The broker closes with `not_a_member` when no member has this host's key. After a restore from a copy that is
-older than this membership that is no reason to end. The host presents the invite by which it joined and a
-proof of its keys, and waits until an owner's or admin's daemon has confirmed it. Meanwhile it
-accepts sends.
+The broker closes with `not_a_member` when no member has this host's key. That may be the effect of a
+restore from a copy older than this membership, so the daemon does not stop at once. It presents the invite
+by which it joined and a proof of its keys, and waits until the daemon of an owner or admin confirms it.
+Meanwhile it accepts sends.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _KEPT = (
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The broker takes the member back later; `message` says what that depends on."""
+    """The broker may add the member later; `message` states the condition for it."""
 
     message: str
 
 
 async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Waiting | ExitWith:
-    """Ask once. `Waiting`: connect again after a while. `ExitWith` 77: it cannot be proven."""
+    """Ask once. `Waiting`: connect again later. `ExitWith` 77: the membership cannot be proven."""
     if membership.invite is None:
         made = membership.inviter_pubkey is None
         why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
@@ -60,11 +60,11 @@ async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Wait
 
 
 def _decide(status: int, refused: http_replies.RequestRefusal | None) -> Waiting | ExitWith:
-    """Return what an answer means. Only a refusal of this request ends the daemon."""
+    """Return the consequence of an answer. Only a refusal of this request ends the daemon."""
     if status == 200:
-        return Waiting("The broker has taken this member back.")
+        return Waiting("The broker has added this member again.")
     if status in (400, 403, 404, 405, 409, 421) and refused is not None:
-        reason = f"it refuses to take the member back ({refused.code}: {refused.message})"
+        reason = f"it refuses to add the member again ({refused.code}: {refused.message})"
         return _forgotten(reason)
     return Waiting(
         "The broker no longer knows this member: its database was restored from before this host joined. The "

@@ -5,9 +5,9 @@
    database went back. The broker's store epoch is a hint: when it changed, all done sends are asked about.
 3. Forgotten sends are offered again (`outbox/reoffer.py`).
 
-A broker that has forgotten this member itself is asked to take it back (`restore/readmission.py`). The
-daemons of owners and admins confirm members that it has forgotten (`restore/vouching.py`), and revoke
-again those that it has revived.
+A broker that has lost this member is asked to add it again (`restore/readmission.py`). The daemons of
+owners and admins confirm lost members (`restore/vouching.py`), and revoke again those whose revocation was
+lost.
 
 The state is in outbox.db, so a crash or a lost link leaves the work to be continued at the next link-up.
 A write that fails is tried again; it never ends the process.
@@ -69,7 +69,7 @@ class ReconcilerLink(Carrier, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReconcilerFiles:
-    """The files that are kept besides outbox.db, and the way to write them."""
+    """The side files of the reconciler, and the function that writes them."""
 
     topic_subscriptions: Path
     broker_features: Path
@@ -77,7 +77,7 @@ class ReconcilerFiles:
 
 
 class Reconciler:
-    """Compares at each link-up, and repairs while the link is up."""
+    """Compares with the broker at each link-up, and repairs while the link is open."""
 
     def __init__(
         self,
@@ -116,14 +116,14 @@ class Reconciler:
         self.store_epoch: str | None = None
 
     async def load(self) -> None:
-        """Read what an earlier run has noted."""
+        """Read the notes of an earlier run."""
         self.topics.load()
         self.store_epoch = self._notes.store_epoch()
         self._state.noticed = await self._sends.restore()
         self._show_lost()
 
     def link_up(self, agreed: Agreed) -> None:
-        """Begin to compare and to repair on a new link."""
+        """Start the comparison and the repair on a new link."""
         self._conditions.end(_UNCONFIRMED)
         self._show_lost()
         self._member_id = agreed.hello.member_id
@@ -132,7 +132,7 @@ class Reconciler:
         self._task = self._tasks.start(self._run(agreed), "reconcile")
 
     def link_down(self) -> None:
-        """Stop the work of this link; the next one begins anew."""
+        """Stop the work of this link. The next link starts it again."""
         self.topics.link_down()
         self._conditions.end(_UNCHECKED)
         if self._task is not None:
@@ -143,18 +143,18 @@ class Reconciler:
         await self._tasks.stop()
 
     def on_result(self, result: SendResult) -> bool:
-        """Take a result of a send that was offered again; returns whether it is one."""
+        """Take a result if it is for a send that was offered again; return whether it is."""
         return self._reoffer.on_result(result)
 
     def on_event(self, news: News) -> None:
-        """React to news: a member is there again, or one asks to be confirmed."""
+        """React to a member that has come back, or that has to be confirmed."""
         if isinstance(news, UnconfirmedMember):
             self._confirm(news)
         elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
             self._reoffer.try_refused_now()
 
     async def readmit(self) -> ExitWith | None:
-        """Ask a broker that does not know this member to take it back; returns why it cannot, if so."""
+        """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
         self.topics.member_lost()
         outcome = await ask_to_be_taken_back(self._membership, self._keyring)
         if isinstance(outcome, ExitWith):
@@ -181,7 +181,7 @@ class Reconciler:
         return True
 
     async def _vouch(self, params: Mapping[str, Any]) -> None:
-        """Confirm a member; when that fails it asks again."""
+        """Confirm a member. After a failure the broker asks again."""
         member_id, status = params["member_id"], params["status"]
         try:
             await self._link.call("member_vouch", params, replies.nothing)
@@ -200,8 +200,8 @@ class Reconciler:
                 failures += 1
                 self._conditions.begin(
                     _UNCHECKED,
-                    f"It cannot be checked whether the broker still has what it accepted ({error}). The "
-                    "check is repeated; sends and deliveries go on.",
+                    f"The check whether the broker still has all accepted sends has failed ({error}). It is "
+                    "repeated; sends and deliveries continue.",
                 )
             await asyncio.sleep(self._backoff.delay_s(failures))
 
@@ -243,7 +243,7 @@ class Reconciler:
         return False
 
     def _can_be_asked(self, send: DoneSend, agreed: Agreed) -> bool:
-        # Ids of messages hold the broker's time of day.
+        # The ids of messages contain the broker's wall time.
         return can_be_asked(send, agreed.broker_wall_ms, agreed.features.dedupe_retention_days)
 
     async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
@@ -269,7 +269,7 @@ class Reconciler:
             if verdict.went_back:
                 await self._sends.note_verdict(verdict)
             elif not any(send.offerable for send in page):
-                # Older ones have no payload either, and were in the copy.
+                # Older sends have no payload either, and were in the copy.
                 break
         await self._sends.note_scanned()
         self._state.noticed = await self._sends.restore()
@@ -289,9 +289,9 @@ class Reconciler:
             return
         self._conditions.begin(
             "sends_lost_by_broker",
-            f"The broker's database was restored from an older copy, and {lost} sends that it had "
-            "accepted cannot be offered again, because their payloads were no longer kept here. `claudemesh "
-            "daemon outbox list` shows them with last_error forgotten_by_broker: send again what matters.",
+            f"The broker's database was restored from an older copy, and {lost} sends that it had accepted "
+            "cannot be offered again, because their payloads were no longer kept here. `claudemesh daemon "
+            "outbox list` shows them with last_error forgotten_by_broker. Send the important ones again.",
         )
 
     def _show_waiting(self, waiting: Waiting) -> None:
@@ -300,7 +300,7 @@ class Reconciler:
             return
         self._conditions.begin(
             "reoffer_refused",
-            f"The broker's database was restored from an older copy, and it refuses {waiting.refused} of the "
-            f"sends that it has forgotten (for one, {waiting.error}). They are offered again while their "
-            "recipients come back. `claudemesh daemon outbox prune --confirm` gives them up.",
+            f"The broker's database was restored from an older copy, and it refuses {waiting.refused} of "
+            f"the sends that it has lost (for one, {waiting.error}). They are offered again until their "
+            "recipients have come back. `claudemesh daemon outbox prune --confirm` gives them up.",
         )

@@ -15,12 +15,12 @@ from claudemesh.protocol.events import UnconfirmedMember
 from claudemesh.protocol.replies import PeerEntry
 
 ROLES = ("owner", "admin")
-# A member that a restored broker does not list is as it was known before.
+# A member that a restored broker does not list keeps the status under which it was known.
 _STATUSES = {ACTIVE: ACTIVE, REVOKED: REVOKED, UNLISTED: ACTIVE}
 
 
 def vouch_for(member: UnconfirmedMember, directory: Directory) -> Mapping[str, Any] | None:
-    """Return the parameters of `member_vouch` for a member, None when this host does not know exactly it."""
+    """Return the parameters of `member_vouch`, or None when the member differs from the one known here."""
     peer = directory.by_id(member.member_id)
     if peer is None or not _is_the_same(member, peer):
         return None
@@ -29,7 +29,7 @@ def vouch_for(member: UnconfirmedMember, directory: Directory) -> Mapping[str, A
 
 
 def as_unconfirmed(entry: PeerEntry) -> UnconfirmedMember:
-    """Return a listed member as one to be confirmed, or revoked again."""
+    """Return a listed member as one that has to be confirmed or revoked again."""
     return UnconfirmedMember(
         entry.member_id,
         entry.name,
