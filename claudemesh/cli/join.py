@@ -18,8 +18,9 @@ from claudemesh.cli.options import default_name, json_option
 def join(link: str, name: str | None, insecure: bool, as_json: bool) -> int:
     """Join a mesh by an invite.
 
-    LINK is the invite, or `-` to read it from standard input, where no other user of this machine sees it. A
-    member that joins again keeps its name, its queued sends and its inbox.
+    LINK is the invite, or `-` to read it from standard input, where no other user of this machine sees it.
+    Line ends and words around it, as mail programs add them, do no harm. A member that joins again keeps its
+    name, its queued sends and its inbox.
 
     \b
     Examples:
@@ -27,11 +28,11 @@ def join(link: str, name: str | None, insecure: bool, as_json: bool) -> int:
       claudemesh join - <invite.txt
     """
     from claudemesh.client.join import join as join_mesh
-    from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+    from claudemesh.protocol.invites import MAX_PASTED_CHARACTERS
 
     if link == "-":
-        link = sys.stdin.read(MAX_LINK_CHARACTERS)
-    joined = join_mesh(link.strip(), name, default_name(), insecure=insecure)
+        link = sys.stdin.read(MAX_PASTED_CHARACTERS)
+    joined = join_mesh(link, name, default_name(), insecure=insecure)
     output.print_answer(as_json, joined, f"joined mesh {joined['slug']} as {joined['name']}")
     if not as_json:
         output.note("next: claudemesh daemon up -d")

@@ -21,7 +21,7 @@ from claudemesh.home.paths import DaemonPaths, daemon_paths
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.http_replies import JoinedMember, MeshMade
 from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
-from claudemesh.protocol.invites import Invite, parse_link, sign_invite
+from claudemesh.protocol.invites import Invite, find_link, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_join
 from claudemesh.runtime.files import make_private_dir
@@ -47,13 +47,15 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     )
 
 
-def join(link: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
+def join(pasted: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
     """Join by an invite; returns the membership as it is shown. `ProtocolError` when the link is not genuine.
 
+    The link is taken out of the pasted text first: what is parsed, sent and kept is the same link.
     The signature is checked before anything of the link is used, so a changed address in it is never dialled.
     A host that is a member joins again as the same member, under its name unless another is given: for a
     broker whose database was restored from before it had joined. Its queues and inbox stay.
     """
+    link = find_link(pasted)
     invite = parse_link(link)
     if not invite.verify():
         raise ProtocolError(
@@ -79,7 +81,7 @@ def join(link: str, name: str | None, default_name: str, *, insecure: bool = Fal
         name,
         invite.role,
         inviter_pubkey=invite.inviter_pubkey,
-        invite=link.strip(),
+        invite=link,
     )
     return _keep(paths, membership)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -21,6 +23,8 @@ from claudemesh.protocol.wire import ROLES, Role
 
 LINK_PREFIX: Final = "claudemesh://join/"
 MAX_LINK_CHARACTERS: Final = 4096
+# A link with line ends, quotation marks and words of a mail around it.
+MAX_PASTED_CHARACTERS: Final = 65_536
 MAX_USES: Final = 10_000
 
 _CODE = "invalid_invite"
@@ -28,6 +32,7 @@ _PURPOSE = "invite"
 _INTRODUCTION = "invite-introduction"
 _URL: Final = re.compile(r"wss?://[!-~]{1,250}")
 _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
+_PASTED: Final = re.compile(rf"{LINK_PREFIX}([A-Za-z0-9_-]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,36 @@ def _introduce(identity: Identity, mesh_id: str, invite_id: str, name: str, memb
     payload = _introduced(invite_id, unsigned)
     signature = sign_request(identity, purpose=_INTRODUCTION, mesh_id=mesh_id, payload=payload)
     return replace(unsigned, signature=signature)
+
+
+def find_link(text: str) -> str:
+    """Return the link in a pasted text, without what mail programs, chats and terminals add to it.
+
+    Line ends, spaces, byte order marks, `<>`, quotation marks, a full stop and other words are left out. A
+    text without a whole link is returned as it is, for `parse_link` to refuse.
+    """
+    joined = "".join(filter(_is_visible, text[:MAX_PASTED_CHARACTERS]))
+    found = _PASTED.search(joined)
+    if found is None:
+        return text
+    payload = found[1][: _length_of_object(found[1][:MAX_LINK_CHARACTERS])]
+    return LINK_PREFIX + payload
+
+
+def _is_visible(character: str) -> bool:
+    """Tell whether a character may be part of a link: no space, control or format character, mail mark."""
+    return character not in ">=" and unicodedata.category(character) not in ("Cc", "Cf", "Zs", "Zl", "Zp")
+
+
+def _length_of_object(payload: str) -> int:
+    """Return how many characters hold the JSON object at the start; all of them when none is whole."""
+    whole = payload[: len(payload) - (len(payload) % 4 == 1)]
+    content = urlsafe_b64decode(whole + "=" * (-len(whole) % 4)).decode("latin-1")
+    try:
+        _, size = json.JSONDecoder().raw_decode(content)
+    except (ValueError, RecursionError):
+        return len(payload)
+    return -(-size * 4 // 3)
 
 
 def parse_link(text: str) -> Invite:

@@ -216,6 +216,18 @@ def test_an_invite_is_taken_from_stdin_where_no_other_user_sees_it() -> None:
         assert (done.code, done.out) == (0, "joined mesh demo as bob\n")
 
 
+def test_what_was_parsed_of_a_pasted_invite_is_what_is_sent() -> None:
+    """A mail wraps the link and puts it between brackets; broker and membership get the link itself."""
+    with mesh("alice", start=False) as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
+        wrapped = "\r\n".join(link[at : at + 72] for at in range(0, len(link), 72))
+        pasted = f"\ufeffYour invite:\r\n<{wrapped}>.\r\n"
+        done = run(made.root / "bob", "join", "-", "--name", "bob", stdin=pasted.encode())
+        assert (done.code, done.out) == (0, "joined mesh demo as bob\n"), done.err
+        membership = json.loads((made.root / "bob/daemon/demo/membership.json").read_bytes())
+        assert membership["invite"] == link
+
+
 def test_a_password_in_the_command_line_of_a_broker_is_pointed_out() -> None:
     with mesh() as made:
         url = "postgresql://user:hunter2@127.0.0.1:1/none"

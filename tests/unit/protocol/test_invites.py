@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.invites import LINK_PREFIX, Invite, parse_link, sign_invite
+from claudemesh.protocol.invites import LINK_PREFIX, Invite, find_link, parse_link, sign_invite
 from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
 
 FIELDS: dict[str, Any] = {
@@ -201,3 +201,47 @@ def test_versions_without_introductions_can_use_the_link() -> None:
 def test_a_damaged_introduction_is_refused(introduction: object) -> None:
     """It does not count as a missing one."""
     refused(link_of(as_json() | {"introduction": introduction}))
+
+
+LINK = INVITE.to_link()
+PASTED = {
+    "line end of Windows": f"{LINK}\r\n",
+    "wrapped at 72 columns": "\n".join(LINK[at : at + 72] for at in range(0, len(LINK), 72)),
+    "wrapped and quoted": "\r\n".join(f"> {LINK[at : at + 60]}" for at in range(0, len(LINK), 60)),
+    "wrapped in its first word": f"{LINK[:9]}\n{LINK[9:]}",
+    "soft line ends of a mail": "=\r\n".join(LINK[at : at + 75] for at in range(0, len(LINK), 75)),
+    "angle brackets": f"<{LINK}>",
+    "full stop": f"{LINK}.",
+    "quotation marks": f"\u201c{LINK}\u201d",
+    "byte order mark": f"\ufeff{LINK}",
+    "zero-width space": f"{LINK[:40]}\u200b{LINK[40:]}",
+    "no-break space": f"\u00a0{LINK}\u00a0",
+    "a sentence around it": f"Join us by {LINK} before it is used up.",
+    "a dash behind it": f"{LINK} - until tomorrow",
+    "Markdown": f"[the invite]({LINK})",
+    "capital letter": LINK.replace("claudemesh", "Claudemesh"),
+}
+
+
+@pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED.keys())
+def test_a_pasted_link_is_found_without_what_was_put_around_it(pasted: str) -> None:
+    """What mail programs, chats and terminals add is left out, and the link is the one that was made."""
+    assert find_link(pasted) == LINK
+
+
+@given(st.text(), st.text(alphabet=" \r\n\t\ufeff>"), st.text())
+def test_every_link_survives_words_around_it(before: str, between: str, after: str) -> None:
+    """Whatever stands around it, and wherever it is wrapped."""
+    assert find_link(f"{before} {LINK[:50]}{between}{LINK[50:]} {after}") == LINK
+
+
+@given(st.text() | st.text(alphabet='[{"eyJb3').map(LINK_PREFIX.__add__))
+def test_a_text_without_a_whole_link_is_still_refused(text: str) -> None:
+    """Damaged links are for parse_link to name."""
+    refused(find_link(text))
+
+
+def test_a_link_that_was_cut_is_refused() -> None:
+    """No shorter link is made of it."""
+    refused(find_link(LINK[:-5]))
+    refused(find_link(LINK_PREFIX + base64.urlsafe_b64encode(b"[" * 3000).decode().rstrip("=")))
