@@ -306,7 +306,7 @@ async def test_the_broker_knows_the_sends_of_0_1_0(tmp_path: Path, engine: str) 
             send.key: send.broker_message_id for send in sends
         }
         again = [
-            replace(send, broker_message_id=f"01M8FFZZZZ{number:016d}") for number, send in enumerate(sends)
+            send._replace(broker_message_id=f"01M8FFZZZZ{number:016d}") for number, send in enumerate(sends)
         ]
         outcomes = await store.messages.accept(again, SystemClock().wall_ms())
         assert list(outcomes) == [Existing(found[send.key]) for send in sends]

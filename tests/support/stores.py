@@ -157,7 +157,7 @@ class World:
             mentions=(),
             envelope=ENVELOPE,
         )
-        return replace(send, **changes)
+        return send._replace(**changes)
 
     async def owed(self, to: Member, limit: int = 100) -> list[str]:
         """The broker ids of what a member is owed, in the order of delivery."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 # A counted id is free of charge for this long.
 COUNTED_MS = 60_000
@@ -38,8 +38,7 @@ class Allowance:
     member_stored_bytes: int = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """A send to count: its id, its size in bytes, and the limits that it counts against."""
 
     mesh_id: str

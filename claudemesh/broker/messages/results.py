@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.store.types import DedupeRow
@@ -25,8 +25,7 @@ _OVER: Mapping[str | None, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The outcome of a send (docs/spec/protocol.md, send_result)."""
 
     status: int

@@ -1,7 +1,7 @@
 """Rows of a broker's store, plain data for both engines.
 
 Ids are strings as they travel (UUIDs, ULIDs, hex keys), times are Unix milliseconds, hashes and signatures
-are bytes.
+are bytes. Rows of which every send makes one are named tuples, which take a third of a dataclass's time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from claudemesh.protocol.wire import DEFAULT_CONNECTION_POLICY
 from claudemesh.protocol.wire import DestinationKind as DestinationKind
@@ -117,8 +117,7 @@ class TopicRow:
     subscribers: int | None  # None where they were not counted
 
 
-@dataclass(frozen=True, slots=True)
-class SendKey:
+class SendKey(NamedTuple):
     """The idempotency key of a send: the client_message_id of one member."""
 
     mesh_id: str
@@ -126,8 +125,7 @@ class SendKey:
     client_message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewSend:
+class NewSend(NamedTuple):
     """A validated send, ready to be claimed and written. `envelope` is the frozen JSON."""
 
     key: SendKey
@@ -140,8 +138,7 @@ class NewSend:
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DedupeRow:
+class DedupeRow(NamedTuple):
     """The record of an accepted send, by its idempotency key."""
 
     broker_message_id: str
@@ -153,16 +150,14 @@ class DedupeRow:
     history_available: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class NewDelivery:
+class NewDelivery(NamedTuple):
     """A delivery written by an accept: its id and its recipient."""
 
     delivery_id: int
     recipient_member_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """An accepted send: all five side effects are committed."""
 
     history_id: int

@@ -82,8 +82,8 @@ async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
     async with world(engine) as w:
         strange = "01899e2d-0000-7000-8000-00000000ffff"
         sends = [w.dm(w.owner, w.owner) for _ in range(3)]
-        sends[0] = replace(sends[0], key=replace(sends[0].key, mesh_id=strange))
-        sends[1] = replace(sends[1], key=replace(sends[1].key, sender_member_id=strange))
+        sends[0] = sends[0]._replace(key=sends[0].key._replace(mesh_id=strange))
+        sends[1] = sends[1]._replace(key=sends[1].key._replace(sender_member_id=strange))
         outcomes = await w.store.messages.accept(sends, NOW)
         assert outcomes[:2] == [Refused("not_a_member")] * 2
         assert isinstance(outcomes[2], Accepted)

@@ -86,7 +86,7 @@ async def test_a_message_past_its_retention_goes_and_its_id_stays(engine: str) -
             row = (await w.store.messages.lookup([send.key]))[send.key]
             assert (row.broker_message_id, row.history_available) == (send.broker_message_id, False)
             [again] = await w.store.messages.accept(
-                [replace(send, broker_message_id=new_ulid())], NOW + 31 * DAY
+                [send._replace(broker_message_id=new_ulid())], NOW + 31 * DAY
             )
             assert isinstance(again, Existing)
 
@@ -180,7 +180,7 @@ async def test_no_wall_clock_deletes_a_message_or_an_id(engine: str, wall_ms: in
         assert await sweep(w.store, 8 * DAY) == 2
         assert await w.store.retention.sweep_dedupe(7 * DAY) == 0
         for send in (early, late):
-            [again] = await w.store.messages.accept([replace(send, broker_message_id=new_ulid())], NOW)
+            [again] = await w.store.messages.accept([send._replace(broker_message_id=new_ulid())], NOW)
             assert isinstance(again, Existing)
         assert await w.store.retention.sweep_dedupe(8 * DAY) == 2
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 
 
 def sized(send: NewSend, size: int) -> NewSend:
-    return replace(send, envelope=b'"' + b"x" * (size - 2) + b'"')
+    return send._replace(envelope=b'"' + b"x" * (size - 2) + b'"')
 
 
 async def accept(w: World, *sends: NewSend) -> None:
@@ -58,7 +58,7 @@ async def test_stored_bytes_are_those_of_the_bodies_that_are_there(engine: str) 
         bob = await w.join("bob")
         sends = [sized(w.dm(w.owner, bob), 1000), sized(w.post(w.owner, "all"), 500)]
         await accept(w, *sends, sized(w.dm(bob, w.owner), 70))
-        await w.store.messages.accept([replace(sends[0], broker_message_id=new_ulid())], NOW)
+        await w.store.messages.accept([sends[0]._replace(broker_message_id=new_ulid())], NOW)
         expected = {w.owner.id: 1500, bob.id: 70}
         assert await w.store.usage.stored(w.mesh.id) == expected
         assert await w.store.usage.recount() == 0
