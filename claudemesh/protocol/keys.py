@@ -79,13 +79,24 @@ def sign_detached(message: bytes, secret: bytes) -> bytes:
 
 def verify_detached(message: bytes, signature: bytes, pubkey: str) -> bool:
     """Tell whether a signature is valid. Weak keys and malleated signatures are not. Raises nothing."""
-    if len(signature) != SIGNATURE_BYTES or HEX_32.fullmatch(pubkey) is None:
+    raw = raw_pubkey(pubkey)
+    return raw is not None and verify_raw(message, signature, raw)
+
+
+def verify_raw(message: bytes, signature: bytes, raw: bytes) -> bool:
+    """Do what `verify_detached` does, with the 32 bytes of a key."""
+    if len(signature) != SIGNATURE_BYTES:
         return False
     try:
-        _open(signature + message, bytes.fromhex(pubkey))
+        _open(signature + message, raw)
     except CryptoError:
         return False
     return True
+
+
+def raw_pubkey(pubkey: str) -> bytes | None:
+    """Return the 32 bytes of a key in hexadecimal; None when the text is none."""
+    return bytes.fromhex(pubkey) if HEX_32.fullmatch(pubkey) is not None else None
 
 
 def _derive(key_id: str, seed: bytes, privkey: bytes) -> Identity:

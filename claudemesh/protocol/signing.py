@@ -7,8 +7,10 @@ base64); only the last field may be raw bytes.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from claudemesh.protocol.base64 import to_base64
-from claudemesh.protocol.keys import Identity, verify_detached
+from claudemesh.protocol.keys import Identity, raw_pubkey, verify_detached, verify_raw
 
 _ENVELOPE = "claudemesh-envelope-v1"
 _HELLO = "claudemesh-hello-v1"
@@ -24,7 +26,24 @@ def sign_envelope(identity: Identity, mesh_id: str, signed_part: bytes) -> bytes
 
 def verify_envelope(pubkey: str, mesh_id: str, signed_part: bytes, signature: bytes) -> bool:
     """Tell whether `pubkey` has signed this envelope for this mesh."""
-    return _verify(pubkey, signature, _ENVELOPE, mesh_id, pubkey, tail=signed_part)
+    prepared = _of_sender(pubkey, mesh_id)
+    if prepared is None:
+        return False
+    head, raw = prepared
+    return verify_raw(head + signed_part, signature, raw)
+
+
+@lru_cache(maxsize=1024)
+def _of_sender(pubkey: str, mesh_id: str) -> tuple[bytes, bytes] | None:
+    """Return what all envelopes of a key have in common: the head of the statement, and the raw key.
+
+    None when there is no such key or statement.
+    """
+    raw = raw_pubkey(pubkey)
+    try:
+        return None if raw is None else (_statement(_ENVELOPE, mesh_id, pubkey, tail=b""), raw)
+    except ValueError:
+        return None
 
 
 def sign_hello(identity: Identity, *, audience: str, mesh_id: str, nonce: bytes, instance_id: str) -> bytes:
