@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from claudemesh.broker.limiter.base import (
@@ -41,18 +41,13 @@ class MemoryLimiter:
 
     def has_room(self, counts: Sequence[Count]) -> bool:
         """Return whether all would be allowed even if none of these ids was counted yet."""
-        now_ms = self._begin()
-        wanted: dict[_Key, float] = {}
-        for count in counts:
-            for key, cost_ms in zip(_buckets(count), count.costs(), strict=True):
-                wanted[key] = wanted.get(key, 0.0) + cost_ms
-        return all(
-            self._ahead(key, now_ms) + cost_ms <= BURST_MS + EPSILON_MS for key, cost_ms in wanted.items()
-        )
+        return self._fit(_wanted(counts), self._begin())
 
     async def consume(self, counts: Sequence[Count]) -> Sequence[Decision]:
         """Count each id once, or refuse it with its wait."""
         now_ms = self._begin()
+        if self._count_together(counts, now_ms):
+            return [ALLOWED] * len(counts)
         queued: dict[_Key, float] = {}
         return [self._count(count, now_ms, queued) for count in counts]
 
@@ -76,8 +71,26 @@ class MemoryLimiter:
     def _ahead(self, key: _Key, now_ms: float) -> float:
         return min(max(self._full_at.get(key, now_ms) - now_ms, 0.0), LONGEST_MS)
 
+    def _fit(self, wanted: Mapping[_Key, float], now_ms: float) -> bool:
+        return all(
+            self._ahead(key, now_ms) + cost_ms <= BURST_MS + EPSILON_MS for key, cost_ms in wanted.items()
+        )
+
+    def _count_together(self, counts: Sequence[Count], now_ms: float) -> bool:
+        """Count new ids for which there is room, with one sum for each bucket. False: nothing was counted."""
+        fresh = dict.fromkeys([_id_of(count) for count in counts], now_ms)
+        if len(fresh) != len(counts) or not self._counted.keys().isdisjoint(fresh):
+            return False
+        wanted = _wanted(counts)
+        if not self._fit(wanted, now_ms):
+            return False
+        for key, cost_ms in wanted.items():
+            self._full_at[key] = now_ms + self._ahead(key, now_ms) + cost_ms
+        self._counted.update(fresh)
+        return True
+
     def _count(self, count: Count, now_ms: float, queued: dict[_Key, float]) -> Decision:
-        entry = (count.mesh_id, count.member_id, count.client_message_id)
+        entry = _id_of(count)
         if entry in self._counted:
             return ALLOWED
         keys, costs = _buckets(count), count.costs()
@@ -92,6 +105,25 @@ class MemoryLimiter:
             self._full_at[key] = now_ms + min(ahead + cost, LONGEST_MS)
         self._counted[entry] = now_ms
         return ALLOWED
+
+
+def _wanted(counts: Sequence[Count]) -> dict[_Key, float]:
+    """Return the sum of the costs for each bucket. Sends of one connection share their allowance."""
+    sends: dict[tuple[str, str, int], list[Count]] = {}
+    for count in counts:
+        sends.setdefault((count.mesh_id, count.member_id, id(count.allowance)), []).append(count)
+    wanted: dict[_Key, float] = {}
+    for together in sends.values():
+        whole = together[0]._replace(size=sum([count.size for count in together]))
+        each_mesh_ms, each_member_ms, bytes_ms = whole.costs()
+        costs = (each_mesh_ms * len(together), each_member_ms * len(together), bytes_ms)
+        for key, cost_ms in zip(_buckets(whole), costs, strict=True):
+            wanted[key] = wanted.get(key, 0.0) + cost_ms
+    return wanted
+
+
+def _id_of(count: Count) -> _Key:
+    return count.mesh_id, count.member_id, count.client_message_id
 
 
 def _buckets(count: Count) -> tuple[_Key, _Key, _Key]:
