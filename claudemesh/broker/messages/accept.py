@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import orjson
 
@@ -50,8 +51,7 @@ _FINGERPRINT_HEX = 64
 _BATCH_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A send on its way through the phases. `verdict` is a row to write, or an error."""
 
     sender: Sender
@@ -59,12 +59,12 @@ class Submission:
     sender_fingerprint: bytes | None
     verdict: NewSend | ProtocolError
     # What the limiter is asked. Its size is the length of the envelope; a refused one has none.
-    count: Count
+    charge: Count
 
     @property
     def size(self) -> int:
         """The length of the envelope in bytes; 0 when it is refused."""
-        return self.count.size
+        return self.charge.size
 
 
 def prepare(
@@ -228,30 +228,40 @@ class Acceptor:
         self._metrics.accept_batch.observe(len(batch))
         # Fast path: skip the lookup when the whole batch is valid and within its limits, and the last had no
         # duplicates. The claim (`INSERT ... ON CONFLICT`) finds a duplicate anyway.
-        direct = self._is_direct(batch)
-        found = {} if direct else await self._store.lookup({submission.key for submission in batch})
-        failpoint("accept.after_lookup")
-        decided = [self._decide(submission, found.get(submission.key)) for submission in batch]
+        direct = self._direct(batch)
+        found: Mapping[SendKey, DedupeRow] = {}
         if not direct:
-            decided = await self._limit(batch, decided)
+            found = await self._store.lookup({submission.key for submission in batch})
+        failpoint("accept.after_lookup")
+        decided: Sequence[Answer | NewSend] = direct or await self._limit(
+            batch, [self._decide(submission, found.get(submission.key)) for submission in batch]
+        )
         failpoint("accept.after_validate")
-        sends = [send for send in decided if isinstance(send, NewSend)]
+        sends = direct or [send for send in decided if isinstance(send, NewSend)]
         written = await self._write(sends) if sends else ()
         if direct:
             await self._count(batch, written)
         self._repeated = bool(found) or any(isinstance(outcome, Existing) for outcome in written)
         return self._answers(batch, decided, iter(written))
 
-    def _is_direct(self, batch: Sequence[Submission]) -> bool:
-        """Tell whether a batch takes the fast path: valid, within its limits, no duplicates of late."""
-        return (
-            not self._repeated
-            and all(
-                isinstance(submission.verdict, NewSend) and self._over(submission) is None
-                for submission in batch
-            )
-            and self._limiter.has_room([submission.count for submission in batch])
-        )
+    def _direct(self, batch: Sequence[Submission]) -> list[NewSend] | None:
+        """Return the rows of a batch for the fast path: valid, within its limits, no duplicates of late."""
+        if self._repeated:
+            return None
+        sends: list[NewSend] = []
+        # Of each connection the largest send: when there is room for it, there is for the others.
+        largest: dict[int, Submission] = {}
+        for submission in batch:
+            if not isinstance(submission.verdict, NewSend):
+                return None
+            sends.append(submission.verdict)
+            known = largest.get(id(submission.sender))
+            if known is None or known.size < submission.size:
+                largest[id(submission.sender)] = submission
+        if any(self._over(submission) is not None for submission in largest.values()):
+            return None
+        has_room = self._limiter.has_room([submission.charge for submission in batch])
+        return sends if has_room else None
 
     def _answers(
         self,
@@ -296,7 +306,7 @@ class Acceptor:
     async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
         """Count the sends that a lookup would not have found."""
         counts = [
-            submission.count
+            submission.charge
             for submission, outcome in zip(batch, outcomes, strict=True)
             if not isinstance(outcome, Existing)
         ]
@@ -308,7 +318,7 @@ class Acceptor:
     ) -> list[Answer | NewSend]:
         """Ask the limiter once for all that is still to be written; what it refuses is answered."""
         counts = [
-            submission.count
+            submission.charge
             for submission, decision in zip(batch, decided, strict=True)
             if isinstance(decision, NewSend)
         ]

@@ -49,7 +49,7 @@ class Quotas:
 
     def add(self, mesh_id: str, member_id: str, size: int) -> None:
         """Add an accepted body."""
-        usage = self._usage(mesh_id)
+        usage = self._meshes.get(mesh_id) or self._usage(mesh_id)
         usage.members[member_id] = usage.members.get(member_id, 0) + size
         usage.total += size
         if usage.reading:

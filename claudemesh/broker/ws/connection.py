@@ -21,7 +21,7 @@ from claudemesh.broker.ws import clones, handshake
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
 from claudemesh.broker.ws.handshake import Refusal
 from claudemesh.broker.ws.principal import Principal
-from claudemesh.broker.ws.unanswered import Unanswered, decode
+from claudemesh.broker.ws.unanswered import Unanswered, decode, is_light
 from claudemesh.protocol import (
     Call,
     Challenge,
@@ -325,7 +325,7 @@ class Connection:
         while True:
             text = await self._socket.read()
             try:
-                frame = await decode(text)
+                frame = decode_frame(text) if is_light(text) else await decode(text)
             except ProtocolError as error:
                 self._report_invalid(error)
                 continue

@@ -39,6 +39,11 @@ class Unanswered:
         self._bytes -= size
 
 
+def is_light(text: str) -> bool:
+    """Tell whether a frame is decoded at once: most are, and are spared two coroutines."""
+    return aside.weight_of(text) == 0
+
+
 async def decode(text: str) -> Frame:
     """Decode a frame; one with many values is decoded in a thread. `ProtocolError` invalid_frame."""
     weight = aside.weight_of(text)
