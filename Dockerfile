@@ -1,5 +1,6 @@
 # The same file as everywhere, as a broker: ./build/pyz first, then docker build .
-# The base's Python is the one that the file was built for: --build-arg PYTHON=3.13 if it was that one.
+# A file of ./build/pyz --targets all runs on every Python and platform that the base image comes in; one that was built
+# for a single Python needs that one: --build-arg PYTHON=3.13.
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim
 

@@ -17,14 +17,19 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from launcher import running_on
-from materials import Material, bill_of_materials, bootstrap, libraries, licence_list
+from materials import Material, bill_of_materials, bootstrap, libraries, licence_list, merged
+from natives import is_used, packed, reduced, split
+from targets import Target, covered, named
 
 ROOT = Path(__file__).resolve().parents[1]
 _OURS = {".py", ".sql", ".json", ".lua", ".typed"}
-# What pip notes about this one installation; the launcher needs none of it, and paths stand in it.
-_INSTALLER_NOTES = {"direct_url.json", "INSTALLER", "REQUESTED", "RECORD"}
+# Notes about one wheel and one installation: the program needs none of them, and paths stand in them.
+_INSTALLER_NOTES = {"direct_url.json", "INSTALLER", "REQUESTED", "RECORD", "WHEEL"}
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
+
+
+class MissingWheel(Exception):
+    """The index has no wheel of a pinned library for a target."""
 
 
 def main() -> int:
@@ -32,20 +37,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./build/pyz", description=__doc__)
     parser.add_argument("--output", type=Path, help="where to write it; shiv.toml decides by default")
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
+    parser.add_argument(
+        "--targets",
+        default="this",
+        help="Pythons and platforms that it runs on: this (the default), all, or names such as "
+        "cp312-linux-x86_64, cp312 or linux, with commas between",
+    )
     options = parser.parse_args()
     config = tomllib.loads((ROOT / "shiv.toml").read_text())["pyz"]
     output = options.output or ROOT / config["output"]
-    digest = inputs_digest(config)
+    targets = named(options.targets)
+    digest = inputs_digest(config, targets)
     stamp = output.with_suffix(".inputs")
     if not options.force and output.exists() and stamp.exists() and stamp.read_text() == digest:
         say(f"{_shown(output)} is up to date")
         return 0
-    say(f"building {_shown(output)} for {running_on()}")
+    say(f"building {_shown(output)} for {covered(targets)}")
     started = time.monotonic()
     os.umask(0o022)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=output.parent) as folder:
-        made, materials = build(config, Path(folder))
+        made, materials = build(config, targets, Path(folder))
         checksum = hashlib.sha256(made.read_bytes()).hexdigest()
         sbom = bill_of_materials(materials, own_version(), checksum)
         # The stamp goes first and comes last: a build that was cut off is done again.
@@ -61,50 +73,73 @@ def main() -> int:
     return 0
 
 
-def inputs_digest(config: dict[str, Any]) -> str:
-    """Return a hash over everything that the archive is made from, the kind of Python included."""
-    paths = [
-        *_own_files(),
-        Path(__file__),
-        Path(__file__).with_name("materials.py"),
-        ROOT / "build" / "requirements-dev.txt",
+def inputs_digest(config: dict[str, Any], targets: tuple[Target, ...]) -> str:
+    """Return a hash over everything that the archive is made from, its targets included."""
+    modules = ("build_pyz.py", "materials.py", "natives.py", "targets.py", "requirements-dev.txt")
+    paths = [*_own_files(), *(ROOT / "build" / name for name in modules)]
+    paths += [
+        ROOT / name
+        for name in ("shiv.toml", "LICENSE", config["requirements"], config["launcher"], config["main"])
     ]
-    paths += [ROOT / name for name in ("shiv.toml", "LICENSE", config["requirements"], config["launcher"])]
-    digest = hashlib.sha256(running_on().encode())
+    digest = hashlib.sha256(" ".join(target.name for target in targets).encode())
     for path in paths:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def build(config: dict[str, Any], folder: Path) -> tuple[Path, list[Material]]:
+def build(config: dict[str, Any], targets: tuple[Target, ...], folder: Path) -> tuple[Path, list[Material]]:
     """Build in a folder and return the finished archive, and what it is made of."""
+    pins = (ROOT / config["requirements"]).read_text()
+    trees: dict[str, dict[str, bytes]] = {}
+    found: list[list[Material]] = []
+    staged: list[Target] = []
+    for target in targets:
+        site = folder / target.name
+        report = stage(config, target, site)
+        if report is None:
+            continue
+        staged.append(target)
+        found.append(libraries(site, report, pins))
+        trees[target.name] = _contents(site, target.machine)
+    if not staged:
+        raise SystemExit("build/pyz: error: there are not all wheels for any target")
+    common, own = split(trees)
     site, made, final = folder / "site", folder / "shiv.pyz", folder / "final.pyz"
-    report = stage(config, site)
+    write_site(common, site)
     run_shiv(config, site, made)
     entries = _entries(made)
     unpacking = {name: data for name, data in entries.items() if name.startswith("_bootstrap/")}
-    pins = (ROOT / config["requirements"]).read_text()
-    materials = [*libraries(site, report, pins), bootstrap(unpacking)]
-    rewrite(config, entries, licence_list(materials, own_version()), final)
+    entries |= {f"native/{name}.tar.xz": packed(files) for name, files in own.items()}
+    materials = [*merged(found), bootstrap(unpacking)]
+    rewrite(config, staged, entries, licence_list(materials, own_version()), final)
     return final, materials
 
 
-def stage(config: dict[str, Any], site: Path) -> dict[str, Any]:
-    """Put the pinned wheels and our package into a folder, without anything that differs between builds.
+def stage(config: dict[str, Any], target: Target, site: Path) -> dict[str, Any] | None:
+    """Put the pinned wheels of a target into a folder, whatever machine this is.
 
-    Returns the installer's report, which names the hash of each wheel.
+    Returns the installer's report, which names the hash of each wheel, or None when a wheel is missing.
     """
-    report = site.with_name("report.json")
-    _python(
-        *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
-        *("--target", str(site), "--no-compile", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
-        *("--report", str(report), "--requirement", str(ROOT / config["requirements"])),
-    )
-    for path in _own_files():
-        target = site / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+    report = site.with_suffix(".json")
+    try:
+        _python(
+            *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+            *(
+                "--target",
+                str(site),
+                "--no-compile",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+            ),
+            *target.installer_options(),
+            *("--report", str(report), "--requirement", str(ROOT / config["requirements"])),
+        )
+    except MissingWheel as error:
+        say(f"build/pyz: LEFT OUT: {target}: {error}")
+        return None
     shutil.rmtree(site / "bin", ignore_errors=True)
     for path in sorted(site.rglob("*"), reverse=True):
         if path.name in _INSTALLER_NOTES:
@@ -119,6 +154,20 @@ def stage(config: dict[str, Any], site: Path) -> dict[str, Any]:
     return found
 
 
+def write_site(common: dict[str, bytes], site: Path) -> None:
+    """Write the files that all targets share, and our package, into a folder."""
+    own = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in _own_files()}
+    for name, data in (common | own).items():
+        target = site / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def _contents(site: Path, machine: str) -> dict[str, bytes]:
+    paths = ((path.relative_to(site).as_posix(), path) for path in site.rglob("*") if path.is_file())
+    return {name: reduced(path.read_bytes(), machine) for name, path in paths if is_used(name)}
+
+
 def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
     """Let shiv make its archive."""
     options = ["--reproducible"] if config["reproducible"] else []
@@ -130,10 +179,16 @@ def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
     )
 
 
-def rewrite(config: dict[str, Any], entries: dict[str, bytes], licences: str, final: Path) -> None:
+def rewrite(
+    config: dict[str, Any], targets: list[Target], entries: dict[str, bytes], licences: str, final: Path
+) -> None:
     """Write the archive anew: sorted, fixed times and modes, our launcher ahead of shiv's bootstrap."""
     own = {
-        "__main__.py": _launcher(config, json.loads(entries["environment.json"])["build_id"]),
+        "__main__.py": (ROOT / config["main"])
+        .read_text()
+        .replace("@COVERED@", covered(tuple(targets)))
+        .encode(),
+        "claudemesh_launcher.py": _launcher(config, targets, entries),
         "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),
         "claudemesh_trust.py": (ROOT / config["trust_rule"]).read_bytes(),
         "LICENSE": (ROOT / "LICENSE").read_bytes(),
@@ -144,8 +199,8 @@ def rewrite(config: dict[str, Any], entries: dict[str, bytes], licences: str, fi
         with zipfile.ZipFile(file, "w") as archive:
             for name, data in sorted({**entries, **own, "LICENSES.txt": licences.encode()}.items()):
                 info = zipfile.ZipInfo(name, when)
-                # Read at every start, from the archive: reading is cheaper than inflating.
-                stored = name in own or name.startswith("_bootstrap/")
+                # Read at every start, and reading is cheaper than inflating; or compressed already.
+                stored = name in own or name.startswith(("_bootstrap/", "native/"))
                 info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
                 info.create_system = 3
                 info.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
@@ -166,11 +221,15 @@ def own_version() -> str:
     return found[1]
 
 
-def _launcher(config: dict[str, Any], build_id: str) -> bytes:
+def _launcher(config: dict[str, Any], targets: list[Target], entries: dict[str, bytes]) -> bytes:
+    content = hashlib.sha256(json.loads(entries["environment.json"])["build_id"].encode())
+    for name in sorted(name for name in entries if name.startswith("native/")):
+        content.update(name.encode() + hashlib.sha256(entries[name]).digest())
     filled = {
-        "@TARGET@": running_on(),
+        "@TARGETS@": " ".join(target.name for target in targets),
+        "@COVERED@": covered(tuple(targets)),
         # Named by its content: an older build's modules are never run by mistake.
-        "@TREE@": f"claudemesh-{own_version()}-{build_id[:16]}",
+        "@TREE@": f"claudemesh-{own_version()}-{content.hexdigest()[:16]}",
         "@ENTRY_POINT@": config["entry_point"],
     }
     text: str = (ROOT / config["launcher"]).read_text()
@@ -196,6 +255,9 @@ def _python(*arguments: str, **environment: str) -> None:
         text=True,
     )
     if done.returncode:
+        missing = re.search(r"No matching distribution found for (\S+)", done.stdout)
+        if missing is not None:
+            raise MissingWheel(f"there is no wheel of {missing[1]}")
         raise SystemExit(f"{done.stdout}\nbuild/pyz: error: {' '.join(arguments[:3])} failed")
 
 

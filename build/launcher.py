@@ -2,7 +2,7 @@
 
 Standard library only, and little of it: every start of every command passes here. `os.path` instead of
 pathlib, and modules imported where they are needed, because each would cost more than all of this does.
-The build fills in what stands between @ signs.
+The build fills in the text between @ signs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import IO, NoReturn
 
-TARGET = "@TARGET@"
+TARGETS = "@TARGETS@"
+COVERED = "@COVERED@"
 TREE = "@TREE@"
 ENTRY_POINT = "@ENTRY_POINT@"
 
@@ -28,10 +29,11 @@ _DAY_S = 86_400
 _held: list[int] = []
 
 
-def running_on() -> str:
-    """Return what native wheels depend on, as `cpython 3.11 linux x86_64`."""
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}{sys.abiflags}"
-    return f"{sys.implementation.name} {version} {sys.platform} {os.uname().machine}"
+def target() -> str:
+    """Return what native modules depend on, as `cp311-linux-x86_64`."""
+    kind = "cp" if sys.implementation.name == "cpython" else sys.implementation.name
+    version = f"{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
+    return f"{kind}{version}-{sys.platform}-{os.uname().machine}"
 
 
 def refuse(message: str, code: int = CONFIGURATION) -> NoReturn:
@@ -41,13 +43,28 @@ def refuse(message: str, code: int = CONFIGURATION) -> NoReturn:
 
 
 def check_target() -> None:
-    """Refuse a Python that the wheels inside were not made for."""
-    here = running_on()
-    if here != TARGET:
-        refuse(
-            f"This file is for {TARGET}, and this is {here}. Start it with that Python, "
-            "or build it with this one (CLAUDEMESH_PYTHON=… ./build/pyz)."
-        )
+    """Refuse a Python or a platform that the archive has no native modules for."""
+    here = target()
+    if here in TARGETS.split():
+        return
+    refuse(
+        f"This file runs on {COVERED}. This is {here}. Start it with one of these Pythons, "
+        "or build it on this machine: ./build/pyz in a checkout, with CLAUDEMESH_PYTHON set to this Python."
+    )
+
+
+def check_libc() -> None:
+    """Refuse a Linux without glibc, which the native modules are linked against."""
+    if sys.platform == "linux":
+        try:
+            found = os.confstr("CS_GNU_LIBC_VERSION")
+        except (OSError, ValueError):
+            found = None
+        if not found:
+            refuse(
+                "This file needs a Linux with glibc, and this system has another C library (musl?). "
+                "Use the container, or a Python of a distribution with glibc."
+            )
 
 
 def isolate() -> None:
@@ -93,14 +110,20 @@ def check_private(folder: str, tree: str) -> None:
 def unpacked() -> str:
     """Return the folder of this build's modules; unpacks it at the first start."""
     folder = cache_folder()
-    tree = os.path.join(folder, TREE)
+    tree = os.path.join(folder, f"{TREE}-{target()}")
     try:
         if not os.path.lexists(folder):
             before = os.umask(0o077)
             os.makedirs(folder, exist_ok=True)
             os.umask(before)
         check_private(folder, tree)
+        if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
+            refuse(
+                f"{folder} is on a file system that is mounted noexec: native modules cannot be loaded from "
+                "there. Set CLAUDEMESH_CACHE to a folder of your own on another file system."
+            )
         if not hold(tree):
+            check_libc()
             unpack(folder, tree)
     except OSError as error:
         refuse(
@@ -176,7 +199,7 @@ def unpack(folder: str, tree: str) -> None:
 
 
 def extract(tree: str) -> None:
-    """Unpack this archive's modules, and compile them when shiv.toml says so."""
+    """Unpack this archive's modules for this machine, and compile them when shiv.toml says so."""
     import json
     import pathlib
     import zipfile
@@ -185,14 +208,32 @@ def extract(tree: str) -> None:
 
     with zipfile.ZipFile(sys.argv[0]) as archive:
         compiled = json.loads(archive.read("environment.json"))["compile_pyc"]
+        extract_site_packages(archive, pathlib.Path(tree))
+        site = os.path.join(tree, "site-packages")
+        with archive.open(f"native/{target()}.tar.xz") as native:
+            extract_native(native, site)
+    if compiled:
+        import compileall
+
         # One worker: others would be started from this very file.
-        extract_site_packages(archive, pathlib.Path(tree), compile_pyc=compiled, compile_workers=1)
+        compileall.compile_dir(site, quiet=2, workers=1)
+
+
+def extract_native(packed: IO[bytes], site: str) -> None:
+    """Unpack a solid archive of native modules."""
+    import tarfile
+
+    try:
+        with tarfile.open(fileobj=packed, mode="r|xz") as archive:
+            archive.extractall(site, filter="data")
+    except tarfile.CompressionError:
+        refuse("This Python was built without its module lzma. Start the file with another Python.")
 
 
 def remove_unused(folder: str) -> None:
     """Remove unpacked trees that no process runs from and that were unused for 30 days; best effort."""
     for name in os.listdir(folder):
-        if name.startswith("claudemesh-") and name != TREE:
+        if name.startswith("claudemesh-") and not name.startswith(TREE):
             try:
                 remove_if_unused(os.path.join(folder, name))
             except OSError:
@@ -256,7 +297,3 @@ def run() -> int:
     # What was tried already has its id among the arguments now, so that nothing is sent twice.
     sys.argv[1:] = arguments
     return run_from(unpacked())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,8 @@ import importlib.metadata
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ _OWN_LICENCE = "Apache-2.0"
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """One library in the archive: by the hash of its wheel, or file by file where only a part is packed."""
+    """One library in the archive: by the hashes of its wheels, or file by file where a part is packed."""
 
     name: str
     version: str
     licence: str
     texts: Mapping[str, str] = field(repr=False)
-    sha256: str | None = None
+    wheels: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -51,12 +51,20 @@ def libraries(site: Path, report: Mapping[str, Any], requirements: str) -> list[
     for material in found:
         version, hashes = pins[material.name]
         sha256 = wheels.get(material.name)
-        if material.version != version or sha256 not in hashes:
+        if material.version != version or sha256 is None or sha256 not in hashes:
             raise SystemExit(f"build/pyz: error: the wheel of {material.name} is not one that is pinned")
         made.append(
-            Material(material.name, material.version, material.licence, material.texts, sha256=sha256)
+            Material(material.name, material.version, material.licence, material.texts, wheels=(sha256,))
         )
     return made
+
+
+def merged(found: Sequence[Sequence[Material]]) -> list[Material]:
+    """Return the libraries of all targets, each once, with the hashes of all its wheels."""
+    return [
+        replace(same[0], wheels=tuple(sorted({sha256 for one in same for sha256 in one.wheels})))
+        for same in zip(*found, strict=True)
+    ]
 
 
 def bootstrap(files: Mapping[str, bytes]) -> Material:
@@ -148,8 +156,8 @@ def _component(material: Material) -> dict[str, Any]:
         "purl": material.purl,
         "licenses": [_licensed(material.licence)],
     }
-    if material.sha256 is not None:
-        component["hashes"] = [_hashed(material.sha256)]
+    if material.wheels:
+        component["hashes"] = [_hashed(sha256) for sha256 in material.wheels]
     if material.files:
         component["components"] = [
             {"type": "file", "name": name, "hashes": [_hashed(hashlib.sha256(data).hexdigest())]}

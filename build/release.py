@@ -49,6 +49,7 @@ def main() -> int:
         action="store_true",
         help="go on when the database of vulnerabilities cannot be reached; the audit's file says so",
     )
+    parser.add_argument("--targets", default="all", help="as for ./build/pyz; all by default")
     options = parser.parse_args()
     for name in (AUDIT, SUMS):
         (DIST / name).unlink(missing_ok=True)
@@ -62,8 +63,8 @@ def main() -> int:
         say(f"NOT AUDITED: {audit.reason}")
         if not options.allow_unaudited:
             return _fail("run this where the database answers, or give --allow-unaudited")
-    _build(ROOT)
-    differing = built_elsewhere()
+    _build(ROOT, options.targets)
+    differing = built_elsewhere(options.targets)
     if differing:
         return _fail(f"two builds differ in {', '.join(differing)}")
     say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
@@ -75,7 +76,7 @@ def main() -> int:
     return 0
 
 
-def built_elsewhere() -> list[str]:
+def built_elsewhere(targets: str) -> list[str]:
     """Build a copy of the checkout in another folder; return the names of files that came out otherwise."""
     with tempfile.TemporaryDirectory(prefix="claudemesh-release-") as folder:
         copy = Path(folder) / "checkout"
@@ -85,7 +86,7 @@ def built_elsewhere() -> list[str]:
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, copy / name)
-        _build(copy)
+        _build(copy, targets)
         names = (ARCHIVE, BILL, LICENCES)
         return [name for name in names if _sha256(copy / "dist" / name) != _sha256(DIST / name)]
 
@@ -147,8 +148,8 @@ def _keep(audit: Audit) -> None:
     (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
 
 
-def _build(tree: Path) -> None:
-    done = _run(sys.executable, str(tree / "build" / "build_pyz.py"), "--force")
+def _build(tree: Path, targets: str) -> None:
+    done = _run(sys.executable, str(tree / "build" / "build_pyz.py"), "--force", "--targets", targets)
     if done.returncode:
         raise SystemExit(f"{done.stderr}\nbuild/release: error: the build failed")
 

@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 import claudemesh
+from targets import this
 from tests.support.processes import until
-from tests.support.pyz import BARE_PYTHON, bare_environment, module_files, start, trees
+from tests.support.pyz import BARE_PYTHON, bare_environment, module_files, pythons, start, trees
 
 _DAY_S = 86_400
+OLD_PYTHONS = [path for version, path in pythons().items() if version < (3, 11)]
 
 
 def version(pyz: Path, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -173,16 +175,40 @@ def test_a_place_that_cannot_be_written_is_named(pyz: Path, home: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_another_python_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
-    """The wheels inside are native."""
+def test_a_python_that_the_file_has_no_modules_for_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
+    """The native modules are those of the targets that it was built for."""
     other = home / "other.pyz"
-    with zipfile.ZipFile(pyz) as archive:
-        launcher = archive.read("__main__.py").decode()
-    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    assert f'TARGET = "cpython {here} ' in launcher
-    with zipfile.ZipFile(other, "w") as archive:
-        archive.writestr("__main__.py", launcher.replace(f'"cpython {here} ', '"cpython 3.99 '))
-    assert_refused(version(other, home), "cpython 3.99", f"cpython {here}", "CLAUDEMESH_PYTHON")
+    here = this()
+    with zipfile.ZipFile(pyz) as archive, zipfile.ZipFile(other, "w") as changed:
+        launcher = archive.read("claudemesh_launcher.py").decode()
+        assert f'TARGETS = "{here.name}"' in launcher
+        changed.writestr("__main__.py", archive.read("__main__.py"))
+        changed.writestr("claudemesh_launcher.py", launcher.replace(f'"{here.name}"', '"cp399-linux-x86_64"'))
+    assert_refused(version(other, home), here.name, str(here), "CLAUDEMESH_PYTHON")
+
+
+@pytest.mark.skipif(not OLD_PYTHONS, reason="no Python older than 3.11 is installed here")
+def test_a_python_that_is_too_old_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
+    """It cannot read the launcher."""
+    for python in OLD_PYTHONS:
+        done = subprocess.run(
+            [python, str(pyz), "version"], env=bare_environment(home), capture_output=True, text=True
+        )
+        assert_refused(done, str(this()), "Start it with")
+
+
+def test_a_cache_that_is_mounted_noexec_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
+    """Native modules cannot be loaded from there."""
+    (home / "cache").mkdir(mode=0o700)
+    command = f'mount -t tmpfs -o noexec,mode=0700 none "{home}/cache" && exec "$@"'
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    done = subprocess.run(
+        [*namespace, "sh", "-c", command, "sh", BARE_PYTHON, str(pyz), "version"],
+        env=bare_environment(home, CLAUDEMESH_CACHE=str(home / "cache")),
+        capture_output=True,
+        text=True,
+    )
+    assert_refused(done, "noexec", "CLAUDEMESH_CACHE")
 
 
 def test_five_first_starts_at_once_do_no_harm(pyz: Path, home: Path, cache: Path) -> None:

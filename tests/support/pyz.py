@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +20,15 @@ LIMIT_S = 60.0
 BARE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 
 
-def build(tree: Path = REPOSITORY, *, environment: Mapping[str, str] | None = None, umask: int = -1) -> str:
-    """Build a checkout's archive with this Python, unless it is up to date; returns what the build says."""
+def build(
+    tree: Path = REPOSITORY,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    umask: int = -1,
+) -> str:
+    """Build a checkout's archive, for this Python by default, unless it is up to date; returns its output."""
     done = subprocess.run(
-        [sys.executable, str(tree / "build" / "build_pyz.py")],
+        [sys.executable, str(tree / "build" / "build_pyz.py"), *options],
         env={**os.environ, **(environment or {})},
         umask=umask,
         capture_output=True,
@@ -53,13 +60,43 @@ def start(
 
 
 def module_files(pyz: Path) -> dict[str, int]:
-    """The files that the archive unpacks, with their sizes."""
+    """The files that an archive for one target unpacks, with their sizes."""
     with zipfile.ZipFile(pyz) as archive:
-        return {
+        common = {
             info.filename.removeprefix("site-packages/"): info.file_size
             for info in archive.infolist()
             if info.filename.startswith("site-packages/")
         }
+    [native] = natives(pyz).values()
+    return common | {name: len(data) for name, data in native.items()}
+
+
+def natives(pyz: Path) -> dict[str, dict[str, bytes]]:
+    """The files of each target that the targets of an archive do not share."""
+    found = {}
+    with zipfile.ZipFile(pyz) as archive:
+        for name in (name for name in archive.namelist() if name.startswith("native/")):
+            with archive.open(name) as packed, tarfile.open(fileobj=packed, mode="r|xz") as files:
+                found[name.removeprefix("native/").removesuffix(".tar.xz")] = {
+                    entry.name: content.read()
+                    for entry in files
+                    if (content := files.extractfile(entry)) is not None
+                }
+    return found
+
+
+def pythons() -> dict[tuple[int, int], str]:
+    """The CPythons that are installed here, by their version: on the PATH, and beside this one."""
+    beside = sorted(Path(BARE_PYTHON).resolve().parents[2].glob("*/bin/python"))
+    names = [f"python{version}" for version in ("2", "3", *(f"3.{minor}" for minor in range(6, 20)))]
+    found: dict[tuple[int, int], str] = {}
+    for path in [*filter(None, map(shutil.which, names)), *map(str, beside)]:
+        code = "import sys; print('%s %d %d' % (sys.executable, sys.version_info[0], sys.version_info[1]))"
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True)
+        if done.returncode == 0:
+            executable, major, minor = done.stdout.split()
+            found.setdefault((int(major), int(minor)), executable)
+    return found
 
 
 def trees(cache: Path) -> list[Path]:
