@@ -30,7 +30,7 @@ State = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; `remedy` says what to do unless the state is ok."""
+    """The result of one check. `remedy` is the next step when the state is not ok."""
 
     check: str
     state: State

@@ -6,7 +6,7 @@ On stderr a failure is a sentence and, where one helps, a literal command:
     try: claudemesh daemon up -d
 
 With --json the same failure is an object on stdout: `error` (a stable code), `message`, and where they help
-`near` (names that look like the wrong one) and `next` (the command).
+`near` (names similar to the wrong one) and `next` (the command).
 """
 
 from __future__ import annotations

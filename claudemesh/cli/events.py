@@ -12,7 +12,7 @@ from claudemesh.client.local import LocalClient
 
 @click.command()
 @click.option(
-    "--since", type=click.IntRange(min=0), metavar="SEQ", help="Begin with the messages after this one."
+    "--since", type=click.IntRange(min=0), metavar="SEQ", help="Begin with the messages after this number."
 )
 @mesh_option
 @json_option

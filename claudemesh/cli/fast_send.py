@@ -95,7 +95,7 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
 
 def _socket_path(mesh: str | None) -> str | None:
     if "CLAUDEMESH_DAEMON_SOCK" in os.environ:
-        # A hook: it has a capability token besides.
+        # A hook also sends its capability token.
         return None
     home = os.environ.get("CLAUDEMESH_HOME") or os.path.join(os.path.expanduser("~"), ".claudemesh")  # noqa: PTH111, PTH118
     daemons = os.path.join(os.path.expanduser(home), "daemon")  # noqa: PTH111, PTH118
@@ -123,7 +123,7 @@ def _is_safe(path: str, distrust: Callable[[str], str | None]) -> bool:
 
 
 def _answers_as_this_user(link: socket) -> bool:
-    """Whether the process behind the socket is this user's; true where the kernel does not tell."""
+    """Whether the process behind the socket is this user's. True where the kernel cannot tell."""
     import _socket
 
     if not hasattr(_socket, "SO_PEERCRED"):

@@ -1,4 +1,5 @@
-"""A follower of a daemon's messages and events: over restarts, until the reader of stdout has gone."""
+"""Follower of a daemon's messages and events. It continues over restarts, until the reader of stdout has
+gone."""
 
 from __future__ import annotations
 
@@ -39,9 +40,9 @@ class Follower:
 
 @contextmanager
 def following(client: LocalClient) -> Generator[Follower]:
-    """Make a follower of a mesh's daemon, and wait for a daemon that does not run yet.
+    """Make a follower of a mesh's daemon. It waits for a daemon that does not run yet.
 
-    One note on stderr says that the daemon has gone, and one that it is back.
+    A note on stderr reports that the daemon has gone, and another that it is back.
     """
     made = Follower(Daemon(socket_path=client.path, wait_for_daemon=True))
     threading.Thread(target=made.watch_stdout, name="stdout_watch", daemon=True).start()

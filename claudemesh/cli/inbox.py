@@ -25,7 +25,9 @@ Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
 @click.option("--mentions", is_flag=True, help="Only messages that mention this member.")
 @click.option("--from", "sender", metavar="NAME", help="Only messages from this member.")
 @click.option("--topic", metavar="NAME", help="Only messages of this topic or queue.")
-@click.option("--since", metavar="TIME", help="Only messages since, such as 2026-01-31T12:00:00Z.")
+@click.option(
+    "--since", metavar="TIME", help="Only messages received since this time, such as 2026-01-31T12:00:00Z."
+)
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Number of messages."
 )

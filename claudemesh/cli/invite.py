@@ -39,8 +39,8 @@ def invite() -> None:
 def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json: bool) -> int:
     """Create an invite and print its link.
 
-    The link is signed with this host's key, so the broker cannot forge one. Anybody who has the link can
-    join: pass it on in private.
+    The link is signed with this host's key, so the broker cannot forge one. Any host that has the link can
+    join: send it over a private channel.
 
     \b
     Examples:

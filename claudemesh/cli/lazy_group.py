@@ -13,7 +13,7 @@ Table: TypeAlias = Mapping[str, Mapping[str, tuple[str, str, str]]]
 
 
 class LazyGroup(click.Group):
-    """A group made of a table. Its own help imports no command, and a command imports only itself."""
+    """A group made from a table. Its help imports no command, and each command imports only itself."""
 
     def __init__(self, *args: Any, table: Table, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the arguments; an unknown name is answered with names that look like it."""
+        """Find the command of the arguments. The error for an unknown name lists similar names."""
         try:
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:

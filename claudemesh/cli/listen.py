@@ -18,7 +18,7 @@ from claudemesh.runtime.exits import TEMPORARY, ExitWith
     "--since",
     type=Position(),
     metavar="SEQ|now|unread",
-    help="Begin after this message, now, or with the oldest unacknowledged message.",
+    help="Begin after the message with this number, now, or with the oldest unacknowledged message.",
 )
 @click.option(
     "--ack", is_flag=True, help="Acknowledge each message after it is printed. Begins with unread ones."

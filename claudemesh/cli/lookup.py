@@ -1,4 +1,4 @@
-"""Look-ups by what a user types: the name of a member, the id of a received message."""
+"""Look-ups of a member by name or key, and of a received message by number or id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_peer(client: LocalClient, name: str) -> dict[str, Any] | None:
 
 
 def unknown_peer(client: LocalClient, name: str) -> ApiError:
-    """Return the error for a name that no member has, with the names that look like it."""
+    """Return the error for an unknown name of a member, with similar names."""
     # Imported here: only this error needs it.
     from claudemesh.daemon.identity.nearby import candidates, near_names
 

@@ -47,7 +47,7 @@ COMMANDS = {
     "Diagnosis": {
         "doctor": ("doctor", "doctor", "Check this host for common faults."),
         "bugreport": ("bugreport", "bugreport", "Print a report for a bug, without secrets or messages."),
-        "config": ("config", "config", "Check the files of settings, and show the settings of the daemon."),
+        "config": ("config", "config", "Check the configuration files, and show the settings of the daemon."),
         "paths": ("paths", "paths", "Show the paths of all files."),
         "version": ("version", "version", "Show the version."),
     },
@@ -78,7 +78,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Every failure is a message; there is never a traceback."""
+    """Run one command and return its exit code. A failure is reported as a message, never as a traceback."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
     code = _run(argv)
@@ -93,7 +93,7 @@ def _run(argv: list[str]) -> int:
         _check_encoding(argv)
         result = _invoke(argv)
     except click.exceptions.NoArgsIsHelpError as error:
-        # A group without a command: the arguments are not wrong, they are missing.
+        # A group without a command: its help is shown.
         output.note(error.message)
         return USAGE
     except click.exceptions.Exit as error:

@@ -44,6 +44,9 @@ def create(
 ) -> int:
     """Create a mesh on a broker. This host becomes its first member and owner.
 
+    SLUG is the name of the mesh: up to 63 lower-case letters, digits, dots, underscores and hyphens, of
+    which the first is a letter or a digit.
+
     The broker's admin token is needed. It is read from --admin-token-file, else from
     CLAUDEMESH_BROKER_ADMIN_TOKEN, else from the data directory of this user's own broker.
 

@@ -23,7 +23,7 @@ def text_argument(function: F) -> F:
 def message_text(text: str | None, *, allow_empty: bool) -> str:
     """Return the text of the argument, or standard input when the argument is `-` or missing.
 
-    Empty standard input is refused unless `allow_empty`: it is what a failed command in a pipe leaves.
+    Empty standard input is refused unless `allow_empty`, because a failed command in a pipe produces it.
     """
     if text is not None and text != "-":
         return text
@@ -37,7 +37,8 @@ def message_text(text: str | None, *, allow_empty: bool) -> str:
 
 
 class NotSent(click.UsageError):
-    """A word that begins with a dash is an option and may be meant as the text; `next_command` sends it."""
+    """Error for a word that begins with a dash, parsed as an option but perhaps meant as the text.
+    `next_command` is the command that sends it."""
 
     def __init__(
         self, message: str, ctx: click.Context, args: list[str], word: str, near: Sequence[str] | None = None
@@ -51,13 +52,13 @@ class NotSent(click.UsageError):
 class TextCommand(click.Command):
     """A command that takes a text, which may begin with a dash.
 
-    A word that begins with a dash and holds a space is a text: no option does. Any other such word is an
-    option, and the error for an unknown one names the `--` that makes it a text. `--help` behind an argument
-    may be either: the help is shown, and the exit code says that nothing was sent.
+    A word that begins with a dash and contains a space is a text, because no option does. Any other such
+    word is an option, and the error for an unknown one names the `--` that makes it a text. `--help` after
+    an argument may be either: the help is shown, and the exit code shows that nothing was sent.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Move texts that look like options behind `--`."""
+        """Insert `--` before a text that would be parsed as an option."""
         given = list(args)
         try:
             return super().parse_args(ctx, self._with_texts_last(args))

@@ -16,7 +16,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
 
 def parse_duration(text: str) -> int:
-    """Return the seconds of `30s`, `10m`, `24h` or `7d`. `ValueError` for anything else."""
+    """Return the seconds of `30s`, `10m`, `24h` or `7d`. Raise `ValueError` for any other text."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration. Use a number and a unit, such as 30s, 10m, 24h or 7d.")
@@ -79,7 +79,9 @@ def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def mesh_option(function: F) -> F:
     """Add `--mesh`, which is needed only when this host is in several meshes."""
-    return click.option("--mesh", metavar="SLUG", help="The mesh, when this host is in several.")(function)
+    return click.option(
+        "--mesh", metavar="SLUG", help="Slug of the mesh. Needed only when this host is in several."
+    )(function)
 
 
 def json_option(function: F) -> F:

@@ -23,7 +23,7 @@ _BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 class OutputFailed(Exception):
-    """stdout cannot be written, for another reason than that its reader has gone."""
+    """stdout cannot be written, and not because its reader has gone."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -52,7 +52,8 @@ def body(text: str) -> None:
 def print_answer(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
     """Print the answer to an action, as JSON or in words, and return exit code 0.
 
-    The action is done: a stdout that cannot be written does not turn it into a failure that a script retries.
+    The action is done. A stdout that cannot be written does not make it a failure, which a script would
+    retry.
     """
     try:
         if as_json:
@@ -98,7 +99,8 @@ def fields(values: Mapping[str, object]) -> None:
 
 
 def _write(text: str) -> None:
-    """Write a line to stdout. `BrokenPipeError` when its reader has gone, else `OutputFailed`."""
+    """Write a line to stdout. Raise `BrokenPipeError` when its reader has gone, `OutputFailed` for other
+    causes."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -109,7 +111,7 @@ def _write(text: str) -> None:
 
 
 def _write_utf8(text: str) -> None:
-    """Write a line to stdout in UTF-8, whatever the encoding of the terminal."""
+    """Write a line to stdout in UTF-8, also on a terminal with another encoding."""
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode() + b"\n")
@@ -121,7 +123,7 @@ def _write_utf8(text: str) -> None:
 
 
 def _write_stderr(text: str) -> None:
-    # An error that cannot be shown does not change how the command ends.
+    # An error that cannot be printed does not change the exit code.
     with suppress(OSError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

@@ -19,7 +19,7 @@ from claudemesh.runtime.exits import UNAVAILABLE
 def ping(name: str, mesh: str | None, as_json: bool) -> int:
     """Check whether a member is online. The exit code is 69 when it is not.
 
-    The time in the answer is the round trip to the broker.
+    NAME is a member's name or public key. The time in the answer is the round trip to the broker.
 
     \b
     Examples:

@@ -35,7 +35,7 @@ def reply(id_or_seq: str, text: str | None, allow_empty: bool, mesh: str | None,
     if item is None:
         missing = f"The inbox holds no message {id_or_seq}."
         raise ExitWith(USAGE, "not_found", missing, next="claudemesh inbox")
-    # The reply to a queue's message goes to its sender: a queue would hand it to any worker.
+    # The reply to a message of a queue goes to its sender: the queue would deliver it to any worker.
     to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]
     body = {
         "to": to,

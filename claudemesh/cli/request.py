@@ -28,7 +28,7 @@ class _Question:
     recipient: str | None
 
     def is_answered_by(self, item: dict[str, Any]) -> bool:
-        """Tell whether a message is the reply: it names this send, and its sender is the recipient."""
+        """Whether a message is the reply: it names this send, and its sender is the recipient."""
         is_named = item["reply_to_id"] == self.broker_message_id
         return is_named and self.recipient in (None, item["sender_pubkey"])
 
@@ -46,8 +46,9 @@ def request(
 ) -> None:
     """Send a message and print the reply to it. The exit code is 75 when none comes in time.
 
-    The text is TEXT, or standard input when TEXT is missing or `-`. The command continues over a restart of
-    the daemon.
+    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT, or standard input when TEXT
+    is missing or `-`. When TO is a member, only a reply from that member counts. The command continues over
+    a restart of the daemon.
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def request(
     message = message_text(text, allow_empty=allow_empty)
     client = LocalClient(mesh)
     deadline = time.monotonic() + timeout
-    # The position is taken before the send, so that the reply always lies behind it.
+    # The position is read before the send, so that the reply is always after it.
     newest = client.get("/v1/inbox", order="desc", limit=1)["items"]
     since = newest[0]["seq"] if newest else 0
     question = _ask(client, to, message, deadline, timeout)

@@ -20,16 +20,23 @@ from claudemesh.client.local import LocalClient
 @click.option("--meta", metavar="JSON", help="A JSON object that travels with the message.")
 @click.option("--reply-to", metavar="ID", help="The broker_message_id of the message that this one answers.")
 @click.option(
-    "--mention", "mentions", multiple=True, metavar="NAME", help="A member to mention. May be repeated."
+    "--mention",
+    "mentions",
+    multiple=True,
+    metavar="NAME",
+    help="Name or key of a member to mention. May be repeated.",
 )
 @click.option(
     "--id",
     "client_message_id",
     metavar="ID",
-    help="A client_message_id of your own. Sends with one id arrive once.",
+    help="Your own client_message_id. Repeated sends with the same id arrive once.",
 )
 @click.option(
-    "--wait", type=click.IntRange(0, 30000), metavar="MS", help="Wait up to MS ms until the broker has it."
+    "--wait",
+    type=click.IntRange(0, 30000),
+    metavar="MS",
+    help="Wait up to this many milliseconds for the broker to accept the message.",
 )
 @mesh_option
 @json_option

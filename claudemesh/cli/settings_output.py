@@ -11,7 +11,7 @@ from claudemesh.runtime.exits import CONFIGURATION, OK, ExitWith
 from claudemesh.runtime.settings.keys import Key, Table
 from claudemesh.runtime.settings.merge import Fault, Given, Merged, Source, toml
 
-# Faults that are listed of one file; the rest is counted.
+# Largest number of faults that are listed for one file; further ones are counted.
 _MOST_FAULTS = 100
 
 
@@ -34,7 +34,7 @@ def check(name: str, read: Callable[[], Sequence[Fault] | None]) -> Checked:
 
 
 def as_json(fault: Fault) -> dict[str, Any]:
-    """Return a fault as JSON: `message` names the place too."""
+    """Return a fault as JSON. `message` includes the place of the fault."""
     is_file = fault.origin.source is Source.FILE
     return {
         "file": fault.origin.name if is_file else None,
@@ -74,7 +74,7 @@ def print_rows(items: Sequence[dict[str, Any]], *, with_origin: bool) -> None:
 
 
 def public(item: dict[str, Any]) -> dict[str, Any]:
-    """Return a row without the texts that are for people."""
+    """Return a row without its display texts."""
     return {name: value for name, value in item.items() if name not in ("shown", "place")}
 
 
@@ -98,7 +98,7 @@ def _shown(key: Key, given: Given) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value in its JSON form."""
     if isinstance(value, tuple):
         return list(value)
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,4 +1,5 @@
-"""Standard streams of a command: closed ones, other encodings than UTF-8, a reader that has gone."""
+"""Standard streams of a command: handling of closed streams, other encodings than UTF-8, and a reader that
+has gone."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ def prepare_streams() -> None:
     """Make stdin, stdout and stderr safe to use; called before anything else is opened.
 
     A closed descriptor is replaced by /dev/null, so that no socket or database takes the number of a standard
-    stream. On a terminal of another encoding, characters that it lacks are spelt out, as \\u1f680.
+    stream. On a terminal of another encoding, characters that it lacks are escaped, as \\u1f680.
     """
     for number in range(3):
         try:
@@ -29,7 +30,7 @@ def prepare_streams() -> None:
 
 
 def flush_stdout() -> OSError | None:
-    """Write what is still buffered. When that fails, discard it and return the error."""
+    """Flush stdout. When that fails, discard the buffer and return the error."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -39,9 +40,9 @@ def flush_stdout() -> OSError | None:
 
 
 def discard_stdout() -> None:
-    """Redirect stdout to /dev/null, with what is still buffered.
+    """Redirect stdout to /dev/null, with its buffer.
 
-    Python flushes stdout once more while it shuts down, and would complain.
+    Otherwise Python would report an error when it flushes stdout at shutdown.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
@@ -49,13 +50,14 @@ def discard_stdout() -> None:
 
 
 def stdout_hung_up(timeout_s: float | None = 0.0) -> bool:
-    """Tell whether the reader of stdout has gone. Waits up to `timeout_s` seconds, or for ever."""
+    """Whether the reader of stdout has gone. Waits up to `timeout_s` seconds, or without a limit if it is
+    None."""
     # Imported here: only commands that follow something need it.
     import select
 
     poll = select.poll()
     try:
-        # No event is asked for: errors and hang-ups are reported all the same.
+        # No event is requested: errors and hang-ups are always reported.
         poll.register(sys.stdout.fileno(), 0)
     except (AttributeError, OSError, ValueError):
         return False

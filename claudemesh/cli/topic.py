@@ -33,7 +33,9 @@ def topic() -> None:
 @mesh_option
 @json_option
 def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> int:
-    """Create a topic or a queue. Nobody is subscribed automatically, not even you.
+    """Create a topic or a queue. No member is subscribed automatically, not even you.
+
+    NAME is the name of a topic, with or without `#` in front, or queue:NAME.
 
     \b
     Examples:
@@ -49,7 +51,9 @@ def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> int:
 @mesh_option
 @json_option
 def subscribe(name: str, mesh: str | None, as_json: bool) -> int:
-    """Subscribe to a topic or a queue. Messages posted from now on are received.
+    """Subscribe to a topic or a queue. This host receives the messages that are posted from now on.
+
+    NAME is the name of a topic or a queue.
 
     \b
     Examples:
@@ -65,6 +69,8 @@ def subscribe(name: str, mesh: str | None, as_json: bool) -> int:
 def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
     """Remove the subscription to a topic or a queue.
 
+    NAME is the name of a topic or a queue.
+
     \b
     Examples:
       claudemesh topic unsubscribe deploys
@@ -79,7 +85,7 @@ def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
     "--id",
     "client_message_id",
     metavar="ID",
-    help="A client_message_id of your own. Posts with one id arrive once.",
+    help="Your own client_message_id. Repeated posts with the same id arrive once.",
 )
 @mesh_option
 @json_option
@@ -93,7 +99,7 @@ def post(
 ) -> int:
     """Post a message to a topic or a queue.
 
-    The text is TEXT, or standard input when TEXT is missing or `-`.
+    NAME is the name of a topic or a queue. The text is TEXT, or standard input when TEXT is missing or `-`.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ from claudemesh.client.local import LocalClient
 def whoami(mesh: str | None, as_json: bool) -> None:
     """Show this host's member: name, mesh, role and key.
 
-    Another member compares the key with the one that `claudemesh peers --json` shows there.
+    To verify the key, another member compares it with the output of `claudemesh peers --json` on its host.
 
     \b
     Examples:

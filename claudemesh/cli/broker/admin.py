@@ -52,7 +52,7 @@ class AdminClient:
         self._token = read_token(admin_token_file, folder, self._broker)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
-        """GET a list below /v1/admin, page after page. Its items have these columns."""
+        """Return a list below /v1/admin, read page after page. Its items have these columns."""
         # Imported here: parsers need the protocol, and most commands do not.
         from claudemesh.protocol.http_replies import table_with
 
@@ -70,7 +70,7 @@ class AdminClient:
             following = {"after": page["next"]}
 
     def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
-        """POST to a route below /v1/admin. Its answer has fields of these names."""
+        """POST to a route below /v1/admin, and return the answer."""
         from claudemesh.protocol.http_replies import object_with
 
         return self.ask(path, body, object_with(path, *names))

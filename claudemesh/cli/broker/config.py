@@ -20,8 +20,8 @@ from claudemesh.cli.settings_output import print_checks, print_rows, public, row
 def config() -> None:
     """Check and show the settings of a broker.
 
-    Flags, environment variables and broker.toml are merged as `claudemesh broker up` merges them; so its
-    options can be given here too.
+    Flags, environment variables and broker.toml are merged as by `claudemesh broker up`, so these commands
+    take its options too.
 
     \b
     Examples:

@@ -28,7 +28,8 @@ def job() -> None:
 def list_jobs(as_json: bool, **which: Any) -> None:
     """List the jobs with their last run.
 
-    `last_run_at` is the time of day. `age_s` is the running time of the broker since then, in seconds.
+    `last_run_at` is the time of the last run. `age_s` is the running time of the broker since then, in
+    seconds.
 
     \b
     Examples:

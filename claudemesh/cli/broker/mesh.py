@@ -82,7 +82,7 @@ def list_meshes(as_json: bool, **which: Any) -> None:
 @admin_options
 @json_option
 def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
-    """Set policies of a mesh. They apply to connections that are made from then on.
+    """Set policies of a mesh. They apply to new connections.
 
     \b
     Examples:

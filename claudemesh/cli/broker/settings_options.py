@@ -15,7 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def settings_options(function: F) -> F:
-    """Add an option for each key that has a flag. An option that is not given is None, or () if repeated."""
+    """Add an option for each key that has a flag. The value of an option that is not given is None, or ()
+    for a repeatable one."""
     for key in reversed(TABLE.keys):
         if key.flag is not None:
             function = _option(key)(function)

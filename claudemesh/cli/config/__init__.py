@@ -1,4 +1,4 @@
-"""The group `claudemesh config`: the files of settings of this host."""
+"""The group `claudemesh config`: the configuration files of this host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from claudemesh.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "Commands": {
-        "check": ("config.check", "check", "Check the files of settings, and list every fault."),
+        "check": ("config.check", "check", "Check the configuration files, and list every fault."),
         "show": ("config.show", "show", "Show the settings of the daemon."),
     },
 }
@@ -16,7 +16,7 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, table=COMMANDS)
 def config() -> None:
-    """Check the files of settings, and show the settings of the daemon.
+    """Check the configuration files, and show the settings of the daemon.
 
     The files are config.toml, hooks.toml and broker.toml. docs/configuration.md lists their keys.
 

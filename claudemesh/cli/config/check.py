@@ -33,7 +33,7 @@ from claudemesh.runtime.settings.merge import Fault
 @mesh_option
 @json_option
 def check(path: Path | None, kind: str | None, mesh: str | None, as_json: bool) -> int:
-    """Check the files of settings, and list every fault. The exit code is 78 when there is a fault.
+    """Check the configuration files, and list every fault. The exit code is 78 when there is a fault.
 
     Without --file, the config.toml and hooks.toml of each mesh of this host and the broker.toml of this
     user's broker are checked. Environment variables of a broker are checked by `claudemesh broker config
@@ -74,7 +74,7 @@ def _read(document: Document | None, faults: Callable[[Document], Sequence[Fault
 
 
 def _named(path: Path, kind: str | None) -> Sequence[Fault]:
-    """Return the faults of a file that need not be in its place: another user may own it."""
+    """Return the faults of a named file, which may be anywhere and belong to another user."""
     kinds = {"config": _config, "hooks": _hooks, "broker": _broker}
     kind = kind or path.name.removesuffix(".toml")
     if kind not in kinds:

@@ -30,8 +30,8 @@ _COMMANDS = {"reload": "claudemesh daemon reload", "restart": "claudemesh daemon
 def show(origin: bool, mesh: str | None, as_json: bool) -> int:
     """Show the settings of the daemon.
 
-    They are those of config.toml and the defaults. Where a running daemon still uses another value, it is
-    shown too, with the command that puts the new one in force.
+    The settings are those of config.toml and the defaults. When the running daemon uses another value, that
+    value is shown too, with the command that applies the new one.
 
     \b
     Examples:
@@ -57,7 +57,8 @@ def show(origin: bool, mesh: str | None, as_json: bool) -> int:
 
 
 def _live(slug: str) -> Mapping[str, Any] | None:
-    """Return the configuration of the running daemon; None without one, {} for one that is too old."""
+    """Return the configuration of the running daemon: None without a daemon, {} when it is too old to show
+    it."""
     try:
         return LocalClient(slug).get("/v1/config")
     except DaemonNotRunning:
@@ -71,7 +72,8 @@ def _live(slug: str) -> Mapping[str, Any] | None:
 def _in_force(
     live: Mapping[str, Any] | None, section: str, name: str, value: object, *, is_live: bool
 ) -> dict[str, Any]:
-    """Return the value that the daemon uses, and what puts the value of the file in force, if it differs."""
+    """Return the value that the daemon uses and, if it differs, the command that applies the value of the
+    file."""
     known = (live or {}).get("settings", {}).get(section, {})
     if name not in known:
         return {"in_force": None, "pending": None}

@@ -1,7 +1,7 @@
-"""Control of a running daemon: the process that answers on the socket is stopped or reloaded, no other.
+"""Control of a running daemon: stops or reloads the process that answers on the socket.
 
-The process id in the pid file or in `/v1/health` is shown to people only. Read in another PID namespace, or
-after the daemon has ended, it may be that of another process.
+The process id of the pid file or of `/v1/health` is only displayed. After the daemon has ended, or in
+another PID namespace, it may belong to another process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOT_FOUND = 404
 
 
 def stop(client: LocalClient, *, to_restart: bool = False) -> None:
-    """Stop the daemon and wait for its end. `DaemonNotRunning` when none answers.
+    """Stop the daemon and wait for its end. Raise `DaemonNotRunning` when none answers.
 
     With `to_restart`, a daemon in another PID namespace is refused: it would be started again in this one.
     """
@@ -53,14 +53,14 @@ def valid_pid(client: LocalClient, health: Mapping[str, Any]) -> int | None:
     """Return the process id of the daemon; None for a daemon in another PID namespace."""
     peer = listener_on(client.path)
     if peer is None:
-        # This kernel does not tell the process behind a socket; it has no PID namespaces either.
+        # This kernel cannot name the process behind a socket. It has no PID namespaces either.
         pid: int = health["pid"]
         return pid
     return peer.pid or None
 
 
 def shown_pid(client: LocalClient, health: Mapping[str, Any]) -> str:
-    """Return the process id of the daemon as text for people."""
+    """Return the process id of the daemon for display."""
     pid = valid_pid(client, health)
     return "in another PID namespace" if pid is None else f"pid {pid}"
 
@@ -73,7 +73,8 @@ def _process_of(client: LocalClient) -> DaemonProcess | None:
 
 
 def _ask_to_stop(client: LocalClient) -> None:
-    """Stop a daemon whose process is not visible here, over its API. Its lock is free when it has ended."""
+    """Stop a daemon over its API, when its process is not visible here. Its lock is free when it has
+    ended."""
     try:
         client.post("/v1/shutdown")
     except ApiError as error:

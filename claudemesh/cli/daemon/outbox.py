@@ -108,7 +108,11 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 @outbox.command()
 @click.option("--id", "row_id", required=True, metavar="ID", help="The id or client_message_id of the send.")
 @click.option(
-    "--new-client-id", metavar="auto|ID", default="auto", show_default=True, help="The new client_message_id."
+    "--new-client-id",
+    metavar="auto|ID",
+    default="auto",
+    show_default=True,
+    help="The new client_message_id. `auto` makes one.",
 )
 @click.option(
     "--patch-payload", type=click.File("rb"), metavar="FILE", help="JSON object with the fields to change."
@@ -118,7 +122,8 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
     """Send the message of a dead or pending send again, under a new id.
 
-    The old send stays in the outbox as aborted.
+    The old send stays in the outbox as aborted. FILE of --patch-payload holds a JSON object with any of the
+    fields to, message, meta, priority, reply_to_id and mentions.
 
     \b
     Examples:

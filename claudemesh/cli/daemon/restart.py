@@ -34,7 +34,7 @@ def restart(mesh: str | None, as_json: bool) -> int:
 
 
 def _was_with_broker(slug: str) -> bool:
-    """Tell whether the last start had --with-broker."""
+    """Whether the last start had --with-broker."""
     # Imported here: only this command reads the daemon's files.
     from claudemesh.runtime.files import UnsafeFile, read_own
 
