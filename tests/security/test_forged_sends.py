@@ -54,6 +54,30 @@ async def test_a_forged_send_is_refused_and_its_id_stays_free(kind: str) -> None
             assert deliveries[-1]["envelope"] == good
 
 
+async def test_a_forged_send_among_many_is_refused_alone() -> None:
+    """A batch is verified together: each is answered for itself, and the order stays."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        sends = [ada.envelope(bob, f"number {number}") for number in range(200)]
+        forged = range(3, 200, 7)
+        for number in forged:
+            sends[number] = sends[number] | {"signature": sends[number - 1]["signature"]}
+        async with ada.connect() as link, bob.connect() as recipient:
+            requests = [await link.send(envelope) for envelope in sends]
+            answers = [await link.result(request) for request in requests]
+            refused = [number for number, answer in enumerate(answers) if answer["status"] != 201]
+            assert refused == list(forged)
+            assert {answers[number]["error"] for number in forged} == {"invalid_envelope"}
+            good = [envelope for number, envelope in enumerate(sends) if number not in forged]
+            got = []
+            while len(got) < len(good):
+                deliveries = await recipient.deliveries(1)
+                await recipient.acknowledge(deliveries)
+                got += [delivery["envelope"] for delivery in deliveries]
+            assert got == good
+
+
 def test_a_row_signed_with_keys_that_were_replaced_ends_visibly_and_can_be_requeued() -> None:
     """Otherwise the broker says 201 and every recipient drops it."""
     with mesh("alice", "bob") as made:

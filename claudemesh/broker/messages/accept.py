@@ -1,8 +1,8 @@
 """Accept path of the broker: lookup and validate are decided here, check and write are the store's.
 
 Sends that arrive during one commit share the next one. A send is validated when its frame arrives, because
-the verdict depends on the frame alone. The verdict counts only when the lookup has found no dedupe row
-(docs/spec/broker.md, Accepting a send).
+the verdict depends on the frame alone; the signatures of a batch are verified together. The verdict counts
+only when the lookup has found no dedupe row (docs/spec/broker.md, Accepting a send).
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
-
-import orjson
 
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.environment import Environment
-from claudemesh.broker.limiter.base import Count, Limiter
+from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.messages import results
 from claudemesh.broker.messages.publishing import Publication, Publisher
 from claudemesh.broker.messages.quotas import Over, Quotas
 from claudemesh.broker.messages.results import Answer
 from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.messages.submission import Submission, prepare
 from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.facets import MessageStore
@@ -35,108 +33,13 @@ from claudemesh.broker.store.types import (
     Refused,
     SendKey,
 )
-from claudemesh.protocol import (
-    PRIORITY_RANK,
-    Envelope,
-    InvalidField,
-    ProtocolError,
-    fingerprint_prefix,
-)
-from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.protocol import ProtocolError
+from claudemesh.runtime import aside
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.failpoints import failpoint
 
-_FINGERPRINT_HEX = 64
 # Envelopes of a batch: they are copied on the way to the database.
 _BATCH_BYTES = 4 << 20
-
-
-class Submission(NamedTuple):
-    """A send on its way through the phases. `verdict` is a row to write, or an error."""
-
-    sender: Sender
-    key: SendKey
-    sender_fingerprint: bytes | None
-    verdict: NewSend | ProtocolError
-    # What the limiter is asked. Its size is the length of the envelope; a refused one has none.
-    charge: Count
-
-    @property
-    def size(self) -> int:
-        """The length of the envelope in bytes; 0 when it is refused."""
-        return self.charge.size
-
-
-def prepare(
-    sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
-) -> Submission | ProtocolError:
-    """Validate an envelope. A bare error means that the envelope has no usable id to look up."""
-    client_message_id = raw.get("client_message_id")
-    if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
-        return InvalidField(
-            "invalid_envelope",
-            "client_message_id",
-            "client_message_id must be 1 to 255 characters, each from ! to ~.",
-        )
-    key = SendKey(sender.mesh_id, sender.member_id, client_message_id)
-    verdict: NewSend | ProtocolError
-    try:
-        verdict = _judge(Envelope.parse(raw), sender, key, raw, inline_bytes, broker_message_id)
-        size = len(verdict.envelope)
-    except ProtocolError as error:
-        verdict, size = error, 0
-    count = Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
-    return Submission(sender, key, _sender_fingerprint(raw.get("request_fingerprint")), verdict, count)
-
-
-def _judge(
-    envelope: Envelope,
-    sender: Sender,
-    key: SendKey,
-    raw: Mapping[str, object],
-    inline_bytes: int,
-    broker_message_id: str,
-) -> NewSend:
-    if len(envelope.body) > inline_bytes:
-        raise ProtocolError(
-            "payload_too_large",
-            f"The sealed body has {len(envelope.body)} bytes; this broker takes {inline_bytes}. Send less.",
-        )
-    computed = envelope.expected_fingerprint()
-    if computed != envelope.request_fingerprint:
-        raise ProtocolError(
-            "fingerprint_drift",
-            "The fingerprint of the envelope is not that of its content. Upgrade claudemesh at the sender.",
-            broker_fingerprint_prefix=fingerprint_prefix(computed),
-        )
-    if not sender.has_signed(envelope):
-        # Every recipient would drop it: an answer that it was accepted would not be true.
-        raise InvalidField(
-            "invalid_envelope",
-            "signature",
-            "The signature is not by a key of this member, because the envelope was sealed with other keys. "
-            "Requeue it, so that it is signed again.",
-        )
-    return NewSend(
-        key=key,
-        broker_message_id=broker_message_id,
-        request_fingerprint=computed,
-        destination_kind=envelope.destination_kind,
-        destination_ref=envelope.destination_ref,
-        priority=PRIORITY_RANK[envelope.priority],
-        mentions=envelope.mentions,
-        # As it came: it parsed, so it has exactly the known fields, each in its one spelling.
-        envelope=orjson.dumps(raw),
-    )
-
-
-def _sender_fingerprint(value: object) -> bytes | None:
-    if not isinstance(value, str) or len(value) != _FINGERPRINT_HEX:
-        return None
-    try:
-        return bytes.fromhex(value)
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +129,9 @@ class Acceptor:
         """Carry a batch through all four phases. Pushes follow by themselves after the commit."""
         await self._outputs.publisher.room()
         self._metrics.accept_batch.observe(len(batch))
+        proven = await aside.share(Submission.is_proven, batch)
+        if not all(proven):
+            batch = [each if holds else each.forged() for each, holds in zip(batch, proven, strict=True)]
         # Fast path: skip the lookup when the whole batch is valid and within its limits, and the last had no
         # duplicates. The claim (`INSERT ... ON CONFLICT`) finds a duplicate anyway.
         direct = self._direct(batch)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from claudemesh.broker.limiter.base import Allowance
-from claudemesh.protocol import Envelope, verify_envelope
+from claudemesh.protocol import verify_envelope
+
+
+class Signed(NamedTuple):
+    """The part of an envelope that its signature covers, and the signature."""
+
+    part: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +30,9 @@ class Sender:
     allowance: Allowance
     earlier_pubkeys: tuple[str, ...] = ()
 
-    def has_signed(self, envelope: Envelope) -> bool:
+    def has_signed(self, signed: Signed) -> bool:
         """Tell whether an envelope is signed by a key of this member, for its mesh."""
-        part = envelope.signed_part()
-        if verify_envelope(self.pubkey, self.mesh_id, part, envelope.signature):
+        part, signature = signed
+        if verify_envelope(self.pubkey, self.mesh_id, part, signature):
             return True
-        return any(
-            verify_envelope(key, self.mesh_id, part, envelope.signature) for key in self.earlier_pubkeys
-        )
+        return any(verify_envelope(key, self.mesh_id, part, signature) for key in self.earlier_pubkeys)

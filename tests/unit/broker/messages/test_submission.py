@@ -1,4 +1,4 @@
-"""Phase validate: the verdict on an envelope, from the envelope alone."""
+"""Phase validate: the verdict on an envelope, and the proof that its sender has signed it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from claudemesh.broker.limiter.base import Allowance
-from claudemesh.broker.messages.accept import Submission, prepare
 from claudemesh.broker.messages.sender import Sender
+from claudemesh.broker.messages.submission import Submission, prepare
 from claudemesh.broker.store.types import NewSend, SendKey
 from claudemesh.protocol import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity
@@ -40,6 +40,7 @@ def test_a_right_envelope_is_ready_to_be_written() -> None:
     submission = prepared(envelope)
     send = submission.verdict
     assert isinstance(send, NewSend)
+    assert submission.is_proven()
     assert submission.key == send.key == SendKey(MESH, "member-ada", "deploy-42")
     assert (
         submission.sender_fingerprint
@@ -77,15 +78,16 @@ def test_whatever_the_fingerprint_covers_must_fit_it(field: str) -> None:
 )
 def test_what_the_sender_did_not_sign_is_refused(changes: Frame) -> None:
     """Every recipient would drop it, so it was not accepted: a code that every version knows as final."""
-    envelope = ADA.envelope("all", "text", client_message_id="one") | changes
-    verdict = prepared(envelope).verdict
+    submission = prepared(ADA.envelope("all", "text", client_message_id="one") | changes)
+    assert not submission.is_proven()
+    verdict = submission.forged().verdict
     assert isinstance(verdict, ProtocolError)
     assert (verdict.code, verdict.status, verdict.fields["field"]) == ("invalid_envelope", 400, "signature")
 
 
 def test_a_send_signed_for_another_mesh_is_refused() -> None:
     """The signature names its mesh."""
-    assert verdict_code(replace(ADA, mesh_id=MESH[:-1] + "1").envelope("all")) == "invalid_envelope"
+    assert not prepared(replace(ADA, mesh_id=MESH[:-1] + "1").envelope("all")).is_proven()
 
 
 def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
@@ -94,7 +96,7 @@ def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
         sender = replace(SENDER, pubkey=BOB.pubkey, earlier_pubkeys=earlier)
         found = prepare(sender, ADA.envelope("all"), inline_bytes=4096, broker_message_id=MESSAGE)
         assert isinstance(found, Submission)
-        assert isinstance(found.verdict, NewSend) is taken
+        assert found.is_proven() is taken
 
 
 def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
@@ -104,6 +106,7 @@ def test_an_id_that_can_be_looked_up_is_kept_whatever_else_is_wrong() -> None:
     assert submission.key.client_message_id == "deploy-42"
     assert submission.sender_fingerprint == bytes.fromhex(envelope["request_fingerprint"])
     assert isinstance(submission.verdict, ProtocolError)
+    assert submission.is_proven()
 
 
 @pytest.mark.parametrize("client_message_id", [None, "", "a b", "x" * 256, 7, ["a"], "ümlaut", "a\n"])
