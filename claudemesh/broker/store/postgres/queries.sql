@@ -1,4 +1,4 @@
--- mesh_insert: a new mesh.
+-- mesh_insert: insert a mesh.
 INSERT INTO mesh.mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
                        message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
                        member_bytes_per_minute, stored_bytes, member_stored_bytes, member_topics,
@@ -19,12 +19,12 @@ SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, de
        audit_retention_days, audit_events
 FROM mesh.mesh ORDER BY slug;
 
--- member_insert: a new member.
+-- member_insert: insert a member.
 INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
                          ephemeral, summary, presence_status, visible, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
--- member_key_insert: a member's current key.
+-- member_key_insert: insert a member's current key.
 INSERT INTO mesh.member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
 VALUES ($1, $2, $3, $4, $5, 'current', $6);
 
@@ -36,19 +36,19 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 
--- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+-- sealing_key_taken: whether a member of the mesh has, or had, this x25519 key.
 SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
 
--- member_by_name: a name is unique in its mesh without regard to case.
+-- member_by_name: whether a member has this name, without regard to case.
 SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
 
 -- member_id_taken: whether a member of any mesh has this id.
 SELECT 1 FROM mesh.member WHERE id = $1;
 
--- invite_take_late: a use that was taken before the restore.
+-- invite_take_late: take a use again that was taken before a restore.
 UPDATE mesh.invite SET used_count = used_count + 1 WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses;
 
--- topic_backfill: the newest posts since an id that a subscriber is not owed yet, in their order.
+-- topic_backfill: insert deliveries to a subscriber for the newest posts since an id, in their order.
 INSERT INTO mesh.delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
 SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
   SELECT t.id FROM mesh.topic_message AS t
@@ -68,15 +68,16 @@ CROSS JOIN LATERAL (
   WHERE e.member_id = w.id AND e.mesh_id = $1 AND e.state = 'rotated_out' OFFSET 0) AS k
 ORDER BY k.created_at;
 
--- member_set_profile: change what is given.
+-- member_set_profile: change the given fields of a profile.
 UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),
                        visible = coalesce($3, visible)
 WHERE mesh_id = $4 AND id = $5;
 
--- member_set_status: active, revoked or left.
+-- member_set_status: set the status: active, revoked or left.
 UPDATE mesh.member SET status = $1 WHERE mesh_id = $2 AND id = $3;
 
--- members_seen: when and on which host members were here last; locked in one order, so that brokers do not block
+-- members_seen: write when and on which host members were last seen. Rows are locked in one order, so that brokers
+-- do not block
 -- one another.
 UPDATE mesh.member AS m SET last_seen_at = s.seen_at,
                             last_seen_host_fingerprint = coalesce(s.host, m.last_seen_host_fingerprint)
@@ -86,11 +87,11 @@ FROM (SELECT k.id, w.seen_at, w.host
                           LIMIT 1 FOR NO KEY UPDATE) AS k) AS s
 WHERE m.id = s.id;
 
--- present_seen: members with a lease of a broker are seen now.
+-- present_seen: write the present time as last seen for the members with a lease of a broker.
 UPDATE mesh.member AS m SET last_seen_at = $1
 WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broker_id = $2));
 
--- invite_register: the first content stays.
+-- invite_register: insert an invite, unless it is registered already.
 INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
 
@@ -98,13 +99,13 @@ VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
 WHERE mesh_id = $1 AND id = $2 FOR UPDATE;
 
--- invite_revoke: once revoked it stays so; one that is not known is noted, for it may come with a join.
+-- invite_revoke: revoke an invite. An unknown one is inserted, because a join may bring it later.
 INSERT INTO mesh.invite AS known (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES ($3, $2, 'member', '', to_timestamp(0), 0, 0, $1)
 ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(known.revoked_at, excluded.revoked_at)
 WHERE known.mesh_id = excluded.mesh_id;
 
--- invite_take: one use, as long as there is one.
+-- invite_take: take one use of an invite, if one is left.
 UPDATE mesh.invite SET used_count = used_count + 1
 WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses AND revoked_at IS NULL AND expires_at > $3;
 
@@ -112,11 +113,11 @@ WHERE mesh_id = $1 AND id = $2 AND used_count < max_uses AND revoked_at IS NULL 
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
 WHERE mesh_id = $1 AND id > $2 ORDER BY id LIMIT $3;
 
--- topic_insert: a new topic or queue.
+-- topic_insert: insert a topic or queue.
 INSERT INTO mesh.topic (mesh_id, name, mode, created_by, created_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING;
 
--- topic_subscribe: once is enough; a topic that does not exist has no subscribers.
+-- topic_subscribe: insert a subscription, once, if the topic exists.
 WITH found AS (SELECT FROM mesh.topic WHERE mesh_id = $1 AND name = $2),
      made AS (INSERT INTO mesh.topic_subscription (mesh_id, topic, member_id, since)
               SELECT $1, $2, $3, $4 FROM found ON CONFLICT DO NOTHING)
@@ -136,7 +137,7 @@ FROM mesh.topic AS t WHERE t.mesh_id = $1 AND t.name > $3 ORDER BY t.name LIMIT 
 -- topic_mode: the mode of a topic, topic or queue.
 SELECT mode FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
 
--- dedupe_find: rows for a set of keys, each given by its three parts and looked up by itself.
+-- dedupe_find: rows for a set of keys, each given by its three parts and looked up separately.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_id,
        d.request_fingerprint, d.destination_kind, d.destination_ref, d.first_seen_at, d.history_available
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS w (mesh_id, sender, client_id)
@@ -212,26 +213,26 @@ SELECT h.mesh_id, h.member_id FROM holder AS h
 WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = h.member_id OFFSET 0) AS p
                   WHERE p.lease_until > $1);
 
--- acknowledge: recipients' own rows only.
+-- acknowledge: delete acknowledged deliveries, each of its own recipient only.
 DELETE FROM mesh.delivery_queue
 WHERE delivery_id = ANY ($1::bigint[])
   AND (delivery_id, recipient_member_id, mesh_id) IN (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::uuid[]));
 
--- deliveries_pending: how much is owed in all.
+-- deliveries_pending: the number of all deliveries.
 SELECT count(*) FROM mesh.delivery_queue;
 
--- presence_open: connections' leases.
+-- presence_open: insert the leases of connections.
 INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
 SELECT * FROM unnest($1::text[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[])
 ON CONFLICT (connection_id) DO UPDATE SET lease_until = excluded.lease_until, broker_id = excluded.broker_id;
 
--- presence_renew: every lease of a broker.
+-- presence_renew: renew every lease of a broker.
 UPDATE mesh.presence SET lease_until = $1 WHERE broker_id = $2;
 
--- presence_close: connections that ended.
+-- presence_close: delete the leases of connections that have ended.
 DELETE FROM mesh.presence WHERE connection_id = ANY ($1::text[]);
 
--- presence_clear: every lease of a broker.
+-- presence_clear: delete every lease of a broker.
 DELETE FROM mesh.presence WHERE broker_id = $1;
 
 -- presence_online: the members that hold a lease.
@@ -244,7 +245,7 @@ CROSS JOIN LATERAL (SELECT * FROM mesh.presence AS l WHERE l.mesh_id = w.mesh_id
 CROSS JOIN LATERAL (SELECT k.visible FROM mesh.member AS k WHERE k.id = p.member_id LIMIT 1) AS m
 GROUP BY p.mesh_id, p.broker_id;
 
--- presence_lock: two brokers that admit the same member do so one after the other.
+-- presence_lock: lock a member, so that two brokers admit it one after the other.
 SELECT pg_advisory_xact_lock(hashtextextended('claudemesh member ' || $1::uuid::text, 0));
 
 -- presence_elsewhere: a member's leases at other brokers.
@@ -252,19 +253,19 @@ SELECT connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, 
 FROM (SELECT * FROM mesh.presence WHERE member_id = $2 OFFSET 0) AS p
 WHERE mesh_id = $1 AND broker_id <> $3 AND lease_until > $4;
 
--- presence_missing: those of these connections that hold no lease.
+-- presence_missing: those of these connections that have no lease.
 SELECT w.id FROM unnest($1::text[]) AS w (id)
 WHERE (SELECT p.connection_id FROM mesh.presence AS p WHERE p.connection_id = w.id) IS NULL;
 
--- presence_expire: leases that ran out are gone.
+-- presence_expire: delete expired leases.
 DELETE FROM mesh.presence WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM mesh.presence WHERE lease_until <= $1 ORDER BY lease_until LIMIT 500 FOR UPDATE SKIP LOCKED));
 
--- presence_company: whether another broker holds a lease; those that ran out are gone.
+-- presence_company: delete expired leases, and return whether another broker has a lease.
 SELECT EXISTS (SELECT 1 FROM mesh.presence WHERE broker_id < $1)
     OR EXISTS (SELECT 1 FROM mesh.presence WHERE broker_id > $1);
 
--- signal: tell every broker that listens.
+-- signal: send a signal to every listening broker.
 SELECT pg_notify($1, s.payload) FROM unnest($2::text[]) AS s (payload);
 
 -- now: the database's time, in Unix milliseconds.
@@ -281,18 +282,18 @@ SELECT delivery_id, recipient_member_id FROM late WHERE recipient_member_id = AN
 UNION ALL
 SELECT max(delivery_id), NULL FROM late;
 
--- members_inactive: those of these that may not be connected any more.
+-- members_inactive: those of these members that are not active any more.
 SELECT w.id FROM unnest($1::uuid[]) AS w (id)
 WHERE (SELECT m.status FROM mesh.member AS m WHERE m.id = w.id) IS DISTINCT FROM 'active';
 
--- audit_write: append.
+-- audit_write: append an audit event.
 INSERT INTO mesh.audit_event (mesh_id, kind, member_id, data, created_at, lived_ms)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::timestamptz[], $6::bigint[]);
 
--- audit_list: the newest first.
+-- audit_list: audit events, the newest first.
 SELECT mesh_id, kind, member_id, created_at, data FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT $2;
 
--- epoch: which incarnation of the data this is. A restore makes another cluster, database or table; a
+-- epoch: the identity of the data. A restore makes another cluster, database or table; a
 -- failover begins another timeline.
 SELECT md5(concat_ws('-', e.epoch, s.system_identifier, 'mesh.epoch'::regclass::oid::text,
                      (SELECT d.oid::text FROM pg_database AS d WHERE d.datname = current_database()),
@@ -302,7 +303,7 @@ FROM mesh.epoch AS e, pg_control_system() AS s;
 -- life: when the server was started, and the newest history id that was given out.
 SELECT pg_postmaster_start_time()::text, s.last_value FROM mesh.message_history_history_id_seq AS s;
 
--- epoch_alone: the same where the server does not tell of itself.
+-- epoch_alone: the same when the server does not tell its identity.
 SELECT epoch FROM mesh.epoch;
 
 -- inviter_lock: the member of a current key, locked so that a revocation and a join wait for one another.
@@ -312,29 +313,29 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current' FOR SHARE
 -- migration_lock: one migrating process at a time, until the end of its transaction.
 SELECT pg_advisory_xact_lock($1);
 
--- migration_table_exists: whether a schema of ours was begun.
+-- migration_table_exists: whether the table of migrations exists.
 SELECT to_regclass('mesh.schema_migration') IS NOT NULL;
 
--- relations: whether anything stands in the schema.
+-- relations: whether the schema holds any relation.
 SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace('mesh'));
 
 -- schema_exists: whether the schema exists already.
 SELECT to_regnamespace('mesh') IS NOT NULL;
 
--- schema_create: the schema.
+-- schema_create: create the schema.
 CREATE SCHEMA mesh;
 
--- migration_table: which migrations were applied.
+-- migration_table: create the table of applied migrations.
 CREATE TABLE mesh.schema_migration (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
 
--- migration_columns: the shape of that list.
+-- migration_columns: the columns of the table of migrations.
 SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
 WHERE attrelid = 'mesh.schema_migration'::regclass AND attnum > 0 AND NOT attisdropped;
 
--- migration_list: the applied ones.
+-- migration_list: the applied migrations.
 SELECT version FROM mesh.schema_migration ORDER BY version;
 
--- migration_note: one more.
+-- migration_note: insert an applied migration.
 INSERT INTO mesh.schema_migration (version) VALUES ($1);
 
 -- server_state: version, encoding and durability settings of the server, and whether it is a standby.
@@ -358,17 +359,17 @@ WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
 -- session_settings: settings of this session, by name.
 SELECT set_config(s.name, s.value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value);
 
--- session_durable: acknowledged means on the disk, whatever the server's default; a stronger setting stays.
+-- session_durable: make commits of this session wait for the disk, unless a stronger setting is in force.
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 
 -- session_process: the server process of this session.
 SELECT pg_backend_pid();
 
--- transaction_patience: time limits of this transaction alone.
+-- transaction_patience: set time limits for this transaction.
 SELECT set_config(s.name, $1, true)
 FROM unnest('{statement_timeout,idle_in_transaction_session_timeout}'::text[]) AS s (name);
 
--- mark_hold: the mark of a broker's admin token, for as long as its session lasts.
+-- mark_hold: hold the mark of a broker's admin token until its session ends.
 SELECT pg_advisory_lock_shared(1129137005, $1::int);
 
 -- marks_differ: whether another session of this database holds another mark.
@@ -380,27 +381,27 @@ SELECT EXISTS (
 -- ping: whether the server answers.
 SELECT 1;
 
--- mesh_update: a mesh's policies.
+-- mesh_update: change the policies of a mesh.
 UPDATE mesh.mesh SET clone_concurrency_policy = $1, dedupe_retention_mode = $2, dedupe_retention_days = $3,
                      message_retention_days = $4, rate_limit_per_minute = $5, member_rate_limit_per_minute = $6,
                      member_bytes_per_minute = $7, stored_bytes = $8, member_stored_bytes = $9,
                      member_topics = $10, member_subscriptions = $11, member_invites = $12,
                      audit_retention_days = $13, audit_events = $14 WHERE id = $15;
 
--- job_lock: one broker at a time, for as long as a batch takes.
+-- job_lock: lock a job until the end of a batch, so that one broker runs it at a time.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh job ' || $1));
 
 -- lived_clock: the position of the database's lived clock.
 SELECT lived_ms, boot_id, boot_ms FROM mesh.lived_clock;
 
--- lived_clock_lock: brokers move the clock one after another.
+-- lived_clock_lock: lock the clock, so that brokers move it one after another.
 SELECT pg_advisory_xact_lock(hashtext('claudemesh lived clock'));
 
--- lived_clock_note: its new position.
+-- lived_clock_note: write the position of the lived clock.
 INSERT INTO mesh.lived_clock (one, lived_ms, boot_id, boot_ms) VALUES (1, $1, $2, $3)
 ON CONFLICT (one) DO UPDATE SET lived_ms = excluded.lived_ms, boot_id = excluded.boot_id, boot_ms = excluded.boot_ms;
 
--- horizon_note: how far the history had come at this lived time, unless that was noted less than $2 ms ago.
+-- horizon_note: write the newest history id at this lived time, unless one was written less than $2 ms ago.
 INSERT INTO mesh.history_horizon (lived_ms, history_id)
 SELECT $1::bigint, h.newest
 FROM (SELECT history_id AS newest FROM mesh.message_history ORDER BY history_id DESC LIMIT 1) AS h
@@ -412,12 +413,12 @@ ON CONFLICT (lived_ms) DO NOTHING;
 -- job_runs: the last run of each job.
 SELECT job, lived_ms, finished_at, count, found FROM mesh.job_run;
 
--- job_note: a job has run.
+-- job_note: write the last run of a job.
 INSERT INTO mesh.job_run (job, lived_ms, finished_at, count, found) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (job) DO UPDATE SET lived_ms = excluded.lived_ms, finished_at = excluded.finished_at,
                                 count = excluded.count, found = excluded.found;
 
--- retention: each mesh with the newest history id that was there its retention of lived time ago, 0 without one.
+-- retention: each mesh with the newest history id that is older than its retention in lived time, or 0.
 SELECT m.id, coalesce((
   SELECT h.history_id FROM mesh.history_horizon AS h
   WHERE h.lived_ms <= $1::bigint - m.message_retention_days * 86400000::bigint
@@ -431,7 +432,7 @@ WHERE history_id > $1 ORDER BY history_id LIMIT $2;
 -- still_owed: those of these messages with a delivery.
 SELECT DISTINCT broker_message_id FROM mesh.delivery_queue WHERE broker_message_id = ANY ($1::uuid[]);
 
--- sweep_bodies: bodies go, and their ids say that the message is gone.
+-- sweep_bodies: delete bodies, and mark their dedupe rows as swept.
 WITH queued AS (
   DELETE FROM mesh.message_queue WHERE id = ANY ($1::uuid[])
   RETURNING mesh_id, sender_member_id, client_message_id
@@ -443,10 +444,10 @@ UPDATE mesh.client_message_dedupe AS d SET history_available = false FROM gone
 WHERE d.mesh_id = gone.mesh_id AND d.sender_member_id = gone.sender_member_id
   AND d.client_message_id = gone.client_message_id;
 
--- sweep_mentions: the mentions of these messages.
+-- sweep_mentions: delete the mentions of these messages.
 DELETE FROM mesh.mention_index WHERE broker_message_id = ANY ($1::uuid[]);
 
--- sweep_history: their place in the history; what is left is that there was a message.
+-- sweep_history: delete history rows, and leave a tombstone for each.
 WITH gone AS (
   DELETE FROM mesh.message_history WHERE history_id = ANY ($1::bigint[]) RETURNING broker_message_id, mesh_id
 )
@@ -489,7 +490,7 @@ WHERE m.ephemeral AND m.status = 'active' AND m.created_at > '-infinity'
                   WHERE p.lease_until > $1)
 ORDER BY m.created_at LIMIT $2;
 
--- reap_ephemeral: ephemeral members leave, unless they have been here since.
+-- reap_ephemeral: make ephemeral members leave, unless they were seen since.
 UPDATE mesh.member AS m SET status = 'left'
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS w (mesh_id, id, last_seen_at)
 WHERE m.id = w.id AND m.mesh_id = w.mesh_id AND m.status = 'active'
@@ -500,7 +501,7 @@ RETURNING m.mesh_id, m.id;
 
 -- The checks look each row up (a scalar with LIMIT): an EXISTS may be answered by hashing the whole other table.
 
--- check_dedupe: ids in the order of their key, each with what must be there with it.
+-- check_dedupe: ids in the order of their key, each with the rows that must exist with it.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,
   (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = d.broker_message_id LIMIT 1) IS NOT NULL
     OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = d.broker_message_id LIMIT 1) IS NOT NULL,
@@ -528,7 +529,7 @@ SELECT h.broker_message_id,
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = h.broker_message_id LIMIT 1) IS NOT NULL, h.history_id
 FROM mesh.message_history AS h WHERE h.history_id > $1::bigint ORDER BY h.history_id LIMIT $2;
 
--- check_deliveries: the same for what is owed.
+-- check_deliveries: the same for deliveries.
 SELECT q.broker_message_id,
   (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL, q.delivery_id
@@ -544,10 +545,10 @@ FROM mesh.mention_index AS n WHERE n.broker_message_id > $1::uuid ORDER BY n.bro
 -- directory_version: the newest version of a mesh's member list.
 SELECT version, token FROM mesh.directory WHERE mesh_id = $1;
 
--- directory_token: the token of a version, as long as it is kept.
+-- directory_token: the token of a version, if it is still kept.
 SELECT token FROM mesh.directory_token WHERE mesh_id = $1 AND version = $2;
 
--- directory_changes: members changed after a version, in that order, but for those that joined and left meanwhile.
+-- directory_changes: members changed after a version, in that order, without those that joined and left since.
 SELECT * FROM mesh.member
 WHERE mesh_id = $1 AND changed_version > $2 AND (status <> 'left' OR joined_version <= $3)
 ORDER BY changed_version LIMIT $4;
@@ -573,7 +574,7 @@ WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = $1 AND statu
 SELECT d.mesh_id, d.version, d.token FROM unnest($1::uuid[]) AS w (mesh_id)
 CROSS JOIN LATERAL (SELECT * FROM mesh.directory AS e WHERE e.mesh_id = w.mesh_id LIMIT 1) AS d;
 
--- stored_lock: one broker at a time adds changes up.
+-- stored_lock: take the lock under which one broker at a time adds the changes up, if it is free.
 SELECT pg_try_advisory_xact_lock(hashtext('claudemesh stored bytes'));
 
 -- stored_add_up: add the changes of a mesh to its counts.
@@ -590,7 +591,7 @@ FROM (SELECT member_id, bytes FROM mesh.stored_bytes WHERE mesh_id = $1
       UNION ALL SELECT member_id, bytes FROM mesh.stored_change WHERE mesh_id = $1) AS counted
 GROUP BY member_id;
 
--- stored_recount: count again, in one snapshot, and correct by the difference.
+-- stored_recount: count the stored bytes from the bodies, in one snapshot, and correct by the difference.
 WITH bodies AS (
   SELECT mesh_id, sender_member_id AS member_id, 'queue' AS kind, sum(octet_length(envelope))::bigint AS bytes
   FROM mesh.message_queue GROUP BY 1, 2
@@ -610,20 +611,20 @@ drift AS (
 INSERT INTO mesh.stored_change (mesh_id, member_id, kind, bytes)
 SELECT mesh_id, member_id, kind, bytes FROM drift WHERE bytes <> 0;
 
--- topics_made: how many topics and queues a member has created.
+-- topics_made: the number of topics and queues that a member has created.
 SELECT count(*) FROM mesh.topic WHERE mesh_id = $1 AND created_by = $2;
 
--- subscriptions_held: how many topics and queues a member is subscribed to.
+-- subscriptions_held: the number of topics and queues to which a member is subscribed.
 SELECT count(*) FROM mesh.topic_subscription WHERE mesh_id = $1 AND member_id = $2;
 
--- invites_open: how many invites of a member can still be used.
+-- invites_open: the number of invites of a member that can still be used.
 SELECT count(*) FROM mesh.invite
 WHERE mesh_id = $1 AND created_by = $2 AND revoked_at IS NULL AND used_count < max_uses AND expires_at > $3;
 
--- audit_stamp: events of an older schema are as old as the upgrade.
+-- audit_stamp: stamp events of a schema without lived time with the time of the upgrade.
 UPDATE mesh.audit_event SET lived_ms = $1 WHERE id IN (SELECT id FROM mesh.audit_event WHERE lived_ms = 0 LIMIT $2);
 
--- audit_prune: the oldest events of a mesh, past their retention or beyond their number.
+-- audit_prune: delete the oldest events of a mesh, past their retention or beyond their number.
 DELETE FROM mesh.audit_event
 WHERE id IN (SELECT id FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id LIMIT $4)
   AND (lived_ms < $2 OR id <= (

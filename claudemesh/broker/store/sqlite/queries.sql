@@ -1,4 +1,4 @@
--- mesh_insert: a new mesh.
+-- mesh_insert: insert a mesh.
 INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode, dedupe_retention_days,
                   message_retention_days, rate_limit_per_minute, member_rate_limit_per_minute,
                   member_bytes_per_minute, stored_bytes, member_stored_bytes, member_topics,
@@ -12,7 +12,7 @@ SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, de
        audit_retention_days, audit_events
 FROM mesh WHERE id = ?;
 
--- mesh_update: a mesh's policies.
+-- mesh_update: change the policies of a mesh.
 UPDATE mesh SET clone_concurrency_policy = ?, dedupe_retention_mode = ?, dedupe_retention_days = ?,
                 message_retention_days = ?, rate_limit_per_minute = ?, member_rate_limit_per_minute = ?,
                 member_bytes_per_minute = ?, stored_bytes = ?, member_stored_bytes = ?, member_topics = ?,
@@ -26,12 +26,12 @@ SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, de
        audit_retention_days, audit_events
 FROM mesh ORDER BY slug;
 
--- member_insert: a new member.
+-- member_insert: insert a member.
 INSERT INTO member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
                     ephemeral, summary, presence_status, visible, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- member_key_insert: a member's current key.
+-- member_key_insert: insert a member's current key.
 INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
 VALUES (?, ?, ?, ?, ?, 'current', ?);
 
@@ -43,10 +43,10 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
 
--- sealing_key_taken: an x25519 key belongs to one member of a mesh, now and later.
+-- sealing_key_taken: whether a member of the mesh has, or had, this x25519 key.
 SELECT 1 FROM member_key WHERE mesh_id = ? AND x25519_pubkey = ? LIMIT 1;
 
--- member_by_name: a name is unique in its mesh without regard to case.
+-- member_by_name: whether a member has this name, without regard to case.
 SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
 
 -- member_id_taken: whether a member of any mesh has this id.
@@ -60,19 +60,19 @@ SELECT k.member_id, k.ed25519_pubkey FROM json_each(?) AS w
 CROSS JOIN member_key AS k INDEXED BY member_key_member ON k.member_id = w.value
 WHERE k.state = 'rotated_out' ORDER BY k.created_at;
 
--- member_set_profile: change what is given.
+-- member_set_profile: change the given fields of a profile.
 UPDATE member SET summary = coalesce(?, summary), presence_status = coalesce(?, presence_status),
                   visible = coalesce(?, visible)
 WHERE mesh_id = ? AND id = ?;
 
--- member_set_status: active, revoked or left.
+-- member_set_status: set the status: active, revoked or left.
 UPDATE member SET status = ? WHERE mesh_id = ? AND id = ?;
 
--- member_seen: when and on which host a member was here last.
+-- member_seen: write when and on which host a member was last seen.
 UPDATE member SET last_seen_at = ?, last_seen_host_fingerprint = coalesce(?, last_seen_host_fingerprint)
 WHERE mesh_id = ? AND id = ?;
 
--- invite_register: the first content stays.
+-- invite_register: insert an invite, unless it is registered already.
 INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
 
@@ -80,33 +80,33 @@ VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
 WHERE mesh_id = ? AND id = ?;
 
--- invite_revoke: once revoked it stays so; one that is not known is noted, for it may come with a join.
+-- invite_revoke: revoke an invite. An unknown one is inserted, because a join may bring it later.
 INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES (?3, ?2, 'member', '', 0, 0, 0, ?1)
 ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(revoked_at, excluded.revoked_at)
 WHERE mesh_id = excluded.mesh_id;
 
--- invite_take: one use, as long as there is one.
+-- invite_take: take one use of an invite, if one is left.
 UPDATE invite SET used_count = used_count + 1
 WHERE id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?;
 
--- invite_take_late: a use that was taken before the restore.
+-- invite_take_late: take a use again that was taken before a restore.
 UPDATE invite SET used_count = used_count + 1 WHERE mesh_id = ? AND id = ? AND used_count < max_uses;
 
 -- invite_list: invites of a mesh by id.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
 WHERE mesh_id = ? AND id > ? ORDER BY id LIMIT ?;
 
--- topic_insert: a new topic or queue.
+-- topic_insert: insert a topic or queue.
 INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
 
--- topic_exists: whether there is one of this name.
+-- topic_exists: whether a topic or queue of this name exists.
 SELECT 1 FROM topic WHERE mesh_id = ? AND name = ?;
 
--- topic_subscribe: once is enough.
+-- topic_subscribe: insert a subscription, once.
 INSERT INTO topic_subscription (mesh_id, topic, member_id, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING;
 
--- topic_backfill: the newest posts since an id that a subscriber is not owed yet, in their order.
+-- topic_backfill: insert deliveries to a subscriber for the newest posts since an id, in their order.
 INSERT INTO delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
 SELECT id, ?1, ?3, 1, ?5 FROM (
   SELECT t.id FROM topic_message AS t
@@ -151,7 +151,7 @@ SELECT mode FROM topic WHERE mesh_id = ? AND name = ?;
 SELECT s.member_id FROM topic_subscription AS s JOIN member AS m ON m.id = s.member_id
 WHERE s.mesh_id = ? AND s.topic = ? AND m.status = 'active' ORDER BY s.member_id;
 
--- accept_dedupe: the claim.
+-- accept_dedupe: the claim of a send: its dedupe row.
 INSERT INTO client_message_dedupe (mesh_id, client_message_id, broker_message_id, history_id, request_fingerprint,
   destination_kind, destination_ref, sender_member_id, first_seen_at, expires_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
@@ -201,7 +201,7 @@ WHERE t.mesh_id = ?1 AND t.mode = 'queue';
 SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''
 ORDER BY priority, delivery_id LIMIT ?;
 
--- queue_give: a subscriber has this message now.
+-- queue_give: make a subscriber the recipient of a message.
 UPDATE delivery_queue SET recipient_member_id = ? WHERE delivery_id = ? AND recipient_member_id = '';
 
 -- queue_held: the deliveries of a JSON array of ids, with their recipients.
@@ -224,42 +224,42 @@ WHERE queue IS NOT NULL AND recipient_member_id > ''
                   WHERE p.member_id = delivery_queue.recipient_member_id AND p.lease_until > ?1)
 RETURNING mesh_id, queue;
 
--- acknowledge: a recipient's own rows only.
+-- acknowledge: delete acknowledged deliveries of a recipient.
 DELETE FROM delivery_queue WHERE delivery_id = ? AND recipient_member_id = ? AND mesh_id = ?;
 
--- deliveries_pending: how much is owed in all.
+-- deliveries_pending: the number of all deliveries.
 SELECT count(*) FROM delivery_queue;
 
--- presence_open: a connection's lease.
+-- presence_open: insert the lease of a connection.
 INSERT OR REPLACE INTO presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- presence_renew: every lease of a broker.
+-- presence_renew: renew every lease of a broker.
 UPDATE presence SET lease_until = ? WHERE broker_id = ?;
 
--- presence_close: connections that ended.
+-- presence_close: delete the leases of connections that have ended.
 DELETE FROM presence WHERE connection_id = ?;
 
--- presence_clear: every lease of a broker.
+-- presence_clear: delete every lease of a broker.
 DELETE FROM presence WHERE broker_id = ?;
 
 -- presence_online: the members that hold a lease.
 SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
 
--- present_seen: members with a lease of a broker are seen now.
+-- present_seen: write the present time as last seen for the members with a lease of a broker.
 UPDATE member SET last_seen_at = ?1
 WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);
 
--- audit_write: append.
+-- audit_write: append an audit event.
 INSERT INTO audit_event (mesh_id, kind, member_id, data, created_at, lived_ms) VALUES (?, ?, ?, ?, ?, ?);
 
--- audit_list: the newest first.
+-- audit_list: audit events, the newest first.
 SELECT mesh_id, kind, member_id, created_at, data FROM audit_event WHERE mesh_id = ? ORDER BY id DESC LIMIT ?;
 
--- epoch: which incarnation of the data this is.
+-- epoch: the identity of the data, which a restore changes.
 SELECT epoch FROM epoch;
 
--- renew_epoch: another incarnation of the data.
+-- renew_epoch: set a new identity of the data.
 UPDATE epoch SET epoch = ?;
 
 -- newest_history: the last history id that was given.
@@ -268,11 +268,11 @@ SELECT seq FROM sqlite_sequence WHERE name = 'message_history';
 -- lived_clock: the position of the database's lived clock.
 SELECT lived_ms, boot_id, boot_ms FROM lived_clock;
 
--- lived_clock_note: its new position.
+-- lived_clock_note: write the position of the lived clock.
 INSERT INTO lived_clock (one, lived_ms, boot_id, boot_ms) VALUES (1, ?, ?, ?)
 ON CONFLICT (one) DO UPDATE SET lived_ms = excluded.lived_ms, boot_id = excluded.boot_id, boot_ms = excluded.boot_ms;
 
--- horizon_note: how far the history had come at this lived time, unless that was noted less than ?2 ms ago.
+-- horizon_note: write the newest history id at this lived time, unless one was written less than ?2 ms ago.
 INSERT INTO history_horizon (lived_ms, history_id)
 SELECT ?1, h.newest FROM (SELECT max(history_id) AS newest FROM message_history) AS h
 WHERE h.newest > coalesce((SELECT max(history_id) FROM history_horizon), 0)
@@ -282,18 +282,18 @@ ON CONFLICT (lived_ms) DO NOTHING;
 -- job_runs: the last run of each job.
 SELECT job, lived_ms, finished_at, count, found FROM job_run;
 
--- job_note: a job has run.
+-- job_note: write the last run of a job.
 INSERT INTO job_run (job, lived_ms, finished_at, count, found) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (job) DO UPDATE SET lived_ms = excluded.lived_ms, finished_at = excluded.finished_at,
                                 count = excluded.count, found = excluded.found;
 
--- retention: each mesh with the newest history id that was there its retention of lived time ago, 0 without one.
+-- retention: each mesh with the newest history id that is older than its retention in lived time, or 0.
 SELECT m.id, coalesce((
   SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?1 - m.message_retention_days * 86400000
   ORDER BY h.lived_ms DESC LIMIT 1), 0)
 FROM mesh AS m;
 
--- dedupe_retention: the same by the retention of ids, for meshes that forget any.
+-- dedupe_retention: the same by the retention of ids, for meshes that delete ids.
 SELECT m.id, coalesce((
   SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?1 - m.dedupe_retention_days * 86400000
   ORDER BY h.lived_ms DESC LIMIT 1), 0)
@@ -307,7 +307,7 @@ WHERE history_id > ? ORDER BY history_id LIMIT ?;
 SELECT w.value FROM json_each(?) AS w
 WHERE EXISTS (SELECT 1 FROM delivery_queue AS d WHERE d.broker_message_id = w.value);
 
--- sweep_dedupe_mark: the id stays taken, its message is gone.
+-- sweep_dedupe_mark: mark a dedupe row as swept: the id stays taken.
 UPDATE client_message_dedupe SET history_available = 0
 WHERE (mesh_id, sender_member_id, client_message_id) IN (
   SELECT b.mesh_id, b.sender_member_id, b.client_message_id
@@ -316,23 +316,23 @@ WHERE (mesh_id, sender_member_id, client_message_id) IN (
   SELECT b.mesh_id, b.sender_member_id, b.client_message_id
   FROM json_each(?1) AS w JOIN topic_message AS b ON b.id = w.value);
 
--- sweep_queue_bodies: bodies of dms and queue messages.
+-- sweep_queue_bodies: delete bodies of dms and queue messages.
 DELETE FROM message_queue WHERE id IN (SELECT value FROM json_each(?));
 
--- sweep_topic_bodies: bodies of posts.
+-- sweep_topic_bodies: delete bodies of posts.
 DELETE FROM topic_message WHERE id IN (SELECT value FROM json_each(?));
 
--- sweep_mentions: the mentions of these messages.
+-- sweep_mentions: delete the mentions of these messages.
 DELETE FROM mention_index WHERE broker_message_id IN (SELECT value FROM json_each(?));
 
--- sweep_history: their place in the history.
+-- sweep_history: delete the history rows of these messages.
 DELETE FROM message_history WHERE history_id = ?;
 
--- tombstone: that there was a message, and when it went.
+-- tombstone: insert a tombstone: a message existed, and when it was deleted.
 INSERT INTO message_tombstone (broker_message_id, mesh_id, deleted_at, reason) VALUES (?, ?, ?, 'retention')
 ON CONFLICT DO NOTHING;
 
--- expired_ids: the oldest swept ids of a mesh up to a history id, as far as their own time was lived through.
+-- expired_ids: the oldest swept ids of a mesh up to a history id whose own retention has passed.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id FROM (
   SELECT * FROM client_message_dedupe INDEXED BY client_message_dedupe_swept
   WHERE mesh_id = ?1 AND history_id <= ?2 AND NOT history_available AND expires_at IS NOT NULL
@@ -341,10 +341,10 @@ WHERE d.history_id <= (
   SELECT h.history_id FROM history_horizon AS h WHERE h.lived_ms <= ?3 - (d.expires_at - d.first_seen_at)
   ORDER BY h.lived_ms DESC LIMIT 1);
 
--- forget_id: the id may be used again.
+-- forget_id: delete a dedupe row, so that the id may be used again.
 DELETE FROM client_message_dedupe WHERE mesh_id = ? AND sender_member_id = ? AND client_message_id = ?;
 
--- forget_tombstone: with the id.
+-- forget_tombstone: delete the tombstone of the id.
 DELETE FROM message_tombstone WHERE broker_message_id = ?;
 
 -- absent_ephemerals: ephemeral members without a lease.
@@ -353,12 +353,12 @@ WHERE m.ephemeral AND m.status = 'active'
   AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = m.id AND p.lease_until > ?1)
 LIMIT ?2;
 
--- reap_ephemeral: an ephemeral member leaves, unless it has been here since.
+-- reap_ephemeral: make an ephemeral member leave, unless it was seen since.
 UPDATE member SET status = 'left'
 WHERE mesh_id = ?1 AND id = ?2 AND status = 'active' AND last_seen_at IS ?3
   AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = ?2 AND p.lease_until > ?4);
 
--- check_dedupe: ids in the order of their key, each with what must be there with it.
+-- check_dedupe: ids in the order of their key, each with the rows that must exist with it.
 SELECT d.mesh_id, d.sender_member_id, d.client_message_id, d.broker_message_id, d.history_available,
   EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = d.broker_message_id)
     OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = d.broker_message_id) AS has_body,
@@ -385,7 +385,7 @@ SELECT h.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id 
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = h.broker_message_id), h.history_id
 FROM message_history AS h WHERE h.history_id > ? ORDER BY h.history_id LIMIT ?;
 
--- check_deliveries: the same for what is owed.
+-- check_deliveries: the same for deliveries.
 SELECT q.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = q.broker_message_id)
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
 FROM delivery_queue AS q WHERE q.delivery_id > ? ORDER BY q.delivery_id LIMIT ?;
@@ -398,10 +398,10 @@ FROM mention_index AS n WHERE n.broker_message_id > ? ORDER BY n.broker_message_
 -- directory_version: the newest version of a mesh's member list.
 SELECT version, token FROM directory WHERE mesh_id = ?;
 
--- directory_token: the token of a version, as long as it is kept.
+-- directory_token: the token of a version, if it is still kept.
 SELECT token FROM directory_token WHERE mesh_id = ? AND version = ?;
 
--- directory_changes: members changed after a version, in that order, but for those that joined and left meanwhile.
+-- directory_changes: members changed after a version, in that order, without those that joined and left since.
 SELECT * FROM member INDEXED BY member_changed
 WHERE mesh_id = ?1 AND changed_version > ?2 AND (status <> 'left' OR joined_version <= ?3)
 ORDER BY changed_version LIMIT ?4;
@@ -426,7 +426,7 @@ WHERE role IN ('owner', 'admin') AND role <> 'member' AND mesh_id = ? AND status
 -- directory_versions: the newest versions of some meshes, given as a JSON array of their ids.
 SELECT d.mesh_id, d.version, d.token FROM json_each(?) AS w JOIN directory AS d ON d.mesh_id = w.value;
 
--- stored_add: bytes of a member's bodies.
+-- stored_add: add bytes to the stored bytes of a member.
 INSERT INTO stored_bytes (mesh_id, member_id, kind, bytes) VALUES (?, ?, ?, ?)
 ON CONFLICT (mesh_id, member_id, kind) DO UPDATE SET bytes = bytes + excluded.bytes;
 
@@ -452,19 +452,19 @@ SELECT coalesce(max(id), '') FROM message_queue;
 -- newest_topic_body: the greatest id of a post.
 SELECT coalesce(max(id), '') FROM topic_message;
 
--- topics_made: how many topics and queues a member has created.
+-- topics_made: the number of topics and queues that a member has created.
 SELECT count(*) FROM topic WHERE mesh_id = ? AND created_by = ?;
 
--- subscriptions_held: how many topics and queues a member is subscribed to.
+-- subscriptions_held: the number of topics and queues to which a member is subscribed.
 SELECT count(*) FROM topic_subscription WHERE mesh_id = ? AND member_id = ?;
 
--- invites_open: how many invites of a member can still be used.
+-- invites_open: the number of invites of a member that can still be used.
 SELECT count(*) FROM invite
 WHERE mesh_id = ? AND created_by = ? AND revoked_at IS NULL AND used_count < max_uses AND expires_at > ?;
 
--- audit_stamp: events of an older schema are as old as the upgrade.
+-- audit_stamp: stamp events of a schema without lived time with the time of the upgrade.
 UPDATE audit_event SET lived_ms = ?1 WHERE id IN (SELECT id FROM audit_event WHERE lived_ms = 0 LIMIT ?2);
 
--- audit_prune: the oldest events of a mesh, past their retention or beyond their number.
+-- audit_prune: delete the oldest events of a mesh, past their retention or beyond their number.
 DELETE FROM audit_event WHERE id IN (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id LIMIT ?4)
   AND (lived_ms < ?2 OR id <= (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3));
