@@ -15,14 +15,14 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 
 log = get_logger("accepting")
 
-# Connections per turn: four that are admitted, or sixteen that are refused. More would delay open connections
-# when many arrive at once. Fewer refusals would delay newcomers behind them.
+# Connections per turn of the event loop: four that are admitted, or sixteen that are refused. More would
+# delay the open connections. Fewer refusals would delay the connections in the backlog behind them.
 _PER_TURN = 16
 _COST = 4
 _AGAIN_S = 0.5
 _TLS_HANDSHAKE_S = 10.0
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# The connection was gone before it was accepted.
+# The connection was closed before it was accepted.
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ECONNRESET})
 
 OnShortage = Callable[[str | None], None]
@@ -31,8 +31,8 @@ OnShortage = Callable[[str | None], None]
 class Accepting:
     """Accepts the connections of one listening socket and puts each under guard.
 
-    While the process or the machine is short of descriptors or memory it accepts nothing, tries again twice a
-    second, and `on_shortage` hears the reason; None when it is over.
+    While descriptors or memory are short it accepts nothing and tries again twice a second. `on_shortage`
+    gets the reason, and None when the shortage is over.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Accepting:
                 lambda: guard, link, ssl=self._tls, ssl_handshake_timeout=limit_s
             )
         except (OSError, EOFError, TimeoutError) as error:
-            # A TLS error is an OSError: the peer does not speak TLS, or has gone.
+            # A TLS error is an OSError: the peer does not speak TLS, or has closed the connection.
             log.debug("connection_not_made", error=repr(error))
             guard.room.crowd.leave(guard)
             link.close()

@@ -1,4 +1,4 @@
-"""Worker thread for long computations, so that the event loop goes on meanwhile.
+"""Worker thread for long computations, so that they do not block the event loop.
 
 The thread shares the interpreter with the loop and gives it back every half a millisecond. One thread is
 enough, because a second one would only take turns with the first. Only computations outside of the
@@ -83,7 +83,7 @@ class Slices:
         self._ends = time.monotonic() + SLICE_S
 
     async def rest(self) -> None:
-        """Return at once while the slice lasts. Afterwards let everything that is ready run first."""
+        """Return at once while the slice lasts. After it, let the tasks that are ready run first."""
         if time.monotonic() >= self._ends:
             await asyncio.sleep(0)
             self._ends = time.monotonic() + SLICE_S

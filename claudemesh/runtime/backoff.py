@@ -24,7 +24,7 @@ class Backoff:
         self.multiplier, self.jitter = other.multiplier, other.jitter
 
     def delay_s(self, failures: int) -> float:
-        """Return how long to wait after this many failures in a row (1 or more)."""
+        """Return the seconds to wait after this many consecutive failures (1 or more)."""
         # Past the cap the exponent no longer matters; bounding it keeps the power finite.
         exponent = min(max(failures, 1) - 1, 64)
         base = min(self.cap_s, self.initial_s * self.multiplier**exponent)
@@ -32,7 +32,7 @@ class Backoff:
 
 
 class Pause:
-    """Wait that can be ended early, for example when its length was changed."""
+    """A wait that can be ended early, for example when its length has changed."""
 
     def __init__(self) -> None:
         self._ended = asyncio.Event()
@@ -42,7 +42,7 @@ class Pause:
         self._ended.set()
 
     async def rest(self, seconds: float) -> None:
-        """Wait for so many seconds, or until `end`."""
+        """Wait for this many seconds, or until `end`."""
         self._ended.clear()
         try:
             await asyncio.wait_for(self._ended.wait(), seconds)

@@ -55,13 +55,13 @@ class Batcher(Generic[T, R]):
     def submit(self, item: T) -> asyncio.Future[R]:
         """Queue an item. The future gets its result after the commit.
 
-        Cancelling the future does not take the item back: it may be in a commit already.
+        Cancelling the future does not undo the item, which may be part of a commit already.
         """
         if self._closed or len(self._pending) >= self._max_pending:
             raise Overloaded
         loop = self._loop
         if loop is None:
-            # Kept while it drains: asking for it makes a system call each time.
+            # Kept while it drains, because `get_running_loop` makes a system call.
             loop = self._loop = asyncio.get_running_loop()
             self._tasks.start(self._drain(), "batcher")
         future: asyncio.Future[R] = loop.create_future()
@@ -69,7 +69,7 @@ class Batcher(Generic[T, R]):
         return future
 
     async def close(self) -> None:
-        """Refuse further items, and return when all that wait are committed."""
+        """Refuse further items, and return when all waiting items are committed."""
         self._closed = True
         await self._tasks.join()
 

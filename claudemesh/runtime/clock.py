@@ -1,4 +1,4 @@
-"""Clocks: wall and monotonic time as different methods, and ISO 8601 for people."""
+"""Clocks: wall and monotonic time as separate methods, and conversion to ISO 8601."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAST_MS = 253_402_300_799_999
 
 
 class Clock(Protocol):
-    """Clock as an argument, so that a test can move the time."""
+    """Interface of a clock. Clocks are arguments, so that a test can set the time."""
 
     def wall_ms(self) -> int:
         """Return Unix time in milliseconds. It may jump in both directions."""

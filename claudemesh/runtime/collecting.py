@@ -6,7 +6,7 @@ import gc
 
 
 def settle() -> None:
-    """Exclude the objects that exist after a start from every later pass. They stay anyhow.
+    """Exclude the objects that exist after a start from every later pass; they are never freed.
 
     A full pass over modules and classes takes 20 ms, and one runs whenever enough new objects have survived.
     """

@@ -1,8 +1,8 @@
 """Conditions: failures that hold at the moment, for health, metrics and the log.
 
-A condition begins with `begin` and ends with `end`. In between it may be reported any number of times: it is
-logged once when it begins and once when it ends, with the number of reports. Its message names the thing, the
-reason and the remedy, because it is shown to users as it is.
+A condition begins with `begin` and ends with `end`. In between it may be reported any number of times: it
+is logged once when it begins and once when it ends, with the number of reports. Its message names the
+object, the reason and the remedy, because users see it unchanged.
 """
 
 from __future__ import annotations

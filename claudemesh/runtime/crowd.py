@@ -1,4 +1,4 @@
-"""Admission of connections: members, strangers, and the stranger that gives way to a newcomer."""
+"""Admission of connections, and eviction of strangers: connections that are not authenticated."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _IPV6_PREFIX = 64
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Bounds of a listener. A connection is a stranger's until it is authenticated."""
+    """Bounds of a listener. A connection counts as a stranger until it is authenticated."""
 
     members: int = 10_000
     strangers: int = 512
     strangers_per_address: int = 128
-    settle_s: float = 1.0  # a stranger gives way to another one of its address after so long
+    settle_s: float = 1.0  # seconds before a stranger may be evicted for another one of its address
 
     def fitted(self, descriptors: int) -> Caps:
-        """Return caps that so many descriptors suffice for. Strangers get a quarter of them at the most."""
+        """Return caps for which this many descriptors are enough. Strangers get at most a quarter of them."""
         strangers = max(1, min(self.strangers, descriptors // 4))
         return Caps(
             max(1, min(self.members, descriptors - strangers)),
@@ -35,7 +35,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True)
 class Verdict(Generic[C]):
-    """Decision on a newcomer: it is admitted, another one leaves for it, or it is refused."""
+    """Decision on a new connection: it is admitted, perhaps by evicting another one, or it is refused."""
 
     refused: bool = False
     leaves: C | None = None
@@ -46,7 +46,7 @@ class Crowd(Generic[C]):
     """Bookkeeping of the connections of one listener. It closes nothing itself.
 
     A stranger never takes the place of a member. When there are too many strangers, the oldest one of the
-    address with most of them leaves, so that an address that floods only crowds out itself.
+    address with the most is evicted, so that an address that floods evicts only its own connections.
     """
 
     def __init__(self, caps: Caps) -> None:
@@ -70,12 +70,12 @@ class Crowd(Generic[C]):
         return len(self._strangers.get(address, ()))
 
     def refusal(self, address: str, now: float) -> Limit | None:
-        """Return the limit for which a newcomer would be refused, None when it would come in."""
+        """Return the limit for which a new connection would be refused, None when it would be admitted."""
         verdict = self._verdict(address, now)
         return verdict.limit if verdict.refused else None
 
     def enter(self, connection: C, address: str, now: float) -> Verdict[C]:
-        """Admit a newcomer as a stranger, or refuse it."""
+        """Admit a new connection as a stranger, or refuse it."""
         verdict = self._verdict(address, now)
         if not verdict.refused:
             if verdict.leaves is not None:
@@ -85,7 +85,8 @@ class Crowd(Generic[C]):
         return verdict
 
     def move(self, connection: C, address: str, now: float) -> Verdict[C]:
-        """Count a stranger under the address that a proxy has told. A refused one has left."""
+        """Count a stranger under the address that its proxy names. If that is refused, the stranger is
+        removed."""
         if self._address.get(connection) in (None, address):
             return Verdict()
         self.leave(connection)
@@ -98,7 +99,7 @@ class Crowd(Generic[C]):
             self._members.add(connection)
 
     def leave(self, connection: C) -> None:
-        """Forget a connection. One that is not known is ignored."""
+        """Remove a connection. An unknown one is ignored."""
         if connection in self._address:
             self._forget(connection)
         else:
@@ -116,7 +117,7 @@ class Crowd(Generic[C]):
         return self._give_way(largest, now, "strangers")
 
     def _give_way(self, address: str, now: float, limit: Limit) -> Verdict[C]:
-        """Let the oldest stranger of an address leave, unless it has only just come."""
+        """Evict the oldest stranger of an address, unless it is younger than `settle_s`."""
         oldest, since = next(iter(self._strangers[address].items()))
         if now - since < self.caps.settle_s:
             return Verdict(refused=True, limit=limit)

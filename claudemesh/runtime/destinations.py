@@ -10,5 +10,5 @@ _MARKS: Final = {"dm": "", "topic": TOPIC_MARK, "queue": QUEUE_MARK}
 
 
 def spell_destination(kind: str, ref: str) -> str:
-    """Return a destination as `to` spells it. A kind of a later version has no mark."""
+    """Return a destination in the form of `to`. A kind of a later version gets no mark."""
     return f"{_MARKS.get(kind, '')}{ref}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Python refuses to convert more than 4,300 digits, by an error of its own.
+# Python raises an error for more than 4,300 digits.
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def whole_number(text: str, most: int) -> int | None:
-    """Return a number of plain ASCII digits from 0 to `most`; None for anything else."""
+    """Return a number from 0 to `most`, written in ASCII digits; None for any other text."""
     if _DIGITS.fullmatch(text) is None:
         return None
     number = int(text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from claudemesh.runtime.logs import EventLogger
 
-# An episode ends when its limit was not reached for so long.
+# An episode ends when its limit was not reached for this time.
 _QUIET_S = 60.0
 
 

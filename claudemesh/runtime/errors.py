@@ -4,27 +4,27 @@ from __future__ import annotations
 
 
 class StorageError(Exception):
-    """The base of all of these; the engine's own error is the `__cause__`."""
+    """Base class of the storage errors. The engine's own error is the `__cause__`."""
 
 
 class StorageUnavailable(StorageError):
-    """The database did not act, or the outcome is unknown: ask again with the same id."""
+    """The database did nothing, or the outcome is unknown: try again with the same id."""
 
 
 class StorageUnreachable(StorageUnavailable):
-    """The database does not answer at all, whatever it is asked."""
+    """The database cannot be reached."""
 
 
 class StorageFull(StorageUnavailable):
-    """No space left: nothing was written. It works again once there is space."""
+    """No space is left: nothing was written. A later try succeeds when there is space."""
 
 
 class StorageBroken(StorageError):
-    """The disk refused to make a commit durable: this process must not write to the file any more."""
+    """The disk failed to make a commit durable. This process must not write to the file any more."""
 
 
 class StorageCorrupt(StorageError):
-    """The file is not a healthy database of ours."""
+    """The file is damaged, or not a database of this program."""
 
 
 class SchemaTooNew(StorageError):

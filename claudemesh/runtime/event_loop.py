@@ -1,4 +1,4 @@
-"""The event loop of a process: uvloop, started only where it can be."""
+"""The event loop of a process: uvloop, started after a check that it can run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from claudemesh.runtime.oserrors import require_descriptors
 
 T = TypeVar("T")
 
-# The loop's own (epoll, the pipes of signals and threads), and some for what is opened next. Without its own,
-# libuv aborts the process.
+# Descriptors of the loop itself (epoll, pipes of signals and threads), and some for files opened next.
+# Without the first ones libuv aborts the process.
 _DESCRIPTORS = 16
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 
 from claudemesh.runtime.terminal import safe
 
-# A silence that ends the request, whatever the deadline.
+# Seconds without a byte after which the request ends, even before the deadline.
 _QUIET_S = 15.0
 _SHOWN_CHARACTERS = 200
 
@@ -43,9 +43,9 @@ def exchange(
 ) -> tuple[int, bytes]:
     """Make a request and return the status and the body.
 
-    `Redirected` for an answer of 300 to 399.
-    `OSError` or `HTTPException` when there is no whole answer of at most `most_bytes` within `deadline_s`.
-    The socket's own timeout begins anew with every byte, so a second one ends the connection.
+    Raise `Redirected` for a status of 300 to 399. Raise `OSError` or `HTTPException` without a complete
+    answer of at most `most_bytes` within `deadline_s`. The timeout of the socket restarts with every byte,
+    so a timer of its own ends the connection at the deadline.
     """
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
     connection = kind(host, port, timeout=min(_QUIET_S, deadline_s))
@@ -71,9 +71,9 @@ def exchange(
 
 @contextlib.contextmanager
 def _cut_off(link: socket.socket, seconds: float) -> Generator[threading.Event]:
-    """Shut the connection of `link` down after so many seconds. The event is set when that happened."""
+    """Shut down the connection of `link` after `seconds`. The event is set when that has happened."""
     late = threading.Event()
-    # A descriptor of its own: TLS sockets may not be closed by another thread.
+    # A duplicate of the descriptor: another thread may not close a TLS socket.
     below = socket.socket(fileno=os.dup(link.fileno()))
 
     def cut() -> None:

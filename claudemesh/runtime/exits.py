@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 class ExitWith(Exception):
-    """The end of a process: exit code, stable error code, a sentence for people, and a command that helps."""
+    """The end of a process: exit code, stable error code, a message, and a command that helps."""
 
     def __init__(self, code: int, error: str, message: str, *, next: str | None = None) -> None:
         super().__init__(message)

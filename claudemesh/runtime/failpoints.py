@@ -18,6 +18,6 @@ def failpoint(name: str) -> None:
 
 
 def install(handler: Callable[[str], None] | None) -> None:
-    """Call `handler` at every failpoint from now on; `None` takes it away."""
+    """Call `handler` at every failpoint from now on; `None` removes it."""
     global _handler
     _handler = handler

@@ -1,4 +1,4 @@
-"""Files that must be whole, private, or locked by one process: atomic writes, modes, locks."""
+"""Files: atomic writes, private modes, and locks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _WRITABLE_BY_OTHERS = 0o022
 
 
 class UnsafeFile(Exception):
-    """A file or directory that others could read or change; the message names the chmod that mends it."""
+    """A file or directory that other users could read or change. The message names the chmod that corrects
+    it."""
 
 
 def make_private_dir(path: Path) -> None:
@@ -41,7 +42,7 @@ def check_private_dir(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file so that a crash leaves the old one or the new one, whole.
+    """Replace a file atomically: a crash leaves the old or the new content.
 
     Order: temporary file beside it, fsync, rename, fsync of the directory. `OSError` names the file.
     """
@@ -74,9 +75,9 @@ def _write_atomic(path: Path, data: bytes, mode: int) -> None:
 
 
 def append_private(path: Path, offset: int, data: bytes) -> None:
-    """Write at the end of a secret file (0600) and sync it; what stands behind `offset` is dropped.
+    """Write at `offset` of a secret file (0600), truncate it behind `data`, and sync it.
 
-    So a write that was cut short before is written over. A crash leaves the old end, or a part of `data`.
+    So an earlier write that was cut short is overwritten. A crash leaves the old end, or a part of `data`.
     """
     try:
         is_new = not path.exists()
@@ -112,7 +113,7 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def sync_dir(path: Path) -> None:
-    """Make names that were added to or taken from a directory durable."""
+    """Sync a directory, so that added and removed names are durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -121,7 +122,7 @@ def sync_dir(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file that is a hint only. One that cannot be removed is left."""
+    """Remove a file that is only a hint. A failure is ignored."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -166,7 +167,7 @@ def _read(path: Path, forbidden: int, limit: int) -> bytes:
 
 
 class FileLock:
-    """OS lock on a file. It ends with the process that holds it."""
+    """Lock of the operating system on a file. It ends with the process that holds it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -185,7 +186,7 @@ class FileLock:
         return True
 
     def is_held(self) -> bool:
-        """Tell whether a process holds the lock; takes it shared for a moment to find out."""
+        """Whether a process holds the lock. The check takes it shared for a moment."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A scanner of WebSocket frames: it counts them in a stream of bytes and skips their payloads."""
+"""Scanner of WebSocket frames: counts the frames in a stream of bytes and skips their payloads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _FINAL = 0x80
 _CONTROL = 0x08
 _MASKED = 0x80
 _LONGEST_HEAD = 14
-# A message may come in so many fragments, and in one more for each so many bytes of it.
+# Fragments that a message may have, and the bytes for which it may have one more.
 FRAGMENTS = 256
 BYTES_PER_FRAGMENT = 64
 
@@ -14,9 +14,9 @@ BYTES_PER_FRAGMENT = 64
 class FrameScanner:
     """Counts the frames of one direction of one connection (RFC 6455, 5.2).
 
-    It validates nothing: what is no frame for the library ends the connection there. `light` counts frames
-    that carry nothing for the application: control frames, and data frames without payload that end no
-    message or are one. `is_splintered` tells that a message came in more fragments than its size allows.
+    It validates nothing: the library ends the connection at an invalid frame. `light` counts frames that
+    carry nothing for the application: control frames, and data frames without payload that end no message
+    or are one. `is_splintered` tells that a message came in more fragments than its size allows.
     """
 
     __slots__ = ("_fragments", "_head", "_message", "_skip", "frames", "is_splintered", "light")
@@ -60,7 +60,7 @@ class FrameScanner:
             most -= 1
 
     def _finish_head(self, data: bytes, position: int, end: int) -> int:
-        """Complete the head that an earlier piece began; return where its payload begins."""
+        """Complete a head that began in an earlier piece; return the position of its payload."""
         before = len(self._head)
         joined = self._head + data[position : min(end, position + _LONGEST_HEAD)]
         head = _head_size(joined, 0, len(joined))

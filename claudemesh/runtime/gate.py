@@ -1,6 +1,6 @@
-"""A gate between a transport and the parser behind it: input passes in bounded steps, counted and paced.
+"""Gate between a transport and its parser: passes input on in bounded steps, counts it and limits its rate.
 
-One turn of the event loop parses a bounded part of what a connection sent; the rest waits its turn, and the
+One turn of the event loop parses a bounded part of the input of a connection. The rest waits, and the
 transport is not read meanwhile. WebSocket frames are counted by their heads before the parser sees them.
 """
 
@@ -16,26 +16,27 @@ from claudemesh.runtime.rate_limit import TokenBucket
 
 Abuse: TypeAlias = Literal["bytes", "frames", "control_frames", "fragments", "chunks"]
 
-# What one turn of the loop parses of one connection. The second is for HTTP, where a byte costs more.
+# Bytes of one connection that one turn of the loop parses. The second is for HTTP, where a byte costs more.
 _STEP_BYTES = 64 << 10
 _STEP_HTTP_BYTES = 8 << 10
 _STEP_FRAMES = 64
-# A longer head is refused by the library, and nothing follows it.
+# The library refuses a longer head, so nothing follows it.
 _LONGEST_HEAD = 1 << 20
 _HEAD_ENDS = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Allowance of one connection after the upgrade: past `frames_per_s` reading pauses, else it ends."""
+    """Allowance of one connection after the upgrade. Above `frames_per_s` reading pauses; above another
+    limit the connection ends."""
 
     frames_per_s: float
     frames_burst: float
     light_per_s: float  # control frames and empty ones
     light_burst: float
-    bytes_per_s: float | None = None  # HTTP too
-    frames: int | None = None  # in all
-    bytes: int | None = None  # in all
+    bytes_per_s: float | None = None  # including HTTP
+    frames: int | None = None  # total
+    bytes: int | None = None  # total
 
 
 # A member sends a frame for each message, and a pong every 20 s.
@@ -53,11 +54,11 @@ STRANGER = Pace(
 
 
 class Gate:
-    """The way in for one connection's bytes.
+    """The input path of one connection.
 
-    `deliver` is the parser, `read` starts and stops the reading of the transport, `abuse` hears that a bound
-    was passed: what followed is dropped. `slowed` hears of each pause for the pace. The parser's own wish to
-    pause comes by `hold`.
+    `deliver` is the parser. `read` starts and stops the reading of the transport. `abuse` is called when a
+    bound was exceeded, and later input is dropped. `slowed` is called for each pause for the pace. `hold`
+    is the parser's own request to pause.
     """
 
     def __init__(
@@ -87,11 +88,11 @@ class Gate:
         self.pace(STRANGER)
 
     def deliver_to(self, deliver: Callable[[bytes], None]) -> None:
-        """Pass input on to another parser from now on."""
+        """Set another parser for the following input."""
         self._deliver = deliver
 
     def pace(self, pace: Pace) -> None:
-        """Count from now on by another pace."""
+        """Set another pace for the following input."""
         self._pace = pace
         self._frames = TokenBucket(pace.frames_per_s, pace.frames_burst)
         self._light = TokenBucket(pace.light_per_s, pace.light_burst)
@@ -112,20 +113,20 @@ class Gate:
 
     @property
     def is_held(self) -> bool:
-        """Whether the parser wants nothing at the moment."""
+        """Whether the parser has asked for a pause."""
         return self._is_held
 
     def hold(self, held: bool) -> None:
-        """Pass nothing on while the parser does not want it."""
+        """Start or end a pause for the parser."""
         self._is_held = held
         self._settle()
 
     def owe(self, seconds: float) -> None:
-        """Read nothing for so long."""
+        """Stop reading for this many seconds."""
         self._owed_s = max(self._owed_s, seconds)
 
     def received(self, data: bytes) -> None:
-        """Take what the transport has read."""
+        """Take input that the transport has read."""
         if self._is_plain and len(data) <= _STEP_HTTP_BYTES and not self._rest:
             # Most requests: one step, and nothing to count.
             self._deliver(data)
@@ -135,20 +136,20 @@ class Gate:
         if self._is_shut:
             return
         if self._rest:
-            # The transport had begun this read before it was stopped.
+            # The transport had started this read before it was stopped.
             self._rest, self._at = self._rest[self._at :] + data, 0
             return
         self._step(data, 0)
 
     def drain(self) -> None:
-        """Pass on what is left, at once: the connection has gone."""
+        """Pass on the remaining input at once, because the connection has ended."""
         while self._rest and not self._is_shut:
             rest, at, self._rest, self._at = self._rest, self._at, b"", 0
             self._step(rest, at)
         self.shut()
 
     def shut(self) -> None:
-        """Drop what is left and what will come."""
+        """Drop the remaining and all later input."""
         self._is_shut, self._is_plain = True, False
         self._rest = b""
         if self._next is not None:
@@ -178,7 +179,7 @@ class Gate:
             self._settle()
 
     def _end_of_head(self, begins: bytes, data: bytes, begin: int, end: int) -> int:
-        """Return where this step ends: at the latest where the head does, behind which frames may follow."""
+        """Return the end of this step: at most the end of the head, because frames may follow it."""
         before = len(self._head)
         self._head += data[begin:end]
         if not self._head.startswith(begins[: len(self._head)]) or before > _LONGEST_HEAD:
@@ -228,7 +229,7 @@ class Gate:
         self._abuse(abuse)
 
     def _settle(self) -> None:
-        """Stop the transport or read on, and see that what waits is passed on in a later turn."""
+        """Stop or continue reading the transport, and schedule the turn that passes on waiting input."""
         if self._is_shut:
             return
         waits = bool(self._rest) or self._owed_s > 0

@@ -1,6 +1,6 @@
-"""Connections under guard: what stands between a server's transports and the protocols of its libraries.
+"""Guard of connections: the layer between a server's transports and the protocols of its libraries.
 
-A listener has one `Guardroom`. It admits connections, and knows which of them are authenticated. Each
+A listener has one `Guardroom`. It admits connections, and tracks which of them are authenticated. Each
 connection has a `Guard`, which passes input on through a gate.
 """
 
@@ -29,22 +29,22 @@ _POLICY_VIOLATION = 1008
 _TOO_BIG = 1009
 _MOST_PROXIES = 16
 _LONGEST_FORWARDED = 1024
-# How long a close frame has to leave.
+# Seconds in which a close frame must be sent.
 _CUT_S = 1.0
-# A stranger that does not read its answer for so long is ended.
+# Seconds after which a stranger that does not read its answer is closed.
 _UNREAD_S = 30.0
-# Requests of strangers: of one connection before they are counted, of one address, of all.
+# Requests of strangers: of one connection before they are counted, of one address, and of all.
 _FREE_REQUESTS = 4
 _REQUESTS_PER_S, _REQUESTS_BURST = 50.0, 200.0
 _ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST = 500.0, 1000.0
-# Strangers that were ended for what they sent, of one address. Past it new connections of that address
-# are not read at once: it may be the address of members too, so they are served, slowly.
+# Strangers of one address that were closed for their input. Above it, new connections of that address are
+# read with a delay. They are not refused, because members may have the same address.
 _ABUSES_PER_S, _ABUSES_BURST = 4.0, 16.0
 _LONGEST_DELAY_S = 1.0
 
 
 class Guardroom:
-    """The rules of one listener, and the connections that it has."""
+    """The rules of one listener, and its connections."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Guardroom:
     ) -> None:
         """`count` counts each limit that is reached; `trusted` are proxies that name their clients.
 
-        In a private room every connection is authenticated, by the mode of the socket's file.
+        In a private room every connection counts as authenticated, by the mode of the socket's file.
         """
         self.crowd: Crowd[Guard] = Crowd(caps)
         self.episodes = Episodes(log, count)
@@ -78,16 +78,17 @@ class Guardroom:
         return any(address in network for network in self._trusted)
 
     def address_of(self, host: str) -> str:
-        """Return what a connection is counted under: one of a proxy by itself until its head is there."""
+        """Return the key under which a connection is counted. One from a proxy has its own key until its
+        head is read."""
         return f"proxied-{next(self._unnamed)}" if self.trusts(host) else address_key(host)
 
     @property
     def has_room(self) -> bool:
-        """Whether there are fewer members than the room takes."""
+        """Whether there are fewer members than the limit."""
         return self.crowd.members < self.crowd.caps.members
 
     def refuses(self, address: str) -> bool:
-        """Whether a new connection is refused: asked before anything is made for it."""
+        """Whether a new connection is refused. Checked before anything is created for it."""
         limit: str | None
         if self._is_private:
             limit = None if self.has_room else "connections"
@@ -123,48 +124,48 @@ class Guardroom:
         self.episodes.note(limit, address=address)
 
     def request_wait_s(self, address: str) -> float:
-        """Count a stranger's request; return how long its connection is not read for it."""
+        """Count a stranger's request; return the seconds for which its connection is not read."""
         now = asyncio.get_running_loop().time()
         return max(self._requests.of(address).spend(1, now), self._all_requests.spend(1, now))
 
     def abused(self, address: str) -> None:
-        """Count a stranger's connection that was ended for what it sent."""
+        """Count a stranger's connection that was closed for its input."""
         bucket, now = self._abuses.of(address), asyncio.get_running_loop().time()
         if bucket.spend(0, now) < _LONGEST_DELAY_S:
             bucket.spend(1, now)
 
     def delay_s(self, address: str) -> float:
-        """Return how long a new connection of an address waits before it is read."""
+        """Return the seconds before a new connection of an address is read."""
         if not self._abuses:
             return 0.0
         return self._abuses.of(address).spend(0, asyncio.get_running_loop().time())
 
 
 class GatedTransport(JoinedWrites):
-    """The transport that a protocol behind a gate sees: whether it is read is the gate's business."""
+    """Transport of a protocol behind a gate. The gate starts and stops reading."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, gate: Gate) -> None:
         super().__init__(transport, loop)
         self._gate = gate
 
     def pause_reading(self) -> None:
-        """Pass on no more input."""
+        """Stop passing on input."""
         self._gate.hold(True)
 
     def resume_reading(self) -> None:
-        """Go on with the input."""
+        """Pass on input again."""
         self._gate.hold(False)
 
 
 class GuardedTransport(GatedTransport):
-    """The transport that a protocol under guard sees: the change of protocols is the guard's business too."""
+    """Transport of a protocol under guard. The guard also changes the protocol."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, guard: Guard) -> None:
         super().__init__(transport, loop, guard.gate)
         self.guard = guard
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Put a WebSocket in HTTP's place: nothing else is changed to."""
+        """Replace HTTP by the WebSocket protocol, the only change that happens."""
         self.guard.upgrade(cast(asyncio.Protocol, protocol))
 
 
@@ -172,11 +173,11 @@ class Guard(asyncio.Protocol):
     """One connection under guard, from its acceptance to its end."""
 
     def __init__(self, room: Guardroom, make: MakeProtocol, host: str, address: str) -> None:
-        """`host` is at the other end; `address` is what it is counted under."""
+        """`host` is the peer; `address` is the key under which it is counted."""
         self.room = room
         self.address = address
         self._host = host
-        # The one that accepted ends what has no transport yet.
+        # Without a transport yet, the accept loop closes the connection.
         self.give_up: Callable[[], object] = lambda: None
         self._make = make
         self._inner: asyncio.Protocol | None = None
@@ -195,14 +196,14 @@ class Guard(asyncio.Protocol):
             self.gate.pace(MEMBER)
 
     def upgrade(self, protocol: asyncio.Protocol) -> None:
-        """Pass input on to a WebSocket from now on."""
+        """Pass the following input on to a WebSocket protocol."""
         self._inner = protocol
         self._is_socket = True
         self.gate.deliver_to(protocol.data_received)
         self.gate.expect_frames()
 
     def requested(self) -> None:
-        """Count a request. A connection whose address asks too much is read more slowly."""
+        """Count a request. A connection whose address sends too many is read with a delay."""
         if self._is_member:
             return
         if self._free_requests:
@@ -214,7 +215,7 @@ class Guard(asyncio.Protocol):
             self.gate.owe(wait_s)
 
     def asks_for(self, forwarded: str) -> None:
-        """Take a trusted proxy's word for the address: the last one that is no such proxy itself."""
+        """Take the client's address from a trusted proxy: the last one that is not a trusted proxy itself."""
         if self._is_member or not self.room.trusts(self._host):
             return
         client = client_of(forwarded, self.room.trusts)
@@ -222,13 +223,13 @@ class Guard(asyncio.Protocol):
             self.room.move(self, address_key(client))
 
     def note(self, limit: str) -> None:
-        """Count a limit that this connection has reached: it ends."""
+        """Count a limit that this connection has reached and for which it ends."""
         self.room.note(limit, self.address)
         if not self._is_member:
             self.room.abused(self.address)
 
     def drop(self) -> None:
-        """End the connection at once."""
+        """Close the connection at once."""
         self.gate.shut()
         if self._transport is None:
             self.give_up()
@@ -238,7 +239,7 @@ class Guard(asyncio.Protocol):
     # The protocol that the transport sees
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand the connection to the library."""
+        """Pass the connection to the library."""
         loop = asyncio.get_running_loop()
         self._transport = GuardedTransport(cast(asyncio.Transport, transport), loop, self)
         self._inner = self._make()
@@ -246,10 +247,10 @@ class Guard(asyncio.Protocol):
         self._inner.connection_made(self._transport)  # type: ignore[arg-type]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on what a member sent before it went, then that it has gone."""
+        """Pass on the remaining input of a member, then the loss of the connection."""
         self.room.crowd.leave(self)
         if self._is_socket and not self._is_member:
-            # A handshake costs more than any other thing that a stranger can ask for.
+            # A handshake is the most expensive request that a stranger can make.
             self.room.abused(self.address)
         if self._cut is not None:
             self._cut.cancel()
@@ -266,19 +267,19 @@ class Guard(asyncio.Protocol):
         self.gate.received(data)
 
     def eof_received(self) -> bool | None:
-        """The other end writes no more; what waits here is passed on when the transport has closed."""
+        """The peer has closed its side. Waiting input is passed on when the transport has closed."""
         assert self._inner is not None
         return self._inner.eof_received()
 
     def pause_writing(self) -> None:
-        """Too much waits to be sent."""
+        """Pause the writer: the write buffer is full."""
         assert self._inner is not None
         if not self._is_member:
             self._unread = asyncio.get_running_loop().call_later(_UNREAD_S, self._not_read)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """There is room again."""
+        """Resume the writer."""
         assert self._inner is not None
         self._forget_unread()
         self._inner.resume_writing()
@@ -320,7 +321,8 @@ class Guard(asyncio.Protocol):
 
 
 def client_of(forwarded: str, trusts: Callable[[str], bool]) -> str | None:
-    """Return the last address in an X-Forwarded-For that is no trusted proxy: those before may be made up.
+    """Return the last address in an X-Forwarded-For that is not a trusted proxy. Those before it may be
+    forged.
 
     None when there is none among the last 16 addresses.
     """

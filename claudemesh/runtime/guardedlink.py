@@ -1,4 +1,4 @@
-"""Guarded client connection: input of the server is bounded like that of a client."""
+"""Guarded client connection: the input from the server is bounded like that of a client."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from claudemesh.runtime.guarded import GatedTransport
 
 
 class GuardedLink(ClientConnection):
-    """The library's connection behind a gate; the frames of a batch leave in one write."""
+    """The library's connection behind a gate. The frames of a batch are sent in one write."""
 
     def __init__(self, *arguments: Any, on_limit: Callable[[str], None] = lambda limit: None, **more: Any):
-        """`on_limit` hears of each limit that the server has passed."""
+        """`on_limit` gets each limit that the server has exceeded."""
         super().__init__(*arguments, **more)
         self._on_limit = on_limit
         self._gate = Gate(
@@ -24,7 +24,7 @@ class GuardedLink(ClientConnection):
         )
         self._gate.pace(MEMBER)
         self._gate.expect_head(b"HTTP/1.1 101")
-        # Why this end has cut the connection off.
+        # The reason for which this side has closed the connection.
         self.cut_for: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,7 +38,7 @@ class GuardedLink(ClientConnection):
         self._gate.received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on what the server sent before it went."""
+        """Pass on the remaining input of the server, then the loss of the connection."""
         self._gate.drain()
         super().connection_lost(exc)
 

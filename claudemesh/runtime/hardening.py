@@ -16,7 +16,7 @@ def protect_memory() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        # Imported here: only processes that hold keys pay for it.
+        # Imported here: only processes that hold keys need it.
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,6 +1,7 @@
 """Structured logging: JSON lines with a stable event name and fields.
 
-A field never holds a body, a key or a token. Callers see to that; `_HIDDEN` is a second line of defence.
+A field never holds a body, a key or a token. Callers are responsible for that; `_HIDDEN` is a second line
+of defence.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class EventLogger:
         self._log(logging.ERROR, event, fields, exc_info)
 
     def audit(self, event: str, **fields: Any) -> None:
-        """Log an event whatever the level is."""
+        """Log an event at any level setting."""
         self._log(AUDIT, event, fields)
 
     def _log(
@@ -112,7 +113,7 @@ def _word(value: object) -> str:
 
 
 def _json(value: object) -> str:
-    """Return a value as JSON; an integer beyond 64 bits or a damaged file name costs no line."""
+    """Return a value as JSON, also an integer beyond 64 bits or a file name that is not UTF-8."""
     try:
         return orjson.dumps(value, default=str).decode()
     except orjson.JSONEncodeError:
@@ -143,7 +144,7 @@ def setup_logging(level: str = "info", path: Path | None = None) -> None:
         handler = logging.StreamHandler(sys.stderr)
         formatter = TerminalFormatter() if sys.stderr.isatty() else formatter
     else:
-        # Opened at the first line, so that a log that cannot be opened costs its lines and nothing else.
+        # Opened at the first line, so that a log that cannot be opened loses only its lines.
         handler = _LogFile(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, delay=True)
     handler.setFormatter(formatter)
     root = logging.getLogger()

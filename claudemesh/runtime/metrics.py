@@ -1,4 +1,4 @@
-"""Prometheus metrics in a registry of our own, because the library's default one adds its own metrics."""
+"""Prometheus metrics in a separate registry, because the library's default one adds metrics of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tally(Collector):
         self._counts[labels] = self._counts.get(labels, 0) + 1
 
     def add(self, count: int, *labels: str) -> None:
-        """Count several; none makes a series begin at 0."""
+        """Add `count`. With 0 the series appears with the value 0."""
         self._counts[labels] = self._counts.get(labels, 0) + count
 
     def collect(self) -> Iterator[Metric]:
@@ -122,9 +122,9 @@ class Metrics:
         return made
 
     def flags(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, bool]]) -> None:
-        """Show 0 or 1 for each value of a label, as `read` tells them at each rendering."""
+        """Show 0 or 1 for each value of a label, as `read` returns them at each rendering."""
         self._registry.register(Flags(f"{self._prefix}_{name}", text, label, read))
 
     def render(self) -> bytes:
-        """Return everything in the text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -64,7 +64,8 @@ def local_cause(error: BaseException | None) -> LocalCause | None:
 def local_trouble(error: BaseException) -> LocalCause | None:
     """Return the cause on this machine for which a connection failed; None for the network or the peer.
 
-    A resolver or a TLS library that runs out of descriptors says something else, so one is asked for here.
+    A resolver or a TLS library that runs out of descriptors reports another error, so one is opened here as
+    a check.
     """
     found = local_cause(error)
     if found is not None and found.code in _LOCAL_TO_A_CONNECTION:
@@ -73,7 +74,7 @@ def local_trouble(error: BaseException) -> LocalCause | None:
 
 
 def descriptor_cause(count: int = 1) -> LocalCause | None:
-    """Return the cause for which so many more descriptors cannot be opened now; None when they can."""
+    """Return the cause for which `count` more descriptors cannot be opened now; None when they can."""
     opened: list[int] = []
     try:
         while len(opened) < count:
@@ -87,7 +88,7 @@ def descriptor_cause(count: int = 1) -> LocalCause | None:
 
 
 def require_descriptors(count: int) -> None:
-    """End the process unless it may open so many more files: without them it would run and not answer."""
+    """Raise `ExitWith` unless `count` more files can be opened: without them the process could not answer."""
     cause = descriptor_cause(count)
     if cause is not None:
         text = f"At least {count} more files must be open at a time, but {cause.reason}: {cause.remedy}."
@@ -95,7 +96,7 @@ def require_descriptors(count: int) -> None:
 
 
 def explain(error: OSError) -> str:
-    """Return `reason: remedy` for an error, or the system's words when there is no remedy to name."""
+    """Return `reason: remedy` for an error, or the system's message when no remedy is known."""
     cause = local_cause(error)
     if cause is not None:
         return f"{cause.reason}: {cause.remedy}"
@@ -103,7 +104,7 @@ def explain(error: OSError) -> str:
 
 
 def cannot(verb: str, error: OSError, thing: object = None) -> ExitWith:
-    """Return the end of a process that cannot do something to a file: 75 when a later try may succeed."""
+    """Return the `ExitWith` for a failed operation on a file, with the exit code of its cause."""
     cause = local_cause(error)
     name = thing if thing is not None else error.filename or "a file"
     if cause is None:

@@ -19,9 +19,9 @@ _LISTENING = "0A"
 
 
 class Peer(NamedTuple):
-    """Credentials of a process at the moment at which it connected or began to listen."""
+    """Credentials of a process when it connected or started to listen."""
 
-    # 0 when the process is in a PID namespace that this process does not see into.
+    # 0 when the process is in a PID namespace that is not visible to this process.
     pid: int
     uid: int
 
@@ -71,7 +71,8 @@ def owners_of_port(port: int) -> frozenset[int]:
 
 
 def distrust_peer(link: socket.socket, path: Path) -> str | None:
-    """Return why a connection leads to another user, as a sentence without its full stop; else None."""
+    """Return the reason not to trust a connection that leads to another user, as a sentence without its
+    full stop, or None."""
     peer = peer_of(link)
     if peer is None or peer.uid == os.geteuid():
         return None

@@ -10,7 +10,8 @@ _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S.*$", re.MULTILINE)
 
 
 def parse_queries(text: str) -> Mapping[str, str]:
-    """Return name -> statement. `ValueError` on a name that stands twice or has no statement."""
+    """Return a mapping from name to statement. Raise `ValueError` for a repeated name or an empty
+    statement."""
     parts = _HEADER.split(text)
     queries: dict[str, str] = {}
     for name, body in zip(parts[1::2], parts[2::2], strict=True):

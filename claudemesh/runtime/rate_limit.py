@@ -16,7 +16,7 @@ class TokenBucket:
     _at: float = 0.0
 
     def take(self, now: float) -> float:
-        """Take one token and return 0, or return the seconds until there is one."""
+        """Take one token and return 0, or return the seconds until one is available."""
         left = self._refill(now)
         if left < 1:
             return (1 - left) / self.per_s
@@ -24,7 +24,7 @@ class TokenBucket:
         return 0.0
 
     def spend(self, count: float, now: float) -> float:
-        """Take so many tokens, into debt if need be. Return the seconds until the debt is made up."""
+        """Take `count` tokens, into debt if necessary. Return the seconds until the debt is refilled."""
         self._left = left = self._refill(now) - count
         return 0.0 if left >= 0 else -left / self.per_s
 
@@ -35,7 +35,7 @@ class TokenBucket:
 
 
 class TokenBuckets:
-    """One bucket for each name. Above `most` names the least recently used are forgotten."""
+    """One bucket for each name. Above `most` names the least recently used are dropped."""
 
     def __init__(self, per_s: float, burst: float, most: int = 4096) -> None:
         self._per_s, self._burst, self._most = per_s, burst, most

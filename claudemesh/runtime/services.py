@@ -1,4 +1,4 @@
-"""Task ownership: every task has an owner that stops it, waits for it, and hears of its crash.
+"""Task ownership: every task has an owner that stops it, waits for it, and gets its exception.
 
 A task that must not end is supervised: `supervise` and `repeat` run it again after any exception.
 """
@@ -74,7 +74,7 @@ OnCrash: TypeAlias = Callable[[str, BaseException], None]
 
 
 class TaskOwner:
-    """Starts tasks, keeps them from being collected, and ends them with itself.
+    """Starts tasks, keeps references to them, and cancels them when it is stopped.
 
     `on_crash` gets an exception that no code awaits. Without it the exception is logged.
     """
@@ -96,7 +96,7 @@ class TaskOwner:
             await asyncio.wait(self._tasks)
 
     async def stop(self) -> None:
-        """Cancel what still runs and wait until it is gone."""
+        """Cancel the running tasks and wait for their end."""
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
         for task in tasks:
@@ -111,7 +111,7 @@ class TaskOwner:
         error = task.exception()
         if error is None:
             return
-        # A disk or a limit says by itself what is wrong: the place where it was met does not help.
+        # The error of a disk or a limit names its cause, so a traceback does not help.
         trace = None if isinstance(error, StorageError) or local_cause(error) is not None else error
         log.error("task_crashed", task=task.get_name(), error=repr(error), exc_info=trace)
         if self._on_crash is not None:

@@ -2,7 +2,7 @@
 
 A process works without the newest version of these files (peers.json, pid, broker.json, ...), so a full
 disk or a lack of descriptors must not end it or its connections. A write that fails is reported as the
-condition `files_not_written` and tried again until it succeeds; the file then gets what is current.
+condition `files_not_written` and tried again until it succeeds; the file then gets the current content.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WriteFile: TypeAlias = Callable[[str, Callable[[], None]], bool]
 
 
 def write_never(name: str, write: Callable[[], None]) -> bool:
-    """Leave a file as it is: for programs that open a database without a daemon."""
+    """Leave a file unchanged. For programs that open a database without a daemon."""
     return False
 
 

@@ -48,8 +48,8 @@ OnFailure: TypeAlias = Callable[[StorageError], None]
 class Database:
     """SQLite file that only this process uses.
 
-    After a failed write or a damaged page nothing is tried any more: every call raises that first
-    `StorageBroken` or `StorageCorrupt`, and `on_failure` was called once.
+    After a failed write or a damaged page, every call raises that first `StorageBroken` or
+    `StorageCorrupt`. `on_failure` is called once.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Database:
             return
         self._failure = error
         if isinstance(error, StorageCorrupt):
-            # The next start looks at every page, however many there are.
+            # The next start checks every page, also of a large file.
             with suppress(OSError):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open(_suspect(self.path), flags, 0o600))

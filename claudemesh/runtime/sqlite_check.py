@@ -1,8 +1,8 @@
 """Background check of a large database for damage, table by table, on a connection of its own.
 
 The file's one writing connection would wait for the whole of a check. A reader does not hold it up, but as
-long as the reader's snapshot lives the write-ahead log cannot start over: a table's check is given up when
-the log passes a bound, and is said to be unchecked.
+long as the reader's snapshot lives the write-ahead log cannot start over: the check of a table is given up
+when the log exceeds a bound, and the table is reported as unchecked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Verdict:
 def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) -> Verdict:
     """Check every table with its indexes; blocks, so it belongs on a thread.
 
-    It ends early when `is_over` says so, and goes on with the next table when the log has grown too long.
+    It ends early when `is_over` returns True, and skips a table when the log has grown too large.
     `sqlite3.Error` when the file cannot be read at all.
     """
     wal = path.with_name(path.name + "-wal")

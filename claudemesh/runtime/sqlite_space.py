@@ -74,7 +74,7 @@ async def give_back(database: Database, pages: int) -> None:
 
 
 async def rebuild(database: Database) -> None:
-    """Write the whole file anew without free pages, and able to give pages back from then on.
+    """Rewrite the file without free pages, in the mode in which it can give pages back later.
 
     SQLite does it in one transaction: a crash leaves the old file or the new one. Until it is done nothing
     else runs on this database, and it needs as much room again as the rows take.

@@ -1,7 +1,7 @@
 """Upkeep of a SQLite file: return of free space, and the background check of a large file.
 
-Everything is done in short steps between the batches of the database's users. What a crash interrupts is
-done again after the next start; no step changes what the tables hold.
+All work is done in short steps between the batches of the database's users. A step that a crash interrupts
+is repeated after the next start. No step changes the content of tables.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = get_logger("storage")
 _EVERY_S = 5.0
 _SLICE_PAGES = 256
 _SLICES = 64
-# Below these a file is left alone: its next rows take the space anyway.
+# Below these bounds free space is kept: the next rows use it.
 _IDLE_WAL_BYTES = 1 << 20
 _FREE_BYTES = 4 << 20
-# A rebuild holds everything else up, about a second for each 100 MiB.
+# A rebuild blocks all other work, about one second for each 100 MiB.
 _REBUILD_BYTES = 256 << 20
 # A larger log means that another process keeps it from starting over, such as a backup that hangs.
 _LARGE_WAL_BYTES = 512 << 20

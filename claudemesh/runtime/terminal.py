@@ -1,8 +1,9 @@
-"""Neutralisation of text for a terminal, so that text of another host cannot drive or deceive it.
+"""Neutralisation of text for a terminal, so that text of another host can neither control it nor mislead
+its reader.
 
-Spelt out are control characters (C0, DEL, C1), which a terminal obeys; direction controls, which reorder a
-line; characters without width, which hide; and lone surrogates, which no encoding holds. The joiners U+200C
-and U+200D stay, because Persian and many emoji need them.
+Escaped are control characters (C0, DEL, C1), which a terminal executes; direction controls, which reorder a
+line; characters without width, which are invisible; and lone surrogates, which cannot be encoded. The
+joiners U+200C and U+200D stay, because Persian and many emoji need them.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _MAX_LINKS = 40
 
 
 def distrust(folder: str) -> str | None:
-    """Return why a folder is not safe to use, as a sentence without its full stop, or None when it is safe.
+    """Return the reason not to use a folder, as a sentence without its full stop, or None when it is safe.
 
     `OSError` when the folder or an ancestor cannot be looked at.
     """
@@ -42,7 +42,7 @@ def distrust(folder: str) -> str | None:
 
 
 def distrust_socket(path: str) -> str | None:
-    """Return why another user could answer on a socket, in the same form; else None.
+    """Return the reason for which another user could answer on a socket, in the same form, or None.
 
     `OSError` when the socket or an ancestor cannot be looked at.
     """
@@ -62,7 +62,8 @@ def distrust_socket(path: str) -> str | None:
 
 
 def distrust_ancestors(path: str) -> str | None:
-    """Return why another user could replace what stands at a path, in the same form; else None."""
+    """Return the reason for which another user could replace the file at a path, in the same form, or
+    None."""
     for parent in _ancestors(path):
         found = os.lstat(parent)
         if found.st_uid not in (0, os.geteuid()) and not _is_unmapped(found.st_uid):
