@@ -398,7 +398,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def distrust_socket(path: str) -> str | None:
-    """Return why another user could answer on a socket, in the same form; else None.
+    """Return the reason for which another user could answer on a socket, in the same form, or None.
 
     `OSError` when the socket or an ancestor cannot be looked at.
     """
@@ -418,7 +418,8 @@ def distrust_socket(path: str) -> str | None:
 
 
 def distrust_ancestors(path: str) -> str | None:
-    """Return why another user could replace what stands at a path, in the same form; else None."""
+    """Return the reason for which another user could replace the file at a path, in the same form, or
+    None."""
     for parent in _ancestors(path):
         found = os.lstat(parent)
         if found.st_uid not in (0, os.geteuid()) and not _is_unmapped(found.st_uid):
