@@ -60,11 +60,8 @@ class Daemon:
         self._listeners: ApiListeners
         self._reload: Reload
         self.parts: Parts
-
-    @property
-    def routes(self) -> ApiRoutes:
-        """The parts that the routes of the local API use."""
-        return self.parts.routes
+        # The parts that the routes of the local API use.
+        self.routes: ApiRoutes
 
     @property
     def health(self) -> HealthReport:
@@ -79,6 +76,7 @@ class Daemon:
             startup.take_lock(self._paths, self._stack)
             base = self._base()
             self.parts = assembly.assemble(base, await assembly.open_stores(base))
+            self.routes = assembly.make_routes(self.parts)
             await assembly.recover(self.parts)
             await self._serve()
         except BaseException as error:
@@ -157,7 +155,7 @@ class Daemon:
         require_descriptors(_DESCRIPTORS)  # without them it would run and answer no request
         parts, paths, hooks = self.parts, self._paths, self.parts.sending.hooks
         conditions, files = parts.base.conditions, parts.base.files
-        served = (paths, parts.routes, parts.config, parts.base.metrics, hooks)
+        served = (paths, self.routes, parts.config, parts.base.metrics, hooks)
         self._listeners = ApiListeners(*served, files.write, conditions)
         await self._listeners.open()
         hooks_file = startup.HooksFile(paths.hooks_manifest, hooks)

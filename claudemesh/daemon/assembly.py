@@ -18,6 +18,8 @@ from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.patient_store import PatientStore
+from claudemesh.daemon.inbox.publisher import Publisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
@@ -30,14 +32,19 @@ from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
+from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.submit import Submitter
-from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Sending, Stores
-from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Restoring, Sending, Stores
+from claudemesh.daemon.restore.broker_notes import BrokerNotes
+from claudemesh.daemon.restore.readmission import Readmission
+from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
+from claudemesh.daemon.restore.vouching import Vouching
 from claudemesh.daemon.status import HealthReport, MetricsPage
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.host_id import host_fingerprint
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.clock import Clock
@@ -77,7 +84,8 @@ async def open_stores(base: Base) -> Stores:
 def assemble(base: Base, stores: Stores) -> Parts:
     """Make all parts. Raise `ExitWith` when hooks.toml is wrong."""
     broker = _broker_side(base, stores)
-    sending = _sending(base, stores, broker)
+    restoring = _restoring(base, stores, broker)
+    sending = _sending(base, stores, broker, restoring)
     receiving = _receiving(base, stores, broker, sending)
     kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
     keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
@@ -97,13 +105,12 @@ def assemble(base: Base, stores: Stores) -> Parts:
         base=base,
         stores=stores,
         broker=broker,
+        restoring=restoring,
         sending=sending,
         receiving=receiving,
         housekeeping=housekeeping,
         config=config,
         health=health,
-        routes=_routes(base, stores, broker, sending, receiving, health),
-        session=_session(base, stores, broker, sending, receiving, housekeeping, health),
     )
 
 
@@ -139,14 +146,24 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     )
 
 
-def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
+def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
+    membership = base.membership
+    topics = OwnTopics(base.paths.topic_subscriptions, base.clock, base.files.write)
+    return Restoring(
+        state=RestoreState(stores.lived.now_ms, base.conditions),
+        own_topics=topics,
+        vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),
+        readmission=Readmission(membership, base.keyring, topics, base.conditions),
+    )
+
+
+def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring) -> Sending:
     stores.monitor.disk.look()
     destinations = Destinations(stores.directory, broker.topics.check)
     sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes)
     shared = (stores.clocks, base.backoff, base.conditions, base.metrics)
     notices, monitor = stores.notices, stores.monitor
     body_limit = BodyLimit(startup.load_inline_bytes(base.paths.broker_features))
-    restore = RestoreState(stores.lived.now_ms)
     drain = Drain(
         stores.outbox,
         broker.link,
@@ -154,9 +171,9 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
         notices.ended,
         monitor.outbox_storage,
         body_limit=body_limit,
-        may_come_back=restore.may_come_back,
+        may_come_back=restoring.state.may_come_back,
     )
-    reconciler = _reconciler(base, stores, broker, drain, restore)
+    reconciler = _reconciler(base, stores, broker, restoring, drain)
     # A hook's reply is a send, and a send runs the pre-send hook: the two parts need each other.
     hooks = _hooks(base, stores, lambda: submitter)
     submitter = Submitter(
@@ -185,24 +202,18 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide) -> Sending:
 
 
 def _reconciler(
-    base: Base, stores: Stores, broker: BrokerSide, drain: Drain, restore: RestoreState
+    base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring, drain: Drain
 ) -> Reconciler:
-    paths = base.paths
-    files = ReconcilerFiles(paths.topic_subscriptions, paths.broker_features, base.files.write)
+    sends, state = stores.outbox.done, restoring.state
     return Reconciler(
-        stores.outbox.done,
+        sends,
         broker.link,
-        files,
-        stores.directory,
-        base.membership,
-        base.keyring,
-        clock=base.clock,
-        state=restore,
-        lived=stores.lived,
-        backoff=base.backoff,
-        busy=lambda: drain.inflight > 0,
-        conditions=base.conditions,
-        on_crash=base.on_crash,
+        Reoffer(sends, broker.link, base.backoff, lambda: drain.inflight > 0, state.show_waiting),
+        restoring.own_topics,
+        BrokerNotes(base.paths.broker_features, base.files.write),
+        state,
+        base.backoff,
+        base.on_crash,
     )
 
 
@@ -233,80 +244,81 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         hooks.for_message,
         base.metrics.body_without_context,
     )
+    publisher = Publisher(base.bus, base.metrics, hooks.wake)
+    unsealer = Unsealer(
+        stores.inbox.sealed,
+        verifier,
+        stores.directory,
+        publisher.unsealed,
+        broker.sync.soon,
+        base.clock.monotonic,
+    )
+    broker.sync.on_change(unsealer.directory_changed)
     receiver = Receiver(
-        stores.inbox,
+        PatientStore(stores.inbox, monitor.disk.check_room_for_messages, monitor.inbox_storage),
         verifier,
         stores.directory,
         broker.sync.now,
         broker.link,
-        base.bus,
+        publisher,
         base.clock,
-        base.metrics,
-        hooks.wake,
-        monitor.inbox_storage,
-        monitor.disk.check_room_for_messages,
-        on_sealed=lambda senders: unsealer.stored(senders),
+        unsealer.stored,
     )
-    parts = (stores.inbox.sealed, verifier, stores.directory, receiver.unsealed, broker.sync.soon)
-    unsealer = Unsealer(*parts, base.clock.monotonic)
-    broker.sync.on_change(unsealer.directory_changed)
     return Receiving(receiver=receiver, unsealer=unsealer)
 
 
-def _routes(
-    base: Base,
-    stores: Stores,
-    broker: BrokerSide,
-    sending: Sending,
-    receiving: Receiving,
-    health: HealthReport,
-) -> api.ApiRoutes:
-    clock, link, outbox = base.clock, broker.link, stores.outbox
-    counted = (receiving.receiver, sending.drain, base.bus, stores.lived, lambda: stores.monitor.disk.room)
-    page = MetricsPage(base.metrics, link, outbox, *counted)
+def make_routes(parts: Parts) -> api.ApiRoutes:
+    """Return the groups of routes of the local API, each with the parts that it needs."""
+    base, stores, link, sending = parts.base, parts.stores, parts.broker.link, parts.sending
+    clock, outbox, known = base.clock, stores.outbox, parts.broker.topics
+    page = MetricsPage(
+        metrics=base.metrics,
+        link=link,
+        outbox_store=outbox,
+        receiver=parts.receiving.receiver,
+        drain=sending.drain,
+        bus=base.bus,
+        lived=stores.lived,
+        room=lambda: stores.monitor.disk.room,
+    )
 
     def stop() -> None:
         base.end(None)
 
     wall_of = stores.clocks.wall_of
-    directory, presence = stores.directory, broker.presence
+    directory, presence = stores.directory, parts.broker.presence
     return api.ApiRoutes(
         send=api.SendRoutes(submit=sending.submitter.submit),
-        topics=api.TopicRoutes(own=sending.reconciler.topics, known=broker.topics, call=link.call),
+        topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
         inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
-        status=api.StatusRoutes(health=health, page=page, reload=base.reload, stop=stop),
+        status=api.StatusRoutes(health=parts.health, page=page, reload=base.reload, stop=stop),
     )
 
 
-def _session(
-    base: Base,
-    stores: Stores,
-    broker: BrokerSide,
-    sending: Sending,
-    receiving: Receiving,
-    housekeeping: Housekeeping,
-    health: HealthReport,
-) -> BrokerSession:
-    parts = SessionParts(
+def _session(parts: Parts) -> BrokerSession:
+    base, broker, sending, restoring = parts.base, parts.broker, parts.sending, parts.restoring
+    followers = (broker.presence, broker.sync, broker.topics, sending.reconciler)
+    session = SessionParts(
         body_limit=sending.body_limit,
         drain=sending.drain,
-        receiver=receiving.receiver,
-        clocks=stores.clocks,
-        housekeeping=housekeeping,
+        receiver=parts.receiving.receiver,
+        clocks=parts.stores.clocks,
+        housekeeping=parts.housekeeping,
+        readmission=restoring.readmission,
         reconciler=sending.reconciler,
         presence=broker.presence,
         topics=broker.topics,
-        event_parts=(broker.presence, broker.sync, broker.topics, sending.reconciler, broker.clones),
+        event_parts=(*followers, restoring.vouching, broker.clones),
         hooks=sending.hooks,
         bus=base.bus,
         metrics=base.metrics,
-        health=health,
+        health=parts.health,
         replies=broker.replies,
     )
-    return BrokerSession(parts, base.end)
+    return BrokerSession(session, base.end)
 
 
 async def recover(parts: Parts) -> None:
@@ -322,7 +334,7 @@ def start_tasks(parts: Parts) -> None:
     tasks, sending = parts.base.tasks, parts.sending
     tasks.start(sending.drain.run(), "drain")
     tasks.start(sending.drain.carry(), "drain_carry")
-    tasks.start(parts.session.run(parts.broker.link), "link")
+    tasks.start(_session(parts).run(parts.broker.link), "link")
     tasks.start(sending.hooks.run(), "hooks")
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.receiving.unsealer.run(), "unseal")

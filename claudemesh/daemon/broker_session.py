@@ -17,6 +17,7 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.topics.known import KnownTopics
@@ -46,6 +47,7 @@ class SessionParts:
     receiver: Receiver
     clocks: OutboxClocks
     housekeeping: Housekeeping
+    readmission: Readmission
     reconciler: Reconciler
     presence: Presence
     topics: KnownTopics
@@ -76,7 +78,7 @@ class BrokerSession:
             on_result=self.on_result,
             on_deliver=parts.receiver.handle,
             on_event=self.on_event,
-            readmit=parts.reconciler.readmit,
+            readmit=parts.readmission.ask,
         )
         try:
             await link.run(handlers)
@@ -101,6 +103,7 @@ class BrokerSession:
         told = {"broker_version": agreed.broker_version}
         parts.bus.publish([BusEvent("daemon_reconnect", told)])
         parts.hooks.tell("on-reconnect", told)
+        parts.readmission.link_up()
         parts.reconciler.link_up(agreed)
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()

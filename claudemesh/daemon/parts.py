@@ -6,8 +6,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from claudemesh.daemon import api
-from claudemesh.daemon.broker_session import BrokerSession
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.hooks.service import Hooks
@@ -30,11 +28,15 @@ from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
+from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.restore.state import RestoreState
+from claudemesh.daemon.restore.vouching import Vouching
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
@@ -102,6 +104,16 @@ class BrokerSide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restoring:
+    """Parts that put back what a restore of the broker took away: topics, members, this member itself."""
+
+    state: RestoreState
+    own_topics: OwnTopics
+    vouching: Vouching
+    readmission: Readmission
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """The parts on the path of a send, from acceptance to the broker's result."""
 
@@ -128,10 +140,9 @@ class Parts:
     base: Base
     stores: Stores
     broker: BrokerSide
+    restoring: Restoring
     sending: Sending
     receiving: Receiving
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport
-    routes: api.ApiRoutes
-    session: BrokerSession

@@ -85,7 +85,7 @@ class HealthReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsPage:
     """Makes the reply of /v1/metrics: the counters, and gauges with the present values of the parts."""
 

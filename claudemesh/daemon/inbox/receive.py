@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
-from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.identity.directory import Directory, Peer
-from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
+from claudemesh.daemon.inbox.patient_store import PatientStore
+from claudemesh.daemon.inbox.publisher import Publisher
+from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
-from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.runtime.aside import Slices
-from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.errors import StorageError, StorageUnavailable
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
@@ -41,40 +40,28 @@ class Receiver:
 
     def __init__(
         self,
-        store: InboxStore,
+        store: PatientStore,
         verifier: Verifier,
         directory: Directory,
         refresh: Callable[[], Awaitable[None]],
         acknowledger: Acknowledger,
-        bus: Bus,
+        publisher: Publisher,
         clock: Clock,
-        metrics: DaemonMetrics,
-        on_jobs: Callable[[], None],
-        on_storage: Callable[[StorageError | None], None] = lambda error: None,
-        check_room: Callable[[int], None] = lambda size: None,
         on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:
-        """`on_storage` gets the error when messages cannot be stored, and None when they were stored.
-        `check_room` gets the size of a batch in bytes, and raises `StorageFull` when the disk budget has no
-        room for it. `on_sealed` gets the senders of messages that were stored sealed."""
-        self._on_storage = on_storage
-        self._check_room = check_room
+        """`refresh` asks for newer members. `on_sealed` gets the senders of messages stored sealed."""
         self._store = store
         self._verifier = verifier
         self._directory = directory
         self._refresh = refresh
         self._acknowledger = acknowledger
-        self._bus = bus
+        self._publisher = publisher
         self._clock = clock
-        self._metrics = metrics
-        self._on_jobs = on_jobs
         self._on_sealed = on_sealed
-        self._backoff = Backoff(initial_s=0.2, cap_s=5)
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
         )
         self._finishing = False
-        self._closing = asyncio.Event()
         self.invalid = 0
         # Reasons and senders of dropped deliveries that were logged. There are few of both.
         self._told: set[tuple[str, str]] = set()
@@ -92,7 +79,7 @@ class Receiver:
         The link must stay open until then: a work queue gives an unacknowledged message to another worker.
         """
         self._finishing = True
-        self._closing.set()
+        self._store.give_up()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._batcher.close()
@@ -102,7 +89,7 @@ class Receiver:
     async def close(self) -> None:
         """Stop, and return after the last write. A delivery that is not stored yet stays at the broker."""
         self._finishing = True
-        self._closing.set()
+        self._store.give_up()
         await self._batcher.close()
 
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
@@ -112,8 +99,8 @@ class Receiver:
         sealers = [
             peer for row in rows if row.sealed and (peer := self._directory.by_id(row.sender_member_id))
         ]
-        seqs = await self._store_patiently(rows)
-        self._publish(rows, seqs)
+        seqs = await self._store.insert(rows)
+        self._publisher.stored(rows, seqs)
         if sealers:
             log.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
             self._on_sealed(sealers)
@@ -171,48 +158,6 @@ class Receiver:
             self._told.add((reason, name))
             broker_message_id = delivery.broker_message_id
             log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
-
-    async def _store_patiently(self, rows: Sequence[InboxRow]) -> Sequence[int | None]:
-        """Store rows, and retry while the disk is full: messages that are not acknowledged are safe at the
-        broker."""
-        failures, size = 0, sum(len(row.body or row.sealed or "") for row in rows)
-        while rows:
-            try:
-                self._check_room(size)
-                seqs = await self._store.insert(rows)
-            except StorageUnavailable as error:
-                if self._finishing:
-                    raise
-                failures += 1
-                self._on_storage(error)
-                try:
-                    await asyncio.wait_for(self._closing.wait(), self._backoff.delay_s(failures))
-                except TimeoutError:
-                    continue
-                raise
-            else:
-                self._on_storage(None)
-                return seqs
-        return []
-
-    def _publish(self, rows: Sequence[InboxRow], seqs: Sequence[int | None]) -> None:
-        fresh = [(row, seq) for row, seq in zip(rows, seqs, strict=True) if seq is not None]
-        for row, _ in fresh:
-            self._metrics.received(row.kind, 1)
-        if len(fresh) < len(rows):
-            self._metrics.received_again(len(rows) - len(fresh))
-        if any(row.hooks for row, _ in fresh):
-            self._on_jobs()
-        self.publish([item(row, seq) for row, seq in fresh if row.sealed is None])
-
-    def publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Publish committed messages to followers, in the order of their seq."""
-        self._bus.publish(BusEvent("message", item, str(item["seq"])) for item in items)
-
-    def unsealed(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Publish messages that were stored sealed and are opened now, and start their hooks."""
-        self._on_jobs()
-        self.publish(items)
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol import http_replies
@@ -22,10 +23,12 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import parse_link
 from claudemesh.protocol.signing import sign_join
 from claudemesh.runtime.brokerhttp import ask_broker
+from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 from claudemesh.runtime.urls import audience_of
 
+_UNCONFIRMED = "membership_unconfirmed"
 _DEADLINE_S = 30.0
 _MAX_ANSWER = 1 << 16
 _KEPT = (
@@ -57,6 +60,31 @@ async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Wait
     except (OSError, http.client.HTTPException, Redirected) as error:
         return Waiting(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
     return _decide(answer.status, http_replies.refused(answer.body))
+
+
+class Readmission:
+    """Asks once per link that the broker refuses, and shows while the member is not confirmed."""
+
+    def __init__(
+        self, membership: Membership, keyring: Keyring, topics: OwnTopics, conditions: Conditions
+    ) -> None:
+        self._membership = membership
+        self._keyring = keyring
+        self._topics = topics
+        self._conditions = conditions
+
+    def link_up(self) -> None:
+        """The broker knows this member."""
+        self._conditions.end(_UNCONFIRMED)
+
+    async def ask(self) -> ExitWith | None:
+        """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
+        self._topics.member_lost()
+        outcome = await ask_to_be_taken_back(self._membership, self._keyring)
+        if isinstance(outcome, ExitWith):
+            return outcome
+        self._conditions.begin(_UNCONFIRMED, outcome.message)
+        return None
 
 
 def _decide(status: int, refused: http_replies.RequestRefusal | None) -> Waiting | ExitWith:

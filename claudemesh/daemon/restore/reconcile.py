@@ -16,47 +16,33 @@ A write that fails is tried again; it never ends the process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.link.handshake import Agreed
 from claudemesh.daemon.outbox.carrier import Carrier
-from claudemesh.daemon.outbox.done import DoneSends, Waiting
+from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
 from claudemesh.daemon.outbox.reoffer import Reoffer
-from claudemesh.daemon.restore import vouching
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
-from claudemesh.daemon.restore.readmission import ask_to_be_taken_back
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.topics.own import OwnTopics
-from claudemesh.home.keyring import Keyring
-from claudemesh.home.membership import Membership
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.events import MemberEvent, News, UnconfirmedMember
+from claudemesh.protocol.events import MemberEvent, News
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.replies import PeerEntry, PeerList, Read, SendStatuses
+from claudemesh.protocol.replies import PeerList, Read, SendStatuses
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError
-from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
-from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("restore")
 
 T = TypeVar("T")
 
 _SCAN_PAGE = 128
-_UNCONFIRMED = "membership_unconfirmed"
-_UNCHECKED = "restore_check_failed"
 
 
 class ReconcilerLink(Carrier, Protocol):
@@ -67,15 +53,6 @@ class ReconcilerLink(Carrier, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ReconcilerFiles:
-    """The side files of the reconciler, and the function that writes them."""
-
-    topic_subscriptions: Path
-    broker_features: Path
-    write: WriteFile
-
-
 class Reconciler:
     """Compares with the broker at each link-up, and repairs while the link is open."""
 
@@ -83,58 +60,43 @@ class Reconciler:
         self,
         sends: DoneSends,
         link: ReconcilerLink,
-        files: ReconcilerFiles,
-        directory: Directory,
-        membership: Membership,
-        keyring: Keyring,
-        *,
-        clock: Clock,
+        reoffer: Reoffer,
+        topics: OwnTopics,
+        notes: BrokerNotes,
         state: RestoreState,
-        lived: LivedClock,
         backoff: Backoff,
-        busy: Callable[[], bool],
-        conditions: Conditions,
         on_crash: OnCrash,
     ) -> None:
         self._sends = sends
         self._link = link
-        self._membership = membership
-        self._keyring = keyring
-        self._directory = directory
-        directory.on_revived(self._on_revived)
-        self._member_id = ""
-        self._backoff = backoff
-        self._lived = lived
+        self._reoffer = reoffer
+        self._topics = topics
+        self._notes = notes
         self._state = state
-        self._conditions = conditions
-        self._notes = BrokerNotes(files.broker_features, files.write)
-        self.topics = OwnTopics(files.topic_subscriptions, clock, files.write)
-        self._reoffer = Reoffer(sends, link, backoff, busy, self._show_waiting)
+        self._backoff = backoff
         self._tasks = TaskOwner(on_crash)
         self._task: asyncio.Task[None] | None = None
         # The store epoch of the last link whose state was verified; None before the first link.
         self.store_epoch: str | None = None
 
     async def load(self) -> None:
-        """Read the notes of an earlier run."""
-        self.topics.load()
+        """Read what an earlier run has noted."""
+        self._topics.load()
         self.store_epoch = self._notes.store_epoch()
         self._state.noticed = await self._sends.restore()
-        self._show_lost()
+        self._state.show_lost()
 
     def link_up(self, agreed: Agreed) -> None:
-        """Start the comparison and the repair on a new link."""
-        self._conditions.end(_UNCONFIRMED)
-        self._show_lost()
-        self._member_id = agreed.hello.member_id
+        """Begin to compare and to repair on a new link."""
+        self._state.show_lost()
         self._state.is_unsure = True
         self._notes.note(agreed.features, self.store_epoch)
         self._task = self._tasks.start(self._run(agreed), "reconcile")
 
     def link_down(self) -> None:
-        """Stop the work of this link. The next link starts it again."""
-        self.topics.link_down()
-        self._conditions.end(_UNCHECKED)
+        """Stop the work of this link; the next one begins anew."""
+        self._topics.link_down()
+        self._state.end_unchecked()
         if self._task is not None:
             self._task.cancel()
 
@@ -147,48 +109,14 @@ class Reconciler:
         return self._reoffer.on_result(result)
 
     def on_event(self, news: News) -> None:
-        """React to a member that has come back, or that has to be confirmed."""
-        if isinstance(news, UnconfirmedMember):
-            self._confirm(news)
-        elif isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
+        """React to a member that has come back."""
+        if isinstance(news, PeerList) or (isinstance(news, MemberEvent) and news.event == "member_added"):
             self._reoffer.try_refused_now()
-
-    async def readmit(self) -> ExitWith | None:
-        """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
-        self.topics.member_lost()
-        outcome = await ask_to_be_taken_back(self._membership, self._keyring)
-        if isinstance(outcome, ExitWith):
-            return outcome
-        self._conditions.begin(_UNCONFIRMED, outcome.message)
-        return None
 
     async def look_up(self, ids: Sequence[str]) -> SendStatuses:
         """Ask the broker about sends, by their client_message_ids. `ProtocolError`."""
         params = {"client_message_ids": list(ids)}
         return await self._link.call("send_status", params, replies.send_status_of(ids))
-
-    def _confirm(self, member: UnconfirmedMember) -> None:
-        params = vouching.vouch_for(member, self._directory)
-        if params is not None:
-            self._tasks.start(self._vouch(params), "vouching")
-
-    def _on_revived(self, entry: PeerEntry) -> bool:
-        """Revoke a member again that this host knows as revoked, if its role allows that."""
-        own = self._directory.by_id(self._member_id)
-        if own is None or own.role not in vouching.ROLES:
-            return False
-        self._confirm(vouching.as_unconfirmed(entry))
-        return True
-
-    async def _vouch(self, params: Mapping[str, Any]) -> None:
-        """Confirm a member. After a failure the broker asks again."""
-        member_id, status = params["member_id"], params["status"]
-        try:
-            await self._link.call("member_vouch", params, replies.nothing)
-        except ProtocolError as error:
-            log.warning("member_not_confirmed", member_id=member_id, error=str(error))
-        else:
-            log.warning("member_confirmed", member_id=member_id, name=params["name"], status=status)
 
     async def _run(self, agreed: Agreed) -> None:
         failures = 0
@@ -198,15 +126,11 @@ class Reconciler:
                 return
             except (ProtocolError, ConnectionError, StorageError) as error:
                 failures += 1
-                self._conditions.begin(
-                    _UNCHECKED,
-                    f"The check whether the broker still has all accepted sends has failed ({error}). It is "
-                    "repeated; sends and deliveries continue.",
-                )
+                self._state.show_unchecked(error)
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _reconcile(self, agreed: Agreed) -> None:
-        await self.topics.put_back(self._link.call, agreed.broker_wall_ms)
+        await self._topics.put_back(self._link.call, agreed.broker_wall_ms)
         if not self._state.to_be_noted:
             self._state.to_be_noted = await self._has_gone_back(agreed)
         if self._state.to_be_noted:
@@ -215,7 +139,7 @@ class Reconciler:
             self.store_epoch = agreed.hello.store_epoch
             self._notes.note(agreed.features, self.store_epoch)
         self._state.is_unsure = False
-        self._conditions.end(_UNCHECKED)
+        self._state.end_unchecked()
         noticed = self._state.noticed
         is_repairing = noticed is not None and not noticed.is_scanned
         if is_repairing:
@@ -252,7 +176,7 @@ class Reconciler:
         return judge(sends, await self.look_up([send.client_message_id for send in sends]))
 
     async def _note(self) -> None:
-        await self._sends.note_restore(self._lived.now_ms())
+        await self._sends.note_restore(self._state.lived_ms())
         self._state.noticed = await self._sends.restore()
         self._state.to_be_noted = False
         failpoint("restore.after_noted")
@@ -280,27 +204,4 @@ class Reconciler:
                 lost=noticed.lost,
                 not_asked_too_old=too_old,
             )
-        self._show_lost()
-
-    def _show_lost(self) -> None:
-        lost = self._state.lost
-        if not lost:
-            self._conditions.end("sends_lost_by_broker")
-            return
-        self._conditions.begin(
-            "sends_lost_by_broker",
-            f"The broker's database was restored from an older copy, and {lost} sends that it had accepted "
-            "cannot be offered again, because their payloads were no longer kept here. `claudemesh daemon "
-            "outbox list` shows them with last_error forgotten_by_broker. Send the important ones again.",
-        )
-
-    def _show_waiting(self, waiting: Waiting) -> None:
-        if not waiting.refused:
-            self._conditions.end("reoffer_refused")
-            return
-        self._conditions.begin(
-            "reoffer_refused",
-            f"The broker's database was restored from an older copy, and it refuses {waiting.refused} of "
-            f"the sends that it has lost (for one, {waiting.error}). They are offered again until their "
-            "recipients have come back. `claudemesh daemon outbox prune --confirm` gives them up.",
-        )
+        self._state.show_lost()

@@ -1,4 +1,4 @@
-"""State of a restore of the broker, and whether it may have caused a refusal.
+"""State of a restore of the broker: what is known of it now, and the conditions that show it.
 
 The reconciler updates it at each link-up. The drain reads it before a row dies.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from claudemesh.daemon.outbox.done import Restore
+from claudemesh.daemon.outbox.done import Restore, Waiting
+from claudemesh.runtime.conditions import Conditions
 
 _HOUR_MS = 3_600_000
 # Time after a noticed restore in which a missing destination may still come back.
@@ -15,32 +16,67 @@ _PATIENCE_MS = 24 * _HOUR_MS
 # Time for which lost sends are shown.
 _LOST_SHOWN_MS = 72 * _HOUR_MS
 _MAY_COME_BACK = frozenset({"destination_not_found", "topic_not_found"})
+_UNCHECKED = "restore_check_failed"
+_LOST = "sends_lost_by_broker"
+_REFUSED = "reoffer_refused"
 
 
 class RestoreState:
     """The noticed restore as in outbox.db, and the parts that are not on disk yet."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        """`now_ms` is host-lived time."""
-        self._now_ms = now_ms
+    def __init__(self, lived_ms: Callable[[], int], conditions: Conditions) -> None:
+        """`lived_ms` returns host-lived time."""
+        self.lived_ms = lived_ms
+        self._conditions = conditions
         self.noticed: Restore | None = None
         # A restore was noticed and is not on disk yet.
         self.to_be_noted = False
         # A link was opened, and no comparison has finished since.
         self.is_unsure = False
 
-    @property
-    def age_ms(self) -> float:
-        """Host-lived milliseconds since the restore was noticed; infinite without one."""
-        return float("inf") if self.noticed is None else self._now_ms() - self.noticed.noticed_ms
-
-    @property
-    def lost(self) -> int:
-        """Number of sends that are lost for good; 0 when that is no longer shown."""
-        return self.noticed.lost if self.noticed is not None and self.age_ms < _LOST_SHOWN_MS else 0
-
     def may_come_back(self, error: str) -> bool:
         """Whether a restore may have caused a refusal: the destination may not have been put back yet."""
         if error not in _MAY_COME_BACK:
             return False
-        return self.is_unsure or self.to_be_noted or self.age_ms < _PATIENCE_MS
+        return self.is_unsure or self.to_be_noted or self._age_ms() < _PATIENCE_MS
+
+    def show_unchecked(self, error: Exception) -> None:
+        """Show that the comparison with the broker has failed."""
+        self._conditions.begin(
+            _UNCHECKED,
+            f"The check whether the broker still has all accepted sends has failed ({error}). It is "
+            "repeated; sends and deliveries continue.",
+        )
+
+    def end_unchecked(self) -> None:
+        """End that condition."""
+        self._conditions.end(_UNCHECKED)
+
+    def show_lost(self) -> None:
+        """Show for three days that sends are lost for good."""
+        noticed = self.noticed
+        if noticed is None or not noticed.lost or self._age_ms() >= _LOST_SHOWN_MS:
+            self._conditions.end(_LOST)
+            return
+        self._conditions.begin(
+            _LOST,
+            f"The broker's database was restored from an older copy, and {noticed.lost} sends that it had "
+            "accepted cannot be offered again, because their payloads were no longer kept here. `claudemesh "
+            "daemon outbox list` shows them with last_error forgotten_by_broker. Send the important ones "
+            "again.",
+        )
+
+    def show_waiting(self, waiting: Waiting) -> None:
+        """Show the sends that the broker has lost and still refuses."""
+        if not waiting.refused:
+            self._conditions.end(_REFUSED)
+            return
+        self._conditions.begin(
+            _REFUSED,
+            f"The broker's database was restored from an older copy, and it refuses {waiting.refused} of "
+            f"the sends that it has lost (for one, {waiting.error}). They are offered again until their "
+            "recipients have come back. `claudemesh daemon outbox prune --confirm` gives them up.",
+        )
+
+    def _age_ms(self) -> float:
+        return float("inf") if self.noticed is None else self.lived_ms() - self.noticed.noticed_ms

@@ -12,6 +12,8 @@ import pytest
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.inbox.patient_store import PatientStore
+from claudemesh.daemon.inbox.publisher import Publisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
@@ -49,16 +51,9 @@ class Host:
         verifier = Verifier(
             keyring, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of, self._note_without_context
         )
+        self.publisher = Publisher(self.bus, DaemonMetrics(), self._note_jobs)
         self.receiver = Receiver(
-            store,
-            verifier,
-            directory,
-            self._refresh,
-            self,
-            self.bus,
-            ManualClock(),
-            DaemonMetrics(),
-            self._note_jobs,
+            PatientStore(store), verifier, directory, self._refresh, self, self.publisher, ManualClock()
         )
 
     def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
@@ -307,7 +302,7 @@ async def with_sealed(tmp_path: Path, *texts: str) -> AsyncGenerator[tuple[Host,
         full = directory_of(tmp_path / "x", renewed, BOB)
         verifier = bob.receiver._verifier
         unsealer = Unsealer(
-            bob.store.sealed, verifier, bob.directory, bob.receiver.unsealed, lambda: None, lambda: 0.0
+            bob.store.sealed, verifier, bob.directory, bob.publisher.unsealed, lambda: None, lambda: 0.0
         )
         for number, text in enumerate(texts):
             request = parse_send({"to": "bob", "message": text})

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 
-from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.link.handshake import Agreed
+from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Now, Settlement, Submission
-from claudemesh.daemon.restore.reconcile import Reconciler, ReconcilerFiles
+from claudemesh.daemon.restore.broker_notes import BrokerNotes
+from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
-from claudemesh.home.membership import Membership
+from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.features import Features
 from claudemesh.protocol.frames import HelloAck, SendResult
@@ -29,8 +30,7 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.sidefiles import SideFiles
 from tests.support.clock import ManualClock
-from tests.support.daemon import NOW, keyring_of
-from tests.support.wspeer import make_identity
+from tests.support.daemon import NOW
 
 T = TypeVar("T")
 
@@ -117,25 +117,18 @@ class Host:
         self.broker = broker
         clock = ManualClock()
         self.conditions = Conditions(clock)
-        self.restore = RestoreState(lived.now_ms)
+        self.restore = RestoreState(lived.now_ms, self.conditions)
+        write = SideFiles(folder, self.conditions).write
+        backoff = Backoff(initial_s=0.001, cap_s=0.001)
         self.reconciler = broker.reconciler = Reconciler(
             store.done,
             broker,
-            ReconcilerFiles(
-                folder / "topic_subscriptions.json",
-                folder / "broker_features.json",
-                SideFiles(folder, self.conditions).write,
-            ),
-            Directory(folder / "peers.json", "a-mesh"),
-            Membership("a-mesh", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
-            keyring_of(make_identity()),
-            clock=clock,
-            state=self.restore,
-            lived=lived,
-            backoff=Backoff(initial_s=0.001, cap_s=0.001),
-            busy=lambda: False,
-            conditions=self.conditions,
-            on_crash=lambda name, error: pytest.fail(f"{name}: {error!r}"),
+            Reoffer(store.done, broker, backoff, lambda: False, self.restore.show_waiting),
+            OwnTopics(folder / "topic_subscriptions.json", clock, write),
+            BrokerNotes(folder / "broker_features.json", write),
+            self.restore,
+            backoff,
+            lambda name, error: pytest.fail(f"{name}: {error!r}"),
         )
 
     async def send(self, count: int, first: int = 1) -> None:

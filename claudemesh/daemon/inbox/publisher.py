@@ -1,0 +1,42 @@
+"""Publication of committed messages to followers, hooks and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.inbox.store import InboxRow, item
+from claudemesh.daemon.metrics import DaemonMetrics
+
+
+class Publisher:
+    """Publishes new messages, in the order of their seq."""
+
+    def __init__(self, bus: Bus, metrics: DaemonMetrics, on_jobs: Callable[[], None]) -> None:
+        """`on_jobs` is called when a commit held jobs of hooks."""
+        self._bus = bus
+        self._metrics = metrics
+        self._on_jobs = on_jobs
+
+    def stored(self, rows: Sequence[InboxRow], seqs: Sequence[int | None]) -> None:
+        """Count the messages of a commit, and publish the new ones. `seqs` has None for one that is not new.
+
+        A message that was stored sealed is published when it has been opened.
+        """
+        fresh = [(row, seq) for row, seq in zip(rows, seqs, strict=True) if seq is not None]
+        for row, _ in fresh:
+            self._metrics.received(row.kind, 1)
+        if len(fresh) < len(rows):
+            self._metrics.received_again(len(rows) - len(fresh))
+        if any(row.hooks for row, _ in fresh):
+            self._on_jobs()
+        self._publish([item(row, seq) for row, seq in fresh if row.sealed is None])
+
+    def unsealed(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Publish messages that were stored sealed and are opened now, and start their hooks."""
+        self._on_jobs()
+        self._publish(items)
+
+    def _publish(self, items: Sequence[Mapping[str, Any]]) -> None:
+        self._bus.publish(BusEvent("message", item, str(item["seq"])) for item in items)
