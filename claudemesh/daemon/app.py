@@ -155,10 +155,10 @@ class Daemon:
         require_descriptors(_DESCRIPTORS)  # without them it would run and answer no request
         parts, paths, hooks = self.parts, self._paths, self.parts.sending.hooks
         conditions, files = parts.base.conditions, parts.base.files
-        served = (paths, self.routes, parts.config, parts.base.metrics, hooks)
+        served = (paths, self.routes, parts.config, parts.base.metrics, parts.sending.hook_runs)
         self._listeners = ApiListeners(*served, files.write, conditions)
         await self._listeners.open()
-        hooks_file = startup.HooksFile(paths.hooks_manifest, hooks)
+        hooks_file = startup.HooksFile(paths.hooks_manifest, parts.sending.hook_runs)
         reloaded = (parts.housekeeping, self._listeners, hooks_file, parts.stores.monitor, parts.broker.link)
         self._reload = Reload(paths.config, parts.config, self._clock, conditions, reloaded)
         files.write_number(paths.pid, os.getpid())

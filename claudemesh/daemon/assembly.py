@@ -11,7 +11,9 @@ from functools import partial
 from claudemesh.daemon import api, startup
 from claudemesh.daemon.broker_session import BrokerSession, SessionParts
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.hooks.presend import PreSendHook
 from claudemesh.daemon.hooks.runner import HookPlaces
+from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -174,8 +176,7 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restorin
         may_come_back=restoring.state.may_come_back,
     )
     reconciler = _reconciler(base, stores, broker, restoring, drain)
-    # A hook's reply is a send, and a send runs the pre-send hook: the two parts need each other.
-    hooks = _hooks(base, stores, lambda: submitter)
+    hook_runs = _hook_runs(base, stores)
     submitter = Submitter(
         stores.outbox,
         sealer,
@@ -187,13 +188,16 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restorin
         look_again=lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
         no_room=monitor.disk.refusal,
         body_limit=body_limit,
-        pre_send=hooks,
+        pre_send=PreSendHook(hook_runs),
     )
+    concurrency = base.settings.hooks_concurrency
+    hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, submitter.submit, concurrency)
     parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
     recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
     return Sending(
         body_limit=body_limit,
         hooks=hooks,
+        hook_runs=hook_runs,
         drain=drain,
         submitter=submitter,
         reconciler=reconciler,
@@ -217,19 +221,15 @@ def _reconciler(
     )
 
 
-def _hooks(base: Base, stores: Stores, submitter: Callable[[], Submitter]) -> Hooks:
-    paths = base.paths
-    return Hooks(
-        stores.inbox.jobs,
-        HookPlaces(paths.hooks, paths.sock, paths.slug),
+def _hook_runs(base: Base, stores: Stores) -> HookRuns:
+    return HookRuns(
+        HookPlaces(base.paths.hooks, base.paths.sock, base.paths.slug),
         base.metrics,
         base.bus,
-        base.clock,
-        base.new_id,
-        lambda request: submitter().submit(request),
         partial(is_sender, stores.directory),
+        base.clock.monotonic,
         base.settings.hooks_concurrency,
-        startup.load_hooks(paths.hooks_manifest, base.settings),
+        startup.load_hooks(base.paths.hooks_manifest, base.settings),
     )
 
 
@@ -241,7 +241,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         membership.slug,
         base.new_id,
         _MAX_BODY,
-        hooks.for_message,
+        sending.hook_runs.for_message,
         base.metrics.body_without_context,
     )
     publisher = Publisher(base.bus, base.metrics, hooks.wake)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.clones import CloneWatch
@@ -119,6 +120,7 @@ class Sending:
 
     body_limit: BodyLimit
     hooks: Hooks
+    hook_runs: HookRuns
     drain: Drain
     submitter: Submitter
     reconciler: Reconciler

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
-from claudemesh.daemon.hooks.service import Hooks
+from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.pins import inviter_of
 from claudemesh.daemon.inbox.store import InboxStore
@@ -93,16 +93,16 @@ def load_hooks(path: Path, settings: DaemonSettings) -> Manifest:
 class HooksFile:
     """Part of a reload: reads hooks.toml, and puts its hooks in force."""
 
-    def __init__(self, path: Path, hooks: Hooks) -> None:
+    def __init__(self, path: Path, runs: HookRuns) -> None:
         self._path = path
-        self._hooks = hooks
+        self._runs = runs
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
         """Return the commit of the hooks. Raise `ExitWith` 78 when hooks.toml is wrong."""
         manifest = load_hooks(self._path, settings)
 
         def commit() -> None:
-            self._hooks.put_in_force(manifest)
+            self._runs.put_in_force(manifest)
 
         return commit
 

@@ -5,17 +5,23 @@ It fails closed: nothing leaves the host while the hook cannot run.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from claudemesh.daemon.hooks.manifest import PRE_SEND, Hook
 from claudemesh.daemon.hooks.runner import Ran
+from claudemesh.daemon.hooks.runs import HookRuns
+from claudemesh.daemon.hooks.worker_pool import ForkServerLost
 from claudemesh.daemon.outbox.request import SendRequest, parse_changes
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.jsontext import JsonText
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("hooks")
 
 REFUSES = 10
 _REASON_CHARS = 300
@@ -37,11 +43,37 @@ def event_of(request: SendRequest, client_message_id: str) -> dict[str, Any]:
     }
 
 
-async def ask(
-    run: Callable[[dict[str, Any]], Awaitable[Ran | None]], request: SendRequest, client_message_id: str
-) -> SendRequest | Answer:
-    """Return the send as the hook wants it, or the answer that refuses it."""
-    ran = await run(event_of(request, client_message_id))
+class PreSendHook:
+    """The pre-send hook of the manifest in force, if there is one."""
+
+    def __init__(self, runs: HookRuns) -> None:
+        self._runs = runs
+
+    @property
+    def guards_sends(self) -> bool:
+        """Whether a pre-send hook is to be asked."""
+        return self._runs.enabled(PRE_SEND) is not None
+
+    async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
+        """Return the send as the hook wants it, or the answer that refuses it."""
+        hook = self._runs.enabled(PRE_SEND)
+        if hook is None:
+            return request
+        ran = await self._run(hook, client_message_id, event_of(request, client_message_id))
+        return _verdict(ran, request, client_message_id)
+
+    async def _run(self, hook: Hook, client_message_id: str, event: Mapping[str, Any]) -> Ran | None:
+        try:
+            ran = await self._runs.run_guard(hook, client_message_id, event)
+        except ForkServerLost as error:
+            log.error("hook_not_run", hook=hook.name, event_id=client_message_id, reason=str(error))
+            return None
+        if ran is not None:
+            self._runs.tell_of(hook, client_message_id, ran, replied=False)
+        return ran
+
+
+def _verdict(ran: Ran | None, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
     if ran is None:
         return _failed(client_message_id, "it could not be run; the log says why")
     outcome = ran.outcome
