@@ -281,7 +281,6 @@ class Broker:
             build_app(context, listener),
             socket,
             room=guardroom(context),
-            ws=True,
             ws_max_size=broker_frame_bytes(self.settings.inline_bytes),
             tls=_tls(self.settings),
             on_crash=self._crashed,

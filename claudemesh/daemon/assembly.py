@@ -25,6 +25,7 @@ from claudemesh.daemon.inbox.publisher import Publisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
+from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.notices import Notices
@@ -32,7 +33,8 @@ from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
-from claudemesh.daemon.outbox.drain import Drain
+from claudemesh.daemon.outbox.draft import Drafts
+from claudemesh.daemon.outbox.drain import Drain, DrainHandlers
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -119,15 +121,19 @@ def assemble(base: Base, stores: Stores) -> Parts:
 def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     settings, files, directory = base.settings, base.files, stores.directory
     replies = WrongReplies(base.conditions, base.metrics.reply_wrong)
-    link = Link(
+    handshake = Handshake(
         base.membership,
         base.keyring,
-        base.backoff,
         instance_id=base.new_id(),
         host_fingerprint=host_fingerprint(),
-        replies=replies,
         require=settings.required_features,
         optional=settings.features_optional,
+    )
+    link = Link(
+        base.membership,
+        handshake,
+        base.backoff,
+        replies,
         on_local_cause=stores.monitor.link_trouble,
         on_limit=partial(base.metrics.limit_reached, "link"),
     )
@@ -162,33 +168,33 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
 def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring) -> Sending:
     stores.monitor.disk.look()
     destinations = Destinations(stores.directory, broker.topics.check)
-    sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes)
-    shared = (stores.clocks, base.backoff, base.conditions, base.metrics)
-    notices, monitor = stores.notices, stores.monitor
     body_limit = BodyLimit(startup.load_inline_bytes(base.paths.broker_features))
+    sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes, body_limit)
     drain = Drain(
         stores.outbox,
         broker.link,
-        *shared,
-        notices.ended,
-        monitor.outbox_storage,
-        body_limit=body_limit,
-        may_come_back=restoring.state.may_come_back,
+        stores.clocks,
+        base.backoff,
+        base.conditions,
+        base.metrics,
+        DrainHandlers(stores.notices.ended, stores.monitor.outbox_storage, restoring.state.may_come_back),
+        body_limit,
     )
     reconciler = _reconciler(base, stores, broker, restoring, drain)
     hook_runs = _hook_runs(base, stores)
     submitter = Submitter(
         stores.outbox,
+        Drafts(
+            destinations,
+            stores.monitor.disk.refusal,
+            lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
+        ),
         sealer,
-        destinations,
         base.clock,
         base.new_id,
         stores.callers,
-        enqueue=drain.submit,
-        look_again=lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
-        no_room=monitor.disk.refusal,
-        body_limit=body_limit,
-        pre_send=PreSendHook(hook_runs),
+        drain.submit,
+        PreSendHook(hook_runs),
     )
     concurrency = base.settings.hooks_concurrency
     hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, submitter.submit, concurrency)

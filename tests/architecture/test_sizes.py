@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
+PARAMETERS = 8
 # Each must be one file: the first is copied into other projects, the second runs as a script of its own.
 ONE_FILE = {Path("claudemesh/sdk.py"), Path("claudemesh/daemon/hooks/fork_server.py")}
 SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob("*.py")])
@@ -21,6 +22,15 @@ def bodies(source: str) -> Iterator[tuple[str, int]]:
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             if body:
                 yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+def constructor_arguments(made: ast.ClassDef) -> int:
+    """The arguments of a class's own constructor, besides self."""
+    for node in made.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            arguments = node.args
+            return len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) - 1
+    return 0
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
@@ -38,6 +48,17 @@ def test_no_function_body_is_longer_than_60_lines() -> None:
         if count > BODY_LINES
     ]
     assert long == []
+
+
+def test_no_constructor_takes_more_than_eight_arguments() -> None:
+    """What needs more does two things, or gets what belongs together as one value."""
+    wide = [
+        (str(path.relative_to(ROOT)), node.name, count)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and (count := constructor_arguments(node)) > PARAMETERS
+    ]
+    assert wide == []
 
 
 def test_a_long_body_is_counted_without_its_docstring() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import SendRequest, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -77,7 +78,7 @@ def keyring_of(identity: Identity) -> Keyring:
 
 def sealer_of(one: Person) -> Sealer:
     """What this member seals with."""
-    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes)
+    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit())
 
 
 def sealed(one: Person, directory: Directory, request: SendRequest, client_message_id: str) -> Envelope:

@@ -12,7 +12,7 @@ import claudemesh
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError, close_reason
-from claudemesh.protocol.features import FeatureFailure, Features, negotiate
+from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
 from claudemesh.protocol.frames import (
     Challenge,
     ErrorFrame,
@@ -56,8 +56,8 @@ class Handshake:
         *,
         instance_id: str,
         host_fingerprint: str,
-        require: Sequence[str],
-        optional: Sequence[str],
+        require: Sequence[str] = REQUIRED,
+        optional: Sequence[str] = OPTIONAL,
     ) -> None:
         """`instance_id` names this process; `require` and `optional` are names of features."""
         self._membership = membership

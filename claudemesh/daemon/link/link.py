@@ -18,7 +18,6 @@ from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
 from claudemesh.daemon.link.handshake import Agreed, Handshake, refuse_unknown
 from claudemesh.daemon.settings import DaemonSettings
-from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import (
     CloseCode,
@@ -26,7 +25,6 @@ from claudemesh.protocol.errors import (
     ProtocolError,
     close_reason,
 )
-from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.protocol.frames import (
     Call,
     Deliver,
@@ -91,14 +89,10 @@ class Link:
     def __init__(
         self,
         membership: Membership,
-        keyring: Keyring,
+        handshake: Handshake,
         backoff: Backoff,
-        *,
-        instance_id: str,
-        host_fingerprint: str,
         replies: WrongReplies,
-        require: Sequence[str] = REQUIRED,
-        optional: Sequence[str] = OPTIONAL,
+        *,
         on_local_cause: Callable[[str | None], None] = lambda text: None,
         on_limit: Callable[[str], None] = lambda limit: None,
         dial: Callable[..., Dial] = Dial,
@@ -113,14 +107,7 @@ class Link:
         self._dial = dial
         self.backoff = backoff
         self.pause = Pause()
-        self._handshake = Handshake(
-            membership,
-            keyring,
-            instance_id=instance_id,
-            host_fingerprint=host_fingerprint,
-            require=require,
-            optional=optional,
-        )
+        self._handshake = handshake
         # Both are set while the session is open.
         self._socket: ClientConnection | None = None
         self._session: Session | None = None

@@ -15,9 +15,9 @@ unknown outcome. It becomes pending and is sent again; the broker recognises a d
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -25,12 +25,12 @@ from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.pace import Pace
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.submissions import SubmissionQueue, Waiting, answer, fail
 from claudemesh.daemon.outbox.types import Settlement, Submission, TakenRow
 from claudemesh.daemon.outbox.window import Window
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, Retry, classify
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageBroken, StorageError, StorageFull, StorageUnavailable
@@ -39,13 +39,9 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("drain")
 
-MAX_BATCH = 256
-MAX_WAITING = 8192
 _STORAGE_RETRY_S = 1.0
 # Number of consecutive missed deadlines, without an answer in between, after which the link is reset.
 _SILENT_DEADLINES = 2
-
-_Waiting: TypeAlias = tuple[Submission, "asyncio.Future[Answer]"]
 
 
 class DrainMetrics(Protocol):
@@ -58,6 +54,19 @@ class DrainMetrics(Protocol):
     def rate_limited(self) -> None:
         """Count a send that the broker refused for its rate limit."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class DrainHandlers:
+    """Callbacks of the drain.
+
+    `on_storage` gets the error of a failed commit, and None after one that succeeded. `may_come_back` returns
+    whether a refusal may be temporary, after a restore of the broker.
+    """
+
+    on_settled: Callable[[Settlement], None]
+    on_storage: Callable[[StorageError | None], None] = lambda error: None
+    may_come_back: Callable[[str], bool] = lambda error: False
 
 
 class Drain:
@@ -74,25 +83,17 @@ class Drain:
         backoff: Backoff,
         conditions: Conditions,
         metrics: DrainMetrics,
-        on_settled: Callable[[Settlement], None],
-        on_storage: Callable[[StorageError | None], None] = lambda error: None,
-        *,
+        handlers: DrainHandlers,
         body_limit: BodyLimit,
-        may_come_back: Callable[[str], bool] = lambda error: False,
     ) -> None:
-        """`on_storage` gets the error of a failed commit, and None after one that succeeded.
-
-        `may_come_back` returns whether a refusal may be temporary, after a restore of the broker.
-        """
-        self._on_storage = on_storage
         self._store = store
         self._carrier = carrier
         self._clocks = clocks
         self.backoff = backoff
         self._conditions = conditions
         self._metrics = metrics
-        self._on_settled = on_settled
-        self._waiting: deque[_Waiting] = deque()
+        self._handlers = handlers
+        self._waiting = SubmissionQueue()
         self._window = Window()
         self._pace = Pace()
         self._results: list[Settlement] = []
@@ -104,7 +105,6 @@ class Drain:
         self._stopping = self._over = False
         self._silent = 0
         self._body_limit = body_limit
-        self._may_come_back = may_come_back
         self._is_held = False
 
     @property
@@ -125,10 +125,7 @@ class Drain:
         """
         if self._over:
             raise StorageBroken("nothing more is written")
-        if len(self._waiting) >= MAX_WAITING:
-            raise Overloaded
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((submission, future))
+        future = self._waiting.add(submission)
         self._wake.set()
         return future
 
@@ -178,15 +175,14 @@ class Drain:
                 self._give_up_waiting()
                 if self._pace.recover(self._clocks.monotonic()):
                     self._conditions.end(RATE_LIMITED)
-                count = min(len(self._waiting), MAX_BATCH)
-                await self._turn([self._waiting.popleft() for _ in range(count)])
+                await self._turn(self._waiting.take())
                 if not (self._window or self._results or self._waiting):
                     self._idle.set()
                 if not self._wake.is_set() and not self._waiting:
                     await self._rest()
         finally:
             self._over = True
-            _fail(self._waiting, StorageBroken("nothing more is written"))
+            self._waiting.fail(StorageBroken("nothing more is written"))
             self._idle.set()
 
     async def carry(self) -> None:
@@ -213,24 +209,24 @@ class Drain:
             return 0
         return self._pace.free(len(self._window), self._clocks.monotonic())
 
-    async def _turn(self, batch: list[_Waiting]) -> None:
+    async def _turn(self, batch: list[Waiting]) -> None:
         self._storage_retry_s = None
         results, self._results = self._results, []
         free, losses = self._free(), self._window.losses
         if not (batch or results or free):
             self._next_due = None
             return
-        submissions = [submission for submission, _ in batch]
+        submissions = [waiting.submission for waiting in batch]
         try:
             limit = self._body_limit.agreed
             turn = await self._store.turn(submissions, results, self._clocks.now(), free, limit)
         except StorageUnavailable as error:
-            self._on_storage(error)
+            self._handlers.on_storage(error)
             self._put_off(results)
             await self._answer_anyway(batch, error)
             return
         except StorageBroken as error:
-            _fail(batch, error)
+            fail(batch, error)
             raise
         except Exception as error:
             log.error("turn_failed", error=repr(error), exc_info=error)
@@ -238,8 +234,8 @@ class Drain:
             await self._one_by_one(batch, error)
             return
         if batch or results or turn.taken:
-            self._on_storage(None)
-        _answer(batch, turn.answers)
+            self._handlers.on_storage(None)
+        answer(batch, turn.answers)
         for settlement in (*results, *turn.refused):
             self._report(settlement)
         if results:
@@ -258,22 +254,22 @@ class Drain:
         self._results[:0] = results
         self._storage_retry_s = self._clocks.monotonic() + _STORAGE_RETRY_S
 
-    async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _one_by_one(self, batch: list[Waiting], error: Exception) -> None:
         """Commit the sends of a failed batch one by one, so that only the faulty ones fail."""
         if len(batch) == 1:
-            _fail(batch, error)
+            fail(batch, error)
             return
-        for entry in batch:
-            await self._turn([entry])
+        for waiting in batch:
+            await self._turn([waiting])
 
-    async def _answer_anyway(self, batch: list[_Waiting], error: StorageUnavailable) -> None:
+    async def _answer_anyway(self, batch: list[Waiting], error: StorageUnavailable) -> None:
         if not isinstance(error, StorageFull):
-            _fail(batch, error)
+            fail(batch, error)
             return
         try:
-            _answer(batch, await self._store.answer_without_space([entry[0] for entry in batch]))
+            answer(batch, await self._store.answer_without_space([waiting.submission for waiting in batch]))
         except (StorageUnavailable, StorageBroken) as failure:
-            _fail(batch, failure)
+            fail(batch, failure)
 
     async def _carry_all(self) -> None:
         """Send every row that may leave now."""
@@ -334,7 +330,7 @@ class Drain:
             return
         if settlement.status is Status.DEAD:
             log.warning("outbox_dead", id=settlement.row.id, reason=settlement.error)
-        self._on_settled(settlement)
+        self._handlers.on_settled(settlement)
 
     def _settlement(self, row: TakenRow, result: SendResult) -> Settlement:
         outcome = classify(result)
@@ -348,7 +344,7 @@ class Drain:
                 duplicate=outcome.duplicate,
             )
         if isinstance(outcome, Dead):
-            if self._may_come_back(outcome.error):
+            if self._handlers.may_come_back(outcome.error):
                 return self._later(row, outcome.error)
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms
@@ -382,15 +378,3 @@ def _frame_refused(row: TakenRow) -> str:
         f"payload_too_large: The broker closed the link (1009) for this frame of {len(row.payload)} bytes, "
         "also when nothing else was in flight. Send less, or raise the frame size of the broker or its proxy."
     )
-
-
-def _answer(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
-    for (_, future), answer in zip(batch, answers, strict=True):
-        if not future.done():
-            future.set_result(answer)
-
-
-def _fail(batch: Iterable[_Waiting], error: BaseException) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import orjson
 
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destination
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
     SealedContent,
@@ -43,10 +45,12 @@ class Sealer:
         keyring: Keyring,
         mesh_id: str,
         entropy: Callable[[int], bytes],
+        body_limit: BodyLimit,
     ) -> None:
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._entropy = entropy
+        self._body_limit = body_limit
 
     def seal(
         self, request: SendRequest, to: Destination, mentions: tuple[str, ...], client_message_id: str
@@ -54,9 +58,14 @@ class Sealer:
         """Seal the message to its recipient and return the frozen envelope. Every retry sends the same
         bytes.
 
-        `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient.
+        `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient,
+        payload_too_large for a body over the broker's limit.
         """
         body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
+        limit = self._body_limit.last
+        if len(body) > limit:
+            text = f"The sealed message has {len(body)} bytes; the broker takes {limit}."
+            raise ProtocolError("payload_too_large", text, limit=limit)
         return build_envelope(
             identity=self._keyring.current,
             mesh_id=self._mesh_id,

@@ -7,14 +7,13 @@ disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
-from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
-from claudemesh.daemon.outbox.destinations import Destination, Destinations
-from claudemesh.daemon.outbox.draft import Draft, draft, refusal
-from claudemesh.daemon.outbox.request import SendRequest, Target
+from claudemesh.daemon.outbox.destinations import Destination
+from claudemesh.daemon.outbox.draft import Draft, Drafts, refusal
+from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_known
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -49,35 +48,23 @@ class Submitter:
     def __init__(
         self,
         store: OutboxStore,
+        drafts: Drafts,
         sealer: Sealer,
-        destinations: Destinations,
         clock: Clock,
         new_id: Callable[[], str],
         callers: WaitingCallers,
-        *,
         enqueue: Callable[[Submission], asyncio.Future[Answer]],
-        look_again: Callable[[Target], Awaitable[bool]],
-        no_room: Callable[[], Answer | None],
-        body_limit: BodyLimit,
         pre_send: PreSend | None = None,
     ) -> None:
-        """`look_again` asks the broker for a newer list of members or topics, and returns whether it got
-        one.
-
-        `no_room` returns the refusal when the disk or the outbox is full.
-        """
         self._store = store
+        self._drafts = drafts
         self._sealer = sealer
-        self._destinations = destinations
         self._clock = clock
         self._new_id = new_id
         self._callers = callers
         self._enqueue = enqueue
-        self._look_again = look_again
-        self._no_room = no_room
         self._pre_send = pre_send
         self._asking: dict[str, asyncio.Lock] = {}
-        self._body_limit = body_limit
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably, or answer from the row of a known id.
@@ -99,22 +86,19 @@ class Submitter:
 
     def prepare(self, request: SendRequest, client_message_id: str) -> Submission:
         """Resolve, fingerprint and seal a request."""
-        return self._sealed(request, self._draft(request, client_message_id))
+        return self._sealed(request, self._drafts.make(request, client_message_id))
 
     async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
-        found = self._draft(request, client_message_id)
+        found = self._drafts.make(request, client_message_id)
         answer = await self._pass(request, found)
         # The id is new and the destination unknown: the destination may be new too.
         if found.to is None and answer is found.refusal:
-            await self._look_again(request.target)
+            await self._drafts.look_again(request.target)
             # Resolve again even if no list came: one may have arrived during the look-up of the id.
-            found = self._draft(request, client_message_id)
+            found = self._drafts.make(request, client_message_id)
             if found.to is not None:
                 return await self._pass(request, found)
         return answer
-
-    def _draft(self, request: SendRequest, client_message_id: str) -> Draft:
-        return draft(request, client_message_id, self._destinations, self._no_room)
 
     async def _pass(self, request: SendRequest, found: Draft) -> Answer:
         """Write a send. A new id passes the pre-send hook first, if there is one."""
@@ -149,13 +133,6 @@ class Submitter:
 
     def _new_row(self, request: SendRequest, to: Destination, found: Draft) -> NewRow:
         envelope = self._sealer.seal(request, to, found.mentions, found.client_message_id)
-        limit = self._body_limit.last
-        if len(envelope.body) > limit:
-            raise ProtocolError(
-                "payload_too_large",
-                f"The sealed message has {len(envelope.body)} bytes; the broker takes {limit}.",
-                limit=limit,
-            )
         now_ms = self._clock.wall_ms()
         return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms)
 

@@ -81,9 +81,9 @@ def address_of(scope: Scope) -> str:
 class HttpServer:
     """Serve an ASGI app on a bound socket, from `start` to `stop`.
 
-    With `ws` it serves WebSocket too: no compression, messages up to `ws_max_size` bytes, a ping every 20 s,
-    and an end 20 s after a ping without an answer (docs/spec/protocol.md, WebSocket). `room` has the limits
-    of connections.
+    With `ws_max_size` it serves WebSocket too: no compression, messages up to so many bytes, a ping every
+    20 s, and an end 20 s after a ping without an answer (docs/spec/protocol.md, WebSocket). `room` has the
+    limits of connections.
     """
 
     def __init__(
@@ -91,8 +91,7 @@ class HttpServer:
         app: App,
         listener: socket.socket,
         *,
-        ws: bool = False,
-        ws_max_size: int = 1 << 20,
+        ws_max_size: int | None = None,
         room: Guardroom | None = None,
         tls: ssl.SSLContext | None = None,
         on_crash: OnCrash | None = None,
@@ -107,8 +106,8 @@ class HttpServer:
             self._run,
             interface="asgi3",
             http=GuardedHttp,
-            ws="websockets-sansio" if ws else "none",
-            ws_max_size=ws_max_size,
+            ws="none" if ws_max_size is None else "websockets-sansio",
+            ws_max_size=ws_max_size or 0,
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,

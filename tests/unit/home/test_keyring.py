@@ -9,6 +9,7 @@ import pytest
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
@@ -83,7 +84,7 @@ async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path:
     """Neither keeps the keys of its start: the next send is signed, and the next dm is opened, by the new."""
     keyring = made(tmp_path)
     verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, *, mentioned: ())
-    sealer = Sealer(keyring, MESH_ID, os.urandom)
+    sealer = Sealer(keyring, MESH_ID, os.urandom, BodyLimit())
     keyring.install(ALICE.identity)
 
     request = parse_send({"to": "bob", "message": "hello"})

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link, LinkHandlers
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import CloseCode
@@ -76,13 +77,12 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt() -> None:
         attempts.put_nowait(None)
         raise RuntimeError("unable to perform operation on a closed transport")
 
+    one = Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None)
     link = Link(
-        Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None),
-        keyring_of(make_identity()),
+        one,
+        Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
         Backoff(initial_s=0.001, cap_s=0.001),
-        instance_id="one",
-        host_fingerprint="",
-        replies=WrongReplies(Conditions(SystemClock()), _ignore),
+        WrongReplies(Conditions(SystemClock()), _ignore),
         dial=connect,
     )
     running = asyncio.create_task(link.run(HANDLERS))
@@ -115,13 +115,12 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
 
     server = await asyncio.start_server(cut, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
+    one = Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
     link = Link(
-        Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
-        keyring_of(make_identity()),
+        one,
+        Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
         Backoff(initial_s=0.001, cap_s=0.001),
-        instance_id="one",
-        host_fingerprint="",
-        replies=WrongReplies(Conditions(SystemClock()), _ignore),
+        WrongReplies(Conditions(SystemClock()), _ignore),
     )
     running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):
@@ -161,13 +160,12 @@ class _ScriptedBroker:
 async def _close_code_after(broker: _ScriptedBroker) -> int | None:
     async with serve(broker, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:  # type: ignore[list-item]
         port = next(iter(server.sockets)).getsockname()[1]
+        one = Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
         link = Link(
-            Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None),
-            keyring_of(make_identity()),
+            one,
+            Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
             Backoff(initial_s=60, cap_s=60),
-            instance_id="one",
-            host_fingerprint="",
-            replies=WrongReplies(Conditions(SystemClock()), _ignore),
+            WrongReplies(Conditions(SystemClock()), _ignore),
         )
         running = asyncio.create_task(link.run(HANDLERS))
         try:

@@ -15,10 +15,11 @@ from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S
-from claudemesh.daemon.outbox.drain import MAX_WAITING, Drain
+from claudemesh.daemon.outbox.drain import Drain, DrainHandlers
 from claudemesh.daemon.outbox.pace import WINDOW
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.outbox.submissions import MAX_WAITING
 from claudemesh.daemon.outbox.types import NewRow, Settlement, Submission, Turn
 from claudemesh.protocol.frames import SendResult
 from claudemesh.runtime.backoff import Backoff
@@ -86,8 +87,8 @@ class Bench:
             backoff,
             self.conditions,
             DaemonMetrics(),
-            self._on_settled,
-            body_limit=self.body_limit,
+            DrainHandlers(self._on_settled),
+            self.body_limit,
         )
 
     def _on_settled(self, settlement: Settlement) -> None:

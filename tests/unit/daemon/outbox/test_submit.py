@@ -14,6 +14,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
+from claudemesh.daemon.outbox.draft import Drafts
 from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.sealer import NONCE_BYTES, Sealer
 from claudemesh.daemon.outbox.states import Answer
@@ -57,19 +58,15 @@ class Host:
         self.limit = DEFAULT_INLINE_BYTES
 
     def submitter(self) -> Submitter:
-        sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy)
         return Submitter(
             self.store,
-            sealer,
-            Destinations(self.directory),
+            Drafts(Destinations(self.directory), lambda: self.refusal, self._look_again),
+            Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit(self.limit)),
             SystemClock(),
             new_ulid,
             WaitingCallers(),
-            enqueue=self._enqueue,
-            look_again=self._look_again,
-            no_room=lambda: self.refusal,
-            body_limit=BodyLimit(self.limit),
-            pre_send=self.hook,
+            self._enqueue,
+            self.hook,
         )
 
     async def send(self, **body: object) -> Answer:
@@ -78,7 +75,7 @@ class Host:
     async def message(self, client_message_id: str) -> str:
         found = await self.store.find(client_message_id)
         assert found is not None
-        sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy)
+        sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit())
         envelope = Envelope.decode(found[1])
         to = Destinations(self.directory).resolve(Target("dm", ref=envelope.destination_ref))
         return sealer.open_own(envelope, to).message
