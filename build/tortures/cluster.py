@@ -260,6 +260,14 @@ class Cluster:
                 return body
         return None
 
+    async def holds_more(self, name: str, position: int) -> bool:
+        """Whether a daemon's inbox has messages after a position, or does not answer."""
+        with suppress(client.Unanswered):
+            path = f"/v1/inbox?limit=1&after={position}"
+            status, body = await client.request(self.daemon(name).sock, "GET", path)
+            return status != 200 or bool(body["items"])
+        return True
+
     async def is_ready(self, name: str) -> bool:
         """Whether a broker is ready, or a daemon connected."""
         node = self.nodes[name]

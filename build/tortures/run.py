@@ -150,7 +150,8 @@ async def _state(cluster: Cluster, workload: Workload) -> tuple[object, ...]:
         health = await cluster.health(name)
         keys = ("connected", "queue_depth", "inflight", "degraded")
         told = None if health is None else tuple(str(health[key]) for key in keys)
-        made.append((told, workload.followed(name)))
+        position = workload.followed(name)
+        made.append((told, position, await cluster.holds_more(name, position)))
     ready = [await cluster.is_ready(name) for name in cluster.shape.brokers]
     return (*made, tuple(ready))
 
@@ -158,9 +159,10 @@ async def _state(cluster: Cluster, workload: Workload) -> tuple[object, ...]:
 def _at_rest(state: tuple[object, ...]) -> bool:
     *daemons, ready = state
     rest = ("True", "0", "0", "[]")
-    return all(entry[0] == rest for entry in daemons if isinstance(entry, tuple)) and False not in (
-        ready if isinstance(ready, tuple) else ()
+    daemons_rest = all(
+        entry[0] == rest and entry[2] is False for entry in daemons if isinstance(entry, tuple)
     )
+    return daemons_rest and False not in (ready if isinstance(ready, tuple) else ())
 
 
 def _missing(history: History) -> int:

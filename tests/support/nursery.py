@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,22 @@ class Nursery:
         """Start a program (`armed` or `cli`) with these three standard streams, in the checkout."""
         request = {"program": program, "arguments": [*arguments], "environment": {**environment}}
         return Child(self, self._ask(request, streams))
+
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float
+    ) -> tuple[int, str, str]:
+        """Run a command to its end; return its exit code, standard output and standard error."""
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+            with Path(os.devnull).open("rb") as nothing:
+                streams = [stream.fileno() for stream in (nothing, out, error)]
+                process = self.spawn("cli", arguments, environment, streams)
+            try:
+                code = process.wait(timeout_s)
+            finally:
+                process.kill()
+            out.seek(0)
+            error.seek(0)
+            return code, out.read(), error.read()
 
     def reap(self, pid: int) -> int:
         """Return the exit code of a child that has ended."""

@@ -279,26 +279,20 @@ class Mesh:
             "CLAUDEMESH_HOME": str(daemon.home),
             "PYTHONPATH": str(REPOSITORY),
         }
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-            with Path(os.devnull).open("rb") as nothing:
-                process: subprocess.Popen[bytes] | Child
-                if not prefix and self.program == _PROGRAM and can_fork(environment):
-                    streams = [stream.fileno() for stream in (nothing, out, error)]
-                    process = NURSERY.spawn("cli", arguments, environment, streams)
-                else:
-                    command = [*prefix, *self.program, *arguments]
-                    process = subprocess.Popen(
-                        command, cwd=REPOSITORY, env=environment, stdin=nothing, stdout=out, stderr=error
-                    )
-            try:
-                code = process.wait(WAIT_S)
-            finally:
-                process.kill()
-            for stream in (out, error):
-                stream.seek(0)
-            printed = out.read()
-            assert code == 0, (arguments, printed, error.read())
-        return printed
+        if not prefix and self.program == _PROGRAM and can_fork(environment):
+            code, out, error = NURSERY.run(arguments, environment, WAIT_S)
+        else:
+            done = subprocess.run(
+                [*prefix, *self.program, *arguments],
+                cwd=REPOSITORY,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=WAIT_S,
+            )
+            code, out, error = done.returncode, done.stdout, done.stderr
+        assert code == 0, (arguments, out, error)
+        return out
 
     def add(self, name: str, *, prefix: Sequence[str] = ()) -> Daemon:
         """A new member: the first makes the mesh, later ones join by invite. Not started yet."""
