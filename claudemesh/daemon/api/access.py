@@ -136,7 +136,7 @@ def _names_token(query: bytes) -> bool:
 def _has_bearer(authorization: bytes, tokens: Sequence[bytes]) -> bool:
     match = _BEARER.fullmatch(authorization)
     given = match[1] if match else b""
-    # Every token is compared, also after a match, so that the duration tells nothing.
+    # Every token is compared, also after a match, so that the duration reveals nothing.
     matches = [hmac.compare_digest(given, token) for token in tokens]
     return any(matches) and match is not None
 
@@ -204,8 +204,8 @@ def _too_fast(wait_s: float) -> Refusal:
 class AccessControl:
     """ASGI middleware of one listener: access rules, rate limit, and at most 64 requests in progress.
 
-    `put_in_force` replaces the rules. Requests in progress, streams above all, are then judged again, and
-    those that the new rules refuse are disconnected: for example because their token was rotated.
+    `put_in_force` replaces the rules. Requests in progress, above all streams, are then checked again.
+    Those that the new rules refuse are disconnected, for example after a rotation of the token.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class AccessControl:
         self.in_flight = 0
 
     def put_in_force(self, rules: AccessRules) -> None:
-        """Go by other rules from now on."""
+        """Apply other rules."""
         self._rules = rules
         for scope, send in list(self._served.values()):
             verdict = self._judge(scope)
@@ -275,7 +275,7 @@ class AccessControl:
 
 def _note(verdict: Verdict, scope: Scope) -> None:
     if verdict.security:
-        # The path only, because a query may hold the secret that the event is about.
+        # Only the path, because a query may hold a secret.
         _events.warning(
             "security_event", reason=verdict.error.code, method=scope["method"], path=scope["path"][:200]
         )

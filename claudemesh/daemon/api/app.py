@@ -70,7 +70,7 @@ def build_api(
     hooks: HookAccess | None = None,
     options: ServeOptions = OPTIONS,
 ) -> AccessControl:
-    """Return the ASGI app for one listener. Without `hooks` no caller is taken for a hook."""
+    """Return the ASGI app for one listener. Without `hooks` no caller is treated as a hook."""
     app: App = Dispatcher(routes.groups(), options)
     if hooks is not None:
         app = HookAuth(app, hooks, TABLE.for_hooks)

@@ -14,7 +14,7 @@ log = get_logger("api")
 
 
 def reply_to(error: Exception) -> Reply:
-    """Return the reply to an exception. An unexpected one is logged; its reply tells nothing of it."""
+    """Return the reply to an exception. An unexpected one is logged, and its reply has no details."""
     if isinstance(error, ProtocolError):
         return refused(error)
     if isinstance(error, StorageError):

@@ -30,7 +30,7 @@ from claudemesh.runtime.web.routes import Request, Route
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicRoutes:
-    """Handlers of /v1/topic, but for posts (send.py). `known` are the topics that the daemon has heard of."""
+    """Handlers of /v1/topic except posts (send.py). `known` are the topics of the broker's last list."""
 
     own: OwnTopics
     known: KnownTopics
@@ -67,7 +67,7 @@ class TopicRoutes:
         return await page(request, listed(items, _cursor), _cursor, limit)
 
     async def _behind(self, after: str | None, limit: int) -> Sequence[TopicEntry]:
-        """Return more topics behind a name than the limit, or all that exist."""
+        """Return one topic more than `limit` after a name, or all that exist."""
         found: list[TopicEntry] = []
         params: dict[str, Any] = {} if after is None else {"after": after}
         while True:

@@ -29,10 +29,10 @@ class Redirected(InvalidHandshake):
 
 
 class Dial(connect):
-    """Opens the WebSocket at exactly the address that it is given."""
+    """Opens the WebSocket at exactly the given address."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error for a redirect; whatever else it was, as it is."""
+        """Return the error for a redirect; any other exception unchanged."""
         if isinstance(exc, InvalidStatus) and 300 <= exc.response.status_code < 400:
             return Redirected(exc.response.status_code, exc.response.headers.get("Location", ""))
         return exc

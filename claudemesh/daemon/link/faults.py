@@ -1,4 +1,4 @@
-"""The reason of a link that failed: said as a local cause when it is one, and never as a traceback."""
+"""Reasons for the failure of a link: a local cause as such, and never a traceback."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from claudemesh.runtime.oserrors import local_trouble
 
 log = get_logger("link")
 
-# What opening and carrying a link raises when the other end or the network fails.
+# Exceptions of opening and carrying a link when the broker or the network fails.
 _LISTED = (OSError, TimeoutError, EOFError, InvalidHandshake, InvalidURI, ConnectionClosed)
 
 
 class LinkFaults:
-    """Names the reasons of one link's failures."""
+    """Returns the reasons for the failures of one link."""
 
     def __init__(self, url: str, on_local_cause: Callable[[str | None], None]) -> None:
         self._url = url
@@ -24,11 +24,11 @@ class LinkFaults:
         self._unlisted: set[str] = set()
 
     def opened(self) -> None:
-        """The link is open: nothing on this machine keeps it from that."""
+        """Note that the link is open, so that no local cause prevents it."""
         self._on_local_cause(None)
 
     def reason(self, error: Exception, *, opened: bool) -> str:
-        """Return the reason for an error. A kind of error that no library lists is logged once."""
+        """Return the reason for an error. An unexpected type of error is logged once."""
         text = str(error) or type(error).__name__
         cause = local_trouble(error)
         if cause is not None:

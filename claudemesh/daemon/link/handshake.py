@@ -38,7 +38,8 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """Outcome of a handshake; `broker_wall_ms` is the broker's time of day, for display."""
+    """Outcome of a handshake. `broker_wall_ms` is the broker's wall time in Unix milliseconds, for
+    display."""
 
     hello: HelloAck
     broker_wall_ms: int
@@ -47,7 +48,7 @@ class Agreed:
 
 
 class Handshake:
-    """Opens a session on a socket; used again for each new link."""
+    """Opens a session on a socket. It is reused for each new link."""
 
     def __init__(
         self,
@@ -118,13 +119,13 @@ class Handshake:
 
 
 async def say(socket: ClientConnection, session: Session, frame: Frame) -> None:
-    """Send a frame that the session allows now."""
+    """Send a frame if the session allows it now."""
     session.send(type(frame))
     await socket.send(encode_frame(frame))
 
 
 async def refuse_unknown(socket: ClientConnection, session: Session, frame: UnknownFrame) -> None:
-    """Answer a frame of an unknown type; the session goes on."""
+    """Answer a frame of an unknown type. The session continues."""
     await say(socket, session, frame.refusal("daemon"))
 
 

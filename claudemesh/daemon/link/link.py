@@ -68,11 +68,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkHandlers:
-    """Receivers of what comes over the link; none of them blocks.
+    """Handlers of a link's events and frames. None of them blocks.
 
-    `link_down` takes the reason for people, and the close code that the broker sent (0 when it sent none).
-    `readmit` asks a broker that does not know this member to take it back; it returns the end of the daemon,
-    or None when the link is to be tried again.
+    `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `readmit`
+    asks a broker that has lost this member to add it again. It returns the exit of the daemon, or None when
+    the link has to be tried again.
     """
 
     link_up: Callable[[Opened], None]
@@ -99,7 +99,7 @@ class Link:
     ) -> None:
         """`on_local_cause` gets the local cause that keeps the link from opening, and None when it opens.
 
-        `on_limit` counts the limits of the guard that the broker passes.
+        `on_limit` counts the limits of the guard that the broker exceeds.
         """
         self._limits = Episodes(log, on_limit)
         self._faults = LinkFaults(membership.broker_url, on_local_cause)
@@ -127,12 +127,12 @@ class Link:
 
     @property
     def lag_ms(self) -> int | None:
-        """The last ping's round trip in milliseconds, None while there is none."""
+        """The last ping's round trip in milliseconds, None before the first."""
         socket = self._socket
         return None if socket is None or not socket.latency else round(socket.latency * 1000)
 
     async def run(self, handlers: LinkHandlers) -> None:
-        """Keep the link up; raises `ExitWith` when the broker's word ends this daemon."""
+        """Keep the link open. Raise `ExitWith` when the broker refuses this daemon for good."""
         failures = 0
         while True:
             opened_before = self._connection
@@ -143,8 +143,8 @@ class Link:
             if ending is not None:
                 raise ending
             self.last_error = reason
-            # A broker that was there a moment ago is asked again soon; one that is away, or breaks the
-            # protocol, ever more slowly.
+            # A broker that was connected a moment ago is dialled again soon. One that cannot be reached, or
+            # that breaks the protocol, is dialled at growing intervals.
             is_new = self._connection > opened_before and not self._broken
             failures = 1 if is_new else failures + 1
             delay_s = self.backoff.delay_s(failures)
@@ -154,11 +154,11 @@ class Link:
             await self.pause.rest(delay_s)
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
-        """Send a frozen envelope as it is; `ConnectionError` when there is no link."""
+        """Send a frozen envelope unchanged. Raise `ConnectionError` without a link."""
         await self._send(Send, encode_send(request_id, envelope))
 
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
-        """Acknowledge deliveries on the connection they came by; on another they mean nothing."""
+        """Acknowledge deliveries on the connection that brought them; on another one they are unknown."""
         if connection != self._connection:
             return
         try:
@@ -173,7 +173,7 @@ class Link:
         return await self._calls.ask(method, params, read, timeout_s)
 
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
-        """Return what puts the backoff of other settings in force, also for a wait that is under way."""
+        """Return the commit of another backoff, which also applies to a running wait."""
 
         def commit() -> None:
             self.backoff.become(settings.backoff)
@@ -182,14 +182,14 @@ class Link:
         return commit
 
     def reset(self, reason: str) -> None:
-        """Cut the link without waiting for the peer; it is made anew after a backoff."""
+        """Abort the link without waiting for the broker. A new one is opened after a backoff."""
         if self._socket is not None:
             log.warning("link_reset", reason=reason)
             self._reset_for = reason
             self._socket.transport.abort()
 
     async def close(self) -> None:
-        """Say goodbye, so that the broker need not wait for a ping."""
+        """Close the link in order, so that the broker does not have to wait for a ping."""
         if self._socket is not None:
             await self._socket.close(1000, "")
 
@@ -204,7 +204,7 @@ class Link:
             raise ConnectionError("the link closed") from error
 
     async def _attempt(self, handlers: LinkHandlers) -> tuple[int, str]:
-        """Connect, serve, and return how it ended: the close code (0 without one) and a reason."""
+        """Connect and serve; return the close code (0 without one) and the reason of the end."""
         url = self._membership.broker_url.rstrip("/") + WEBSOCKET_PATH
         opened = False
         try:
@@ -226,7 +226,7 @@ class Link:
         except ExitWith:
             raise
         except Exception as error:
-            # Retry after any error: queued sends are safe, and a daemon without a link is of no use.
+            # Retry after any error: queued sends are safe, and the daemon needs a link.
             return 0, self._faults.reason(error, opened=opened)
 
     async def _serve(self, socket: ClientConnection, handlers: LinkHandlers) -> tuple[int, str]:
@@ -264,7 +264,7 @@ class Link:
         self._socket = self._session = None
         self._calls.link_down()
         code, protocol = socket.close_code, socket.protocol
-        # A close that this daemon began is echoed with the same code.
+        # The broker echoes a close of this daemon with the same code.
         theirs = protocol.close_rcvd if protocol.close_rcvd_then_sent is not False else None
         handlers.link_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
 
@@ -291,7 +291,7 @@ class Link:
                 await refuse_unknown(socket, session, frame)
 
     def _skip(self, text: str | bytes, error: ProtocolError) -> None:
-        """Leave out a frame that is wrong: it costs this frame, and not the link."""
+        """Skip a malformed frame. The link stays open."""
         kind, request_id = announced(text)
         self._replies.note(f"{kind} frame" if kind else "frame", error)
         if kind == Reply.TYPE and request_id is not None:

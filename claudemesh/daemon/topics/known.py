@@ -1,7 +1,7 @@
-"""Known topics: the mesh's topics and queues as last listed. A send to any other is refused.
+"""Known topics: the mesh's topics and queues in the broker's last list. A send to any other is refused.
 
-Kept in topics.json, so that this holds while the broker is away. The file is a copy of what the broker knows:
-when it is missing or damaged, nothing is refused until the next list.
+They are kept in topics.json, so that they are known without the broker. When the file is missing or
+damaged, no send is refused until the next list.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class KnownTopics:
         self._tasks = tasks
         self._clock = clock
         self._write = write
-        # None: no list was ever seen, so nothing is known to be missing.
+        # None before the first list: no topic is known to be missing.
         self._modes: dict[str, str] | None = None
         self._asking = asyncio.Lock()
         self._asked_at = clock.monotonic() - _ASK_EVERY_S
@@ -68,9 +68,9 @@ class KnownTopics:
             log.warning("topics_file_ignored", path=str(self._path), error=str(error))
 
     def check(self, kind: str, name: str) -> None:
-        """Pass a topic or queue that is listed. `ProtocolError` topic_not_found otherwise.
+        """Raise `ProtocolError` topic_not_found for a topic or queue that is not listed.
 
-        Without any list so far, everything passes while the broker cannot be asked.
+        Before the first list every name is accepted while the broker cannot be reached.
         """
         modes = self._modes
         if modes is None:
@@ -81,7 +81,7 @@ class KnownTopics:
             raise _not_found(kind, name, modes, connected=self._connected())
 
     def apply(self, answer: TopicList) -> None:
-        """Take over the broker's list. What was known stays beside entries that are wrong."""
+        """Apply the broker's list. If it has malformed entries, the known topics stay beside the others."""
         modes = dict(self._modes or {}) if answer.faults else {}
         modes.update((entry.topic, entry.mode) for entry in answer.items)
         self._lists += 1
@@ -90,24 +90,24 @@ class KnownTopics:
             self._save()
 
     def created(self, name: str, mode: str) -> None:
-        """Note a topic that the broker has made, or says that it has."""
+        """Add a topic that the broker has created or already had."""
         if self._modes is not None and self._modes.get(name) != mode:
             self._modes[name] = mode
             self._save()
 
     def on_event(self, news: News) -> None:
-        """Note a topic that another member has made."""
+        """Add a topic that another member has created."""
         if isinstance(news, TopicCreated):
             self.created(news.topic, news.mode)
 
     def link_up(self) -> None:
-        """Ask for the list in the background: the link is up."""
+        """Ask for the list in the background, because the link is open."""
         self._tasks.start(self.after_miss(), "topics")
 
     async def after_miss(self) -> bool:
         """Ask the broker for a list that is newer than this call; return whether one came.
 
-        One question serves all who wait for it, and there is one a second at most.
+        Simultaneous callers share one request, and there is at most one request a second.
         """
         seen = self._lists
         async with self._asking:
@@ -133,7 +133,7 @@ class KnownTopics:
 
 
 def _read(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return mode by name; an entry that is no topic is left out."""
+    """Return the modes by name. A malformed entry is left out."""
     modes = {}
     for item in items:
         try:

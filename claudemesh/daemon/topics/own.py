@@ -1,13 +1,13 @@
-"""Topics and subscriptions of this host, as its user wants them: kept here, and put back at the broker.
+"""Topics and subscriptions that this host wants: kept on disk, and restored at the broker.
 
 `topic_subscriptions.json` holds what this host has created, subscribed to and unsubscribed from. Only this
-host changes its subscriptions, so a broker that lists others was restored from an older copy: at each link-up
-what differs is put back, by calls that are idempotent.
+host changes its subscriptions, so a broker that lists others was restored from an older copy. At each
+link-up the differences are put back by idempotent calls.
 
 A post that is accepted before its subscriber is back is not delivered to it. So a subscription that is put
-back names the broker's time at which it was last in place, and the broker delivers what was posted since.
+back names the broker's time at which it was last in place, and the broker delivers the posts since then.
 
-Crash story: the wish is on disk before the broker is asked. After a crash the next link-up carries it out.
+Crash story: the wish is on disk before the broker is asked. After a crash the next link-up applies it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from claudemesh.runtime.sidefiles import WriteFile
 
 log = get_logger("topics")
 
-# The broker's clock may have been set between the two lives of its database. Receivers recognise repeats.
+# Margin for a change of the broker's clock between the two states of its database. Receivers recognise
+# repeats.
 _MARGIN_MS = 600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The state of one topic that this host wants. `subscribed` is None when the user never said."""
+    """The wanted state of one topic. `subscribed` is None when the user has not chosen."""
 
     mode: str
     created: bool = False
@@ -55,7 +56,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call that puts something back."""
+    """One call to the broker that puts a difference back."""
 
     method: str
     topic: str
@@ -63,7 +64,7 @@ class Step:
 
 
 def plan(wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything: bool) -> Sequence[Step]:
-    """Return the calls that make the broker's list what this host wants.
+    """Return the calls that bring the broker's list to the wanted state.
 
     `everything`: the member itself was lost, so each subscription is renewed, also where one is listed.
     """
@@ -88,13 +89,13 @@ class OwnTopics:
         self._clock = clock
         self._write = write
         self._wishes: dict[str, Wish] = {}
-        # The broker's time at which the subscriptions were last known to be in place.
+        # The broker's time at which the subscriptions were last in place.
         self._seen_ms = 0
         self._offset_ms: float | None = None
         self._is_member_lost = False
 
     def load(self) -> None:
-        """Read the file. None yet, or a damaged one, is empty: the broker's list is then taken over."""
+        """Read the file. A missing or damaged one counts as empty, and the broker's list is adopted."""
         try:
             data = orjson.loads(read_private(self._path))
             self._wishes = {check_topic(name): _wish_of(item) for name, item in data["topics"].items()}
@@ -107,7 +108,7 @@ class OwnTopics:
             log.warning("topics_not_loaded", path=str(self._path), error=repr(error))
 
     async def create(self, call: Ask, topic: str, mode: str | None) -> TopicMade:
-        """Create a topic; returns the broker's answer. `ProtocolError` changes nothing here."""
+        """Create a topic; return the broker's answer. After a `ProtocolError` nothing has changed here."""
         params = {"topic": topic} | ({} if mode is None else {"mode": mode})
         answer = await call("topic_create", params, replies.topic_made)
         known, mode = self._wishes.get(topic), answer.mode
@@ -147,7 +148,8 @@ class OwnTopics:
             self._save()
 
     async def put_back(self, call: Ask, server_time_ms: int) -> None:
-        """Make the broker's list what this host wants, then take over the rest of it. `ProtocolError`."""
+        """Bring the broker's list to the wanted state, then adopt its other subscriptions. Raise
+        `ProtocolError`."""
         listed = _listed(await whole_topic_list(call))
         steps = plan(self._wishes, listed, everything=self._is_member_lost)
         if steps:
@@ -169,7 +171,7 @@ class OwnTopics:
         self._seen()
 
     def link_down(self) -> None:
-        """Note until when the subscriptions were in place."""
+        """Note the time until which the subscriptions were in place."""
         if self._offset_ms is not None:
             self._seen()
             self._offset_ms = None

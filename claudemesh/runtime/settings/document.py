@@ -12,10 +12,10 @@ from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import UnsafeFile, read_own
 from claudemesh.runtime.oserrors import cannot
 
-# Lines are found in files up to this size, and of statements up to so many lines.
+# Lines are located in files up to this size in bytes, and for statements of up to this many lines.
 _LOCATED_BYTES = 1 << 20
 _STATEMENT_LINES = 256
-# A file of settings has sections and keys in them; what lies deeper is part of a value.
+# Depth of sections and keys. Deeper keys are part of a value.
 _DEPTH = 2
 
 KeyPath: TypeAlias = tuple[str, ...]
@@ -31,18 +31,18 @@ class Document:
 
 
 def parse_document(content: bytes, path: str, code: str) -> Document:
-    """Parse TOML. `ExitWith` 78 with this error code when it is none."""
+    """Parse TOML. Raise `ExitWith` 78 with this error code for invalid TOML."""
     try:
         text = content.decode()
         data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a bad encoding, or a number of 5,000 digits, too
+    except (ValueError, RecursionError) as error:  # includes a wrong encoding, and a number of 5,000 digits
         detail = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ExitWith(CONFIGURATION, code, f"{path} is not TOML: {detail}.") from error
     return Document(path, data, lines_of(text))
 
 
 def read_own_document(path: Path, code: str) -> Document | None:
-    """Read a file that no other user can change; None when there is none.
+    """Read a file that no other user can change; return None when it does not exist.
 
     `ExitWith`: 78 with `code` for a file that is not TOML, 78 unsafe_file, or the operating system's error.
     """
@@ -58,7 +58,8 @@ def read_own_document(path: Path, code: str) -> Document | None:
 
 
 def read_document(path: Path, code: str) -> Document | None:
-    """Read a file of any owner, also through a link; None when there is none. `ExitWith` 78 with `code`."""
+    """Read a file of any owner, also through a link; return None when it does not exist. Raise `ExitWith`
+    78."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -29,7 +29,7 @@ class Key:
 
     `field` is the attribute that holds the value. `section` is the [section] of the file, "" for none.
     `reload`: a reload puts a new value in force; otherwise a restart does. The value of a `secret` is never
-    shown. `text` says in a sentence what the key is for, `default_text` what applies without it.
+    shown. `text` is a sentence on the purpose of the key, `default_text` the description of its default.
     """
 
     field: str
@@ -45,7 +45,7 @@ class Key:
 
     @property
     def label(self) -> str:
-        """The key as people write it, such as `[ipc] http_port`."""
+        """The key in the form of messages, such as `[ipc] http_port`."""
         return f"[{self.section}] {self.name}" if self.section else self.name
 
     @property
@@ -89,8 +89,8 @@ def setting(
 class Table:
     """The keys of one file.
 
-    `variables` is the prefix of the environment variables, None when there are none. `words_in_file`: a text
-    in the file is read as in the environment, so that "8" is a number there.
+    `variables` is the prefix of the environment variables, None when there are none. `words_in_file`: a
+    text in the file is parsed as in the environment, so that "8" is a number.
     """
 
     file: str
@@ -121,7 +121,7 @@ class Table:
 def table_of(
     file: str, settings: type, *, variables: str | None = None, words_in_file: bool = False
 ) -> Table:
-    """Return the table of a dataclass; fields that are not made by `setting` are no keys."""
+    """Return the table of a dataclass. Fields that are not made by `setting` are left out."""
     keys = []
     for item in fields(settings):
         found = item.metadata.get(_KEY)

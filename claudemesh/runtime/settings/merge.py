@@ -15,7 +15,7 @@ from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.settings.document import Document
 from claudemesh.runtime.settings.keys import Key, Table
 
-# Of a value and of a name in an error.
+# Largest number of characters of a value, and of a name, in an error.
 _SHOWN_CHARACTERS = 60
 
 
@@ -52,7 +52,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault in the settings: where it is, the key, and a sentence that says what is wrong and allowed."""
+    """A fault in the settings: its place, the key, and a sentence with the fault and the allowed values."""
 
     origin: Origin
     key: str
@@ -62,7 +62,7 @@ class Fault:
         return f"{self.origin}: {self.reason}"
 
 
-# One value for each field that a source sets.
+# The values that one source sets, by field.
 Layer: TypeAlias = Mapping[str, Given]
 
 
@@ -187,7 +187,7 @@ def _wrong_value(key: Key, given: Given, label: str) -> Fault:
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that looks most like a wrong one, or None."""
+    """Return the known name that is most similar to a wrong one, or None."""
     if len(name) > _SHOWN_CHARACTERS:
         return None
     found = difflib.get_close_matches(name, list(known), n=1)
@@ -195,12 +195,12 @@ def near(name: str, known: Iterable[str]) -> str | None:
 
 
 def shown(value: object) -> str:
-    """Return a value as TOML for people; a long one is cut."""
+    """Return a value as TOML for a message; a long one is cut."""
     return cut(toml(value))
 
 
 def toml(value: object, depth: int = 2) -> str:
-    """Return a value as it stands in a TOML file; a list inside a list, and a table, only as its kind."""
+    """Return a value in TOML syntax. Of a nested list or a table only the kind is given."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
@@ -210,7 +210,7 @@ def toml(value: object, depth: int = 2) -> str:
     if isinstance(value, int | float | date | time):
         try:
             return str(value)
-        except ValueError:  # Python shows no number of more than 4,300 digits.
+        except ValueError:  # Python cannot print a number of more than 4,300 digits
             return "a number of too many digits"
     # A variable of the environment need not be valid UTF-8.
     return orjson.dumps(str(value).encode(errors="replace").decode()).decode()
@@ -222,7 +222,7 @@ def _read(table: Table, key: Key, given: Given) -> object:
 
 
 def cut(name: str) -> str:
-    """Return a text for people; a long one is cut."""
+    """Return a text for a message; a long one is cut."""
     return name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…"
 
 

@@ -1,4 +1,5 @@
-"""Rules for the values of settings: each checks a value, reads it from text, and says what is allowed."""
+"""Rules for the values of settings: each checks a value, parses it from text, and describes the allowed
+values."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ class Rule(Protocol):
     """Rule for a value."""
 
     def check(self, value: object) -> Any:
-        """Return the value as the program uses it. `ValueError` when it is not allowed."""
+        """Return the value in the form that the program uses. Raise `ValueError` when it is not allowed."""
         ...
 
     def parse(self, text: str) -> object:
-        """Return the value that a text of the environment or of a flag stands for, not yet checked.
+        """Return the value for a text of the environment or of a flag, not checked yet.
 
-        A text that stands for no value is returned as it is, so that `check` refuses it.
+        A text that cannot be parsed is returned unchanged, so that `check` refuses it.
         """
         ...
 
@@ -33,7 +34,7 @@ class Rule(Protocol):
 
 
 def listed(text: str) -> list[str]:
-    """Return the parts of a text with commas between them."""
+    """Split a text at its commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -46,7 +47,7 @@ class Number:
     whole: bool = True
 
     def check(self, value: object) -> Any:
-        """Return the number; a boolean is none."""
+        """Return the number. A boolean is not a number."""
         kinds = (int,) if self.whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds) or not self.low <= value <= self.high:
             raise ValueError
@@ -69,17 +70,17 @@ class YesNo:
     """A boolean."""
 
     def check(self, value: object) -> Any:
-        """Return it; 0 and "no" are none."""
+        """Return the boolean. 0 and "no" are not booleans."""
         if not isinstance(value, bool):
             raise ValueError
         return value
 
     def parse(self, text: str) -> object:
-        """Return the boolean of true, false, 1 or 0, in any case."""
+        """Parse true, false, 1 or 0, in upper or lower case."""
         return _WORDS.get(text.lower(), text)
 
     def allowed(self) -> str:
-        """Return both."""
+        """Return both values in words."""
         return "true or false"
 
 
@@ -91,7 +92,7 @@ class OneOf:
     any_case: bool = False
 
     def check(self, value: object) -> Any:
-        """Return the word as it is listed."""
+        """Return the word in its listed spelling."""
         word = value.lower() if self.any_case and isinstance(value, str) else value
         if word not in self.choices:
             raise ValueError

@@ -95,7 +95,7 @@ def to_struct(value: dict[str, Any], kind: type[S]) -> S:
 
 
 def printable(text: str) -> str:
-    """Return a caller's text for an error message: 64 characters at most, `?` for what is not printable."""
+    """Return a caller's text for an error message: at most 64 characters, with `?` for unprintable ones."""
     return "".join(char if char.isprintable() else "?" for char in text[:_SHOWN_CHARACTERS])
 
 

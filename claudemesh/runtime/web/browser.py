@@ -1,7 +1,8 @@
-"""Checks against web pages: a browser on the same host or network can send requests for any page it shows.
+"""Protection against web pages: a page in a browser on the same host or network can send requests to a
+server.
 
-A page of another origin is named by `Origin`, `Referer` or `Sec-Fetch-Site`. A page whose own name was made
-to resolve to this server (DNS rebinding) is of the same origin, and is recognized by `Host`.
+A page of another origin is recognized by `Origin`, `Referer` or `Sec-Fetch-Site`. A page whose host name
+resolves to this server (DNS rebinding) has the same origin, and is recognized by `Host`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def names_address(host: str) -> bool:
     """Whether a `Host` is localhost or an IP address, with any port: DNS cannot rebind these."""
     try:
         parts = urlsplit(f"//{host}")
-        # Read for its error: the port is not a number.
+        # Reading the attribute raises the error for a port that is not a number.
         _ = parts.port
     except ValueError:
         return False

@@ -59,7 +59,7 @@ class Dispatcher:
         if app is not None:
             await app(scope, receive, send)
             return
-        # Paths are matched as they came, so that an id may hold an encoded slash.
+        # Paths are matched before decoding, because an id may hold an encoded slash.
         await self._router({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
 
     async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -36,7 +36,7 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, noted)
         finally:
-            # The path as it came, because an id may hold an encoded slash.
+            # The path before decoding, because an id may hold an encoded slash.
             endpoint = self._table.label(scope["raw_path"].decode("ascii", "replace"))
             seconds = None if endpoint in self._table.uncounted else time.perf_counter() - started
             self._counter.requested(endpoint, noted.status, self._transport, seconds)

@@ -24,7 +24,7 @@ BODY_DEADLINE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request whose parts are valid each in itself. `path` is as it came, `path_values` are decoded."""
+    """A request whose parts are valid. `path` is as received, `path_values` are decoded."""
 
     path: str
     path_values: Mapping[str, str]
@@ -90,8 +90,8 @@ class Route:
     body_required: bool = True
     errors: tuple[int, ...] = ()
     content_type: str = "application/json"
-    # False: a stream. It is open for as long as its reader wants, takes no place among the requests in
-    # flight, and its duration is not measured.
+    # False for a stream: its reader decides when it ends. It does not count as a request in flight, and its
+    # duration is not measured.
     counted: bool = True
     # A hook's capability token is accepted.
     for_hooks: bool = False
