@@ -300,7 +300,7 @@ class Broker:
         if scheme == "ws" and not is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
-        found = orjson.dumps({"url": url, "pid": os.getpid()})
+        found = orjson.dumps({"url": url, "public_urls": self.settings.public_url, "pid": os.getpid()})
         self._files.write(path.name, lambda: write_atomic(path, found))
         stack.callback(remove, path)
         return url

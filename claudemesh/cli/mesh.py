@@ -10,7 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.options import default_name, json_option
 from claudemesh.client.broker import BrokerClient
-from claudemesh.home.paths import broker_data_dir
+from claudemesh.client.own_broker import chosen_data_dir, find_broker
 
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
@@ -28,7 +28,10 @@ def mesh() -> None:
 @mesh.command()
 @click.argument("slug")
 @click.option(
-    "--broker", "url", default=DEFAULT_BROKER, show_default=True, metavar="URL", help="URL of the broker."
+    "--broker",
+    "url",
+    metavar="URL",
+    help=f"URL of the broker. Default: the broker of this host, or {DEFAULT_BROKER}.",
 )
 @click.option("--name", metavar="NAME", help="Name of this host in the mesh. Default: the host name.")
 @click.option(
@@ -40,7 +43,7 @@ def mesh() -> None:
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @json_option
 def create(
-    slug: str, url: str, name: str | None, admin_token_file: Path | None, insecure: bool, as_json: bool
+    slug: str, url: str | None, name: str | None, admin_token_file: Path | None, insecure: bool, as_json: bool
 ) -> int:
     """Create a mesh on a broker. This host becomes its first member and owner.
 
@@ -61,10 +64,17 @@ def create(
     from claudemesh.protocol.ids import check_slug
 
     check_slug(slug)
-    broker = BrokerClient(url, insecure=insecure)
-    token = read_token(admin_token_file, broker_data_dir(), broker)
+    data_dir = chosen_data_dir(None)
+    broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure)
+    token = read_token(admin_token_file, data_dir, broker)
     membership = create_mesh(broker, token, slug, name or default_name())
     output.print_answer(as_json, membership, f"created mesh {slug} with this host as {membership['name']}")
     if not as_json:
         output.note("next: claudemesh daemon up -d\nnext: claudemesh invite create")
     return 0
+
+
+def _own_broker(data_dir: Path) -> str:
+    """Return the address of this host's broker: a public one, if it has any, because invites hold it."""
+    found = find_broker(data_dir)
+    return DEFAULT_BROKER if found is None else found.member_url

@@ -43,21 +43,21 @@ class BrokerClient:
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._deadline_s = deadline_s
 
-    def check_own(self) -> None:
-        """Raise when another user listens on a loopback address that is taken for this user's broker.
+    def check_own(self, owner: int) -> None:
+        """Raise when a user other than the owner listens on a loopback address that is taken for its broker.
 
         Another user may listen at the port of a broker that does not run, and must not get the admin token.
         Root may listen: it forwards ports into containers.
         """
         if not is_loopback(self._host):
             return
-        others = owners_of_port(self._port) - {0, os.geteuid()}
+        others = owners_of_port(self._port) - {0, os.geteuid(), owner}
         if others:
             raise WrongHome(
                 "foreign_broker",
                 f"A process of another user (uid {min(others)}) listens at {self.url}, and would get the "
-                "admin token of your own broker; nothing was sent. Start yours (`claudemesh broker up`), or "
-                "give the token of that one with --admin-token-file.",
+                "admin token of your own broker; nothing was sent. Start yours (`claudemesh broker up -d`), "
+                "or give the token of that one with --admin-token-file.",
             )
 
     def create_mesh(self, token: str, body: Mapping[str, Any]) -> MeshMade:
@@ -140,7 +140,7 @@ class BrokerClient:
             raise ClientError(
                 "broker_unreachable",
                 f"No broker answers at {self.url} ({error}): check the address, or start it with "
-                "`claudemesh broker up`.",
+                "`claudemesh broker up -d`.",
             ) from error
 
     def bad_answer(self, reason: str) -> ClientError:

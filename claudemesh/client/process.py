@@ -1,4 +1,7 @@
-"""The process of a running daemon, known by its socket and held by a descriptor, not by its number."""
+"""The process of a running daemon or broker, held by a descriptor and not by its number.
+
+A daemon's process is known by its socket, a broker's by the lock file that it holds open.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ _FD_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonProcess:
-    """A process that listens on a daemon's socket, by a descriptor of the process itself.
+class LocalProcess:
+    """A process of this host, by a descriptor of the process itself.
 
     A signal reaches this process or none, whatever its number stands for by then.
     """
@@ -44,7 +47,7 @@ class DaemonProcess:
         os.close(self.descriptor)
 
 
-def find_process(path: Path) -> DaemonProcess | None:
+def find_process(path: Path) -> LocalProcess | None:
     """Return the process that listens on a socket; None when it cannot be held here.
 
     That is so where the kernel has no descriptors of processes, and for a process in a PID namespace that
@@ -56,8 +59,34 @@ def find_process(path: Path) -> DaemonProcess | None:
             return None
         descriptor = _peer_descriptor(link)
         if descriptor is not None:
-            return DaemonProcess(peer.pid, descriptor)
+            return LocalProcess(peer.pid, descriptor)
     return _opened(path, peer.pid)
+
+
+def find_user(path: Path, pid: int) -> LocalProcess | None:
+    """Return the process of this id if it holds a file open; None when it does not, or cannot be held here.
+
+    The id may come from a file: a process that has taken the number over has not opened this file.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    if _has_open(pid, path):
+        return LocalProcess(pid, descriptor)
+    os.close(descriptor)
+    return None
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    with suppress(OSError):
+        wanted = path.stat()
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found = entry.stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    return True
+    return False
 
 
 def is_elsewhere(path: Path) -> bool:
@@ -86,13 +115,13 @@ def _peer_descriptor(link: socket.socket) -> int | None:
     return descriptor
 
 
-def _opened(path: Path, pid: int) -> DaemonProcess | None:
+def _opened(path: Path, pid: int) -> LocalProcess | None:
     """Open a process by its number, and make sure that the number was still its own then."""
     try:
         descriptor = os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
-    found = DaemonProcess(pid, descriptor)
+    found = LocalProcess(pid, descriptor)
     try:
         # The process listens still: it has not ended, so the number was never free.
         with closing(connect(path)) as link:

@@ -131,6 +131,18 @@ def table_with(reply: str, columns: Sequence[str]) -> Read[Json]:
     return read
 
 
+@reader("readyz")
+def readiness(value: Any) -> Json:
+    """Read the answer to `GET /readyz` of a broker that serves."""
+    found = _with_scalars(record(value, "answer"), ("ready",))
+    degraded = found.get("degraded")
+    if not isinstance(degraded, list) or len(degraded) > MAX_ENTRIES:
+        fields.refuse("degraded", f"be a list of at most {MAX_ENTRIES}")
+    for place, condition in enumerate(degraded):
+        _with_scalars(record(condition, f"degraded[{place}]"), ("code", "since", "message"))
+    return found
+
+
 @reader("jobs/run")
 def check_report(value: Any) -> Json:
     """Read the answer to a run of the check for orphans."""

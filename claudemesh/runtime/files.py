@@ -97,19 +97,22 @@ def append_private(path: Path, offset: int, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def read_private(path: Path, limit: int = 4 << 20) -> bytes:
-    """Read a secret file. `UnsafeFile` when it is a link, foreign, or readable by others."""
-    return _read(path, _OTHERS, limit)
+def read_private(path: Path, limit: int = 4 << 20, *, for_root: bool = False) -> bytes:
+    """Read a secret file. `UnsafeFile` when it is a link, foreign, or readable by others.
+
+    With `for_root`, root also reads the file of a service that runs as another user: the owner of its folder.
+    """
+    return _read(path, _OTHERS, limit, for_root)
 
 
-def read_own(path: Path, limit: int = 16 << 20) -> bytes:
-    """Read a file that others may see but not change."""
-    return _read(path, _WRITABLE_BY_OTHERS, limit)
+def read_own(path: Path, limit: int = 16 << 20, *, for_root: bool = False) -> bytes:
+    """Read a file that others may see but not change. `for_root` as with `read_private`."""
+    return _read(path, _WRITABLE_BY_OTHERS, limit, for_root)
 
 
-def open_own(path: Path) -> BinaryIO:
+def open_own(path: Path, *, for_root: bool = False) -> BinaryIO:
     """Open a file for reading that others may see but not change. `UnsafeFile` as with `read_own`."""
-    return _open(path, _WRITABLE_BY_OTHERS)
+    return _open(path, _WRITABLE_BY_OTHERS, for_root)
 
 
 def sync_dir(path: Path) -> None:
@@ -133,7 +136,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _open(path: Path, forbidden: int) -> BinaryIO:
+def _open(path: Path, forbidden: int, for_root: bool = False) -> BinaryIO:
     try:
         # O_NONBLOCK: a FIFO in the file's place must not block the process.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -146,7 +149,7 @@ def _open(path: Path, forbidden: int) -> BinaryIO:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise UnsafeFile(f"{path} is not a regular file: move it away")
-        if found.st_uid != os.geteuid():
+        if found.st_uid not in _owners(path, for_root):
             raise UnsafeFile(f"{path} belongs to another user: run chown {os.geteuid()} {path}")
         if found.st_mode & forbidden:
             raise UnsafeFile(
@@ -158,8 +161,14 @@ def _open(path: Path, forbidden: int) -> BinaryIO:
     return file
 
 
-def _read(path: Path, forbidden: int, limit: int) -> bytes:
-    with _open(path, forbidden) as file:
+def _owners(path: Path, for_root: bool) -> set[int]:
+    """Return the users whose file may be read: this one, and for root the owner of the folder."""
+    own = os.geteuid()
+    return {own, path.parent.stat().st_uid} if for_root and own == 0 else {own}
+
+
+def _read(path: Path, forbidden: int, limit: int, for_root: bool) -> bytes:
+    with _open(path, forbidden, for_root) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise UnsafeFile(f"{path} is larger than {limit} bytes: it is not a file of ours")

@@ -22,8 +22,7 @@ _EXAMPLES = REPOSITORY / "docs/examples"
 def team(hosts: tuple[Host, Host]) -> tuple[Host, Host, str]:
     """Alice's host with a broker and a daemon, bob's beside it in the same mesh, and an invite."""
     one, two = hosts
-    one.run_broker()
-    one.run(f"claudemesh mesh create team --name alice --broker {one.broker_url}\nclaudemesh daemon up -d")
+    one.run("claudemesh broker up -d\nclaudemesh mesh create team --name alice\nclaudemesh daemon up -d")
     invite = r"claudemesh://join/\S+"
     links = [re.search(invite, one.run("claudemesh invite create")) for _ in range(2)]
     assert links[0] is not None

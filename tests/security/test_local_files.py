@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh import sdk
+from claudemesh.runtime.files import FileLock
 from claudemesh.sdk import UnsafeSocket
 from tests.support.processes import REPOSITORY, Daemon, mesh
 
@@ -181,6 +182,7 @@ def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], 
     data.mkdir(mode=0o700)
     (data / "admin_token").write_text("t" * 43)
     (data / "admin_token").chmod(0o600)
+    lock = FileLock(data / "lock")
     with subprocess.Popen(
         [sys.executable, "-c", _FOREIGN_BROKER], stdout=subprocess.PIPE, text=True
     ) as listener:
@@ -188,8 +190,11 @@ def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], 
         try:
             url = f"ws://127.0.0.1:{listener.stdout.readline().strip()}"
             (data / "broker.json").write_text(f'{{"url": "{url}", "pid": {listener.pid}}}')
+            # As if a broker used the directory: without one its file is not believed at all.
+            assert lock.acquire()
             done = claudemesh(tmp_path, *command, *([url] if command[-1] == "--broker" else []))
         finally:
+            lock.release()
             listener.kill()
         received = listener.stdout.read()
     assert done.returncode == 78

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ class Host:
 
     def __init__(self, home: Path, port: int) -> None:
         self.home = home
-        self.broker_url = f"ws://127.0.0.1:{port}"
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
             "HOME": str(home),
@@ -29,13 +27,6 @@ class Host:
             "CLAUDEMESH_CACHE": str(home.parent / "cache"),
         }
         self.environment.pop("PYTHONPATH", None)
-
-    def run_broker(self) -> None:
-        """Start a broker in the background and wait for its first line; the test's end stops it."""
-        self.run(
-            f'"{sys.executable}" "{PYZ}" broker up > "$HOME/log" 2>&1 &\necho $! > "$HOME/../broker.pid"\n'
-            'until grep -q "broker at" "$HOME/log"; do read -rt 0.1 <> <(:) || :; done'
-        )
 
     def run(self, script: str) -> str:
         """Run commands in bash; any that fails fails the test."""
@@ -74,8 +65,5 @@ def two_hosts() -> Generator[tuple[Host, Host]]:
         yield made[0], made[1]
     finally:
         for host in made:
-            host.run("claudemesh down || true")
-        broker = root / "broker.pid"
-        if broker.exists():
-            os.kill(int(broker.read_text()), signal.SIGTERM)
+            host.run("claudemesh down || true; claudemesh broker down")
         shutil.rmtree(root, ignore_errors=True)

@@ -8,7 +8,10 @@ from claudemesh.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "Run": {
-        "up": ("broker.up", "up", "Run a broker in the foreground."),
+        "up": ("broker.up", "up", "Start a broker."),
+        "down": ("broker.down", "down", "Stop the broker of this host."),
+        "status": ("broker.status", "status", "Show the state of the broker of this host."),
+        "logs": ("broker.logs", "logs", "Show the log of the broker of this host."),
         "config": ("broker.config", "config", "Check and show the settings of a broker."),
     },
     "Administer": {
@@ -26,12 +29,12 @@ COMMANDS = {
 def broker() -> None:
     """Run and administer a broker.
 
-    A broker is the server that connects the members of a mesh. Commands other than `up` and `config` need its
+    A broker is the server that connects the members of a mesh. The commands that administer it need its
     admin token. On the broker's own host they find the token in the data directory.
 
     \b
     Examples:
-      claudemesh broker up
+      claudemesh broker up -d
       claudemesh broker member list team
       claudemesh broker member revoke team bob
     """

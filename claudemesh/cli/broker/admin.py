@@ -14,20 +14,25 @@ import orjson
 from claudemesh.cli import output
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
-from claudemesh.home.paths import broker_data_dir
-from claudemesh.runtime.files import read_own, read_private
+from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
+from claudemesh.runtime.files import read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _MOST_ITEMS = 1_000_000
 
 
+def data_dir_option(function: F) -> F:
+    """Add the option for the data directory of a broker on this host."""
+    return click.option(
+        "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data directory of the broker."
+    )(function)
+
+
 def admin_options(function: F) -> F:
     """Add the options that name the broker and its admin token. On the broker's own host none is needed."""
     for option in (
-        click.option(
-            "--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Data directory of the broker."
-        ),
+        data_dir_option,
         click.option("--broker", "url", metavar="URL", help="URL of a broker on another host."),
         click.option(
             "--admin-token-file",
@@ -47,7 +52,7 @@ class AdminClient:
     def __init__(
         self, data_dir: Path | None, url: str | None, admin_token_file: Path | None, insecure: bool
     ) -> None:
-        folder = data_dir or broker_data_dir()
+        folder = chosen_data_dir(data_dir)
         self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
         self._token = read_token(admin_token_file, folder, self._broker)
 
@@ -81,36 +86,41 @@ class AdminClient:
 
 
 def _running_at(folder: Path) -> str:
-    try:
-        url: str = orjson.loads(read_own(folder / "broker.json"))["url"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ClientError(
-            "no_broker",
-            f"No broker runs with the data directory {folder}. Start one, or name another with --broker.",
-            next="claudemesh broker up",
-        ) from error
-    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+    found = find_broker(folder)
+    if found is None:
+        raise no_broker(folder)
+    return found.dial_url
+
+
+def no_broker(folder: Path) -> ClientError:
+    """Return the error for a data directory without a running broker."""
+    return ClientError(
+        "no_broker",
+        f"No broker runs with the data directory {folder}. Start one, or name another with --broker.",
+        next="claudemesh broker up -d",
+    )
 
 
 def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
-    """Return the admin token: from a file, the environment, or the data directory of this user's broker.
+    """Return the admin token: from a file, the environment, or the data directory of the broker on this host.
 
-    The token of the data directory is sent to this user's own broker only: `WrongHome` when another user
-    listens at its address.
+    The token of the data directory is sent to its owner's broker only: `WrongHome` when another user listens
+    at its address.
     """
     given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
     if path is None and given:
         return given
-    if path is None:
-        broker.check_own()
     try:
-        return read_private(path or folder / "admin_token").decode().strip()
+        if path is not None:
+            return read_private(path).decode().strip()
+        broker.check_own(owner_of(folder))
+        return read_admin_token(folder)
     except FileNotFoundError as error:
         raise ClientError(
             "no_admin_token",
             "The admin token of the broker is needed. Use --admin-token-file, or set "
             "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user.",
-            next="claudemesh broker up",
+            next="claudemesh broker up -d",
         ) from error
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,13 +14,22 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.broker.settings_options import settings_options
-from claudemesh.runtime.logs import setup_logging
+from claudemesh.cli.options import json_option
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.logs import get_logger, setup_logging
+from claudemesh.runtime.oserrors import cannot
+
+log = get_logger("broker")
 
 
 @click.command()
+@click.option("-d", "--detach", is_flag=True, help="Run in the background. Return when the broker serves.")
 @settings_options
-def up(**flags: Any) -> int:
-    """Run a broker in the foreground.
+@json_option
+def up(detach: bool, as_json: bool, **flags: Any) -> int:
+    """Start a broker.
+
+    It runs in the foreground, for a service manager, unless -d is given.
 
     Every option can also be set by an environment variable, such as CLAUDEMESH_BROKER_LISTEN, or in
     DIR/broker.toml. `claudemesh broker config show --origin` shows the settings that result. Set a database
@@ -27,7 +37,7 @@ def up(**flags: Any) -> int:
 
     \b
     Examples:
-      claudemesh broker up
+      claudemesh broker up -d
       claudemesh broker up --listen 0.0.0.0:7900 --data-dir /var/lib/claudemesh
       claudemesh broker up --listen 0.0.0.0:443 --tls-cert chain.pem \\
           --tls-key key.pem --public-url wss://mesh.example.org
@@ -38,7 +48,8 @@ def up(**flags: Any) -> int:
     from claudemesh.runtime.event_loop import run as run_loop
     from claudemesh.runtime.hardening import protect_memory
 
-    protect_memory()
+    if not detach:
+        protect_memory()
     for name in ("database_url", "redis_url"):
         if _has_password(flags.get(name)):
             variable = f"CLAUDEMESH_BROKER_{name.upper()}"
@@ -46,8 +57,21 @@ def up(**flags: Any) -> int:
                 f"Other users of this machine can read the password in this command line. Set {variable}."
             )
     settings = load_settings(flags, os.environ)
-    setup_logging(settings.log_level)
-    run_loop(partial(_serve, settings))
+    if detach:
+        # Imported here: only this start needs it.
+        from claudemesh.cli.broker.background import start_in_background
+
+        return start_in_background(settings, flags, as_json)
+    log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
+    setup_logging(settings.log_level, Path(log_file) if log_file else None)
+    try:
+        run_loop(partial(_serve, settings))
+    except (ExitWith, OSError) as error:
+        ending = error if isinstance(error, ExitWith) else cannot("use", error)
+        if log_file:
+            # Nothing else tells why a broker in the background has ended.
+            log.error("broker_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
+        raise ending from error
     return 0
 
 

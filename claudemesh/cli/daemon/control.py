@@ -14,7 +14,7 @@ from typing import Any
 
 from claudemesh.client.errors import ApiError, DaemonNotRunning
 from claudemesh.client.local import LocalClient
-from claudemesh.client.process import DaemonProcess, find_process, is_elsewhere
+from claudemesh.client.process import LocalProcess, find_process, is_elsewhere
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.files import FileLock
 from claudemesh.runtime.peer import listener_on
@@ -65,7 +65,7 @@ def shown_pid(client: LocalClient, health: Mapping[str, Any]) -> str:
     return "in another PID namespace" if pid is None else f"pid {pid}"
 
 
-def _process_of(client: LocalClient) -> DaemonProcess | None:
+def _process_of(client: LocalClient) -> LocalProcess | None:
     try:
         return find_process(client.path)
     except OSError as error:

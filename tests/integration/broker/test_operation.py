@@ -31,7 +31,7 @@ async def test_everything_in_the_data_dir_is_private(tmp_path: Path) -> None:
         assert mode(folder) == 0o700
         assert {path.name: oct(mode(path)) for path in folder.iterdir() if mode(path) != 0o600} == {}
         found = orjson.loads((folder / "broker.json").read_bytes())
-        assert found == {"url": broker.url, "pid": os.getpid()}
+        assert found == {"url": broker.url, "public_urls": [], "pid": os.getpid()}
         assert (folder / "admin_token").read_text() == broker.admin_token
     assert not (folder / "broker.json").exists()
 

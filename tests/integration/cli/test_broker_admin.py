@@ -114,10 +114,10 @@ def test_jobs_and_the_check_run_on_demand(trio: Mesh) -> None:
     assert done.json["findings"][0]["kind"] == "dedupe_without_history"
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
+def certificate(folder: Path, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
     """A certificate for localhost that only we trust."""
     cert, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName={names}"]
     made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     files = ["-days", "2", "-keyout", str(key), "-out", str(cert)]
     subprocess.run([*made, *subject, *files], check=True, capture_output=True)
@@ -145,6 +145,23 @@ def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         wait_received(bob, [alice.send("bob", "over tls")[1]["client_message_id"]])
         made.stop()
         assert os.environ["SSL_CERT_FILE"] == str(cert)
+
+
+def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The certificate is made out to the public address, and not to the wildcard at which it listens."""
+    with mesh(start=False) as made:
+        made.broker.stop()
+        cert, key = certificate(made.root, "DNS:localhost")
+        public = f"wss://localhost:{made.broker.port}"
+        made.broker.arguments += ["--tls-cert", str(cert), "--tls-key", str(key), "--public-url", public]
+        made.broker.tls = str(cert)
+        made.broker.start()
+        made.broker.ready()
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        assert admin(made, "mesh", "list").code == OK
+        assert admin(made, "status", "--json").json["url"] == public
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""`claudemesh broker status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.broker.admin import data_dir_option, no_broker
+from claudemesh.cli.broker.background import shown
+from claudemesh.cli.options import json_option
+from claudemesh.client.broker import BrokerClient
+from claudemesh.client.errors import ApiError, ClientError
+from claudemesh.client.own_broker import OwnBroker, chosen_data_dir, find_broker
+
+
+@click.command()
+@data_dir_option
+@json_option
+def status(data_dir: Path | None, as_json: bool) -> int:
+    """Show the state of the broker of this host. The exit code is 69 when none runs.
+
+    \b
+    Examples:
+      claudemesh broker status
+      claudemesh broker status --json | jq .ready
+    """
+    folder = chosen_data_dir(data_dir)
+    found = find_broker(folder)
+    if found is None:
+        raise no_broker(folder)
+    state = _readiness(found)
+    if as_json:
+        output.print_json({**shown(found), **state})
+        return 0
+    conditions = [item["code"] for item in state["degraded"]]
+    output.fields(
+        {
+            "address": found.url,
+            "public": ", ".join(found.public_urls) or "none",
+            "ready": {True: "yes", False: "no", None: "unknown"}[state["ready"]],
+            "degraded": ", ".join(conditions) or "no",
+            "pid": found.pid,
+            "data": found.data_dir,
+        }
+    )
+    if state["message"]:
+        output.note(state["message"])
+    for item in state["degraded"]:
+        output.note(f"{item['code']}, since {item['since']}: {item['message']}")
+    return 0
+
+
+def _readiness(found: OwnBroker) -> dict[str, Any]:
+    """Return what the broker says of itself; `ready` is None when it cannot be asked."""
+    # Imported here: parsers need the protocol.
+    from claudemesh.protocol.http_replies import readiness
+
+    try:
+        client = BrokerClient(found.dial_url, insecure=True)
+        answer = client.ask("GET", "/readyz", None, readiness)
+    except ApiError as error:
+        return {"ready": False, "degraded": [], "message": error.message}
+    except ClientError as error:
+        return {"ready": None, "degraded": [], "message": error.message}
+    return {"ready": True, "degraded": answer["degraded"], "message": None}

@@ -1,0 +1,116 @@
+"""The broker that runs on this host with a data directory: its addresses, its admin token and its process.
+
+A broker may run as a user of its own. Root reads the files of such a broker, and nobody else does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from claudemesh.client.errors import WrongHome
+from claudemesh.home.paths import broker_data_dir
+from claudemesh.runtime.files import FileLock, read_own, read_private
+
+# The log of a broker in the background, in its data directory.
+LOG_FILE = "broker.log"
+_WILDCARDS = {"://0.0.0.0:": "://127.0.0.1:", "://[::]:": "://[::1]:"}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBroker:
+    """A broker as its file broker.json tells of it."""
+
+    data_dir: Path
+    # The address at which it listens, which may be a wildcard.
+    url: str
+    public_urls: tuple[str, ...]
+    pid: int
+
+    @property
+    def dial_url(self) -> str:
+        """The address to dial on this host.
+
+        With TLS that is a public one: the certificate is made out to it, not to the loopback.
+        """
+        if self.url.startswith("wss:"):
+            for url in self.public_urls:
+                if url.startswith("wss:"):
+                    return url
+        url = self.url
+        for wildcard, loopback in _WILDCARDS.items():
+            url = url.replace(wildcard, loopback)
+        return url
+
+    @property
+    def member_url(self) -> str:
+        """The address for members of a mesh: a public one, if there is any."""
+        return self.public_urls[0] if self.public_urls else self.dial_url
+
+
+def chosen_data_dir(given: Path | None) -> Path:
+    """Return the data directory: the given one, that of the environment, or the default."""
+    told = os.environ.get("CLAUDEMESH_BROKER_DATA_DIR")
+    return (given or (Path(told) if told else broker_data_dir())).expanduser().absolute()
+
+
+def find_broker(data_dir: Path) -> OwnBroker | None:
+    """Return the broker that runs with a data directory, None without one.
+
+    `WrongHome` when this user cannot read the directory.
+    """
+    try:
+        if not FileLock(data_dir / "lock").is_held():
+            return None
+        told = orjson.loads(read_own(data_dir / "broker.json", for_root=True))
+        return OwnBroker(data_dir, told["url"], _texts(told.get("public_urls")), int(told["pid"]))
+    except PermissionError as error:
+        raise unreadable(data_dir) from error
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_used(data_dir: Path) -> bool:
+    """Tell whether a broker uses a data directory, also one that is only starting."""
+    try:
+        return FileLock(data_dir / "lock").is_held()
+    except PermissionError as error:
+        raise unreadable(data_dir) from error
+    except OSError:
+        return False
+
+
+def read_admin_token(data_dir: Path) -> str:
+    """Return the admin token in a data directory. `FileNotFoundError` without one."""
+    try:
+        return read_private(data_dir / "admin_token", for_root=True).decode().strip()
+    except PermissionError as error:
+        raise unreadable(data_dir) from error
+
+
+def owner_of(data_dir: Path) -> int:
+    """Return the user whose broker may get the admin token of a data directory: for root, its owner."""
+    own = os.geteuid()
+    if own != 0:
+        return own
+    try:
+        return data_dir.stat().st_uid
+    except OSError:
+        return own
+
+
+def unreadable(data_dir: Path) -> WrongHome:
+    """Return the error for a data directory of another user."""
+    return WrongHome(
+        "unreadable_data_dir",
+        f"This user cannot read {data_dir}, the data directory of a broker. Run this as root or as the user "
+        "of the broker, or name the broker with --broker and its token with --admin-token-file.",
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
