@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.integration.hooks.hooked import Host
+from tests.integration.hooks.hooked import Host, processes
 from tests.support.audit import rows
 from tests.support.processes import Mesh, mesh, until
 
@@ -110,6 +110,4 @@ def test_a_job_that_is_begun_in_too_many_lives_is_parked(pair: Mesh) -> None:
 
 
 def _sleeping() -> bool:
-    from tests.integration.hooks.test_running import processes
-
     return bool(processes("sleep 977"))

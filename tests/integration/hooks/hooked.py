@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,28 @@ from tests.support.audit import rows
 from tests.support.processes import Daemon, until
 
 ENABLED = "[hooks]\nenabled = true\n"
+
+
+_SLEEP = re.compile(r"sleep (9\d\d)\b")
+
+
+def own(script: str) -> str:
+    """A script whose long sleeps are those of this test run: /proc shows the processes of others too."""
+    return _SLEEP.sub(rf"sleep \1.{os.getpid()}", script)
+
+
+def processes(marker: str) -> list[str]:
+    """Command lines of living processes of this test run that contain a marker, `sleep 9…`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            dead = b") Z " in (folder / "stat").read_bytes()
+        except OSError:
+            continue
+        if own(marker) in line and not dead:
+            found.append(line)
+    return found
 
 
 class Host:
@@ -32,7 +55,7 @@ class Host:
     def script(self, name: str, body: str, mode: int = 0o700) -> Path:
         """A shell script; $OUT is a folder for what it wants to tell the test."""
         path = self.folder / name
-        path.write_text(f"#!/bin/sh\nOUT={self.out}\n{body}\n")
+        path.write_text(f"#!/bin/sh\nOUT={self.out}\n{own(body)}\n")
         path.chmod(mode)
         return path
 

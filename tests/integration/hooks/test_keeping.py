@@ -18,8 +18,8 @@ import pytest
 
 from claudemesh.daemon.hooks import fork_server
 from claudemesh.daemon.hooks.worker_pool import Command, ForkServerLost, WorkerPool
-from tests.integration.hooks.hooked import Host
-from tests.integration.hooks.test_running import processes, send
+from tests.integration.hooks.hooked import Host, own, processes
+from tests.integration.hooks.test_running import send
 from tests.support.processes import until
 
 ISOLATIONS = ["auto", "none"]
@@ -35,7 +35,7 @@ async def worker_pool(isolation: str, size: int = 8) -> AsyncGenerator[WorkerPoo
 
 
 def shell(script: str, *, timeout_s: float = 10, limit: int = 65_536, stdin: bytes = b"") -> Command:
-    return Command(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, "/", stdin, timeout_s, limit)
+    return Command(["/bin/sh", "-c", own(script)], {"PATH": "/usr/bin:/bin"}, "/", stdin, timeout_s, limit)
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.hooks.hooked import Host
+from tests.integration.hooks.hooked import Host, processes
 from tests.support.processes import until
 
 
@@ -18,20 +18,6 @@ def send(alice: Host, body: str, **fields: Any) -> Any:
     status, answer = alice.daemon.send("bob", body, **fields)
     assert status in (200, 202), answer
     return answer
-
-
-def processes(marker: str) -> list[str]:
-    """Command lines of living processes that contain a marker."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            dead = b") Z " in (folder / "stat").read_bytes()
-        except OSError:
-            continue
-        if marker in line and not dead:
-            found.append(line)
-    return found
 
 
 def test_a_message_runs_the_hooks_that_it_raises_and_no_other(alice: Host, bob: Host) -> None:
