@@ -1,8 +1,8 @@
-"""Fork server for hooks: forks workers, each of which runs one hook at a time and ends all that it leaves.
+"""Fork server for hooks: forks workers, which run one hook at a time and end the processes that it leaves.
 
-It stands alone: the daemon starts it as a script with an interpreter of its own, so that running a hook
-never forks the daemon. Where the kernel allows, each worker is the first process of a PID namespace and
-ends whatever a hook left there; elsewhere it adopts orphans and ends those it can see.
+It imports no other module: the daemon starts it as a script in a separate interpreter, so that running a
+hook never forks the daemon. Where the kernel allows, each worker is the first process of a PID namespace
+and ends all processes that a hook left there. Elsewhere it adopts orphans and ends those that it can see.
 
     daemon ── control socket (stdin) ──> fork server ── fork ──> worker ── spawn ──> hook
        └───────────── one socket per worker ───────────────────────┘
@@ -57,7 +57,7 @@ def main(network: str, isolation: str) -> None:
         word, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not word:
             return
-        # Received ones are inherited unless told otherwise: a hook must not hold its worker's socket.
+        # Received descriptors are inheritable by default. A hook must not hold its worker's socket.
         os.set_inheritable(descriptors[0], False)
         _fork_worker(descriptors[0], control, home, confine)
         os.close(descriptors[0])
@@ -67,11 +67,13 @@ def main(network: str, isolation: str) -> None:
 
 
 class Confinement(NamedTuple):
-    """Steps that a worker takes before it runs hooks."""
+    """Confinement of a worker before it runs hooks."""
 
-    # Mount a /proc of its PID namespace: with the host's, a hook sees every process and pids mean others.
+    # Whether to mount a /proc of the PID namespace. With the host's, a hook sees every process under other
+    # ids.
     mount_proc: bool
-    # Give up the capabilities by which a hook that runs as root could enter the host's network again.
+    # Whether to drop the capabilities by which a hook that runs as root could enter the host's network
+    # again.
     drop_escapes: bool
 
     def apply(self) -> None:
@@ -80,15 +82,15 @@ class Confinement(NamedTuple):
             _mount_proc()
         if self.drop_escapes:
             for capability in _ESCAPES:
-                # A kernel that does not know a capability has nothing to drop.
+                # The kernel does not know the capability, so there is nothing to drop.
                 with contextlib.suppress(OSError):
                     _libc("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def _enter(without_network: bool, isolation: str) -> int:
-    """Leave the host's namespaces as far as the kernel allows; returns the flags of those left.
+    """Leave the host's namespaces as far as the kernel allows; return the flags of those that were left.
 
-    A new PID namespace holds only children, so this process becomes its child's guard and never returns.
+    Only children are in a new PID namespace, so this process waits for its child and never returns.
     """
     for flags in _wishes(without_network, isolation):
         if _tried(lambda flags=flags: _unshare(flags)):  # type: ignore[misc]
@@ -108,7 +110,7 @@ def _wishes(without_network: bool, isolation: str) -> list[int]:
 
 
 def _tried(entering: Callable[[], None], inside: Callable[[], None] = lambda: None) -> bool:
-    """Try a step in a child, and another in a child of that: half of a step cannot be undone."""
+    """Try a step in a child process, and a second one in a child of that, because a step cannot be undone."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -127,7 +129,7 @@ def _unshare(flags: int) -> None:
     user, group = os.geteuid(), os.getegid()
     _libc("unshare", flags)
     if flags & _NEWUSER:
-        # The hook keeps its user's own id, and no other exists for it.
+        # The hook keeps the id of its user, and sees no other id.
         maps = {"setgroups": "deny", "uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
         for name, text in maps.items():
             Path(f"/proc/self/{name}").write_text(text)
@@ -159,7 +161,7 @@ def _libc(name: str, *arguments: int | bytes | None) -> None:
 
 def _fork_worker(descriptor: int, control: socket.socket, home: int, confine: Confinement) -> None:
     pid = -1
-    # Without room for a process the daemon finds this line closed, and hooks that run go on.
+    # When no process can be forked, the daemon finds this socket closed. Running hooks continue.
     with contextlib.suppress(OSError):
         if home >= 0:
             _libc("unshare", _NEWPID)
@@ -221,7 +223,7 @@ class Worker:
                 self._give_up(run)
             if self._wake in ready:
                 os.read(self._wake, 4096)
-            # Checked each time: a wake-up may have come before the wait.
+            # Checked each time, because a wake-up may have come before the wait.
             ended = self._reap(run)
         survivors = self._sweep()
         run.finish()
@@ -243,7 +245,7 @@ class Worker:
         os._exit(0)
 
     def _reap(self, run: _Run) -> int | None:
-        """Reap exited children; returns the hook's own wait status once it is among them."""
+        """Reap exited children; return the wait status of the hook itself when it is among them."""
         while True:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -252,17 +254,17 @@ class Worker:
             if dead is None:
                 return None
             if dead.si_pid == run.pid:
-                # Before it is reaped: until then no other process can have its group's number.
+                # Before it is reaped, because until then no other process can have the number of its group.
                 run.signal(signal.SIGKILL, group=True)
                 return os.waitpid(run.pid, 0)[1]
             os.waitpid(dead.si_pid, 0)
 
     def _sweep(self) -> int:
-        """End everything that the hook left behind; returns how many there were."""
+        """End the processes that the hook left behind; return their number."""
         count = 0
         while True:
             try:
-                # Most hooks leave nothing: then there is nothing to look for.
+                # Most hooks leave no process, so no search is needed.
                 count += os.waitpid(-1, os.WNOHANG)[0] > 0
                 self._kill_the_rest()
                 count += os.waitpid(-1, 0)[0] > 0
@@ -326,7 +328,8 @@ class _Run:
         self._deadline = time.monotonic() + request["timeout_ms"] / 1000
 
     def wait(self, watched: list[int]) -> set[int]:
-        """Move bytes and watch the clock until something happens; returns what of `watched` is ready."""
+        """Read and write the pipes until an event or a deadline; return the ready descriptors of
+        `watched`."""
         poll = select.poll()
         for end in (*watched, *(kept.end for kept in (self.stdout, self.stderr) if kept.end >= 0)):
             poll.register(end, select.POLLIN)
@@ -349,7 +352,7 @@ class _Run:
             (os.killpg if (self._group if group is None else group) else os.kill)(self.pid, number)
 
     def finish(self) -> None:
-        """Take what is left in the pipes, and close them."""
+        """Read the rest of the pipes, and close them."""
         if self._stdin >= 0:
             os.close(self._stdin)
         for kept in (self.stdout, self.stderr):
@@ -411,7 +414,7 @@ class _Kept:
 
 
 def _read(connection: socket.socket, count: int) -> bytes | None:
-    """Read so many bytes, or None when the other side is gone."""
+    """Read `count` bytes; return None when the other side has closed the socket."""
     parts = bytearray()
     while len(parts) < count:
         try:

@@ -1,7 +1,7 @@
-"""Loop guard: ends an exchange of two hosts that answer each other by hooks (docs/spec/daemon.md, Hooks).
+"""Loop guard: ends an exchange of two hosts whose hooks answer each other (docs/spec/daemon.md, Hooks).
 
-Each answer of a hook counts, inside the sealed message, how many answers of hooks led to it. A peer that
-leaves the count out is held by a rate instead.
+Each answer of a hook holds in its sealed meta the number of hook answers that led to it. For a peer that
+leaves the number out, a rate limit applies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LoopGuard:
         self._windows: dict[str, tuple[float, int]] = {}
 
     def admit(self, event: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the meta of an answer, as fields of its `SendRequest`. `ProtocolError` hook_loop."""
+        """Return the meta of an answer, as fields of its `SendRequest`. Raise `ProtocolError` hook_loop."""
         hops = hops_of(event.get("meta")) + 1
         if hops > MAX_HOPS:
             raise ProtocolError(

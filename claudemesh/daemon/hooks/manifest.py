@@ -29,7 +29,7 @@ INVALID = "invalid_hooks"
 
 TOPIC_PREFIX = "on-topic-"
 PRE_SEND = "pre-send"
-# Hooks of a message, which has a sender that can be answered.
+# Hooks of received messages, which have a sender to answer.
 _OF_MESSAGES = ("on-message", "on-dm", "on-mention", "on-file-share")
 _OF_THE_DAEMON = ("on-startup", "on-disconnect", "on-reconnect")
 NAMES = (*_OF_MESSAGES, *_OF_THE_DAEMON, PRE_SEND)
@@ -38,7 +38,7 @@ REPLY, DM_SENDER = "reply:event", "dm:send:sender"
 
 
 def is_scope(scope: str) -> bool:
-    """Tell whether a text is a capability scope."""
+    """Whether a text is a capability scope."""
     if scope in (REPLY, DM_SENDER):
         return True
     head, _, rest = scope.partition(":")
@@ -47,7 +47,7 @@ def is_scope(scope: str) -> bool:
 
 
 def is_payload_path(path: str) -> bool:
-    """Tell whether a text is a path into an event, such as `body.password`."""
+    """Whether a text is a path into an event, such as `body.password`."""
     head, *rest = path.split(".")
     return head in ("body", "meta") and all(rest)
 
@@ -127,12 +127,12 @@ class Manifest:
     hooks: Mapping[str, Hook]
 
     def enabled(self, name: str) -> Hook | None:
-        """Return a hook that is to run, or None."""
+        """Return the entry of an enabled hook, or None."""
         hook = self.hooks.get(name)
         return hook if hook is not None and hook.enabled else None
 
     def for_message(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
-        """Name the hooks that a received message raises."""
+        """Return the names of the hooks that a received message starts."""
         names = ["on-message"]
         if kind == "dm":
             names.append("on-dm")
@@ -147,7 +147,8 @@ NO_HOOKS = Manifest({})
 
 
 def load_manifest(path: Path, default_timeout_s: float) -> Manifest:
-    """Read hooks.toml; without one there are no hooks. `ExitWith` 78 names the key and what is allowed."""
+    """Read hooks.toml; without it there are no hooks. Raise `ExitWith` 78, which names the key and the
+    allowed values."""
     manifest, faults = read_manifest(read_own_document(path, INVALID), default_timeout_s)
     refuse(faults, INVALID)
     return manifest
@@ -173,7 +174,7 @@ def read_manifest(document: Document | None, default_timeout_s: float) -> tuple[
 
 
 def _faults_of_entry(document: Document, name: str, entry: object) -> list[Fault]:
-    """Return the faults of an entry as such: an unknown name, or not a section."""
+    """Return the faults of an entry itself: an unknown name, or a value that is not a section."""
     origin = origin_in(document, name)
     if not is_hook_name(name):
         like = near(name, NAMES)
@@ -185,7 +186,7 @@ def _faults_of_entry(document: Document, name: str, entry: object) -> list[Fault
 
 
 def _faults_of_rights(document: Document, hook: Hook) -> list[Fault]:
-    """Return the fault of a hook without a message that has rights to answer one."""
+    """Return the fault of a hook that has rights to answer a message, but runs on no message."""
     if hook.name not in (PRE_SEND, *_OF_THE_DAEMON):
         return []
     return [
@@ -200,7 +201,7 @@ def _faults_of_rights(document: Document, hook: Hook) -> list[Fault]:
 
 
 def is_hook_name(name: str) -> bool:
-    """Tell whether a hook can have this name."""
+    """Whether a hook can have this name."""
     return name in NAMES or (name.startswith(TOPIC_PREFIX) and _is_topic(name.removeprefix(TOPIC_PREFIX)))
 
 

@@ -16,14 +16,14 @@ REDACTED = "[redacted]"
 
 
 def encode_event(event: Mapping[str, Any], redact: Sequence[str] = (), limit: int = PAYLOAD_LIMIT) -> bytes:
-    """Return the event as JSON in at most `limit` bytes; `_truncated` says that something was cut."""
+    """Return the event as JSON in at most `limit` bytes. `_truncated` marks an event that was cut."""
     redacted = {**event, **_redacted(event, redact)}
     raw = orjson.dumps(redacted, default=plain)
     return raw if len(raw) <= limit else _cut(redacted, limit)
 
 
 def weight_of(event: Mapping[str, Any], redact: Sequence[str]) -> int:
-    """Return how much work an event is: it is read and written anew where something is to be redacted."""
+    """Return the weight of an event for `aside.run`. With a redaction it is parsed and encoded again."""
     texts = (event.get(_text_field(event)), event.get("meta")) if redact else ()
     return sum(aside.weight_of(text.text if isinstance(text, JsonText) else text or "") for text in texts)
 
@@ -46,16 +46,17 @@ def _text_field(event: Mapping[str, Any]) -> str:
 
 
 def _in_text(body: str, path: Sequence[str]) -> str:
-    """Redact inside a body that is JSON. What only looks like it is hidden whole: its reader may see more."""
+    """Redact inside a body that is JSON. An invalid one is redacted completely, because its reader may be
+    lenient."""
     if not path:
         return REDACTED
     if not body.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
         return body
     try:
-        # The standard library's, which keeps numbers as they are. Written anew even if nothing was found:
-        # of two keys with one name the earlier is gone then, for every reader.
+        # The standard library keeps numbers unchanged. The body is always encoded again: of two keys with
+        # the same name only the last one stays, for every reader.
         text = json.dumps(_hide(json.loads(body), path), ensure_ascii=False)
-        # Half of a surrogate pair may stand in JSON, escaped, but in no text.
+        # An escaped lone surrogate is valid in JSON, but not in UTF-8 text.
         text.encode()
         return text
     except (ValueError, RecursionError):
@@ -88,7 +89,7 @@ def _cut(event: Mapping[str, Any], limit: int) -> bytes:
 
 
 def _fitting(text: str, room: int) -> str:
-    """The longest beginning whose JSON has at most `room` bytes between its quotes."""
+    """Return the longest prefix whose JSON has at most `room` bytes between its quotes."""
     low, high = 0, min(len(text), max(0, room))
     while low < high:
         middle = (low + high + 1) // 2

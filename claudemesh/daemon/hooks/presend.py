@@ -1,6 +1,6 @@
-"""`pre-send`: a hook that may change a message, or refuse it, before there is a row.
+"""`pre-send`: a hook that may change or refuse a send before its row is written.
 
-It fails closed: nothing leaves the host while the hook cannot run.
+It fails closed: while the hook cannot run, every send is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REASON_CHARS = 300
 
 
 def event_of(request: SendRequest, client_message_id: str) -> dict[str, Any]:
-    """Return the standard input of the hook: the send as the caller asked for it."""
+    """Return the standard input of the hook: the send as the caller requested it."""
     target = request.target
     return {
         "event": "pre-send",
@@ -55,7 +55,7 @@ class PreSendHook:
         return self._runs.enabled(PRE_SEND) is not None
 
     async def before_send(self, request: SendRequest, client_message_id: str) -> SendRequest | Answer:
-        """Return the send as the hook wants it, or the answer that refuses it."""
+        """Run the hook; return the send as the hook has changed it, or the answer that refuses it."""
         hook = self._runs.enabled(PRE_SEND)
         if hook is None:
             return request

@@ -1,7 +1,7 @@
-"""A hook's answer: `{"reply": "…"}` on its standard output becomes a send like any other.
+"""Replies of hooks: `{"reply": "…"}` on standard output becomes a send like any other.
 
-Crash story: the answer's id follows from the event and the hook. A hook that runs again after a crash
-answers under the same id, and the outbox keeps the first answer.
+Crash story: the id of a reply is computed from the event and the hook. A hook that runs again after a crash
+replies under the same id, and the outbox keeps the first reply.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("hooks")
 
-# The daemon or its disk is busy: nothing is wrong with the answer.
+# Statuses of a busy daemon or disk, after which the same reply is tried again.
 _AGAIN = frozenset({429, 500, 503, 507})
 _BACKOFF = Backoff(initial_s=0.2, cap_s=10)
 
@@ -37,14 +37,14 @@ def reply_in(stdout: bytes) -> str | None:
 
 
 class Replies:
-    """Sends the answers of hooks."""
+    """Sends the replies of hooks."""
 
     def __init__(self, submit: Callable[[SendRequest], Awaitable[Answer]], loop_guard: LoopGuard) -> None:
         self._submit = submit
         self._loop_guard = loop_guard
 
     async def send(self, hook: str, event_id: str, event: Mapping[str, Any], text: str) -> bool:
-        """Queue an answer, trying until it is queued or refused; returns whether it is queued."""
+        """Queue a reply, trying until it is queued or refused; return whether it is queued."""
         try:
             request = self._request(hook, event_id, event, text)
         except ProtocolError as error:

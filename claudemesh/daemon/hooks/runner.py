@@ -26,7 +26,7 @@ _PATH = "/usr/bin:/bin"
 
 
 class HookMetrics(Protocol):
-    """Metrics that the runner turns."""
+    """Metrics that the runner counts."""
 
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None: ...
     def hook_called(self, hook: str, scope: str) -> None: ...
@@ -44,7 +44,7 @@ class HookPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The outcome of a run, and the hook's calls of the API."""
+    """The outcome of a run, and the number of the hook's API calls."""
 
     outcome: Outcome
     calls: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Runner:
         self._now = now
         self._denied = WorkerPool("deny", concurrency)
         self._allowed = WorkerPool("allow", concurrency)
-        # Bubblewrap makes every namespace itself, and needs a /proc that shows its own processes.
+        # Bubblewrap creates its own namespaces, and needs a /proc that shows its own processes.
         self._plain = WorkerPool("allow", concurrency, "none")
 
     @property
@@ -80,7 +80,7 @@ class Runner:
         return frozenset(pid for pool in self._all if (pid := pool.pid) is not None)
 
     async def run(self, hook: Hook, manifest: Manifest, event_id: str, event: Mapping[str, Any]) -> Ran:
-        """Run a hook to its end. `HookNotRunnable` says why it does not; `ForkServerLost`."""
+        """Run a hook to its end. Raise `HookNotRunnable` with the cause, or `ForkServerLost`."""
         path = find_hook(self._places.folder, hook.name, manifest.hooks.keys() - {hook.name})
         pool = await self._pool_of(hook)
         env = {
@@ -106,7 +106,7 @@ class Runner:
         return Ran(outcome, tuple(grant.calls) if grant is not None else ())
 
     def close(self) -> None:
-        """End every hook that runs."""
+        """End all running hooks."""
         for pool in self._all:
             pool.close()
 
@@ -159,7 +159,7 @@ class Runner:
         )
 
     def _keep_stderr(self, name: str, outcome: Outcome) -> None:
-        """Write the standard error of a run to a file. It may hold message text, so it is not logged."""
+        """Write the standard error of a run to a file. It is not logged, because it may hold message text."""
         if not outcome.stderr:
             return
         try:

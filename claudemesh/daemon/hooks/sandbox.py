@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-# What programs need to start: never the home directory, where the keys are.
+# Paths that programs need to start. The home directory, where the keys are, is not among them.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache")
-# Empty, in memory, and its own.
+# Empty directories in memory, private to the hook.
 _SCRATCH = "/tmp"  # noqa: S108
 _FOR_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl")
 
@@ -18,10 +18,10 @@ def find_bubblewrap() -> str | None:
 
 
 def sandboxed(bubblewrap: str, hook: Path, sock: Path, *, network: bool) -> list[str]:
-    """Return the command that runs a hook seeing the system read-only, itself, and the daemon's socket.
+    """Return the command that runs a hook with a read-only system, its own file, and the daemon's socket.
 
-    The environment is the one that the command is started with. It is not repeated here, because every user
-    of the machine can read a command line, and it holds the capability token.
+    The hook inherits the environment of the command. It is not part of the command line, which every user
+    of the machine can read, because it holds the capability token.
     """
     command = [bubblewrap, "--die-with-parent", "--unshare-all", "--cap-drop", "ALL"]
     if network:

@@ -10,7 +10,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 
 
 def is_sender(directory: Directory, request: SendRequest, event: Mapping[str, Any]) -> bool:
-    """Return whether a send goes to the member that an event is from."""
+    """Whether a send goes to the member that sent the message of an event."""
     target = request.target
     peer = directory.by_name(target.name) if target.name else directory.by_key(target.ref or "")
     return peer is not None and peer.member_id == event.get("sender_member_id")

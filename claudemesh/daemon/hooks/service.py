@@ -1,4 +1,4 @@
-"""Hook service: runs the jobs that messages and events have left, and queues the answers of their hooks."""
+"""Hook service: runs the jobs of messages and events, and queues the replies of their hooks."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class Hooks:
         self._closing = False
 
     def wake(self) -> None:
-        """There may be new jobs."""
+        """Look for new jobs."""
         self._waiting.set()
 
     def tell(self, name: str, event: Mapping[str, Any]) -> None:
-        """Something happened to the daemon itself: `on-startup`, `on-disconnect`, `on-reconnect`."""
+        """Add a job for an event of the daemon itself: `on-startup`, `on-disconnect` or `on-reconnect`."""
         if self._runs.enabled(name) is not None and not self._closing:
             self._tasks.start(self._write_job(name, event), "hook_job")
 
     async def run(self) -> None:
-        """Run jobs as they come, until cancelled; those that an earlier life left come first."""
+        """Run jobs until cancelled, first those that an earlier run of the daemon left."""
         parked = await self._recover()
         if parked:
             log.error("hook_jobs_parked", count=parked)
@@ -82,7 +82,8 @@ class Hooks:
                 await self._waiting.wait()
 
     async def _recover(self) -> int:
-        """Count what an earlier life left, as soon as the disk takes that; no hook runs before."""
+        """Count a run for the jobs that an earlier run left, retrying while the disk is full. No hook runs
+        before."""
         failures = 0
         while True:
             try:
@@ -94,7 +95,8 @@ class Hooks:
                 await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def finish(self, grace_s: float) -> None:
-        """Let hooks that run come to their end, then end them; their jobs stay for the next start."""
+        """Wait up to `grace_s` seconds for running hooks, then end them. Their jobs stay for the next
+        start."""
         self._closing = True
         try:
             async with asyncio.timeout(grace_s):
@@ -113,7 +115,7 @@ class Hooks:
         self.wake()
 
     async def _do(self, job: Job) -> None:
-        """Run one job; the place is free again before its answer is."""
+        """Run one job. Its place is free again before its reply is sent."""
         hook = self._runs.enabled(job.hook)
         try:
             failpoint("hook.before_run")

@@ -1,4 +1,4 @@
-"""Worker pool for hooks: starts the fork server when the first hook runs, and hands runs to its workers."""
+"""Worker pool for hooks: starts the fork server at the first run, and passes runs to its workers."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ STDERR_LIMIT = 64 << 10
 
 
 class ForkServerLost(Exception):
-    """The fork server has ended or could not be started; whether the hook ran is not known."""
+    """The fork server has ended or could not be started. The hook may have run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A hook to run: what, with which environment and input, for how long, keeping how much of its output."""
+    """A run of a hook: command, environment, input, time limit in seconds, and limits of the kept output in
+    bytes."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -60,7 +61,7 @@ class Outcome:
 
     @property
     def word(self) -> str:
-        """One word for a label: the exit code, `timeout`, `signal`, or `not_started`."""
+        """The outcome as a label of a metric: the exit code, `timeout`, `signal`, or `not_started`."""
         if self.error is not None:
             return "not_started"
         if self.timed_out:
@@ -77,7 +78,7 @@ class Isolation:
 
 
 class WorkerPool:
-    """Up to `size` workers on one side of the network policy; started when they are needed."""
+    """Up to `size` workers with the same network policy. They are started when they are needed."""
 
     def __init__(self, network: Network, size: int, isolation: str = "auto") -> None:
         self._network = network
@@ -89,15 +90,15 @@ class WorkerPool:
 
     @property
     def pid(self) -> int | None:
-        """The process below which every hook of these workers runs."""
+        """The process of which every hook of these workers is a descendant."""
         return None if self._fork_server is None else self._fork_server.pid
 
     async def isolation(self) -> Isolation:
-        """Say how far hooks are kept apart here. `ForkServerLost` when none can run."""
+        """Return the isolation that the kernel allows. Raise `ForkServerLost` when no hook can run."""
         return (await self._ready()).isolation
 
     async def run(self, command: Command) -> Outcome:
-        """Run a hook to its end. `ForkServerLost`; a cancelled run is ended with all that it started."""
+        """Run a hook to its end. Raise `ForkServerLost`. A cancelled run is ended with all its processes."""
         async with self._slots:
             server = await self._ready()
             worker = self._idle.pop() if self._idle else await server.worker()
@@ -112,7 +113,7 @@ class WorkerPool:
             return outcome
 
     def close(self) -> None:
-        """End everything: each worker ends its hook when it finds its socket closed."""
+        """Close the sockets of all workers, which then end their hooks."""
         for worker in self._idle:
             worker.close()
         self._idle.clear()
@@ -142,13 +143,15 @@ class _ForkServer:
 
     @classmethod
     async def start(cls, network: Network, isolation: str) -> _ForkServer:
-        """Start it and hear what it could do. `ForkServerLost`."""
+        """Start the process and read the isolation that it reached. Raise `ForkServerLost`."""
         ours, theirs = socket.socketpair()
-        # Of its own session: a terminal's interrupt is for the daemon, which then ends its hooks itself.
+        # A session of its own: an interrupt from the terminal reaches only the daemon, which ends its
+        # hooks.
         arguments = [sys.executable, "-I", "-S", str(fork_server.__file__), network, isolation]
         try:
             with theirs:
-                # Spawning takes a millisecond, once; asyncio's own way would watch children for ever.
+                # Spawning blocks for a millisecond, once. asyncio's function would watch children
+                # permanently.
                 process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter, our own script
                     arguments, stdin=theirs.fileno(), env={}, start_new_session=True
                 )
@@ -176,7 +179,7 @@ class _ForkServer:
         return self._process.poll() is None
 
     async def worker(self) -> _Worker:
-        """Ask for a new worker."""
+        """Request a new worker."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
