@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
+
+from claudemesh.runtime.wake import Wake
 
 # Deliveries are added below this bound only, so that a window of large messages is never in memory.
 _ROOM_BYTES = 1 << 20
@@ -18,12 +19,13 @@ class OutboundQueue:
     """
 
     def __init__(self, max_frames: int, max_bytes: int, on_room: Callable[[], None]) -> None:
-        self._frames: deque[str] = deque()
+        # Made for the first frame and dropped behind the last one: most connections are idle.
+        self._frames: deque[str] | None = None
         self._bytes = 0
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._on_room = on_room
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         self._finished = False
         self._was_full = False
         self.writing = False
@@ -37,7 +39,7 @@ class OutboundQueue:
     @property
     def is_crowded(self) -> bool:
         """Whether so many frames wait that reading from the peer should pause (backpressure)."""
-        return len(self._frames) * 2 >= self._max_frames
+        return self._frames is not None and len(self._frames) * 2 >= self._max_frames
 
     @property
     def idle(self) -> bool:
@@ -48,9 +50,12 @@ class OutboundQueue:
         """Append a frame. False: that would exceed a bound. After `finish` frames are dropped."""
         if self._finished:
             return True
-        if len(self._frames) >= self._max_frames or self._bytes + len(frame) > self._max_bytes:
+        frames = self._frames
+        if frames is None:
+            frames = self._frames = deque()
+        if len(frames) >= self._max_frames or self._bytes + len(frame) > self._max_bytes:
             return False
-        self._frames.append(frame)
+        frames.append(frame)
         self._bytes += len(frame)
         if not self.has_room:
             self._was_full = True
@@ -61,7 +66,7 @@ class OutboundQueue:
         """Take nothing more; `discard` also drops the frames that wait."""
         self._finished = True
         if discard:
-            self._frames.clear()
+            self._frames = None
             self._bytes = 0
         self._wake.set()
 
@@ -72,6 +77,7 @@ class OutboundQueue:
             if self._finished:
                 return None
             self._wake.clear()
+            self._frames = None
             await self._wake.wait()
         frame = self._frames.popleft()
         self._bytes -= len(frame)

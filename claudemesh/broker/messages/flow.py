@@ -28,7 +28,8 @@ class Flow:
         self._unacked: set[int] = set()
         self._acking: set[int] = set()
         self._queued: set[int] = set()
-        self._lanes: tuple[deque[Push], ...] = tuple(deque() for _ in range(PRIORITIES))
+        # Made for the first push and dropped behind the last one: most connections are idle.
+        self._lanes: list[deque[Push] | None] = [None] * PRIORITIES
         self._queued_bytes = 0
         self._late: list[Push] = []
         self._opened = False
@@ -81,9 +82,11 @@ class Flow:
         """Return the next delivery to send, or None when the window is full or nothing is in memory."""
         if len(self._unacked) >= self._window:
             return None
-        for lane in self._lanes:
-            if lane:
+        for priority, lane in enumerate(self._lanes):
+            if lane is not None:
                 push = lane.popleft()
+                if not lane:
+                    self._lanes[priority] = None
                 self._queued.discard(push.delivery_id)
                 self._queued_bytes -= len(push.tail)
                 self._unacked.add(push.delivery_id)
@@ -140,13 +143,15 @@ class Flow:
         if bounded and (len(self._queued) >= _MEMORY_ROWS or self._queued_bytes > _MEMORY_BYTES):
             self._forget()
             return
-        self._lanes[push.priority].append(push)
+        lane = self._lanes[push.priority]
+        if lane is None:
+            lane = self._lanes[push.priority] = deque()
+        lane.append(push)
         self._queued.add(identity)
         self._queued_bytes += len(push.tail)
 
     def _forget(self) -> None:
-        for lane in self._lanes:
-            lane.clear()
+        self._lanes = [None] * PRIORITIES
         self._queued.clear()
         self._queued_bytes = 0
         self._caught_up = False

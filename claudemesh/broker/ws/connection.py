@@ -19,7 +19,6 @@ from claudemesh.broker.messages.results import Answer
 from claudemesh.broker.presence.leases import Elsewhere
 from claudemesh.broker.ws import clones, handshake
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
-from claudemesh.broker.ws.handshake import Refusal
 from claudemesh.broker.ws.principal import Principal
 from claudemesh.broker.ws.unanswered import Unanswered, decode, is_light
 from claudemesh.protocol import (
@@ -49,6 +48,7 @@ from claudemesh.protocol.wire import CHALLENGE_NONCE_BYTES, PROTOCOL_VERSIONS
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
+from claudemesh.runtime.wake import Wake
 from claudemesh.runtime.web import asgi
 
 log = get_logger("broker.connection")
@@ -77,7 +77,7 @@ class Connection:
         self._wants_presence = False
         self._suspicion: str | None = None
         self._unanswered = Unanswered(self._limits.pending_sends, self._limits.pending_bytes)
-        self._change = asyncio.Event()
+        self._change = Wake()
         self._session = Session("broker")
 
     @property
@@ -274,10 +274,10 @@ class Connection:
 
     def _settle(self, admission: Admission, elsewhere: Elsewhere) -> None:
         """Carry out the decision: refuse this connection, or close replaced ones at other brokers."""
-        principal, policy = self.principal, self.principal.mesh.clone_concurrency_policy
         if admission.verdict is Verdict.REFUSE:
+            policy = self.principal.mesh.clone_concurrency_policy
             raise Closing(CloseCode.ALREADY_CONNECTED, f"The policy of the mesh is {policy}.")
-        self._context.cluster.replace(elsewhere.to_replace(admission.verdict, principal.instance_id))
+        self._context.cluster.replace(elsewhere.to_replace(admission.verdict, self.instance_id))
 
     def _open(self) -> None:
         context, principal = self._context, self.principal
@@ -395,6 +395,6 @@ class Connection:
             self._principal.delivery.pump()
 
 
-def _refuse_if(refusal: Refusal | None) -> None:
+def _refuse_if(refusal: handshake.Refusal | None) -> None:
     if refusal is not None:
         raise Closing(*refusal)
