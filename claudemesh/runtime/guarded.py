@@ -33,6 +33,8 @@ _LONGEST_FORWARDED = 1024
 _CUT_S = 1.0
 # Seconds after which a stranger that does not read its answer is closed.
 _UNREAD_S = 30.0
+# Seconds after which a WebSocket that has not signed in is closed. A broker closes it earlier, with a reason.
+_SIGN_IN_S = 10.0
 # Requests of strangers: of one connection before they are counted, of one address, and of all.
 _FREE_REQUESTS = 4
 _REQUESTS_PER_S, _REQUESTS_BURST = 50.0, 200.0
@@ -186,12 +188,19 @@ class Guard(asyncio.Protocol):
         self._free_requests = _FREE_REQUESTS
         self._cut: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._sign_in: asyncio.TimerHandle | None = None
         self.gate = Gate(self._too_early, self._read, self._abused, asyncio.get_running_loop(), self._slowed)
+
+    @property
+    def protocol(self) -> asyncio.Protocol | None:
+        """The protocol that input is passed on to."""
+        return self._inner
 
     def admit(self) -> None:
         """Note that the peer is authenticated."""
         if not self._is_member:
             self._is_member = True
+            self._forget_sign_in()
             self.room.crowd.admit(self)
             self.gate.pace(MEMBER)
 
@@ -199,6 +208,8 @@ class Guard(asyncio.Protocol):
         """Pass the following input on to a WebSocket protocol."""
         self._inner = protocol
         self._is_socket = True
+        if not self._is_member:
+            self._sign_in = asyncio.get_running_loop().call_later(_SIGN_IN_S, self._not_signed_in)
         self.gate.deliver_to(protocol.data_received)
         self.gate.expect_frames()
 
@@ -255,6 +266,7 @@ class Guard(asyncio.Protocol):
         if self._cut is not None:
             self._cut.cancel()
         self._forget_unread()
+        self._forget_sign_in()
         if self._is_member:
             self.gate.drain()
         else:
@@ -301,6 +313,16 @@ class Guard(asyncio.Protocol):
         if not self._is_member:
             self.note("unread")
             self.drop()
+
+    def _not_signed_in(self) -> None:
+        self._sign_in = None
+        self.note("sign_in_deadline")
+        self.drop()
+
+    def _forget_sign_in(self) -> None:
+        if self._sign_in is not None:
+            self._sign_in.cancel()
+            self._sign_in = None
 
     def _forget_unread(self) -> None:
         if self._unread is not None:

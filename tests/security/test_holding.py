@@ -5,6 +5,7 @@ Measured in processor time of the loop's thread, for each callback of real proce
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sys
@@ -15,10 +16,12 @@ from typing import Any
 
 import orjson
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
-from tests.support.processes import Daemon, Mesh, Process, mesh, until
+from tests.support.processes import WAIT_S, Daemon, Mesh, Process, mesh, until
 from tests.support.watched import HELD_FILE, held
 from tests.support.wspeer import Frame, Link, Peer
 
@@ -170,6 +173,42 @@ async def test_no_frame_holds_the_loop(running: Mesh) -> None:
         assert {(await link.result(request))["status"] for request in small} == {201}
         await link.settle()
     assert_free(running, "frames")
+
+
+async def test_no_frame_of_a_handshake_holds_the_loop(running: Mesh) -> None:
+    """After the hello, and before the session is open."""
+    carol = member(running, "carol")
+    async with carol.connect(negotiate=False) as link:
+        await link.say({"type": "news", "of": [[]] * 30_000})
+        assert (await link.next("error"))["code"] == "unknown_type"
+    async with carol.connect(negotiate=False) as link:
+        await link.say({"type": "news", "of": [[]] * 600_000})
+        assert (await link.closed())[0] == 4000
+    assert_free(running, "frames of a handshake")
+
+
+async def test_no_frame_of_a_lying_broker_holds_a_daemon_that_connects(running: Mesh) -> None:
+    """In the place of a challenge."""
+    heavy = orjson.dumps({"type": "news", "of": [{"a": 1}] * 150_000}).decode()
+    running.broker.stop()
+    forget(running)
+    greeted = asyncio.Semaphore(0)
+
+    async def greet(websocket: ServerConnection) -> None:
+        await websocket.send(heavy)
+        await websocket.recv()
+        greeted.release()
+
+    subprotocols = [Subprotocol("claudemesh.v1")]
+    async with serve(greet, "127.0.0.1", running.broker.port, subprotocols=subprotocols, compression=None):
+        for _ in range(4):
+            await asyncio.wait_for(greeted.acquire(), WAIT_S)
+    assert_free(running, "frames in the place of a challenge")
+    running.broker.start()
+    running.broker.ready()
+    for name in ("alice", "bob"):
+        running.daemons[name].ready()
+    forget(running)
 
 
 async def too_many(link: Link, frame: Frame) -> Frame:

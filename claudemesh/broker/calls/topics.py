@@ -7,8 +7,10 @@ from claudemesh.protocol import InvalidField, ProtocolError, check_topic
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("broker.topics")
+# A member can ask for posts as often as it likes.
+_backfilled = SparseLog(get_logger("broker.topics"))
 
 # The period for which daemons keep sends to offer again, and a week for hosts that were away.
 _BACKFILL_MS = 10 * 86_400_000
@@ -20,7 +22,8 @@ async def create(caller: Caller, params: Params) -> Answer:
     """Create a topic or queue, or return the mode of the existing one. The creator is not subscribed."""
     only(params, "topic", "mode")
     topic = check_topic(params.get("topic"))
-    mode = params.get("mode") or "topic"
+    given = params.get("mode")
+    mode = "topic" if given is None else given
     if mode not in TOPIC_MODES:
         raise InvalidField("invalid_mode", "mode", "mode must be topic or queue.")
     context = caller.context
@@ -107,7 +110,7 @@ async def _backfill(caller: Caller, topic: str, since_ms: int) -> None:
         caller.mesh_id, topic, caller.member_id, since_ms=since_ms, limit=_BACKFILL_POSTS, now_ms=now_ms
     )
     if owed:
-        log.info("topic_backfilled", topic=topic, count=owed)
+        _backfilled.info("topic_backfilled", topic=topic, count=owed)
         for link in context.hub.of_member(caller.mesh_id, caller.member_id):
             link.refresh()
 

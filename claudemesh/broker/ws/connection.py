@@ -52,7 +52,7 @@ from claudemesh.runtime.wake import Wake
 from claudemesh.runtime.web import asgi
 
 log = get_logger("broker.connection")
-_refused = SparseLog(log)
+_refused, _negotiated, _reported = SparseLog(log), SparseLog(log), SparseLog(log)
 
 F = TypeVar("F")
 Admit = Callable[[], None]
@@ -231,7 +231,7 @@ class Connection:
         supported = handshake.offer(principal.mesh, context.settings)
         missing = tuple(bit for bit in request.require if bit not in supported)
         self._send(FeatureResponse(supported, missing))
-        log.info("features_negotiated", missing=len(missing), connection_id=principal.connection_id)
+        _negotiated.info("features_negotiated", missing=len(missing), connection_id=principal.connection_id)
         log.debug("features_offered", require=request.require, optional=request.optional, supported=supported)
 
     async def _expect(self, kind: type[F], max_bytes: int | None = None) -> F:
@@ -241,7 +241,7 @@ class Connection:
             if max_bytes is not None and len(text.encode()) > max_bytes:
                 raise Closing(TOO_BIG, f"A frame before hello_ack may have {max_bytes} bytes.")
             try:
-                frame = decode_frame(text)
+                frame = await decode(text)
                 self._session.receive(type(frame))
             except ProtocolError as error:
                 raise Closing(CloseCode.PROTOCOL_ERROR, error.message) from None
@@ -353,7 +353,7 @@ class Connection:
         if isinstance(frame, UnknownFrame):
             self._send(frame.refusal("broker"))
         elif isinstance(frame, ErrorFrame):
-            log.warning("peer_reported_error", code=frame.code)
+            _reported.warning("peer_reported_error", code=frame.code)
 
     def _answered(self, request_id: int | str, size: int, answer: Answer) -> None:
         self._unanswered.remove(size)

@@ -27,6 +27,7 @@ from claudemesh.protocol.frames import (
 )
 from claudemesh.protocol.session import Session
 from claudemesh.protocol.signing import sign_hello
+from claudemesh.runtime import aside
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.urls import audience_of
@@ -132,7 +133,8 @@ async def refuse_unknown(socket: ClientConnection, session: Session, frame: Unkn
 async def _expect(socket: ClientConnection, session: Session, kind: type[F]) -> F:
     """Return the one frame that the session allows now. `ProtocolError` for any other known frame."""
     while True:
-        frame = decode_frame(await socket.recv())
+        text = await socket.recv()
+        frame = await aside.run(aside.weight_of(text), decode_frame, text)
         session.receive(type(frame))
         if isinstance(frame, kind):
             return frame

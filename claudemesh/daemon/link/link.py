@@ -51,8 +51,11 @@ from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.guardedlink import GuardedLink
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
 log = get_logger("link")
+# The broker can cause it as often as it likes.
+_errors = SparseLog(log)
 
 _HANDSHAKE_S = 10.0
 _DRAINING_JITTER_S = 1.0
@@ -286,7 +289,7 @@ class Link:
             elif isinstance(frame, Event):
                 handlers.on_event(frame)
             elif isinstance(frame, ErrorFrame):
-                log.warning("broker_error", code=frame.code, detail=frame.message)
+                _errors.warning("broker_error", code=frame.code, detail=frame.message)
             elif isinstance(frame, UnknownFrame):
                 await refuse_unknown(socket, session, frame)
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from claudemesh.runtime.guarded import Guard, GuardedTransport
 from claudemesh.runtime.peer import peer_of
@@ -122,6 +123,11 @@ class GuardedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._in_body, self._is_upgraded = False, True
         super().handle_websocket_upgrade()
+        socket = self._guard.protocol
+        if isinstance(socket, WebSocketsSansIOProtocol) and not socket.handshake_initiated:
+            # The WebSocket library reads no head with a body, a line over 8 KiB, or more than 128 lines. It
+            # answers nothing then, and waits for ever.
+            self.send_400_response("Invalid WebSocket request.")
 
     def _awaits_head(self) -> bool:
         # Empty lines before a request do not begin it, but they end the keep-alive time of an idle

@@ -12,9 +12,12 @@ import orjson
 from claudemesh.protocol.jsontext import plain
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 from claudemesh.runtime.web.asgi import Message, Send, hang_up
 
 log = get_logger("web")
+# A client can cause it as often as it likes.
+_slow = SparseLog(log)
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
@@ -85,7 +88,7 @@ async def send_within(send: Send, message: Message, deadline_s: float) -> None:
 
 
 def _too_slow(send: Send) -> None:
-    log.info("client_too_slow")
+    _slow.info("client_too_slow")
     hang_up(send)
 
 

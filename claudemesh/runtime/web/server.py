@@ -23,12 +23,14 @@ _GRACE_S = 1.0
 _CUT_S = 0.05
 # The ASGI scope's key for the guard of its connection.
 _GUARD = "claudemesh.guard"
-# Log lines of the libraries for bad input. The guard counts these cases and logs each once.
+# Log lines of the libraries for bad input, one for each request. The guard counts most of these cases, and
+# logs the first. The last line is uvicorn's for a WebSocket request that was answered with an HTTP status.
 _OF_BAD_INPUT = (
     "Invalid HTTP request received.",
     "Invalid UTF-8 sequence received from client.",
     "Unsupported upgrade request.",
     "No supported WebSocket library detected.",
+    "ASGI callable returned without completing handshake.",
 )
 
 
