@@ -62,7 +62,7 @@ def explain(error: Exception) -> Failure:
 
 def _wrong_use(error: click.ClickException) -> Failure:
     context: click.Context | None = getattr(error, "ctx", None)
-    near: list[str] = getattr(error, "possibilities", None) or []
+    near: list[str] = getattr(error, "near", None) or getattr(error, "possibilities", None) or []
     if isinstance(error, click.exceptions.NoSuchOption | click.exceptions.NoSuchCommand):
         message = _sentence(error.message)
     else:
@@ -74,8 +74,7 @@ def _wrong_use(error: click.ClickException) -> Failure:
     if hint := getattr(error, "next_command", None):
         more["next"] = hint
     elif context is not None:
-        is_command = isinstance(error, click.exceptions.NoSuchCommand) and near
-        more["next"] = f"{context.command_path} {f'{near[0]} ' if is_command else ''}--help"
+        more["next"] = f"{context.command_path} --help"
     return Failure("usage", message, USAGE, more)
 
 

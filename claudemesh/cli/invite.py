@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
@@ -12,7 +13,7 @@ from claudemesh.client.meshes import choose_mesh
 from claudemesh.runtime.clock import iso_ms
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def invite() -> None:
     """Create invites. An invite is a link by which another host joins a mesh.
 

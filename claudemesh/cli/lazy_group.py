@@ -8,11 +8,13 @@ from typing import Any, TypeAlias
 
 import click
 
+from claudemesh.cli.command_group import CommandGroup
+
 # Heading -> name of a command -> (module of `claudemesh.cli`, attribute, one line of help).
 Table: TypeAlias = Mapping[str, Mapping[str, tuple[str, str, str]]]
 
 
-class LazyGroup(click.Group):
+class LazyGroup(CommandGroup):
     """A group made from a table. Its help imports no command, and each command imports only itself."""
 
     def __init__(self, *args: Any, table: Table, **kwargs: Any) -> None:
@@ -24,25 +26,14 @@ class LazyGroup(click.Group):
         """Return the names in the order of the table."""
         return list(self._rows)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def find(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import one command."""
-        found = self._rows.get(cmd_name)
+        found = self._rows.get(name)
         if found is None:
             return None
         module = importlib.import_module(f"claudemesh.cli.{found[0]}")
         command: click.Command = getattr(module, found[1])
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of the arguments. The error for an unknown name lists similar names."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(
-                error.command_name, possibilities=self._rows, ctx=ctx
-            ) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, under its headings."""

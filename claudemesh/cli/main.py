@@ -50,6 +50,7 @@ COMMANDS = {
         "config": ("config", "config", "Check the configuration files, and show the settings of the daemon."),
         "paths": ("paths", "paths", "Show the paths of all files."),
         "version": ("version", "version", "Show the version."),
+        "help": ("help", "show_help", "Show the help of a command, or the list of exit codes."),
     },
     "Broker": {
         "broker": ("broker", "broker", "Run and administer a broker."),
@@ -57,7 +58,26 @@ COMMANDS = {
 }
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    # Imported here: only this option needs it.
+    from claudemesh.cli.version import say_version
+
+    say_version()
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
 def cli() -> None:
     """Durable, end-to-end encrypted messages between AI sessions, servers and CI jobs.
 
@@ -68,7 +88,7 @@ def cli() -> None:
       claudemesh inbox
 
     \b
-    Exit codes:
+    Exit codes (`claudemesh help exit-codes` explains them):
       0   done                          73   a file cannot be created
       64  wrong arguments               75   try again later
       69  a service is unavailable      77   permission denied

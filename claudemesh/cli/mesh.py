@@ -8,6 +8,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.broker.admin import read_token
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import default_name, json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.own_broker import chosen_data_dir, find_broker
@@ -15,7 +16,7 @@ from claudemesh.client.own_broker import chosen_data_dir, find_broker
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def mesh() -> None:
     """Create meshes. A mesh is a group of members that send messages to each other.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def topic() -> None:
     """Create, list and use topics and queues.
 

@@ -20,6 +20,11 @@ def version(as_json: bool) -> None:
     Examples:
       claudemesh version --json | jq -r .version
     """
+    say_version(as_json=as_json)
+
+
+def say_version(*, as_json: bool = False) -> None:
+    """Print the version, for `version` and `--version`."""
     found = {"version": claudemesh.__version__, "python": platform.python_version(), "protocol": [1]}
     if as_json:
         output.print_json(found)

@@ -11,12 +11,13 @@ import click
 from claudemesh.broker.settings import TABLE, read_settings, settings_file
 from claudemesh.cli import output
 from claudemesh.cli.broker.settings_options import settings_options
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
 from claudemesh.cli.settings_output import check as run_check
 from claudemesh.cli.settings_output import print_checks, print_rows, public, rows
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Check and show the settings of a broker.
 

@@ -8,10 +8,11 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def job() -> None:
     """List and run maintenance jobs. A broker runs them by itself.
 

@@ -8,6 +8,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
 
 _POLICIES = (
@@ -28,7 +29,7 @@ _POLICIES = (
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def mesh() -> None:
     """List meshes and set their policies. `claudemesh mesh create` creates a mesh.
 

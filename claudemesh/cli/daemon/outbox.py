@@ -10,12 +10,13 @@ import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @click.option("--failed", is_flag=True, help="Only dead sends.")
 @mesh_option
 @json_option

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from claudemesh.runtime import exits
 from tests.support.cli import homes, run
 from tests.support.processes import Mesh
 
@@ -18,7 +20,7 @@ NAMES = [
     (["send", "#al", "hi"], "topic_not_found", "#all"),
     (["topic", "post", "al", "hi"], "topic_not_found", "#all"),
     (["sned", "bob", "hi"], "usage", "send"),
-    (["daemon", "statsu"], "usage", "status"),
+    (["daemon", "statsu"], "usage", "daemon status"),
     (["inbox", "--mentoins"], "usage", "--mentions"),
 ]
 
@@ -70,3 +72,60 @@ def test_an_unforeseen_answer_is_still_an_object(tmp_path: Path) -> None:
         done = run(tmp_path, *arguments, "--json")
         assert done.err == ""
         assert set(json.loads(done.out)) >= {"error", "message"}
+
+
+HABITS = [
+    (["topic", "ls"], ["topic", "list"]),
+    (["daemon", "outbox", "ls"], ["daemon", "outbox", "list"]),
+    (["--version"], ["version"]),
+    (["-V"], ["version"]),
+    (["help"], ["--help"]),
+    (["help", "daemon", "up"], ["daemon", "up", "--help"]),
+    (["help", "topic", "ls"], ["topic", "list", "--help"]),
+    (["help", "broker", "mesh", "list"], ["broker", "mesh", "list", "--help"]),
+]
+
+
+@pytest.mark.parametrize(("habit", "command"), HABITS, ids=lambda value: " ".join(value))
+def test_habits_of_other_tools_do_what_they_do_there(
+    pair: Mesh, habit: list[str], command: list[str]
+) -> None:
+    """The same output and exit code as the command of this tool."""
+    alice, _ = homes(pair)
+    done, wanted = run(alice, *habit), run(alice, *command)
+    assert (done.code, done.out, done.err) == (0, wanted.out, "")
+    assert wanted.code == 0
+
+
+ELSEWHERE = [
+    (["outbox"], "daemon outbox"),
+    (["requeue", "some-id"], "daemon outbox requeue"),
+    (["daemon", "send", "bob"], "send"),
+    (["broker", "peers"], "peers"),
+    (["rotate"], "daemon rotate-token"),
+    (["help", "outbox"], "daemon outbox"),
+    (["topic", "lst"], "topic list"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "near"), ELSEWHERE, ids=lambda value: str(value))
+def test_a_command_of_another_group_is_found(tmp_path: Path, arguments: list[str], near: str) -> None:
+    """`next` can be pasted whatever group was asked."""
+    shown = run(tmp_path, *arguments)
+    assert shown.code == USAGE
+    assert f"Did you mean {near}" in shown.err
+    body = run(tmp_path, *arguments, "--json").json
+    assert (body["near"][0], body["next"]) == (near, f"claudemesh {near} --help")
+    assert run(tmp_path, *body["next"].split()[1:]).code == 0
+
+
+def test_every_exit_code_is_explained(tmp_path: Path) -> None:
+    """`help exit-codes` and the first help page list all of them."""
+    codes = {value for name, value in vars(exits).items() if name.isupper()}
+    items = run(tmp_path, "help", "exit-codes", "--json").json["items"]
+    assert {item["code"] for item in items} == codes | {1}
+    page = run(tmp_path, "help", "exit-codes").out
+    lines = [line for line in page.splitlines() if not line.startswith("     ")]
+    assert [int(line.split()[0]) for line in lines] == sorted(codes | {1})
+    first = run(tmp_path, "--help").out.partition("Exit codes")[2]
+    assert codes <= {int(number) for number in re.findall(r"\b\d+\b", first.partition("Options")[0])}

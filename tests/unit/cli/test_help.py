@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.lazy_group import LazyGroup
 from claudemesh.cli.main import cli
 
@@ -26,6 +27,12 @@ def contexts(command: click.Command, context: click.Context) -> Iterator[click.C
 
 
 EVERY = list(contexts(cli, click.Context(cli, info_name="claudemesh", **_SETTINGS)))
+
+
+def test_every_group_knows_habits_and_near_names() -> None:
+    """A plain group of click would not."""
+    groups = [context for context in EVERY if isinstance(context.command, click.Group)]
+    assert [group.command_path for group in groups if not isinstance(group.command, CommandGroup)] == []
 
 
 def first_sentence(command: click.Command) -> str:
