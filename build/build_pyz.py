@@ -1,4 +1,4 @@
-"""Build the zipapp: pinned wheels and our package, shiv, then the archive anew: the same bytes each time."""
+"""Build the zipapp: pinned wheels and our package, shiv, then the archive again: the same bytes each time."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def build(config: dict[str, Any], targets: tuple[Target, ...], folder: Path) -> 
 
 
 def stage(config: dict[str, Any], target: Target, site: Path) -> dict[str, Any] | None:
-    """Put the pinned wheels of a target into a folder, whatever machine this is.
+    """Put the pinned wheels of a target into a folder, on any machine.
 
     Returns the installer's report, which names the hash of each wheel, or None when a wheel is missing.
     """
@@ -182,7 +182,7 @@ def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
 def rewrite(
     config: dict[str, Any], targets: list[Target], entries: dict[str, bytes], licences: str, final: Path
 ) -> None:
-    """Write the archive anew: sorted, fixed times and modes, our launcher ahead of shiv's bootstrap."""
+    """Rewrite the archive: sorted, fixed times and modes, our launcher ahead of shiv's bootstrap."""
     own = {
         "__main__.py": (ROOT / config["main"])
         .read_text()

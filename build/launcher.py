@@ -68,10 +68,11 @@ def check_libc() -> None:
 
 
 def isolate() -> None:
-    """Start anew as the first line of the archive does, when Python was started another way.
+    """Restart as the first line of the archive does, when Python was started another way.
 
-    So nothing from PYTHONPATH, the user's site-packages, a sitecustomize or a .pth file stays in the process.
-    What such files did before this line is done: who can write them can change what the user runs.
+    So nothing from PYTHONPATH, the user's site-packages, a sitecustomize or a .pth file stays in the
+    process. The effects of such files before this line remain: a user who can write them can change what
+    the user runs.
     """
     if sys.flags.isolated or os.environ.get("CLAUDEMESH_KEEP_PYTHONPATH") or not sys.executable:
         return
@@ -294,6 +295,6 @@ def run() -> int:
     code: int | None = claudemesh_fast.run(arguments, claudemesh_trust.distrust)
     if code is not None:
         return code
-    # What was tried already has its id among the arguments now, so that nothing is sent twice.
+    # A send that was tried already has its id among the arguments now, so that nothing is sent twice.
     sys.argv[1:] = arguments
     return run_from(unpacked())

@@ -29,7 +29,7 @@ _WAIT_S = 30.0
 _POLL_S = 0.05
 # <folder>/alice/daemon/demo/sock must fit into a socket's path: 103 bytes on macOS, 107 on Linux.
 _LONGEST_FOLDER = 80
-# What the environment of the caller must not change here.
+# Variables that the environment of the caller must not change here.
 _OURS = ("CLAUDEMESH_", "PYTHON")
 _KEPT = ("CLAUDEMESH_CACHE",)
 

@@ -42,7 +42,7 @@ class Target:
         return f"CPython {self.version[0]}.{self.version[1]} on {_SYSTEMS[self.system]} {self.machine}"
 
     def installer_options(self) -> list[str]:
-        """Return the options by which pip takes the wheels of this target, on whatever machine it runs."""
+        """Return the options by which pip takes the wheels of this target, on any machine."""
         platforms = PLATFORMS[self.system, self.machine]
         version = f"{self.version[0]}.{self.version[1]}"
         return [

@@ -24,7 +24,7 @@ def _run() -> int:
         return code
     from claudemesh.cli.main import main as full
 
-    # What was tried already has its id among the arguments now, so that nothing is sent twice.
+    # A send that was tried already has its id among the arguments now, so that nothing is sent twice.
     return full(arguments)
 
 

@@ -749,7 +749,7 @@ class AsyncDaemon:
     ) -> AsyncGenerator[Event]:
         """Wait for events. Messages are complete over a lost connection; what else happened then is not.
 
-        An event `reset` says that the inbox was begun anew or restored; all that it holds follows.
+        An event `reset` means that the inbox was recreated or restored; all its messages follow.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         try:

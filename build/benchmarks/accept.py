@@ -48,7 +48,7 @@ def peer_of(daemon: Daemon) -> Peer:
 async def pipelined(
     owner: Peer, *, messages: int = _MESSAGES, window: int = _WINDOW, topic: str | None = None
 ) -> tuple[list[bytes], float]:
-    """Send through a broker, from a new member to another, or to a topic, with so many in flight.
+    """Send through a broker, from a new member to another, or to a topic, with `window` in flight.
 
     Returns the envelopes, and messages/s.
     """

@@ -1,9 +1,9 @@
 """Many members of one mesh in one process: `crowd.py SPEC`, commands on stdin, an answer on stdout for each.
 
-A member here is as lean as it can be on two cores: a protocol of its own instead of a WebSocket library. What
-it says is real: the upgrade, a signed hello, features, the calls of a daemon at link-up, acknowledgements,
-and a daemon's backoff when the link is lost. Of the others it keeps a bit each, set and cleared by what the
-broker says about presence.
+A member here is as lean as it can be on two cores: a protocol of its own instead of a WebSocket library.
+Its traffic is real: the upgrade, a signed hello, features, the calls of a daemon at link-up,
+acknowledgements, and a daemon's backoff when the link is lost. Of the others it keeps a bit each, set and
+cleared by what the broker says about presence.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Crowd:
         self.reset()
 
     def reset(self) -> None:
-        """Count anew."""
+        """Reset the counts."""
         self.frames: Counter[str] = Counter()
         self.bytes = 0
         self.posts = 0

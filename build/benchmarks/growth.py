@@ -25,7 +25,7 @@ from tests.support.wspeer import make_identity
 
 MEMBERS = 20_000
 CONNECTED = 2_000
-# Of those that are not connected, so many are still members; the others have left.
+# Members that are not connected. The others of `MEMBERS` have left.
 AWAY = 2_000
 _PROCESSES = 2
 _WAIT_S = 400.0

@@ -117,7 +117,8 @@ class Lab:
         return self._grown
 
     def with_members(self, count: int, **fields: Any) -> Mesh:
-        """A mesh of `rosa` and so many members that are not connected; made when first asked for."""
+        """A mesh of `rosa` and the given number of members that are not connected. It is created at the
+        first use."""
         if count not in self._crowded:
             made = self._stack.enter_context(mesh("rosa", start=False))
             made.broker.stop()

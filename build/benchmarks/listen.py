@@ -26,7 +26,7 @@ async def read(path: str, messages: int, ready: asyncio.Semaphore) -> tuple[floa
         data = rest + await reader.read(1 << 18)
         seen += data.count(_MARK)
         first = first or (time.perf_counter() if seen else 0.0)
-        # What may be the begin of a mark that is cut off.
+        # Input that may be the beginning of a mark that was cut.
         rest = data[-len(_MARK) + 1 :] if not data.endswith(_MARK) else b""
     writer.close()
     return first, time.perf_counter()

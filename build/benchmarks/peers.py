@@ -1,4 +1,5 @@
-"""Other brokers beside ours: acknowledged publishes of 1 KiB by one Python client, so many in flight.
+"""Other brokers beside ours: acknowledged publishes of 1 KiB by one Python client, with a fixed number in
+flight.
 
 Equal durability: Redis (`appendfsync always`) and RabbitMQ have synced a message before they acknowledge it,
 as we have. NATS JetStream has not: it is measured to be seen, and its rows say so. Ours runs on Postgres and
@@ -53,7 +54,7 @@ def beside(peer: str, in_flight: int) -> Callable[[Lab], tuple[float, float]]:
 
 
 async def _rate(publish: Publish, in_flight: int) -> float:
-    """Messages/s with so many unacknowledged at a time."""
+    """Messages/s with this many unacknowledged at a time."""
     messages = _MESSAGES[in_flight]
     numbers = iter(range(messages))
 

@@ -1,7 +1,7 @@
 """The targets: for each kind of input a function of bytes, which raises when a promise is broken.
 
 A target knows the refusals that its parser documents and lets them pass; any other exception is a finding.
-What is accepted is spelled and parsed again, and has to come back as it was.
+Accepted input is spelled and parsed again, and has to come back as it was.
 """
 
 from __future__ import annotations

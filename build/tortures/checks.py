@@ -92,7 +92,7 @@ def _foreign(history: History, index: _Index) -> Iterable[Violation]:
 
 
 def _one_broker_id(history: History, index: _Index) -> Iterable[Violation]:
-    """A send has one broker id, everywhere. After a restore it may have been accepted anew."""
+    """A send has one broker id, everywhere. After a restore it may have been accepted again."""
     ids: dict[str, set[str]] = defaultdict(set)
     for send in history.sends:
         ids[send.id] |= send.broker_ids

@@ -124,7 +124,8 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.gates: dict[str, Gate] = {}
         self.server: Server | None = None
-        # Who stops the server or takes its data away holds it: a fault may last longer than was planned.
+        # Held by the code that stops the server or removes its data: a fault may last longer than was
+        # planned.
         self.server_lock = asyncio.Lock()
         self.ended: list[Ended] = []
         self._mounts: list[Path] = []

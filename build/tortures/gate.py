@@ -21,7 +21,7 @@ _TEXT: Final = 1
 _HELD_FRAMES: Final = 4096
 _ACCEPTED: Final = (200, 201)
 _FINAL: Final = (400, 403, 404, 409, 413, 422)
-# A send under which so many links have ended may be overtaken (daemon/outbox/window.py).
+# Number of links that ended right after a send, from which it may be overtaken (daemon/outbox/window.py).
 _LOSSES: Final = 4
 
 
@@ -53,7 +53,7 @@ class Gate:
         self.lock = asyncio.Lock()
         # How many pieces have reached the other side.
         self.passed = 0
-        # What happened here: cut, refused, swallowed, dropped, delayed.
+        # Counts of the faults: cut, refused, swallowed, dropped, delayed.
         self.struck: Counter[str] = Counter()
         # client_message_ids whose frames were dropped, that the broker refused for now, or under which
         # links kept ending.
@@ -219,7 +219,7 @@ class _Link:
             await sender
         finally:
             sender.cancel()
-            # Of a link that is half-open the far side hears nothing, not even the end.
+            # The far side of a half-open link gets nothing, not even the end.
             (own if self.is_dead else writer).close()
 
     async def _head(
@@ -276,7 +276,7 @@ class _Link:
         messages = self._note(frame, kind) if way == "up" or kind.startswith("send_result") else []
         # A batch is named in the plural.
         name = kind.removesuffix("s")
-        # What a half-open link swallows anyway is no evidence of a drop.
+        # Traffic that a half-open link swallows is no evidence of a drop.
         if self.is_dead or not self.gate.dropping[name]:
             return False
         self.gate.dropping[name] -= 1

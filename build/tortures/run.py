@@ -18,7 +18,8 @@ from tortures.plan import KINDS, MINUTE_S, Fault
 from tortures.workload import Workload
 
 WARM_UP_S: Final = 5.0
-# The run is over when nothing has moved for so long: longer than any wait that the product documents.
+# The run is over when nothing has moved for this time, which is longer than any documented wait of the
+# product.
 QUIET_S: Final = 180.0
 _POLL_S: Final = 0.5
 
@@ -119,7 +120,7 @@ async def at_hand(cluster: Cluster, fault: Fault) -> AsyncGenerator[None]:
 
 
 async def _heal(cluster: Cluster) -> None:
-    """Undo whatever could still be in force, and wait until every process is ready."""
+    """Undo all faults that may still be in force, and wait until every process is ready."""
     for gate in cluster.gates.values():
         gate.heal()
     for node in cluster.nodes.values():

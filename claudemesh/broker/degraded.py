@@ -1,7 +1,7 @@
 """Degraded: failures of the broker's parts as conditions, for `/readyz`, the metric `degraded` and the log.
 
-An unreachable database is one condition, however many operations meet it. An operation that fails for another
-reason is a condition of its own. A condition is logged when it begins and when it ends, not for each failure.
+An unreachable database is one condition for all operations. An operation that fails for another reason is a
+condition of its own. A condition is logged when it begins and when it ends, not for each failure.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from claudemesh.runtime.logs import get_logger
 log = get_logger("broker.degraded")
 
 DATABASE_UNREACHABLE = "database_unreachable"
-# A failure that does not come again for so long is over.
+# A failure that is not repeated within this time is over.
 QUIET_S = 15.0
 # The same for an unreachable database that answers pings: some connections to it may still be dead.
 _ANSWERING_S = 5.0
 
-# What users notice of an operation that fails; the operation's name is part of a condition's code.
+# The effect of a failing operation for users. The operation's name is part of a condition's code.
 _EFFECTS: Mapping[str, str] = {
     "accept": "Sends are not accepted",
     "quotas": "Stored bytes are not counted, so that quotas may be passed",
@@ -66,7 +66,7 @@ class Degraded:
 
     @property
     def serving(self) -> bool:
-        """Whether nothing is known that keeps members from being served here."""
+        """Whether members can be served: no condition that makes the broker not ready holds."""
         return not any(map(self.conditions.holds, _NOT_SERVING))
 
     def failed(self, operation: str, error: BaseException) -> None:
@@ -86,7 +86,7 @@ class Degraded:
         self.conditions.begin(code, f"{_EFFECTS[operation]}: {reason}")
 
     def worked(self, operation: str) -> None:
-        """Report that an operation that a loop repeats worked."""
+        """Report the success of an operation that a loop repeats."""
         self._end(f"{operation}_failing")
 
     def answered(self) -> None:

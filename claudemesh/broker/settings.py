@@ -62,8 +62,8 @@ class Limits:
     window: int = 256  # unacknowledged deliveries per connection; the rest waits in the store
     outgoing_frames: int = 8192  # per connection; one more closes it with 4005
     outgoing_bytes: int = 16 << 20  # likewise
-    stall_s: float = 30.0  # a socket that takes nothing for so long is closed with 4005
-    close_grace_s: float = 5.0  # a close frame that cannot leave for so long is not waited for
+    stall_s: float = 30.0  # a socket without progress for this time is closed with 4005
+    close_grace_s: float = 5.0  # after this time a close frame that cannot be sent is given up
     body_bytes: int = 65_536  # of an HTTP request; 413
     status_ids: int = 256  # client_message_ids in one send_status call
     list_items: int = 256  # entries in one page of a list; the rest follows on the next ones

@@ -1,6 +1,6 @@
 """The broker that runs on this host with a data directory: its addresses, its admin token and its process.
 
-A broker may run as a user of its own. Root reads the files of such a broker, and nobody else does.
+A broker may run as a user of its own. Root reads the files of such a broker, and no other user does.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _FD_BYTES = 4
 class LocalProcess:
     """A process of this host, by a descriptor of the process itself.
 
-    A signal reaches this process or none, whatever its number stands for by then.
+    A signal reaches this process or none, also when its number belongs to another process by then.
     """
 
     pid: int
@@ -37,7 +37,7 @@ class LocalProcess:
             signal.pidfd_send_signal(self.descriptor, number)
 
     def ended_within(self, seconds: float) -> bool:
-        """Wait for the end of the process, for so long at most; tell whether it has ended."""
+        """Wait up to this many seconds for the end of the process; return whether it has ended."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(seconds * 1000))

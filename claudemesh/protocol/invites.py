@@ -161,7 +161,8 @@ def _length_of_object(payload: str) -> int:
 
 
 def parse_link(text: str) -> Invite:
-    """Read a link; white space around it is forgiven. `ProtocolError` invalid_invite, whatever the text is.
+    """Read a link; white space around it is forgiven. Raise `ProtocolError` invalid_invite for any text
+    that is not a link.
 
     The signature is not verified here: `Invite.verify`.
     """

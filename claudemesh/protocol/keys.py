@@ -61,7 +61,7 @@ class Identity:
 
 
 def new_identity(entropy: Callable[[int], bytes], key_id: str) -> Identity:
-    """Return a new identity; `entropy` returns so many random bytes."""
+    """Return a new identity. `entropy` returns the requested number of random bytes."""
     return _derive(key_id, entropy(SEED_BYTES), entropy(SEED_BYTES))
 
 

@@ -33,8 +33,8 @@ class FrameScanner:
     def scan(self, data: bytes, begin: int, end: int, most: int) -> int:
         """Count the frames whose heads are complete in `data[begin:end]`, `most` at the most.
 
-        Returns where it stopped: at `end`, or behind the last byte that belongs to those frames. What is
-        behind it is passed to the next call.
+        Returns where it stopped: at `end`, or behind the last byte that belongs to those frames. The rest
+        is passed to the next call.
         """
         position = begin
         if self._head:

@@ -1,7 +1,7 @@
 """The host-lived clock: monotonic time added up over the runs of a process, in milliseconds.
 
-Ages of stored rows are differences of this clock. It never goes back and never jumps ahead, whatever the
-wall clock is set to. Time counts while the process runs, and while it is stopped if the machine stayed up
+Ages of stored rows are differences of this clock. It never goes back and never jumps ahead, also when the
+wall clock is set. Time counts while the process runs, and while it is stopped if the machine stayed up
 (same boot). Time while the machine was off does not count, because nothing on the host measures it.
 
 The clock's position is kept in a small file. A crash loses at most the time since it was last written, and

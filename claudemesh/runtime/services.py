@@ -34,7 +34,7 @@ async def supervise(
 ) -> None:
     """Run a task for ever: again after any exception or end, with growing delays.
 
-    `run` gets a function to call whenever it has done its work; the delays then begin anew.
+    `run` gets a function to call when it has done its work, which resets the delays.
     """
     failures = 0
 

@@ -35,7 +35,7 @@ def test_every_promise_names_its_tests_and_every_attacker_has_what_remains() -> 
     assert len(sections) >= 8
     for section in sections:
         title = section.partition("\n")[0]
-        assert "\nWhat remains: " in section, title
+        assert "\nRemaining risk: " in section, title
         rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
         assert rows, title
         for row in rows:

@@ -65,7 +65,8 @@ class Signals:
 
     @property
     def has_company(self) -> bool:
-        """Whether another broker has been heard or seen. Until then wake-ups are not published."""
+        """Whether another broker has sent a signal or holds a lease. Until then wake-ups are not
+        published."""
         return self._has_company
 
     def note_company(self, *, present: bool) -> None:

@@ -1,8 +1,8 @@
 """The sweep: every few seconds a broker of several looks for what no signal told of.
 
 It finds deliveries committed by other brokers, members revoked elsewhere, a database that was restored or
-failed over, and whatever the steps of other parts look for. `Limits.sweep_s` bounds how long a lost signal
-stays unnoticed.
+failed over, and the findings of the steps that other parts add. `Limits.sweep_s` bounds how long a lost
+signal stays unnoticed.
 """
 
 from __future__ import annotations

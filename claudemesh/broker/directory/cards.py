@@ -92,7 +92,7 @@ _GONE_BYTES = 40
 
 
 def _fitting(members: Sequence[Member], encoded: Sequence[bytes], room: int) -> int:
-    """Return how many members, from the first, fit into so many bytes."""
+    """Return the number of members, from the first, that fit into this many bytes."""
     sizes = iter(encoded)
     for number, member in enumerate(members):
         room -= _GONE_BYTES if member.status == "left" else len(next(sizes)) + 1

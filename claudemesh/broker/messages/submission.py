@@ -30,7 +30,7 @@ class Submission(NamedTuple):
     key: SendKey
     sender_fingerprint: bytes | None
     verdict: NewSend | ProtocolError
-    # What the limiter is asked. Its size is the length of the envelope; a refused one has none.
+    # The request to the limiter. Its size is the length of the envelope; a refused one has none.
     charge: Count
     signed: Signed | None = None
 

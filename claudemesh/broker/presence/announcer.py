@@ -37,7 +37,7 @@ EVENT = "presence"
 
 
 def interval_s(members: int) -> float:
-    """Return the shortest time between two events to so many connected members."""
+    """Return the shortest time between two events to this many connected members."""
     return min(_LONGEST_S, max(GATHER_S, members * _PER_MEMBER_S))
 
 

@@ -120,7 +120,7 @@ class Roster:
             if lease.broker_id != self._own:
                 self._put(lease.broker_id, lease.member_id)
 
-    # What is sent.
+    # Announced changes.
 
     def take(self) -> Change:
         """Return the changes since the last call; they count as announced."""

@@ -83,7 +83,7 @@ def judge_join(
 def judge_put_back(taken: Taken) -> Joined | JoinRefused | None:
     """Decide whether a member is written under the id that it had. None: write it.
 
-    A key that is a member already is answered with that member, whatever its name.
+    When the key belongs to a member already, the answer is that member, also under another name.
     """
     if taken.same_key is not None:
         return Joined(taken.same_key, created=False)

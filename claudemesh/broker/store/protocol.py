@@ -43,7 +43,7 @@ class ClusterStore(Protocol):
     def hold_mark(self, mark: int, on_compared: Callable[[bool], None]) -> None:
         """Hold the mark of this broker's admin token (cluster/token_mark.py) whenever `listen` runs.
 
-        `on_compared` hears again and again whether another broker holds a different one.
+        `on_compared` gets, repeatedly, whether another broker holds a different one.
         """
         ...
 

@@ -29,7 +29,7 @@ _POLL_S = 0.02
 @data_dir_option
 @json_option
 def down(data_dir: Path | None, as_json: bool) -> int:
-    """Stop the broker of this host. What it accepted stays on the disk.
+    """Stop the broker of this host. Accepted messages stay on disk.
 
     Answers that are due are given first. Members connect again when it is started again.
 

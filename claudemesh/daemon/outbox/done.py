@@ -67,7 +67,7 @@ class DoneSends:
         self._db = database
 
     async def at(self, places: Sequence[int]) -> Sequence[DoneSend]:
-        """Return the done sends at these distances behind the newest one, as far as there are so many."""
+        """Return the done sends at these distances behind the newest one, as far as they exist."""
 
         def work(raw: sqlite3.Connection) -> list[DoneSend]:
             found = []

@@ -94,7 +94,7 @@ class Reconciler:
         self._task = self._tasks.start(self._run(agreed), "reconcile")
 
     def link_down(self) -> None:
-        """Stop the work of this link; the next one begins anew."""
+        """Stop the work of this link. The next link starts it again."""
         self._topics.link_down()
         self._state.end_unchecked()
         if self._task is not None:

@@ -1,8 +1,8 @@
 """Encoding: frames to the text of a WebSocket message (docs/spec/protocol.md, WebSocket).
 
-`encode_frame` writes any frame. The other functions write the frames of the hot path from parts that are JSON
-already, so that an envelope is parsed and encoded once, whatever the number of its recipients. They return
-what `encode_frame` returns for the same frame, except for the order of the fields.
+`encode_frame` writes any frame. The other functions write the frames of the hot path from parts that are
+JSON already, so that an envelope is parsed and encoded once for all its recipients. They return what
+`encode_frame` returns for the same frame, except for the order of the fields.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from claudemesh.runtime.web.routes import Request
 MAX_PAGE: Final = 500
 DEFAULT_PAGE: Final = 100
 MAX_RESPONSE: Final = 10 << 20
-# Items fetched at a time, so that memory stays bounded whatever limit a client asks for.
+# Items fetched at a time. It bounds the memory for any `limit` of a client.
 _STRIDE: Final = 32
 _ENVELOPE: Final = 4096
 

@@ -19,7 +19,7 @@ log = get_logger("broker.postgres")
 _OLDEST = 140_000
 # The second keeps bytes as they come, and ours are UTF-8.
 _ENCODINGS = ("UTF8", "SQL_ASCII")
-# Migrating may take its time, whatever the role's own settings say.
+# A migration has its own time limits, which override the settings of the role.
 _PATIENT = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",

@@ -32,13 +32,13 @@ SESSION: Mapping[str, str] = {
     "enable_seqscan": "off",
     # An index in its own order can stop at the limit; a bitmap reads a whole backlog first.
     "enable_bitmapscan": "off",
-    # Planning anew for every batch would cost as much as running it.
+    # Planning for every batch would cost as much as running it.
     "plan_cache_mode": "force_generic_plan",
 }
 
 # Seconds without traffic until the kernel probes the peer, between two probes, and probes until it gives up.
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPALIVE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
-# Linux: what the peer has not confirmed for so long ends the connection.
+# Linux: the connection ends when the peer has not confirmed data for this time.
 _UNCONFIRMED_MS = 8_000
 
 # The server does not know a statement that was prepared on this connection, or knows one that was not.
@@ -96,7 +96,7 @@ def _watch_peer(connection: Any) -> None:
 
 
 async def check_sessions(database_url: str) -> None:
-    """Prove that a connection keeps its server process between transactions and hears notifications.
+    """Prove that a connection keeps its server process between transactions and receives notifications.
 
     `ExitWith` 78 when a connection pooler on the way shares server processes between connections: prepared
     statements and LISTEN do not work there, and messages would not arrive. Foreign errors pass.
