@@ -45,7 +45,7 @@ def build_app(context: Context, listener: Listener) -> App:
         Group(AdminRoutes(context), admin.ROUTES),
         Group(HealthRoutes(context), health.ROUTES),
     )
-    dispatch = Dispatcher(groups, options, answers_head=True)
+    dispatch = Dispatcher(groups, options)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

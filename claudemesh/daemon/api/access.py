@@ -93,7 +93,7 @@ def judge(
         return _preflight()
     if query and _names_token(query):
         return _token_in_query()
-    is_open = not rules.tokens or (method == "GET" and path in rules.public_paths)
+    is_open = not rules.tokens or (method in ("GET", "HEAD") and path in rules.public_paths)
     if not is_open and not _has_bearer(seen.get(b"authorization", b""), rules.tokens):
         return _no_bearer()
     if path in rules.closed_paths:

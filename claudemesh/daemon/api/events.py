@@ -29,8 +29,16 @@ from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
 from claudemesh.runtime.web.errors import Refusal, method_not_allowed
 from claudemesh.runtime.web.query import parse_query, sequence
-from claudemesh.runtime.web.replies import CLOSE, SECURITY_HEADERS, WRITE_DEADLINE_S, respond, send_within
+from claudemesh.runtime.web.replies import (
+    CLOSE,
+    SECURITY_HEADERS,
+    WRITE_DEADLINE_S,
+    Reply,
+    respond,
+    send_within,
+)
 from claudemesh.runtime.web.routes import HeaderField, Route, ServeOptions
+from claudemesh.runtime.web.unsized import begin_unsized, end_unsized
 
 log = get_logger("api.events")
 
@@ -46,7 +54,8 @@ _LAST_EVENT_ID: Final = b"last-event-id"
 _TOO_MANY = Refusal(
     429, "too_many_streams", f"{MAX_STREAMS} event streams are open: close one, or share it.", headers=CLOSE
 )
-_HEADERS = [(b"content-type", b"text/event-stream"), *SECURITY_HEADERS, *CLOSE]
+_TYPE: Final = b"text/event-stream"
+_HEADERS = [(b"content-type", _TYPE), *SECURITY_HEADERS, *CLOSE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +95,11 @@ class EventStreams:
         except Exception as error:
             await respond(send, reply_to(error))
             return
+        if scope["method"] == "HEAD":
+            await respond(send, Reply(200, b"", CLOSE, content_type=_TYPE))
+            return
         self.open += 1
-        reader = _Reader(send, self._write_deadline_s)
+        reader = _Reader(scope, send, self._write_deadline_s)
         watch = self._tasks.start(reader.watch(receive), "event_stream_watch")
         try:
             await self._stream(reader, asked)
@@ -162,7 +174,8 @@ class EventStreams:
 class _Reader:
     """One client of the stream."""
 
-    def __init__(self, send: Send, write_deadline_s: float) -> None:
+    def __init__(self, scope: Scope, send: Send, write_deadline_s: float) -> None:
+        self._scope = scope
         self._send = send
         self._write_deadline_s = write_deadline_s
         self._stream: Stream | None = None
@@ -184,6 +197,7 @@ class _Reader:
 
     async def begin(self) -> None:
         """Send the head of the reply."""
+        begin_unsized(self._scope, self._send)
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
 
     async def write(self, chunk: bytes) -> None:
@@ -193,6 +207,7 @@ class _Reader:
 
     async def end(self) -> None:
         """Complete the reply."""
+        end_unsized(self._send)
         message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send_within(self._send, message, self._write_deadline_s)
 
@@ -226,7 +241,7 @@ def _reset(asked: int, position: int) -> BusEvent:
 
 def _asked(scope: Scope) -> int | None:
     """Return the seq to resume after. The header takes precedence: a browser repeats its query."""
-    if scope["method"] != "GET":
+    if scope["method"] not in ("GET", "HEAD"):
         raise method_not_allowed(["GET"])
     since: int | None = parse_query(scope["query_string"], [_SINCE])["since"]
     values = [value for name, value in scope["headers"] if name == _LAST_EVENT_ID]

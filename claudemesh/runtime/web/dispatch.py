@@ -30,10 +30,10 @@ class Group:
 class Dispatcher:
     """The ASGI app of some groups of routes: bare routes first, then the others by Starlette's router.
 
-    `HEAD` is not answered unless `answers_head`; uvicorn drops the body of its reply.
+    `HEAD` is answered by the handler of `GET`; uvicorn drops the body of the reply.
     """
 
-    def __init__(self, groups: Iterable[Group], options: ServeOptions, *, answers_head: bool = False) -> None:
+    def __init__(self, groups: Iterable[Group], options: ServeOptions) -> None:
         self._options = options
         self.bare: dict[str, App] = {}
         self.methods: dict[str, Methods] = {}
@@ -45,10 +45,7 @@ class Dispatcher:
                     entry = (route, route.handler, group.owner)
                     self.methods.setdefault(route.path, {})[route.method] = entry
         self._router = routing.Router(
-            [
-                routing.Route(path, _Endpoint(those, options, answers_head=answers_head))
-                for path, those in self.methods.items()
-            ],
+            [routing.Route(path, _Endpoint(those, options)) for path, those in self.methods.items()],
             redirect_slashes=False,
             default=self._nowhere,
         )
@@ -69,16 +66,15 @@ class Dispatcher:
 class _Endpoint:
     """The ASGI app of one path: its methods, authorization, query and body."""
 
-    def __init__(self, methods: Methods, options: ServeOptions, *, answers_head: bool) -> None:
+    def __init__(self, methods: Methods, options: ServeOptions) -> None:
         self._methods = methods
         self._options = options
-        self._answers_head = answers_head
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await serve(self._reply(scope, receive), send, self._options)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        method = "GET" if self._answers_head and scope["method"] == "HEAD" else scope["method"]
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
         if method not in self._methods:
             raise method_not_allowed(self._methods)
         route, handler, owner = self._methods[method]

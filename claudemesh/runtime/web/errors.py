@@ -39,8 +39,9 @@ def not_found(hint: str) -> Refusal:
 
 
 def method_not_allowed(allowed: Iterable[str]) -> Refusal:
-    """Return the 405 of a route that does not have the method, with `Allow`."""
-    methods = ", ".join(sorted(allowed))
+    """Return the 405 of a route that does not have the method, with `Allow`. `GET` brings `HEAD` with it."""
+    known = set(allowed)
+    methods = ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
     return Refusal(
         405,
         "method_not_allowed",

@@ -271,3 +271,23 @@ async def test_another_page_may_not_listen(tmp_path: Path) -> None:
             b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n"
         )
         assert parse(raw).status == 403
+
+
+async def test_a_stream_to_a_client_of_http_1_0_has_no_chunks_and_ends_with_the_connection(
+    tmp_path: Path,
+) -> None:
+    """HTTP/1.0 knows no chunks: their lengths would be lines of the stream."""
+    async with served(tmp_path) as daemon:
+        await daemon.receive("1", "2")
+        reader, writer = await daemon.connect()
+        writer.write(b"GET /v1/events?since=0 HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+        replayed = await reader.readuntil(b": live\n\n")
+        lines = replayed.decode().splitlines()
+        assert {line.partition(":")[0] for line in lines} == {"retry", "id", "event", "data", ""}
+        assert replayed.count(b"event: message\n") == 2
+        daemon.bus.close()
+        assert await reader.read() == b""
+        writer.close()

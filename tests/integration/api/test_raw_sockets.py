@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from claudemesh.daemon.api.app import ROUTES
 from claudemesh.runtime.web.routes import MAX_BODY
 from tests.integration.api.served import Served, parse, served
 
@@ -132,12 +133,27 @@ async def test_two_hosts_are_refused(tmp_path: Path) -> None:
 async def test_another_method_is_405_with_what_is_allowed(tmp_path: Path) -> None:
     """On bare routes and on the router's, with Allow; nothing is echoed."""
     async with served(tmp_path) as daemon:
-        routes = (("/v1/send", "POST"), ("/v1/version", "GET"), ("/v1/events", "GET"))
-        methods = ("TRACE", "PUT", "DELETE", "PATCH", "HEAD", "PROPFIND")
+        routes = (("/v1/send", "POST"), ("/v1/version", "GET, HEAD"), ("/v1/events", "GET, HEAD"))
+        methods = ("TRACE", "PUT", "DELETE", "PATCH", "PROPFIND")
         for method, (path, allowed) in product(methods, routes):
             raw = await daemon.raw(f"{method} {path} HTTP/1.1\r\n{CLOSING}\r\n".encode())
             answer = parse(raw)
             assert (answer.status, answer.headers["allow"]) == (405, allowed)
+
+
+async def test_head_is_answered_on_every_route_of_get(tmp_path: Path) -> None:
+    """With the head of GET, the length of its body included, and without a body. A stream is not begun."""
+    paths = [route.path for route in ROUTES if route.method == "GET" and "{" not in route.path]
+    assert {"/v1/health", "/v1/events", "/v1/openapi.json"} <= set(paths)
+    async with served(tmp_path) as daemon:
+        for path in paths:
+            raw = await daemon.raw(f"HEAD {path} HTTP/1.1\r\n{CLOSING}\r\n".encode())
+            head, _, body = raw.partition(b"\r\n\r\n")
+            # Topics are the broker's to list, and it is away.
+            status = b"503 Service Unavailable" if path == "/v1/topic/list" else b"200 OK"
+            assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 " + status, b""), path
+        raw = await daemon.raw(f"HEAD /v1/send HTTP/1.1\r\n{CLOSING}\r\n".encode())
+        assert raw.startswith(b"HTTP/1.1 405 ")
 
 
 async def test_connect_is_no_way_through(tmp_path: Path) -> None:

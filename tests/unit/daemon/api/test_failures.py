@@ -64,4 +64,4 @@ def test_an_unexpected_error_is_logged_and_not_described(caplog: pytest.LogCaptu
 def test_405_says_what_is_allowed() -> None:
     """The Allow header, and the sentence."""
     reply = reply_to(method_not_allowed(["POST", "GET"]))
-    assert (b"allow", b"GET, POST") in reply.headers
+    assert (b"allow", b"GET, HEAD, POST") in reply.headers

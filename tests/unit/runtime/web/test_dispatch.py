@@ -64,8 +64,8 @@ ROUTES = (
 )
 
 
-def app(*, answers_head: bool = False) -> App:
-    return Dispatcher([Group("me", ROUTES)], OPTIONS, answers_head=answers_head)
+def app() -> App:
+    return Dispatcher([Group("me", ROUTES)], OPTIONS)
 
 
 async def test_a_handler_gets_its_group_and_the_parsed_request() -> None:
@@ -81,7 +81,6 @@ async def test_a_handler_gets_its_group_and_the_parsed_request() -> None:
     [
         ("GET", "/v1/nothing", b"", b"", (404, "not_found")),
         ("POST", "/v1/things/a", b"", b"", (405, "method_not_allowed")),
-        ("HEAD", "/v1/things", b"", b"", (405, "method_not_allowed")),
         ("GET", "/v1/things", b"limit=0", b"", (400, "invalid_parameter")),
         ("POST", "/v1/things", b"", b'{"nam":1}', (400, "unknown_field")),
         ("GET", "/v1/broken", b"", b"", (500, "internal_error")),
@@ -133,10 +132,10 @@ async def test_a_route_may_ignore_its_query() -> None:
     assert (await ask(app(), "GET", "/v1/open", query=b"cache=1&&%ff")).json["query"] == {}
 
 
-async def test_head_is_answered_where_the_server_wants_it() -> None:
-    """By the handler of GET."""
-    assert (await ask(app(answers_head=True), "HEAD", "/v1/things")).status == 200
-    assert (await ask(app(answers_head=True), "HEAD", "/v1/admin")).status == 405
+async def test_head_is_answered_by_the_handler_of_get() -> None:
+    """A route without GET refuses it."""
+    assert (await ask(app(), "HEAD", "/v1/things")).status == 200
+    assert (await ask(app(), "HEAD", "/v1/admin")).status == 405
 
 
 async def test_a_client_that_has_gone_gets_nothing() -> None:

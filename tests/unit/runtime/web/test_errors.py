@@ -23,11 +23,11 @@ def test_an_error_that_names_a_wait_has_retry_after() -> None:
 def test_405_names_the_methods() -> None:
     """In the header `Allow`, in the sentence, and as a field."""
     reply = refused(method_not_allowed(["POST", "GET"]))
-    assert (b"allow", b"GET, POST") in reply.headers
+    assert (b"allow", b"GET, HEAD, POST") in reply.headers
     assert reply.body == {
         "error": "method_not_allowed",
-        "message": "Use GET, POST on this route.",
-        "allowed": "GET, POST",
+        "message": "Use GET, HEAD, POST on this route.",
+        "allowed": "GET, HEAD, POST",
     }
 
 
