@@ -221,12 +221,20 @@ def extract(tree: str) -> None:
 
 
 def extract_native(packed: IO[bytes], site: str) -> None:
-    """Unpack a solid archive of native modules."""
+    """Unpack a solid archive of native modules. Its entries are files; folders are made for them."""
+    import shutil
     import tarfile
 
     try:
         with tarfile.open(fileobj=packed, mode="r|xz") as archive:
-            archive.extractall(site, filter="data")
+            for entry in archive:
+                content = archive.extractfile(entry)
+                path = os.path.join(site, entry.name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                if content is not None:
+                    with open(path, "xb") as file:
+                        shutil.copyfileobj(content, file)
+                    os.chmod(path, entry.mode)
     except tarfile.CompressionError:
         refuse("This Python was built without its module lzma. Start the file with another Python.")
 

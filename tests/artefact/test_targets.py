@@ -16,11 +16,12 @@ from targets import ALL, Target, covered, named, this
 from tests.support.processes import free_port
 from tests.support.pyz import REPOSITORY, bare_environment, build, natives, pythons, trees
 
-HERE = {
-    target: path
+PYTHONS = {
+    version: path
     for version, path in sorted(pythons().items())
-    if (target := Target(version, this().system, this().machine)) in ALL
+    if Target(version[:2], this().system, this().machine) in ALL
 }
+HERE = tuple({Target(version[:2], this().system, this().machine): None for version in PYTHONS})
 # One of each platform beside this one.
 ELSEWHERE = tuple(target for target in ALL if target.version == (3, 13) and target not in HERE)
 # What every Linux with glibc has.
@@ -42,29 +43,29 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", HERE, ids=lambda target: target.name)
+@pytest.mark.parametrize("version", PYTHONS, ids=lambda version: ".".join(map(str, version)))
 def test_every_python_that_is_installed_here_sends_a_message_with_the_same_file(
-    wide: Path, target: Target, tmp_path: Path
+    wide: Path, version: tuple[int, int, int], tmp_path: Path
 ) -> None:
     """A broker and a daemon of that Python, each of its own unpacked modules."""
-    run = Runner(HERE[target], wide, tmp_path)
+    run = Runner(PYTHONS[version], wide, tmp_path)
     started = run("up", "-d", "--with-broker")
     try:
         assert started.returncode == 0, started.stderr
         sent = run("send", "#all", "hello", "--wait", "30000", "--json")
         assert (sent.returncode, json.loads(sent.stdout)["status"]) == (0, "done"), sent.stderr
         told = json.loads(run("version", "--json").stdout)
-        assert tuple(map(int, told["python"].split(".")[:2])) == target.version
+        assert tuple(map(int, told["python"].split("."))) == version
     finally:
         run("down")
     [tree] = trees(tmp_path / ".cache" / "claudemesh")
-    assert tree.name.endswith(target.name)
+    assert tree.name.endswith(Target(version[:2], this().system, this().machine).name)
 
 
 @pytest.mark.slow
 def test_two_pythons_share_a_cache_and_not_their_modules(wide: Path, tmp_path: Path) -> None:
     """Each unpacks its own tree, and neither removes the other's."""
-    for path in HERE.values():
+    for path in PYTHONS.values():
         assert Runner(path, wide, tmp_path)("version").returncode == 0
     names = {tree.name.partition("-cp")[2] for tree in trees(tmp_path / ".cache" / "claudemesh")}
     assert names == {target.name.removeprefix("cp") for target in HERE}

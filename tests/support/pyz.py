@@ -85,17 +85,18 @@ def natives(pyz: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def pythons() -> dict[tuple[int, int], str]:
-    """The CPythons that are installed here, by their version: on the PATH, and beside this one."""
+def pythons() -> dict[tuple[int, int, int], str]:
+    """The Pythons that are installed here, by their version: on the PATH, of the system, beside this one."""
     beside = sorted(Path(BARE_PYTHON).resolve().parents[2].glob("*/bin/python"))
     names = [f"python{version}" for version in ("2", "3", *(f"3.{minor}" for minor in range(6, 20)))]
-    found: dict[tuple[int, int], str] = {}
-    for path in [*filter(None, map(shutil.which, names)), *map(str, beside)]:
-        code = "import sys; print('%s %d %d' % (sys.executable, sys.version_info[0], sys.version_info[1]))"
+    found: dict[tuple[int, int, int], str] = {}
+    system = (path for name in names if (path := shutil.which(name, path=os.defpath)))
+    for path in [*filter(None, map(shutil.which, names)), *map(str, beside), *system]:
+        code = "import sys; print('%s %d %d %d' % ((sys.executable,) + sys.version_info[:3]))"
         done = subprocess.run([path, "-c", code], capture_output=True, text=True)
         if done.returncode == 0:
-            executable, major, minor = done.stdout.split()
-            found.setdefault((int(major), int(minor)), executable)
+            executable, major, minor, patch = done.stdout.split()
+            found.setdefault((int(major), int(minor), int(patch)), executable)
     return found
 
 
