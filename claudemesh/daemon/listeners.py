@@ -38,7 +38,6 @@ from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 log = get_logger("listeners")
 
 TOKEN_BYTES = 32
-OLD_TOKEN_S = 60.0
 _PER_S = 100.0
 _BURST = 1000.0
 # A connection that has not shown the bearer token is closed in favour of a newer one.
@@ -118,8 +117,8 @@ class ApiListeners:
     def prepare(self, settings: DaemonSettings) -> Callable[[], None]:
         """Return the commit of other settings, and of a rotated token.
 
-        Raise `ExitWith` 77 when others could read the token. The previous token is valid for one more
-        minute.
+        Raise `ExitWith` 77 when others could read the token. The previous token is valid for `old_token_s`
+        seconds more.
         """
         token = b"" if self._loopback is None else load_token(self._paths)
         return partial(self._commit, settings, token)
@@ -132,11 +131,11 @@ class ApiListeners:
         if self._token and token != self._token:
             self._old_token = self._token
             self._metrics.token_rotated()
-            log.info("local_token_rotated", old_works_for_s=OLD_TOKEN_S)
+            log.info("local_token_rotated", old_works_for_s=settings.old_token_s)
             if self._forget is not None:
                 self._forget.cancel()
             loop = asyncio.get_running_loop()
-            self._forget = loop.call_later(OLD_TOKEN_S, self._forget_old_token)
+            self._forget = loop.call_later(settings.old_token_s, self._forget_old_token)
         self._token = token
         tokens = (token,) if self._old_token is None else (token, self._old_token)
         self._loopback.put_in_force(_rules(settings, *tokens))

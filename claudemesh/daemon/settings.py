@@ -52,6 +52,13 @@ class DaemonSettings:
         section="ipc",
         default="127.0.0.1",
     )
+    old_token_s: int = setting(
+        Number(0, 3_600),
+        "Seconds for which the token before a rotation still works.",
+        section="ipc",
+        default=60,
+        reload=True,
+    )
     allowed_origins: tuple[str, ...] = setting(
         ListOf(),
         "Origins of web pages that may use the API, such as `https://host:port`.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,18 +13,13 @@ import pytest
 from tests.support.cli import run
 from tests.support.processes import WAIT_S, Daemon, Mesh, mesh, until
 
-# The daemon as it is, with a grace of a second instead of a minute.
-HASTY = "import sys; from claudemesh.daemon import listeners; listeners.OLD_TOKEN_S = 1.0; "
-HASTY += "from claudemesh.cli.main import main; sys.exit(main())"
-
 
 @pytest.fixture(scope="module")
 def running() -> Generator[Mesh]:
     """A broker and alice, whose old tokens work for a second."""
     with mesh("alice", start=False) as made:
         alice = made.daemons["alice"]
-        alice.command = [sys.executable, "-c", HASTY]
-        (alice.root / "config.toml").write_text("[ipc]\ntcp_enabled = true\n")
+        (alice.root / "config.toml").write_text("[ipc]\ntcp_enabled = true\nold_token_s = 1\n")
         alice.start()
         alice.ready()
         yield made
