@@ -61,6 +61,7 @@ from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite_upkeep import Upkeep
 from claudemesh.runtime.urls import bracketed, is_loopback
+from claudemesh.runtime.web.heads import Deadlines
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp
 
@@ -129,7 +130,7 @@ class Broker:
             self.settings = with_descriptors(self.settings)
             take_data_dir(self.settings.data_dir, stack)
             metrics = BrokerMetrics()
-            degraded = Degraded(self._conditions, self.clock, metrics)
+            degraded = Degraded(self._conditions, self.clock, metrics, self.settings.limits.answering_s)
             store = await self._open_store(degraded, stack)
             time = await self._keep_time(store, stack)
             context = await self._assemble(store, time, metrics, degraded)
@@ -282,6 +283,7 @@ class Broker:
             socket,
             room=guardroom(context),
             ws_max_size=broker_frame_bytes(self.settings.inline_bytes),
+            deadlines=Deadlines(self.settings.limits.head_s, self.settings.limits.body_s),
             tls=_tls(self.settings),
             on_crash=self._crashed,
             on_shortage=partial(self._conditions.set, "too_many_open_files"),
@@ -320,7 +322,7 @@ def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:
     # Imported here: the client is large, and a broker that stands alone needs none.
     from claudemesh.broker.limiter.redis import RedisLimiter
 
-    return RedisLimiter(settings.redis_url, env.clock, env.metrics)
+    return RedisLimiter(settings.redis_url, env.clock, env.metrics, settings.limits.redis_s)
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:

@@ -19,8 +19,6 @@ log = get_logger("broker.degraded")
 DATABASE_UNREACHABLE = "database_unreachable"
 # A failure that is not repeated within this time is over.
 QUIET_S = 15.0
-# The same for an unreachable database that answers pings: some connections to it may still be dead.
-_ANSWERING_S = 5.0
 
 # The effect of a failing operation for users. The operation's name is part of a condition's code.
 _EFFECTS: Mapping[str, str] = {
@@ -57,7 +55,12 @@ _NOT_SERVING = frozenset({"sweep_failing", "presence_renewal_failing"})
 class Degraded:
     """Takes reports of failures and keeps the conditions that follow from them."""
 
-    def __init__(self, conditions: Conditions, clock: Clock, metrics: BrokerMetrics) -> None:
+    def __init__(
+        self, conditions: Conditions, clock: Clock, metrics: BrokerMetrics, answering_s: float = 5.0
+    ) -> None:
+        """An unreachable database that answers pings is one no more after `answering_s`: until then some
+        connections to it may be dead."""
+        self._answering_s = answering_s
         self.conditions = conditions
         self._clock = clock
         self._metrics = metrics
@@ -93,7 +96,7 @@ class Degraded:
         """Report that the database answered just now; failures that have not come again are over."""
         now = self._clock.monotonic()
         for code, at in list(self._failed_at.items()):
-            if now - at >= (_ANSWERING_S if code == DATABASE_UNREACHABLE else QUIET_S):
+            if now - at >= (self._answering_s if code == DATABASE_UNREACHABLE else QUIET_S):
                 self._end(code)
 
     def _unreachable(self, error: BaseException) -> None:

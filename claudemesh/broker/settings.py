@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
 from claudemesh.protocol.features import MAX_PARAMETER
 from claudemesh.protocol.wire import (
     DEFAULT_BLOB_BYTES,
@@ -51,6 +52,7 @@ class Limits:
     """Every bound of a broker. Seconds end in `_s`; what happens at a bound stands beside it."""
 
     handshake_s: float = 5.0  # then the connection is closed with 4000
+    sign_in_s: float = 10.0  # likewise, below the handshake: the connection is cut without a close frame
     hello_bytes: int = HANDSHAKE_FRAME_BYTES  # a longer frame before hello_ack closes with 1009
     connections: int = 10_000  # authenticated ones; one more is answered 503 before the upgrade
     strangers: int = 512  # connections that are not authenticated, HTTP too; one more ends the oldest
@@ -64,13 +66,20 @@ class Limits:
     outgoing_bytes: int = 16 << 20  # likewise
     stall_s: float = 30.0  # a socket without progress for this time is closed with 4005
     close_grace_s: float = 5.0  # after this time a close frame that cannot be sent is given up
+    head_s: float = 10.0  # an HTTP head that takes longer ends its connection
+    body_s: float = 30.0  # likewise a body
+    unread_s: float = 30.0  # a stranger that does not read its answer for this time is closed
     body_bytes: int = 65_536  # of an HTTP request; 413
     status_ids: int = 256  # client_message_ids in one send_status call
     list_items: int = 256  # entries in one page of a list; the rest follows on the next ones
     list_bytes: int = 65_536  # of the entries in one page; one at least
     told_bytes: int = 32 << 20  # of one change of a list on its way to all connections; the next waits
     lease_s: float = 60.0  # presence; renewed three times as often
+    presence_s: float = 0.001  # for each connected member, between two presence events; 0.05 to 5 s in all
     sweep_s: float = 2.0  # several brokers: how long a missed wake-up, revocation or death stays unnoticed
+    answering_s: float = 5.0  # an unreachable database that answers pings is one no more after so long
+    database: DatabaseDeadlines = DEADLINES  # of Postgres
+    redis_s: float = 0.5  # Redis is away when it does not answer for so long; every send is allowed then
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 

@@ -62,7 +62,11 @@ def make_store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
     # Imported here: an embedded broker has no use for it.
     from claudemesh.broker.store.postgres import PostgresStore
 
-    return PostgresStore(settings.database_url, allow_unsafe=settings.allow_unsafe_postgres)
+    return PostgresStore(
+        settings.database_url,
+        allow_unsafe=settings.allow_unsafe_postgres,
+        deadlines=settings.limits.database,
+    )
 
 
 def admin_token_of(settings: BrokerSettings) -> bytes:

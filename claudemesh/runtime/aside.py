@@ -77,28 +77,31 @@ def _thread() -> ThreadPoolExecutor:
 class Slices:
     """Time slices of a batch: the loop runs other tasks after every 4 ms of work."""
 
-    __slots__ = ("_ends",)
+    __slots__ = ("_ends", "_slice_s")
 
-    def __init__(self) -> None:
-        self._ends = time.monotonic() + SLICE_S
+    def __init__(self, slice_s: float = SLICE_S) -> None:
+        self._slice_s = slice_s
+        self._ends = time.monotonic() + slice_s
 
     async def rest(self) -> None:
         """Return at once while the slice lasts. After it, let the tasks that are ready run first."""
         if time.monotonic() >= self._ends:
             await asyncio.sleep(0)
-            self._ends = time.monotonic() + SLICE_S
+            self._ends = time.monotonic() + self._slice_s
 
 
-async def share(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+async def share(
+    work: Callable[[T], R], items: Sequence[T], *, cores: int = _CORES, slice_s: float = SLICE_S
+) -> list[R]:
     """Call a function for each item, here and on the worker thread at once; the results are in order.
 
     It is for functions that give the interpreter back while they compute, as libsodium's do. Each thread
     takes the next item when it is done with one. Few items stay on the loop, and all where there is one core.
     """
-    if len(items) < _SHARED or _CORES < 2:
+    if len(items) < _SHARED or cores < 2:
         return [work(item) for item in items]
     results: list[Any] = [None] * len(items)
-    ahead, slices = deque(enumerate(items)), Slices()
+    ahead, slices = deque(enumerate(items)), Slices(slice_s)
     helper = _thread().submit(_take_all, work, ahead, results)
     try:
         while _take(work, ahead, results):

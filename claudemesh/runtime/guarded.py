@@ -31,9 +31,7 @@ _MOST_PROXIES = 16
 _LONGEST_FORWARDED = 1024
 # Seconds in which a close frame must be sent.
 _CUT_S = 1.0
-# Seconds after which a stranger that does not read its answer is closed.
 _UNREAD_S = 30.0
-# Seconds after which a WebSocket that has not signed in is closed. A broker closes it earlier, with a reason.
 _SIGN_IN_S = 10.0
 # Requests of strangers: of one connection before they are counted, of one address, and of all.
 _FREE_REQUESTS = 4
@@ -55,16 +53,23 @@ class Guardroom:
         count: Count = lambda limit: None,
         trusted: Sequence[str] = (),
         is_private: bool = False,
+        unread_s: float = _UNREAD_S,
+        sign_in_s: float = _SIGN_IN_S,
     ) -> None:
         """`count` counts each limit that is reached; `trusted` are proxies that name their clients.
 
         In a private room every connection counts as authenticated, by the mode of the socket's file.
+
+        A stranger that does not read its answer for `unread_s` seconds is closed, and so is a WebSocket that
+        has not signed in after `sign_in_s` seconds. A broker closes the latter earlier, with a reason.
         """
         self.crowd: Crowd[Guard] = Crowd(caps)
         self.episodes = Episodes(log, count)
         self._trusted = [ipaddress.ip_network(network, strict=False) for network in trusted]
         self._unnamed = itertools.count(1)
         self._is_private = is_private
+        self.unread_s = unread_s
+        self.sign_in_s = sign_in_s
         self._requests = TokenBuckets(_REQUESTS_PER_S, _REQUESTS_BURST)
         self._abuses = TokenBuckets(_ABUSES_PER_S, _ABUSES_BURST)
         self._all_requests = TokenBucket(_ALL_REQUESTS_PER_S, _ALL_REQUESTS_BURST)
@@ -209,7 +214,7 @@ class Guard(asyncio.Protocol):
         self._inner = protocol
         self._is_socket = True
         if not self._is_member:
-            self._sign_in = asyncio.get_running_loop().call_later(_SIGN_IN_S, self._not_signed_in)
+            self._sign_in = asyncio.get_running_loop().call_later(self.room.sign_in_s, self._not_signed_in)
         self.gate.deliver_to(protocol.data_received)
         self.gate.expect_frames()
 
@@ -287,7 +292,7 @@ class Guard(asyncio.Protocol):
         """Pause the writer: the write buffer is full."""
         assert self._inner is not None
         if not self._is_member:
-            self._unread = asyncio.get_running_loop().call_later(_UNREAD_S, self._not_read)
+            self._unread = asyncio.get_running_loop().call_later(self.room.unread_s, self._not_read)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from claudemesh.runtime.logs import EventLogger
@@ -21,8 +22,10 @@ class SparseLog:
     Suppressed lines are counted: the next line has their number as `unlogged`.
     """
 
-    def __init__(self, log: EventLogger) -> None:
+    def __init__(self, log: EventLogger, now: Callable[[], float] = _now) -> None:
+        """`now` returns monotonic seconds."""
         self._log = log
+        self._now = now
         self._lines = TokenBucket(_LINES_PER_S, _LINES_BURST)
         self._unlogged = 0
 
@@ -37,7 +40,7 @@ class SparseLog:
             self._log.warning(event, **fields)
 
     def _has_room(self, fields: dict[str, Any]) -> bool:
-        if self._lines.take(_now()):
+        if self._lines.take(self._now()):
             self._unlogged += 1
             return False
         if self._unlogged:

@@ -32,7 +32,7 @@ from claudemesh.runtime.sqlite_errors import translate_errors
 
 R = TypeVar("R")
 
-_BUSY_TIMEOUT_S = 5.0
+_BUSY_S = 5.0
 _BUSY_PAUSE_S = 0.01
 _WAL_AUTOCHECKPOINT_PAGES = 4000
 # The check at the start reads every page: up to 256 MiB that is under a second. A larger file is open
@@ -75,9 +75,11 @@ class Database:
         on_failure: OnFailure | None = None,
         *,
         check_pages: int = CHECKED_PAGES,
+        busy_s: float = _BUSY_S,
     ) -> Database:
         """Open or create the file (0600), check that it is durable and healthy, and migrate it.
 
+        Another process that holds the write lock is waited for `busy_s` seconds.
         A file of more than `check_pages` pages is checked here only if its last user found it damaged.
         On a full disk a file that needs no migration is opened all the same, for reading. Raises
         `StorageCorrupt`, `SchemaTooNew`, or another `StorageError` with the file, the reason and the remedy.
@@ -86,10 +88,10 @@ class Database:
         suspect = _suspect(path)
         pages = sys.maxsize if suspect.exists() else check_pages
         try:
-            connection, prepared = await _connect(path, migrations, pages, shared=True)
+            connection, prepared = await _connect(path, migrations, pages, busy_s, shared=True)
         except StorageFull:
             # There is no room for the shared memory file. In the exclusive mode SQLite needs none.
-            connection, prepared = await _connect(path, migrations, pages, shared=False)
+            connection, prepared = await _connect(path, migrations, pages, busy_s, shared=False)
         with suppress(OSError):
             suspect.unlink(missing_ok=True)
         return cls(connection, path, prepared, on_failure)
@@ -138,13 +140,13 @@ def _suspect(path: Path) -> Path:
 
 
 async def _connect(
-    path: Path, migrations: Sequence[Migration], check_pages: int, *, shared: bool
+    path: Path, migrations: Sequence[Migration], check_pages: int, busy_s: float, *, shared: bool
 ) -> tuple[aiosqlite.Connection, Prepared]:
     with translate_errors(path):
-        connection = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        connection = await aiosqlite.connect(path, isolation_level=None, timeout=busy_s)
     try:
         prepared = await _on_thread(
-            connection, path, lambda raw: _prepare(raw, migrations, check_pages, shared=shared)
+            connection, path, lambda raw: _prepare(raw, migrations, check_pages, busy_s, shared=shared)
         )
     except BaseException:
         with suppress(sqlite3.Error):
@@ -210,14 +212,14 @@ class Prepared:
 
 
 def _prepare(
-    raw: sqlite3.Connection, migrations: Sequence[Migration], check_pages: int, *, shared: bool
+    raw: sqlite3.Connection, migrations: Sequence[Migration], check_pages: int, busy_s: float, *, shared: bool
 ) -> Prepared:
     if not shared:
         raw.execute("PRAGMA locking_mode = EXCLUSIVE")
     if raw.execute("PRAGMA page_count").fetchone()[0] == 0:
         # Only a new file takes this; an older one needs a VACUUM (`sqlite_space.rebuild`).
         raw.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    mode = _write_ahead(raw)
+    mode = _write_ahead(raw, busy_s)
     raw.execute("PRAGMA synchronous = FULL")
     if sys.platform == "darwin":
         raw.execute("PRAGMA fullfsync = ON")
@@ -236,9 +238,9 @@ def _prepare(
     return Prepared(apply_migrations(raw, migrations), checked)
 
 
-def _write_ahead(raw: sqlite3.Connection) -> str:
+def _write_ahead(raw: sqlite3.Connection, busy_s: float) -> str:
     """Switch the file to its write-ahead log, again while another process does the same."""
-    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    deadline = time.monotonic() + busy_s
     while True:
         try:
             mode: str = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]

@@ -97,6 +97,22 @@ def test_parts_are_whole_when_they_are_made(module: str) -> None:
     assert [field for field in fields if not re.fullmatch(r"self\.\w+", field)] == []
 
 
+def test_no_test_patches_a_constant_of_the_package() -> None:
+    """A deadline or bound that a test changes is an argument or a setting."""
+    found = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("setattr", "setitem"):
+                named = " ".join(ast.literal_eval(part) for part in node.args if _is_text(part))
+                if re.search(r"(?:^|[ .])_?[A-Z][A-Z0-9_]+$", named):
+                    found.append((path.relative_to(ROOT).as_posix(), named))
+    assert [one for one in found if not one[0].startswith("tests/artefact/")] == []
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 def test_build_is_no_package() -> None:
     """`build` holds scripts; as a package it would shadow the packaging tool of that name."""
     assert not (ROOT / "build" / "__init__.py").exists()

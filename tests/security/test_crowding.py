@@ -14,7 +14,6 @@ from claudemesh.broker.settings import Limits
 from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.guarded import Guardroom
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
-from claudemesh.runtime.web.heads import Deadlines
 from claudemesh.runtime.web.replies import Reply, respond
 from claudemesh.runtime.web.server import HttpServer, admit
 from claudemesh.runtime.web.sockets import bind_tcp
@@ -232,10 +231,9 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
         assert "Traceback" not in broker.log.read_text()
 
 
-async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadlines_of_requests_end_no_websocket() -> None:
     """A member that says nothing for longer than a head or a body may take stays connected."""
-    monkeypatch.setattr("claudemesh.runtime.web.server.DEADLINES", Deadlines(head_s=0.1, body_s=0.1))
-    async with running_broker() as broker:
+    async with running_broker(limits=Limits(head_s=0.1, body_s=0.1)) as broker:
         ada = await create_mesh(broker)
         port = int(broker.url.rpartition(":")[2])
         async with ada.connect() as link:
@@ -249,10 +247,9 @@ async def test_deadlines_of_requests_end_no_websocket(monkeypatch: pytest.Monkey
             assert (await link.request(ada.envelope("all")))["status"] in (200, 201)
 
 
-async def test_a_stranger_that_reads_no_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stranger_that_reads_no_answer_is_ended() -> None:
     """What waits for it is bounded, and so is the time that it waits."""
-    monkeypatch.setattr("claudemesh.runtime.guarded._UNREAD_S", 0.1)
-    async with running_broker() as broker:
+    async with running_broker(limits=Limits(unread_s=0.1)) as broker:
         port = int(broker.url.rpartition(":")[2])
         link = socket.create_connection(("127.0.0.1", port), timeout=10)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -49,6 +49,8 @@ def guardroom(context: Context) -> Guardroom:
         _caps(settings.limits),
         count=metrics.limit_reached,
         trusted=settings.proxies,
+        unread_s=settings.limits.unread_s,
+        sign_in_s=settings.limits.sign_in_s,
     )
 
 

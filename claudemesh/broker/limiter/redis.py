@@ -30,7 +30,7 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.limiter")
 
-_TIMEOUT_S = 0.5
+ANSWER_S = 0.5
 _AGAIN_S = 1.0
 _PREFIX = "claudemesh:bucket:"
 
@@ -106,12 +106,13 @@ _CONSTANTS = (COUNTED_MS, BURST_MS, LONGEST_MS, EPSILON_MS)
 class RedisLimiter:
     """Counts in Redis. `url` is `redis://host:6379/0`, `rediss://…` or `unix:///path`."""
 
-    def __init__(self, url: str, clock: Clock, metrics: BrokerMetrics) -> None:
+    def __init__(self, url: str, clock: Clock, metrics: BrokerMetrics, answer_s: float = ANSWER_S) -> None:
+        """Redis is away when it does not answer within `answer_s`."""
         self._clock = clock
         self._metrics = metrics
         try:
             self._redis: Any = Redis.from_url(
-                url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, decode_responses=False
+                url, socket_timeout=answer_s, socket_connect_timeout=answer_s, decode_responses=False
             )
         except ValueError as error:
             # Not quoted: there may be a password in it.

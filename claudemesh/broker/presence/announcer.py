@@ -24,7 +24,6 @@ from claudemesh.protocol.frames import encode_event
 from claudemesh.runtime.services import TaskOwner
 
 GATHER_S = 0.05
-_PER_MEMBER_S = 0.001
 _LONGEST_S = 5.0
 _IDS_PER_EVENT = 5000
 # Frames that are queued before other tasks of the event loop run.
@@ -36,9 +35,9 @@ _SINGLE_EVENTS = 128
 EVENT = "presence"
 
 
-def interval_s(members: int) -> float:
+def interval_s(members: int, per_member_s: float) -> float:
     """Return the shortest time between two events to this many connected members."""
-    return min(_LONGEST_S, max(GATHER_S, members * _PER_MEMBER_S))
+    return min(_LONGEST_S, max(GATHER_S, members * per_member_s))
 
 
 def presence_events(change: Change, at_ms: int, *, whole: bool = False) -> list[str]:
@@ -196,7 +195,9 @@ class Announcer:
             self._forget_if_empty(mesh_id, mesh)
             return
         loop = asyncio.get_running_loop()
-        due_in_s = mesh.announced_at + interval_s(self._hub.size(mesh_id)) - loop.time()
+        due_in_s = (
+            mesh.announced_at + interval_s(self._hub.size(mesh_id), self._env.limits.presence_s) - loop.time()
+        )
         mesh.timer = loop.call_later(max(GATHER_S, due_in_s), self._begin, mesh_id, mesh)
 
     def _begin(self, mesh_id: str, mesh: _Mesh) -> None:

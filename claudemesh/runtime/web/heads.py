@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -54,7 +55,10 @@ class GuardedHttp(HttpToolsProtocol):
     _awaited = ""
     _forwarded = ""
     _deadline: asyncio.TimerHandle | None = None
-    deadlines = DEADLINES
+
+    def __init__(self, *of_uvicorn: Any, deadlines: Deadlines) -> None:
+        super().__init__(*of_uvicorn)
+        self._deadlines = deadlines
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         assert isinstance(transport, GuardedTransport)
@@ -151,7 +155,7 @@ class GuardedHttp(HttpToolsProtocol):
             self._deadline = None
         self._awaited, self._is_next = limit, False
         if limit:
-            seconds = self.deadlines.head_s if limit == "head_deadline" else self.deadlines.body_s
+            seconds = self._deadlines.head_s if limit == "head_deadline" else self._deadlines.body_s
             self._deadline = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import uvicorn
 
 from claudemesh.runtime.accepting import Accepting, OnShortage
 from claudemesh.runtime.crowd import Caps
-from claudemesh.runtime.guarded import Guard, Guardroom
+from claudemesh.runtime.guarded import Guard, Guardroom, MakeProtocol
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, transport_of
 from claudemesh.runtime.web.heads import DEADLINES, Deadlines, GuardedHttp
@@ -37,8 +37,12 @@ _OF_BAD_INPUT = (
 class _QuietServer(uvicorn.Server):
     """uvicorn without its signal handlers, and with the accept loop of `runtime/accepting.py`."""
 
-    accepting: Accepting
-    deadlines: Deadlines
+    def __init__(
+        self, config: uvicorn.Config, deadlines: Deadlines, accept: Callable[[MakeProtocol], Accepting]
+    ) -> None:
+        super().__init__(config)
+        self._deadlines = deadlines
+        self.accepting = accept(self._protocol)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -50,11 +54,10 @@ class _QuietServer(uvicorn.Server):
         self.accepting.start()
         self.started = True
 
-    def protocol(self) -> asyncio.Protocol:
+    def _protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
-        protocol = GuardedHttp(self.config, self.server_state, self.lifespan.state)
-        protocol.deadlines = self.deadlines
-        return protocol
+        state = self.lifespan.state
+        return GuardedHttp(self.config, self.server_state, state, deadlines=self._deadlines)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -98,7 +101,7 @@ class HttpServer:
         tls: ssl.SSLContext | None = None,
         on_crash: OnCrash | None = None,
         on_shortage: OnShortage = lambda reason: None,
-        deadlines: Deadlines | None = None,
+        deadlines: Deadlines = DEADLINES,
     ) -> None:
         """`on_shortage` gets the reason why no connection can be accepted, and None once one can be."""
         logging.getLogger("uvicorn.error").addFilter(_is_news)
@@ -121,17 +124,13 @@ class HttpServer:
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        self._server = _QuietServer(config)
-        self._server.deadlines = deadlines or DEADLINES
         self._tasks = TaskOwner(on_crash)
-        self._server.accepting = Accepting(
-            listener,
-            room or Guardroom(Caps()),
-            self._server.protocol,
-            tls=tls,
-            on_crash=on_crash,
-            on_shortage=on_shortage,
-        )
+
+        def accept(make: MakeProtocol) -> Accepting:
+            guards = room or Guardroom(Caps())
+            return Accepting(listener, guards, make, tls=tls, on_crash=on_crash, on_shortage=on_shortage)
+
+        self._server = _QuietServer(config, deadlines, accept)
 
     async def start(self) -> None:
         """Return once connections are accepted."""

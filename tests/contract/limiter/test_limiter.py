@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from claudemesh.broker.limiter import redis as redis_limiter
 from claudemesh.broker.limiter.base import Allowance, Count, Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.limiter.redis import _SCRIPT, RedisLimiter, decisions_of, script_arguments
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.protocol.ids import UlidFactory
-from claudemesh.runtime.clock import SystemClock
+from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.exits import ExitWith
 from tests.support.clock import ManualClock
 from tests.support.redis import RedisServer, redis_server
@@ -34,10 +33,9 @@ def server() -> Generator[RedisServer]:
         yield running
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that a loaded machine leaves waiting is not away: every send would be allowed."""
-    monkeypatch.setattr(redis_limiter, "_TIMEOUT_S", 30.0)
+def in_redis(url: str, clock: Clock | None = None, metrics: BrokerMetrics | None = None) -> RedisLimiter:
+    """A limiter for which a Redis that a loaded machine leaves waiting is not away."""
+    return RedisLimiter(url, clock or SystemClock(), metrics or BrokerMetrics(), answer_s=30.0)
 
 
 @asynccontextmanager
@@ -45,7 +43,7 @@ async def limiter(engine: str, server: RedisServer) -> AsyncGenerator[Limiter]:
     """A limiter of this kind."""
     made: Limiter = MemoryLimiter(ManualClock())
     if engine == "redis":
-        made = RedisLimiter(server.url, SystemClock(), BrokerMetrics())
+        made = in_redis(server.url)
     try:
         yield made
     finally:
@@ -283,7 +281,7 @@ async def test_a_clock_that_is_set_brings_no_tokens() -> None:
 
 async def test_brokers_count_together(server: RedisServer) -> None:
     """Whichever of them is asked, also at the same moment: never more than the limit."""
-    mesh, made = _mesh(), [RedisLimiter(server.url, SystemClock(), BrokerMetrics()) for _ in range(3)]
+    mesh, made = _mesh(), [in_redis(server.url) for _ in range(3)]
     asked = [
         allowed(one, mesh, "alice", f"{n}-{i}", limit=200) for i in range(30) for n, one in enumerate(made)
     ]
@@ -299,7 +297,7 @@ async def test_a_redis_that_is_away_lets_everybody_through_and_is_asked_again() 
     """It says so, and counts again by itself once it is back."""
     clock, metrics = ManualClock(), BrokerMetrics()
     with redis_server() as server:
-        made = RedisLimiter(server.url, clock, metrics)
+        made = in_redis(server.url, clock, metrics)
         assert await allowed(made, "mesh", "alice", "x", limit=1) == [True]
         assert made.kind == "redis"
         server.stop()

@@ -26,7 +26,7 @@ from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.files import make_private_dir, write_atomic
 from claudemesh.runtime.web.asgi import App
-from claudemesh.runtime.web.heads import Deadlines
+from claudemesh.runtime.web.heads import DEADLINES, Deadlines
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
@@ -226,7 +226,7 @@ async def served(
     token: bytes | None = None,
     tcp: bool = False,
     wrap: Callable[[ApiRoutes], App] | None = None,
-    deadlines: Deadlines | None = None,
+    deadlines: Deadlines = DEADLINES,
     **limits: float,
 ) -> AsyncGenerator[Served]:
     """A daemon with its broker away, and its API once more: on `api`, or on TCP, or as `wrap` makes it.

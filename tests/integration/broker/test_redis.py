@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
-from claudemesh.broker.limiter import redis
+from claudemesh.broker.settings import Limits
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.redis import redis_server
 from tests.support.wspeer import http_request
 
 
-async def test_a_broker_counts_in_redis_and_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_counts_in_redis_and_outlives_it() -> None:
     """Without Redis everything goes on, and /readyz says so."""
     # One that answers late on a loaded machine is not away.
-    monkeypatch.setattr(redis, "_TIMEOUT_S", 30.0)
+    limits = Limits(redis_s=30.0)
     with redis_server() as server:
-        async with running_broker(redis_url=server.url) as broker:
+        async with running_broker(redis_url=server.url, limits=limits) as broker:
             owner = await create_mesh(broker, rate_limit_per_minute=12)
             bob = await join_mesh(owner, "bob")
             async with owner.connect() as link:

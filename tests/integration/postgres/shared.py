@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.postgres.accept import arguments
 from claudemesh.broker.store.postgres.queries import QUERIES
@@ -81,10 +82,10 @@ async def watching(url: str) -> AsyncGenerator[Any]:
 
 
 @asynccontextmanager
-async def shared() -> AsyncGenerator[Shared]:
+async def shared(deadlines: DatabaseDeadlines = DEADLINES) -> AsyncGenerator[Shared]:
     """Two stores on one database; alice made the mesh, bob joined."""
     async with empty_database() as url:
-        first, second = PostgresStore(url), PostgresStore(url)
+        first, second = (PostgresStore(url, deadlines=deadlines) for _ in range(2))
         await first.open()
         await second.open()
         mesh = new_mesh()

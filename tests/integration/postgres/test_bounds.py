@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres import PostgresStore, pools, sessions
 from claudemesh.broker.store.types import Accepted
 from claudemesh.runtime.errors import StorageFull, StorageUnavailable
@@ -16,10 +17,9 @@ from tests.support.postgres import shared_server
 from tests.support.stores import NOW, World
 
 
-async def test_a_lock_that_is_never_given_up_ends_in_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_that_is_never_given_up_ends_in_unavailable() -> None:
     """Tried a bounded number of times; afterwards the store serves on."""
-    monkeypatch.setitem(pools._BOUNDS, "lock_timeout", "20")
-    async with shared() as s:
+    async with shared(DatabaseDeadlines(lock_s=0.02)) as s:
         send = s.one.dm(s.one.owner, s.bob, client_message_id="x")
         async with s.connection.transaction():
             await s.call_accept([s.one.dm(s.one.owner, s.bob, client_message_id="x")])
@@ -29,10 +29,9 @@ async def test_a_lock_that_is_never_given_up_ends_in_unavailable(monkeypatch: py
             assert isinstance(other, Accepted)
 
 
-async def test_a_batch_that_takes_too_long_is_carried_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_that_takes_too_long_is_carried_in_parts() -> None:
     """As with too many recipients at once: halves until they fit, every message in its order."""
-    monkeypatch.setitem(pools._BOUNDS, "statement_timeout", "400")
-    async with shared() as s:
+    async with shared(DatabaseDeadlines(statement_s=0.4)) as s:
         await _slow_down(s.connection, "0.05")
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(12)]
         outcomes = await s.one.store.messages.accept(sends, NOW)
@@ -42,12 +41,9 @@ async def test_a_batch_that_takes_too_long_is_carried_in_parts(monkeypatch: pyte
         assert await s.one.owed(s.bob) == [send.broker_message_id for send in sends]
 
 
-async def test_a_message_that_takes_too_long_is_transient_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_message_that_takes_too_long_is_transient_and_leaves_nothing() -> None:
     """The server ends it; no part of it stays."""
-    monkeypatch.setitem(pools._BOUNDS, "statement_timeout", "50")
-    async with shared() as s:
+    async with shared(DatabaseDeadlines(statement_s=0.05)) as s:
         await _slow_down(s.connection, "10")
         with pytest.raises(StorageUnavailable, match="57014"):
             await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
@@ -72,14 +68,13 @@ async def test_a_full_disk_is_said_as_such() -> None:
         assert isinstance((await s.one.store.messages.accept([send], NOW))[0], Accepted)
 
 
-async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
     """The wait is bounded; readers and senders have pools of their own."""
-    async with shared() as s:
+    async with shared(DatabaseDeadlines(acquire_s=1.0)) as s:
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
         async with s.gate("delivery_queue"):
             calls = [asyncio.ensure_future(s.one.store.messages.accept([send], NOW)) for send in sends]
             await s.waiting(len(sends))
-            monkeypatch.setattr(pools, "_ACQUIRE_S", 0.1)
             with pytest.raises(StorageUnavailable):
                 await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
             await s.one.store.ping()
@@ -87,12 +82,9 @@ async def test_a_pool_without_a_free_connection_is_unavailable(monkeypatch: pyte
             assert isinstance((await call)[0], Accepted)
 
 
-async def test_a_transaction_left_open_is_ended_by_the_server(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_transaction_left_open_is_ended_by_the_server() -> None:
     """Its locks go with it, its caller hears that it was not done, and every connection serves on."""
-    monkeypatch.setitem(pools._BOUNDS, "idle_in_transaction_session_timeout", "100")
-    async with shared() as s:
+    async with shared(DatabaseDeadlines(idle_s=0.1)) as s:
         ended = asyncio.Event()
 
         async def leak(connection: Any) -> None:
@@ -146,11 +138,10 @@ async def test_more_callers_than_connections_take_turns() -> None:
         assert await s.connection.fetchval(sessions) <= 2 * pools._POOL_SIZE
 
 
-async def test_a_store_closes_while_the_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_store_closes_while_the_server_does_not_answer() -> None:
     """What still runs is cut off."""
-    monkeypatch.setattr(pools, "_CLOSE_S", 0.1)
     async with shared() as s:
-        store = PostgresStore(s.url)
+        store = PostgresStore(s.url, deadlines=DatabaseDeadlines(close_s=0.1))
         await store.open()
         w = World(store, s.one.mesh, s.one.owner)
         async with s.gate("delivery_queue"):

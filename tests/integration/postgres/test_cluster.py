@@ -13,6 +13,7 @@ import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres import cluster as postgres_cluster
 from claudemesh.protocol import challenge_keypair
 from claudemesh.runtime.exits import ExitWith
@@ -457,12 +458,10 @@ async def test_a_broker_with_another_admin_token_does_not_start(tmp_path: Path) 
             await join_mesh(replace(at(owner, third), challenge=challenge_keypair(new.encode())[1]), "carol")
 
 
-async def test_a_token_that_differs_beside_a_running_broker_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_token_that_differs_beside_a_running_broker_is_shown(tmp_path: Path) -> None:
     """Two that start at the same moment see each other's marks later, and say so until one has gone."""
-    monkeypatch.setattr(postgres_cluster, "_PING_S", 0.02)
-    async with brokers(tmp_path, 1) as ([broker], url):
+    limits = Limits(database=DatabaseDeadlines(ping_s=0.02))
+    async with brokers(tmp_path, 1, limits=limits) as ([broker], url):
         conditions = broker.context.degraded.conditions
 
         async def is_shown() -> bool:

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from claudemesh.broker import degraded
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
-from claudemesh.broker.store.postgres import pools
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import Server, empty_database, shared_server, sql
 from tests.support.wspeer import Peer, http_request
@@ -153,16 +152,15 @@ def logged() -> Generator[list[logging.LogRecord]]:
 
 
 async def test_an_outage_is_one_line_at_its_beginning_and_one_at_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """However many sends, connections, requests and loops meet it; the second line counts them."""
-    monkeypatch.setattr(degraded, "_ANSWERING_S", 0.5)
     server = Server()
     server.start()
     try:
         with logged() as records:
             async with running_broker(
-                database_url=server.url(), data_dir=tmp_path / "1", limits=_QUICK
+                database_url=server.url(), data_dir=tmp_path / "1", limits=replace(_QUICK, answering_s=0.5)
             ) as one:
                 ada = await create_mesh(one)
                 async with ada.connect() as link:
@@ -254,14 +252,14 @@ async def way_to(server: Server, url: str) -> AsyncGenerator[tuple[SilentWay, st
 
 @pytest.mark.parametrize("healing", ["new connections pass", "nothing passes for a while"])
 async def test_connections_that_swallow_everything_are_given_up_and_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healing: str
+    tmp_path: Path, healing: str
 ) -> None:
     """Sends are answered, /readyz answers all the time, and messages of another broker arrive again."""
-    monkeypatch.setattr(pools, "_DEADLINE_S", 2.0)
+    limits = replace(_QUICK, database=DatabaseDeadlines(use_s=2.0))
     async with (
         empty_database() as url,
         way_to(shared_server(), url) as (way, slow),
-        running_broker(database_url=slow, data_dir=tmp_path / "1", limits=_QUICK) as one,
+        running_broker(database_url=slow, data_dir=tmp_path / "1", limits=limits) as one,
         running_broker(database_url=url, data_dir=tmp_path / "2", limits=_QUICK) as two,
     ):
         ada = await create_mesh(one)

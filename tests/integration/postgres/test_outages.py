@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres import PostgresStore, pools
 from claudemesh.broker.store.types import Accepted, Existing, NewSend
 from claudemesh.runtime.errors import StorageUnavailable
@@ -166,14 +167,11 @@ async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unkno
         await watcher.close()
 
 
-async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     """A host that is gone without a word, as behind a broken network: bounded, unknown, and then healed."""
-    monkeypatch.setattr(pools, "_DEADLINE_S", 0.2)
-    monkeypatch.setattr(pools, "_ACQUIRE_S", 0.5)
+    deadlines = DatabaseDeadlines(use_s=0.2, acquire_s=0.5)
     async with empty_database() as url, link_to(tmp_path) as link:
-        store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)))
+        store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)), deadlines=deadlines)
         await store.open()
         mesh = new_mesh()
         owner = member(mesh.id, "alice", role="owner")

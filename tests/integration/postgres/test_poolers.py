@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.settings import BrokerSettings
-from claudemesh.broker.store.postgres import sessions
+from claudemesh.broker.settings import BrokerSettings, Limits
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.runtime.exits import CONFIGURATION, UNAVAILABLE, ExitWith
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.pgbouncer import IGNORED, pgbouncer, through
@@ -54,15 +54,15 @@ async def test_a_pooler_that_shares_sessions_is_refused_by_name(
         assert await sql(direct, "SELECT count(*) FROM pg_namespace WHERE nspname = 'mesh'") == 0
 
 
-async def test_a_pooler_with_one_connection_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_pooler_with_one_connection_is_refused_by_name(tmp_path: Path) -> None:
     """A broker needs several at once; it says so instead of waiting for them later."""
-    monkeypatch.setattr(sessions, "CONNECT_S", 1.0)
     async with empty_database() as direct:
         with pgbouncer("session", "default_pool_size = 1") as query:
             settings = BrokerSettings(
-                listen="127.0.0.1:0", data_dir=tmp_path / "broker", database_url=through(direct, query)
+                listen="127.0.0.1:0",
+                data_dir=tmp_path / "broker",
+                database_url=through(direct, query),
+                limits=Limits(database=DatabaseDeadlines(connect_s=1.0)),
             )
             with pytest.raises(ExitWith) as caught:
                 await Broker(settings).start()

@@ -52,69 +52,55 @@ async def test_a_batch_lets_others_run() -> None:
     assert ran == ["other"]
 
 
-async def test_items_that_are_shared_are_done_on_both_threads_and_come_back_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_items_that_are_shared_are_done_on_both_threads_and_come_back_in_order() -> None:
     """Neither thread gets past its item before the other one has taken one too."""
-    monkeypatch.setattr(aside, "_CORES", 2)
     both = threading.Barrier(2, timeout=30)
 
     def work(item: int) -> tuple[int, int]:
         both.wait()
         return item, threading.get_ident()
 
-    done = await aside.share(work, range(8))
+    done = await aside.share(work, range(8), cores=2)
     assert [item for item, _ in done] == list(range(8))
     assert len({thread for _, thread in done}) == 2
 
 
 @pytest.mark.parametrize(("cores", "count"), [(2, 1), (2, 3), (1, 100)])
-async def test_few_items_and_those_of_one_core_stay_on_the_loop(
-    monkeypatch: pytest.MonkeyPatch, cores: int, count: int
-) -> None:
+async def test_few_items_and_those_of_one_core_stay_on_the_loop(cores: int, count: int) -> None:
     """Waking the other thread would cost more than it saves."""
-    monkeypatch.setattr(aside, "_CORES", cores)
-    done = await aside.share(lambda _: threading.get_ident(), range(count))
+    done = await aside.share(lambda _: threading.get_ident(), range(count), cores=cores)
     assert done == [threading.get_ident()] * count
 
 
-async def test_what_a_busy_worker_thread_does_not_begin_is_done_by_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_a_busy_worker_thread_does_not_begin_is_done_by_the_loop() -> None:
     """Shared items do not wait for a long computation."""
-    monkeypatch.setattr(aside, "_CORES", 2)
     gate = threading.Event()
     long = asyncio.ensure_future(aside.run(HEAVY, gate.wait, 30))
     await asyncio.sleep(0)
-    assert await aside.share(str, range(8)) == list("01234567")
+    assert await aside.share(str, range(8), cores=2) == list("01234567")
     assert not long.done()
     gate.set()
     assert await long is True
 
 
 @pytest.mark.parametrize("wrong", range(8))
-async def test_an_error_of_a_shared_item_comes_to_the_caller(
-    monkeypatch: pytest.MonkeyPatch, wrong: int
-) -> None:
+async def test_an_error_of_a_shared_item_comes_to_the_caller(wrong: int) -> None:
     """It does not matter which thread met it."""
-    monkeypatch.setattr(aside, "_CORES", 2)
     items = ["1"] * 8
     items[wrong] = "x"
     with pytest.raises(ValueError, match="invalid literal"):
-        await aside.share(int, items)
+        await aside.share(int, items, cores=2)
 
 
-async def test_shared_items_let_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shared_items_let_others_run() -> None:
     """Between two items the loop runs whatever is ready, when a slice is used up."""
-    monkeypatch.setattr(aside, "_CORES", 2)
-    monkeypatch.setattr(aside, "SLICE_S", 0.0)
     gate = threading.Event()
     busy = asyncio.ensure_future(aside.run(HEAVY, gate.wait, 30))
     await asyncio.sleep(0)
     done: list[int] = []
     ran: list[int] = []
     asyncio.get_running_loop().call_soon(lambda: ran.append(len(done)))
-    await aside.share(done.append, range(8))
+    await aside.share(done.append, range(8), cores=2, slice_s=0.0)
     assert ran == [1]
     gate.set()
     assert await busy is True

@@ -10,13 +10,10 @@ from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
 
 
-async def test_a_flood_of_events_is_a_few_lines_and_a_count(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_flood_of_events_is_a_few_lines_and_a_count(caplog: pytest.LogCaptureFixture) -> None:
     """The line after those that were left out says how many they were."""
     now = 100.0
-    monkeypatch.setattr("claudemesh.runtime.sparse._now", lambda: now)
-    log = SparseLog(get_logger("sparse"))
+    log = SparseLog(get_logger("sparse"), lambda: now)
     with caplog.at_level(logging.INFO, logger="claudemesh.sparse"):
         for number in range(1000):
             log.info("refused", number=number)

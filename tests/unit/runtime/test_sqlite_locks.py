@@ -15,12 +15,9 @@ from claudemesh.runtime.migrations import Migration
 SCHEMA = [Migration(1, "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);")]
 
 
-async def test_a_locked_file_refuses_a_transaction_before_its_first_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_locked_file_refuses_a_transaction_before_its_first_read(tmp_path: Path) -> None:
     """The write lock is taken at the beginning: a transaction that has read cannot fail to write."""
-    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_S", 0.05)
-    database = await sqlite.Database.open(tmp_path / "x.db", SCHEMA)
+    database = await sqlite.Database.open(tmp_path / "x.db", SCHEMA, busy_s=0.05)
     steps = []
 
     def read_then_write(raw: sqlite3.Connection) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres.errors import state_of, translate_errors
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, connect
+from claudemesh.broker.store.postgres.sessions import APPLICATION, connect
 from claudemesh.broker.store.postgres.values import lease_columns
 from claudemesh.broker.store.types import Lease, Life, PresenceRow
 from claudemesh.runtime.errors import StorageError
@@ -24,15 +25,15 @@ log = get_logger("broker.postgres")
 CHANNEL = "claudemesh"
 # No right, no such feature, no such function.
 _DOES_NOT_TELL = frozenset({"42501", "0A000", "42883"})
-_PING_S = 5.0
 
 
 class PostgresCluster:
     """Implements `ClusterStore`."""
 
-    def __init__(self, database_url: str, pools: Pools) -> None:
+    def __init__(self, database_url: str, pools: Pools, deadlines: DatabaseDeadlines) -> None:
         self._database_url = database_url
         self._db = pools
+        self._deadlines = deadlines
         self._mark: int | None = None
         self._on_compared: Callable[[bool], None] = lambda differs: None
 
@@ -68,9 +69,14 @@ class PostgresCluster:
     async def listen(
         self, hear: Callable[[str], None], resumed: Callable[[], None], worked: Callable[[], None]
     ) -> None:
+        bound_s = self._deadlines.connect_s
         with translate_errors():
             connection = await connect(
-                self._database_url, {}, name=f"{APPLICATION} signals", command_s=CONNECT_S
+                self._database_url,
+                {},
+                name=f"{APPLICATION} signals",
+                connect_s=bound_s,
+                command_s=bound_s,
             )
             try:
                 ended = asyncio.Event()
@@ -82,7 +88,7 @@ class PostgresCluster:
                 worked()
                 while True:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(ended.wait(), _PING_S)
+                        await asyncio.wait_for(ended.wait(), self._deadlines.ping_s)
                         return
                     # A network that swallows everything is only noticed by asking.
                     if self._mark is None:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import asyncpg
 
+from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres.errors import TRANSIENT, state_of, translate_errors
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.postgres.sessions import APPLICATION, CONNECT_S, SESSION, prepare_session
+from claudemesh.broker.store.postgres.sessions import APPLICATION, SESSION, prepare_session
 from claudemesh.runtime.errors import StorageUnavailable
 from claudemesh.runtime.logs import get_logger
 
@@ -25,30 +26,26 @@ log = get_logger("broker.postgres")
 R = TypeVar("R")
 
 ATTEMPTS = 5
-_ACQUIRE_S = 10.0
-_CLOSE_S = 5.0
 # How long the library may take to make a connection usable again after a statement failed on it.
 _RECOVER_S = 2.0
-_STATEMENT_MS = 10_000
-# The deadline of one use of a connection on our side, longer than the server's: past it the server or the way
-# to it is gone, because a server that is only slow would have cancelled the statement.
-_DEADLINE_S = 12.0
 # Retention works through cold pages in batches.
 _PATIENT_MS = 30_000
 _PATIENT_S = 35.0
-_LOCK_MS = 2_000
 _POOL_SIZE = 4
 
-_BOUNDS = {
-    "statement_timeout": str(_STATEMENT_MS),
-    "lock_timeout": str(_LOCK_MS),
-    "idle_in_transaction_session_timeout": str(_STATEMENT_MS),
-}
+
+def _bounds(deadlines: DatabaseDeadlines) -> Mapping[str, str]:
+    bounds = {
+        "statement_timeout": deadlines.statement_s,
+        "lock_timeout": deadlines.lock_s,
+        "idle_in_transaction_session_timeout": deadlines.idle_s,
+    }
+    return {name: str(round(seconds * 1000)) for name, seconds in bounds.items()}
 
 
-async def _set_up(connection: Any, settings: Mapping[str, str]) -> None:
+async def _set_up(connection: Any, settings: Mapping[str, str], connect_s: float) -> None:
     """Prepare the session of a new connection, in bounded time."""
-    async with asyncio.timeout(CONNECT_S):
+    async with asyncio.timeout(connect_s):
         await prepare_session(connection, settings)
 
 
@@ -63,9 +60,9 @@ class _Pool:
     that wait.
     """
 
-    def __init__(self, pool: Any, size: int, deadline_s: float) -> None:
+    def __init__(self, pool: Any, size: int, deadlines: DatabaseDeadlines) -> None:
         self._pool = pool
-        self._deadline_s = deadline_s
+        self._deadlines = deadlines
         self._free = asyncio.Semaphore(size)
         self._waiting: list[Any] = []
 
@@ -76,7 +73,7 @@ class _Pool:
     async def close(self) -> None:
         """Close every connection; what still runs on one after a while is cut off, its outcome unknown."""
         try:
-            async with asyncio.timeout(_CLOSE_S):
+            async with asyncio.timeout(self._deadlines.close_s):
                 while self._waiting:
                     await self._pool.release(self._waiting.pop())
                 await self._pool.close()
@@ -91,12 +88,12 @@ class _Pool:
         and the outcome of what ran on it is unknown.
         """
         # Not the library's own timeout, which makes a task each time.
-        async with asyncio.timeout(_ACQUIRE_S):
+        async with asyncio.timeout(self._deadlines.acquire_s):
             await self._free.acquire()
         try:
             connection = await self._take()
             try:
-                async with asyncio.timeout(deadline_s or self._deadline_s):
+                async with asyncio.timeout(deadline_s or self._deadlines.use_s):
                     yield connection
             except BaseException as error:
                 await self._recover(connection, error)
@@ -113,7 +110,7 @@ class _Pool:
                 if not connection.is_closed():
                     return connection
             await self._pool.release(connection)
-        async with asyncio.timeout(_ACQUIRE_S):
+        async with asyncio.timeout(self._deadlines.acquire_s):
             return await self._pool.acquire()
 
     async def _recover(self, connection: Any, error: BaseException) -> None:
@@ -143,8 +140,10 @@ class Pools:
         self._others = others
 
     @classmethod
-    async def open(cls, database_url: str) -> Pools:
+    async def open(cls, database_url: str, deadlines: DatabaseDeadlines) -> Pools:
         """Connect. The database was checked before (`preflight`)."""
+        settings = {**SESSION, **_bounds(deadlines)}
+        set_up = partial(_set_up, settings=settings, connect_s=deadlines.connect_s)
         pools = []
         for _ in range(2):
             pool = asyncpg.create_pool(
@@ -152,12 +151,12 @@ class Pools:
                 # Connected when first needed, and again after the server went away.
                 min_size=0,
                 max_size=_POOL_SIZE,
-                timeout=CONNECT_S,
+                timeout=deadlines.connect_s,
                 server_settings={"application_name": APPLICATION},
-                init=partial(_set_up, settings={**SESSION, **_BOUNDS}),
+                init=set_up,
                 reset=_keep_session,
             )
-            pools.append(_Pool(pool, _POOL_SIZE, _DEADLINE_S))
+            pools.append(_Pool(pool, _POOL_SIZE, deadlines))
         made = cls(*pools)
         try:
             for pool in pools:

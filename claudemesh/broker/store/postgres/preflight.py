@@ -6,10 +6,11 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.deadlines import DEADLINES
 from claudemesh.broker.store.postgres.errors import text_of
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.schema import migrate
-from claudemesh.broker.store.postgres.sessions import CONNECT_S, SESSION, check_sessions, connect
+from claudemesh.broker.store.postgres.sessions import SESSION, check_sessions, connect
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
@@ -28,20 +29,22 @@ _PATIENT = {
 }
 
 
-async def prepare_database(database_url: str, *, allow_unsafe: bool) -> None:
+async def prepare_database(
+    database_url: str, *, allow_unsafe: bool, connect_s: float = DEADLINES.connect_s
+) -> None:
     """Check that the server keeps what it acknowledges, and bring the schema up to date.
 
     Raises `ExitWith` with a stable code, or `SchemaTooNew`.
     """
     try:
-        await check_sessions(database_url)
-        connection = await connect(database_url, {**SESSION, **_PATIENT})
+        await check_sessions(database_url, connect_s)
+        connection = await connect(database_url, {**SESSION, **_PATIENT}, connect_s=connect_s)
         try:
             await _check_server(connection, allow_unsafe)
             await migrate(connection, load_migrations("claudemesh.broker.store.postgres.migrations"))
             await _check_tables(connection, allow_unsafe)
         finally:
-            await connection.close(timeout=CONNECT_S)
+            await connection.close(timeout=connect_s)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise _said(error) from error
     except asyncpg.InternalClientError as error:

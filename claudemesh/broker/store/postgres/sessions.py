@@ -14,11 +14,10 @@ from typing import Any
 
 import asyncpg
 
+from claudemesh.broker.store.deadlines import DEADLINES
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.runtime.exits import CONFIGURATION, UNAVAILABLE, ExitWith
 
-# Bound of connecting, and of each step of the checks at the start.
-CONNECT_S = 5.0
 APPLICATION = "claudemesh"
 
 _EPOCH_2000_US = 946_684_800_000_000
@@ -48,17 +47,22 @@ _STATEMENT_MODE = "statement pooling mode"
 
 
 async def connect(
-    database_url: str, settings: Mapping[str, str], *, name: str = APPLICATION, command_s: float | None = None
+    database_url: str,
+    settings: Mapping[str, str],
+    *,
+    name: str = APPLICATION,
+    connect_s: float = DEADLINES.connect_s,
+    command_s: float | None = None,
 ) -> Any:
     """Open a connection outside of the pools; `command_s` bounds each of its statements."""
     connection = await asyncpg.connect(
         database_url,
-        timeout=CONNECT_S,
+        timeout=connect_s,
         command_timeout=command_s,
         server_settings={"application_name": name},
     )
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(connect_s):
             await prepare_session(connection, settings)
     except BaseException:
         connection.terminate()
@@ -95,40 +99,40 @@ def _watch_peer(connection: Any) -> None:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNCONFIRMED_MS)
 
 
-async def check_sessions(database_url: str) -> None:
+async def check_sessions(database_url: str, connect_s: float) -> None:
     """Prove that a connection keeps its server process between transactions and receives notifications.
 
     `ExitWith` 78 when a connection pooler on the way shares server processes between connections: prepared
     statements and LISTEN do not work there, and messages would not arrive. Foreign errors pass.
     """
-    one = await connect(database_url, {}, command_s=CONNECT_S)
+    one = await connect(database_url, {}, connect_s=connect_s, command_s=connect_s)
     try:
-        two = await _second(database_url)
+        two = await _second(database_url, connect_s)
         try:
-            await _check_pair(one, two)
+            await _check_pair(one, two, connect_s)
         finally:
             two.terminate()
     finally:
         one.terminate()
 
 
-async def _second(database_url: str) -> Any:
+async def _second(database_url: str, connect_s: float) -> Any:
     try:
-        return await connect(database_url, {}, command_s=CONNECT_S)
+        return await connect(database_url, {}, connect_s=connect_s, command_s=connect_s)
     except TimeoutError as error:
         raise ExitWith(
             UNAVAILABLE,
             "database_connections_missing",
-            f"The database gives no second connection within {CONNECT_S:.0f} s: raise the pool size of the "
+            f"The database gives no second connection within {connect_s:.0f} s: raise the pool size of the "
             "connection pooler, or max_connections of the server; each broker needs 10.",
         ) from error
 
 
-async def _check_pair(one: Any, two: Any) -> None:
+async def _check_pair(one: Any, two: Any, wait_s: float) -> None:
     try:
         if await _is_shared(one, two):
             raise _refusal("it gives one server process to several connections")
-        if not await _hears(one, two):
+        if not await _hears(one, two, wait_s):
             raise _refusal("a notification did not arrive")
     except _SHARED as error:
         raise _refusal("prepared statements get lost") from error
@@ -158,7 +162,7 @@ async def _process(connection: Any) -> int:
         return process
 
 
-async def _hears(one: Any, two: Any) -> bool:
+async def _hears(one: Any, two: Any, wait_s: float) -> bool:
     """Whether a notification of one connection reaches another, with a transaction of its own in between."""
     heard = asyncio.Event()
     channel = f"claudemesh_check_{secrets.token_hex(8)}"
@@ -166,7 +170,7 @@ async def _hears(one: Any, two: Any) -> bool:
     await _process(one)
     await two.fetch(_Q["signal"], channel, [""])
     try:
-        async with asyncio.timeout(CONNECT_S):
+        async with asyncio.timeout(wait_s):
             await heard.wait()
     except TimeoutError:
         return False

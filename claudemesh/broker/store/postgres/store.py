@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
 from claudemesh.broker.store.postgres.audit import PostgresAudit
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
@@ -40,8 +41,11 @@ class PostgresStore:
     restoring: PostgresRestoring
     cluster: PostgresCluster
 
-    def __init__(self, database_url: str, *, allow_unsafe: bool = False) -> None:
+    def __init__(
+        self, database_url: str, *, allow_unsafe: bool = False, deadlines: DatabaseDeadlines = DEADLINES
+    ) -> None:
         self._database_url = database_url
+        self._deadlines = deadlines
         self._allow_unsafe = allow_unsafe
         self._pools: Pools | None = None
 
@@ -54,8 +58,9 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Check the database, bring its schema up to date, and connect."""
-        await prepare_database(self._database_url, allow_unsafe=self._allow_unsafe)
-        self._pools = pools = await Pools.open(self._database_url)
+        url, deadlines = self._database_url, self._deadlines
+        await prepare_database(url, allow_unsafe=self._allow_unsafe, connect_s=deadlines.connect_s)
+        self._pools = pools = await Pools.open(url, deadlines)
         self.meshes = PostgresMeshes(pools)
         self.members = PostgresMembers(pools)
         self.topics = PostgresTopics(pools)
@@ -68,7 +73,7 @@ class PostgresStore:
         self.retention = PostgresRetention(pools)
         self.usage = PostgresUsage(pools)
         self.restoring = PostgresRestoring(pools)
-        self.cluster = PostgresCluster(self._database_url, pools)
+        self.cluster = PostgresCluster(url, pools, deadlines)
 
     async def close(self) -> None:
         """Close every connection."""
