@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -119,7 +118,7 @@ async def test_a_deadlock_is_the_store_s_own_business() -> None:
         call = asyncio.ensure_future(s.two.store.messages.accept([first, last], NOW))
         await s.waiting()
         # Ours now waits for theirs, and theirs for ours; theirs looks for deadlocks first.
-        await s.call_accept([replace(first, broker_message_id=new_ulid())])
+        await s.call_accept([first._replace(broker_message_id=new_ulid())])
         await transaction.commit()
         outcomes = await call
         assert deadlocks() == before + 1
