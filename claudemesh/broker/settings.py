@@ -77,9 +77,9 @@ class Limits:
     lease_s: float = 60.0  # presence; renewed three times as often
     presence_s: float = 0.001  # for each connected member, between two presence events; 0.05 to 5 s in all
     sweep_s: float = 2.0  # several brokers: how long a missed wake-up, revocation or death stays unnoticed
-    answering_s: float = 5.0  # an unreachable database that answers pings is one no more after so long
+    answering_s: float = 5.0  # an unreachable database that answers pings counts as reachable after this time
     database: DatabaseDeadlines = DEADLINES  # of Postgres
-    redis_s: float = 0.5  # Redis is away when it does not answer for so long; every send is allowed then
+    redis_s: float = 0.5  # Redis is away when it does not answer in this time; every send is allowed then
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 
