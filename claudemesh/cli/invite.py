@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import click
 
 from claudemesh.cli import output
@@ -11,6 +13,7 @@ from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.urls import is_loopback
 
 
 @click.group(cls=CommandGroup)
@@ -57,11 +60,26 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
         output.note(
             f"The broker has not registered this invite: {error.message} The invite works all the same."
         )
+    warning = _loopback_warning(made.broker_url)
+    if warning is not None:
+        output.note(warning)
     answer = {
         "invite": link,
         "invite_id": made.invite_id,
         "expires_at": iso_ms(made.expires_at_ms),
         "uses": uses,
         "role": role,
+        "warning": warning,
     }
     return output.print_answer(as_json, answer, link)
+
+
+def _loopback_warning(url: str) -> str | None:
+    """Return a warning for an invite that only this machine can use."""
+    if not is_loopback(urlsplit(url).hostname or ""):
+        return None
+    return (
+        f"Only this machine can join by this invite: it holds {url}. Let the broker listen at an address "
+        "that other hosts reach (`broker up --listen 0.0.0.0:7900`, with --public-url behind a proxy), "
+        "change the address here (`claudemesh daemon set-broker URL`), and create another invite."
+    )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+UNREACHABLE = "broker_unreachable"
+
 _DEADLINE_S = 60.0
 # The members of a large mesh are some megabytes.
 _MOST_BYTES = 64 << 20
@@ -137,11 +139,17 @@ class BrokerClient:
             text = f"{self.url} answers with {error}: give the broker's own address."
             raise WrongAddress("redirected", text) from error
         except (OSError, http.client.HTTPException) as error:
-            raise ClientError(
-                "broker_unreachable",
-                f"No broker answers at {self.url} ({error}): check the address, or start it with "
-                "`claudemesh broker up -d`.",
-            ) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> ClientError:
+        if is_loopback(self._host):
+            text = f"No broker answers at {self.url} ({error}). Check the address, or start it."
+            return ClientError(UNREACHABLE, text, next="claudemesh broker up -d")
+        return ClientError(
+            UNREACHABLE,
+            f"No broker answers at {self.url} ({error}). Check the address, whether the broker runs there "
+            "and listens at it (`claudemesh broker status` on its host), and firewalls in between.",
+        )
 
     def bad_answer(self, reason: str) -> ClientError:
         """Return the error for an answer that is not used."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import WrongHome
+from claudemesh.client.broker import UNREACHABLE, BrokerClient
+from claudemesh.client.errors import ClientError, WrongHome
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths, daemon_paths
@@ -26,7 +28,7 @@ from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_join
 from claudemesh.runtime.files import make_private_dir
 from claudemesh.runtime.hardening import protect_memory
-from claudemesh.runtime.urls import audience_of
+from claudemesh.runtime.urls import audience_of, is_loopback
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
@@ -68,7 +70,8 @@ def join(pasted: str, name: str | None, default_name: str, *, insecure: bool = F
     name = name or (known.name if known else default_name)
     check_member_name(name)
     make_private_dir(paths.root)
-    joined = broker.join(_request(link, invite, name, _keyring(paths), broker, known))
+    with _telling_of_loopback(invite.broker_url):
+        joined = broker.join(_request(link, invite, name, _keyring(paths), broker, known))
     if known and not joined.created:
         raise _already_member(invite.slug)
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
@@ -116,6 +119,22 @@ def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[
         inviter=(membership.name, membership.member_id),
     )
     return invite, invite.to_link()
+
+
+@contextmanager
+def _telling_of_loopback(url: str) -> Generator[None]:
+    """Add to `broker_unreachable` that the address of the invite leads to this machine itself."""
+    try:
+        yield
+    except ClientError as error:
+        if error.code != UNREACHABLE or not is_loopback(urlsplit(url).hostname or ""):
+            raise
+        raise ClientError(
+            UNREACHABLE,
+            f"No broker answers at {url}, the address in this invite, which leads to this machine itself. If "
+            "the broker runs on another one, ask the inviter for an invite with an address that other hosts "
+            "reach (`claudemesh daemon set-broker URL` there, then `claudemesh invite create`).",
+        ) from error
 
 
 def _known(paths: DaemonPaths, invite: Invite) -> Membership | None:

@@ -11,6 +11,7 @@ from claudemesh.cli import output
 from claudemesh.cli.background import Service, start
 from claudemesh.client.own_broker import LOG_FILE, OwnBroker, find_broker
 from claudemesh.runtime.files import make_private_dir
+from claudemesh.runtime.own_address import dialled_urls
 
 
 def start_in_background(settings: BrokerSettings, flags: Mapping[str, Any], as_json: bool) -> int:
@@ -27,7 +28,8 @@ def start_in_background(settings: BrokerSettings, flags: Mapping[str, Any], as_j
     found = find_broker(data_dir)
     if found is None or pid is None:
         return _say_that_it_runs(found, as_json)
-    text = f"started the broker at {found.member_url} (pid {pid}), data in {data_dir}"
+    addresses = " and ".join(dialled_urls(found.url, found.public_urls))
+    text = f"started the broker at {addresses} (pid {pid}), data in {data_dir}"
     return output.print_answer(as_json, {"status": "running", **shown(found)}, text)
 
 
@@ -35,6 +37,7 @@ def shown(found: OwnBroker) -> dict[str, Any]:
     """Return the fields of a running broker as programs read them."""
     return {
         "url": found.dial_url,
+        "dialled_urls": dialled_urls(found.url, found.public_urls),
         "public_urls": found.public_urls,
         "pid": found.pid,
         "data_dir": str(found.data_dir),

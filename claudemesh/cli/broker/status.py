@@ -14,6 +14,7 @@ from claudemesh.cli.options import json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.own_broker import OwnBroker, chosen_data_dir, find_broker
+from claudemesh.runtime.own_address import dialled_urls
 
 
 @click.command()
@@ -38,8 +39,8 @@ def status(data_dir: Path | None, as_json: bool) -> int:
     conditions = [item["code"] for item in state["degraded"]]
     output.fields(
         {
-            "address": found.url,
-            "public": ", ".join(found.public_urls) or "none",
+            "address": ", ".join(dialled_urls(found.url, found.public_urls)),
+            "listens": found.url,
             "ready": {True: "yes", False: "no", None: "unknown"}[state["ready"]],
             "degraded": ", ".join(conditions) or "no",
             "pid": found.pid,

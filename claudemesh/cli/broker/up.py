@@ -18,6 +18,7 @@ from claudemesh.cli.options import json_option
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger, setup_logging
 from claudemesh.runtime.oserrors import cannot
+from claudemesh.runtime.own_address import dialled_urls
 
 log = get_logger("broker")
 
@@ -101,5 +102,7 @@ async def _serve(settings: Any) -> None:
     await running.start()
     settle()
     place = settings.data_dir if settings.database_url is None else "Postgres"
-    output.note(f"broker at {running.url}, data in {place}")
+    addresses = " and ".join(dialled_urls(running.url, settings.public_url))
+    listens = "" if addresses == running.url else f" (listens at {running.url})"
+    output.note(f"broker at {addresses}{listens}, data in {place}")
     await running.run()

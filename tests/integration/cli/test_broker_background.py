@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from claudemesh.cli.broker import background
-from tests.support.cli import Ran, run
+from tests.support.cli import Ran, begin, run
 from tests.support.processes import REPOSITORY, Mesh, free_port, mesh, until
 
 OK, UNAVAILABLE, TEMPORARY, CONFIGURATION = 0, 69, 75, 78
@@ -149,6 +150,53 @@ def test_up_succeeds_when_the_daemon_is_up_and_the_line_of_a_service_does_not(pl
         again = place.run(*arguments)
         assert (again.code, again.out) == (OK, "the daemon of mesh team runs already\n"), arguments
     assert place.run("daemon", "up").code == 73
+
+
+def test_an_invite_that_only_this_machine_can_use_is_warned_about_when_it_is_made(place: Place) -> None:
+    """And on another machine, where that address leads to nothing, the join says why."""
+    assert place.run("broker", "up", "-d").code == OK
+    assert place.run("mesh", "create", "team", "--name", "alice").code == OK
+    made = place.run("invite", "create")
+    assert made.code == OK
+    assert made.out.startswith("claudemesh://join/")
+    assert f"Only this machine can join by this invite: it holds {place.url}" in made.err
+    assert place.url in place.run("invite", "create", "--json").json["warning"]
+    assert place.run("broker", "down").code == OK
+    joined = run(place.home.parent / "elsewhere", "join", made.out.strip(), "--name", "bob", "--json")
+    assert (joined.code, joined.json["error"]) == (UNAVAILABLE, "broker_unreachable")
+    assert "leads to this machine itself" in joined.json["message"]
+    assert "broker up" not in joined.json["message"]
+
+
+def test_a_broker_at_a_wildcard_names_the_address_to_dial(place: Place) -> None:
+    """`0.0.0.0` can be dialled from nowhere."""
+    anywhere = {"CLAUDEMESH_BROKER_LISTEN": f"0.0.0.0:{place.port}"}
+    started = place.run("broker", "up", "-d", **anywhere)
+    shown = re.search(r"started the broker at (\S+) ", started.out)
+    assert shown is not None
+    assert shown[1].endswith(f":{place.port}")
+    assert "0.0.0.0" not in started.out
+    made = place.run("mesh", "create", "team", "--name", "alice", "--broker", shown[1], "--insecure")
+    assert made.code == OK, made.err
+    assert "Only this machine" not in place.run("invite", "create").err
+    assert place.run("broker", "status", "--json").json["dialled_urls"] == [shown[1]]
+
+
+def test_a_broker_in_the_foreground_names_the_address_to_dial(place: Place) -> None:
+    """The public one, if there is any."""
+    for options, expected in (
+        (
+            ["--public-url", "wss://mesh.example.org"],
+            "broker at wss://mesh.example.org (listens at ws://0.0.0.0:",
+        ),
+        (["--listen", f"127.0.0.1:{place.port}"], f"broker at {place.url}, data in "),
+    ):
+        arguments = ["broker", "up", "--listen", "0.0.0.0:0", *options]
+        with begin(place.home, *arguments) as process:
+            assert process.stderr is not None
+            assert any(expected in line.decode() for line in process.stderr)
+            process.terminate()
+            assert process.wait() == OK
 
 
 def test_a_password_is_passed_to_the_background_by_a_variable() -> None:
