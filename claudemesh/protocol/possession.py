@@ -11,18 +11,29 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from nacl.bindings import crypto_box_beforenm, crypto_scalarmult_base
+from nacl.bindings import (
+    crypto_box_beforenm,
+    crypto_pwhash_alg,
+    crypto_pwhash_ALG_ARGON2ID13,
+    crypto_pwhash_SALTBYTES,
+    crypto_scalarmult_base,
+)
 from nacl.exceptions import CryptoError
 
 from claudemesh.protocol.ids import HEX_32
 
-_CHALLENGE = b"claudemesh-join-challenge-v1"
+_SALT = hashlib.sha256(b"claudemesh-join-challenge-v1").digest()[:crypto_pwhash_SALTBYTES]
+_KEY_BYTES, _PASSES, _MEMORY = 32, 2, 16 << 20
 _PROOF = "claudemesh-x25519-proof-v1"
 
 
 def challenge_keypair(secret: bytes) -> tuple[bytes, str]:
-    """Return the private and the public challenge key of brokers that share a secret of 16 bytes or more."""
-    privkey = hashlib.sha256(_CHALLENGE + b"\0" + secret).digest()
+    """Return the private and the public challenge key of brokers that share a secret of 16 bytes or more.
+
+    The public key is given to strangers, so guesses of the secret can be checked against it. Each guess costs
+    16 MiB and tens of milliseconds.
+    """
+    privkey = crypto_pwhash_alg(_KEY_BYTES, secret, _SALT, _PASSES, _MEMORY, crypto_pwhash_ALG_ARGON2ID13)
     return privkey, crypto_scalarmult_base(privkey).hex()
 
 

@@ -201,6 +201,11 @@ class Guard(asyncio.Protocol):
         """The protocol that input is passed on to."""
         return self._inner
 
+    @property
+    def is_proxied(self) -> bool:
+        """Whether a trusted proxy is at the other end. It may send requests of many clients here."""
+        return self.room.trusts(self._host)
+
     def admit(self) -> None:
         """Note that the peer is authenticated."""
         if not self._is_member:
@@ -232,7 +237,7 @@ class Guard(asyncio.Protocol):
 
     def asks_for(self, forwarded: str) -> None:
         """Take the client's address from a trusted proxy: the last one that is not a trusted proxy itself."""
-        if self._is_member or not self.room.trusts(self._host):
+        if not self.is_proxied:
             return
         client = client_of(forwarded, self.room.trusts)
         if client is not None:

@@ -139,6 +139,32 @@ def test_a_trusted_proxy_tells_whose_connections_they_are() -> None:
             serves(made, "a crowd behind a proxy")
 
 
+def test_a_proxy_that_reuses_a_connection_keeps_its_clients_apart() -> None:
+    """A stranger behind it guesses and floods in its own name, on the connection that the operator used."""
+    with mesh() as made:
+        made.broker.stop()
+        made.broker.arguments += ["--trusted-proxies", "127.0.0.1"]
+        made.broker.start()
+        made.broker.ready()
+        token = (made.broker.data / "admin_token").read_text().strip()
+        with closing(http.client.HTTPConnection("127.0.0.1", made.broker.port, timeout=30)) as reused:
+
+            def ask(client: str, path: str, bearer: str) -> int:
+                headers = {"X-Forwarded-For": client, "Authorization": f"Bearer {bearer}"}
+                reused.request("GET", path, headers=headers)
+                answer = reused.getresponse()
+                answer.read()
+                return answer.status
+
+            assert ask("198.51.100.1", "/v1/admin/meshes", token) == 200
+            guesses = [ask("203.0.113.9", "/v1/admin/meshes", "wrong") for _ in range(12)]
+            assert guesses == [401] * 10 + [429] * 2
+            assert ask("198.51.100.1", "/v1/admin/meshes", token) == 200
+            for _ in range(300):
+                assert ask("203.0.113.9", "/healthz", "wrong") == 200
+        assert limits(made.broker)["requests"] > 0
+
+
 def test_an_untrusted_client_does_not_choose_its_address(one: Mesh) -> None:
     """What it writes into X-Forwarded-For is not looked at."""
     many = [f"198.51.100.{number}" for number in range(CAP + 20)]

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
+
 from claudemesh.broker.app import Broker
 from claudemesh.broker.upkeep.audit import Audit
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.clock import ManualClock
 from tests.support.processes import mesh, until
-from tests.support.wspeer import Frame, Link, Peer, http_request, make_invite
+from tests.support.wspeer import (
+    Frame,
+    Link,
+    Peer,
+    http_request,
+    invite_fields,
+    make_identity,
+    make_invite,
+)
 
 LARGE = "x" * 3000
 KIND = "member_clone_suspected"
+LOST = "member_unconfirmed"
 
 
 async def fill(link: Link, sender: Peer) -> Frame:
@@ -92,6 +104,58 @@ async def test_topics_subscriptions_and_invites_have_a_number() -> None:
             assert (await his.call("topic_subscribe", topic="two"))["ok"]["subscribed"]
         statuses = [await register(broker, make_invite(ada)) for _ in range(3)]
         assert statuses == [(201, None), (201, None), (429, "too_many_invites")]
+
+
+async def test_expired_invites_have_a_number_too() -> None:
+    """A used or revoked one is kept; an unused one that is forgotten is refused as before."""
+    clock = ManualClock()
+    async with running_broker(clock=clock) as broker:
+        ada = await create_mesh(broker, member_invites=5)
+        used = make_invite(ada, uses=2, expires_at_ms=clock.wall_ms() + 1000)
+        revoked = make_invite(ada, expires_at_ms=clock.wall_ms() + 1000)
+        bob = await join_mesh(ada, "bob", invite=used)
+        assert await register(broker, revoked) == (201, None)
+        await broker.context.store.members.revoke_invite(
+            ada.mesh_id, invite_fields(revoked)["invite_id"], clock.wall_ms()
+        )
+        links = []
+        for _ in range(8):
+            clock.advance(seconds=2)
+            links += [make_invite(ada, expires_at_ms=clock.wall_ms() + 1000) for _ in range(5)]
+            assert {await register(broker, link) for link in links[-5:]} == {(201, None)}
+        kept = {row.id for row in await broker.context.store.members.invites(ada.mesh_id)}
+        assert len(kept) <= 5 + 5 + 2
+        assert {invite_fields(link)["invite_id"] for link in (used, revoked, *links[-5:])} <= kept
+        status, answer = await http_request(
+            ada.broker_url, "POST", "/v1/join", ada.join_body(links[0], "cleo", make_identity())
+        )
+        assert (status, answer["error"]) == (410, "invite_expired")
+        assert bob.member_id
+
+
+async def test_made_up_lost_members_keep_no_other_mesh_and_no_other_invite_waiting() -> None:
+    """Anybody who has ever had an invite can ask to be taken back under as many keys as it likes."""
+    async with running_broker(clock=ManualClock()) as broker:
+        ada, eve = await create_mesh(broker), await create_mesh(broker, "other", "eve")
+        old = make_invite(eve)
+        async with ada.connect() as hers, eve.connect() as elsewhere:
+            for number in range(80):
+                assert await ask_back(eve, old, f"nobody-{number}") == 202
+            assert await ask_back(ada, make_invite(ada), "lost-here") == 202
+            assert (await hers.event("member_unconfirmed"))["name"] == "lost-here"
+            assert await ask_back(eve, make_invite(eve), "lost-there") == 202
+            await elsewhere.settle()
+            told = [frame["data"]["name"] for frame in elsewhere.waiting("event") if LOST in frame["event"]]
+            assert "lost-there" in told
+            assert len(told) <= 65
+
+
+async def ask_back(owner: Peer, link: str, name: str) -> int:
+    body = owner.join_body(link, name, make_identity())
+    for field in ("ephemeral", "x25519_proof"):
+        del body[field]
+    body["member_id"] = str(uuid.uuid4())
+    return (await http_request(owner.broker_url, "POST", "/v1/rejoin", body))[0]
 
 
 async def register(broker: Broker, link: str) -> tuple[int, str | None]:

@@ -12,7 +12,7 @@ from typing import Any
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits
 from claudemesh.broker.store.types import Member, Mesh
-from claudemesh.protocol import Identity, challenge_keypair, uuid_from_ulid
+from claudemesh.protocol import Identity, uuid_from_ulid
 from claudemesh.runtime.clock import Clock
 from tests.support.wspeer import Link, Peer, http_request, make_identity, make_invite, owner_body
 
@@ -53,7 +53,9 @@ async def create_mesh(broker: Broker, slug: str = "home", owner: str = "owner", 
         token=broker.admin_token,
     )
     assert status == 201, body
-    return Peer(owner, identity, body["mesh_id"], slug, body["member_id"], broker.url, _challenge(broker))
+    return Peer(
+        owner, identity, body["mesh_id"], slug, body["member_id"], broker.url, await _challenge(broker)
+    )
 
 
 async def join_mesh(owner: Peer, name: str, *, invite: str | None = None, **fields: Any) -> Peer:
@@ -95,11 +97,13 @@ async def _create_directly(
         created_at=context.clock.wall_ms(),
     )
     assert await context.store.meshes.create(mesh, member)
-    return Peer(owner, identity, mesh.id, slug, member.id, broker.url, _challenge(broker))
+    return Peer(owner, identity, mesh.id, slug, member.id, broker.url, await _challenge(broker))
 
 
-def _challenge(broker: Broker) -> str:
-    return challenge_keypair(broker.admin_token.encode())[1]
+async def _challenge(broker: Broker) -> str:
+    _, answer = await http_request(broker.url, "GET", "/v1/join/challenge")
+    key: str = answer["challenge_key"]
+    return key
 
 
 def _uuid(broker: Broker) -> str:

@@ -5,6 +5,7 @@ See docs/spec/lifecycle.md, Joining.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from claudemesh.broker.addresses import arrival_of
@@ -42,7 +43,8 @@ class JoinRoutes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._challenge_privkey, self._challenge_pubkey = challenge_keypair(context.admin_token)
+        self._challenge: tuple[bytes, str] | None = None
+        self._making = asyncio.Lock()
 
     async def register_invite(self, request: Request) -> Reply:
         """Register an invite that its inviter has signed: 201 when it is new, 200 when it is known."""
@@ -59,12 +61,16 @@ class JoinRoutes:
                 f"A member may have {mesh.member_invites} open invites in this mesh. Revoke one, or have "
                 "member_invites raised.",
             )
-        created = await self._context.store.members.register_invite(invite_row(invite))
+        members = self._context.store.members
+        # Expired invites do not count as open, so they need a bound of their own.
+        await members.forget_invites(mesh.id, invite.inviter_pubkey, now_ms, mesh.member_invites)
+        created = await members.register_invite(invite_row(invite))
         return Reply(201 if created else 200, {"invite_id": invite.invite_id, "mesh_id": mesh.id})
 
     async def challenge(self, request: Request) -> Reply:
         """Return the key for proofs of possession, and whether `?audience=host:port` is this broker."""
-        answer: dict[str, object] = {"challenge_key": self._challenge_pubkey}
+        _, pubkey = await self._challenge_keys()
+        answer: dict[str, object] = {"challenge_key": pubkey}
         audience = request.query["audience"]
         if audience is not None:
             arrived, addresses = arrival_of(request.scope), self._context.addresses
@@ -100,7 +106,7 @@ class JoinRoutes:
             now_ms=context.clock.wall_ms(),
         )
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
-        self._check_possession(member, possession)
+        await self._check_possession(member, possession)
         if body.get("member_id") is not None:
             # A member that a restore has lost keeps its id, because others have pinned its key by it.
             member = replace(member, id=check_uuid(body["member_id"], "member_id"))
@@ -114,9 +120,17 @@ class JoinRoutes:
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
 
-    def _check_possession(self, member: Member, proof: bytes | None) -> None:
+    async def _challenge_keys(self) -> tuple[bytes, str]:
+        """Return the challenge keys, which are made in a thread at the first request for them."""
+        async with self._making:
+            if self._challenge is None:
+                self._challenge = await asyncio.to_thread(challenge_keypair, self._context.admin_token)
+            return self._challenge
+
+    async def _check_possession(self, member: Member, proof: bytes | None) -> None:
+        challenge, _ = await self._challenge_keys()
         keys = (member.ed25519_pubkey, member.x25519_pubkey)
-        if proof is None or not verify_possession(self._challenge_privkey, *keys, proof):
+        if proof is None or not verify_possession(challenge, *keys, proof):
             raise ProtocolError(
                 "bad_signature",
                 "x25519_proof does not prove possession of the private key of x25519_pubkey. "

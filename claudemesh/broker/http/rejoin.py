@@ -14,6 +14,7 @@ member repeats its request.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.admission import (
@@ -38,7 +39,7 @@ log = get_logger("broker.rejoin")
 
 EVENT = "member_unconfirmed"
 # Rate limit: requests that are passed on in each period. The others are repeated by their members.
-_PASSED_ON = 64
+_OF_ONE_MESH, _OF_ONE_INVITE = 128, 64
 _PERIOD_S = 5.0
 
 
@@ -86,7 +87,7 @@ class RejoinRoutes:
         context = self._context
         members = context.store.members
         inviter = await members.by_any_key(invite.mesh_id, invite.inviter_pubkey)
-        if inviter is None or not self._budget.take():
+        if inviter is None or not self._budget.take(invite):
             return
         vouchers = await members.privileged(invite.mesh_id)
         card = {
@@ -103,20 +104,29 @@ class RejoinRoutes:
 
 
 class _Budget:
-    """Rate limit of the requests that reach owners' daemons: one invite is enough to ask under many keys."""
+    """Rate limit of the requests that reach owners' daemons: one invite is enough to ask under many keys.
+
+    Each mesh has its own, and one invite takes half of it at most: requests that are made up keep neither
+    another mesh waiting nor the members of another invite.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock.monotonic()
-        self._left = _PASSED_ON
+        self._taken: Counter[str] = Counter()
 
-    def take(self) -> bool:
+    def take(self, invite: Invite) -> bool:
         """Take one of the period's requests; return whether there was one left."""
         now = self._clock.monotonic()
         if now - self._began >= _PERIOD_S:
-            self._began, self._left = now, _PASSED_ON
-        self._left -= 1
-        return self._left >= 0
+            self._began = now
+            self._taken.clear()
+        taken, by_invite = self._taken, f"{invite.mesh_id} {invite.invite_id}"
+        if taken[invite.mesh_id] >= _OF_ONE_MESH or taken[by_invite] >= _OF_ONE_INVITE:
+            return False
+        taken[invite.mesh_id] += 1
+        taken[by_invite] += 1
+        return True
 
 
 ROUTES = (

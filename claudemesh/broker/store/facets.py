@@ -95,6 +95,13 @@ class MemberStore(Protocol):
         """Write an invite. False: it was known, and the content of the first registration stays."""
         ...
 
+    async def forget_invites(self, mesh_id: str, pubkey: str, now_ms: int, keep: int) -> int:
+        """Delete expired invites of an inviter, except the `keep` newest; return how many.
+
+        Used and revoked invites stay. The others hold nothing that their links do not hold.
+        """
+        ...
+
     async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
         """Revoke an invite for good, also one that was never registered. False: the id is another mesh's."""
         ...

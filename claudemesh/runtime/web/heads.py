@@ -14,6 +14,8 @@ from claudemesh.runtime.peer import peer_of
 
 # Host part of an ASGI scope's `client` for a process on a unix socket; the port is its process id.
 PEER = "pid"
+# The ASGI scope's key for the address that a request with X-Forwarded-For is counted under.
+ADDRESS = "claudemesh.address"
 _HEAD_LIMIT = 64 << 10
 _HEAD_LINES = 256
 # A body may have `_CHUNKS` chunks, and one more for each `_BYTES_PER_CHUNK` bytes of it. Trailers count as
@@ -110,6 +112,8 @@ class GuardedHttp(HttpToolsProtocol):
         self._guard.requested()
         if self._forwarded:
             self._guard.asks_for(self._forwarded)
+            # A proxy may send the next client's request before this one is answered.
+            self.scope[ADDRESS] = self._guard.address  # type: ignore[literal-required]
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:

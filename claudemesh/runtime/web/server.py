@@ -16,7 +16,7 @@ from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.guarded import Guard, Guardroom, MakeProtocol
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, transport_of
-from claudemesh.runtime.web.heads import DEADLINES, Deadlines, GuardedHttp
+from claudemesh.runtime.web.heads import ADDRESS, DEADLINES, Deadlines, GuardedHttp
 
 _KEEP_ALIVE_S = 60
 _GRACE_S = 1.0
@@ -68,14 +68,20 @@ def admit(scope: Scope) -> None:
     """Mark a request's connection as authenticated, so that the guard keeps it when strangers crowd in.
 
     An HTTP connection stays unauthenticated for the guard while the listener has its full number of members.
+    So does one of a trusted proxy: the next request on it may be another client's.
     """
     guard: Guard | None = scope.get(_GUARD)
-    if guard is not None and (scope["type"] == "websocket" or guard.room.has_room):
+    if guard is None:
+        return
+    if scope["type"] == "websocket" or (guard.room.has_room and not guard.is_proxied):
         guard.admit()
 
 
 def address_of(scope: Scope) -> str:
     """Return the client's address for rate limits: the peer's, or the one that a trusted proxy names."""
+    address: str | None = scope.get(ADDRESS)
+    if address is not None:
+        return address
     guard: Guard | None = scope.get(_GUARD)
     if guard is not None:
         return guard.address

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
+import time
+from collections.abc import Callable
 
 import pytest
+from nacl.bindings import crypto_scalarmult_base
 
 from claudemesh.protocol.possession import challenge_keypair, prove_possession, verify_possession
 from tests.support.wspeer import make_identity
@@ -21,6 +25,21 @@ def test_the_holder_of_both_keys_is_believed_by_every_broker_with_the_secret() -
         challenge_keypair(b"another secret entirely")[0], ALICE.ed25519_pubkey, ALICE.x25519_pubkey, proof
     )
     assert len(privkey) == 32
+
+
+def test_a_guess_of_the_secret_is_dear() -> None:
+    """Everybody has the public key: without a price, guesses of the admin token need not meet the brake."""
+
+    def cost(work: Callable[[bytes], object]) -> float:
+        began = time.thread_time()
+        for number in range(5):
+            work(b"guess number %d of many" % number)
+        return time.thread_time() - began
+
+    def hashed(guess: bytes) -> bytes:
+        return crypto_scalarmult_base(hashlib.sha256(guess).digest())
+
+    assert cost(challenge_keypair) > 50 * cost(hashed)
 
 
 def test_a_key_of_another_member_cannot_be_claimed() -> None:

@@ -63,6 +63,9 @@ class PostgresMembers:
     async def register_invite(self, invite: InviteRow) -> bool:
         return await self._db.run(lambda connection: register_invite(connection, invite))
 
+    async def forget_invites(self, mesh_id: str, pubkey: str, now_ms: int, keep: int) -> int:
+        return await self._db.execute(_Q["invites_forget"], mesh_id, key_bytes(pubkey), now_ms, keep)
+
     async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
         return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
 

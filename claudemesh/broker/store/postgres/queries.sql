@@ -95,6 +95,12 @@ WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broke
 INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
 
+-- invites_forget: delete expired invites of an inviter that were not used or revoked, except the newest.
+DELETE FROM mesh.invite WHERE id IN (
+  SELECT id FROM mesh.invite
+  WHERE mesh_id = $1 AND created_by = $2 AND used_count = 0 AND revoked_at IS NULL AND expires_at <= $3
+  ORDER BY expires_at DESC, id DESC OFFSET $4);
+
 -- invite_lock: one invite, locked until the end of the transaction: joins by it run one after another.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM mesh.invite
 WHERE mesh_id = $1 AND id = $2 FOR UPDATE;

@@ -62,6 +62,10 @@ class SqliteMembers:
     async def register_invite(self, invite: InviteRow) -> bool:
         return await self._db.transaction(lambda raw: register_invite(raw, invite))
 
+    async def forget_invites(self, mesh_id: str, pubkey: str, now_ms: int, keep: int) -> int:
+        values = (mesh_id, pubkey, now_ms, keep)
+        return await self._db.transaction(lambda raw: raw.execute(_Q["invites_forget"], values).rowcount)
+
     async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
         values = (now_ms, mesh_id, invite_id)
         return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)

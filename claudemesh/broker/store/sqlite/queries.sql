@@ -76,6 +76,12 @@ WHERE mesh_id = ? AND id = ?;
 INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
 
+-- invites_forget: delete expired invites of an inviter that were not used or revoked, except the newest.
+DELETE FROM invite WHERE id IN (
+  SELECT id FROM invite
+  WHERE mesh_id = ?1 AND created_by = ?2 AND used_count = 0 AND revoked_at IS NULL AND expires_at <= ?3
+  ORDER BY expires_at DESC, id DESC LIMIT -1 OFFSET ?4);
+
 -- invite_get: one invite.
 SELECT id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at FROM invite
 WHERE mesh_id = ? AND id = ?;
