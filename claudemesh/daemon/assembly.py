@@ -144,6 +144,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     shared = (base.tasks, base.clock, files.write)
     topics = KnownTopics(base.paths.topics, link.call, lambda: link.connected, *shared)
     topics.load()
+    base.stack.callback(topics.close)
     return BrokerSide(
         link=link,
         replies=replies,

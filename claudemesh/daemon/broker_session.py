@@ -125,10 +125,10 @@ class BrokerSession:
         if not self._parts.reconciler.on_result(result):
             self._parts.drain.on_result(result)
 
-    def on_event(self, event: Event) -> None:
+    async def on_event(self, event: Event, weight: int) -> None:
         """Pass an event to the parts. A malformed event is counted and dropped."""
         try:
-            news = self._parts.replies.read(event.event, parse_event, event)
+            news = await self._parts.replies.read(event.event, parse_event, event, weight)
         except ProtocolError:
             return
         if news is not None:

@@ -10,10 +10,12 @@ from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Call, Reply, encode_frame
 from claudemesh.protocol.replies import BadReply, Listing, Read
+from claudemesh.runtime import aside
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("broker_replies")
+log = SparseLog(get_logger("broker_replies"))
 
 WRONG = "broker_replies_wrong"
 ANSWER_S = 10.0
@@ -49,6 +51,8 @@ async def whole_topic_list(ask: Ask, most_pages: int = MOST_PAGES) -> replies.To
             return await ask("topic_list", {}, replies.topic_list)  # an older broker, which lists all at once
         items += page.items
         faults += page.faults
+        if len(items) > replies.MAX_TOPICS:
+            raise ProtocolError(replies.BAD_REPLY, f"The broker lists more than {replies.MAX_TOPICS} topics.")
         if page.next is None:
             return replies.TopicList(tuple(items), faults=tuple(faults))
         params["after"] = page.next
@@ -68,10 +72,10 @@ class WrongReplies:
         self._count = count
         self._wrong: dict[str, ProtocolError] = {}
 
-    def read(self, kind: str, read: Read[T], value: Any) -> T:
+    async def read(self, kind: str, read: Read[T], value: Any, weight: int = 0) -> T:
         """Return the result of `read`. A `ProtocolError` is noted and raised again."""
         try:
-            found = read(value)
+            found = await aside.run(weight, read, value)
         except ProtocolError as error:
             self.note(kind, error)
             raise
@@ -131,7 +135,7 @@ class Calls:
         self._waiting[call_id] = future
         try:
             await self._send(encode_frame(Call(call_id, method, dict(params))).encode())
-            ok = await asyncio.wait_for(future, timeout_s)
+            ok, weight = await asyncio.wait_for(future, timeout_s)
         except (ConnectionError, TimeoutError) as error:
             raise broker_unavailable() from error
         finally:
@@ -139,16 +143,16 @@ class Calls:
             if future.done() and not future.cancelled():
                 # When the link ends while the call is sent, both fail, and the future is not awaited.
                 future.exception()
-        return self._replies.read(method, read, ok)
+        return await self._replies.read(method, read, ok, weight)
 
-    def answer(self, reply: Reply) -> None:
-        """Take a reply. One without an open call is ignored."""
+    def answer(self, reply: Reply, weight: int = 0) -> None:
+        """Take a reply, and the number of its values at most. One without an open call is ignored."""
         if reply.error is not None:
             self.fail(str(reply.id), ProtocolError(reply.error["code"], reply.error["message"]))
             return
         future = self._waiting.get(str(reply.id))
         if future is not None and not future.done():
-            future.set_result(reply.ok)
+            future.set_result((reply.ok, weight))
 
     def fail(self, call_id: str, error: Exception) -> None:
         """Fail one call, if it is open."""

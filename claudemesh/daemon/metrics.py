@@ -6,12 +6,15 @@ from collections.abc import Mapping
 
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.outbox.states import Status
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.wire import DESTINATION_KINDS
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.metrics import Metrics
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 _HOOK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+# Ends of a link that have a label of their own: a broker may close with any of two thousand codes.
+_LINK_ENDS = frozenset({"lost", *map(str, range(1000, 1016)), *(str(code.value) for code in CloseCode)})
 
 
 class DaemonMetrics:
@@ -127,8 +130,8 @@ class DaemonMetrics:
         self._clones.inc()
 
     def link_down(self, reason: str) -> None:
-        """Count a link that was lost."""
-        self._reconnects.labels(reason).inc()
+        """Count a link that was lost. A close code that the protocol does not list counts as `other`."""
+        self._reconnects.labels(reason if reason in _LINK_ENDS else "other").inc()
 
     def settled(self, payload: bytes, status: Status, *, duplicate: bool) -> None:
         """Count a send that ended, by the destination kind in its frozen envelope."""

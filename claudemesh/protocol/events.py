@@ -11,15 +11,24 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
-from claudemesh.protocol.replies import PeerList, Read, peer_list, reader
+from claudemesh.protocol.replies import MAX_MEMBERS, PeerList, Read, peer_list, reader
 from claudemesh.protocol.wire import TOPIC_MODES, TopicMode
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
 MEMBERS_CHANGED: Final = "members_changed"
 PRESENCE: Final = "presence"
-MAX_PRESENT: Final = 200_000
+MAX_PRESENT: Final = MAX_MEMBERS
 _SINGLE: Final = ("peer_join", "peer_leave")
+_ABOUT_MEMBERS: Final = frozenset(
+    {
+        "member_added",
+        "member_renamed",
+        "member_revoked",
+        "member_clone_suspected",
+        "member_concurrent_connection",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ def _parser(name: str) -> Read[News | None]:
             one = (fields.matching(data, "member_id", UUID_TEXT),)
             online, offline = (one, ()) if name == "peer_join" else ((), one)
             return PresenceEvent(online, offline, is_single=True)
-        return _member(name, data) if "member_id" in data else None
+        return _member(name, data) if name in _ABOUT_MEMBERS else None
 
     return parse
 

@@ -22,7 +22,10 @@ from claudemesh.protocol.rotation import Rotation
 from claudemesh.protocol.wire import MEMBER_STATUSES, ROLES, TOPIC_MODES, MemberStatus, Role, TopicMode
 
 BAD_REPLY: Final = "bad_reply"
-MAX_ENTRIES: Final = 1_000_000
+# Members and topics of a mesh, as far as a daemon follows its broker.
+MAX_MEMBERS: Final = 200_000
+MAX_TOPICS: Final = 200_000
+MAX_ENTRIES: Final = 200_000
 MAX_EARLIER_KEYS: Final = 4096
 SUMMARY_CHARACTERS: Final = 512
 STATUS_CHARACTERS: Final = 64
@@ -203,7 +206,7 @@ def _version(value: Json, name: str) -> str | None:
 def _member_ids(value: Json, name: str) -> tuple[str, ...]:
     if name not in value:
         return ()
-    return fields.each(value, name, fields.member_id, MAX_ENTRIES)
+    return fields.each(value, name, fields.member_id, MAX_MEMBERS)
 
 
 def peer_entry(item: Json) -> PeerEntry:
@@ -237,6 +240,8 @@ def topic_list(value: Any) -> TopicList:
     found = record(value, "ok")
     items, faults = entries(found, "items", _topic_entry, "topic_list")
     following = None if found.get("next") is None else fields.matching(found, "next", SLUG)
+    if following is not None and not items:
+        fields.refuse("items", "hold a topic, because another page follows")
     return TopicList(items, following, faults=faults)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from claudemesh.protocol.base64 import from_base64, to_base64
@@ -63,14 +64,20 @@ class Rotation:
 
     def verify(self, mesh_id: str) -> bool:
         """Tell whether the older key has signed this statement for a mesh."""
-        return verify_rotation(
-            self.old_pubkey,
-            mesh_id=mesh_id,
-            pubkey=self.pubkey,
-            x25519_pubkey=self.x25519_pubkey,
-            rotated_at_ms=self.rotated_at_ms,
-            signature=self.signature,
-        )
+        return _is_signed(self, mesh_id)
+
+
+# A list is judged again when it changes, and a chain is long. So what was found out is kept for a while.
+@lru_cache(maxsize=4 * MAX_STATEMENTS)
+def _is_signed(statement: Rotation, mesh_id: str) -> bool:
+    return verify_rotation(
+        statement.old_pubkey,
+        mesh_id=mesh_id,
+        pubkey=statement.pubkey,
+        x25519_pubkey=statement.x25519_pubkey,
+        rotated_at_ms=statement.rotated_at_ms,
+        signature=statement.signature,
+    )
 
 
 def make_rotation(old: Identity, new: Identity, *, mesh_id: str, rotated_at_ms: int) -> Rotation:

@@ -1,8 +1,9 @@
 """Conditions: failures that hold at the moment, for health, metrics and the log.
 
 A condition begins with `begin` and ends with `end`. In between it may be reported any number of times: it
-is logged once when it begins and once when it ends, with the number of reports. Its message names the
-object, the reason and the remedy, because users see it unchanged.
+is logged once when it begins and once when it ends, with the number of reports. One that comes and goes all
+the time is logged once a second at most, after a burst. Its message names the object, the reason and the
+remedy, because users see it unchanged.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from typing import Any
 
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.logs import EventLogger, get_logger
+from claudemesh.runtime.rate_limit import TokenBucket
+
+_LOGGED_PER_S, _LOGGED_BURST = 1.0, 50.0
 
 
 @dataclass(slots=True)
@@ -20,6 +24,7 @@ class _Condition:
     since_ms: int
     began_s: float
     message: str
+    is_logged: bool
     count: int = 1
 
 
@@ -34,7 +39,8 @@ class Conditions:
         self._clock = clock
         self._log = log or get_logger("conditions")
         self._active: dict[str, _Condition] = {}
-        self._codes: dict[str, None] = {}
+        # Every code that was ever reported, with what it may log.
+        self._codes: dict[str, TokenBucket] = {}
 
     def begin(self, code: str, message: str) -> None:
         """Report a condition. The first report is logged; later ones update the message and are counted."""
@@ -43,14 +49,17 @@ class Conditions:
             known.message = message
             known.count += 1
             return
-        self._codes[code] = None
-        self._active[code] = _Condition(self._clock.wall_ms(), self._clock.monotonic(), message)
-        self._log.warning("degraded", code=code, detail=message)
+        lines = self._codes.setdefault(code, TokenBucket(_LOGGED_PER_S, _LOGGED_BURST))
+        now_s = self._clock.monotonic()
+        is_logged = lines.take(now_s) == 0
+        self._active[code] = _Condition(self._clock.wall_ms(), now_s, message, is_logged)
+        if is_logged:
+            self._log.warning("degraded", code=code, detail=message)
 
     def end(self, code: str) -> None:
         """End a condition, if it holds. The end is logged with the number of reports and the duration."""
         ended = self._active.pop(code, None)
-        if ended is not None:
+        if ended is not None and ended.is_logged:
             lasted_s = round(self._clock.monotonic() - ended.began_s, 1)
             self._log.info("degraded_ended", code=code, count=ended.count, after_s=lasted_s)
 

@@ -15,8 +15,10 @@ from typing import TypeAlias
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.oserrors import explain
+from claudemesh.runtime.services import TaskOwner
 
 _EVERY_S = 2.0
+_PACE_S = 1.0
 CODE = "files_not_written"
 
 # Writes a file by its name, now or later. False: later.
@@ -26,6 +28,38 @@ WriteFile: TypeAlias = Callable[[str, Callable[[], None]], bool]
 def write_never(name: str, write: Callable[[], None]) -> bool:
     """Leave a file unchanged. For programs that open a database without a daemon."""
     return False
+
+
+class PacedFile:
+    """Writer of a file that may change very often: at once, and after that at most once a second."""
+
+    def __init__(self, tasks: TaskOwner, write: Callable[[], object]) -> None:
+        """`write` writes the present content."""
+        self._tasks = tasks
+        self._write = write
+        self._is_written = True
+        self._is_running = False
+
+    def changed(self) -> None:
+        """Write the file, at once or within a second."""
+        self._is_written = False
+        if not self._is_running:
+            self._is_running = True
+            self._tasks.start(self._writing(), "file_write")
+
+    def close(self) -> None:
+        """Write the changes that are not written yet."""
+        if not self._is_written:
+            self._is_written = True
+            self._write()
+
+    async def _writing(self) -> None:
+        try:
+            while not self._is_written:
+                self.close()
+                await asyncio.sleep(_PACE_S)
+        finally:
+            self._is_running = False
 
 
 class SideFiles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -31,6 +31,10 @@ class Rules:
     def change(self, text: str) -> str:
         """Return what is passed on in place of a frame."""
         return text
+
+    def behind(self, text: str) -> Iterable[str]:
+        """Return frames that the proxy sends by itself, behind a frame that it has passed on."""
+        return ()
 
     def judge(self, text: str) -> str:
         """Count a frame and say what to do with it."""
@@ -59,6 +63,8 @@ async def _pump(receive: Callable, send: Callable, rules: Rules) -> None:  # typ
             await send(text)
         if action == CUT_AFTER:
             raise _Cut
+        for more in rules.behind(text):
+            await send(more)
 
 
 async def _serve_one(client: ServerConnection, broker_port: int, rules: Rules) -> None:

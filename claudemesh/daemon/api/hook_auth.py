@@ -10,12 +10,13 @@ from typing import Final, Protocol
 
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
 from claudemesh.runtime.web.errors import Refusal, refused
 from claudemesh.runtime.web.heads import PEER
 from claudemesh.runtime.web.replies import respond
 
-log = get_logger("api.hook_auth")
+log = SparseLog(get_logger("api.hook_auth"))
 
 GRANT: Final = "claudemesh.grant"
 _BEARER: Final = b"bearer cap_"

@@ -20,6 +20,8 @@ SHOWN_S = 86_400.0
 # Events that are passed on to local programs unchanged.
 _PUBLISHED = (EVENT, "member_concurrent_connection")
 _NAMED = 5
+# Suspected members that are kept; beyond it they are only counted.
+_MAX_KEPT = 64
 
 
 class CloneWatch:
@@ -37,6 +39,7 @@ class CloneWatch:
         self._publish = publish
         self._count = count
         self._suspected: dict[str, MemberEvent] = {}
+        self._more = 0
         self._end: asyncio.TimerHandle | None = None
 
     def on_event(self, news: News) -> None:
@@ -48,14 +51,22 @@ class CloneWatch:
         if news.event != EVENT:
             return
         self._count()
-        self._suspected[news.member_id] = news
+        self._keep(news)
         self._conditions.begin(CONDITION, self._message())
         if self._end is not None:
             self._end.cancel()
         self._end = asyncio.get_running_loop().call_later(SHOWN_S, self._forget)
 
+    def _keep(self, news: MemberEvent) -> None:
+        is_own = news.member_id == self._own_id
+        if news.member_id in self._suspected or is_own or len(self._suspected) < _MAX_KEPT:
+            self._suspected[news.member_id] = news
+        else:
+            self._more += 1
+
     def _forget(self) -> None:
         self._suspected.clear()
+        self._more = 0
         self._conditions.end(CONDITION)
 
     def _message(self) -> str:
@@ -68,9 +79,8 @@ class CloneWatch:
                 "it, and join again with a new invite on each of your hosts."
             )
         if others:
-            named = ", ".join(others[:_NAMED]) + (
-                f" and {len(others) - _NAMED} more" * (len(others) > _NAMED)
-            )
+            more = len(others[_NAMED:]) + self._more
+            named = ", ".join(others[:_NAMED]) + f" and {more} more" * (more > 0)
             sentences.append(
                 f"Connected from another host than before: {named}. Keys may have been copied. Ask the "
                 "member whether its host was moved; if not, revoke it at the broker with `claudemesh broker "

@@ -18,15 +18,20 @@ from typing import Any
 
 from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates, near_names
 from claudemesh.daemon.identity.peersfile import PeersFile
-from claudemesh.daemon.identity.pins import Inviter, Refusals, unlisted
+from claudemesh.daemon.identity.pins import Inviter, Refusals, full, unlisted
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.keys import verify_key_binding
-from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
 from claudemesh.protocol.rotation import Rotation, proven_chain
+from claudemesh.runtime import aside
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("directory")
+log = SparseLog(get_logger("directory"))
+
+# More signatures than these are verified beside the event loop.
+_FEW_ROTATIONS = 8
 
 ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
 # A complete list lacks the member: it has left, or the broker was restored from a copy older than its join.
@@ -78,6 +83,8 @@ class Directory:
         self._version: str | None = None
         # Whether entries of the list could not be read. The next start asks for the complete list then.
         self._has_faults = False
+        # Whether members were left out, because there is no room for more.
+        self._is_full = False
         self._unsaved: set[str] = set()
         self._saved_version: str | None = None
         # Names of active members in lower case, sorted. None: they must be sorted again.
@@ -154,10 +161,33 @@ class Directory:
             pass
         return changed
 
+    def apply_one(self, entry: PeerEntry) -> bool:
+        """Apply one entry, without another look at those that were refused before."""
+        return self._take((entry,))
+
+    async def prove(self, entry: PeerEntry) -> None:
+        """Verify the rotations of an entry on the worker thread. `apply_one` finds them verified then."""
+        if len(entry.rotations) > _FEW_ROTATIONS:
+            await aside.run(
+                aside.LIGHT_VALUES + 1,
+                proven_chain,
+                entry.rotations,
+                mesh_id=self._mesh_id,
+                pubkey=entry.pubkey,
+                x25519_pubkey=entry.x25519_pubkey,
+            )
+
+    def refused(self) -> Sequence[PeerEntry]:
+        """Return the entries that are refused now."""
+        return [refusal.entry for refusal in self.refusals.kept()]
+
     def _take(self, entries: Iterable[PeerEntry]) -> bool:
         changed = False
         for entry in entries:
             known = self._by_id.get(entry.member_id)
+            if known is None and len(self._by_id) >= MAX_MEMBERS:
+                self._is_full = self._has_faults = True
+                continue
             peer = self._peer_of(entry, known)
             is_bound = _is_bound(entry, known)
             reason = self._contradiction(peer, known) if is_bound else "key_not_bound"
@@ -204,6 +234,7 @@ class Directory:
         """Set or clear the conditions for refused entries, and for an inviter whose key a complete list
         lacks."""
         conditions.set("directory_refused", self.refusals.message())
+        conditions.set("directory_full", full() if self._is_full else None)
         missing = self._inviter is not None and self.by_key(self._inviter.pubkey) is None
         conditions.set(
             "inviter_unlisted", unlisted(self._inviter.pubkey) if missing and self._inviter else None

@@ -13,10 +13,11 @@ from typing import Final
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import Introduction, parse_link
-from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("directory")
+log = SparseLog(get_logger("directory"))
 
 # Largest number of refused entries that are kept and named; further ones are only counted.
 MAX_KEPT: Final = 64
@@ -127,6 +128,15 @@ def unlisted(inviter_pubkey: str) -> str:
         f"The broker lists no member with the key that signed this host's invite ({inviter_pubkey}). Either "
         "that member has left, or the list is forged. Ask an owner of the mesh, not through this broker, "
         "which of the two it is."
+    )
+
+
+def full() -> str:
+    """Return what health shows when the broker lists more members than this host keeps."""
+    return (
+        f"The broker's member list has more members than this host keeps ({MAX_MEMBERS}). Nothing is sent to "
+        "the others, and no message of theirs is taken. If the mesh is that large, stop the daemon and move "
+        "peers.json away: members that have left are forgotten then."
     )
 
 

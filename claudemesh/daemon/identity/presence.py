@@ -16,8 +16,9 @@ from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.protocol.events import MAX_PRESENT, News, PresenceEvent
 from claudemesh.protocol.replies import PeerList
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("presence")
+log = SparseLog(get_logger("presence"))
 
 # In a mesh of 2,000 members a broker sends the online members two seconds after the link has opened.
 _FIRST_WORD_S = 3.0
@@ -46,7 +47,7 @@ class Presence:
         self._is_known.set()
         self._online: set[str] = set()
         self._seen: dict[str, int] = {}
-        # Changes of members whose names are not known yet.
+        # Members that came online and whose names are not known yet.
         self._unnamed: dict[str, bool] = {}
         sync.on_page(self._listed)
         sync.on_change(self._directory_changed)
@@ -93,8 +94,9 @@ class Presence:
     def _listed(self, page: PeerList) -> None:
         """Take the online members from a list, unless the broker sends them by itself."""
         if self._is_linked and not self._is_told:
-            self._online.update(entry.member_id for entry in page.items if entry.online)
-            self._online.update(page.online)
+            online = {entry.member_id for entry in page.items if entry.online}.union(page.online)
+            if self._is_believed(len(online)):
+                self._online.update(online)
 
     def _directory_changed(self) -> None:
         """Publish changes of members whose names have become known."""
@@ -104,9 +106,9 @@ class Presence:
     def _take(self, news: PresenceEvent) -> None:
         if news.is_whole:
             self._online.clear()
+            self._unnamed = {one: True for one in news.online if one in self._unnamed}
             self._is_known.set()
-        if len(self._online) + len(news.online) > MAX_PRESENT:
-            log.warning("presence_not_believed", online=len(self._online) + len(news.online))
+        if not self._is_believed(len(news.online)):
             return
         changed = {member_id: True for member_id in news.online if member_id not in self._online}
         changed |= {member_id: False for member_id in news.offline if member_id in self._online}
@@ -123,6 +125,12 @@ class Presence:
         if not news.is_whole:
             self._announce(changed)
 
+    def _is_believed(self, more: int) -> bool:
+        online = len(self._online) + more
+        if online > MAX_PRESENT:
+            log.warning("presence_not_believed", online=online)
+        return online <= MAX_PRESENT
+
     def _announce(self, changed: Mapping[str, bool]) -> None:
         """Publish changes, each with the member's name, or of very many at once only the numbers."""
         changed = {member_id: online for member_id, online in changed.items() if member_id != self._own_id}
@@ -134,7 +142,9 @@ class Presence:
         for member_id, online in changed.items():
             peer = self._directory.by_id(member_id)
             if peer is None:
-                self._unnamed[member_id] = online
+                # One that came and went before its name was known is not told of.
+                if self._unnamed.pop(member_id, None) is None and online:
+                    self._unnamed[member_id] = True
                 continue
             card = {"name": peer.name, "member_id": member_id, "pubkey": peer.pubkey}
             events.append(BusEvent("peer_join" if online else "peer_leave", card))

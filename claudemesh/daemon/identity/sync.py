@@ -18,17 +18,19 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News
-from claudemesh.protocol.replies import PeerList, version_number
+from claudemesh.protocol.replies import MAX_MEMBERS, PeerList, version_number
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import PacedFile
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("directory")
+log = SparseLog(get_logger("directory"))
 
 _FIRST_LIST_S = 2.0
 _MISS_EVERY_S = 1.0
-_SAVE_EVERY_S = 1.0
 # After an event that makes all members ask again, each asks at a random moment within this time.
 SPREAD_S = 2.0
 # Upper bound for the pages of a list; no list has as many.
@@ -61,7 +63,6 @@ class DirectorySync:
         """
         self._spread_s = spread_s
         self._most_pages = most_pages
-        self._save = save
         self._directory = directory
         self._ask = ask
         self._tasks = tasks
@@ -71,7 +72,8 @@ class DirectorySync:
         self._page_handlers: list[Callable[[PeerList], None]] = []
         self._wanted = False
         self._running = False
-        self._is_saving = False
+        self._is_later = False
+        self._file = PacedFile(tasks, save)
         self._asking = asyncio.Lock()
         # Whether the broker's list has no versions: it lists all members each time.
         self._is_plain = False
@@ -108,11 +110,10 @@ class DirectorySync:
         position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
         for _ in range(self._most_pages):
             page = await self._page({"follow": True, "online": self._asks_online, **position})
-            for first in range(0, len(page.items), _AT_ONCE):
-                changed |= directory.apply(page.items[first : first + _AT_ONCE])
-                await asyncio.sleep(0)
-            changed |= self._take_aside(page)
+            changed |= await self._take_slowly(page)
             listed.update(entry.member_id for entry in page.items)
+            if len(listed) > MAX_MEMBERS:
+                raise ProtocolError("bad_reply", f"The broker lists more than {MAX_MEMBERS} members.")
             if page.next is None:
                 if page.is_whole:
                     changed |= directory.only_listed(listed)
@@ -134,6 +135,22 @@ class DirectorySync:
         self._is_plain = True
         return await self._ask("peers", {}, replies.peers)
 
+    async def _take_slowly(self, page: PeerList) -> bool:
+        """Apply a page. Other tasks of the loop run between its entries."""
+        slices, changed = Slices(), False
+        for entry in page.items:
+            await slices.rest()
+            await self._directory.prove(entry)
+            changed |= self._directory.apply_one(entry)
+        is_news = changed
+        while is_news:
+            is_news = False
+            for entry in self._directory.refused():
+                await slices.rest()
+                await self._directory.prove(entry)
+                is_news |= self._directory.apply_one(entry)
+        return self._take_aside(page) or changed
+
     def _take(self, page: PeerList) -> bool:
         changed = self._directory.apply(page.items)
         return self._take_aside(page) or changed
@@ -149,23 +166,14 @@ class DirectorySync:
 
     def _note(self, version: str | None) -> None:
         self._directory.note_version(version)
-        if not self._is_saving and not self._directory.is_saved:
-            self._is_saving = True
-            self._tasks.start(self._saving(), "directory_save")
-
-    async def _saving(self) -> None:
-        """Save at once, and after that at most once a second."""
-        try:
-            while not self._directory.is_saved:
-                self._save()
-                await asyncio.sleep(_SAVE_EVERY_S)
-        finally:
-            self._is_saving = False
+        if not self._directory.is_saved:
+            self._file.changed()
 
     def close(self) -> None:
         """Save the changes that are not saved yet."""
         if not self._directory.is_saved:
-            self._save()
+            self._file.changed()
+        self._file.close()
 
     def _tell(self, *, changed: bool) -> None:
         if changed:
@@ -204,19 +212,35 @@ class DirectorySync:
 
     def _on_change(self, change: PeerList) -> None:
         if change.since is None:
-            self._tasks.start(self._later(), "directory")
+            if not self._is_later:
+                self._is_later = True
+                self._tasks.start(self._later(), "directory")
         elif self._asking.locked():
             # An answer that is on its way may be older than this event.
             self.soon()
         elif change.since == self._directory.version:
+            judged = (*change.items, *self._directory.refused())
+            if sum(1 + len(entry.rotations) for entry in judged) > _AT_ONCE:
+                self._tasks.start(self._take_change(change), "directory")
+                return
             changed = self._take(change)
             self._note(change.version)
             self._tell(changed=changed)
         elif version_number(change.version) > version_number(self._directory.version):
             self.soon()
 
+    async def _take_change(self, change: PeerList) -> None:
+        async with self._asking:
+            if change.since != self._directory.version:
+                self.soon()
+                return
+            changed = await self._take_slowly(change)
+            self._note(change.version)
+        self._tell(changed=changed)
+
     async def _later(self) -> None:
         await asyncio.sleep(random.uniform(0, self._spread_s))
+        self._is_later = False
         self.soon()
 
     def soon(self) -> None:

@@ -19,8 +19,10 @@ from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.sparse import SparseLog
 
 log = get_logger("receive")
+_told = SparseLog(log)
 
 # Twice the broker's window. A broker that exceeds it breaks the protocol, and the link is closed.
 MAX_WAITING = 512
@@ -102,7 +104,7 @@ class Receiver:
         seqs = await self._store.insert(rows)
         self._publisher.stored(rows, seqs)
         if sealers:
-            log.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
+            _told.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
             self._on_sealed(sealers)
         by_connection: dict[int, list[int]] = {}
         for connection, delivery in known:
@@ -127,7 +129,7 @@ class Receiver:
         try:
             await self._refresh()
         except ProtocolError as error:
-            log.warning("directory_refresh_failed", error=error.code)
+            _told.warning("directory_refresh_failed", error=error.code)
             return list(filter(is_known, batch))
         return batch
 
@@ -157,7 +159,7 @@ class Receiver:
         if (reason, name) not in self._told:
             self._told.add((reason, name))
             broker_message_id = delivery.broker_message_id
-            log.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
+            _told.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:
@@ -165,6 +167,6 @@ def _log_failure(future: asyncio.Future[None]) -> None:
         return
     if isinstance(error, StorageError):
         # The store has reported it already; the delivery is not acknowledged and comes again.
-        log.info("delivery_not_stored", error=str(error))
+        _told.info("delivery_not_stored", error=str(error))
     else:
         log.error("receive_failed", error=repr(error), exc_info=error)

@@ -25,6 +25,7 @@ from claudemesh.protocol.errors import (
     ProtocolError,
     close_reason,
 )
+from claudemesh.protocol.fields import FrameId
 from claudemesh.protocol.frames import (
     Call,
     Deliver,
@@ -73,16 +74,16 @@ class Opened:
 class LinkHandlers:
     """Handlers of a link's events and frames. None of them blocks.
 
-    `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `readmit`
-    asks a broker that has lost this member to add it again. It returns the exit of the daemon, or None when
-    the link has to be tried again.
+    `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `on_event`
+    also takes an upper bound for the number of the event's values. `readmit` asks a broker that has lost this
+    member to add it again. It returns the exit of the daemon, or None when the link has to be tried again.
     """
 
     link_up: Callable[[Opened], None]
     link_down: Callable[[str, int], None]
     on_result: Callable[[SendResult], None]
     on_deliver: Callable[[int, Deliver], None]
-    on_event: Callable[[Event], None]
+    on_event: Callable[[Event, int], Awaitable[None]]
     readmit: Callable[[], Awaitable[ExitWith | None]]
 
 
@@ -274,10 +275,11 @@ class Link:
     async def _read(self, socket: ClientConnection, session: Session, handlers: LinkHandlers) -> None:
         connection = self._connection
         async for text in socket:
+            weight = aside.weight_of(text)
             try:
-                frame = await aside.run(aside.weight_of(text), decode_frame, text)
+                frame = await aside.run(weight, decode_frame, text)
             except InvalidField as error:
-                self._skip(text, error)
+                self._skip(error, *await aside.run(weight, announced, text))
                 continue
             session.receive(type(frame))
             if isinstance(frame, SendResult):
@@ -285,17 +287,16 @@ class Link:
             elif isinstance(frame, Deliver):
                 handlers.on_deliver(connection, frame)
             elif isinstance(frame, Reply):
-                self._calls.answer(frame)
+                self._calls.answer(frame, weight)
             elif isinstance(frame, Event):
-                handlers.on_event(frame)
+                await handlers.on_event(frame, weight)
             elif isinstance(frame, ErrorFrame):
                 _errors.warning("broker_error", code=frame.code, detail=frame.message)
             elif isinstance(frame, UnknownFrame):
                 await refuse_unknown(socket, session, frame)
 
-    def _skip(self, text: str | bytes, error: ProtocolError) -> None:
+    def _skip(self, error: ProtocolError, kind: str, request_id: FrameId | None) -> None:
         """Skip a malformed frame. The link stays open."""
-        kind, request_id = announced(text)
         self._replies.note(f"{kind} frame" if kind else "frame", error)
         if kind == Reply.TYPE and request_id is not None:
             self._calls.fail(str(request_id), BadReply("reply", error.message))

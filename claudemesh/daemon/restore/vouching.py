@@ -18,8 +18,9 @@ from claudemesh.protocol.events import News, UnconfirmedMember
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sparse import SparseLog
 
-log = get_logger("restore")
+log = SparseLog(get_logger("restore"))
 
 ROLES = ("owner", "admin")
 # A member that a restored broker does not list keeps the status under which it was known.

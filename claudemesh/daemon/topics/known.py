@@ -18,14 +18,14 @@ from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, TopicCreated
 from claudemesh.protocol.ids import check_topic
-from claudemesh.protocol.replies import TopicList
+from claudemesh.protocol.replies import MAX_TOPICS, TopicList
 from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.files import UnsafeFile, read_own, write_atomic
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
-from claudemesh.runtime.sidefiles import WriteFile
+from claudemesh.runtime.sidefiles import PacedFile, WriteFile
 
 log = get_logger("topics")
 
@@ -50,6 +50,7 @@ class KnownTopics:
         self._tasks = tasks
         self._clock = clock
         self._write = write
+        self._file = PacedFile(tasks, self._save)
         # None before the first list: no topic is known to be missing.
         self._modes: dict[str, str] | None = None
         self._asking = asyncio.Lock()
@@ -87,13 +88,14 @@ class KnownTopics:
         self._lists += 1
         if modes != self._modes:
             self._modes = modes
-            self._save()
+            self._file.changed()
 
     def created(self, name: str, mode: str) -> None:
         """Add a topic that the broker has created or already had."""
-        if self._modes is not None and self._modes.get(name) != mode:
-            self._modes[name] = mode
-            self._save()
+        modes = self._modes
+        if modes is not None and modes.get(name) != mode and (name in modes or len(modes) < MAX_TOPICS):
+            modes[name] = mode
+            self._file.changed()
 
     def on_event(self, news: News) -> None:
         """Add a topic that another member has created."""
@@ -125,6 +127,10 @@ class KnownTopics:
                 return False
             self._asked_at, self._failed = asked_at, False
         return True
+
+    def close(self) -> None:
+        """Write the changes that are not written yet."""
+        self._file.close()
 
     def _save(self) -> None:
         items = [{"topic": name, "mode": mode} for name, mode in (self._modes or {}).items()]
