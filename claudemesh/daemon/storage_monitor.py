@@ -34,7 +34,8 @@ class StorageMonitor:
         lived: LivedClock,
         on_high: Callable[[Mapping[str, float]], None],
     ) -> None:
-        self._paths = paths
+        # Composed once: the outbox reports each commit.
+        self._outbox_db, self._inbox_db = paths.outbox_db, paths.inbox_db
         self._outbox = outbox
         self._inbox = inbox
         self._conditions = conditions
@@ -76,7 +77,7 @@ class StorageMonitor:
 
     def outbox_storage(self, error: StorageError | None) -> None:
         """Set the outbox's condition from its last commit: an error, or None."""
-        full, unavailable = storage_texts(self._paths.outbox_db, error)
+        full, unavailable = storage_texts(self._outbox_db, error)
         self._conditions.set("disk_full", full)
         self._conditions.set("outbox_unavailable", unavailable)
 
@@ -85,7 +86,7 @@ class StorageMonitor:
         text = None
         if error is not None:
             text = (
-                f"Received messages cannot be stored in {self._paths.inbox_db} ({error}). They stay at the "
+                f"Received messages cannot be stored in {self._inbox_db} ({error}). They stay at the "
                 "broker unacknowledged, and come again as soon as they can be stored."
             )
         self._conditions.set("inbox_unavailable", text)
