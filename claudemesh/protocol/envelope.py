@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NoReturn, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, NoReturn, TypeAlias, cast
 
 import orjson
 
@@ -47,8 +46,7 @@ _SEALS: Final[dict[DestinationKind, tuple[SealAlg, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """The seal of a body: algorithm, nonce and keys.
 
     The nonce is `b""` for none. `recipient_key_id` is set for box only, `key_epoch` for secretbox only.
@@ -72,8 +70,7 @@ class Seal:
         return fields
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A sealed and signed send. `parse`, `decode` and `build_envelope` make one and check every field."""
 
     client_message_id: str
@@ -204,8 +201,8 @@ def build_envelope(
         b"",
     )
     _check(unsigned)
-    claimed = replace(unsigned, request_fingerprint=unsigned.expected_fingerprint())
-    return replace(claimed, signature=sign_envelope(identity, mesh_id, claimed.signed_part()))
+    claimed = unsigned._replace(request_fingerprint=unsigned.expected_fingerprint())
+    return claimed._replace(signature=sign_envelope(identity, mesh_id, claimed.signed_part()))
 
 
 def _check(envelope: Envelope) -> None:

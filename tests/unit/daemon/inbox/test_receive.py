@@ -163,7 +163,7 @@ def rewrapped(good: Deliver, by: Person, **changes: Any) -> Deliver:
         "priority": "next",
         "mentions": (),
         "body": original.body,
-        "seal": replace(original.seal, sender_key_id=by.identity.key_id),
+        "seal": original.seal._replace(sender_key_id=by.identity.key_id),
     }
     mesh_id = changes.pop("mesh_id", MESH_ID)
     envelope = build_envelope(identity=by.identity, mesh_id=mesh_id, **(fields | changes))
