@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 from collections.abc import Iterable, Sequence
 
@@ -27,6 +26,9 @@ def candidates(near: Sequence[str], names: Sequence[str]) -> str:
 
 def near_names(wanted: str, names: Iterable[str]) -> Sequence[str]:
     """Return up to three names similar to the wanted one, the most similar first."""
+    # Needed for a wrong name only, and a daemon keeps what it imports.
+    import difflib
+
     pairs = {wanted[place : place + 2] for place in range(len(wanted) - 1)} or {wanted}
     likely = heapq.nlargest(_COMPARED, names, key=lambda name: sum(pair in name for pair in pairs))
     return difflib.get_close_matches(wanted, likely, n=_NEAR)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -190,6 +189,9 @@ def near(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most similar to a wrong one, or None."""
     if len(name) > _SHOWN_CHARACTERS:
         return None
+    # Needed for a wrong name only, and a daemon keeps what it imports.
+    import difflib
+
     found = difflib.get_close_matches(name, list(known), n=1)
     return found[0] if found else None
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.identity import nearby
 from claudemesh.daemon.identity.nearby import near_names
 
 NAMES = [f"builder-{number}.eu-west" for number in range(20_000)]
@@ -45,6 +44,6 @@ def test_few_names_are_compared_in_full(monkeypatch: pytest.MonkeyPatch) -> None
         compared.append(len(names))
         return real(word, names, **options)
 
-    monkeypatch.setattr(nearby.difflib, "get_close_matches", counting)
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
     near_names("bulider-77.eu-west", NAMES)
     assert compared == [64]
