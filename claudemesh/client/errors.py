@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from claudemesh.runtime.exits import (
@@ -26,20 +26,27 @@ _EXITS = {
 
 
 class ClientError(Exception):
-    """A failure: a stable code, a sentence for people, and the command that helps, if there is one."""
+    """A failure: a stable code and a sentence for people.
+
+    Where they help it has names that resemble a wrong one, and a command.
+    """
 
     exit_code = UNAVAILABLE
 
-    def __init__(self, code: str, message: str, *, next: str | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, next: str | None = None, near: Sequence[str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.next = next
+        self.near = near
 
     def as_body(self) -> dict[str, Any]:
         """Return the error as programs read it."""
         body = {"error": self.code, "message": self.message}
-        return body if self.next is None else {**body, "next": self.next}
+        helps = {"near": self.near, "next": self.next}
+        return body | {name: value for name, value in helps.items() if value is not None}
 
 
 class DaemonNotRunning(ClientError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 from claudemesh.client.errors import WrongHome
@@ -31,8 +32,10 @@ def choose_mesh(slug: str | None) -> str:
     if slug is not None:
         if slug in known:
             return slug
-        listed = f"; it is in {', '.join(known)}" if known else ""
-        raise WrongHome("unknown_mesh", f"This host is not in mesh {slug!r}{listed}: join it first.")
+        listed = f" It is in {', '.join(known)}." if known else ""
+        text = f"This host is not in mesh {slug!r}.{listed} Join it first."
+        near = get_close_matches(slug, known)
+        raise WrongHome("unknown_mesh", text, near=near, next="claudemesh daemon ps")
     if len(known) == 1:
         return known[0]
     if not known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -13,13 +14,16 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ClientError
+from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
 from claudemesh.runtime.files import read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _MOST_ITEMS = 1_000_000
+_NOT_FOUND = "not_found"
+# Number of names that a sentence lists when none is similar.
+_LISTED = 10
 
 
 def data_dir_option(function: F) -> F:
@@ -74,6 +78,23 @@ class AdminClient:
                 return {"items": items, "next": None}
             following = {"after": page["next"]}
 
+    def about_mesh(self, slug: str, error: ApiError) -> ApiError:
+        """Return the error of a request about a mesh, for an unknown one with the meshes there are."""
+        if error.code != _NOT_FOUND:
+            return error
+        known = [item["slug"] for item in self.listed("meshes", ("slug",))["items"]]
+        if slug in known:
+            return error
+        return _with_names(error, slug, known, "The meshes are", "claudemesh broker mesh list")
+
+    def about_member(self, slug: str, name: str, error: ApiError) -> ApiError:
+        """Return the error of a request about a member, for an unknown one with the members there are."""
+        found = self.about_mesh(slug, error)
+        if found is not error or error.code != _NOT_FOUND:
+            return found
+        known = [item["name"] for item in self.listed("members", ("name",), mesh=slug)["items"]]
+        return _with_names(error, name, known, "The members are", f"claudemesh broker member list {slug}")
+
     def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
         """POST to a route below /v1/admin, and return the answer."""
         from claudemesh.protocol.http_replies import object_with
@@ -83,6 +104,14 @@ class AdminClient:
     def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
         """POST to a route below /v1/admin, and return what `read` makes of the answer."""
         return self._broker.ask("POST", f"/v1/admin/{path}", body, read, token=self._token)
+
+
+def _with_names(error: ApiError, wanted: str, known: Sequence[str], listing: str, command: str) -> ApiError:
+    near = get_close_matches(wanted, known)
+    shown = ", ".join(known[:_LISTED]) + (" and others" if len(known) > _LISTED else "")
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"{listing} {shown}." if known else ""
+    message = f"{error.message} {hint}".rstrip()
+    return ApiError(error.status, {**error.body, "message": message, "near": near, "next": command})
 
 
 def _running_at(folder: Path) -> str:
@@ -126,7 +155,10 @@ def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
 
 def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:
     """Print a list of the admin API: as JSON, or as a table of these columns."""
-    answer = client.listed(path, columns, **query)
+    try:
+        answer = client.listed(path, columns, **query)
+    except ApiError as error:
+        raise client.about_mesh(str(query.get("mesh")), error) from error
     if as_json:
         output.print_json(answer)
         return

@@ -10,6 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
+from claudemesh.client.errors import ApiError
 
 
 @click.group(cls=CommandGroup)
@@ -49,5 +50,9 @@ def revoke_invite(slug: str, invite_id: str, as_json: bool, **which: Any) -> int
     Examples:
       claudemesh broker invite revoke team 01JV0000000000000000000000
     """
-    answer = AdminClient(**which).post("invites/revoke", {"mesh": slug, "invite_id": invite_id})
+    client = AdminClient(**which)
+    try:
+        answer = client.post("invites/revoke", {"mesh": slug, "invite_id": invite_id})
+    except ApiError as error:
+        raise client.about_mesh(slug, error) from error
     return output.print_answer(as_json, answer, f"revoked {invite_id}")

@@ -10,6 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
+from claudemesh.client.errors import ApiError
 
 
 @click.group(cls=CommandGroup)
@@ -53,5 +54,9 @@ def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
     Examples:
       claudemesh broker member revoke team bob
     """
-    answer = AdminClient(**which).post("members/revoke", {"mesh": slug, "member": who}, "name")
+    client = AdminClient(**which)
+    try:
+        answer = client.post("members/revoke", {"mesh": slug, "member": who}, "name")
+    except ApiError as error:
+        raise client.about_member(slug, who, error) from error
     return output.print_answer(as_json, answer, f"revoked {output.safe(answer['name'])}")

@@ -10,6 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
+from claudemesh.client.errors import ApiError
 
 _POLICIES = (
     "clone_concurrency_policy",
@@ -93,5 +94,9 @@ def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
         raise click.UsageError("No policy is given.")
-    answer = AdminClient(**options).post("meshes/set", {"mesh": slug, **given})
+    client = AdminClient(**options)
+    try:
+        answer = client.post("meshes/set", {"mesh": slug, **given})
+    except ApiError as error:
+        raise client.about_mesh(slug, error) from error
     return output.print_answer(as_json, answer, f"set {', '.join(given)} of {slug}")

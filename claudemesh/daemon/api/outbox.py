@@ -70,7 +70,8 @@ class OutboxRoutes:
         """Return one send by its id or client_message_id, and the chain of sends that replaced it."""
         row = await self.store.get(row_key(request))
         if row is None:
-            raise Refusal(404, "not_found", "There is no such row; GET /v1/outbox lists them.")
+            text = "There is no such row; GET /v1/outbox lists them."
+            raise Refusal(404, "not_found", text, next="claudemesh daemon outbox list")
         return Reply(200, {**self._item(row), "chain": [self._item(later) for later in row["chain"]]})
 
     async def requeue(self, request: Request) -> Reply:

@@ -49,7 +49,13 @@ class TopicRoutes:
         """Subscribe this member to a topic."""
         body: TopicBody = request.body
         topic = check_topic_or_queue(body.topic)
-        await self.own.subscribe(self.call, topic)
+        try:
+            await self.own.subscribe(self.call, topic)
+        except ProtocolError as error:
+            if error.code != "topic_not_found":
+                raise
+            # The broker names no others; this daemon knows them.
+            raise self.known.missing(topic, is_queue=body.topic.startswith(QUEUE_MARK)) from error
         return Reply(200, {"topic": topic, "subscribed": True})
 
     async def unsubscribe(self, request: Request) -> Reply:

@@ -81,6 +81,11 @@ class KnownTopics:
         if modes.get(name) != kind:
             raise _not_found(kind, name, modes, connected=self._connected())
 
+    def missing(self, name: str, *, is_queue: bool) -> ProtocolError:
+        """Return the error for a topic or queue that the broker does not have, with similar names."""
+        others = {other: mode for other, mode in (self._modes or {}).items() if other != name}
+        return _not_found("queue" if is_queue else "topic", name, others, connected=True)
+
     def apply(self, answer: TopicList) -> None:
         """Apply the broker's list. If it has malformed entries, the known topics stay beside the others."""
         modes = dict(self._modes or {}) if answer.faults else {}

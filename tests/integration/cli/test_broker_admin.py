@@ -83,6 +83,22 @@ def test_policies_of_a_mesh_are_listed_and_set(trio: Mesh) -> None:
     assert admin(trio, "mesh", "set", "other", "--rate-limit-per-minute", "1").code == USAGE
 
 
+def test_a_wrong_name_is_answered_with_the_names_there_are(trio: Mesh) -> None:
+    """Of meshes and of members, for people and for programs."""
+    meshes, members = "claudemesh broker mesh list", "claudemesh broker member list demo"
+    for command, near, next_command in (
+        ("mesh set dem --rate-limit-per-minute 1", "demo", meshes),
+        ("member list dem", "demo", meshes),
+        ("invite revoke dem 01JV0000000000000000000000", "demo", meshes),
+        ("audit dem", "demo", meshes),
+        ("member revoke dem alice", "demo", meshes),
+        ("member revoke demo alicf", "alice", members),
+    ):
+        body = admin(trio, *command.split(), "--json").json
+        assert (body["error"], body["near"], body["next"]) == ("not_found", [near], next_command)
+        assert body["message"].endswith(f"Did you mean {near}?"), command
+
+
 def test_nobody_without_the_token_gets_in(trio: Mesh) -> None:
     """Wrong token, no token, no broker: each has its own words."""
     nowhere = trio.root / "nowhere"

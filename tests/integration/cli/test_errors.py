@@ -12,13 +12,16 @@ from claudemesh.runtime import exits
 from tests.support.cli import homes, run
 from tests.support.processes import Mesh
 
-USAGE, UNAVAILABLE = 64, 69
+USAGE, UNAVAILABLE, CONFIGURATION = 64, 69, 78
 
 NAMES = [
     (["send", "boob", "hi"], "destination_not_found", "bob"),
     (["ping", "boob"], "destination_not_found", "bob"),
     (["send", "#al", "hi"], "topic_not_found", "#all"),
     (["topic", "post", "al", "hi"], "topic_not_found", "#all"),
+    (["topic", "subscribe", "al"], "topic_not_found", "#all"),
+    (["topic", "subscribe", "queue:al"], "topic_not_found", "#all"),
+    (["status", "--mesh", "dmo"], "unknown_mesh", "demo"),
     (["sned", "bob", "hi"], "usage", "send"),
     (["daemon", "statsu"], "usage", "daemon status"),
     (["inbox", "--mentoins"], "usage", "--mentions"),
@@ -32,8 +35,8 @@ def test_a_wrong_name_is_answered_with_names_that_look_like_it(
     """People are asked whether they meant it; programs get `near` and the command to go on with, `next`."""
     alice, _ = homes(pair)
     shown = run(alice, *arguments)
-    assert shown.code == USAGE
-    assert f"Did you mean {near}" in shown.err
+    assert shown.code == (CONFIGURATION if error == "unknown_mesh" else USAGE)
+    assert f"Did you mean {near}" in shown.err or f"It is in {near}." in shown.err
     first, _, second = shown.err.rstrip("\n").partition("\n")
     assert first.startswith("claudemesh: error: ")
     body = run(alice, *arguments, "--json").json
