@@ -5,6 +5,7 @@ from __future__ import annotations
 from claudemesh.broker import degraded
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
+from claudemesh.broker.settings import Limits
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageUnavailable, StorageUnreachable
 from tests.support.clock import ManualClock
@@ -29,7 +30,7 @@ def test_an_unreachable_database_is_one_condition_for_every_operation() -> None:
     assert codes(found) == ["database_unreachable"]
     found.answered()
     assert codes(found) == ["database_unreachable"]
-    clock.advance(seconds=degraded._ANSWERING_S)
+    clock.advance(seconds=Limits().answering_s)
     found.answered()
     assert codes(found) == []
     assert b'cm_broker_degraded{code="database_unreachable"} 0.0' in metrics.render()
