@@ -1,4 +1,4 @@
-"""What every test needs: `async def` tests run on a uvloop event loop, each with a bound."""
+"""Common parts of all tests: `async def` tests run on a uvloop event loop, each with a time limit."""
 
 from __future__ import annotations
 

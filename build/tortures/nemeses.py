@@ -372,7 +372,7 @@ def _struck(gate: Gate, *names: str) -> int:
 
 
 async def wait_until(condition: Callable[[], bool], patience_s: float = _PATIENCE_S) -> None:
-    """Wait for a condition of another process or of the traffic, for a limited time."""
+    """Wait for a condition of another process or of the traffic, up to `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while not condition() and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)

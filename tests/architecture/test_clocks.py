@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "claudemesh"
-# A module that decides by wall time deletes, expires or waits wrongly as soon as somebody sets a clock. For
+# A module that decides by wall time deletes, expires or waits wrongly as soon as a clock is set. For
 # decisions there are the monotonic clock and the two lived clocks (docs/architecture.md, Clocks).
 READERS = {
     "runtime/clock.py": "defines it",

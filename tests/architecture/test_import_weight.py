@@ -1,4 +1,4 @@
-"""What a command imports is what its caller waits for: held by names, not by time."""
+"""Import weight of commands: held by the names of modules, not by time."""
 
 from __future__ import annotations
 

@@ -133,13 +133,13 @@ def test_scripts_can_be_run(script: str) -> None:
 
 
 def test_ci_runs_the_test_command() -> None:
-    """What CI runs is what everybody runs."""
+    """CI runs the same command as a developer."""
     assert "./build/test" in (ROOT / ".ci" / "run").read_text()
 
 
 @pytest.mark.parametrize("sql", sorted(QUERIES))
 def test_every_query_is_used_and_every_used_query_exists(sql: str) -> None:
-    """A statement nobody runs is dead; a name without a statement is a crash."""
+    """An unused statement is dead code; a name without a statement is a crash."""
     defined = set(_HEADER.findall((PACKAGE / sql).read_text()))
     named, subscripts = set(), set()
     shared = [PACKAGE / "broker" / "store" / "decisions.py"] if sql.startswith("broker/") else []

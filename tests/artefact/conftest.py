@@ -28,7 +28,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(home: Path) -> Path:
-    """Where the archive unpacks for that home, not there yet."""
+    """Return the folder where the archive unpacks for that home. It does not exist yet."""
     return home / ".cache" / "claudemesh"
 
 

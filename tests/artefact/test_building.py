@@ -22,7 +22,7 @@ _PIP_CACHE = subprocess.run(
 
 
 def copy_of_the_checkout(target: Path) -> Path:
-    """What the build reads, in another folder."""
+    """Copy the files that the build reads to another folder."""
     kept = shutil.ignore_patterns("__pycache__")
     for name in ("claudemesh", "build"):
         shutil.copytree(REPOSITORY / name, target / name, ignore=kept)
@@ -33,7 +33,7 @@ def copy_of_the_checkout(target: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_build_elsewhere_under_other_settings_is_the_same_file(pyz: Path, tmp_path: Path) -> None:
-    """Same inputs, same sha256: whatever the folder, umask, user's settings and time."""
+    """Same inputs, same sha256, for any folder, umask, user's settings and time."""
     tree = copy_of_the_checkout(tmp_path / "a folder with spaces")
     for path in tree.rglob("*.py"):
         path.chmod(0o600)

@@ -40,7 +40,7 @@ def test_a_renamed_file_starts_daemons_in_the_background(pyz: Path, monkeypatch:
 
 
 def test_a_replaced_file_does_not_disturb_what_runs(pyz: Path, home: Path) -> None:
-    """What is imported late comes from the unpacked tree, not from the archive."""
+    """Late imports come from the unpacked tree, not from the archive."""
     copy = Path(shutil.copy(pyz, home / "claudemesh.pyz"))
     data = home / "broker"
     broker = subprocess.Popen(

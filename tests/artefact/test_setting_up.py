@@ -1,4 +1,4 @@
-"""What the scripts do before they build: an environment of their own, a folder that a socket fits into."""
+"""The scripts before a build: an environment of their own, and a folder in which a socket path fits."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_mesh_of_a_deep_checkout_lives_in_a_short_private_folder(
 
 
 def test_the_local_mesh_stops_no_stranger(tmp_path: Path) -> None:
-    """What broker.json says is a number; the process has to be the broker of this mesh."""
+    """The pid in broker.json is only a number; the process has to be the broker of this mesh."""
     script = mesh_script()
     made = script.LocalMesh(tmp_path)
     with subprocess.Popen(["sleep", "600"]) as stranger:

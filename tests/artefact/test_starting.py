@@ -1,4 +1,4 @@
-"""The archive starts anywhere, and runs nobody else's code."""
+"""The archive starts anywhere, and runs no code of another user."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_cache_is_where_the_user_says(pyz: Path, home: Path, variables: dict[str
 
 
 def test_a_cache_that_others_can_write_to_is_refused(pyz: Path, home: Path, cache: Path) -> None:
-    """Somebody may have put code there; the answer names the command that mends it, and it does."""
+    """Another user may have put code there. The error names the command that corrects it, and the command
+    works."""
     for mode in (0o770, 0o707):
         cache.mkdir(parents=True, exist_ok=True)
         cache.chmod(mode)
@@ -139,7 +140,7 @@ def test_a_symbolic_link_is_refused(pyz: Path, home: Path, cache: Path) -> None:
 
 
 def test_a_folder_of_another_user_is_refused(pyz: Path, home: Path) -> None:
-    """What belongs to somebody else may be changed by them."""
+    """The owner of a folder can change its content."""
     foreign = Path("/usr")
     if os.geteuid() == 0:
         foreign = home / "foreign"
@@ -227,7 +228,7 @@ def assert_whole(pyz: Path, tree: Path) -> None:
 
 
 def test_a_start_killed_while_unpacking_is_healed_by_the_next(pyz: Path, home: Path, cache: Path) -> None:
-    """What it left is replaced."""
+    """The partial tree is replaced."""
     # On a busy machine it may have finished before the signal arrives: then once more.
     while not cache.exists() or list(cache.rglob(".complete")):
         shutil.rmtree(cache, ignore_errors=True)
@@ -327,7 +328,8 @@ def test_start_up_hooks_of_the_user_do_not_run_in_the_file(pyz: Path, home: Path
 def test_root_runs_no_code_from_below_another_users_folder(
     pyz: Path, home: Path, cache: Path, foreign: str
 ) -> None:
-    """Root with a HOME of somebody else's: whoever owns a folder on the way can replace what is below it."""
+    """Root with the HOME of another user: the owner of a folder on the way can replace the content below
+    it."""
     cache.mkdir(parents=True, mode=0o700)
     os.chown({"home": home, "cache": cache.parent}[foreign], 65534, 65534)
     assert_refused(version(pyz, home), "belongs to another user", "CLAUDEMESH_CACHE")
@@ -380,7 +382,7 @@ def test_trees_unused_for_30_days_are_removed_unless_something_runs_from_them(
 
 
 def test_a_running_process_holds_its_tree_and_marks_it_as_used(pyz: Path, home: Path, cache: Path) -> None:
-    """What the rule above relies on."""
+    """The rule of the test above depends on it."""
     assert_works(version(pyz, home))
     [tree] = trees(cache)
     marker = tree / ".complete"

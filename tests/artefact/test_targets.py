@@ -24,7 +24,7 @@ PYTHONS = {
 HERE = tuple({Target(version[:2], this().system, this().machine): None for version in PYTHONS})
 # One of each platform beside this one.
 ELSEWHERE = tuple(target for target in ALL if target.version == (3, 13) and target not in HERE)
-# What every Linux with glibc has.
+# Libraries of every Linux with glibc.
 BASELINE = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libgcc_s.so.1"}
 MACHINES = {"x86_64": 62, "aarch64": 183}
 CPUS = {"x86_64": 0x01000007, "arm64": 0x0100000C}

@@ -70,7 +70,7 @@ def test_three_brokers_restarted_in_turn_lose_and_double_nothing(fleet: Fleet) -
 
 
 def test_two_of_three_brokers_killed_in_traffic_lose_and_double_nothing(fleet: Fleet) -> None:
-    """SIGKILL, one after the other: the third serves everybody until they are back."""
+    """SIGKILL, one after the other: the third broker serves all members until they are back."""
     alice, bob = fleet.mesh.daemons["alice"], fleet.mesh.daemons["bob"]
     with Traffic(fleet, "killed") as traffic:
         for broker in fleet.brokers[:2]:

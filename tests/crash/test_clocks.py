@@ -83,7 +83,7 @@ class Clocked:
         return answer
 
     def restart(self, names: list[str]) -> None:
-        """Stop processes and start them again, with whatever their clocks show."""
+        """Stop processes and start them again, with the times of their clocks."""
         for name in names:
             assert self.processes[name].stop() == 0
         for name in names:
@@ -148,7 +148,8 @@ def test_no_clock_that_is_set_loses_or_stops_a_message(clocked: Clocked, names: 
 
 
 def test_an_ephemeral_member_stays_while_the_brokers_clock_is_set(clocked: Clocked) -> None:
-    """Its lease goes by lived time: it is here whatever the clock shows, and no reaper takes it away."""
+    """Its lease goes by lived time: the member is online at any wall time, and the reaper does not remove
+    it."""
     clocked.exchange()
     with closing(sqlite3.connect(clocked.mesh.broker.data / "broker.db")) as database:
         database.execute("UPDATE member SET ephemeral = 1 WHERE name = 'bob'")

@@ -66,7 +66,7 @@ def test_an_older_outbox_sends_again_what_it_thinks_is_pending(pair: Mesh) -> No
 
 
 def test_an_older_inbox_receives_what_follows_once(pair: Mesh) -> None:
-    """What was received and acknowledged since is gone from this host; nothing else is, and once each."""
+    """Messages received and acknowledged since the copy are missing on this host; all others arrive once."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
     ids = ["before", "since", "owed", "after"]
     assert alice.send("bob", "text", client_message_id="before")[0] in (200, 202)

@@ -19,20 +19,20 @@ def made() -> Generator[Mesh]:
 
 @pytest.fixture
 def pair(made: Mesh) -> Mesh:
-    """All of them running, whatever the test before has left."""
+    """All of them running, in any state that the test before has left."""
     made.heal()
     return made
 
 
 def away(made: Mesh) -> None:
-    """Stop the broker, and wait until nobody is connected."""
+    """Stop the broker, and wait until no daemon is connected."""
     made.broker.stop()
     for daemon in made.daemons.values():
         until(lambda daemon=daemon: not _health(daemon)["connected"], f"{daemon.name} has lost the broker")
 
 
 def back(made: Mesh) -> None:
-    """Start the broker again, and wait for everybody."""
+    """Start the broker again, and wait for all daemons."""
     made.broker.start()
     made.broker.ready()
     for daemon in made.daemons.values():

@@ -1,4 +1,4 @@
-"""Starts that cannot succeed say why and end with 75; stops are quick whatever clients do."""
+"""Starts that cannot succeed name the cause and end with 75; stops are quick for any behaviour of clients."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_second_sigterm_ends_at_once() -> None:
 
 
 def accepts(daemon: Daemon) -> bool:
-    """Whether somebody listens on the socket."""
+    """Whether a process listens on the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(daemon.sock))
@@ -193,7 +193,7 @@ def accepts(daemon: Daemon) -> bool:
 
 
 def test_positions_point_behind_every_message_of_a_new_inbox() -> None:
-    """inbox.db is damaged and begun anew: readers that resume where they were see everything that comes."""
+    """inbox.db is damaged and replaced: readers that resume at their position get all new messages."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons.values()
         for number in range(30):
@@ -222,7 +222,7 @@ def test_positions_point_behind_every_message_of_a_new_inbox() -> None:
 
 
 def test_every_file_of_a_mesh_is_private() -> None:
-    """0600 below the mesh's directory, whatever writes it."""
+    """0600 below the mesh's directory, for every writer."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons.values()
         assert alice.send("bob", "x")[0] == 202

@@ -31,7 +31,8 @@ def servers() -> Generator[tuple[Server, Server]]:
 
 
 def test_sends_that_the_new_primary_never_saw_are_offered_again(servers: tuple[Server, Server]) -> None:
-    """It is on another timeline, so the epoch is another: nothing is missing, nobody sees a duplicate."""
+    """The new primary is on another timeline, so the epoch differs: no message is missing, none arrives
+    twice."""
     primary, standby = servers
     hosts = f"{primary.folder},{standby.folder}"
     url = f"postgresql://{SUPERUSER}@/postgres?host={hosts}&target_session_attrs=read-write"
@@ -62,5 +63,5 @@ def test_sends_that_the_new_primary_never_saw_are_offered_again(servers: tuple[S
 
 
 def replicated(standby: Server) -> Any:
-    """How many messages the standby knows."""
+    """Return the number of messages on the standby."""
     return asyncio.run(sql(standby.url(), "SELECT count(*) FROM mesh.client_message_dedupe"))

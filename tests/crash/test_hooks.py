@@ -84,7 +84,7 @@ def test_hooks_that_run_when_the_daemon_dies_die_with_it(pair: Mesh) -> None:
 
 
 def test_a_job_that_is_begun_in_too_many_lives_is_parked(pair: Mesh) -> None:
-    """What kills its daemon each time does so five times, not for ever; other jobs go on."""
+    """A hook that kills its daemon each time runs five times, not for ever; other jobs continue."""
     alice, bob = pair.daemons["alice"], Host(pair.daemons["bob"])
     bob.script("on-dm", "echo $CLAUDEMESH_EVENT_ID >>$OUT/parked")
     bob.daemon.stop()

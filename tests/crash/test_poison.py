@@ -29,7 +29,7 @@ def health(daemon: Daemon) -> dict[str, object]:
 
 
 def links(daemon: Daemon) -> int:
-    """How many links the daemon has had so far."""
+    """Return the number of links that the daemon has had so far."""
     return daemon.log.read_text().count('"link_up"')
 
 

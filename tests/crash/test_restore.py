@@ -64,7 +64,7 @@ def restored(made: Mesh, copy: Copy) -> None:
 
 
 def logged(daemon: Daemon, event: str) -> int:
-    """How often a daemon has logged an event."""
+    """Return how many times a daemon has logged an event."""
     return daemon.log.read_text().count(f'"event":"{event}"')
 
 
@@ -80,7 +80,7 @@ def check_is_clean(made: Mesh, daemon: Daemon) -> None:
 
 
 def forget_and_mend(made: Mesh, copy: Copy) -> None:
-    """What follows a copy is received, or owed to a recipient that is away; it all survives a restore."""
+    """Messages after a copy, received or owed to an absent recipient, all survive a restore."""
     alice, bob = made.daemons["alice"], made.daemons["bob"]
     send(alice, "bob", ["before"])
     wait_received(bob, ["before"])
@@ -334,13 +334,13 @@ def test_a_revoked_member_does_not_come_back_with_an_older_copy(pair: Mesh, join
 
 
 def subscriptions(daemon: Daemon) -> dict[str, bool]:
-    """What a daemon's member is subscribed to, as the broker says."""
+    """Return the subscriptions of a daemon's member, as the broker lists them."""
     listed = daemon.request("GET", "/v1/topic/list")[1].get("items", ())
     return {item["topic"]: item["subscribed"] for item in listed}
 
 
 def degraded(daemon: Daemon) -> list[str]:
-    """What a daemon's health says, by code."""
+    """Return the conditions in a daemon's health, by code."""
     found = daemon.request("GET", "/v1/health")[1]["degraded"]
     return [entry["code"] if isinstance(entry, dict) else entry for entry in found]
 

@@ -124,7 +124,7 @@ def fill(ballast: Path) -> None:
 
 
 def test_a_full_disk_loses_nothing_and_heals_without_a_restart() -> None:
-    """Not the budget but the disk itself: every commit fails until somebody frees some space."""
+    """Not the budget but the disk itself: every commit fails until space is freed."""
     with mesh("alice", "bob", start=False) as made:
         alice, bob = made.daemons.values()
         with small_disk(alice.root, "8m"):
@@ -271,7 +271,8 @@ def test_a_broker_on_a_full_disk_starts_and_goes_on() -> None:
             if not made.broker.running:
                 made.broker.start()
             until(bob.inbox, "the message has arrived")
-            # Opened without a shared memory file, its database is open to nobody else until the next start.
+            # Opened without a shared memory file, its database is locked for other processes until the next
+            # start.
             made.broker.stop()
             made.broker.start()
             made.broker.ready()

@@ -1,4 +1,5 @@
-"""A message that cannot be opened yet survives until its key is here, whatever dies meanwhile."""
+"""A message that cannot be opened yet survives until its key arrives, also when any process is killed
+meanwhile."""
 
 from __future__ import annotations
 

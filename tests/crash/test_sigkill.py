@@ -81,7 +81,7 @@ def subscribe(made: Mesh) -> None:
 
 
 class Victim:
-    """A process that dies at each of its failpoints in turn, and is restarted by whoever notices."""
+    """A process that is killed at each of its failpoints in turn, and restarted by the test that notices."""
 
     def __init__(self, process: Broker | Daemon, strikes: list[str]) -> None:
         self.process = process

@@ -102,7 +102,7 @@ def test_a_socket_path_that_is_too_long_names_the_setting(alice: Daemon, tmp_pat
     [("truncated", CONFIGURATION), ("readable", PERMISSION), ("missing", CONFIGURATION)],
 )
 def test_a_bad_key_file_is_refused_and_never_replaced(alice: Daemon, damage: str, code: int) -> None:
-    """A private key is never made anew silently."""
+    """A private key is never replaced silently."""
     path = alice.root / "keypair.json"
     good = path.read_bytes()
     try:
@@ -153,7 +153,7 @@ def test_sigterm_exits_0_with_the_row_kept(alice: Daemon, running: Mesh) -> None
 
 
 def test_the_socket_is_for_its_owner_only(alice: Daemon) -> None:
-    """0600 in a 0700 directory, and every other file private, whatever the umask."""
+    """0600 in a 0700 directory, and every other file private, under any umask."""
     previous, alice.forked = os.umask(0), False
     try:
         alice.start()

@@ -59,7 +59,7 @@ def test_every_job_is_done_by_somebody_though_workers_and_broker_die(crew: Mesh)
     assert len(shared) <= 2 * 16
     item = carol.inbox()[0]
     assert (item["kind"], item["topic"]) == ("queue", "jobs")
-    # Answered to whoever gave it out, and to nobody else.
+    # Answered to the member that gave it out, and to no other.
     crew.cli(carol, "reply", str(item["seq"]), "it is done")
     until(lambda: [item["body"] for item in alice.inbox()] == ["it is done"], "alice has heard")
     assert crew.cli(carol, "inbox", "--topic", "queue:jobs", "--limit", "1").strip()
@@ -100,7 +100,7 @@ class Jobs:
 
 
 def done_by(worker: Daemon) -> list[str]:
-    """What a worker has in its inbox, also while it is stopped."""
+    """Return the messages in a worker's inbox, also while it is stopped."""
     return [row[0] for row in rows(worker.root / "inbox.db", "SELECT client_message_id FROM inbox")]
 
 

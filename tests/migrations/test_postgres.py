@@ -178,7 +178,7 @@ async def test_a_migration_that_does_not_end_is_not_awaited(
 
 
 async def test_a_database_in_which_two_members_share_an_x25519_key_can_be_upgraded() -> None:
-    """The first keeps the key; the other is marked, and nobody else can take it."""
+    """The first keeps the key; the other is marked, and no other member can take it."""
     migrations = load_migrations(PACKAGE)
     before = next(number for number, step in enumerate(migrations) if "repeats_sealing_key" in step.sql)
     insert = (

@@ -62,7 +62,7 @@ SENDS = {
     "inflight-1": "inflight",
 }
 ACCEPTED = {name for name, state in SENDS.items() if state in ("done", "inflight")} | {"dm-b"}
-# What waits at the broker: six for bob and his queue, one for a member that was revoked.
+# Deliveries that wait at the broker: six for bob and his queue, one for a member that was revoked.
 UNDELIVERED = 7
 # Columns of a received message that are set later than its delivery.
 NOT_DELIVERED = {"seq", "shown_at", "acked_at"}

@@ -120,7 +120,7 @@ async def test_the_old_default_rate_limit_moves_to_the_new_one(tmp_path: Path) -
 
 
 async def test_a_database_in_which_two_members_share_an_x25519_key_can_be_upgraded(tmp_path: Path) -> None:
-    """The first keeps the key; the other is marked, and nobody else can take it."""
+    """The first keeps the key; the other is marked, and no other member can take it."""
     migrations = load_migrations(PACKAGES[0])
     before = next(number for number, step in enumerate(migrations) if "repeats_sealing_key" in step.sql)
     database = await Database.open(tmp_path / "broker.db", migrations[:before])

@@ -51,7 +51,7 @@ OTHER_POINTS = 150
 
 @dataclass
 class Recording:
-    """What one process did, from a known state of its folder on."""
+    """The system calls of one process, from a known state of its folder."""
 
     root: Path
     before: dict[str, bytes]
@@ -106,7 +106,7 @@ def _trace(process: Process) -> Path:
 
 @contextmanager
 def _listening(daemon: Daemon) -> Generator[None]:
-    """Somebody reads the daemon's events meanwhile."""
+    """A client reads the daemon's events meanwhile."""
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.sock))
         link.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -143,7 +143,7 @@ def _send_everything(made: Mesh, alice: Daemon, bob: Daemon) -> None:
     wait_done(alice, ids)
 
 
-# What each process said to others, and when.
+# Messages of each process to others, with their times.
 
 
 def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -230,7 +230,7 @@ def events_told(recording: Recording) -> Acks:
     return told
 
 
-# What an image holds.
+# Content of an image.
 
 
 def _rows(database: sqlite3.Connection, query: str) -> set[str]:

@@ -89,7 +89,7 @@ def told(daemon: Daemon) -> str:
 
 
 def connections(broker: Broker, outcome: str) -> float:
-    """How many handshakes have ended so at a broker."""
+    """Return the number of handshakes that have ended in this way at a broker."""
     with urlopen(f"http://127.0.0.1:{broker.port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     prefix = f'cm_broker_handshakes_total{{outcome="{outcome}"}}'

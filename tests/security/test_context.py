@@ -65,7 +65,7 @@ async def test_a_message_sent_back_by_its_recipient_is_not_shown_as_the_recipien
             until(lambda: metric(alice, "cm_daemon_invalid_inbound_total") == 2, "both were refused")
             assert alice.inbox() == []
             assert alice.log.read_text().count("wrong_context") == 1
-            # What the same hand seals without a context, as older versions do, is opened and counted.
+            # A body that its sender seals without a context, as older versions do, is opened and counted.
             shared = BoxKeys(hand.identity.x25519_privkey).shared(member(alice).identity.x25519_pubkey)
             old = seal_box(b'{"message":"from an older version","meta":null}', original.seal.nonce, shared)
             assert (await link.request(turned("old", body=old)))["status"] == 201
@@ -103,7 +103,7 @@ def as_an_older_version_sealed(made: Mesh, client_message_id: str) -> None:
 
 
 def test_a_send_that_was_accepted_before_the_upgrade_arrives_and_can_be_requeued() -> None:
-    """It is frozen, so it goes out as it is; under a new id it is sealed anew."""
+    """It is frozen, so it is sent unchanged; under a new id it is sealed again."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons["alice"], made.daemons["bob"]
         made.broker.kill()

@@ -1,4 +1,5 @@
-"""Held connections of strangers keep nobody out: on the loopback, behind a proxy, or at full speed."""
+"""Connections that strangers hold open keep no member out: on the loopback, behind a proxy, or at full
+speed."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def one() -> Generator[Mesh]:
 
 
 def strangers_limited(alice: Daemon) -> float:
-    """How often a daemon's limits on strangers were reached."""
+    """Return how many times a daemon's limits on strangers were reached."""
     with closing(alice.connection()) as connection:
         connection.request("GET", "/v1/metrics")
         lines = connection.getresponse().read().decode().splitlines()
@@ -59,7 +60,7 @@ def ask_loopback(alice: Daemon) -> int:
 
 @pytest.mark.parametrize("kind", ["idle", "slow head", "slow body"])
 def test_idle_strangers_do_not_shut_the_loopback(one: Mesh, kind: str) -> None:
-    """Whoever has the bearer is answered, however many hold connections without it."""
+    """A client with the token is answered, for any number of connections without it."""
     alice = one.daemons["alice"]
     port = int((alice.root / "http.port").read_text())
     before = strangers_limited(alice)
@@ -74,7 +75,7 @@ def test_idle_strangers_do_not_shut_the_loopback(one: Mesh, kind: str) -> None:
 
 
 def test_an_event_stream_stays_open_while_strangers_come_and_go(one: Mesh) -> None:
-    """Who has proved who it is does not give way."""
+    """An authenticated connection is not evicted."""
     alice = one.daemons["alice"]
     port = int((alice.root / "http.port").read_text())
     token = (alice.root / "local_token").read_text().strip()
@@ -166,7 +167,7 @@ def test_a_proxy_that_reuses_a_connection_keeps_its_clients_apart() -> None:
 
 
 def test_an_untrusted_client_does_not_choose_its_address(one: Mesh) -> None:
-    """What it writes into X-Forwarded-For is not looked at."""
+    """Its X-Forwarded-For is ignored."""
     many = [f"198.51.100.{number}" for number in range(CAP + 20)]
     before = limits(one.broker).get("strangers_per_address", 0)
     with half_open(one.broker.port, many, "127.0.0.2") as links:
@@ -274,7 +275,7 @@ async def test_deadlines_of_requests_end_no_websocket() -> None:
 
 
 async def test_a_stranger_that_reads_no_answer_is_ended() -> None:
-    """What waits for it is bounded, and so is the time that it waits."""
+    """Its waiting bytes are bounded, and so is the time that it waits."""
     async with running_broker(limits=Limits(unread_s=0.1)) as broker:
         port = int(broker.url.rpartition(":")[2])
         link = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -288,7 +289,7 @@ async def test_a_stranger_that_reads_no_answer_is_ended() -> None:
 
 
 async def test_connections_that_have_shown_the_bearer_are_bounded_too() -> None:
-    """Past the number of members they give way like those of strangers: nobody takes every descriptor."""
+    """Above the number of members they are evicted like strangers, so that descriptors are left."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         admit(scope)

@@ -1,4 +1,4 @@
-"""Nobody freezes a broker: members and strangers are answered while it is flooded, in bounded memory."""
+"""A flooded broker still answers members and strangers, in bounded memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def health(broker: Broker) -> int:
 
 
 def limits(broker: Broker) -> dict[str, float]:
-    """How often each limit of the guard was reached."""
+    """Return how many times each limit of the guard was reached."""
     with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()

@@ -18,7 +18,8 @@ from tests.support.wspeer import Frame, make_identity
 
 @pytest.mark.parametrize("kind", ["dm", "topic", "queue"])
 async def test_a_forged_send_is_refused_and_its_id_stays_free(kind: str) -> None:
-    """Between good sends on the same connection: those are accepted, and nobody is owed the forged one."""
+    """Between good sends on the same connection: those are accepted, and the forged one is delivered to no
+    member."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")
@@ -48,7 +49,7 @@ async def test_a_forged_send_is_refused_and_its_id_stays_free(kind: str) -> None
             reply = await link.call("send_status", client_message_ids=["one"])
             assert not reply["ok"]["items"]["one"]["known"]
             assert (await link.request(good))["status"] == 201
-            # A retry of what was accepted is answered from what is known, whatever it carries.
+            # A retry of an accepted send is answered from its row, for any content.
             assert (await link.request(good | {"signature": by_mallory}))["status"] == 200
             deliveries = await recipient.deliveries(4)
             assert deliveries[-1]["envelope"] == good

@@ -157,7 +157,7 @@ def member(running: Mesh, name: str) -> Peer:
 
 
 async def test_no_frame_holds_the_loop(running: Mesh) -> None:
-    """What a member may send, and what it may not: refused before it costs anything."""
+    """Allowed frames, and forbidden ones, which are refused before they cost processor time."""
     carol = member(running, "carol")
     async with carol.connect() as link:
         refused = await too_many(link, {"type": "news", "of": [[]] * 600_000})

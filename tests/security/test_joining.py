@@ -68,7 +68,7 @@ def relinked(link: str, **changes: Any) -> str:
 
 @pytest.mark.parametrize("field", ["broker_url", "slug", "role", "uses", "expires_at_ms", "mesh_id"])
 def test_an_invite_that_was_changed_is_refused_before_anybody_is_asked(tmp_path: Path, field: str) -> None:
-    """Nobody learns the joiner's name and keys, and nothing is written."""
+    """The joiner's name and keys are not sent, and nothing is written."""
     with mesh("alice") as made, lying_broker({}) as (url, asked):
         link = made.cli(made.daemons["alice"], "invite", "create").strip()
         changed = {

@@ -24,7 +24,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 
 @pytest.mark.parametrize("which", ["daemon", "broker"])
 def test_a_process_that_is_aborted_leaves_no_core(which: str) -> None:
-    """The private keys and the messages in its memory stay off the disk, whatever the core limit was."""
+    """The private keys and the messages in its memory stay off the disk, for any core limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     if hard == 0:
         pytest.fail("this machine forbids cores: the test would prove nothing")
@@ -116,7 +116,7 @@ def sdk_send(program: str) -> None:
         asyncio.run(sdk.AsyncDaemon().send("alice", "secret"))
 
 
-# Binds as root and listens as nobody: the file is root's, and the process behind it is not.
+# Binds as root and listens as `nobody`: the file is root's, and the process behind it is not.
 _FOREIGN_LISTENER = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX)
@@ -160,7 +160,7 @@ def test_a_process_of_another_user_behind_ones_own_socket_gets_nothing(
     assert set(received) == {"b''"}
 
 
-# Listens on a port as nobody, and tells what comes.
+# Listens on a port as `nobody`, and prints its input.
 _FOREIGN_BROKER = """
 import os, socket
 os.setgid(65534)
@@ -177,7 +177,7 @@ while True:
 @as_root
 @pytest.mark.parametrize("command", [["broker", "mesh", "list"], ["mesh", "create", "team", "--broker"]])
 def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], tmp_path: Path) -> None:
-    """The port of a broker that does not run any more is anybody's."""
+    """Any user can bind the port of a broker that has stopped."""
     data = tmp_path / "broker"
     data.mkdir(mode=0o700)
     (data / "admin_token").write_text("t" * 43)
@@ -217,7 +217,7 @@ def test_keys_are_not_written_into_the_home_of_another_user(tmp_path: Path) -> N
 
 
 def test_a_home_below_a_folder_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
-    """Whoever may rename a folder there may put their own in its place."""
+    """A user who can rename a folder there can put another one in its place."""
     shared = tmp_path / "shared"
     (shared / "home").mkdir(parents=True, mode=0o700)
     with mesh("alice") as made:

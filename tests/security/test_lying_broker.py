@@ -1,4 +1,4 @@
-"""A broker that floods freezes no daemon: programs are answered meanwhile, and the link is made anew."""
+"""A broker that floods freezes no daemon: programs are answered meanwhile, and the link is opened again."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def answers(alice: Daemon, what: str) -> None:
 
 
 def reached(alice: Daemon, limit: str) -> float:
-    """How often the link has reached a limit."""
+    """Return how many times the link has reached a limit."""
     connection = alice.connection()
     connection.request("GET", "/v1/metrics")
     text = connection.getresponse().read().decode()

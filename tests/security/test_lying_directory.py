@@ -20,7 +20,7 @@ from tests.support.wspeer import make_identity
 
 
 def lie(made: Mesh, statement: str, *values: Any) -> None:
-    """Change the broker's database, and let every daemon read its list anew."""
+    """Change the broker's database, and let every daemon read its list again."""
     made.broker.stop()
     with closing(sqlite3.connect(made.broker.data / "broker.db")) as database, database:
         assert database.execute(statement, values).rowcount == 1
@@ -44,7 +44,7 @@ def degraded(daemon: Daemon) -> dict[str, str]:
 
 
 def test_a_message_to_a_key_is_not_sealed_to_whom_the_broker_names_as_its_heir() -> None:
-    """The key is nobody's: its holder has signed nothing over."""
+    """The holder of the key has signed no rotation."""
     stranger = make_identity()
     with mesh("alice", "bob") as made:
         alice = made.daemons["alice"]
@@ -98,7 +98,7 @@ def test_a_member_that_is_shown_with_another_key_gets_nothing_by_its_name() -> N
 
 
 def test_a_member_with_the_sealing_key_of_another_is_not_used() -> None:
-    """Who has that key could read what is sealed to the other; the first member stays as it is."""
+    """The holder of that key could read messages sealed to the other; the first member stays as it is."""
     with mesh("alice", "bob", "mallory") as made:
         alice = made.daemons["alice"]
         bob, mallory = keys(made.daemons["bob"]), keys(made.daemons["mallory"])

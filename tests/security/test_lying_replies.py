@@ -52,7 +52,7 @@ def shown(daemon: Daemon) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["peers", "topic_list", "send_status", "send_result", "event"])
 def test_a_wrong_reply_costs_a_log_line_and_not_the_daemon(kind: str) -> None:
-    """Whatever stands in its place; when the broker tells the truth again, nothing was lost."""
+    """For any wrong value; after correct replies nothing is lost."""
     lies = Lies()
     with mesh("alice", "bob", start=False, front=True) as made:
         alice, bob = made.daemons.values()

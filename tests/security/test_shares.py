@@ -1,4 +1,4 @@
-"""Fair shares: one member cannot spend what belongs to all, and hears clearly what it has used up."""
+"""Fair shares: one member cannot use up the resources of all, and gets an error that names its quota."""
 
 from __future__ import annotations
 

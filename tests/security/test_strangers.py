@@ -1,4 +1,4 @@
-"""What a stranger or a member can repeat at will costs a broker neither a connection for ever nor its log."""
+"""Actions that a stranger or a member can repeat at will cost a broker neither a connection nor its log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.flood import UPGRADE
 from tests.support.processes import WAIT_S, Mesh, mesh
 from tests.support.wspeer import dial, http_request
 
-# What is in such a log when nothing is repeated, and what a second more of the test may add.
+# Lines of such a log without repetitions, and the lines that each further second of the test may add.
 FEW_LINES = 100
 TIMES = 400
 
@@ -26,7 +26,7 @@ def one() -> Generator[Mesh]:
 
 
 def lines(running: Mesh, event: str) -> int:
-    """How many lines of the broker's log name an event."""
+    """Return the number of lines of the broker's log that name an event."""
     return sum(event in line for line in running.broker.log.read_text().splitlines())
 
 

@@ -16,7 +16,7 @@ from tests.support.audit import wait_received
 from tests.support.processes import REPOSITORY, Mesh, mesh
 
 HOSTILE = "start\x1b]0;title\x07\x1b[2J\x9b31m\x7f\u202egpj.exe\u200bhidden\u2066\rover\tend"
-# What our own output may hold besides printable text: line ends of the terminal, tabs, colours.
+# Allowed in our own output besides printable text: line ends of the terminal, tabs, colours.
 OWN = re.compile(r"\r\n|\t|\x1b\[[0-9]*m")
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
@@ -37,7 +37,7 @@ def pair() -> Generator[Mesh]:
 
 
 def on_a_terminal(home: Path, *arguments: str) -> str:
-    """What a command writes to a terminal, on stdout and stderr."""
+    """Return the output of a command on a terminal, from stdout and stderr."""
     ours, theirs = pty.openpty()
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},

@@ -1,4 +1,4 @@
-"""What stands before several brokers: each connection goes to the next one that answers."""
+"""Balancer before several brokers: each connection goes to the next broker that answers."""
 
 from __future__ import annotations
 

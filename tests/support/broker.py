@@ -70,7 +70,7 @@ async def join_mesh(owner: Peer, name: str, *, invite: str | None = None, **fiel
 
 
 async def nothing_else_is_told(link: Link, owner: Peer) -> None:
-    """Let a member come to the owner's broker and see that nobody was told to come or go before it."""
+    """Let a member connect to the owner's broker, and check that no other presence event was sent before."""
     last = await join_mesh(owner, "the-last")
     async with last.connect():
         assert (await link.event("peer_join"))["member_id"] == last.member_id

@@ -21,7 +21,7 @@ LIMIT_S = 120
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str
@@ -80,5 +80,5 @@ def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
 
 
 def homes(pair: Mesh) -> tuple[Path, Path]:
-    """Where alice and bob live."""
+    """The homes of alice and bob."""
     return pair.daemons["alice"].home, pair.daemons["bob"].home

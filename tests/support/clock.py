@@ -23,5 +23,5 @@ class ManualClock:
         self._wall_ms += round(passed_s * 1000)
 
     def jump(self, *, hours: float) -> None:
-        """Set the wall clock alone, as somebody with root does."""
+        """Set the wall clock alone, as root can."""
         self._wall_ms += round(hours * 3_600_000)

@@ -77,7 +77,7 @@ def keyring_of(identity: Identity) -> Keyring:
 
 
 def sealer_of(one: Person) -> Sealer:
-    """What this member seals with."""
+    """Return the sealer of this member."""
     return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit())
 
 

@@ -35,7 +35,7 @@ class FakeClock:
 
     @property
     def prefix(self) -> list[str]:
-        """What to put in front of a command, so that it and its children have this clock."""
+        """Return the prefix of a command that gives it and its children this clock."""
         settings = {
             "LD_PRELOAD": str(self._library),
             "FAKETIME_TIMESTAMP_FILE": str(self._path),

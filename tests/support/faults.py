@@ -87,7 +87,7 @@ class FaultyDisk:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to obey the switch."""
+        """Return the environment that a process needs for the switch."""
         return {"LD_PRELOAD": str(self._library), "CM_TEST_FAULT": str(self._switch)}
 
     def fail(self, number: int, part: str) -> None:

@@ -40,7 +40,8 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
 
 @dataclass(frozen=True)
 class Flood:
-    """What a connection sends first, whether it reads an answer before it goes on, and what it repeats."""
+    """A flood: the first bytes of a connection, whether it reads an answer before it continues, and the bytes
+    that it repeats."""
 
     first: bytes
     answered: bool

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
-# What the environment of a start decides before Python runs any code.
+# Variables that take effect before Python runs any code.
 _DECIDED_EARLY = ("PYTHON", "LD_", "LC_", "LANG")
 _LARGEST = 1 << 20
 
@@ -144,7 +144,7 @@ NURSERY = Nursery()
 
 
 def serve(link: socket.socket) -> dict[str, Any] | None:
-    """Fork what is asked for. Returns the request in each child, and None when nobody asks any more."""
+    """Fork a child for each request. Returns the request in the child, and None after the last one."""
     while True:
         data, streams, _, _ = socket.recv_fds(link, _LARGEST, 3)
         if not data:

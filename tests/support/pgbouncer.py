@@ -15,7 +15,7 @@ from tests.support.postgres import SUPERUSER, Server, account, shared_server
 from tests.support.processes import until
 
 _PORT = 6432
-# What the driver sends when it connects, and PgBouncer does not know.
+# Parameters that the driver sends when it connects, and that PgBouncer does not know.
 IGNORED = "ignore_startup_parameters = extra_float_digits,jit,search_path,plan_cache_mode"
 
 

@@ -20,7 +20,7 @@ _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg")
 _CALLS = (
     *("open", "openat", "creat", *_WRITES, "ftruncate", "fsync", "fdatasync", "rename", "renameat"),
     *("renameat2", "unlink", "unlinkat", "mkdir", "mkdirat"),
-    # Nobody uses these today; who begins to must teach `_step` about them.
+    # Not used today. When the product begins to use them, `_step` has to handle them.
     *("pwritev", "pwritev2", "truncate", "fallocate", "link", "linkat", "copy_file_range", "sendfile"),
 )
 
@@ -158,7 +158,7 @@ def _decode(text: str) -> bytes:
 
 @dataclass(eq=False, slots=True)
 class _File:
-    """What is surely on the disk, and what was asked for since: (offset, bytes), or a size."""
+    """The durable content of a file, and the writes since: (offset, bytes), or a size."""
 
     durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes] | int] = field(default_factory=list)
@@ -170,7 +170,7 @@ class _File:
         self.pending.clear()
 
     def left(self, choose: random.Random | None, *, keep: bool) -> bytes:
-        """What a power loss now leaves."""
+        """Return the files that a power loss now leaves."""
         data = bytearray(self.durable)
         self._apply(data, choose, keep=keep)
         return bytes(data)
@@ -240,7 +240,7 @@ class Disk:
                 self._synced(step.path)
 
     def image(self, choose: random.Random | None = None, *, keep: bool = False) -> dict[str, bytes]:
-        """What may be left: only what was synced, all of it (`keep`), or a random mix (`choose`)."""
+        """Return a possible image: only synced writes, all writes (`keep`), or a random mix (`choose`)."""
         names = dict(self._names) if keep else dict(self._durable_names)
         if not keep and choose is not None:
             for changes in self._pending_names.values():

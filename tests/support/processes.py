@@ -45,7 +45,9 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens at, and that the kernel gives to no connection.
+    """Return a loopback port without a listener that the kernel gives to no connection. A port from the
+    kernel's own range may be taken by another process while its server is stopped, and the server could not
+    start again.
 
     One of those that it gives out may be taken by another process while its server is away, and the server
     cannot start again.
@@ -81,7 +83,7 @@ class Process:
         self.home = home
         self.log = log
         self._popen: subprocess.Popen[bytes] | Child | None = None
-        # What to run, and what in front of it: a recorder of system calls for one.
+        # The command to run, and its prefix, such as a recorder of system calls.
         self.command = _ARMED
         self.prefix: list[str] = []
         # Forked, unless the start of the interpreter matters.
@@ -340,9 +342,9 @@ def mesh(
 ) -> Generator[Mesh]:
     """A mesh with these members, all of them started and connected unless told otherwise.
 
-    `broker_prefix` is run in front of the broker's command: it sets limits, for example.
-    With `front` the broker knows of a second port, at which a proxy may listen. What a process inherits from
-    this one, a limit for example, it has only when it is not `forked` by the nursery.
+    `broker_prefix` is run in front of the broker's command: it sets limits, for example. With `front` the
+    broker knows of a second port, at which a proxy may listen. An inherited property of this process, a
+    limit for example, it has only when it is not `forked` by the nursery.
     """
     # A short folder: a socket path has at most 107 bytes.
     root = Path(tempfile.mkdtemp(prefix="cm-"))

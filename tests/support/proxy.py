@@ -20,7 +20,7 @@ FORWARD, DROP, DOUBLE, CUT, CUT_AFTER = "forward", "drop", "double", "cut", "cut
 
 @dataclass
 class Rules:
-    """What happens to the n-th frame of a type (from 1); everything else is forwarded."""
+    """The fault for the n-th frame of a type (from 1); all other frames are forwarded."""
 
     actions: dict[tuple[str, int], str] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)

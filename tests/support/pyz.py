@@ -101,7 +101,7 @@ def pythons() -> dict[tuple[int, int, int], str]:
 
 
 def trees(cache: Path) -> list[Path]:
-    """What is unpacked in a cache folder."""
+    """Return the unpacked trees in a cache folder."""
     return sorted(path for path in cache.iterdir() if not path.name.startswith("."))
 
 

@@ -181,9 +181,8 @@ class Peer:
         optional: Iterable[str] = (),
         **options: Any,
     ) -> AsyncGenerator[Link]:
-        """Open a connection and bring it into traffic; `hello` replaces fields of that frame.
-
-        `optional` are features that it asks for besides those that everybody requires.
+        """Open a connection and bring it into traffic; `hello` replaces fields of that frame. `optional` are
+        features that it asks for besides the required ones.
         """
         async with dial(self.broker_url, **options) as link:
             await link.say(self.hello(await link.next("challenge"), **(hello or {})))

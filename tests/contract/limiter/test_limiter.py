@@ -65,7 +65,7 @@ def count(
 
 
 async def allowed(made: Limiter, mesh: str, member: str, *ids: str, **limits: int) -> list[bool]:
-    """Which of these ids may go on."""
+    """Return the ids that are allowed."""
     decisions = await made.consume([count(mesh, member, one, **limits) for one in ids])
     return [decision.allowed for decision in decisions]
 
@@ -88,7 +88,7 @@ THREE = 12
 
 @engines
 async def test_a_mesh_may_send_a_quarter_of_its_minute_at_once(engine: str, server: RedisServer) -> None:
-    """Over it: refused, whoever sends, with the time to the next token; another mesh is not touched."""
+    """Above it every sender is refused, with the time to the next token. Another mesh is not affected."""
     async with limiter(engine, server) as made:
         mesh, other, since = _mesh(), _mesh(), Since()
         ids = ("a", "b", "c", "d")

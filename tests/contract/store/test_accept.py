@@ -31,7 +31,7 @@ async def test_an_accepted_dm_leaves_dedupe_history_and_one_delivery(engine: str
 
 
 async def test_the_same_id_again_is_existing_and_writes_nothing(engine: str) -> None:
-    """Whatever its fingerprint; the caller compares."""
+    """With any fingerprint; the caller compares."""
     async with world(engine) as w:
         bob = await w.join("bob")
         first = w.dm(w.owner, bob, client_message_id="x")

@@ -93,7 +93,7 @@ async def test_members_are_seen_together_each_at_its_time_and_host(engine: str) 
 
 
 async def test_whoever_holds_a_lease_of_a_broker_is_seen(engine: str) -> None:
-    """Connections last for hours: their members are seen meanwhile, and nobody else is."""
+    """Connections last for hours: their members are seen meanwhile, and no other members are."""
     async with world(engine) as w:
         bob, eve, zoe = [await w.join(name) for name in ("bob", "eve", "zoe")]
         await w.store.presence.open([w.lease(bob.id, until=NOW + 1), w.lease(zoe.id, until=NOW + 1)])

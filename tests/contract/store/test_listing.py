@@ -21,7 +21,7 @@ async def newest(w: World) -> Version:
 
 
 async def names_since(w: World, since: Version | None) -> list[str]:
-    """Who is in the changes since a version."""
+    """Return the names in the changes since a version."""
     page = await w.store.directory.page(w.mesh.id, since, limit=1000)
     assert page.next is None
     assert page.is_whole == (since is None)
@@ -49,7 +49,7 @@ async def raw(w: World, engine: str, statement: str) -> None:
 
 
 async def test_every_change_that_others_see_makes_a_version(engine: str) -> None:
-    """Whatever makes it: the database gives the version, in the same transaction."""
+    """For any statement: the database makes the version, in the same transaction."""
     async with world(engine) as w:
         bob = await w.join("bob")
         eve = await w.join("eve", ephemeral=True)
@@ -148,7 +148,7 @@ async def test_who_joined_and_left_meanwhile_is_no_change(engine: str) -> None:
 
 
 async def test_a_page_holds_no_more_than_was_asked_for_and_misses_nobody(engine: str) -> None:
-    """Also whoever changes while somebody reads page by page, and who joins behind."""
+    """Members that change or join while the list is read page by page are included."""
     async with world(engine) as w:
         members = [await w.join(f"m{number}") for number in range(7)]
         listing = w.store.directory
@@ -219,7 +219,7 @@ async def test_a_version_that_was_too_long_ago_is_forgotten(engine: str) -> None
 
 
 async def test_changes_at_once_become_visible_in_the_order_of_their_versions(engine: str) -> None:
-    """Who has read up to a version never has to look below it again."""
+    """A reader that has read up to a version never has to look below it again."""
     async with world(engine) as w:
         invite = w.invite(max_uses=100)
         seen: dict[str, int] = {}
@@ -263,7 +263,7 @@ async def test_single_members_are_found_without_the_list(engine: str) -> None:
 
 
 async def test_members_are_paged_by_name_for_operators(engine: str) -> None:
-    """Everybody who ever joined, without regard to case."""
+    """All members that ever joined, without regard to case."""
     async with world(engine) as w:
         for name in ("Bob", "cleo", "Dan", "eve"):
             await w.join(name)

@@ -58,7 +58,7 @@ async def test_joining_again_with_the_same_key_and_name_takes_no_use(engine: str
     ],
 )
 async def test_a_bad_invite_writes_no_member(engine: str, changes: dict[str, object], error: str) -> None:
-    """Expired, exhausted, or by somebody who may not invite."""
+    """Expired, exhausted, or by a member that may not invite."""
     async with world(engine) as w:
         outcome = await w.store.members.join(w.invite(**changes), member(w.mesh.id, "bob"), NOW)
         assert outcome == JoinRefused(error)

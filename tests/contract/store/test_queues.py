@@ -29,7 +29,7 @@ async def put(w: World, count: int, **changes: object) -> list[str]:
 
 
 async def test_a_message_waits_for_a_subscriber_and_is_owed_to_nobody(engine: str) -> None:
-    """Accepted without anybody there; no member's deliveries show it until it is given."""
+    """Accepted without a subscriber; no member's deliveries include it until it is assigned."""
     async with world(engine) as w:
         [bob] = await jobs(w, "bob")
         [message] = await put(w, 1)
@@ -55,7 +55,7 @@ async def test_messages_are_given_in_turn_and_each_once(engine: str) -> None:
 
 
 async def test_only_active_subscribers_are_given_anything(engine: str) -> None:
-    """Whoever unsubscribed or was revoked since is passed over."""
+    """A member that has unsubscribed or was revoked since is skipped."""
     async with world(engine) as w:
         bob, cleo, dora = await jobs(w, "bob", "cleo", "dora")
         await put(w, 3)
@@ -76,7 +76,7 @@ async def test_what_a_member_holds_goes_back_when_it_leaves(engine: str) -> None
         assert set(await w.store.queues.release(w.mesh.id, bob, "c1", NOW)) == {"jobs"}
         [(taker, again)] = await w.store.queues.take(w.mesh.id, "jobs", [cleo], 8)
         assert (taker, again.broker_message_id) == (cleo, held.broker_message_id)
-        # An ack that comes too late is nobody's.
+        # An ack that comes too late has no effect.
         assert await w.store.messages.acknowledge([Ack(w.mesh.id, bob, (held.delivery_id,))]) == 0
 
 

@@ -40,7 +40,7 @@ async def test_putting_back_takes_nothing_from_anybody(engine: str) -> None:
 
 
 async def test_a_use_of_the_invite_is_gone_again(engine: str) -> None:
-    """Else somebody else could use it once more; an invite that is used up stays so."""
+    """Otherwise the invite could be used once more; a used-up invite stays used up."""
     async with world(engine) as w:
         invite = w.invite(max_uses=1)
         await w.store.members.register_invite(invite)

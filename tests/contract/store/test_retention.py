@@ -1,4 +1,6 @@
-"""What goes after its time goes whole, what is owed stays, and nothing that is whole is called an orphan.
+"""Retention: a message past its time is deleted completely, an owed one stays, and a complete one is never
+reported as an orphan. Time is the database's lived clock, here in milliseconds since the beginning of the
+tests; wall times are NOW.
 
 Time is the database's lived clock, in milliseconds since the tests' beginning here; wall times are NOW.
 """
@@ -258,7 +260,7 @@ async def test_the_last_run_of_each_job_is_remembered(engine: str) -> None:
 
 
 async def test_ephemeral_members_leave_when_their_lease_has_run_out(engine: str) -> None:
-    """Those that are here stay, and so do persistent ones; whoever left is sent nothing any more."""
+    """Members with a lease stay, and so do persistent ones; a member that has left gets no more messages."""
     async with world(engine) as w:
         here, gone = await w.join("here", ephemeral=True), await w.join("gone", ephemeral=True)
         await w.join("persistent")
@@ -273,7 +275,7 @@ async def test_ephemeral_members_leave_when_their_lease_has_run_out(engine: str)
 
 
 async def test_an_ephemeral_member_that_came_back_in_between_stays(engine: str) -> None:
-    """Whether it is here or was here for a moment, whatever the wall clock showed."""
+    """With a lease now, or with one for a moment since, at any wall time."""
     async with world(engine) as w:
         here, left = await w.join("here", ephemeral=True), await w.join("left", ephemeral=True)
         absent = await w.store.retention.absent_ephemerals(DAY)

@@ -171,7 +171,7 @@ def parse(raw: bytes) -> Response:
 
 
 def inbox_row(body: str) -> InboxRow:
-    """A message of somebody's."""
+    """Return the row of a message of another member."""
     return InboxRow(
         id=new_id(),
         client_message_id=new_id(),

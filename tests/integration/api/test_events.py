@@ -131,7 +131,7 @@ async def test_a_malformed_place_is_refused(
 
 
 async def test_a_position_past_the_end_shows_everything_and_says_so(tmp_path: Path) -> None:
-    """The inbox was begun anew or restored: a stream that waited for its old position would be silent."""
+    """The inbox was recreated or restored: a stream that waited for its old position would be silent."""
     async with served(tmp_path) as daemon:
         await daemon.receive("1", "2")
         stream = await EventReader.open(daemon, last_event_id="300")
@@ -157,7 +157,7 @@ async def test_the_position_of_a_pruned_message_is_not_past_the_end(tmp_path: Pa
 
 
 async def test_a_stream_names_its_position_before_anything_else(tmp_path: Path) -> None:
-    """A client that is cut off before its first event resumes from there, whatever it asked for."""
+    """A client that is cut off before its first event resumes from there, for any requested position."""
     async with served(tmp_path) as daemon:
         await daemon.receive("1", "2", "3")
         for query, position in (("", "3"), ("?since=1", "1"), ("?since=9", "0")):

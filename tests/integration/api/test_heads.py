@@ -88,7 +88,7 @@ async def test_a_body_in_fair_chunks_is_taken(tmp_path: Path, size: int) -> None
 
 
 async def test_trailers_are_no_headers(tmp_path: Path) -> None:
-    """What comes behind a chunked body decides nothing."""
+    """Trailers of a chunked body have no effect."""
     async with served(tmp_path) as daemon:
         body = json.dumps({"to": "bob", "message": "hi", "client_message_id": "mine"}).encode()
         head = b"POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -1,4 +1,4 @@
-"""What is bounded, and what happens at the bound; what every answer carries."""
+"""Limits of the local API, the reply at each limit, and the headers of every reply."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def test_bare_line_feeds_are_no_second_request(tmp_path: Path) -> None:
 
 
 async def test_a_smuggled_second_request_is_never_run(tmp_path: Path) -> None:
-    """What stands behind a length and chunks together is nobody's request."""
+    """Bytes behind a body with both a length and chunks are not a request."""
     async with served(tmp_path) as daemon:
         inner = POST + LENGTH + b"\r\n" + BODY
         outer = b"POST /v1/heartbeat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -116,7 +116,7 @@ TARGETS = [
 
 
 async def test_a_target_is_read_as_it_came(tmp_path: Path) -> None:
-    """No redirects, no dot segments, no second spelling of a path; Host decides whatever the target says."""
+    """No redirects, no dot segments, no second spelling of a path; Host decides, not the target."""
     async with served(tmp_path) as daemon:
         for target, host, status in TARGETS:
             raw = await daemon.raw(b"GET " + target + b" HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
@@ -193,7 +193,7 @@ async def test_a_length_that_lies_high_keeps_nobody_waiting(tmp_path: Path) -> N
 
 
 async def test_a_body_that_does_not_come_times_out(tmp_path: Path) -> None:
-    """408, and the connection ends: nobody holds a place for long."""
+    """408, and the connection ends: it does not occupy a place for long."""
     async with served(tmp_path, body_deadline_s=0.05) as daemon:
         raw = await daemon.raw(POST + b"Content-Length: 1000\r\n\r\n" + BODY)
         assert (parse(raw).status, parse(raw).error) == (408, "request_timeout")
@@ -254,7 +254,7 @@ async def test_a_form_is_not_json(tmp_path: Path) -> None:
 
 
 async def test_a_slow_head_costs_others_nothing(tmp_path: Path) -> None:
-    """A hundred connections that never finish their head; everybody else is answered."""
+    """A hundred connections never finish their heads; all other requests are answered."""
     async with served(tmp_path) as daemon:
         slow = [await daemon.connect() for _ in range(100)]
         for _, writer in slow:

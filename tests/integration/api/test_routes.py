@@ -73,7 +73,7 @@ async def test_the_newest_messages_come_first_if_asked_for(tmp_path: Path) -> No
 
 
 async def test_a_cursor_past_the_end_of_the_inbox_begins_with_the_oldest_message(tmp_path: Path) -> None:
-    """It comes from an inbox that was begun anew or restored; the answer says so."""
+    """It comes from an inbox that was recreated or restored; the answer has `reset`."""
     async with served(tmp_path) as daemon:
         await daemon.receive("one", "two")
         past = (await daemon.ask("GET", "/v1/inbox?after=300&limit=1")).json
@@ -197,7 +197,7 @@ async def test_a_drop_retires_a_row_without_a_successor(tmp_path: Path) -> None:
 
 
 async def test_peers_are_listed_while_the_broker_is_away(tmp_path: Path) -> None:
-    """What the directory remembers, by name, page by page."""
+    """From the directory, by name, page by page."""
     async with served(tmp_path) as daemon:
         first = (await daemon.ask("GET", "/v1/peers?limit=1")).json
         second = (await daemon.ask("GET", f"/v1/peers?limit=1&after={first['next']}")).json
@@ -310,7 +310,7 @@ async def test_health_has_what_the_page_lists(tmp_path: Path) -> None:
 
 
 async def test_version_and_compat_and_heartbeat_answer(tmp_path: Path) -> None:
-    """What a command asks to find its daemon, and what it speaks."""
+    """The routes by which a command finds its daemon, and the versions that it speaks."""
     async with served(tmp_path) as daemon:
         version = (await daemon.ask("GET", "/v1/version")).json
         assert (version["mesh"], version["name"], version["api_version"]) == ("demo", "alice", "v1")

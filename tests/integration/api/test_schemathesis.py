@@ -103,7 +103,7 @@ schema = _schema()
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 def test_the_daemon_does_what_it_describes(case: Any, background: Any) -> None:
-    """Whatever comes: no 5xx, only statuses, types and shapes that openapi.json names."""
+    """For any request: no 5xx, and only statuses, types and shapes that openapi.json names."""
     daemon = background.daemon
     _shorten_wait(case)
     before = len(background.run(daemon.rows()))

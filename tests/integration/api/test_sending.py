@@ -210,7 +210,7 @@ async def test_a_malformed_idempotency_key_is_refused(tmp_path: Path, key: str) 
 
 
 async def test_two_idempotency_keys_are_refused(tmp_path: Path) -> None:
-    """Which one would hold is not left open."""
+    """It would be open which of them applies."""
     async with served(tmp_path) as daemon:
         answer = await daemon.send(VALID, {"Idempotency-Key": "a", "idempotency-key": "b"})
         assert (answer.status, answer.error) == (400, "duplicate_header")
@@ -261,7 +261,7 @@ async def test_a_client_that_leaves_before_its_answer_leaves_the_row(tmp_path: P
 
 
 async def test_a_client_that_leaves_while_its_commit_runs_leaves_the_row(tmp_path: Path) -> None:
-    """The commit is not torn, and the store works on for everybody else."""
+    """The commit is complete, and the store continues to work for all other requests."""
     async with served(tmp_path) as daemon:
         loop, writers = asyncio.get_running_loop(), []
 

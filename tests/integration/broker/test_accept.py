@@ -101,7 +101,7 @@ async def test_two_senders_with_the_same_id_both_arrive() -> None:
 
 
 async def test_pipelined_sends_get_ascending_history_ids() -> None:
-    """What one daemon sends on one connection keeps its order."""
+    """The sends of one daemon on one connection keep their order."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")

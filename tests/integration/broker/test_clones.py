@@ -117,7 +117,7 @@ async def test_another_host_is_reported_as_a_suspected_clone() -> None:
 
 
 async def test_a_suspected_clone_is_told_to_all_connections_of_the_member_and_to_owners_and_admins() -> None:
-    """Also to the connection that is replaced by it, before its close; another member hears nothing."""
+    """Also to the connection that is replaced by it, before its close; other members get no event."""
     async with running_broker() as broker:
         owner = await create_mesh(broker)
         admin = await join_mesh(owner, "root", invite=make_invite(owner, role="admin"))
@@ -138,7 +138,7 @@ async def test_a_suspected_clone_is_told_to_all_connections_of_the_member_and_to
 
 
 async def test_a_suspected_clone_that_is_refused_is_told_too() -> None:
-    """prefer_oldest keeps the copy out; whoever holds the original has to know."""
+    """prefer_oldest refuses the copy; the owner of the original has to be informed."""
     async with running_broker() as broker:
         owner = await create_mesh(broker, clone_concurrency_policy="prefer_oldest")
         bob = await join_mesh(owner, "bob")

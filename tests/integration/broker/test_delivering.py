@@ -42,7 +42,7 @@ async def test_a_topic_reaches_each_subscriber_once_and_the_offline_one_later() 
 
 
 async def test_only_subscribers_receive_a_topic() -> None:
-    """Who unsubscribed, or never subscribed, is not a recipient."""
+    """A member that has unsubscribed, or never subscribed, is not a recipient."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob, cleo = await join_mesh(ada, "bob"), await join_mesh(ada, "cleo")
@@ -263,7 +263,7 @@ async def test_the_directory_tells_keys_and_presence() -> None:
 
 
 async def test_connected_members_hear_of_a_new_topic_once() -> None:
-    """Their daemons refuse sends to topics that nobody has made; one that exists already is no news."""
+    """Their daemons refuse sends to unknown topics; an existing topic causes no event."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")

@@ -29,7 +29,7 @@ async def ask(link: Link, **params: Any) -> dict[str, Any]:
 
 
 async def whole(link: Link, **params: Any) -> tuple[list[dict[str, Any]], str]:
-    """Everybody, page by page, and the version of the list."""
+    """Return all members, page by page, and the version of the list."""
     answer = await ask(link, **params)
     items = answer["items"]
     while answer["next"] is not None:
@@ -79,7 +79,7 @@ async def test_no_page_is_larger_than_a_frame_may_be_however_long_the_profiles_a
 
 
 async def test_a_known_version_costs_a_few_bytes_and_what_changed() -> None:
-    """Whoever comes back after a restart of the broker was told of most members before."""
+    """A member that comes back after a restart of the broker knows most members already."""
     async with running_broker(limits=SMALL) as broker:
         ada = await create_mesh(broker)
         members = await add_members(broker.context.store, ada.mesh_id, 23)
@@ -104,7 +104,7 @@ async def test_a_known_version_costs_a_few_bytes_and_what_changed() -> None:
 
 
 async def test_a_connected_member_hears_of_every_change_in_its_order() -> None:
-    """Who joined, what somebody says of itself, who was revoked and who left."""
+    """Joins, changed profiles, revocations and departures."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -133,7 +133,7 @@ async def test_a_connected_member_hears_of_every_change_in_its_order() -> None:
 
 
 async def test_an_ephemeral_member_that_is_reaped_is_heard_to_have_left() -> None:
-    """Nobody asks for that: the job says so."""
+    """Without a request: the job sends the event."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         [eve] = await add_members(broker.context.store, ada.mesh_id, 1, ephemeral=True)
@@ -162,7 +162,7 @@ async def test_an_invisible_member_sees_its_own_profile_and_others_do_not() -> N
 
 
 async def test_many_joins_at_once_arrive_without_a_gap_and_share_frames() -> None:
-    """A hundred members: not a hundred frames for everybody."""
+    """A hundred joins do not cause a hundred frames on every connection."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -328,7 +328,7 @@ async def test_lists_of_operators_come_in_pages() -> None:
 
 
 async def test_a_change_on_its_way_to_many_takes_little_memory() -> None:
-    """What all connections hold together is bounded: many changes leave in many small events."""
+    """The memory of all connections together is bounded: many changes leave in many small events."""
     async with running_broker(limits=Limits(told_bytes=20_000)) as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -362,7 +362,7 @@ async def test_a_connection_that_comes_while_its_mesh_is_forgotten_hears_of_chan
 
 
 async def test_a_page_of_the_whole_list_is_read_once_for_all_who_ask_at_once(monkeypatch: Any) -> None:
-    """After a restore or an upgrade that is everybody; what has changed since is in the next answer."""
+    """After a restore or an upgrade all members ask; later changes are in the next answer."""
     async with running_broker(limits=Limits(connections_per_member=64, list_items=10)) as broker:
         ada = await create_mesh(broker, clone_concurrency_policy="allow_concurrent")
         members = await add_members(broker.context.store, ada.mesh_id, 30)
@@ -385,7 +385,7 @@ async def test_a_page_of_the_whole_list_is_read_once_for_all_who_ask_at_once(mon
 
 
 async def test_a_page_that_is_kept_for_all_hides_nobody_from_itself() -> None:
-    """An invisible member is shown its own profile, and nobody else is."""
+    """An invisible member gets its own profile, and no other member gets it."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")

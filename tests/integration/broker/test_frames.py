@@ -1,4 +1,4 @@
-"""Frames that nobody should send: answered with an error, or closed with a code that is written down."""
+"""Frames that violate the protocol: answered with an error, or closed with a documented code."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_text_that_is_not_utf8_ends_the_connection() -> None:
 
 
 async def test_mutated_traffic_never_breaks_the_broker(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever comes is answered or closed with a documented code; nothing is logged as a crash."""
+    """Every frame is answered or closed with a documented code; no crash is logged."""
     caplog.set_level(logging.ERROR)
     chance = random.Random(20260)
     async with running_broker() as broker:

@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and with which close code."""
+"""Handshake of the broker: accepted and refused hellos, and the close code of each refusal."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_hello_to_another_broker_is_refused() -> None:
 
 
 async def test_the_host_of_a_request_makes_no_address_its_own() -> None:
-    """A relay sends whatever Host it likes."""
+    """A relay can send any Host."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         port = int(broker.url.rpartition(":")[2])

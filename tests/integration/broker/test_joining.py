@@ -24,7 +24,7 @@ async def join(owner: Peer, link: str, name: str = "bob", changes: Frame | None 
 
 
 async def test_a_member_joins_by_invite() -> None:
-    """201 with everything its daemon needs; the others hear of it, and it can connect."""
+    """201 with everything its daemon needs; the others get an event, and it can connect."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -77,7 +77,7 @@ async def test_an_expired_invite_is_refused() -> None:
 
 
 async def test_a_revoked_invite_is_refused() -> None:
-    """Registered, then revoked: it joins nobody any more."""
+    """Registered, then revoked: no host can join by it any more."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         link = make_invite(ada)
@@ -252,7 +252,7 @@ RAW = [
 @pytest.mark.parametrize("raw", RAW)
 @pytest.mark.parametrize("path", ["/v1/join", "/v1/invites", "/v1/admin/meshes"])
 async def test_a_body_that_is_no_json_object_is_refused(path: str, raw: bytes) -> None:
-    """400 with a code, whatever the bytes are."""
+    """400 with a code, for any bytes."""
     async with running_broker() as broker:
         status, body = await http_request(broker.url, "POST", path, raw, token=broker.admin_token)
     assert status == 400

@@ -48,7 +48,8 @@ async def test_the_token_the_epoch_and_the_data_outlive_a_restart(tmp_path: Path
 
 
 async def test_messages_outlive_a_restart(tmp_path: Path) -> None:
-    """What was acknowledged to the sender is delivered by the next process, and a retry is a duplicate."""
+    """A message that was acknowledged to its sender is delivered by the next process, and a retry is a
+    duplicate."""
     async with running_broker(data_dir=tmp_path / "broker") as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")
@@ -117,7 +118,7 @@ async def test_stop_answers_what_is_in_flight_and_closes_with_4006() -> None:
 
 
 async def test_a_draining_broker_says_so() -> None:
-    """Not ready, nobody new, and sends are transiently refused."""
+    """It is not ready, refuses new connections, and refuses sends for now."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect() as link:
@@ -192,7 +193,7 @@ async def test_meshes_are_made_and_listed_by_the_holder_of_the_token() -> None:
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "x" * 9000, "ключ".encode().decode("latin-1")])
 async def test_without_the_token_nothing_is_told(token: str | None) -> None:
-    """401 for every wrong token, of whatever shape."""
+    """401 for every wrong token, of any shape."""
     async with running_broker() as broker:
         for method in ("GET", "POST"):
             status, body = await http_request(broker.url, method, "/v1/admin/meshes", {}, token=token)

@@ -49,7 +49,7 @@ async def nothing_is_owed(context: Any) -> None:
 
 
 async def test_each_message_goes_to_one_subscriber_and_they_take_turns() -> None:
-    """Of two that keep up each gets half; none is seen twice, none by somebody else."""
+    """Of two that keep up each gets half; no message goes to two."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob, cleo, dora = [await join_mesh(ada, name) for name in ("bob", "cleo", "dora")]
@@ -69,7 +69,7 @@ async def test_each_message_goes_to_one_subscriber_and_they_take_turns() -> None
 
 
 async def test_a_message_waits_for_the_first_subscriber() -> None:
-    """Accepted while nobody takes from it; there when somebody comes, and over a restart of the broker."""
+    """Accepted without a subscriber; delivered to the first one, also after a restart of the broker."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")
@@ -101,7 +101,7 @@ async def test_what_was_not_acknowledged_goes_to_another() -> None:
 
 
 async def test_a_subscriber_that_does_not_acknowledge_holds_so_many_and_no_more() -> None:
-    """The rest goes to whoever has room, and the slow one is given more as it acknowledges."""
+    """The rest goes to a subscriber with room, and the slow one gets more as it acknowledges."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob, cleo = await join_mesh(ada, "bob"), await join_mesh(ada, "cleo")

@@ -21,7 +21,7 @@ from tests.support.wspeer import Frame, Link, Peer, http_request, make_identity,
 
 
 def request_of(owner: Peer, link: str, name: str, identity: Identity, /, **changes: Any) -> Frame:
-    """What a lost member asks with."""
+    """Return the request of a lost member."""
     body = owner.join_body(link, name, identity)
     del body["ephemeral"], body["x25519_proof"]
     return {**body, "member_id": uuid_from_ulid(new_id())} | changes
@@ -38,19 +38,19 @@ def vouched(card: Frame, **changes: Any) -> Frame:
 
 
 async def only_a_later_one_reaches(owner: Link, ada: Peer) -> None:
-    """Ask as another lost member, and see that this is the first that the owner hears of."""
+    """Ask as another lost member, and check that this is the first event that the owner gets."""
     assert (await ask(ada, request_of(ada, make_invite(ada), "the-last", make_identity())))[0] == 202
     assert (await owner.event("member_unconfirmed"))["name"] == "the-last"
 
 
 async def members(link: Link) -> dict[str, Frame]:
-    """Everybody who ever was a member, by name."""
+    """Return all members that ever joined, by name."""
     reply = await link.call("peers")
     return {item["name"]: item for item in reply["ok"]["items"]}
 
 
 async def test_a_lost_member_is_confirmed_by_the_owner_under_its_id() -> None:
-    """The request admits nobody; the owner's word does, and the mesh hears of it."""
+    """The request admits no member; the owner's confirmation does, and the mesh gets an event."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")
@@ -75,7 +75,7 @@ async def test_a_lost_member_is_confirmed_by_the_owner_under_its_id() -> None:
 
 
 async def test_an_expired_or_used_up_invite_is_no_obstacle_and_no_key() -> None:
-    """It shows who was invited once; without an owner's word it admits nobody."""
+    """It shows that the member was invited; without an owner's confirmation it admits no member."""
     clock = ManualClock()
     async with running_broker(clock=clock) as broker:
         ada = await create_mesh(broker)
@@ -108,7 +108,7 @@ async def test_a_request_without_proof_reaches_nobody(changes: Frame, error: str
 
 
 async def test_an_invite_of_a_stranger_reaches_nobody() -> None:
-    """Anybody can sign one; only a member's shows that its bearer was invited."""
+    """Any key can sign an invite; only a member's signature shows that its bearer was invited."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         stranger = Peer("eve", make_identity(), ada.mesh_id, ada.slug, ada.member_id, ada.broker_url)
@@ -171,7 +171,7 @@ async def test_a_member_that_was_revoked_is_put_back_as_revoked() -> None:
 
 
 async def test_a_name_or_id_that_is_taken_is_not_given_back() -> None:
-    """What happened since the restore stays."""
+    """Changes since the restore stay."""
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         bob = await join_mesh(ada, "bob")

@@ -32,7 +32,7 @@ def admin(made: Mesh, *arguments: str) -> Ran:
 
 
 def test_members_are_listed_and_one_is_revoked(trio: Mesh) -> None:
-    """At once and everywhere: its daemon ends with 77, cannot come back, and nobody can write to it."""
+    """At once and everywhere: its daemon ends with 77, cannot connect again, and gets no more messages."""
     alice, bob = trio.daemons["alice"], trio.daemons["bob"]
     before = [bob.send("alice", "a last word")[1]["client_message_id"]]
     wait_received(alice, before)
@@ -57,7 +57,7 @@ def test_members_are_listed_and_one_is_revoked(trio: Mesh) -> None:
 
 
 def test_an_invite_is_listed_and_revoked(trio: Mesh) -> None:
-    """Whoever comes with it afterwards is told so."""
+    """A host that joins by it afterwards gets the error."""
     made = json.loads(trio.cli(trio.daemons["alice"], "invite", "create", "--uses", "5", "--json"))
     items = {
         item["invite_id"]: item for item in admin(trio, "invite", "list", "demo", "--json").json["items"]
@@ -141,7 +141,7 @@ def certificate(folder: Path, names: str = "DNS:localhost,IP:127.0.0.1") -> tupl
 
 
 def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create, join, send: all of it over wss, and nothing for whoever does not trust the certificate."""
+    """Create, join and send over wss; a client that does not trust the certificate is refused."""
     with mesh(start=False) as made:
         made.broker.stop()
         cert, key = certificate(made.root)

@@ -56,7 +56,7 @@ def place() -> Generator[Place]:
 
 
 def test_commands_that_follow_a_broker_in_the_background_find_it_serving(place: Place) -> None:
-    """`broker up -d` returns when it serves, and `mesh create` takes its address, whatever the port is."""
+    """`broker up -d` returns when it serves, and `mesh create` takes its address, with any port."""
     started = place.run("broker", "up", "-d", "--json")
     assert (started.code, started.json["status"], started.json["url"]) == (OK, "running", place.url)
     created = place.run("mesh", "create", "team", "--name", "alice", "--json")

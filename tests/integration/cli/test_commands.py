@@ -187,7 +187,7 @@ def test_every_command_has_help(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("group", [[], ["daemon"], ["topic"], ["broker", "mesh"]])
 def test_a_group_without_a_command_shows_its_help(group: list[str], tmp_path: Path) -> None:
-    """The page that `--help` shows, on stderr: whoever reads the output is told that nothing was done."""
+    """The page of `--help`, on stderr, and an exit code that shows that nothing was done."""
     shown = run(tmp_path, *group)
     assert (shown.code, shown.out) == (USAGE, "")
     assert shown.err == run(tmp_path, *group, "--help").out
@@ -209,7 +209,7 @@ def test_light_commands_import_nothing_heavy() -> None:
 
 
 def test_an_invite_is_taken_from_stdin_where_no_other_user_sees_it() -> None:
-    """Command lines are for everybody to read, and the first who joins by a link has used it up."""
+    """All users can read command lines, and the first host that joins by a link uses it up."""
     with mesh("alice", start=False) as made:
         link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
         done = run(made.root / "bob", "join", "-", "--name", "bob", stdin=f"{link}\n".encode())

@@ -16,7 +16,7 @@ def test_completion_is_printed(pair: Mesh, shell: str) -> None:
 
 
 def test_completion_knows_commands_and_members(pair: Mesh) -> None:
-    """What the shell asks for when TAB is pressed."""
+    """The request of the shell when TAB is pressed."""
     alice, _ = homes(pair)
     asked = {"_CLAUDEMESH_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
     assert "plain,daemon" in run(alice, COMP_WORDS="claudemesh da", **asked).out

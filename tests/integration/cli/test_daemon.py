@@ -19,7 +19,7 @@ OK, UNAVAILABLE, CONFIGURATION = 0, 69, 78
 def test_ps_lists_daemons_that_run_and_that_do_not(pair: Mesh) -> None:
     """By asking them, not by their pid files."""
     alice, _ = homes(pair)
-    # What joining writes: the rest changes while its daemon runs.
+    # The files that joining writes. Other files change while the daemon runs.
     (alice / "daemon/other").mkdir(mode=0o700)
     for name in ("membership.json", "keypair.json"):
         shutil.copy(alice / "daemon/demo" / name, alice / "daemon/other")

@@ -1,4 +1,4 @@
-"""Endings of a command that are nobody's error: Ctrl-C, and a reader that has gone."""
+"""Ends of a command that are not errors: Ctrl-C, and a closed reader of its output."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_the_next_command_of_an_error_can_be_run(pair: Mesh, tmp_path: Path) -> 
 
 
 def test_an_unforeseen_answer_is_still_an_object(tmp_path: Path) -> None:
-    """--json is JSON whatever goes wrong."""
+    """--json is JSON for every failure."""
     for arguments in (["send"], ["nonsense"], ["inbox", "--limit", "0"], ["join", "not a link"]):
         done = run(tmp_path, *arguments, "--json")
         assert done.err == ""
@@ -113,7 +113,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("arguments", "near"), ELSEWHERE, ids=lambda value: str(value))
 def test_a_command_of_another_group_is_found(tmp_path: Path, arguments: list[str], near: str) -> None:
-    """`next` can be pasted whatever group was asked."""
+    """`next` can be pasted for every group."""
     shown = run(tmp_path, *arguments)
     assert shown.code == USAGE
     assert f"Did you mean {near}" in shown.err

@@ -55,7 +55,7 @@ def test_listen_prints_each_message_once_over_a_restart() -> None:
 
 
 def is_followed(daemon: Daemon) -> bool:
-    """Whether somebody follows the event stream, and so has been told its position."""
+    """Whether a client follows the event stream, and has got its position."""
     with closing(daemon.connection()) as connection:
         connection.request("GET", "/v1/metrics")
         return "\ncm_daemon_event_streams 1" in connection.getresponse().read().decode()

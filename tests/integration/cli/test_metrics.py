@@ -1,4 +1,4 @@
-"""What a daemon counts, and the dashboard that shows it."""
+"""Metrics of a daemon, and the dashboard that shows them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_the_token_is_kept_over_a_restart(alice: Daemon) -> None:
 
 
 def test_a_rotated_token_and_the_one_before_both_work(alice: Daemon) -> None:
-    """For a minute: nobody who reads the file in that time is shut out."""
+    """For a minute, so that a program that has just read the file is not refused."""
     old = token_of(alice)
     assert run(alice.home, "daemon", "rotate-token").code == OK
     new = token_of(alice)

@@ -97,7 +97,7 @@ def test_request_prints_the_reply(pair: Mesh) -> None:
 
 
 def test_a_reply_to_a_post_goes_to_its_topic(pair: Mesh) -> None:
-    """Where the conversation is."""
+    """The reply is part of the conversation there."""
     alice, bob = homes(pair)
     sent = run(alice, "send", "#all", "a post", "--json").json["client_message_id"]
     wait_received(pair.daemons["bob"], [sent])

@@ -43,7 +43,7 @@ def test_an_accepted_message_is_a_success_whatever_stdout_does(pair: Mesh, comma
 
 @pytest.mark.parametrize("command", READS)
 def test_a_full_disk_under_stdout_is_an_error_in_one_sentence(pair: Mesh, command: str) -> None:
-    """What was asked for is not there, and the exit code says so."""
+    """The output is missing, and the exit code shows it."""
     alice, _ = homes(pair)
     done = shell(alice, f"claudemesh {command} >/dev/full")
     assert done.code == CANNOT_CREATE

@@ -14,7 +14,7 @@ ELSEWHERE = "ef" * 32
 
 
 def copy_of(daemon: Daemon) -> Peer:
-    """Whoever has a copy of a member's directory."""
+    """Return a host with a copy of a member's directory."""
     membership = load_membership(daemon.root / "membership.json")
     return Peer(
         membership.name,
@@ -27,13 +27,13 @@ def copy_of(daemon: Daemon) -> Peer:
 
 
 def suspicion(daemon: Daemon) -> dict[str, Any] | None:
-    """What a daemon says about suspected copies."""
+    """Return a daemon's condition about suspected copies."""
     _, health = daemon.request("GET", "/v1/health")
     return next((item for item in health["degraded"] if item["code"] == "clone_suspected"), None)
 
 
 def test_owner_and_member_are_told_of_a_suspected_clone() -> None:
-    """The owner while the copy is connected, the member itself at its next start; nobody else."""
+    """The owner while the copy is connected, the member itself at its next start, and no other member."""
     with mesh("alice", "bob", "eve") as made:
         alice, bob, eve = (made.daemons[name] for name in ("alice", "bob", "eve"))
         bob.stop()

@@ -24,7 +24,7 @@ def sent(pair: Mesh, done: Ran) -> str:
     "text", ["- one item", "-v is not a version", "--help me", "--json is a flag", "-x=1 or -y=2"]
 )
 def test_a_text_with_a_space_is_a_text(pair: Mesh, text: str) -> None:
-    """Whatever it begins with: no option holds a space."""
+    """With any beginning: no option contains a space."""
     alice, _ = homes(pair)
     assert sent(pair, run(alice, "send", "bob", text, "--json")) == text
     assert sent(pair, run(alice, "send", "--json", "bob", text, "--priority", "now")) == text

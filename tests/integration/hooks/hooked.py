@@ -91,7 +91,7 @@ class Host:
         return self.runs(hook)[times - 1]
 
     def told(self, name: str) -> str:
-        """What a script left in $OUT."""
+        """Return the content that a script left in $OUT."""
         return (self.out / name).read_text()
 
     def idle(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a hook may say: replies, capability tokens, and the end of every loop (docs/spec/daemon.md, Hooks)."""
+"""Sends of hooks: replies, capability tokens, and the end of every loop (docs/spec/daemon.md, Hooks)."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ note(*ask("POST", "/v1/send", me, token="cap_" + "x" * 43))
 
 
 def test_a_token_is_dead_when_its_hook_has_ended(alice: Host, bob: Host) -> None:
-    """Whoever kept it gets 403."""
+    """A program that kept it gets 403."""
     bob.script("on-dm", 'echo "$CLAUDEMESH_CAPABILITY_TOKEN" >$OUT/token')
     bob.manifest(on_dm={"capability_token_scope": ["dm:send:sender"]})
     bob.reload()
@@ -231,7 +231,7 @@ def test_a_retry_asks_pre_send_no_second_time(alice: Host, bob: Host) -> None:
 
 
 def test_sends_that_would_be_refused_anyway_ask_nobody(alice: Host, bob: Host) -> None:
-    """A name that nobody has: 404, and pre-send is not run."""
+    """An unknown name: 404, and pre-send is not run."""
     alice.script("pre-send", "touch $OUT/asked")
     alice.manifest(**{"pre-send": {}})
     alice.reload()
@@ -240,7 +240,7 @@ def test_sends_that_would_be_refused_anyway_ask_nobody(alice: Host, bob: Host) -
 
 
 def test_answers_of_hooks_pass_pre_send_too(alice: Host, bob: Host) -> None:
-    """What leaves a host is guarded, whoever wrote it."""
+    """Every send that leaves the host passes it, also one of a hook."""
     bob.script("on-dm", """echo '{"reply": "a secret"}'""")
     bob.script("pre-send", "grep -q secret && exit 10; exit 0")
     bob.manifest(on_dm={"allow_reply": True}, **{"pre-send": {}})

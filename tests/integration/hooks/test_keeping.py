@@ -187,7 +187,7 @@ sys.exit(0 if link.getresponse().status == 202 else 1)
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_bubblewrap_starts_every_time(alice: Host, bob: Host) -> None:
-    """Its pids are those of the /proc that it sees, so that it maps its own user and nobody else's."""
+    """Its pids are those of the /proc that it sees, so that it maps its own user and no other."""
     bob.script("on-dm", "exit 0")
     bob.manifest(on_dm={"sandbox": "bubblewrap"})
     bob.reload()
@@ -213,7 +213,7 @@ def test_a_capability_token_stands_in_no_command_line(alice: Host, bob: Host) ->
 
 
 async def test_a_hook_sees_the_processes_of_its_own_namespace_alone() -> None:
-    """Where the kernel allows a /proc of its own, as it does here for root and for ordinary users."""
+    """The kernel allows a /proc of its own here, for root and for ordinary users."""
     async with worker_pool("auto") as made:
         assert (await made.isolation()).pid_namespace
         outcome = await made.run(shell("ls -d /proc/[0-9]* | wc -l"))

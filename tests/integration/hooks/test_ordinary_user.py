@@ -99,7 +99,7 @@ def test_hooks_of_an_ordinary_user_are_kept_apart_and_sandboxed() -> None:
         assert host.log("hook_unenforceable") == []
     assert sorted(one["hook"] for one in seen) == ["on-dm"] * times + ["on-message"] * times
     assert {one["uid"] for one in seen} == {USER}
-    # Nobody listens in the sandbox's own loopback; elsewhere there is not even that.
+    # No process listens on the sandbox's own loopback; elsewhere there is no loopback at all.
     assert {one["network"] for one in seen} <= {"ConnectionRefusedError", "OSError"}
     assert {one["keys"] for one in seen if one["hook"] == "on-dm"} == {"FileNotFoundError"}
     assert max(one["processes"] for one in seen) <= 5

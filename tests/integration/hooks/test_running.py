@@ -1,4 +1,5 @@
-"""What a hook gets, what it may not get, and what it can do to nobody else (docs/spec/daemon.md, Hooks)."""
+"""Runs of hooks: their input, their limits, and their isolation from other processes (docs/spec/daemon.md,
+Hooks)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def send(alice: Host, body: str, **fields: Any) -> Any:
 
 
 def test_a_message_runs_the_hooks_that_it_raises_and_no_other(alice: Host, bob: Host) -> None:
-    """on-message and on-dm for a dm, on-topic-NAME for a topic, on-mention for whoever is named."""
+    """on-message and on-dm for a dm, on-topic-NAME for a topic, on-mention for a mentioned member."""
     for name in ("on-message", "on-dm.sh", "on-mention", "on-topic-news.sh", "on-topic-other"):
         bob.script(name, 'cat >"$OUT/$CLAUDEMESH_HOOK_NAME.$CLAUDEMESH_EVENT_ID"')
     bob.manifest(on_message={}, on_dm={}, on_mention={}, **{"on-topic-news": {}, "on-topic-other": {}})
@@ -288,7 +289,7 @@ def test_a_wrong_manifest_refuses_the_reload_and_changes_nothing(alice: Host, bo
 
 
 def test_hook_executed_is_an_event(alice: Host, bob: Host) -> None:
-    """Whoever listens hears which hook ran, on what, and how it ended."""
+    """The event names the hook, the event it ran on, and its outcome."""
     import http.client
 
     from tests.support.processes import _SocketConnection

@@ -59,7 +59,7 @@ def large_mesh(rules: Rules) -> Generator[tuple[Mesh, Daemon, Daemon, list[str]]
 
 
 def peers(daemon: Daemon) -> dict[str, dict[str, object]]:
-    """Everybody whom a daemon lists, by name, page by page."""
+    """Return all members that a daemon lists, by name, page by page."""
     items: list[dict[str, object]] = []
     after = ""
     while True:

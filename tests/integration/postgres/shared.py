@@ -34,7 +34,7 @@ class Shared:
     connection: Any
 
     async def count(self, table: str) -> int:
-        """How many rows a table has."""
+        """Return the number of rows of a table."""
         found: int = await self.connection.fetchval(f"SELECT count(*) FROM mesh.{table}")
         return found
 
@@ -45,7 +45,7 @@ class Shared:
                 pass
 
     async def call_accept(self, sends: Sequence[NewSend]) -> Sequence[Any]:
-        """Accept as a store would, in whatever transaction the test's connection is in."""
+        """Accept as a store would, in the present transaction of the test's connection."""
         rows: Sequence[Any] = await self.connection.fetch(QUERIES["accept"], *arguments(sends, NOW))
         return rows
 

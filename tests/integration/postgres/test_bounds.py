@@ -83,7 +83,7 @@ async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
 
 
 async def test_a_transaction_left_open_is_ended_by_the_server() -> None:
-    """Its locks go with it, its caller hears that it was not done, and every connection serves on."""
+    """Its locks go with it, its caller gets the error, and every connection continues."""
     async with shared(DatabaseDeadlines(idle_s=0.1)) as s:
         ended = asyncio.Event()
 
@@ -127,7 +127,7 @@ async def _to_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 
 async def test_more_callers_than_connections_take_turns() -> None:
-    """Whoever is done hands its connection to one that waits."""
+    """A finished caller passes its connection to a waiting one."""
     async with shared() as s:
         await asyncio.gather(*(s.one.store.ping() for _ in range(5 * pools._POOL_SIZE)))
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(5 * pools._POOL_SIZE)]
@@ -139,7 +139,7 @@ async def test_more_callers_than_connections_take_turns() -> None:
 
 
 async def test_a_store_closes_while_the_server_does_not_answer() -> None:
-    """What still runs is cut off."""
+    """Running statements are aborted."""
     async with shared() as s:
         store = PostgresStore(s.url, deadlines=DatabaseDeadlines(close_s=0.1))
         await store.open()

@@ -56,7 +56,7 @@ async def eventually(condition: Any) -> None:
 
 
 async def company(*made: Broker) -> None:
-    """Wait until each has heard of another."""
+    """Wait until each knows of another."""
     async with asyncio.timeout(20):
         while not all(broker.context.signals.has_company for broker in made):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_a_message_accepted_by_one_broker_is_delivered_by_another_at_once(
 
 
 async def test_the_same_send_at_two_brokers_is_accepted_once(tmp_path: Path) -> None:
-    """Whoever comes second is told what the first one got."""
+    """The second one gets the result of the first."""
     async with brokers(tmp_path) as ((one, two), _):
         ada = await create_mesh(one, clone_concurrency_policy="allow_concurrent")
         bob = await join_mesh(ada, "bob")
@@ -253,7 +253,7 @@ async def test_revocation_ends_connections_at_every_broker(tmp_path: Path) -> No
 
 
 async def test_a_revocation_that_was_not_heard_is_found_by_the_sweep(tmp_path: Path) -> None:
-    """The database decides who is a member, whoever wrote it there."""
+    """The database decides on membership, for changes of any writer."""
     async with brokers(tmp_path, count=1, limits=Limits(sweep_s=0.1)) as ((one,), url):
         ada = await create_mesh(one)
         bob = await join_mesh(ada, "bob")
@@ -266,7 +266,7 @@ async def test_a_revocation_that_was_not_heard_is_found_by_the_sweep(tmp_path: P
 
 
 async def test_leases_of_a_broker_that_died_run_out(tmp_path: Path) -> None:
-    """Its members are offline once their leases are over, and the others hear of it."""
+    """Its members are offline once their leases are over, and the others get an event."""
     limits = Limits(sweep_s=0.1)
     async with brokers(tmp_path, count=1, limits=limits) as ((one,), url):
         ada = await create_mesh(one)
@@ -304,7 +304,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_taken_again(t
 
 
 async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> None:
-    """Whoever never came is not said to have left."""
+    """A member that never came online is not reported as offline."""
     async with brokers(tmp_path) as ((one, two), _):
         ada = await create_mesh(one)
         bob = await join_mesh(ada, "bob")
@@ -321,7 +321,7 @@ async def test_a_handshake_that_failed_is_no_coming_or_going(tmp_path: Path) -> 
 
 
 async def test_signals_are_heard_again_after_the_listening_connection_was_ended(tmp_path: Path) -> None:
-    """What was missed meanwhile is read; what comes later is heard."""
+    """Missed changes are read from the database; later ones arrive as signals."""
     async with brokers(tmp_path) as ((one, two), url):
         ada = await create_mesh(one)
         bob = at(await join_mesh(ada, "bob"), two)
@@ -412,7 +412,8 @@ async def test_what_a_dead_brokers_subscribers_held_is_given_to_others(tmp_path:
 
 
 async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) -> None:
-    """A broker goes, and everybody comes to the other at once: all are let in and get what they are owed."""
+    """A broker ends, and all members connect to the other one at once: all are admitted and get their
+    deliveries."""
     async with empty_database() as url, AsyncExitStack() as stack:
         settings = {"database_url": url, "limits": SIGNALS_ONLY}
         async with running_broker(data_dir=tmp_path / "one", **settings) as one:

@@ -32,7 +32,7 @@ async def eventually(condition: Any) -> None:
 
 
 async def readiness(broker: Broker) -> tuple[int, dict[str, Any]]:
-    """What /readyz says; its answer is due soon, whatever the database does."""
+    """Return the answer of /readyz, which comes soon in any state of the database."""
     async with asyncio.timeout(5):
         return await http_request(broker.url, "GET", "/readyz")
 
@@ -53,7 +53,7 @@ async def accepted(link: Any, envelope: Any) -> int:
 
 
 async def leases_are_renewed(url: str, members: set[str]) -> None:
-    """Return when these members, and nobody else, hold leases that began after this was asked."""
+    """Return when exactly these members hold leases that began after the call."""
     query = """SELECT string_agg(member_id::text, ' ') FROM mesh.presence
                WHERE lease_until > $$%s$$::timestamptz + interval '1.5 s'"""
     asked = await sql(url, "SELECT now()::text")
@@ -209,7 +209,7 @@ class SilentWay:
         self._swallowing: set[asyncio.StreamWriter] = set()
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection; neither side hears of the other's end."""
+        """Serve one connection; neither side notices the other's end."""
         if self.silent:
             self._writers.append(writer)
             self._swallowing.add(writer)

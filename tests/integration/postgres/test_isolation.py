@@ -15,7 +15,7 @@ from tests.support.stores import NOW, member, new_ulid
 
 
 async def test_one_id_at_once_on_two_brokers_has_one_winner() -> None:
-    """One 201; everybody else hears of the winner's row, and nothing else was written."""
+    """One 201; all others get the winner's row, and nothing else was written."""
     async with shared() as s:
         for _ in range(20):
             name = new_ulid()
@@ -86,7 +86,7 @@ def deadlocks() -> int:
 
 
 async def test_batches_in_opposite_order_of_their_keys_do_not_deadlock() -> None:
-    """Keys are claimed in their order, whatever the order of the batch."""
+    """Keys are claimed in their order, for any order of the batch."""
     async with shared() as s:
         names, before = [f"id{number:03}" for number in range(100)], deadlocks()
         for round_ in range(10):
@@ -144,7 +144,7 @@ async def test_a_session_that_ends_while_it_commits_leaves_the_outcome_unknown()
 
 
 async def test_a_statement_that_is_cancelled_leaves_the_outcome_unknown() -> None:
-    """Somebody cancelled it at the server: ask again."""
+    """An operator cancelled it at the server: ask again."""
     async with shared() as s:
         send = s.one.dm(s.one.owner, s.bob)
         async with s.gate("delivery_queue"):
@@ -174,7 +174,7 @@ async def test_a_caller_that_goes_away_does_not_leave_a_lock_behind() -> None:
 
 
 async def test_a_warning_with_the_commit_is_no_acknowledgement() -> None:
-    """As when somebody cancels the wait for a standby: committed here, perhaps nowhere else."""
+    """As when an operator cancels the wait for a standby: committed here, perhaps not on the standby."""
     async with shared() as s:
         await s.connection.execute(
             """CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS

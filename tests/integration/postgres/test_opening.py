@@ -23,7 +23,7 @@ _GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA mesh TO {
 
 
 async def refused(url: str) -> ExitWith:
-    """What opening a store on this database ends with."""
+    """Return the exit with which opening a store on this database ends."""
     with pytest.raises(ExitWith) as caught:
         await PostgresStore(url).open()
     assert SECRET not in caught.value.message
@@ -32,7 +32,7 @@ async def refused(url: str) -> ExitWith:
 
 
 async def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
-    """A socket folder without a socket, a port that nobody listens on, a host without an address."""
+    """A socket folder without a socket, a port without a listener, a host without an address."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,7 +51,7 @@ async def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path) -> None
     ],
 )
 async def test_a_url_that_does_not_parse_is_a_matter_of_configuration(url: str) -> None:
-    """Whatever is wrong with it, nothing of it is repeated."""
+    """For any fault, and no part of the URL is repeated."""
     ending = await refused(url)
     assert (ending.code, ending.error) == (CONFIGURATION, "invalid_configuration")
     assert "--database-url" in ending.message
@@ -102,7 +102,7 @@ async def test_missing_rights_are_said() -> None:
 
 
 async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
-    """Who migrates and who serves may be two roles."""
+    """Migrating and serving may be done by two roles."""
     async with empty_database() as url:
         await sql(url, _role("server"), "SELECT 1")
         store = PostgresStore(url)
@@ -149,7 +149,7 @@ async def test_unlogged_tables_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Generator[Server]:
-    """A server for this module, started anew with the settings that a test wants."""
+    """A server for this module, restarted with the settings of each test."""
     made = Server()
     yield made
     made.remove()

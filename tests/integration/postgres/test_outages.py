@@ -139,7 +139,7 @@ async def link_to(folder: Path) -> AsyncGenerator[Link]:
 
 
 async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unknown(tmp_path: Path) -> None:
-    """It was committed, and nobody was told: no acknowledgement, and the retry is a duplicate."""
+    """It was committed without an answer: no acknowledgement, and the retry is a duplicate."""
     async with empty_database() as url, link_to(tmp_path) as link:
         store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)))
         await store.open()

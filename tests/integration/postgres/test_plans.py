@@ -41,10 +41,10 @@ _WHOLE = re.compile(
     r"Seq Scan on (\w+)"
     r"|(?:Index Scan|Index Only Scan|Bitmap Index Scan).* on (\w+)[^\n]*\n(?!\s*Index Cond)"
 )
-# What a step of a plan passed on, and what it read in vain.
+# Rows that a step of a plan passed on, and rows that it read in vain.
 _ROWS = re.compile(r"actual time=\S+ rows=(\d+)|Rows Removed by \w+(?: \w+)?: (\d+)")
 _BATCH = 600
-# What a batch of a sweep or a check may touch in one step of a plan.
+# Largest number of rows of a batch of a sweep or a check in one step of a plan.
 _SWEPT = 2_000
 _HISTORY = """
 CREATE TEMPORARY TABLE old AS
@@ -89,7 +89,7 @@ async def ordinary_traffic(w: World, name: str) -> None:
         assert len(ids) == 2 * size
         due = await w.store.messages.deliveries_due(w.mesh.id, bob.id, exclude=ids[:1], limit=256)
         assert len(due) == 2 * size - 1
-        # Somebody with a backlog.
+        # A member with a backlog.
         await w.store.messages.deliveries_due(w.mesh.id, w.owner.id, exclude=(), limit=256)
         assert await w.store.messages.acknowledge([Ack(w.mesh.id, bob.id, ids)]) == len(ids)
         assert await w.store.members.by_key(w.mesh.id, bob.ed25519_pubkey) is not None
@@ -122,7 +122,7 @@ async def queue_traffic(w: World, worker: str, size: int) -> None:
 
 
 async def listing_traffic(w: World, bob: Member) -> None:
-    """What daemons and joins ask about the members of a mesh."""
+    """Run the queries of daemons and joins about the members of a mesh."""
     listing, mesh_id = w.store.directory, w.mesh.id
     before = await listing.version(mesh_id)
     assert before is not None
@@ -138,7 +138,7 @@ async def listing_traffic(w: World, bob: Member) -> None:
 
 
 async def sharing_traffic(w: World, member_id: str) -> None:
-    """What brokers ask about one another."""
+    """Run the queries of brokers about one another."""
     shared = w.store.cluster
     assert shared is not None
     row = w.lease(member_id, until=NOW + 1)
@@ -149,7 +149,7 @@ async def sharing_traffic(w: World, member_id: str) -> None:
     newest, _ = await shared.deliveries_since(None, [])
     await shared.deliveries_since(newest, [member_id])
     await shared.inactive([member_id])
-    # What a member holds of a queue goes back only when it has no lease.
+    # The messages of a member go back to their queues only when it has no lease.
     await w.store.presence.close([row.connection_id])
 
 
@@ -219,7 +219,7 @@ async def test_no_statement_of_the_hot_path_reads_a_whole_table(age: str) -> Non
 
 
 def most_rows(plan: str) -> int:
-    """How many rows the busiest step of a plan had in its hands."""
+    """Return the number of rows in the busiest step of a plan."""
     return max((int(count) for pair in _ROWS.findall(plan) for count in pair if count), default=0)
 
 

@@ -12,7 +12,7 @@ from tests.support.watcher import watching
 
 
 async def test_every_broker_tells_of_the_members_of_all(tmp_path: Path) -> None:
-    """A newcomer hears of members elsewhere at once, and everybody of its coming and going."""
+    """A new connection gets the members at other brokers at once, and all others get its coming and going."""
     async with brokers(tmp_path, limits=Limits(sweep_s=3600)) as ((one, two), _):
         ada = await create_mesh(one)
         bob, eve = await join_mesh(ada, "bob"), await join_mesh(ada, "eve")

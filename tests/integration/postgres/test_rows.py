@@ -1,4 +1,4 @@
-"""What stands in the database: the types of the specification, whatever they are on the wire."""
+"""Content of the database: the types of the specification, for any form on the wire."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def unread(made: Mesh) -> list[str | None]:
 
 
 def is_followed(daemon: Any) -> bool:
-    """Whether somebody is connected to this daemon's socket."""
+    """Whether a client is connected to this daemon's socket."""
     shown = subprocess.run(
         ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
     )
@@ -319,7 +319,7 @@ def test_a_follower_of_a_daemon_that_is_killed_again_and_again_sees_each_message
 
 
 def streams(daemon: Any) -> int:
-    """How many event streams of a daemon are followed."""
+    """Return the number of open event streams of a daemon."""
     with closing(daemon.connection()) as connection:
         connection.request("GET", "/v1/metrics")
         lines = connection.getresponse().read().decode().splitlines()

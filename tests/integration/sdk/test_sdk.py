@@ -96,7 +96,7 @@ def test_sending_again_is_free_and_another_text_is_a_conflict(alice: Daemon) -> 
 def test_errors_are_typed_and_say_what_to_do(
     alice: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is not there, what is not allowed, what does not run."""
+    """An unknown member, a forbidden send, a daemon that does not run."""
     with pytest.raises(DestinationNotFound) as missing:
         alice.send("bobb", "x")
     assert missing.value.body["near"] == ["bob"]
@@ -139,7 +139,7 @@ def test_messages_come_once_over_a_kill_and_a_restart(monkeypatch: pytest.Monkey
 
 
 def listening(daemon: Any) -> bool:
-    """Whether somebody follows this daemon's events."""
+    """Whether a client follows this daemon's events."""
     text = subprocess.run(
         ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
     ).stdout

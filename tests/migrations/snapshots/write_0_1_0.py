@@ -32,7 +32,7 @@ from tests.support.postgres import Server, binaries, empty_database
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 HOSTS = ("alice", "bob", "carol", "dave")
-# What a host keeps beside its databases.
+# Files that a host keeps beside its databases.
 FILES = ("membership.json", "keypair.json", "peers.json")
 # Far enough ahead for every ephemeral member to have been away for long.
 LATER_MS = 1000 * 86_400_000
@@ -136,7 +136,7 @@ def deliver_without_acknowledgement(alice: Daemon, bob: Daemon) -> None:
 
 
 def leave_waiting(made: Mesh) -> None:
-    """What waits at the broker for a member that is away, and for one that is revoked."""
+    """Leave messages waiting at the broker, for an absent member and for a revoked one."""
     alice, dave = made.daemons["alice"], made.daemons["dave"]
     dave.stop()
     ok(alice.send("bob", "dm 2", client_message_id="dm-2", priority="now", meta={"number": 2}))

@@ -59,7 +59,7 @@ def test_a_loop_that_fails_makes_the_broker_not_ready_until_it_works() -> None:
 
 
 def test_every_operation_names_its_effect_and_a_remedy() -> None:
-    """What is shown is a sentence of its own."""
+    """The shown message is a complete sentence."""
     for operation in degraded._EFFECTS:
         found, _, _ = made()
         found.failed(operation, StorageUnavailable("why"))

@@ -1,4 +1,4 @@
-"""What may be set on a mesh, and which settings go together."""
+"""Policies of a mesh, and their valid combinations."""
 
 from __future__ import annotations
 

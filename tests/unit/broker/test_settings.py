@@ -63,7 +63,7 @@ def test_a_bad_value_is_named(flags: dict[str, object], named: str, tmp_path: Pa
 
 @pytest.mark.parametrize("text", ["not toml", 'colour = "red"', "listen = 3"])
 def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
-    """A file that is not TOML, or says what nobody knows, is not half believed."""
+    """A file that is not TOML, or has an unknown key, is refused as a whole."""
     (tmp_path / "broker.toml").write_text(text)
     with pytest.raises(ExitWith):
         load_settings({"data_dir": str(tmp_path)}, {})

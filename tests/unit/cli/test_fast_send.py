@@ -54,7 +54,7 @@ def test_everything_else_is_left_to_the_full_command_line(argv: list[str]) -> No
     "text", ['"', "\\", '\\"', "\n\t\x00\x1f", "ü – 🛰 \u2028\u2029", "\x7f\x9b", "", '{"a": 1}']
 )
 def test_hand_made_json_reads_back_as_the_text(text: str) -> None:
-    """Whatever the text holds."""
+    """For any text."""
     assert json.loads(fast_send._quote(text)) == text
 
 

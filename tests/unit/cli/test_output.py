@@ -1,4 +1,4 @@
-"""What is shown: text of other hosts cannot drive the terminal; pipes get tabs, programs JSON."""
+"""Output of commands: text of other hosts cannot control the terminal; pipes get tabs, programs JSON."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_tabs_and_line_ends_of_a_text_stay(text: str, shown: str) -> None:
 
 @given(st.text(st.characters(codec=None)))
 def test_neutralised_json_means_the_same_and_holds_nothing_unsafe(text: str) -> None:
-    """Whatever the string, lone surrogates included."""
+    """For any string, lone surrogates included."""
     shown = safe_json(json.dumps({"body": text}, ensure_ascii=False))
     assert json.loads(shown) == {"body": text}
     assert safe(shown) == shown

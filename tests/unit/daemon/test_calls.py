@@ -13,7 +13,7 @@ from tests.support.clock import ManualClock
 
 
 async def test_a_link_that_ends_while_a_question_leaves_is_told_once() -> None:
-    """The caller hears of it, and nothing is logged as an error that nobody took."""
+    """The caller gets the error, and no unawaited error is logged."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     leaving, down = asyncio.Event(), asyncio.Event()

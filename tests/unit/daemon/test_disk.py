@@ -1,4 +1,4 @@
-"""How much room there is: 80 % warns once, 95 % refuses what is new (docs/spec/daemon.md, Disk)."""
+"""Disk and queue budget: 80 % warns once, 95 % refuses new sends (docs/spec/daemon.md, Disk)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_new_sends_are_refused_from_95_percent_on(
 
 
 async def test_the_alarm_is_raised_once_at_80_percent(tmp_path: Path) -> None:
-    """Again only after it has been clearly better: a brink does not flood anybody."""
+    """Again only after it has been below the lower level (hysteresis)."""
     async with watched(tmp_path) as made:
         for taken in (790, 800, 850, 790, 810):
             await made.look(taken)

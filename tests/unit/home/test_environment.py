@@ -1,4 +1,4 @@
-"""What kind of place this is (docs/spec/lifecycle.md, Identity modes)."""
+"""Detection of the environment (docs/spec/lifecycle.md, Identity modes)."""
 
 from __future__ import annotations
 

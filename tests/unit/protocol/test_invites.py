@@ -225,13 +225,13 @@ PASTED = {
 
 @pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED.keys())
 def test_a_pasted_link_is_found_without_what_was_put_around_it(pasted: str) -> None:
-    """What mail programs, chats and terminals add is left out, and the link is the one that was made."""
+    """Additions of mail programs, chats and terminals are left out, and the link is the original one."""
     assert find_link(pasted) == LINK
 
 
 @given(st.text(), st.text(alphabet=" \r\n\t\ufeff>"), st.text())
 def test_every_link_survives_words_around_it(before: str, between: str, after: str) -> None:
-    """Whatever stands around it, and wherever it is wrapped."""
+    """With any words around it, and wrapped at any place."""
     assert find_link(f"{before} {LINK[:50]}{between}{LINK[50:]} {after}") == LINK
 
 

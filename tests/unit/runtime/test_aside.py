@@ -39,7 +39,7 @@ async def test_errors_come_to_who_asked(weight: int) -> None:
 
 
 async def test_a_batch_lets_others_run() -> None:
-    """After a slice is used up, whoever is ready runs before the next piece."""
+    """After a slice is used up, ready tasks run before the next piece."""
     slices = aside.Slices()
     await slices.rest()
     ran: list[str] = []
@@ -93,7 +93,7 @@ async def test_an_error_of_a_shared_item_comes_to_the_caller(wrong: int) -> None
 
 
 async def test_shared_items_let_others_run() -> None:
-    """Between two items the loop runs whatever is ready, when a slice is used up."""
+    """Between two items the loop runs the ready tasks, when a slice is used up."""
     gate = threading.Event()
     busy = asyncio.ensure_future(aside.run(HEAVY, gate.wait, 30))
     await asyncio.sleep(0)

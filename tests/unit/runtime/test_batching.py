@@ -80,7 +80,7 @@ async def test_more_than_max_pending_is_refused() -> None:
 
 
 async def test_a_cancelled_caller_does_not_take_its_item_back() -> None:
-    """Whoever is cancelled does not know the outcome; the item is committed all the same."""
+    """A cancelled caller does not know the outcome; the item is committed."""
     recorder = Recorder()
     batcher = Batcher(recorder.commit)
     batcher.submit(1).cancel()

@@ -73,7 +73,7 @@ steps_of_a_crowd = st.tuples(
 
 @given(st.lists(steps_of_a_crowd, max_size=200))
 def test_no_cap_is_ever_passed(steps: list[tuple[str, int, int]]) -> None:
-    """Whatever happens in whatever order; and what has left is forgotten."""
+    """For any order of events; connections that have left are removed."""
     crowd: Crowd[int] = Crowd(CAPS)
     inside: set[int] = set()
     for now, (step, number, address) in enumerate(steps):

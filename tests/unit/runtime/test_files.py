@@ -1,4 +1,4 @@
-"""Files are whole, private, and never somebody else's."""
+"""Files are complete, private, and owned by this user."""
 
 from __future__ import annotations
 

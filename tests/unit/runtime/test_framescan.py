@@ -91,7 +91,7 @@ def test_a_step_ends_behind_its_last_frame(sizes: list[int], most: int) -> None:
 
 
 def test_a_message_in_many_small_fragments_is_splintered() -> None:
-    """A large message may come in many; one byte at a time is nobody's need."""
+    """A large message may have many fragments; single bytes are no legitimate use."""
     small = frame(1, 1, final=False) + frame(0, 1, final=False) * FRAGMENTS
     fair = frame(1, BYTES_PER_FRAGMENT, final=False) + frame(0, BYTES_PER_FRAGMENT, final=False) * 5000
     assert not scan(small[: -len(frame(0, 1))], []).is_splintered

@@ -29,7 +29,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Behind:
-    """What is behind a gate: it notes what comes, and what the gate asks of the transport."""
+    """The parser behind a gate: it records its input, and the gate's requests to the transport."""
 
     def __init__(self, pace: Pace = MEMBER) -> None:
         self.steps: list[bytes] = []

@@ -1,4 +1,4 @@
-"""A log line for programs, and the same for somebody in front of a terminal."""
+"""Log lines for programs, and for a terminal."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_what_was_not_used_is_kept_up_to_the_burst() -> None:
 
 @given(st.lists(st.floats(0, 0.5), max_size=300))
 def test_never_more_than_burst_and_rate_together(pauses: list[float]) -> None:
-    """Whatever the pauses."""
+    """With any pauses."""
     bucket, now, taken = TokenBucket(per_s=10, burst=5), 0.0, 0
     for pause in pauses:
         now += pause

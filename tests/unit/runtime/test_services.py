@@ -12,7 +12,7 @@ _AT_ONCE = Backoff(initial_s=0, cap_s=0)
 
 
 class Watcher:
-    """Keeps what it hears."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -25,7 +25,7 @@ class Watcher:
 
 
 async def test_a_loop_outlives_every_exception_and_its_own_end() -> None:
-    """Errors that nobody has thought of included; each is reported, and so is the work in between."""
+    """Unexpected errors included; each is reported, and so is the work in between."""
     watcher, owner, over = Watcher(), TaskOwner(), asyncio.Event()
     lives = iter([KeyError("a"), None, OSError("b")])
 

@@ -66,7 +66,7 @@ async def test_an_orderly_end_comes_behind_what_waits(ending: str, expected: str
 
 
 async def test_nothing_is_written_after_an_abort() -> None:
-    """What waited is dropped with the connection."""
+    """Waiting bytes are dropped with the connection."""
     below = Recorder()
     transport = joined(below)
     transport.write(b"too late")

@@ -110,7 +110,7 @@ def test_the_loss_of_any_delivery_is_caught(at: int) -> None:
 
 @pytest.mark.parametrize("at", range(len(healthy().arrivals)))
 def test_a_second_row_of_any_delivery_is_caught(at: int) -> None:
-    """A message is one row of an inbox, whatever its seq."""
+    """A message is one row of an inbox, under any seq."""
     history = healthy()
     twin = replace(history.arrivals[at], seq=1000)
     history.arrivals.append(twin)
@@ -161,7 +161,7 @@ def test_a_second_broker_id_is_caught_wherever_it_shows(source: str) -> None:
 
 
 def test_a_restore_lifts_the_promises_of_what_was_sent_before_it_and_no_others() -> None:
-    """What an older copy has forgotten is accepted anew, under another id."""
+    """A send that an older copy lacks is accepted again, under another id."""
     history = healthy()
     history.outbox[0] = replace(history.outbox[0], broker_id="other")
     history.upsets = [upset("restore", "brokers", ended_s=history.sends[0].began_s + 1)]
@@ -198,7 +198,7 @@ def doubled_job(history: History) -> Send:
 def test_a_queue_message_at_two_workers_needs_a_worker_that_left_ungracefully(
     fault: Upset | None, excuses: bool
 ) -> None:
-    """A graceful stop, a fault of somebody else, and one that was over before, excuse nothing."""
+    """A graceful stop, a fault of another process, and one that was over before, excuse nothing."""
     history = healthy()
     doubled_job(history)
     history.upsets = [] if fault is None else [fault]
@@ -227,7 +227,7 @@ def test_a_row_that_is_not_settled_is_caught(status: str) -> None:
 
 
 def test_a_row_that_is_gone_is_caught() -> None:
-    """What was acknowledged stands in the outbox."""
+    """An acknowledged send has a row in the outbox."""
     history = healthy()
     history.outbox.pop(0)
     assert found(history) == {"outbox"}
@@ -293,7 +293,7 @@ def test_a_message_that_was_shown_and_is_gone_is_caught() -> None:
 
 
 def test_a_mark_that_is_gone_is_caught() -> None:
-    """What a reader was told to be marked stays marked."""
+    """A message that was reported as marked stays marked."""
     history = healthy()
     at = next(n for n, arrival in enumerate(history.arrivals) if arrival.member == "alice")
     history.arrivals[at] = replace(history.arrivals[at], acked=False)

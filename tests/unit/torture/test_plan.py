@@ -15,7 +15,7 @@ SEEDS = range(40)
 
 @pytest.mark.parametrize("shape", [EMBEDDED, SEVERAL])
 def test_a_seed_replays_its_schedule(shape: Shape) -> None:
-    """Whatever the order in which the kinds were named."""
+    """In any order of the named kinds."""
     kinds = list(KINDS)
     for seed in SEEDS:
         assert plan(seed, 5, kinds, shape) == plan(seed, 5, kinds[::-1], shape)

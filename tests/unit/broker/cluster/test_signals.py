@@ -26,7 +26,7 @@ def signals(store: SignalStore | None) -> Signals:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the tasks work until something is so."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the store tells nobody what it was sent
+        while not condition():  # noqa: ASYNC110 - the store has no event for a sent signal
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Who is here: admission, leaving, and who is told what."""
+"""Hub of connections: admission, leaving, and the events to other members."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Recorder:
 
 
 def test_prefer_newest_puts_the_older_out_at_once() -> None:
-    """The older is out of the hub before anybody waits for its close."""
+    """The older one is removed from the hub before its close is awaited."""
     hub = Hub(16)
     old, new = Recorder("ada", "one"), Recorder("ada", "two")
     hub.admit(old, "prefer_newest")
@@ -107,7 +107,7 @@ def test_leaving_is_told_apart_from_having_been_replaced() -> None:
 
 
 def test_disconnect_closes_every_connection_of_one_member() -> None:
-    """A revoked member loses all of its connections, and nobody else does."""
+    """A revoked member loses all of its connections; other members keep theirs."""
     hub = Hub(16)
     one, two, other = Recorder("ada", "one"), Recorder("ada", "two"), Recorder("bob")
     for link in (one, two, other):

@@ -91,7 +91,7 @@ def test_a_send_signed_for_another_mesh_is_refused() -> None:
 
 
 def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
-    """It was frozen by then; a key that is nobody's proves nothing."""
+    """It was frozen by then; an unknown key proves nothing."""
     for earlier, taken in (((ADA.pubkey,), True), ((), False)):
         sender = replace(SENDER, pubkey=BOB.pubkey, earlier_pubkeys=earlier)
         found = prepare(sender, ADA.envelope("all"), inline_bytes=4096, broker_message_id=MESSAGE)

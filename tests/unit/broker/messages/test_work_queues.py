@@ -62,7 +62,7 @@ class Bench:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the queues work until something is so."""
         async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - a consumer tells nobody what it was given
+            while not condition():  # noqa: ASYNC110 - a consumer has no event for a delivery
                 await asyncio.sleep(0.005)
 
 

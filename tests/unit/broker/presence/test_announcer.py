@@ -51,7 +51,7 @@ class Bench:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the announcer work until something is so."""
         async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - the announcer tells nobody that it has told
+            while not condition():  # noqa: ASYNC110 - the announcer has no event for an announcement
                 await asyncio.sleep(0.01)
         assert self.crashes == []
 
@@ -63,7 +63,7 @@ def told(link: Recorder) -> list[dict[str, Any]]:
 
 
 def believed(link: Recorder) -> set[str]:
-    """Who is online by these events."""
+    """Return the members that are online by these events."""
     online: set[str] = set()
     for data in told(link):
         online = (set() if data["whole"] else online) | set(data["online"])
@@ -79,7 +79,7 @@ def test_the_interval_grows_with_the_mesh_and_has_an_end() -> None:
 
 
 def test_an_event_has_a_bounded_number_of_members() -> None:
-    """Many of them become several events, of which the first says that it begins anew."""
+    """Many of them become several events, of which the first is marked as a new beginning."""
     ids = tuple(f"{number:036}" for number in range(12_000))
     parts = [orjson.loads(frame)["data"] for frame in presence_events(Change(ids, ids[:3]), 7, whole=True)]
     assert [part["whole"] for part in parts] == [True, False, False, False]
@@ -108,7 +108,7 @@ async def test_everybody_gets_the_same_frames_and_a_newcomer_one_that_says_all()
 
 
 async def test_a_thousand_changes_cost_a_member_of_an_earlier_version_a_bounded_burst() -> None:
-    """It is told of each member by itself, some at a time, and hears of all of them in the end."""
+    """It is told of each member by itself, some at a time, and gets all of them in the end."""
     bench = Bench(limits=Limits(presence_s=0.00001))
     old = bench.come("old", hears=False)
     await bench.until(lambda: not bench.announcer._meshes["mesh"].is_announcing)
@@ -132,7 +132,7 @@ async def test_a_thousand_changes_cost_a_member_of_an_earlier_version_a_bounded_
 
 
 async def test_with_other_brokers_a_newcomer_is_told_of_their_members_too() -> None:
-    """Their leases are read before the first word, and a read that fails keeps nobody waiting for ever."""
+    """Their leases are read before the first event, and a read that fails does not delay it for ever."""
     store = SignalStore()
     store.failures = [OSError("the database is away")]
     store.rows = {"mesh": [Lease("two", "zoe", True), Lease("two", "hal", False), Lease("one", "ada", True)]}

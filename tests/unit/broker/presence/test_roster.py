@@ -82,7 +82,7 @@ def test_other_brokers_hear_of_the_own_connections_only() -> None:
 
 
 class Replay(RuleBasedStateMachine):
-    """In whichever order things happen, whoever began with what was told and heard each change knows all."""
+    """For any order of events: a reader that has the first event and each change knows the complete state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Replay(RuleBasedStateMachine):
         self.believed: list[set[str]] = [set()]
 
     def truth(self) -> set[str]:
-        """Who is online."""
+        """Return the members that are online."""
         return {member for member, places in self.places.items() if places} - self.hidden
 
     @rule(member=MEMBERS, visible=st.booleans())
@@ -149,7 +149,7 @@ class Replay(RuleBasedStateMachine):
 
     @rule()
     def tell(self) -> None:
-        """Everybody hears what has changed, and knows the truth then."""
+        """Send the changes to all readers, which then know the true state."""
         change = self.roster.take()
         assert not set(change.online) & set(change.offline)
         for believed in self.believed:
@@ -161,7 +161,7 @@ class Replay(RuleBasedStateMachine):
 
     @invariant()
     def asked(self) -> None:
-        """Who asks is answered by the newest that is known."""
+        """A reader that asks gets the newest known state."""
         assert self.roster.online() == self.truth()
 
     def _hide(self, member: str, visible: bool) -> None:

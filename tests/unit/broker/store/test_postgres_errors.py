@@ -1,4 +1,4 @@
-"""What each error of Postgres means for a message: transient, the message's own fault, or fatal."""
+"""Classes of Postgres errors: transient, the fault of the message, or fatal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_state(state: str) -> asyncpg.PostgresError:
         ("40P01", StorageUnavailable),  # deadlock
         ("40003", StorageUnavailable),  # completion unknown
         ("55P03", StorageUnavailable),  # lock timeout
-        ("57014", StorageUnavailable),  # statement timeout, or somebody cancelled it
+        ("57014", StorageUnavailable),  # statement timeout, or cancelled by an operator
         ("57P01", StorageUnreachable),  # the server stops
         ("57P03", StorageUnreachable),  # the server starts
         ("53300", StorageUnreachable),  # too many connections
@@ -50,7 +50,7 @@ def of_state(state: str) -> asyncpg.PostgresError:
     ],
 )
 def test_a_state_means_one_thing(state: str, meaning: type[StorageError] | None) -> None:
-    """What says something about the moment is transient; about the statement, its own fault."""
+    """A state about the moment is transient; a state about the statement is the fault of the message."""
     found = translated(of_state(state))
     assert (type(found) if found is not None else None) is meaning
 
@@ -69,7 +69,7 @@ def test_a_state_means_one_thing(state: str, meaning: type[StorageError] | None)
     ids=lambda error: type(error).__name__,
 )
 def test_without_the_server_s_word_the_outcome_is_unknown(error: Exception) -> None:
-    """Whatever the library calls it."""
+    """For any exception of the library."""
     assert isinstance(translated(error), StorageUnavailable)
 
 

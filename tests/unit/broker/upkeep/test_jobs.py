@@ -73,7 +73,7 @@ async def test_sweeps_run_by_the_time_that_was_lived_through(tmp_path: Path) -> 
 
 
 async def test_an_ephemeral_member_leaves_two_minutes_after_its_lease(tmp_path: Path) -> None:
-    """In lived time: a wall clock that jumps takes nobody away, and one that was here for a moment stays."""
+    """In lived time: a jump of the wall clock removes no member, and a member that was seen since stays."""
     clock = ManualClock()
     async with running_broker(clock=clock, data_dir=tmp_path / "broker") as broker:
         owner = await create_mesh(broker)

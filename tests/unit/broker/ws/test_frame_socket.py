@@ -54,7 +54,7 @@ def wire_to(server: Server, **limits: Any) -> FrameSocket:
 
 
 async def test_a_close_leaves_after_what_was_put_before() -> None:
-    """What waits is sent, then the close with its reason, then nothing is read any more."""
+    """Waiting frames are sent, then the close with its reason; after that nothing is read."""
     server = Server()
     wire = wire_to(server)
     wire.put("a")

@@ -68,12 +68,12 @@ def test_a_request_without_a_host_may_ask() -> None:
     ],
 )
 def test_any_other_name_is_refused(host: bytes) -> None:
-    """DNS rebinding: another Host is 403, whatever it resolves to."""
+    """DNS rebinding: another Host is 403, for any address that it resolves to."""
     assert verdict((b"host", host)) == "403 host_not_allowed"
 
 
 def test_two_hosts_are_refused_even_when_both_are_local() -> None:
-    """Which of two would be judged is not left open."""
+    """It would be open which of them is checked."""
     assert verdict((b"host", b"localhost"), (b"host", b"localhost")) == "403 host_not_allowed"
 
 
@@ -126,7 +126,7 @@ def test_a_preflight_is_refused() -> None:
     "query", [b"token=x", b"a=1&token=x", b"Token=x", b"%74oken=x", b"tok%65n", b"a=1;token=x"]
 )
 def test_a_token_in_the_query_is_refused_and_a_security_event(query: bytes) -> None:
-    """However it is spelt; the event is there so that somebody rotates it."""
+    """In any spelling; the event is a reason to rotate the token."""
     found = judge("GET", [], query, BEARING)
     assert isinstance(found, Verdict)
     assert (found.error.status, found.error.code, found.security) == (400, "token_in_query", True)
@@ -215,7 +215,7 @@ def test_json_is_taken(content_type: bytes) -> None:
     ],
 )
 def test_any_other_type_is_unsupported(content_type: bytes) -> None:
-    """What a form can send without a preflight is not JSON."""
+    """A content type that a form can send without a preflight is not JSON."""
     assert body((b"content-type", content_type)) == "415 unsupported_media_type"
 
 

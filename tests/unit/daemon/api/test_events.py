@@ -1,4 +1,4 @@
-"""How an event is spelt on the stream."""
+"""Encoding of events on the stream."""
 
 from __future__ import annotations
 

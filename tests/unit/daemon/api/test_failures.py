@@ -46,7 +46,7 @@ def test_an_error_has_its_status_and_the_one_shape(error: Exception, status: int
 
 
 def test_the_fields_of_the_case_travel() -> None:
-    """Near matches, the field, the limit: whatever the error has."""
+    """Similar names, the field, the limit: all fields of the error."""
     reply = reply_to(ProtocolError("destination_not_found", "No.", near=["bob"]))
     assert isinstance(reply.body, dict)
     assert reply.body["near"] == ["bob"]

@@ -98,7 +98,7 @@ def test_every_schema_is_valid_and_every_reference_resolves() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_a_route_describes_its_parameters_body_and_answers(route: Route) -> None:
-    """What the endpoint reads is what is written down."""
+    """The description has exactly the inputs that the endpoint reads."""
     entry = DOCUMENT["paths"][route.path][route.method.lower()]
     by_place = {
         place: {p["name"] for p in entry["parameters"] if p["in"] == place} for place in ("query", "path")

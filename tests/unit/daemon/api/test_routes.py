@@ -22,7 +22,7 @@ _ROUTE = re.compile(r"/v1/[a-z0-9_./-]*")
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_every_route_is_counted_under_its_own_name(route: Route) -> None:
-    """Whatever stands for its path values, encoded slashes included."""
+    """For any path values, encoded slashes included."""
     assert TABLE.label(re.sub(r"{\w+}", "a%2Fb", route.path)) == route.path
 
 

@@ -49,7 +49,7 @@ def grant(event: Mapping[str, Any], *scopes: str, clock: Clock | None = None) ->
 def test_the_table_of_scopes(
     event: Mapping[str, Any], scope: str, target: Target, reply_to: str | None
 ) -> None:
-    """What is not written here is refused."""
+    """Anything that is not listed here is refused."""
     allowed = (
         (scope == REPLY and reply_to == "B1" and target == TO_SENDER)
         or (scope == REPLY and reply_to == "B1" and target == TO_NEWS and event is POST)
@@ -68,7 +68,7 @@ def test_the_table_of_scopes(
 
 
 def test_a_token_ends_with_its_run_or_after_five_minutes() -> None:
-    """And nobody guesses another."""
+    """An unknown token is refused too."""
     clock = Clock()
     capabilities = Capabilities(clock)
     given = grant(DM, SENDER)

@@ -81,7 +81,7 @@ def test_meta_is_redacted_too() -> None:
 
 @given(st.text(min_size=200, max_size=3000), st.integers(200, 1000))
 def test_what_is_too_long_is_cut_to_a_beginning_and_says_so(body: str, limit: int) -> None:
-    """Valid JSON within the bound, whatever the characters."""
+    """Valid JSON within the bound, for any characters."""
     event = {"event": "message", "body": body, "meta": {"k": "v"}}
     found = encoded(event, limit=limit)
     if len(orjson.dumps(event)) <= limit:

@@ -1,4 +1,4 @@
-"""Where hooks run by default: everywhere but in CI (docs/spec/lifecycle.md, Identity modes)."""
+"""Environments in which hooks run by default: all but CI (docs/spec/lifecycle.md, Identity modes)."""
 
 from __future__ import annotations
 

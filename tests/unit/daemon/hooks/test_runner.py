@@ -69,7 +69,7 @@ async def test_deny_runs_where_the_network_cannot_be_taken_and_require_does_not(
 async def test_a_sandbox_that_is_not_there_is_no_reason_to_do_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asked for bubblewrap gets it or nothing."""
+    """A hook with bubblewrap configured does not run without it."""
     monkeypatch.setattr(module, "find_bubblewrap", lambda: None)
     async with runner_of(tmp_path) as runner:
         with pytest.raises(HookNotRunnable, match="install the package bubblewrap"):

@@ -56,7 +56,7 @@ def test_a_sealing_key_that_its_owner_did_not_sign_is_refused(tmp_path: Path) ->
 
 
 def test_the_departed_are_kept_but_not_listed(tmp_path: Path) -> None:
-    """A retry to somebody who has left is still recognised."""
+    """A retry to a member that has left is still recognised."""
     directory = directory_of(tmp_path, ALICE, BOB)
     directory.apply([BOB.listed(status="left")])
     assert [peer.name for peer in directory.peers()] == ["alice"]
@@ -232,7 +232,7 @@ def test_an_entry_that_only_the_missing_inviter_made_doubtful_is_taken_afterward
 
 
 def test_an_invite_without_a_name_still_pins_the_key(tmp_path: Path) -> None:
-    """And an introduction that somebody else signed counts for nothing."""
+    """An introduction that another key signed is ignored."""
     assert inviter_of(membership(named=False)) == Inviter(ALICE.identity.ed25519_pubkey)
     assert inviter_of(membership(named=True, signer=MALLORY)) == Inviter(ALICE.identity.ed25519_pubkey)
     introduced = inviter_of(membership(named=True))

@@ -1,4 +1,4 @@
-"""The directory on the disk: a change is appended, and whatever a crash leaves is an earlier state of it."""
+"""The directory on disk: a change is appended, and a crash always leaves an earlier state of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def peer(number: int, summary: str = "") -> dict[str, Any]:
 
 
 def latest(kept: Kept) -> dict[str, str]:
-    """What each member says in the end."""
+    """Return the last entry of each member."""
     return {entry["member_id"]: entry["summary"] for entry in kept.entries}
 
 
@@ -61,7 +61,7 @@ def test_one_change_of_twenty_thousand_members_is_written_alone(tmp_path: Path) 
 
 
 def test_changes_never_grow_larger_than_the_directory(tmp_path: Path) -> None:
-    """What is read at the start stays in proportion; the copy is then written anew."""
+    """The size of the file read at the start stays in proportion; after that the copy is rewritten."""
     file, state = begun(tmp_path, 100, append_at_least=1000)
     copies = set()
     for number in range(500):
@@ -114,7 +114,7 @@ def test_lines_of_an_older_copy_are_not_read(tmp_path: Path) -> None:
 
 
 def test_changes_that_are_lost_cost_the_version_only(tmp_path: Path) -> None:
-    """What was known at the last whole copy is known, at its version."""
+    """The content of the last complete copy is known, at its version."""
     file, state = begun(tmp_path, 3)
     before = dict(state)
     write(file, "2-aa", [peer(0, "new")], state)

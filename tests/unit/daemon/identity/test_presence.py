@@ -69,7 +69,7 @@ class Bench:
 
     @property
     def shown(self) -> list[tuple[str, str]]:
-        """What local programs heard."""
+        """Return the events that local programs got."""
         return [(event.event, event.data["name"]) for event in self.published]
 
 
@@ -131,7 +131,7 @@ def test_very_many_changes_are_told_as_numbers(bench: Bench) -> None:
 
 
 async def test_who_asks_right_after_the_link_opened_gets_the_brokers_first_word(bench: Bench) -> None:
-    """Not that everybody is offline; without a link there is nothing to wait for."""
+    """Not an empty list; without a link there is no wait."""
     asking = asyncio.ensure_future(bench.presence.known())
     await asyncio.sleep(0)
     assert not asking.done()

@@ -187,7 +187,7 @@ async def test_a_broker_whose_list_has_no_end_is_not_believed(tmp_path: Path) ->
 
 
 async def test_what_was_not_taken_over_is_asked_for_again_by_the_next_run(tmp_path: Path) -> None:
-    """An entry that is refused or cannot be read is judged anew only when it is listed again."""
+    """An entry that is refused or unreadable is checked again only when it is listed again."""
     forged = BOB.entry(x25519_pubkey=ALICE.identity.x25519_pubkey)
     for items in ([ALICE.entry(), forged], [ALICE.entry(), BOB.entry(role="emperor")]):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

@@ -153,7 +153,7 @@ async def test_a_forged_delivery_is_dropped_counted_and_never_shown(tmp_path: Pa
 
 
 def rewrapped(good: Deliver, by: Person, **changes: Any) -> Deliver:
-    """What a delivery's ciphertext looks like in an envelope that somebody has signed for it."""
+    """Return an envelope signed by another sender around a delivery's ciphertext."""
     original = Envelope.parse(good.envelope)
     fields: dict[str, Any] = {
         "client_message_id": original.client_message_id,
@@ -286,7 +286,7 @@ async def test_a_body_sealed_to_a_key_that_is_not_here_is_kept_sealed(tmp_path: 
 
 
 async def test_the_key_opens_whatever_the_broker_calls_it(tmp_path: Path) -> None:
-    """A key's id is a name that nobody has signed."""
+    """The id of a key is not signed."""
     async with host(tmp_path) as bob:
         renamed = replace(BOB, identity=replace(BOB.identity, key_id=f"k_{new_ulid()}"))
         [item] = await bob.take(delivery(ALICE, directory_of(tmp_path / "x", ALICE, renamed)))
@@ -316,7 +316,7 @@ def _with_new_sealing_key(identity: Identity) -> Identity:
 
 
 async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -> None:
-    """Followers and hooks hear of it then, at a position that no follower has passed."""
+    """It is published to followers and hooks then, at a position that no follower has passed."""
     async with with_sealed(tmp_path, "first", "second") as (bob, unsealer):
         await bob.take(delivery(BOB, bob.directory, delivery_id=9))
         items, _ = await bob.store.page()

@@ -1,4 +1,4 @@
-"""What a reader asks of the inbox and the outbox: the right rows in the right order, by an index."""
+"""Selections from the inbox and the outbox: the right rows in the right order, by an index."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _same(chosen: Selection, row: dict[str, Any]) -> bool:
 def test_pages_bring_each_chosen_message_once_and_in_order(
     rows: list[dict[str, Any]], chosen: Selection, limit: int
 ) -> None:
-    """Page after page, either way round, whatever the clock did."""
+    """Page after page, in both orders, for any changes of the clock."""
     seqs: list[int] = []
     with closing(empty("inbox")) as database:
         database.row_factory = sqlite3.Row
@@ -122,7 +122,7 @@ def test_each_filter_of_the_inbox_finds_its_index(
 def test_each_status_that_waits_for_somebody_finds_its_index(
     status: Status, newest_first: bool, first: bool
 ) -> None:
-    """A million rows that are done stand in nobody's way."""
+    """A million done rows do not slow the query."""
     statement = page_statement(status, newest_first=newest_first, first=first)
     with closing(empty("outbox")) as database:
         values = {"after": 7, "limit": 33}

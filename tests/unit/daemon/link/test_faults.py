@@ -14,7 +14,7 @@ URL = "ws://broker.example.org:7900"
 
 
 def test_no_descriptors_left_is_a_local_cause() -> None:
-    """Whatever the library made of it; the remedy is named, and it ends when the link opens."""
+    """For any error of the library; the remedy is named, and the condition ends when the link opens."""
     told: list[str | None] = []
     faults = LinkFaults(URL, told.append)
     reason = faults.reason(OSError(errno.EMFILE, "Too many open files"), opened=False)

@@ -1,4 +1,4 @@
-"""The link goes on trying, whatever befalls it."""
+"""The link keeps trying after every kind of failure."""
 
 from __future__ import annotations
 

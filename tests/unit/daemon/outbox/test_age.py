@@ -1,4 +1,4 @@
-"""How old a row may grow follows from what the broker advertises (docs/spec/daemon.md, Drain)."""
+"""Maximum age of a row, computed from the broker's features (docs/spec/daemon.md, Drain)."""
 
 from __future__ import annotations
 

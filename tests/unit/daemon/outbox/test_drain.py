@@ -226,7 +226,7 @@ async def test_a_lost_link_makes_every_row_in_flight_pending_again(tmp_path: Pat
 
 
 async def test_rows_keep_their_order_when_the_link_is_made_anew_during_a_commit(tmp_path: Path) -> None:
-    """What that commit taken stands behind what was in flight on the lost link."""
+    """The rows of that commit stand behind the rows that were in flight on the lost link."""
     async with running(tmp_path) as bench:
         older = await bench.put(3)
         await bench.carrier.wait_sent(3)
@@ -291,7 +291,7 @@ async def test_a_full_disk_refuses_new_sends_answers_known_ones_and_heals(tmp_pa
 
 
 async def test_one_bad_send_does_not_sink_its_neighbours(tmp_path: Path) -> None:
-    """Only the culprit hears of its error."""
+    """Only the faulty send gets the error."""
     async with running(tmp_path) as bench:
         [first] = await bench.put(1)
         clash = Submission("another id", bytes(32), NewRow(first, PAYLOAD, 1, bench.clock.wall_ms()))

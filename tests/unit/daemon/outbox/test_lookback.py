@@ -1,4 +1,4 @@
-"""Which done sends the broker is asked about, and when its answer means that its database went back."""
+"""Choice of the done sends to ask about, and the verdict that the broker's database went back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def done(number: int, at_ms: int = NOW, *, offerable: bool = True) -> DoneSend:
 
 
 def answer(sends: list[DoneSend], known: set[DoneSend]) -> SendStatuses:
-    """What a broker says that knows some of these."""
+    """Return the answer of a broker that knows some of these sends."""
     return {
         send.client_message_id: KnownSend(send.broker_message_id, send.history_id) if send in known else None
         for send in sends
@@ -90,7 +90,7 @@ def test_an_id_that_the_broker_may_have_swept_is_not_asked(
 
 
 def test_a_send_that_is_known_under_other_ids_was_accepted_anew() -> None:
-    """So the database went back, and somebody has begun to mend it."""
+    """So the database went back, and a repair has begun."""
     send = done(1)
     verdict = judge([send], {"id-1": KnownSend(ulid(NOW + 99), 7)})
     assert verdict.renamed == ((send, ulid(NOW + 99), 7),)

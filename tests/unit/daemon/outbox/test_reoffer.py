@@ -197,5 +197,5 @@ async def test_an_operator_gives_offers_up_by_pruning(tmp_path: Path) -> None:
         await b.store.prune(100)
         assert await b.reoffer.run() == 0
         assert b.broker.offered == []
-        # Nor is anybody asked about them again.
+        # The broker is not asked about them again.
         assert await b.store.done.at([0]) == []

@@ -178,7 +178,7 @@ STEPS = st.lists(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_no_history_of_operations_makes_an_illegal_step(steps: list[tuple[str, int]]) -> None:
-    """Whatever happens in whatever order, each row's status moves by the table, and no row goes away."""
+    """For any order of operations, each row's status changes by the table, and no row is deleted."""
 
     async def scenario() -> None:
         async with opened() as store:

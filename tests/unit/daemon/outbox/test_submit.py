@@ -1,4 +1,4 @@
-"""Acceptance: a send is resolved, fingerprinted and sealed once, whatever is asked on its way."""
+"""Acceptance: a send is resolved, fingerprinted and sealed once, on every path."""
 
 from __future__ import annotations
 

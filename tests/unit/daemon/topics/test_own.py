@@ -137,7 +137,7 @@ async def test_a_refused_subscription_is_no_wish(tmp_path: Path) -> None:
 
 
 async def test_a_member_that_was_lost_renews_every_subscription(tmp_path: Path) -> None:
-    """The broker subscribed it to `all` anew, after posts that it has missed."""
+    """The broker subscribed it to `all` again, after posts that it has missed."""
     topics, broker = opened(tmp_path), Broker()
     await topics.put_back(broker.call, NOW)
     topics.link_down()

@@ -89,7 +89,7 @@ async def test_a_handler_gets_its_group_and_the_parsed_request() -> None:
 async def test_an_error_is_answered_as_the_server_has_it(
     method: str, path: str, query: bytes, raw: bytes, expected: tuple[int, str]
 ) -> None:
-    """By `reply_to`, whatever was raised."""
+    """By `reply_to`, for every exception."""
     exchange = await ask(app(), method, path, raw, query)
     assert (exchange.status, exchange.json["error"]) == expected
 

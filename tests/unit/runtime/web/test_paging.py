@@ -55,7 +55,7 @@ async def test_a_limit_that_ends_with_the_list_has_no_next() -> None:
 
 
 async def test_following_next_reads_everything_once() -> None:
-    """No gap, no duplicate, whatever the page size."""
+    """No gap, no duplicate, for any page size."""
     for limit in (1, 7, 32, 33, 99):
         seen: list[int] = []
         after = None

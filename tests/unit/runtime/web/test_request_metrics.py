@@ -16,7 +16,7 @@ TABLE = RouteTable(
 
 
 class Counted:
-    """What was counted."""
+    """The recorded counts."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, int, str, bool]] = []
