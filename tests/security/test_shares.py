@@ -134,7 +134,7 @@ async def test_expired_invites_have_a_number_too() -> None:
 
 
 async def test_made_up_lost_members_keep_no_other_mesh_and_no_other_invite_waiting() -> None:
-    """Anybody who has ever had an invite can ask to be taken back under as many keys as it likes."""
+    """A holder of any former invite can ask to be added again under any number of keys."""
     async with running_broker(clock=ManualClock()) as broker:
         ada, eve = await create_mesh(broker), await create_mesh(broker, "other", "eve")
         old = make_invite(eve)

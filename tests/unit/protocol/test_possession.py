@@ -28,7 +28,8 @@ def test_the_holder_of_both_keys_is_believed_by_every_broker_with_the_secret() -
 
 
 def test_a_guess_of_the_secret_is_dear() -> None:
-    """Everybody has the public key: without a price, guesses of the admin token need not meet the brake."""
+    """The public key is known to all: without a cost, guesses of the admin token could avoid the rate
+    limit."""
 
     def cost(work: Callable[[bytes], object]) -> float:
         began = time.thread_time()
