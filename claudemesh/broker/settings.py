@@ -116,7 +116,7 @@ def _check_networks(text: str) -> None:
         ipaddress.ip_network(part, strict=False)
 
 
-class Directory(Text):
+class DirectoryPath(Text):
     """The path of a directory; `~` is the user's home, and a relative path becomes absolute."""
 
     def check(self, value: object) -> Path:
@@ -153,7 +153,7 @@ class BrokerSettings:
         flag=Flag("HOST:PORT"),
     )
     data_dir: Path = setting(  # noqa: RUF009 - it returns a field
-        Directory("the path of a directory", bool),
+        DirectoryPath("the path of a directory", bool),
         "Data directory: lock, id, admin token and `broker.toml`; also the data, without `database_url`.",
         factory=lambda: default_data_dir(os.environ),
         default_text="`~/.claudemesh/broker`",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome
-from claudemesh.runtime.brokerhttp import Answer, ask_broker
+from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
 from claudemesh.runtime.urls import audience_of, is_loopback
@@ -124,7 +124,9 @@ class BrokerClient:
         except BadReply as error:
             raise self.bad_answer(error.message.rstrip(".")) from error
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None) -> Answer:
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: str | None
+    ) -> BrokerAnswer:
         try:
             return ask_broker(
                 self.url,

@@ -21,7 +21,7 @@ from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.patient_store import PatientStore
-from claudemesh.daemon.inbox.publisher import Publisher
+from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
@@ -251,7 +251,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         sending.hook_runs.for_message,
         base.metrics.body_without_context,
     )
-    publisher = Publisher(base.bus, base.metrics, hooks.wake)
+    publisher = InboxPublisher(base.bus, base.metrics, hooks.wake)
     unsealer = Unsealer(
         stores.inbox.sealed,
         verifier,

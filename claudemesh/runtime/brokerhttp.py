@@ -13,7 +13,7 @@ from claudemesh.runtime.exchange import exchange
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BrokerAnswer:
     """Answer of a broker. `body` is None when it is not JSON."""
 
     status: int
@@ -29,7 +29,7 @@ def ask_broker(
     token: str | None = None,
     deadline_s: float,
     most_bytes: int,
-) -> Answer:
+) -> BrokerAnswer:
     """Ask the broker at a ws:// or wss:// URL. `Redirected`, `OSError` or `HTTPException`: see `exchange`."""
     parts = urlsplit(url)
     headers = {} if body is None else {"Content-Type": "application/json"}
@@ -47,6 +47,6 @@ def ask_broker(
         most_bytes=most_bytes,
     )
     try:
-        return Answer(status, orjson.loads(raw))
+        return BrokerAnswer(status, orjson.loads(raw))
     except orjson.JSONDecodeError:
-        return Answer(status, None)
+        return BrokerAnswer(status, None)

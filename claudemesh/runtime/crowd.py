@@ -34,7 +34,7 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(Generic[C]):
+class Admission(Generic[C]):
     """Decision on a new connection: it is admitted, perhaps by evicting another one, or it is refused."""
 
     refused: bool = False
@@ -74,7 +74,7 @@ class Crowd(Generic[C]):
         verdict = self._verdict(address, now)
         return verdict.limit if verdict.refused else None
 
-    def enter(self, connection: C, address: str, now: float) -> Verdict[C]:
+    def enter(self, connection: C, address: str, now: float) -> Admission[C]:
         """Admit a new connection as a stranger, or refuse it."""
         verdict = self._verdict(address, now)
         if not verdict.refused:
@@ -84,11 +84,11 @@ class Crowd(Generic[C]):
             self._address[connection] = address
         return verdict
 
-    def move(self, connection: C, address: str, now: float) -> Verdict[C]:
+    def move(self, connection: C, address: str, now: float) -> Admission[C]:
         """Count a stranger under the address that its proxy names. If that is refused, the stranger is
         removed."""
         if self._address.get(connection) in (None, address):
-            return Verdict()
+            return Admission()
         self.leave(connection)
         return self.enter(connection, address, now)
 
@@ -105,23 +105,23 @@ class Crowd(Generic[C]):
         else:
             self._members.discard(connection)
 
-    def _verdict(self, address: str, now: float) -> Verdict[C]:
+    def _verdict(self, address: str, now: float) -> Admission[C]:
         caps, own = self.caps, self.of(address)
         if own >= caps.strangers_per_address:
             return self._give_way(address, now, "strangers_per_address")
         if len(self._address) < caps.strangers:
-            return Verdict()
+            return Admission()
         largest = max(self._strangers, key=self.of)
         if self.of(largest) > own + 1:
-            return Verdict(leaves=next(iter(self._strangers[largest])), limit="strangers")
+            return Admission(leaves=next(iter(self._strangers[largest])), limit="strangers")
         return self._give_way(largest, now, "strangers")
 
-    def _give_way(self, address: str, now: float, limit: Limit) -> Verdict[C]:
+    def _give_way(self, address: str, now: float, limit: Limit) -> Admission[C]:
         """Evict the oldest stranger of an address, unless it is younger than `settle_s`."""
         oldest, since = next(iter(self._strangers[address].items()))
         if now - since < self.caps.settle_s:
-            return Verdict(refused=True, limit=limit)
-        return Verdict(leaves=oldest, limit=limit)
+            return Admission(refused=True, limit=limit)
+        return Admission(leaves=oldest, limit=limit)
 
     def _forget(self, connection: C) -> None:
         address = self._address.pop(connection)

@@ -18,7 +18,7 @@ _TCP_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _LISTENING = "0A"
 
 
-class Peer(NamedTuple):
+class PeerProcess(NamedTuple):
     """Credentials of a process when it connected or started to listen."""
 
     # 0 when the process is in a PID namespace that is not visible to this process.
@@ -26,13 +26,13 @@ class Peer(NamedTuple):
     uid: int
 
 
-def peer_of(link: socket.socket) -> Peer | None:
+def peer_of(link: socket.socket) -> PeerProcess | None:
     """Return the credentials of the other end, None where the kernel does not tell them."""
     if link.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
         return None
     raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
-    return Peer(pid, uid)
+    return PeerProcess(pid, uid)
 
 
 def connect(path: Path, timeout_s: float = _CONNECT_S) -> socket.socket:
@@ -47,7 +47,7 @@ def connect(path: Path, timeout_s: float = _CONNECT_S) -> socket.socket:
     return link
 
 
-def listener_on(path: Path) -> Peer | None:
+def listener_on(path: Path) -> PeerProcess | None:
     """Return the process that listens on a socket, None without one or where the kernel does not tell."""
     try:
         with connect(path) as link:

@@ -17,14 +17,14 @@ _CACHE_KIB = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """The result of a check: the first damage found, and the tables that were not read to their end."""
 
     damage: str | None
     unchecked: tuple[str, ...] = ()
 
 
-def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) -> Verdict:
+def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) -> CheckResult:
     """Check every table with its indexes; blocks, so it belongs on a thread.
 
     It ends early when `is_over` returns True, and skips a table when the log has grown too large.
@@ -44,7 +44,7 @@ def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) ->
         raw.set_progress_handler(must_stop, _STEPS)
         for number, table in enumerate(tables):
             if is_over():
-                return Verdict(None, (*unchecked, *tables[number:]))
+                return CheckResult(None, (*unchecked, *tables[number:]))
             try:
                 quoted = table.replace('"', '""')
                 verdict = raw.execute(f'PRAGMA quick_check("{quoted}")').fetchone()[0]
@@ -58,7 +58,7 @@ def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) ->
                     raise
                 verdict = str(error)
             if verdict != "ok":
-                return Verdict(f"table {table}: {verdict}")
+                return CheckResult(f"table {table}: {verdict}")
     finally:
         raw.close()
-    return Verdict(None, tuple(unchecked))
+    return CheckResult(None, tuple(unchecked))

@@ -18,7 +18,7 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageCorrupt, StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sqlite import Database
-from claudemesh.runtime.sqlite_check import Verdict, check_tables
+from claudemesh.runtime.sqlite_check import CheckResult, check_tables
 from claudemesh.runtime.sqlite_space import Space, give_back, rebuild, space_of, truncate_wal
 
 log = get_logger("storage")
@@ -37,7 +37,7 @@ _CHECK_WAL_BYTES = 256 << 20
 _CHECK_AGAIN_S = 3600.0
 
 
-class Step(Enum):
+class UpkeepStep(Enum):
     """Next step of the upkeep of a file."""
 
     TRUNCATE = "truncate"
@@ -45,17 +45,17 @@ class Step(Enum):
     REBUILD = "rebuild"
 
 
-def next_step(space: Space, available_bytes: int, *, idle: bool, pressure: bool) -> Step | None:
+def next_step(space: Space, available_bytes: int, *, idle: bool, pressure: bool) -> UpkeepStep | None:
     """Decide the next step. Under pressure every free byte counts, otherwise only a large amount."""
     free_from = space.page_bytes if pressure else max(_FREE_BYTES, space.live_bytes // 4)
     if space.free_bytes >= free_from:
         if space.is_incremental:
-            return Step.GIVE_BACK
+            return UpkeepStep.GIVE_BACK
         # A file of an older release. The new copy goes through the log: it takes room twice.
         if space.live_bytes <= _REBUILD_BYTES and 2 * space.live_bytes < available_bytes:
-            return Step.REBUILD
+            return UpkeepStep.REBUILD
     wal_from = 1 if pressure else _IDLE_WAL_BYTES
-    return Step.TRUNCATE if space.wal_bytes >= wal_from and (idle or pressure) else None
+    return UpkeepStep.TRUNCATE if space.wal_bytes >= wal_from and (idle or pressure) else None
 
 
 class Upkeep:
@@ -103,11 +103,11 @@ class Upkeep:
             else:
                 log.info("database_checked", path=str(self._database.path))
 
-    async def _do(self, step: Step, space: Space) -> None:
-        if step is Step.REBUILD:
+    async def _do(self, step: UpkeepStep, space: Space) -> None:
+        if step is UpkeepStep.REBUILD:
             log.info("database_rebuilt", path=str(self._database.path), free_bytes=space.free_bytes)
             await rebuild(self._database)
-        elif step is Step.GIVE_BACK:
+        elif step is UpkeepStep.GIVE_BACK:
             for _ in range(min(_SLICES, 1 + space.free_pages // _SLICE_PAGES)):
                 await give_back(self._database, _SLICE_PAGES)
         await truncate_wal(self._database)
@@ -122,7 +122,7 @@ class Upkeep:
             )
         self._conditions.set(f"{self._name}_wal_large", text)
 
-    def _unchecked(self, verdict: Verdict) -> str | None:
+    def _unchecked(self, verdict: CheckResult) -> str | None:
         if not verdict.unchecked:
             return None
         tables = ", ".join(verdict.unchecked)
@@ -132,12 +132,12 @@ class Upkeep:
         )
 
 
-async def _checked(path: Path) -> Verdict:
+async def _checked(path: Path) -> CheckResult:
     over = Event()
     try:
         return await asyncio.to_thread(partial(check_tables, path, over.is_set, _CHECK_WAL_BYTES))
     except sqlite3.Error as error:
-        return Verdict(None, (f"all ({error})",))
+        return CheckResult(None, (f"all ({error})",))
     finally:
         over.set()
 

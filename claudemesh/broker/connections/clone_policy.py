@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Verdict(Enum):
+class CloneVerdict(Enum):
     """The decision about a new connection."""
 
     ADMIT = "admitted"
@@ -13,18 +13,18 @@ class Verdict(Enum):
     REFUSE = "newer_refused"
 
 
-def judge(policy: str, *, others: int, limit: int) -> Verdict:
+def judge(policy: str, *, others: int, limit: int) -> CloneVerdict:
     """Decide by the mesh's `clone_concurrency_policy` and the number of other connected instances.
 
     Under allow_concurrent a connection beyond `limit` is refused. An unknown policy counts as prefer_newest.
     """
     if others == 0:
-        return Verdict.ADMIT
+        return CloneVerdict.ADMIT
     if policy == "prefer_oldest":
-        return Verdict.REFUSE
+        return CloneVerdict.REFUSE
     if policy == "allow_concurrent":
-        return Verdict.ADMIT if others < limit else Verdict.REFUSE
-    return Verdict.REPLACE
+        return CloneVerdict.ADMIT if others < limit else CloneVerdict.REFUSE
+    return CloneVerdict.REPLACE
 
 
 def is_clone_suspected(known_host: bytes | None, told_host: bytes | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from claudemesh.broker.connections.clone_policy import Verdict, judge
+from claudemesh.broker.connections.clone_policy import CloneVerdict, judge
 from claudemesh.broker.connections.open_connection import OpenConnection, Push
 from claudemesh.protocol import CloseCode
 from claudemesh.protocol.frames import encode_event
@@ -19,7 +19,7 @@ class Admission:
     to be closed with 4003.
     """
 
-    verdict: Verdict
+    verdict: CloneVerdict
     others: int
     replaced: tuple[OpenConnection, ...] = ()
 
@@ -50,9 +50,9 @@ class Hub:
         stale = tuple(other for other in connections if other.instance_id == connection.instance_id)
         others = len(connections) - len(stale) + elsewhere
         verdict = judge(policy, others=others, limit=self._per_member)
-        if verdict is Verdict.REFUSE:
+        if verdict is CloneVerdict.REFUSE:
             return Admission(verdict, others)
-        replaced = tuple(connections) if verdict is Verdict.REPLACE else stale
+        replaced = tuple(connections) if verdict is CloneVerdict.REPLACE else stale
         for other in replaced:
             connections.remove(other)
         connections.append(connection)

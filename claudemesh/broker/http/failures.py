@@ -6,7 +6,7 @@ from claudemesh.broker.degraded import Degraded
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.web import errors
-from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.replies import INTERNAL, Reply
 
 
@@ -17,10 +17,10 @@ def reply_to(degraded: Degraded, error: Exception) -> Reply:
     degraded.failed("request", error)
     if isinstance(error, StorageError):
         text = "The broker's database did not answer. Try again."
-        return refused(Refusal(503, "storage_unavailable", text))
+        return refused(HttpRefusal(503, "storage_unavailable", text))
     return INTERNAL
 
 
-def not_found() -> Refusal:
+def not_found() -> HttpRefusal:
     """Return the 404 of a path that is not a route of a broker."""
     return errors.not_found("Routes of a daemon are on its own socket.")

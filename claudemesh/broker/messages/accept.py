@@ -18,9 +18,9 @@ from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.messages import results
 from claudemesh.broker.messages.publishing import Publication, Publisher
 from claudemesh.broker.messages.quotas import Over, Quotas
-from claudemesh.broker.messages.results import Answer
+from claudemesh.broker.messages.results import SendAnswer
 from claudemesh.broker.messages.sender import Sender
-from claudemesh.broker.messages.submission import Submission, prepare
+from claudemesh.broker.messages.submission import SendInProgress, prepare
 from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.facets import MessageStore
@@ -75,16 +75,16 @@ class Acceptor:
         self._degraded = env.degraded
         self._mint = mint
         self._inline_bytes = inline_bytes
-        self._batcher: Batcher[Submission, Answer] = Batcher(
+        self._batcher: Batcher[SendInProgress, SendAnswer] = Batcher(
             self._commit, weigh=lambda submission: submission.size, max_weight=_BATCH_BYTES
         )
-        self._last: asyncio.Future[Answer] | None = None
+        self._last: asyncio.Future[SendAnswer] | None = None
         # Whether a commit's outcome is unknown since the last one that went well.
         self._unsure = False
         # Whether the last batch held a send that was there already: then more of them are to be expected.
         self._repeated = False
 
-    def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[Answer], None]) -> None:
+    def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[SendAnswer], None]) -> None:
         """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
         started = self._clock.monotonic()
         prepared = prepare(sender, raw, inline_bytes=self._inline_bytes, broker_message_id=self._mint())
@@ -111,7 +111,7 @@ class Acceptor:
         await self._quotas.close()
 
     def _settled(
-        self, started: float, reply: Callable[[Answer], None], future: asyncio.Future[Answer]
+        self, started: float, reply: Callable[[SendAnswer], None], future: asyncio.Future[SendAnswer]
     ) -> None:
         failpoint("accept.before_answer")
         error = future.exception()
@@ -121,15 +121,15 @@ class Acceptor:
         self._degraded.failed("accept", error)
         self._answer(results.of_error(error), started, reply)
 
-    def _answer(self, answer: Answer, started: float, reply: Callable[[Answer], None]) -> None:
+    def _answer(self, answer: SendAnswer, started: float, reply: Callable[[SendAnswer], None]) -> None:
         self._metrics.answered(answer.status, self._clock.monotonic() - started)
         reply(answer)
 
-    async def _commit(self, batch: Sequence[Submission]) -> Sequence[Answer]:
+    async def _commit(self, batch: Sequence[SendInProgress]) -> Sequence[SendAnswer]:
         """Carry a batch through all four phases. Pushes follow by themselves after the commit."""
         await self._outputs.publisher.room()
         self._metrics.accept_batch.observe(len(batch))
-        proven = await aside.share(Submission.is_proven, batch)
+        proven = await aside.share(SendInProgress.is_proven, batch)
         if not all(proven):
             batch = [each if holds else each.forged() for each, holds in zip(batch, proven, strict=True)]
         # Fast path: skip the lookup when the whole batch is valid and within its limits, and the last had no
@@ -139,7 +139,7 @@ class Acceptor:
         if not direct:
             found = await self._store.lookup({submission.key for submission in batch})
         failpoint("accept.after_lookup")
-        decided: Sequence[Answer | NewSend] = direct or await self._limit(
+        decided: Sequence[SendAnswer | NewSend] = direct or await self._limit(
             batch, [self._decide(submission, found.get(submission.key)) for submission in batch]
         )
         failpoint("accept.after_validate")
@@ -150,13 +150,13 @@ class Acceptor:
         self._repeated = bool(found) or any(isinstance(outcome, Existing) for outcome in written)
         return self._answers(batch, decided, iter(written))
 
-    def _direct(self, batch: Sequence[Submission]) -> list[NewSend] | None:
+    def _direct(self, batch: Sequence[SendInProgress]) -> list[NewSend] | None:
         """Return the rows of a batch for the fast path: valid, within its limits, no duplicates of late."""
         if self._repeated:
             return None
         sends: list[NewSend] = []
         # Of each connection the largest send: when there is room for it, there is for the others.
-        largest: dict[int, Submission] = {}
+        largest: dict[int, SendInProgress] = {}
         for submission in batch:
             if not isinstance(submission.verdict, NewSend):
                 return None
@@ -171,16 +171,16 @@ class Acceptor:
 
     def _answers(
         self,
-        batch: Sequence[Submission],
-        decided: Sequence[Answer | NewSend],
+        batch: Sequence[SendInProgress],
+        decided: Sequence[SendAnswer | NewSend],
         outcomes: Iterator[AcceptOutcome],
-    ) -> Sequence[Answer]:
+    ) -> Sequence[SendAnswer]:
         """Return what each is answered; pushes are on their way."""
-        answers: list[Answer] = []
+        answers: list[SendAnswer] = []
         pushes: list[Publication] = []
         queues: set[tuple[str, str]] = set()
         for submission, decision in zip(batch, decided, strict=True):
-            if isinstance(decision, Answer):
+            if isinstance(decision, SendAnswer):
                 answers.append(decision)
                 continue
             outcome = next(outcomes)
@@ -209,7 +209,7 @@ class Acceptor:
             self._unsure = True
             raise
 
-    async def _count(self, batch: Sequence[Submission], outcomes: Sequence[AcceptOutcome]) -> None:
+    async def _count(self, batch: Sequence[SendInProgress], outcomes: Sequence[AcceptOutcome]) -> None:
         """Count the sends that a lookup would not have found."""
         counts = [
             submission.charge
@@ -220,8 +220,8 @@ class Acceptor:
         await self._limiter.consume(counts)
 
     async def _limit(
-        self, batch: Sequence[Submission], decided: Sequence[Answer | NewSend]
-    ) -> list[Answer | NewSend]:
+        self, batch: Sequence[SendInProgress], decided: Sequence[SendAnswer | NewSend]
+    ) -> list[SendAnswer | NewSend]:
         """Ask the limiter once for all that is still to be written; what it refuses is answered."""
         counts = [
             submission.charge
@@ -232,14 +232,14 @@ class Acceptor:
         allowed = sum(verdict.allowed for verdict in verdicts)
         self._metrics.limited(allowed, len(verdicts) - allowed)
         each = iter(verdicts)
-        limited: list[Answer | NewSend] = []
+        limited: list[SendAnswer | NewSend] = []
         for decision in decided:
             if isinstance(decision, NewSend) and not (verdict := next(each)).allowed:
                 decision = results.rate_limited(verdict)
             limited.append(decision)
         return limited
 
-    def _decide(self, submission: Submission, row: DedupeRow | None) -> Answer | NewSend:
+    def _decide(self, submission: SendInProgress, row: DedupeRow | None) -> SendAnswer | NewSend:
         """Return the row to write, or the answer from the dedupe row or the verdict."""
         if row is not None:
             return results.existing(submission.key.client_message_id, submission.sender_fingerprint, row)
@@ -253,11 +253,11 @@ class Acceptor:
             return results.quota_exceeded(over)
         return submission.verdict
 
-    def _over(self, submission: Submission) -> Over | None:
+    def _over(self, submission: SendInProgress) -> Over | None:
         sender = submission.sender
         return self._quotas.over(sender.mesh_id, sender.member_id, submission.size, sender.allowance)
 
-    def _outcome(self, submission: Submission, send: NewSend, outcome: AcceptOutcome) -> Answer:
+    def _outcome(self, submission: SendInProgress, send: NewSend, outcome: AcceptOutcome) -> SendAnswer:
         client_message_id = submission.key.client_message_id
         match outcome:
             case Accepted(history_id=history_id):

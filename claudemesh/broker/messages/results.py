@@ -25,7 +25,7 @@ _OVER: Mapping[str | None, str] = {
 }
 
 
-class Answer(NamedTuple):
+class SendAnswer(NamedTuple):
     """The outcome of a send (docs/spec/protocol.md, send_result)."""
 
     status: int
@@ -36,9 +36,9 @@ class Answer(NamedTuple):
         return encode_send_result(request_id, self.status, self.fields)
 
 
-def accepted(client_message_id: str, broker_message_id: str, history_id: int) -> Answer:
+def accepted(client_message_id: str, broker_message_id: str, history_id: int) -> SendAnswer:
     """Return the answer to a first insert."""
-    return Answer(
+    return SendAnswer(
         201,
         {
             "broker_message_id": broker_message_id,
@@ -49,10 +49,10 @@ def accepted(client_message_id: str, broker_message_id: str, history_id: int) ->
     )
 
 
-def existing(client_message_id: str, sender_fingerprint: bytes | None, row: DedupeRow) -> Answer:
+def existing(client_message_id: str, sender_fingerprint: bytes | None, row: DedupeRow) -> SendAnswer:
     """Return the answer for an id that is taken: the same send again (200), or another one (409)."""
     if sender_fingerprint != row.request_fingerprint:
-        return Answer(
+        return SendAnswer(
             409,
             {
                 "error": "idempotency_key_reused",
@@ -61,7 +61,7 @@ def existing(client_message_id: str, sender_fingerprint: bytes | None, row: Dedu
                 "message": "this client_message_id names another send: use a new one",
             },
         )
-    return Answer(
+    return SendAnswer(
         200,
         {
             "broker_message_id": row.broker_message_id,
@@ -76,10 +76,10 @@ def existing(client_message_id: str, sender_fingerprint: bytes | None, row: Dedu
     )
 
 
-def rate_limited(decision: Decision) -> Answer:
+def rate_limited(decision: Decision) -> SendAnswer:
     """Return the answer to a send that the limiter did not let through; it is not counted."""
     over = _OVER.get(decision.bucket, _OVER["mesh"])
-    return Answer(
+    return SendAnswer(
         429,
         {
             "error": "rate_limited",
@@ -95,26 +95,26 @@ _STORED: Mapping[str, str] = {
 }
 
 
-def quota_exceeded(over: str) -> Answer:
+def quota_exceeded(over: str) -> SendAnswer:
     """Return the answer to a send for which there is no room; it waits until messages are swept."""
     message = (
         f"{_STORED[over]} The send is accepted when older messages are swept, or when an operator raises the "
         "quota with `claudemesh broker mesh set`."
     )
-    return Answer(
+    return SendAnswer(
         507, {"error": "quota_exceeded", "message": message, "quota": over, "retry_after_ms": 60_000}
     )
 
 
-def refused(error: str) -> Answer:
+def refused(error: str) -> SendAnswer:
     """Return the answer to a send that the check phase refused inside the transaction."""
     return of_error(ProtocolError(error, _REFUSALS.get(error, "The broker refused this send.")))
 
 
-def of_error(error: BaseException) -> Answer:
+def of_error(error: BaseException) -> SendAnswer:
     """Return the answer for an exception; only `ProtocolError` is permanent."""
     if isinstance(error, ProtocolError):
-        return Answer(error.status, error.as_body())
+        return SendAnswer(error.status, error.as_body())
     if isinstance(error, Overloaded):
         return _transient(503, "broker_busy", "The broker has too many requests. Send the same again.")
     if isinstance(error, StorageFull):
@@ -127,5 +127,5 @@ def of_error(error: BaseException) -> Answer:
     return _transient(500, "internal_error", "The broker failed at this request. Send the same again.")
 
 
-def _transient(status: int, error: str, message: str) -> Answer:
-    return Answer(status, {"error": error, "message": message})
+def _transient(status: int, error: str, message: str) -> SendAnswer:
+    return SendAnswer(status, {"error": error, "message": message})

@@ -20,7 +20,7 @@ from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 _FINGERPRINT_HEX = 64
 
 
-class Submission(NamedTuple):
+class SendInProgress(NamedTuple):
     """A send on its way through the phases. `verdict` is a row to write, or an error.
 
     `signed` is what the sender has to have signed before the row is written; None of a refused one.
@@ -43,7 +43,7 @@ class Submission(NamedTuple):
         """Tell whether the sender has signed the envelope. A refused one needs no proof."""
         return self.signed is None or self.sender.has_signed(self.signed)
 
-    def forged(self) -> Submission:
+    def forged(self) -> SendInProgress:
         """Return this one, refused for its signature."""
         # Every recipient would drop it: an answer that it was accepted would not be true.
         error = InvalidField(
@@ -57,7 +57,7 @@ class Submission(NamedTuple):
 
 def prepare(
     sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
-) -> Submission | ProtocolError:
+) -> SendInProgress | ProtocolError:
     """Validate an envelope, all but its signature. A bare error: it has no usable id to look up."""
     client_message_id = raw.get("client_message_id")
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
@@ -77,7 +77,7 @@ def prepare(
         verdict, size = error, 0
     count = Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
     claimed = _sender_fingerprint(raw.get("request_fingerprint"))
-    return Submission(sender, key, claimed, verdict, count, signed)
+    return SendInProgress(sender, key, claimed, verdict, count, signed)
 
 
 def _judge(

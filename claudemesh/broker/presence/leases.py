@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from claudemesh.broker.connections.clone_policy import Verdict, judge
+from claudemesh.broker.connections.clone_policy import CloneVerdict, judge
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.store.facets import PresenceStore
@@ -33,9 +33,9 @@ class Elsewhere:
     rows: tuple[PresenceRow, ...] = ()
     others: int = 0
 
-    def to_replace(self, verdict: Verdict, instance_id: str) -> tuple[PresenceRow, ...]:
+    def to_replace(self, verdict: CloneVerdict, instance_id: str) -> tuple[PresenceRow, ...]:
         """Return the connections that have to close: all, or those of the same daemon's broken connection."""
-        if verdict is Verdict.REPLACE:
+        if verdict is CloneVerdict.REPLACE:
             return self.rows
         return tuple(row for row in self.rows if row.instance_id == instance_id)
 
@@ -96,7 +96,7 @@ class Leases:
 
         def admits(rows: Sequence[PresenceRow]) -> bool:
             policy, limit = mesh.clone_concurrency_policy, self._env.limits.connections_per_member
-            return judge(policy, others=here + count(rows), limit=limit) is not Verdict.REFUSE
+            return judge(policy, others=here + count(rows), limit=limit) is not CloneVerdict.REFUSE
 
         row = self._row(connection_id, mesh.id, member_id, instance_id)
         rows = await self._shared.acquire_lease(row, admits)

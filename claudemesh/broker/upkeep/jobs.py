@@ -38,7 +38,7 @@ _BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """The result of a run: `count` rows were deleted or checked, and a check has found `found` violations."""
 
     job: str
@@ -49,7 +49,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    run: Callable[[], Awaitable[Outcome]]
+    run: Callable[[], Awaitable[JobOutcome]]
     every_ms: int
 
 
@@ -113,7 +113,7 @@ class Jobs:
         runs = await self._store.upkeep.job_runs()
         return [(name, job.every_ms, runs.get(name)) for name, job in self._jobs.items()]
 
-    async def run(self, name: str) -> Outcome:
+    async def run(self, name: str) -> JobOutcome:
         """Run a job now, and note that it ran. `KeyError`: no job of this name."""
         job = self._jobs[name]
         async with self._one_at_a_time:
@@ -151,38 +151,38 @@ class Jobs:
         await asyncio.sleep(self._settle_s)
         await supervise(turns, name.replace("-", "_"), _BACKOFF, self._env.degraded)
 
-    async def _sweep_messages(self) -> Outcome:
+    async def _sweep_messages(self) -> JobOutcome:
         now_ms, after, count = self._time.wall.wall_ms(), 0, 0
         while True:
             swept = await self._store.retention.sweep_messages(self._time.lived.now_ms(), now_ms, after)
             count += swept.count
             if swept.after is None:
-                return Outcome("message-sweep", count)
+                return JobOutcome("message-sweep", count)
             after = swept.after
 
-    async def _sweep_dedupe(self) -> Outcome:
+    async def _sweep_dedupe(self) -> JobOutcome:
         count = 0
         while swept := await self._store.retention.sweep_dedupe(self._time.lived.now_ms()):
             count += swept
-        return Outcome("dedupe-sweep", count)
+        return JobOutcome("dedupe-sweep", count)
 
-    async def _prune_audit(self) -> Outcome:
+    async def _prune_audit(self) -> JobOutcome:
         """Delete audit events past their mesh's retention of lived time, or beyond its number of them."""
         count, now_ms = 0, self._time.lived.now_ms()
         for mesh in await self._store.meshes.all():
             before_ms = now_ms - mesh.audit_retention_days * 24 * _HOUR_MS
             while pruned := await self._store.audit.prune(mesh.id, now_ms, before_ms, mesh.audit_events):
                 count += pruned
-        return Outcome("audit-prune", count)
+        return JobOutcome("audit-prune", count)
 
-    async def _recount(self) -> Outcome:
+    async def _recount(self) -> JobOutcome:
         """Compare the counts of stored bytes with the bodies, and correct them."""
         wrong = await self._store.usage.recount()
         if wrong:
             log.error("stored_bytes_corrected", count=wrong)
-        return Outcome("stored-check", wrong, found=wrong)
+        return JobOutcome("stored-check", wrong, found=wrong)
 
-    async def _reap(self) -> Outcome:
+    async def _reap(self) -> JobOutcome:
         """Let ephemeral members leave that have been without a lease for two minutes of lived time."""
         now_ms = self._time.lived.now_ms()
         found = await self._store.retention.absent_ephemerals(now_ms)
@@ -194,9 +194,9 @@ class Jobs:
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
-        return Outcome("ephemeral-reaper", len(gone))
+        return JobOutcome("ephemeral-reaper", len(gone))
 
-    async def _check(self) -> Outcome:
+    async def _check(self) -> JobOutcome:
         findings: list[Finding] = []
         position: CheckPosition | None = None
         rows = found = 0
@@ -207,9 +207,11 @@ class Jobs:
             for finding in checked.findings:
                 self._env.metrics.violations.labels(finding.kind).inc()
                 log.error(
-                    "atomicity_violation_found", kind=finding.kind, message_id=finding.broker_message_id
+                    "atomicity_violation_found",
+                    kind=finding.kind,
+                    broker_message_id=finding.broker_message_id,
                 )
             findings += checked.findings[: MAX_FINDINGS - len(findings)]
             if checked.position is None:
-                return Outcome("orphan-check", rows, tuple(findings), found)
+                return JobOutcome("orphan-check", rows, tuple(findings), found)
             position = checked.position

@@ -11,11 +11,11 @@ import claudemesh
 from claudemesh.broker.addresses import Arrival
 from claudemesh.broker.calls import table
 from claudemesh.broker.cluster.cluster import REPLACED
-from claudemesh.broker.connections.clone_policy import Verdict
+from claudemesh.broker.connections.clone_policy import CloneVerdict
 from claudemesh.broker.connections.hub import Admission
 from claudemesh.broker.connections.open_connection import Push
 from claudemesh.broker.context import Context
-from claudemesh.broker.messages.results import Answer
+from claudemesh.broker.messages.results import SendAnswer
 from claudemesh.broker.presence.leases import Elsewhere
 from claudemesh.broker.ws import clones, handshake
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
@@ -274,7 +274,7 @@ class Connection:
 
     def _settle(self, admission: Admission, elsewhere: Elsewhere) -> None:
         """Carry out the decision: refuse this connection, or close replaced ones at other brokers."""
-        if admission.verdict is Verdict.REFUSE:
+        if admission.verdict is CloneVerdict.REFUSE:
             policy = self.principal.mesh.clone_concurrency_policy
             raise Closing(CloseCode.ALREADY_CONNECTED, f"The policy of the mesh is {policy}.")
         self._context.cluster.replace(elsewhere.to_replace(admission.verdict, self.instance_id))
@@ -300,7 +300,7 @@ class Connection:
         context, principal = self._context, self._principal
         if principal is None:
             return
-        self._withdraw(principal)
+        self._withdraw()
         await principal.delivery.close()
         was_open, self._is_open = self._is_open, False
         if was_open:
@@ -311,7 +311,7 @@ class Connection:
             # Among several brokers the lease was acquired before the connection was open.
             context.leases.departed(principal.connection_id, self.mesh_id, self.member_id, was_open=was_open)
 
-    def _withdraw(self, principal: Principal) -> None:
+    def _withdraw(self) -> None:
         """Leave the registry and the roster as soon as the close is decided."""
         context = self._context
         if not context.hub.leave(self) or context.hub.of_member(self.mesh_id, self.member_id):
@@ -355,7 +355,7 @@ class Connection:
         elif isinstance(frame, ErrorFrame):
             _reported.warning("peer_reported_error", code=frame.code)
 
-    def _answered(self, request_id: int | str, size: int, answer: Answer) -> None:
+    def _answered(self, request_id: int | str, size: int, answer: SendAnswer) -> None:
         self._unanswered.remove(size)
         self._session.send(SendResult)
         self._socket.put(answer.frame(request_id))
@@ -390,11 +390,11 @@ class Connection:
         if self._principal is None:
             return
         if self._socket.is_closing:
-            self._withdraw(self._principal)
+            self._withdraw()
         elif self._is_open:
             self._principal.delivery.pump()
 
 
-def _refuse_if(refusal: handshake.Refusal | None) -> None:
+def _refuse_if(refusal: handshake.HandshakeRefusal | None) -> None:
     if refusal is not None:
         raise Closing(*refusal)

@@ -10,7 +10,7 @@ from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
 
 
-class Refusal(NamedTuple):
+class HandshakeRefusal(NamedTuple):
     """The reason for closing a connection: a close code, and text for the log."""
 
     code: CloseCode
@@ -19,14 +19,18 @@ class Refusal(NamedTuple):
 
 
 # The same words for an unknown mesh and an unknown key: a stranger learns neither.
-NOT_A_MEMBER = Refusal(CloseCode.UNAUTHENTICATED, "No member of this mesh has this key.", errors.NOT_A_MEMBER)
+NOT_A_MEMBER = HandshakeRefusal(
+    CloseCode.UNAUTHENTICATED, "No member of this mesh has this key.", errors.NOT_A_MEMBER
+)
 
 
-def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival) -> Refusal | None:
+def check_hello(
+    hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arrival
+) -> HandshakeRefusal | None:
     """Return the refusal of a hello. None: it was signed for this broker and this challenge."""
     if not addresses.accepts(hello.audience, arrived):
         known = " ".join(addresses.shown(arrived))
-        return Refusal(CloseCode.UNAUTHENTICATED, known, errors.WRONG_ADDRESS)
+        return HandshakeRefusal(CloseCode.UNAUTHENTICATED, known, errors.WRONG_ADDRESS)
     proven = verify_hello(
         hello.pubkey,
         audience=hello.audience,
@@ -35,17 +39,21 @@ def check_hello(hello: Hello, nonce: bytes, addresses: Addresses, arrived: Arriv
         instance_id=hello.instance_id,
         signature=hello.signature,
     )
-    return None if proven else Refusal(CloseCode.UNAUTHENTICATED, "The signature does not match the hello.")
+    return (
+        None
+        if proven
+        else HandshakeRefusal(CloseCode.UNAUTHENTICATED, "The signature does not match the hello.")
+    )
 
 
-def check_member(hello: Hello, member: Member) -> Refusal | None:
+def check_member(hello: Hello, member: Member) -> HandshakeRefusal | None:
     """Return the refusal of a member, or None. A rotated-out key authenticates no member."""
     if member.ed25519_pubkey != hello.pubkey:
         return NOT_A_MEMBER
     if member.status == "revoked":
-        return Refusal(CloseCode.REVOKED, "This member was revoked.")
+        return HandshakeRefusal(CloseCode.REVOKED, "This member was revoked.")
     if member.status != "active":
-        return Refusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.")
+        return HandshakeRefusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.")
     return None
 
 

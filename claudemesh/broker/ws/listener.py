@@ -14,7 +14,7 @@ from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import repeat
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
-from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.replies import deny_websocket
 from claudemesh.runtime.web.server import admit
 
@@ -79,26 +79,26 @@ class Listener:
             connection.close(CloseCode.DRAINING, "The broker is stopping. Connect again.")
         await self._empty.wait()
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> HttpRefusal | None:
         context, limits = self._context, self._context.settings.limits
         if scope["path"] != WEBSOCKET_PATH:
-            return Refusal(404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}.")
+            return HttpRefusal(404, "not_found", f"The WebSocket is at {WEBSOCKET_PATH}.")
         if any(name == b"origin" for name, _ in scope["headers"]):
-            return Refusal(
+            return HttpRefusal(
                 403,
                 "origin_not_allowed",
                 "A broker takes no connections from web pages. Connect without Origin.",
             )
         if SUBPROTOCOL not in scope.get("subprotocols", ()):
-            return Refusal(
+            return HttpRefusal(
                 400,
                 "subprotocol_required",
                 f"The request does not ask for {SUBPROTOCOL}. Ask for it.",
             )
         if context.state.draining:
-            return Refusal(503, "broker_draining", "This broker is stopping. Connect again.")
+            return HttpRefusal(503, "broker_draining", "This broker is stopping. Connect again.")
         if len(self._connections) - context.state.handshakes >= limits.connections:
-            return Refusal(
+            return HttpRefusal(
                 503,
                 "too_many_connections",
                 "This broker has as many connections as it takes. Connect again later.",

@@ -22,7 +22,7 @@ from claudemesh.runtime.sparse import SparseLog
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
 from claudemesh.runtime.web.bodies import too_large
 from claudemesh.runtime.web.browser import BROWSER_HEADERS, is_foreign_page, names_loopback
-from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.replies import CLOSE, respond
 from claudemesh.runtime.web.routes import MAX_BODY
 from claudemesh.runtime.web.server import admit
@@ -68,7 +68,7 @@ class AccessRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Denial:
     """The refusal of a request; `security` marks those that are logged as a security event."""
 
     error: ProtocolError
@@ -77,7 +77,7 @@ class Verdict:
 
 def judge(
     method: str, headers: RawHeaders, query: bytes, rules: AccessRules, path: str = ""
-) -> Verdict | None:
+) -> Denial | None:
     """Return the refusal of a request, or None when it is admitted. Only the head of the request is used."""
     seen: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -101,16 +101,18 @@ def judge(
     return _judge_body(method, seen)
 
 
-def _judge_body(method: str, seen: dict[bytes, bytes]) -> Verdict | None:
+def _judge_body(method: str, seen: dict[bytes, bytes]) -> Denial | None:
     length = seen.get(b"content-length", b"0")
     chunked = b"transfer-encoding" in seen
     if _LENGTH.fullmatch(length) is None:
-        return Verdict(
-            Refusal(400, "invalid_content_length", "Content-Length must be a whole number.", headers=CLOSE)
+        return Denial(
+            HttpRefusal(
+                400, "invalid_content_length", "Content-Length must be a whole number.", headers=CLOSE
+            )
         )
     if chunked and (b"content-length" in seen or seen[b"transfer-encoding"].lower() != b"chunked"):
         text = "Send the body with a Content-Length, or as Transfer-Encoding: chunked, not both."
-        return Verdict(Refusal(400, "invalid_transfer_encoding", text, headers=CLOSE))
+        return Denial(HttpRefusal(400, "invalid_transfer_encoding", text, headers=CLOSE))
     size = int(length)
     if method in _BODILESS and not size and not chunked:
         return None
@@ -124,7 +126,7 @@ def _judge_body(method: str, seen: dict[bytes, bytes]) -> Verdict | None:
         return _unsupported("Send the body as Content-Type: application/json.", ending)
     if seen.get(b"content-encoding", b"identity").lower() != b"identity":
         return _unsupported("Send the body as it is, without Content-Encoding.", ending)
-    return Verdict(too_large(MAX_BODY, size)) if size > MAX_BODY else None
+    return Denial(too_large(MAX_BODY, size)) if size > MAX_BODY else None
 
 
 def _names_token(query: bytes) -> bool:
@@ -141,53 +143,53 @@ def _has_bearer(authorization: bytes, tokens: Sequence[bytes]) -> bool:
     return any(matches) and match is not None
 
 
-def _twice(name: bytes) -> Verdict:
+def _twice(name: bytes) -> Denial:
     if name == b"host":
         return _strange_host()
     text = f"Give the header {name.decode()} once."
-    return Verdict(Refusal(400, "duplicate_header", text, headers=CLOSE, header=name.decode()))
+    return Denial(HttpRefusal(400, "duplicate_header", text, headers=CLOSE, header=name.decode()))
 
 
-def _strange_host() -> Verdict:
+def _strange_host() -> Denial:
     text = "Set Host to localhost, 127.0.0.1 or [::1]. This API is not served under another name."
-    return Verdict(Refusal(403, "host_not_allowed", text, headers=CLOSE), security=True)
+    return Denial(HttpRefusal(403, "host_not_allowed", text, headers=CLOSE), security=True)
 
 
-def _strange_origin() -> Verdict:
+def _strange_origin() -> Denial:
     text = "Web pages may not use this API; add the page's origin to [ipc] allowed_origins if it is yours."
-    return Verdict(Refusal(403, "origin_not_allowed", text, headers=CLOSE), security=True)
+    return Denial(HttpRefusal(403, "origin_not_allowed", text, headers=CLOSE), security=True)
 
 
-def _preflight() -> Verdict:
-    return Verdict(
-        Refusal(403, "preflight_refused", "This API takes no cross-origin requests.", headers=CLOSE)
+def _preflight() -> Denial:
+    return Denial(
+        HttpRefusal(403, "preflight_refused", "This API takes no cross-origin requests.", headers=CLOSE)
     )
 
 
-def _token_in_query() -> Verdict:
+def _token_in_query() -> Denial:
     text = "Never put a token into a URL: send it as Authorization: Bearer, and rotate this one."
-    return Verdict(Refusal(400, "token_in_query", text, headers=CLOSE), security=True)
+    return Denial(HttpRefusal(400, "token_in_query", text, headers=CLOSE), security=True)
 
 
-def _no_bearer() -> Verdict:
+def _no_bearer() -> Denial:
     headers = (*CLOSE, (b"www-authenticate", b"Bearer"))
     text = "Send Authorization: Bearer with the content of the file local_token."
-    return Verdict(Refusal(401, "unauthenticated", text, headers=headers), security=True)
+    return Denial(HttpRefusal(401, "unauthenticated", text, headers=headers), security=True)
 
 
-def _socket_only() -> Verdict:
+def _socket_only() -> Denial:
     text = "This route is served on the unix socket only. Use the socket, or the command line."
-    return Verdict(Refusal(403, "socket_only", text, headers=CLOSE), security=True)
+    return Denial(HttpRefusal(403, "socket_only", text, headers=CLOSE), security=True)
 
 
-def _unsupported(text: str, ending: Sequence[tuple[bytes, bytes]]) -> Verdict:
-    return Verdict(Refusal(415, "unsupported_media_type", text, headers=tuple(ending)))
+def _unsupported(text: str, ending: Sequence[tuple[bytes, bytes]]) -> Denial:
+    return Denial(HttpRefusal(415, "unsupported_media_type", text, headers=tuple(ending)))
 
 
 _VERSIONS: Final = ("1.1", "1.0")
-_OTHER_VERSION = Verdict(Refusal(505, "http_version_not_supported", "Speak HTTP/1.1.", headers=CLOSE))
+_OTHER_VERSION = Denial(HttpRefusal(505, "http_version_not_supported", "Speak HTTP/1.1.", headers=CLOSE))
 
-_BUSY = Refusal(
+_BUSY = HttpRefusal(
     429,
     "daemon_busy",
     f"{MAX_IN_FLIGHT} requests are in progress already. Try again shortly.",
@@ -195,10 +197,10 @@ _BUSY = Refusal(
 )
 
 
-def _too_fast(wait_s: float) -> Refusal:
+def _too_fast(wait_s: float) -> HttpRefusal:
     seconds = max(1, math.ceil(wait_s))
     text = f"The rate limit of this listener is exceeded. Try again in {seconds} s."
-    return Refusal(429, "rate_limited", text, headers=((b"retry-after", b"%d" % seconds),))
+    return HttpRefusal(429, "rate_limited", text, headers=((b"retry-after", b"%d" % seconds),))
 
 
 class AccessControl:
@@ -234,7 +236,7 @@ class AccessControl:
                 log.info("request_cut_off", reason=verdict.error.code, path=scope["path"][:200])
                 hang_up(send)
 
-    def _judge(self, scope: Scope) -> Verdict | None:
+    def _judge(self, scope: Scope) -> Denial | None:
         return judge(scope["method"], scope["headers"], scope["query_string"], self._rules, scope["path"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -247,7 +249,7 @@ class AccessControl:
             verdict = _OTHER_VERSION
         elif verdict is None and self._rate_limit is not None:
             wait_s = self._rate_limit.take(asyncio.get_running_loop().time())
-            verdict = Verdict(_too_fast(wait_s)) if wait_s else None
+            verdict = Denial(_too_fast(wait_s)) if wait_s else None
         if self._rules.tokens and verdict is None and path not in self._rules.public_paths:
             admit(scope)
         if verdict is not None:
@@ -273,7 +275,7 @@ class AccessControl:
             del self._served[key]
 
 
-def _note(verdict: Verdict, scope: Scope) -> None:
+def _note(verdict: Denial, scope: Scope) -> None:
     if verdict.security:
         # Only the path, because a query may hold a secret.
         _events.warning(

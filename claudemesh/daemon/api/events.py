@@ -27,7 +27,7 @@ from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, hang_up
-from claudemesh.runtime.web.errors import Refusal, method_not_allowed
+from claudemesh.runtime.web.errors import HttpRefusal, method_not_allowed
 from claudemesh.runtime.web.query import parse_query, sequence
 from claudemesh.runtime.web.replies import (
     CLOSE,
@@ -51,7 +51,7 @@ _RETRY_MS: Final = 1000
 
 _SINCE = sequence("since")
 _LAST_EVENT_ID: Final = b"last-event-id"
-_TOO_MANY = Refusal(
+_TOO_MANY = HttpRefusal(
     429, "too_many_streams", f"{MAX_STREAMS} event streams are open: close one, or share it.", headers=CLOSE
 )
 _TYPE: Final = b"text/event-stream"

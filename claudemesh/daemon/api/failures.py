@@ -7,7 +7,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull, StorageUnavailable
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.web import errors
-from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.replies import INTERNAL, Reply
 
 log = get_logger("api")
@@ -28,7 +28,7 @@ def answered(answer: Answer) -> Reply:
     return Reply(answer.status, answer.body)
 
 
-def not_found() -> Refusal:
+def not_found() -> HttpRefusal:
     """Return the 404 of a path that is not a route of the local API."""
     return errors.not_found("GET /v1/openapi.json lists the routes.")
 
@@ -36,8 +36,8 @@ def not_found() -> Refusal:
 def _storage_reply(error: StorageError) -> Reply:
     log.error("storage_failed", kind=type(error).__name__, error=str(error))
     if isinstance(error, StorageFull):
-        return refused(Refusal(507, "insufficient_storage", f"Nothing was changed: {error}."))
+        return refused(HttpRefusal(507, "insufficient_storage", f"Nothing was changed: {error}."))
     if isinstance(error, StorageUnavailable):
-        return refused(Refusal(503, "storage_unavailable", f"Ask again shortly: {error}."))
+        return refused(HttpRefusal(503, "storage_unavailable", f"Ask again shortly: {error}."))
     code = "storage_corrupt" if isinstance(error, StorageCorrupt) else "storage_broken"
-    return refused(Refusal(500, code, f"The daemon's storage needs its operator: {error}."))
+    return refused(HttpRefusal(500, code, f"The daemon's storage needs its operator: {error}."))

@@ -12,7 +12,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
-from claudemesh.runtime.web.errors import Refusal, refused
+from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.heads import PEER
 from claudemesh.runtime.web.replies import respond
 
@@ -22,7 +22,7 @@ GRANT: Final = "claudemesh.grant"
 _BEARER: Final = b"bearer cap_"
 
 
-class Grant(Protocol):
+class HookGrant(Protocol):
     """The permission of one running hook."""
 
     def admit(self, request: SendRequest) -> SendRequest:
@@ -33,7 +33,7 @@ class Grant(Protocol):
 class HookAccess(Protocol):
     """The registry of running hooks."""
 
-    def grant(self, token: str) -> Grant | None:
+    def grant(self, token: str) -> HookGrant | None:
         """Return the grant of a capability token, or None when its hook has ended."""
         ...
 
@@ -83,17 +83,19 @@ def _token(scope: Scope) -> str | None:
     return None
 
 
-def _ended() -> Refusal:
-    return Refusal(403, "capability_ended", "This token was for one run of a hook, and that run has ended.")
+def _ended() -> HttpRefusal:
+    return HttpRefusal(
+        403, "capability_ended", "This token was for one run of a hook, and that run has ended."
+    )
 
 
-def _out_of_scope() -> Refusal:
-    return Refusal(403, "capability_scope", "A hook's token allows sends and posts only.")
+def _out_of_scope() -> HttpRefusal:
+    return HttpRefusal(403, "capability_scope", "A hook's token allows sends and posts only.")
 
 
-def _no_token() -> Refusal:
+def _no_token() -> HttpRefusal:
     text = (
         "A hook must send Authorization: Bearer $CLAUDEMESH_CAPABILITY_TOKEN. It has one when hooks.toml "
         "gives it a capability_token_scope."
     )
-    return Refusal(403, "capability_required", text)
+    return HttpRefusal(403, "capability_required", text)

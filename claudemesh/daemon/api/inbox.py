@@ -11,7 +11,7 @@ from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
 from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.runtime.clock import Clock
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.paging import page, page_limit
 from claudemesh.runtime.web.query import flag, moment, number_cursor, page_order
 from claudemesh.runtime.web.replies import Reply
@@ -47,7 +47,7 @@ class InboxRoutes:
         """Return one message by its seq or any of its ids."""
         item = await self.store.get(row_key(request))
         if item is None:
-            raise Refusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
+            raise HttpRefusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
         return Reply(200, item)
 
     async def acknowledge(self, request: Request) -> Reply:

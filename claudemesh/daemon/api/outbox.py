@@ -21,7 +21,7 @@ from claudemesh.daemon.api.schemas import (
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.runtime.clock import iso_ms
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.paging import page, page_limit
 from claudemesh.runtime.web.query import choice, number_cursor, page_order
 from claudemesh.runtime.web.replies import Reply
@@ -71,7 +71,7 @@ class OutboxRoutes:
         row = await self.store.get(row_key(request))
         if row is None:
             text = "There is no such row; GET /v1/outbox lists them."
-            raise Refusal(404, "not_found", text, next="claudemesh daemon outbox list")
+            raise HttpRefusal(404, "not_found", text, next="claudemesh daemon outbox list")
         return Reply(200, {**self._item(row), "chain": [self._item(later) for later in row["chain"]]})
 
     async def requeue(self, request: Request) -> Reply:

@@ -14,7 +14,7 @@ from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import Hook, Manifest
 from claudemesh.daemon.hooks.payload import encode_event, weight_of
 from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
-from claudemesh.daemon.hooks.worker_pool import Command, Outcome, WorkerPool
+from claudemesh.daemon.hooks.worker_pool import Command, HookOutcome, WorkerPool
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime import aside
 from claudemesh.runtime.files import UnsafeFile, make_private_dir
@@ -46,7 +46,7 @@ class HookPlaces:
 class Ran:
     """The outcome of a run, and the number of the hook's API calls."""
 
-    outcome: Outcome
+    outcome: HookOutcome
     calls: tuple[str, ...] = ()
 
 
@@ -158,7 +158,7 @@ class Runner:
             killpg=hook.killpg_on_timeout,
         )
 
-    def _keep_stderr(self, name: str, outcome: Outcome) -> None:
+    def _keep_stderr(self, name: str, outcome: HookOutcome) -> None:
         """Write the standard error of a run to a file. It is not logged, because it may hold message text."""
         if not outcome.stderr:
             return

@@ -16,7 +16,7 @@ from claudemesh.daemon.hooks.files import HookNotRunnable
 from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Hook, Manifest
 from claudemesh.daemon.hooks.runner import HookMetrics, HookPlaces, Ran, Runner
-from claudemesh.daemon.hooks.worker_pool import ForkServerLost, Outcome
+from claudemesh.daemon.hooks.worker_pool import ForkServerLost, HookOutcome
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.logs import get_logger
@@ -128,7 +128,7 @@ class HookRuns:
             except HookNotRunnable as error:
                 log.error("hook_not_run", hook=hook.name, event_id=event_id, reason=str(error))
                 self._metrics.hook_ran(hook.name, "not_started", 0)
-                self.tell_of(hook, event_id, Ran(Outcome(error=str(error))), replied=False)
+                self.tell_of(hook, event_id, Ran(HookOutcome(error=str(error))), replied=False)
                 return None
             except ForkServerLost:
                 if attempt == _FORK_SERVER_TRIES:

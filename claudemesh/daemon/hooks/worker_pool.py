@@ -45,7 +45,7 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class HookOutcome:
     """Outcome of a hook: an exit code, a signal, or not started (`error`)."""
 
     exit: int | None = None
@@ -97,7 +97,7 @@ class WorkerPool:
         """Return the isolation that the kernel allows. Raise `ForkServerLost` when no hook can run."""
         return (await self._ready()).isolation
 
-    async def run(self, command: Command) -> Outcome:
+    async def run(self, command: Command) -> HookOutcome:
         """Run a hook to its end. Raise `ForkServerLost`. A cancelled run is ended with all its processes."""
         async with self._slots:
             server = await self._ready()
@@ -206,7 +206,7 @@ class _Worker:
         self._reader = reader
         self._writer = writer
 
-    async def run(self, command: Command) -> Outcome:
+    async def run(self, command: Command) -> HookOutcome:
         header = {
             "argv": list(command.argv),
             "env": dict(command.env),
@@ -226,7 +226,7 @@ class _Worker:
         kept = await self._reader.readexactly(found.pop("stdout") + found["stderr"])
         stderr_size = found.pop("stderr")
         split = len(kept) - stderr_size
-        return Outcome(**found, stdout=kept[:split], stderr=kept[split:])
+        return HookOutcome(**found, stdout=kept[:split], stderr=kept[split:])
 
     def close(self) -> None:
         self._writer.close()

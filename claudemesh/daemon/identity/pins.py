@@ -42,7 +42,7 @@ class Inviter:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedEntry:
     """A refused entry of the broker's list. It is kept, because the pin that it contradicts may change."""
 
     reason: str
@@ -72,7 +72,7 @@ class Refusals:
     def __init__(self, on_new: Callable[[str], None] = lambda reason: None) -> None:
         """`on_new` gets the reason of each new refusal."""
         self._on_new = on_new
-        self._kept: dict[str, Refusal] = {}
+        self._kept: dict[str, RefusedEntry] = {}
         self.total = 0
 
     def add(self, reason: str, entry: PeerEntry) -> None:
@@ -85,7 +85,7 @@ class Refusals:
             if known is None and len(self._kept) >= MAX_KEPT:
                 return
             log.warning("peer_refused", reason=reason, name=entry.name, member_id=entry.member_id)
-        self._kept[key] = Refusal(reason, entry)
+        self._kept[key] = RefusedEntry(reason, entry)
 
     def accepted(self, name: str, member_id: str) -> None:
         """Remove the refusals of an accepted entry's name and member."""
@@ -100,11 +100,11 @@ class Refusals:
             del self._kept[key]
             log.info("peer_no_longer_refused", name=name)
 
-    def of(self, name: str) -> Refusal | None:
+    def of(self, name: str) -> RefusedEntry | None:
         """Return the refusal of an entry with this name, or None."""
         return self._kept.get(name.lower())
 
-    def kept(self) -> list[Refusal]:
+    def kept(self) -> list[RefusedEntry]:
         """Return the entries that are refused now."""
         return list(self._kept.values())
 

@@ -10,7 +10,7 @@ from claudemesh.daemon.inbox.store import InboxRow, item
 from claudemesh.daemon.metrics import DaemonMetrics
 
 
-class Publisher:
+class InboxPublisher:
     """Publishes new messages, in the order of their seq."""
 
     def __init__(self, bus: Bus, metrics: DaemonMetrics, on_jobs: Callable[[], None]) -> None:

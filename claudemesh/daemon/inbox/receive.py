@@ -8,7 +8,7 @@ from typing import Protocol
 
 from claudemesh.daemon.identity.directory import Directory, Peer
 from claudemesh.daemon.inbox.patient_store import PatientStore
-from claudemesh.daemon.inbox.publisher import Publisher
+from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.protocol.errors import ProtocolError
@@ -47,7 +47,7 @@ class Receiver:
         directory: Directory,
         refresh: Callable[[], Awaitable[None]],
         acknowledger: Acknowledger,
-        publisher: Publisher,
+        publisher: InboxPublisher,
         clock: Clock,
         on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from claudemesh.daemon.outbox.lookback import DoneSend, Verdict
+from claudemesh.daemon.outbox.lookback import Comparison, DoneSend
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sqlite import Database
@@ -43,7 +43,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingOffers:
     """Number of sends that wait to be offered again. `error` is one of the refusals, if there is one."""
 
     count: int
@@ -95,7 +95,7 @@ class DoneSends:
         """Note that the broker's database went back. From now on each start continues the repair."""
         await self._db.transaction(lambda raw: raw.execute(_Q["restore_noticed"], (lived_ms,)))
 
-    async def note_verdict(self, verdict: Verdict) -> None:
+    async def note_verdict(self, verdict: Comparison) -> None:
         """Put forgotten sends on the list, and write the new ids of sends that were accepted again."""
         offerable = [send for send in verdict.forgotten if send.offerable]
         lost = [send for send in verdict.forgotten if not send.offerable]
@@ -130,14 +130,14 @@ class DoneSends:
         rows = await self._db.run(lambda raw: raw.execute(_Q["reoffer_page"], (*after, limit)).fetchall())
         return [Offer(*row) for row in rows]
 
-    async def waiting(self) -> Waiting:
+    async def waiting(self) -> WaitingOffers:
         """Count the sends on the list. Sends whose payloads were pruned are removed from it first."""
 
-        def work(raw: sqlite3.Connection) -> Waiting:
+        def work(raw: sqlite3.Connection) -> WaitingOffers:
             for (row_id,) in raw.execute(_Q["reoffer_empty"]).fetchall():
                 raw.execute(_Q["done_note"], (_LOST, row_id))
                 raw.execute(_Q["reoffer_done"], (row_id,))
-            return Waiting(*raw.execute(_Q["reoffer_counts"]).fetchone())
+            return WaitingOffers(*raw.execute(_Q["reoffer_counts"]).fetchone())
 
         return await self._db.transaction(work)
 

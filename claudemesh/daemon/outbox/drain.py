@@ -25,11 +25,11 @@ from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.pace import Pace
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
-from claudemesh.daemon.outbox.submissions import SubmissionQueue, Waiting, answer, fail
+from claudemesh.daemon.outbox.submissions import SubmissionQueue, WaitingSend, answer, fail
 from claudemesh.daemon.outbox.types import Settlement, Submission, TakenRow
 from claudemesh.daemon.outbox.window import Window
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, Retry, classify
+from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, classify
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.conditions import Conditions
@@ -209,7 +209,7 @@ class Drain:
             return 0
         return self._pace.free(len(self._window), self._clocks.monotonic())
 
-    async def _turn(self, batch: list[Waiting]) -> None:
+    async def _turn(self, batch: list[WaitingSend]) -> None:
         self._storage_retry_s = None
         results, self._results = self._results, []
         free, losses = self._free(), self._window.losses
@@ -254,7 +254,7 @@ class Drain:
         self._results[:0] = results
         self._storage_retry_s = self._clocks.monotonic() + _STORAGE_RETRY_S
 
-    async def _one_by_one(self, batch: list[Waiting], error: Exception) -> None:
+    async def _one_by_one(self, batch: list[WaitingSend], error: Exception) -> None:
         """Commit the sends of a failed batch one by one, so that only the faulty ones fail."""
         if len(batch) == 1:
             fail(batch, error)
@@ -262,7 +262,7 @@ class Drain:
         for waiting in batch:
             await self._turn([waiting])
 
-    async def _answer_anyway(self, batch: list[Waiting], error: StorageUnavailable) -> None:
+    async def _answer_anyway(self, batch: list[WaitingSend], error: StorageUnavailable) -> None:
         if not isinstance(error, StorageFull):
             fail(batch, error)
             return
@@ -351,7 +351,7 @@ class Drain:
         if wait_ms is None:
             return self._later(row, outcome.error)
         if outcome.holds_all:
-            self._hold(outcome, wait_ms)
+            self._hold(wait_ms)
             return Settlement(row, Status.PENDING, outcome.error)
         return Settlement(row, Status.PENDING, outcome.error, self._clocks.lived.now_ms() + wait_ms)
 
@@ -360,7 +360,7 @@ class Drain:
         wait_ms = int(self.backoff.delay_s(row.attempts + 1) * 1000)
         return Settlement(row, Status.PENDING, reason, self._clocks.lived.now_ms() + wait_ms)
 
-    def _hold(self, outcome: Retry, wait_ms: int) -> None:
+    def _hold(self, wait_ms: int) -> None:
         """Hold back all sends for as long as the broker asks, and set the condition."""
         self._metrics.rate_limited()
         self._pace.refused(wait_ms, self._clocks.monotonic())

@@ -37,7 +37,7 @@ class DoneSend:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Comparison:
     """The broker's answer, sorted. It knows `renamed` sends under the given ids instead of their old ones."""
 
     forgotten: tuple[DoneSend, ...] = ()
@@ -75,7 +75,7 @@ def can_be_asked(send: DoneSend, broker_now_ms: int, window_days: int | None) ->
     return age_ms < window_days * _DAY_MS - _WINDOW_MARGIN_MS
 
 
-def judge(asked: Sequence[DoneSend], found: SendStatuses) -> Verdict:
+def judge(asked: Sequence[DoneSend], found: SendStatuses) -> Comparison:
     """Sort the asked sends by the broker's answer, which covers each of them."""
     forgotten: list[DoneSend] = []
     renamed: list[tuple[DoneSend, str, int]] = []
@@ -85,4 +85,4 @@ def judge(asked: Sequence[DoneSend], found: SendStatuses) -> Verdict:
             forgotten.append(send)
         elif known.broker_message_id != send.broker_message_id:
             renamed.append((send, known.broker_message_id, known.history_id))
-    return Verdict(tuple(forgotten), tuple(renamed))
+    return Comparison(tuple(forgotten), tuple(renamed))

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
-from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, Waiting
+from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, WaitingOffers
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, Outcome, classify
 from claudemesh.runtime.backoff import Backoff
@@ -40,7 +40,7 @@ class Reoffer:
         carrier: Carrier,
         backoff: Backoff,
         busy: Callable[[], bool],
-        on_waiting: Callable[[Waiting], None],
+        on_waiting: Callable[[WaitingOffers], None],
     ) -> None:
         self._store = store
         self._carrier = carrier

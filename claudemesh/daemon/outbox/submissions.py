@@ -15,7 +15,7 @@ MAX_BATCH = 256
 MAX_WAITING = 8192
 
 
-class Waiting(NamedTuple):
+class WaitingSend(NamedTuple):
     """A send and the future of its answer. The caller may have cancelled it."""
 
     submission: Submission
@@ -26,7 +26,7 @@ class SubmissionQueue:
     """Sends in the order of their arrival; `Overloaded` when 8192 wait already."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[WaitingSend] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -36,10 +36,10 @@ class SubmissionQueue:
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Waiting(submission, future))
+        self._waiting.append(WaitingSend(submission, future))
         return future
 
-    def take(self) -> list[Waiting]:
+    def take(self) -> list[WaitingSend]:
         """Return the sends of the next commit."""
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
 
@@ -49,14 +49,14 @@ class SubmissionQueue:
         self._waiting.clear()
 
 
-def answer(batch: Sequence[Waiting], answers: Sequence[Answer]) -> None:
+def answer(batch: Sequence[WaitingSend], answers: Sequence[Answer]) -> None:
     """Answer the sends of a commit."""
     for waiting, found in zip(batch, answers, strict=True):
         if not waiting.answer.done():
             waiting.answer.set_result(found)
 
 
-def fail(batch: Sequence[Waiting], error: BaseException) -> None:
+def fail(batch: Sequence[WaitingSend], error: BaseException) -> None:
     """Give the sends of a commit this error."""
     for waiting in batch:
         if not waiting.answer.done():

@@ -38,14 +38,14 @@ _KEPT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class NotYet:
     """The broker may add the member later; `message` states the condition for it."""
 
     message: str
 
 
-async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Waiting | ExitWith:
-    """Ask once. `Waiting`: connect again later. `ExitWith` 77: the membership cannot be proven."""
+async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> NotYet | ExitWith:
+    """Ask once. `NotYet`: connect again later. `ExitWith` 77: the membership cannot be proven."""
     if membership.invite is None:
         made = membership.inviter_pubkey is None
         why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
@@ -58,7 +58,7 @@ async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> Wait
         ask = partial(ask_broker, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
         answer = await asyncio.to_thread(ask, membership.broker_url, "POST", "/v1/rejoin", body)
     except (OSError, http.client.HTTPException, Redirected) as error:
-        return Waiting(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
+        return NotYet(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
     return _decide(answer.status, http_replies.refused(answer.body))
 
 
@@ -87,14 +87,14 @@ class Readmission:
         return None
 
 
-def _decide(status: int, refused: http_replies.RequestRefusal | None) -> Waiting | ExitWith:
+def _decide(status: int, refused: http_replies.RequestRefusal | None) -> NotYet | ExitWith:
     """Return the consequence of an answer. Only a refusal of this request ends the daemon."""
     if status == 200:
-        return Waiting("The broker has added this member again.")
+        return NotYet("The broker has added this member again.")
     if status in (400, 403, 404, 405, 409, 421) and refused is not None:
         reason = f"it refuses to add the member again ({refused.code}: {refused.message})"
         return _forgotten(reason)
-    return Waiting(
+    return NotYet(
         "The broker no longer knows this member: its database was restored from before this host joined. The "
         "daemon of an owner or admin of the mesh confirms the member as soon as it is connected; until then "
         "sends are accepted here and wait. If none of them knows this host, ask an owner for a new invite: "

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from claudemesh.daemon.link.handshake import Agreed
 from claudemesh.daemon.outbox.carrier import Carrier
 from claudemesh.daemon.outbox.done import DoneSends
-from claudemesh.daemon.outbox.lookback import DoneSend, Verdict, can_be_asked, judge, places_to_ask
+from claudemesh.daemon.outbox.lookback import Comparison, DoneSend, can_be_asked, judge, places_to_ask
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.state import RestoreState
@@ -170,9 +170,9 @@ class Reconciler:
         # The ids of messages contain the broker's wall time.
         return can_be_asked(send, agreed.broker_wall_ms, agreed.features.dedupe_retention_days)
 
-    async def _ask(self, sends: Sequence[DoneSend]) -> Verdict:
+    async def _ask(self, sends: Sequence[DoneSend]) -> Comparison:
         if not sends:
-            return Verdict()
+            return Comparison()
         return judge(sends, await self.look_up([send.client_message_id for send in sends]))
 
     async def _note(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from claudemesh.daemon.outbox.done import Restore, Waiting
+from claudemesh.daemon.outbox.done import Restore, WaitingOffers
 from claudemesh.runtime.conditions import Conditions
 
 _HOUR_MS = 3_600_000
@@ -66,7 +66,7 @@ class RestoreState:
             "again.",
         )
 
-    def show_waiting(self, waiting: Waiting) -> None:
+    def show_waiting(self, waiting: WaitingOffers) -> None:
         """Show the sends that the broker has lost and still refuses."""
         if not waiting.refused:
             self._conditions.end(_REFUSED)

@@ -55,7 +55,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RestoreCall:
     """One call to the broker that puts a difference back."""
 
     method: str
@@ -63,21 +63,23 @@ class Step:
     mode: str
 
 
-def plan(wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything: bool) -> Sequence[Step]:
+def plan(
+    wishes: Mapping[str, Wish], listed: Mapping[str, Listed], *, everything: bool
+) -> Sequence[RestoreCall]:
     """Return the calls that bring the broker's list to the wanted state.
 
     `everything`: the member itself was lost, so each subscription is renewed, also where one is listed.
     """
-    steps: list[Step] = []
+    steps: list[RestoreCall] = []
     for topic, wish in wishes.items():
         found = listed.get(topic)
         if found is None and (wish.created or wish.subscribed):
-            steps.append(Step("topic_create", topic, wish.mode))
+            steps.append(RestoreCall("topic_create", topic, wish.mode))
         is_subscribed = found is not None and found.subscribed
         if wish.subscribed and (everything or not is_subscribed):
-            steps.append(Step("topic_subscribe", topic, wish.mode if found is None else found.mode))
+            steps.append(RestoreCall("topic_subscribe", topic, wish.mode if found is None else found.mode))
         elif wish.subscribed is False and is_subscribed:
-            steps.append(Step("topic_unsubscribe", topic, wish.mode))
+            steps.append(RestoreCall("topic_unsubscribe", topic, wish.mode))
     return steps
 
 
@@ -181,7 +183,7 @@ class OwnTopics:
             self._seen_ms = int(self._offset_ms + self._clock.monotonic() * 1000)
         self._save()
 
-    async def _take(self, call: Ask, step: Step) -> None:
+    async def _take(self, call: Ask, step: RestoreCall) -> None:
         params: dict[str, Any] = {"topic": step.topic}
         if step.method == "topic_create":
             params["mode"] = step.mode

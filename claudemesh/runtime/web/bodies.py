@@ -11,7 +11,7 @@ import msgspec
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.web.asgi import Receive
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.replies import CLOSE
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -32,14 +32,15 @@ class ClientGone(Exception):
 async def read_body(receive: Receive, limit: int, deadline_s: float) -> bytes:
     """Read a request's whole body.
 
-    `Refusal` 413 as soon as it is larger than `limit` bytes, 408 after `deadline_s` seconds; `ClientGone`.
+    `HttpRefusal` 413 as soon as it is larger than `limit` bytes, 408 after `deadline_s` seconds;
+    `ClientGone`.
     """
     try:
         async with asyncio.timeout(deadline_s):
             return await _read(receive, limit)
     except TimeoutError:
         text = f"Send the whole body within {deadline_s:.0f} s."
-        raise Refusal(408, "request_timeout", text, headers=CLOSE) from None
+        raise HttpRefusal(408, "request_timeout", text, headers=CLOSE) from None
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -65,11 +66,11 @@ async def _read(receive: Receive, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def too_large(limit: int, length: int | None) -> Refusal:
+def too_large(limit: int, length: int | None) -> HttpRefusal:
     """Return the 413 of a body of `length` bytes. An unknown or very large one closes the connection too."""
     ends = length is None or length > _DISCARDED
     text = f"A body may have at most {limit} bytes: send less."
-    return Refusal(413, "payload_too_large", text, headers=CLOSE if ends else (), limit=limit)
+    return HttpRefusal(413, "payload_too_large", text, headers=CLOSE if ends else (), limit=limit)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

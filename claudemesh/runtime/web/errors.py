@@ -8,7 +8,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.web.replies import Headers, Reply
 
 
-class Refusal(ProtocolError):
+class HttpRefusal(ProtocolError):
     """An error of HTTP itself, with its own status; `headers` are added to the reply."""
 
     def __init__(
@@ -26,23 +26,23 @@ class Refusal(ProtocolError):
 
 def refused(error: ProtocolError) -> Reply:
     """Return the reply for an error; with `Retry-After` when the error has `retry_after_ms`."""
-    headers = error.headers if isinstance(error, Refusal) else ()
+    headers = error.headers if isinstance(error, HttpRefusal) else ()
     wait_ms = error.fields.get("retry_after_ms")
     if isinstance(wait_ms, int):
         headers = (*headers, (b"retry-after", b"%d" % -(-wait_ms // 1000)))
     return Reply(error.status, error.as_body(), headers)
 
 
-def not_found(hint: str) -> Refusal:
+def not_found(hint: str) -> HttpRefusal:
     """Return the 404 of a path that has no route; `hint` is a sentence that tells where routes are listed."""
-    return Refusal(404, "not_found", f"There is no such route. {hint}")
+    return HttpRefusal(404, "not_found", f"There is no such route. {hint}")
 
 
-def method_not_allowed(allowed: Iterable[str]) -> Refusal:
+def method_not_allowed(allowed: Iterable[str]) -> HttpRefusal:
     """Return the 405 of a route that does not have the method, with `Allow`. `GET` brings `HEAD` with it."""
     known = set(allowed)
     methods = ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
-    return Refusal(
+    return HttpRefusal(
         405,
         "method_not_allowed",
         f"Use {methods} on this route.",

@@ -11,7 +11,7 @@ import msgspec
 from starlette.routing import compile_path
 
 from claudemesh.runtime.web.asgi import App, Scope
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.query import Parameter
 from claudemesh.runtime.web.replies import WRITE_DEADLINE_S, Reply
 
@@ -60,7 +60,7 @@ class ServeOptions:
     """
 
     reply_to: Callable[[Exception], Reply]
-    not_found: Callable[[], Refusal]
+    not_found: Callable[[], HttpRefusal]
     authorize: Callable[[Route, Scope], None] | None = None
     body_bytes: int = MAX_BODY
     body_deadline_s: float = BODY_DEADLINE_S
@@ -124,12 +124,12 @@ class RouteTable:
 
 
 def decoded(name: str, raw: str) -> str:
-    """Return a path value percent-decoded. `Refusal` 400 when it is not UTF-8."""
+    """Return a path value percent-decoded. `HttpRefusal` 400 when it is not UTF-8."""
     try:
         return unquote(raw, errors="strict")
     except UnicodeDecodeError:
         text = f"{name} must be UTF-8, percent-encoded."
-        raise Refusal(400, "invalid_parameter", text, field=name) from None
+        raise HttpRefusal(400, "invalid_parameter", text, field=name) from None
 
 
 def _spelt(value: object) -> str:

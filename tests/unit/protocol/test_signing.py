@@ -9,7 +9,6 @@ from claudemesh.protocol import signing
 from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
 
 NONCE = bytes(range(32))
-OTHER_MESH = MESH_ID[:-1] + "2"
 
 STATEMENTS: dict[str, tuple[Callable[..., bytes], Callable[..., bool], dict[str, Any]]] = {
     "envelope": (

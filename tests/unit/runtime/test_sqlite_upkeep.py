@@ -14,7 +14,7 @@ from claudemesh.runtime.migrations import Migration
 from claudemesh.runtime.sqlite import Database
 from claudemesh.runtime.sqlite_check import check_tables
 from claudemesh.runtime.sqlite_space import Space, space_of
-from claudemesh.runtime.sqlite_upkeep import Step, Upkeep, next_step
+from claudemesh.runtime.sqlite_upkeep import Upkeep, UpkeepStep, next_step
 from tests.support.clock import ManualClock
 
 SCHEMA = [Migration(1, "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE, c BLOB);")]
@@ -30,18 +30,18 @@ def space(*, live: int = 0, free: int = 0, wal: int = 0, incremental: bool = Tru
     ("found", "idle", "pressure", "step"),
     [
         (space(live=100, free=1), True, False, None),
-        (space(live=10, free=8), False, False, Step.GIVE_BACK),
-        (space(live=100, free=1), False, True, Step.GIVE_BACK),
-        (space(live=10, free=8, incremental=False), True, False, Step.REBUILD),
+        (space(live=10, free=8), False, False, UpkeepStep.GIVE_BACK),
+        (space(live=100, free=1), False, True, UpkeepStep.GIVE_BACK),
+        (space(live=10, free=8, incremental=False), True, False, UpkeepStep.REBUILD),
         (space(live=600, free=400, incremental=False), True, False, None),
         (space(live=10, wal=16), False, False, None),
-        (space(live=10, wal=16), True, False, Step.TRUNCATE),
-        (space(live=10, wal=16), False, True, Step.TRUNCATE),
+        (space(live=10, wal=16), True, False, UpkeepStep.TRUNCATE),
+        (space(live=10, wal=16), False, True, UpkeepStep.TRUNCATE),
         (space(live=10), True, True, None),
     ],
 )
 def test_the_next_step_is_what_is_worth_it(
-    found: Space, idle: bool, pressure: bool, step: Step | None
+    found: Space, idle: bool, pressure: bool, step: UpkeepStep | None
 ) -> None:
     """Under pressure every free page counts; a rebuild needs room and a file that is not too large."""
     assert next_step(found, 1 << 40, idle=idle, pressure=pressure) == step

@@ -143,7 +143,7 @@ class _Batch:
         return found
 
     def _note(self, send: NewSend, retention: tuple[str, int]) -> None:
-        key, now_ms, message_id = send.key, self._now_ms, send.broker_message_id
+        key, now_ms, broker_message_id = send.key, self._now_ms, send.broker_message_id
         kind, ref = send.destination_kind, send.destination_ref
         mode, days = retention
         expires_at = None if mode == "permanent" else now_ms + days * _DAY_MS
@@ -151,7 +151,7 @@ class _Batch:
             (
                 key.mesh_id,
                 key.client_message_id,
-                message_id,
+                broker_message_id,
                 self._history_id,
                 send.request_fingerprint,
                 kind,
@@ -165,13 +165,15 @@ class _Batch:
         stored = (key.mesh_id, key.sender_member_id, "topic" if kind == "topic" else "queue")
         self._stored[stored] = self._stored.get(stored, 0) + len(send.envelope)
         if kind == "topic":
-            self._topic_bodies.append((message_id, key.mesh_id, key.client_message_id, ref, *body))
+            self._topic_bodies.append((broker_message_id, key.mesh_id, key.client_message_id, ref, *body))
         else:
-            self._queue_bodies.append((message_id, key.mesh_id, key.client_message_id, kind, ref, *body))
+            self._queue_bodies.append(
+                (broker_message_id, key.mesh_id, key.client_message_id, kind, ref, *body)
+            )
         self._history.append(
-            (self._history_id, message_id, key.mesh_id, kind, ref, key.sender_member_id, now_ms)
+            (self._history_id, broker_message_id, key.mesh_id, kind, ref, key.sender_member_id, now_ms)
         )
-        self._mentions += [(message_id, key.mesh_id, pubkey, now_ms) for pubkey in send.mentions]
+        self._mentions += [(broker_message_id, key.mesh_id, pubkey, now_ms) for pubkey in send.mentions]
 
     def _deliver(self, send: NewSend, recipients: Sequence[str]) -> tuple[NewDelivery, ...]:
         deliveries = []

@@ -106,9 +106,9 @@ def _check_dedupe(raw: sqlite3.Connection, stage: str, after: Any) -> Checked:
     rows = raw.execute(_Q[stage], (*(after or ("", "", "")), BATCH_ROWS)).fetchall()
     findings = [
         finding
-        for _, _, _, message_id, available, has_body, has_history, has_tombstone in rows
+        for _, _, _, broker_message_id, available, has_body, has_history, has_tombstone in rows
         for finding in dedupe_findings(
-            message_id,
+            broker_message_id,
             available=bool(available),
             has_body=bool(has_body),
             has_history=bool(has_history),

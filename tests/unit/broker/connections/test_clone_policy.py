@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.broker.connections.clone_policy import Verdict, is_clone_suspected, judge
+from claudemesh.broker.connections.clone_policy import CloneVerdict, is_clone_suspected, judge
 
 
 @pytest.mark.parametrize("policy", ["prefer_newest", "prefer_oldest", "allow_concurrent", "unknown"])
 def test_a_lone_connection_is_admitted_under_every_policy(policy: str) -> None:
     """No policy concerns a member that is not connected yet."""
-    assert judge(policy, others=0, limit=16) is Verdict.ADMIT
+    assert judge(policy, others=0, limit=16) is CloneVerdict.ADMIT
 
 
 @pytest.mark.parametrize(
     ("policy", "others", "verdict"),
     [
-        ("prefer_newest", 1, Verdict.REPLACE),
-        ("prefer_oldest", 1, Verdict.REFUSE),
-        ("allow_concurrent", 1, Verdict.ADMIT),
-        ("allow_concurrent", 15, Verdict.ADMIT),
-        ("allow_concurrent", 16, Verdict.REFUSE),
-        ("unknown", 1, Verdict.REPLACE),
+        ("prefer_newest", 1, CloneVerdict.REPLACE),
+        ("prefer_oldest", 1, CloneVerdict.REFUSE),
+        ("allow_concurrent", 1, CloneVerdict.ADMIT),
+        ("allow_concurrent", 15, CloneVerdict.ADMIT),
+        ("allow_concurrent", 16, CloneVerdict.REFUSE),
+        ("unknown", 1, CloneVerdict.REPLACE),
     ],
 )
-def test_the_policy_decides_about_a_second_connection(policy: str, others: int, verdict: Verdict) -> None:
+def test_the_policy_decides_about_a_second_connection(
+    policy: str, others: int, verdict: CloneVerdict
+) -> None:
     """prefer_newest replaces, prefer_oldest refuses, allow_concurrent keeps both up to a bound."""
     assert judge(policy, others=others, limit=16) is verdict
 

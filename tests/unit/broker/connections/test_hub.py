@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from claudemesh.broker.connections.clone_policy import Verdict
+from claudemesh.broker.connections.clone_policy import CloneVerdict
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.open_connection import Push
 from claudemesh.protocol import CloseCode
@@ -43,7 +43,7 @@ def test_prefer_newest_puts_the_older_out_at_once() -> None:
     old, new = Recorder("ada", "one"), Recorder("ada", "two")
     hub.admit(old, "prefer_newest")
     admission = hub.admit(new, "prefer_newest")
-    assert (admission.verdict, admission.others, admission.replaced) == (Verdict.REPLACE, 1, (old,))
+    assert (admission.verdict, admission.others, admission.replaced) == (CloneVerdict.REPLACE, 1, (old,))
     assert hub.of_member("mesh", "ada") == (new,)
     assert len(hub) == 1
 
@@ -53,7 +53,7 @@ def test_prefer_oldest_keeps_the_older() -> None:
     hub = Hub(16)
     old, new = Recorder("ada", "one"), Recorder("ada", "two")
     hub.admit(old, "prefer_oldest")
-    assert hub.admit(new, "prefer_oldest").verdict is Verdict.REFUSE
+    assert hub.admit(new, "prefer_oldest").verdict is CloneVerdict.REFUSE
     assert hub.of_member("mesh", "ada") == (old,)
     assert not hub.leave(new)
 
@@ -65,7 +65,7 @@ def test_the_same_instance_replaces_its_own_broken_connection_under_every_policy
         broken, again = Recorder("ada", "same"), Recorder("ada", "same")
         hub.admit(broken, policy)
         admission = hub.admit(again, policy)
-        assert (admission.verdict, admission.others) == (Verdict.ADMIT, 0)
+        assert (admission.verdict, admission.others) == (CloneVerdict.ADMIT, 0)
         assert admission.replaced == (broken,)
         assert hub.of_member("mesh", "ada") == (again,)
 

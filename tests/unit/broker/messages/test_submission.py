@@ -8,7 +8,7 @@ import pytest
 
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.messages.sender import Sender
-from claudemesh.broker.messages.submission import Submission, prepare
+from claudemesh.broker.messages.submission import SendInProgress, prepare
 from claudemesh.broker.store.types import NewSend, SendKey
 from claudemesh.protocol import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity
@@ -20,10 +20,10 @@ BOB = Peer("bob", make_identity(), MESH, "home", "member-bob", "ws://127.0.0.1:1
 SENDER = Sender(MESH, "member-ada", "ada", ADA.pubkey, Allowance(120_000, 30_000, 1 << 28))
 
 
-def prepared(envelope: Frame, inline_bytes: int = 4096) -> Submission:
+def prepared(envelope: Frame, inline_bytes: int = 4096) -> SendInProgress:
     """Return the submission of an envelope that has a usable id."""
     result = prepare(SENDER, envelope, inline_bytes=inline_bytes, broker_message_id=MESSAGE)
-    assert isinstance(result, Submission)
+    assert isinstance(result, SendInProgress)
     return result
 
 
@@ -95,7 +95,7 @@ def test_a_send_signed_before_the_member_changed_its_keys_is_taken() -> None:
     for earlier, taken in (((ADA.pubkey,), True), ((), False)):
         sender = replace(SENDER, pubkey=BOB.pubkey, earlier_pubkeys=earlier)
         found = prepare(sender, ADA.envelope("all"), inline_bytes=4096, broker_message_id=MESSAGE)
-        assert isinstance(found, Submission)
+        assert isinstance(found, SendInProgress)
         assert found.is_proven() is taken
 
 

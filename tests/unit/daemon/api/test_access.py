@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.daemon.api.access import AccessRules, Verdict, judge
+from claudemesh.daemon.api.access import AccessRules, Denial, judge
 from claudemesh.runtime.web.routes import MAX_BODY
 
 OPEN = AccessRules()
@@ -128,7 +128,7 @@ def test_a_preflight_is_refused() -> None:
 def test_a_token_in_the_query_is_refused_and_a_security_event(query: bytes) -> None:
     """In any spelling; the event is a reason to rotate the token."""
     found = judge("GET", [], query, BEARING)
-    assert isinstance(found, Verdict)
+    assert isinstance(found, Denial)
     assert (found.error.status, found.error.code, found.security) == (400, "token_in_query", True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.patient_store import PatientStore
-from claudemesh.daemon.inbox.publisher import Publisher
+from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
@@ -51,7 +51,7 @@ class Host:
         verifier = Verifier(
             keyring, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of, self._note_without_context
         )
-        self.publisher = Publisher(self.bus, DaemonMetrics(), self._note_jobs)
+        self.publisher = InboxPublisher(self.bus, DaemonMetrics(), self._note_jobs)
         self.receiver = Receiver(
             PatientStore(store), verifier, directory, self._refresh, self, self.publisher, ManualClock()
         )

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from claudemesh.daemon.outbox.done import Waiting
-from claudemesh.daemon.outbox.lookback import Verdict
+from claudemesh.daemon.outbox.done import WaitingOffers
+from claudemesh.daemon.outbox.lookback import Comparison
 from claudemesh.daemon.outbox.reoffer import Reoffer
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -62,13 +62,13 @@ class Bench:
     def __init__(self, store: OutboxStore) -> None:
         self.store = store
         self.broker = Broker()
-        self.waiting: list[Waiting] = []
+        self.waiting: list[WaitingOffers] = []
         backoff = Backoff(initial_s=0.001, cap_s=0.001)
         self._round = asyncio.Event()
         self.reoffer = Reoffer(store.done, self.broker, backoff, lambda: False, self._over)
         self.broker.reoffer = self.reoffer
 
-    def _over(self, waiting: Waiting) -> None:
+    def _over(self, waiting: WaitingOffers) -> None:
         self.waiting.append(waiting)
         self._round.set()
 
@@ -92,7 +92,7 @@ class Bench:
     async def forget(self) -> None:
         """Every done send was forgotten."""
         await self.store.done.note_restore(1)
-        await self.store.done.note_verdict(Verdict(tuple(await self.store.done.before(None, 1000))))
+        await self.store.done.note_verdict(Comparison(tuple(await self.store.done.before(None, 1000))))
 
 
 @asynccontextmanager
@@ -127,7 +127,7 @@ async def test_what_is_refused_stays_on_the_list_until_its_recipient_is_back(tmp
         b.broker.answer = lambda row_id: (404, NOT_FOUND) if row_id == ids[0] else accepted(row_id)
         run = asyncio.get_running_loop().create_task(b.reoffer.run())
         await b.one_round()
-        assert b.waiting[0] == Waiting(1, 1, "destination_not_found: nobody")
+        assert b.waiting[0] == WaitingOffers(1, 1, "destination_not_found: nobody")
         row = await b.store.raw(ids[0])
         assert row is not None
         assert row["last_error"] == "reoffer_refused: destination_not_found: nobody"
@@ -152,7 +152,7 @@ async def test_what_the_broker_cannot_take_now_is_asked_again(
         answers = iter([answer, answer, answer])
         b.broker.answer = lambda row_id: next(answers, None) or accepted(row_id)
         assert await b.reoffer.run() == 2
-        assert b.waiting == [Waiting(0, 0, None)]
+        assert b.waiting == [WaitingOffers(0, 0, None)]
         assert set(b.broker.offered) == set(ids)
 
 

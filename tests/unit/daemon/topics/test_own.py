@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from claudemesh.daemon.topics.own import Listed, OwnTopics, Step, Wish, plan
+from claudemesh.daemon.topics.own import Listed, OwnTopics, RestoreCall, Wish, plan
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import Read
 from claudemesh.runtime.conditions import Conditions
@@ -87,7 +87,7 @@ def test_what_differs_is_put_back(
     found = {} if listed is None else {"t": listed}
     steps = plan({"t": wish}, found, everything=everything)
     assert [step.method for step in steps] == methods
-    assert all(isinstance(step, Step) and step.topic == "t" for step in steps)
+    assert all(isinstance(step, RestoreCall) and step.topic == "t" for step in steps)
 
 
 async def test_a_restored_broker_gets_topics_and_subscriptions_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.runtime.web.bodies import ClientGone, parse_struct, printable, read_body, to_struct
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from tests.unit.runtime.web.asgi import Exchange, body
 
 
@@ -31,7 +31,7 @@ async def test_a_body_is_read_to_its_end(parts: list[bytes]) -> None:
 @pytest.mark.parametrize("parts", [[b"0123456789x"], [b"01234", b"56789x"], [b"0123456789", b"x"]])
 async def test_a_body_over_the_limit_is_refused(parts: list[bytes]) -> None:
     """413, which names the limit and closes the connection."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpRefusal) as caught:
         await read(Exchange(*body(*parts)))
     assert (caught.value.status, caught.value.code) == (413, "payload_too_large")
     assert caught.value.fields["limit"] == 10
@@ -40,13 +40,13 @@ async def test_a_body_over_the_limit_is_refused(parts: list[bytes]) -> None:
 
 async def test_a_body_is_refused_before_its_end_is_read() -> None:
     """An endless body costs no more memory than the limit."""
-    with pytest.raises(Refusal):
+    with pytest.raises(HttpRefusal):
         await read(Exchange(*body(b"0123456789x", whole=False)))
 
 
 async def test_a_body_that_does_not_come_is_refused() -> None:
     """408 at the deadline, and the connection is closed."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpRefusal) as caught:
         await read(Exchange(*body(b"0", whole=False)), deadline_s=0.01)
     assert (caught.value.status, caught.value.code) == (408, "request_timeout")
     assert (b"connection", b"close") in caught.value.headers

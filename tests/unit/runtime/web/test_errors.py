@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.runtime.web.errors import Refusal, method_not_allowed, not_found, refused
+from claudemesh.runtime.web.errors import HttpRefusal, method_not_allowed, not_found, refused
 
 
 def test_a_refusal_has_its_own_status_and_headers() -> None:
     """Unlike other errors, whose status goes with the code."""
-    reply = refused(Refusal(418, "teapot", "Take coffee.", headers=((b"x", b"y"),), cups=2))
+    reply = refused(HttpRefusal(418, "teapot", "Take coffee.", headers=((b"x", b"y"),), cups=2))
     assert (reply.status, reply.headers) == (418, ((b"x", b"y"),))
     assert reply.body == {"error": "teapot", "message": "Take coffee.", "cups": 2}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from claudemesh.runtime.web.errors import Refusal
+from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.routes import Request, Route, RouteTable, decoded
 
 TABLE = RouteTable(
@@ -48,7 +48,7 @@ def test_flags_are_asked_by_path() -> None:
 def test_a_path_value_is_decoded_strictly() -> None:
     """400 for bytes that are not UTF-8; the parameter is named."""
     assert decoded("id", "a%2Fb") == "a/b"
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HttpRefusal) as caught:
         decoded("id", "%ff")
     assert (caught.value.status, caught.value.fields) == (400, {"field": "id"})
 
