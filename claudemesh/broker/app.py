@@ -313,7 +313,7 @@ def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
         metrics.acknowledged.inc(await store.messages.acknowledge(acks))
         return [None] * len(acks)
 
-    return Batcher(acknowledge)
+    return Batcher(acknowledge, owner=lambda ack: ack.member_id)
 
 
 def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:

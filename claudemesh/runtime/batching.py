@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence, Sized
 from typing import Generic, TypeVar
 
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
@@ -21,11 +21,12 @@ class Overloaded(Exception):
 class Batcher(Generic[T, R]):
     """Batches items, so that they share a commit.
 
-    No timer: a lone item is committed at once. Items keep their order. A batch that fails as a whole is
-    retried one by one, so that only the failing item gets the error. `StorageUnavailable` and `StorageBroken`
-    fail the whole batch, because every item would fail in the same way.
-    At most `max_pending` items wait; one more raises `Overloaded`. A batch has at most `max_batch` items, and
-    ends with the item that brings it to `max_weight`.
+    No timer: a lone item is committed at once. Items of one owner keep their order, and the owners take
+    turns, so that an item waits for few items of each other owner. Without `owner` there is one owner.
+    A batch that fails as a whole is retried one by one, so that only the failing item gets the error.
+    `StorageUnavailable` and `StorageBroken` fail the whole batch, because every item would fail alike.
+    While `max_pending` items wait, one more of an owner that has its share of them raises `Overloaded`. A
+    batch has at most `max_batch` items, and ends with the item that brings it to `max_weight`.
     """
 
     def __init__(
@@ -36,13 +37,18 @@ class Batcher(Generic[T, R]):
         max_pending: int = 8192,
         weigh: Callable[[T], int] | None = None,
         max_weight: int = 0,
+        owner: Callable[[T], Hashable] | None = None,
     ) -> None:
         self._commit = commit
         self._weigh = weigh
         self._max_weight = max_weight
         self._max_batch = max_batch
         self._max_pending = max_pending
-        self._pending: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._owner = owner
+        # The items of each owner, in the order of the owners' turns.
+        self._queues: dict[Hashable, deque[tuple[T, asyncio.Future[R]]]] = {}
+        self._depth = 0
+        self._committing: list[tuple[T, asyncio.Future[R]]] = []
         self._tasks = TaskOwner()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -50,14 +56,16 @@ class Batcher(Generic[T, R]):
     @property
     def depth(self) -> int:
         """Return the number of items whose commit has not begun."""
-        return len(self._pending)
+        return self._depth
 
     def submit(self, item: T) -> asyncio.Future[R]:
         """Queue an item. The future gets its result after the commit.
 
         Cancelling the future does not undo the item, which may be part of a commit already.
         """
-        if self._closed or len(self._pending) >= self._max_pending:
+        key = None if self._owner is None else self._owner(item)
+        queue = self._queues.get(key)
+        if self._closed or (self._depth >= self._max_pending and self._has_its_share(queue)):
             raise Overloaded
         loop = self._loop
         if loop is None:
@@ -65,8 +73,18 @@ class Batcher(Generic[T, R]):
             loop = self._loop = asyncio.get_running_loop()
             self._tasks.start(self._drain(), "batcher")
         future: asyncio.Future[R] = loop.create_future()
-        self._pending.append((item, future))
+        if queue is None:
+            queue = self._queues[key] = deque()
+        queue.append((item, future))
+        self._depth += 1
         return future
+
+    async def settled(self, owner: Hashable) -> None:
+        """Return when everything that an owner has submitted before is committed, or has failed."""
+        queue = self._queues.get(owner)
+        before = [queue[-1][1]] if queue else [future for _, future in self._committing]
+        if before:
+            await asyncio.wait(before)
 
     async def close(self) -> None:
         """Refuse further items, and return when all waiting items are committed."""
@@ -75,21 +93,32 @@ class Batcher(Generic[T, R]):
 
     async def _drain(self) -> None:
         try:
-            while self._pending:
-                await self._commit_batch(self._next_batch())
+            while self._depth:
+                batch = self._committing = self._next_batch()
+                await self._commit_batch(batch)
         finally:
             self._loop = None
+            self._committing = []
+
+    def _has_its_share(self, queue: Sized | None) -> bool:
+        return len(queue or ()) >= self._max_pending // max(1, len(self._queues))
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        count = min(len(self._pending), self._max_batch)
-        if self._weigh is None:
-            return [self._pending.popleft() for _ in range(count)]
         batch: list[tuple[T, asyncio.Future[R]]] = []
-        weight = 0
-        while len(batch) < count and (weight < self._max_weight or not batch):
-            entry = self._pending.popleft()
-            weight += self._weigh(entry[0])
+        queues, weigh, weight = self._queues, self._weigh, 0
+        while queues and len(batch) < self._max_batch and (weigh is None or weight < self._max_weight):
+            owner = next(iter(queues))
+            queue = queues[owner]
+            entry = queue.popleft()
             batch.append(entry)
+            if weigh is not None:
+                weight += weigh(entry[0])
+            if not queue:
+                del queues[owner]
+            elif len(queues) > 1:
+                # The next turn is another owner's.
+                queues[owner] = queues.pop(owner)
+        self._depth -= len(batch)
         return batch
 
     async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:

@@ -22,7 +22,7 @@ async def send_status(caller: Caller, params: Params) -> Answer:
         SendKey(caller.mesh_id, caller.member_id, check_client_message_id(value)): value for value in given
     }
     # Wait for commits under way: an id reported as unknown may be sent again under a new id.
-    await caller.context.acceptor.barrier()
+    await caller.context.acceptor.barrier(caller.member_id)
     found = await caller.context.store.messages.lookup(keys.keys())
     return {"items": {value: _known(found.get(key)) for key, value in keys.items()}}
 

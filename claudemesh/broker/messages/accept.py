@@ -76,9 +76,12 @@ class Acceptor:
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[SendInProgress, SendAnswer] = Batcher(
-            self._commit, weigh=lambda submission: submission.size, max_weight=_BATCH_BYTES
+            self._commit,
+            weigh=lambda submission: submission.size,
+            max_weight=_BATCH_BYTES,
+            # Sends of one member do not wait for all those of another one.
+            owner=lambda submission: submission.sender.member_id,
         )
-        self._last: asyncio.Future[SendAnswer] | None = None
         # Whether a commit's outcome is unknown since the last one that went well.
         self._unsure = False
         # Whether the last batch held a send that was there already: then more of them are to be expected.
@@ -96,13 +99,11 @@ class Acceptor:
         except Overloaded as error:
             self._answer(results.of_error(error), started, reply)
             return
-        self._last = future
         future.add_done_callback(partial(self._settled, started, reply))
 
-    async def barrier(self) -> None:
-        """Return when the fate of everything submitted before is known."""
-        if self._last is not None:
-            await asyncio.wait([self._last])
+    async def barrier(self, member_id: str) -> None:
+        """Return when the fate of everything that a member has submitted before is known."""
+        await self._batcher.settled(member_id)
 
     async def close(self) -> None:
         """Take nothing more (503) and return when all that was taken is answered and pushed."""

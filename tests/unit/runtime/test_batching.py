@@ -110,3 +110,44 @@ async def test_a_batch_ends_with_the_item_that_brings_it_to_its_weight() -> None
     recorder.gate.set()
     assert await asyncio.gather(first, *rest) == [10, 40, 40, 40, 40, 990, 10]
     assert recorder.batches == [[1], [4, 4, 4], [4, 99], [1]]
+
+
+async def test_owners_take_turns_and_each_keeps_its_order() -> None:
+    """An owner with many items keeps no other one waiting for all of them."""
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = Batcher(recorder.commit, max_batch=4, owner=lambda item: item // 1000)
+    futures = [batcher.submit(number) for number in range(12)] + [batcher.submit(1000), batcher.submit(1001)]
+    recorder.gate.set()
+    await asyncio.gather(*futures)
+    assert recorder.batches[0] == [0, 1000, 1, 1001]
+    assert [item for batch in recorder.batches for item in batch if item < 1000] == list(range(12))
+
+
+async def test_a_full_batcher_refuses_the_owner_that_has_its_share() -> None:
+    """The first item of another owner is taken all the same."""
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = Batcher(recorder.commit, max_pending=8, owner=lambda item: item // 1000)
+    many = [batcher.submit(number) for number in range(8)]
+    with pytest.raises(Overloaded):
+        batcher.submit(8)
+    other = batcher.submit(1000)
+    recorder.gate.set()
+    assert await other == 10_000
+    await asyncio.gather(*many)
+
+
+async def test_an_owner_is_settled_when_all_its_own_items_are() -> None:
+    """Items of others that wait behind are not waited for; those in the running commit are."""
+    recorder = Recorder()
+    recorder.gate.clear()
+    batcher = Batcher(recorder.commit, max_batch=1, owner=lambda item: item // 1000)
+    mine = [batcher.submit(0), batcher.submit(1)]
+    await asyncio.sleep(0)
+    settled = asyncio.ensure_future(batcher.settled(0))
+    await asyncio.sleep(0)
+    assert not settled.done()
+    recorder.gate.set()
+    await settled
+    assert all(future.done() for future in mine)

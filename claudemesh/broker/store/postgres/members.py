@@ -11,7 +11,7 @@ from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import invite_of, key_bytes, members_of
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
-from claudemesh.protocol.ids import HEX_32, UUID_TEXT
+from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
 
 # A transaction that lost a race for a unique key finds the winner's row when it runs again.
 _RACED = TRANSIENT | {UNIQUE_VIOLATION}
@@ -36,8 +36,8 @@ class PostgresMembers:
             found = await self.by_any_key(mesh_id, wanted)
             if found is not None and found.ed25519_pubkey == wanted:
                 return found
-        for query, form in (("member_of_id", UUID_TEXT), ("member_named", None)):
-            if form is None or form.fullmatch(wanted):
+        for query, form in (("member_of_id", UUID_TEXT), ("member_named", MEMBER_NAME)):
+            if form.fullmatch(wanted):
                 rows = await self._read(query, mesh_id, wanted)
                 if rows:
                     return rows[0]

@@ -11,7 +11,7 @@ import orjson
 from claudemesh.broker.store.decisions import Taken, judge_join, may_invite
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
-from claudemesh.protocol.ids import HEX_32, UUID_TEXT
+from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
 from claudemesh.runtime.sqlite import Database
 
 
@@ -30,8 +30,12 @@ class SqliteMembers:
         return found[0] if found else None
 
     async def find(self, mesh_id: str, wanted: str) -> Member | None:
-        for query, form in (("member_by_key", HEX_32), ("member_of_id", UUID_TEXT), ("member_named", None)):
-            if form is None or form.fullmatch(wanted):
+        for query, form in (
+            ("member_by_key", HEX_32),
+            ("member_of_id", UUID_TEXT),
+            ("member_named", MEMBER_NAME),
+        ):
+            if form.fullmatch(wanted):
                 found = await self._read(query, mesh_id, wanted)
                 if found and (query != "member_by_key" or found[0].ed25519_pubkey == wanted):
                     return found[0]
