@@ -6,13 +6,13 @@ import http.client
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote
 
 from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome
 from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
-from claudemesh.runtime.urls import audience_of, is_loopback
+from claudemesh.runtime.urls import audience_of, is_loopback, split_broker_url
 
 if TYPE_CHECKING:
     from claudemesh.protocol.http_replies import JoinChallenge, JoinedMember, MeshMade
@@ -26,22 +26,29 @@ _DEADLINE_S = 60.0
 _MOST_BYTES = 64 << 20
 
 
+def _broker_parts(url: str) -> SplitResult:
+    try:
+        parts = split_broker_url(url)
+    except ValueError as error:
+        raise ClientError("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
+    if parts.scheme not in ("ws", "wss") or parts.path.rstrip("/"):
+        raise ClientError("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
+    return parts
+
+
 class BrokerClient:
     """The broker at a ws:// or wss:// URL. Methods raise `ApiError`, or `ClientError` broker_unreachable."""
 
     def __init__(self, url: str, *, insecure: bool = False, deadline_s: float = _DEADLINE_S) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.path.rstrip("/"):
-            raise ClientError(
-                "invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST."
-            )
-        if parts.scheme == "ws" and not insecure and not is_loopback(parts.hostname):
+        parts = _broker_parts(url)
+        host = parts.hostname or ""
+        if parts.scheme == "ws" and not insecure and not is_loopback(host):
             raise ClientError(
                 "insecure_broker_url",
                 f"{url} is not encrypted: use wss://, or --insecure in a network that you trust.",
             )
         self.url = url.rstrip("/")
-        self._host = parts.hostname
+        self._host = host
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._deadline_s = deadline_s
 

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 
 from claudemesh.home.json_files import malformed, read_object
-from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_uuid
 from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.urls import split_broker_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def load_membership(path: Path) -> Membership:
         return Membership(
             mesh_id=check_uuid(data["mesh_id"], "mesh_id"),
             slug=check_slug(data["slug"]),
-            broker_url=str(data["broker_url"]),
+            broker_url=_checked_url(str(data["broker_url"])),
             member_id=check_uuid(data["member_id"], "member_id"),
             name=check_member_name(data["name"]),
             role=str(data["role"]),
@@ -57,6 +58,14 @@ def load_membership(path: Path) -> Membership:
         )
     except (KeyError, ProtocolError) as error:
         raise malformed(path, error) from error
+
+
+def _checked_url(url: str) -> str:
+    try:
+        split_broker_url(url)
+    except ValueError as error:
+        raise InvalidField("invalid_broker_url", "broker_url", str(error).removesuffix(".")) from error
+    return url
 
 
 def save_membership(path: Path, membership: Membership) -> None:

@@ -31,6 +31,7 @@ _CODE = "invalid_invite"
 _PURPOSE = "invite"
 _INTRODUCTION = "invite-introduction"
 _URL: Final = re.compile(r"wss?://[!-~]{1,250}")
+_LABEL_CHARACTERS: Final = 63
 _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _PASTED: Final = re.compile(rf"{LINK_PREFIX}([A-Za-z0-9_-]+)", re.IGNORECASE)
 
@@ -218,7 +219,8 @@ def _check_url(value: object) -> str:
         raise InvalidField(_CODE, "broker_url", "broker_url must be a ws:// or wss:// URL.")
     try:
         parts = urlsplit(value)
-        usable = bool(parts.hostname) and parts.port != 0
+        host = parts.hostname or ""
+        usable = bool(host) and parts.port != 0 and max(map(len, host.split("."))) <= _LABEL_CHARACTERS
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:

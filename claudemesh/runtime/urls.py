@@ -7,7 +7,7 @@ Handshake).
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
@@ -55,12 +55,31 @@ def canonical_host(host: str) -> str:
     return str(mapped or found)
 
 
-def audience_of(broker_url: str) -> str:
-    """Return the `host:port` of a broker's URL; the port defaults to that of the scheme. `ValueError`."""
-    parts = urlsplit(broker_url)
+def split_broker_url(url: str) -> SplitResult:
+    """Return the parts of a broker's URL. `ValueError` has a sentence that does not repeat the URL.
+
+    A user or a password has no use in such a URL, and would be shown to others with it.
+    """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("The broker's URL has a character that no URL has.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("The host or the port in the broker's URL is malformed.") from error
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("A broker's URL is ws://HOST:PORT or wss://HOST.")
-    return host_port(parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+    if port == 0 or len(parts.hostname) > 253 or max(map(len, parts.hostname.split("."))) > 63:
+        raise ValueError("The host or the port in the broker's URL is malformed.")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError("A broker's URL has no user, no password, no query and no fragment.")
+    return parts
+
+
+def audience_of(broker_url: str) -> str:
+    """Return the `host:port` of a broker's URL; the port defaults to that of the scheme. `ValueError`."""
+    parts = split_broker_url(broker_url)
+    return host_port(parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme])
 
 
 def canonical_audience(audience: str) -> str:

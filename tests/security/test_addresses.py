@@ -215,6 +215,56 @@ def test_a_host_that_dials_an_unknown_address_is_told_both_and_mends_it_by_one_c
     bob.ready()
 
 
+PASSWORD = "s3cret-in-a-url"
+NO_ADDRESSES = {
+    "password": f"ws://user:{PASSWORD}@127.0.0.1:7900",
+    "user": "ws://127.0.0.1:7900@127.0.0.1:7900",
+    "query": "ws://127.0.0.1:7900/?x=1",
+    "fragment": "ws://127.0.0.1:7900#x",
+    "port_too_large": "ws://127.0.0.1:99999",
+    "port_of_letters": "ws://127.0.0.1:x",
+    "port_of_other_digits": "ws://127.0.0.1:\u0661\u0662",
+    "no_port": "ws://127.0.0.1:0",
+    "bracket": "ws://[::1",
+    "no_address": "ws://[x]",
+    "line_end": "ws://127.0.0.1:7900\r\nX: y",
+    "other_letters": "ws://l\u043ecalhost:7900",
+    "label_too_long": f"wss://{'a' * 64}.example",
+}
+
+
+@pytest.mark.parametrize("kind", NO_ADDRESSES)
+def test_a_url_that_is_no_address_of_a_broker_is_refused_without_being_repeated(
+    pair: Mesh, kind: str, tmp_path: Path
+) -> None:
+    """By a sentence, wherever it is given. Nothing is written, and a password in it is not shown."""
+    alice, url = pair.daemons["alice"], NO_ADDRESSES[kind]
+    before = (alice.root / "membership.json").read_bytes()
+    changed = run(alice.home, "daemon", "set-broker", url, "--json")
+    assert (changed.json["error"], (alice.root / "membership.json").read_bytes()) == (
+        "invalid_broker_url",
+        before,
+    )
+    token = str(pair.broker.data / "admin_token")
+    create = ["mesh", "create", "other", "--broker", url, "--name", "x", "--admin-token-file", token]
+    made = run(tmp_path, *create, "--json")
+    assert made.json["error"] == "invalid_broker_url"
+    public = run(tmp_path, "broker", "config", "check", CLAUDEMESH_BROKER_PUBLIC_URL=url)
+    assert public.code == CONFIGURATION
+    assert "public_url" in public.out + public.err
+    for ran in (changed, made, public):
+        assert PASSWORD not in ran.out + ran.err
+    idle = pair.daemons.get("idle") or pair.add("idle")
+    kept = (idle.root / "membership.json").read_bytes()
+    (idle.root / "membership.json").write_text(json.dumps({**json.loads(kept), "broker_url": url}))
+    told = run(idle.home, "daemon", "up")
+    (idle.root / "membership.json").write_bytes(kept)
+    assert told.code == CONFIGURATION
+    assert "membership.json is damaged" in told.err
+    assert PASSWORD not in told.out + told.err
+    assert not list(tmp_path.rglob("membership.json"))
+
+
 def _doctor(daemon: Daemon) -> list[dict[str, str]]:
     items: list[dict[str, str]] = run(daemon.home, "doctor", "--json").json["items"]
     return items

@@ -82,7 +82,7 @@ def on_a_terminal(home: Path, *arguments: str) -> str:
         ["topic", "list"],
         ["status"],
         ["status", "--json"],
-        ["metrics"],
+        ["daemon", "metrics"],
         ["doctor"],
         [HOSTILE],
     ],

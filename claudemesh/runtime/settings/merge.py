@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -16,6 +17,8 @@ from claudemesh.runtime.settings.keys import Key, Table
 
 # Largest number of characters of a value, and of a name, in an error.
 _SHOWN_CHARACTERS = 60
+# User and password in a URL.
+_USER = re.compile(r"://[^/@\s]*@")
 
 
 class Source(StrEnum):
@@ -197,8 +200,8 @@ def near(name: str, known: Iterable[str]) -> str | None:
 
 
 def shown(value: object) -> str:
-    """Return a value as TOML for a message; a long one is cut."""
-    return cut(toml(value))
+    """Return a value as TOML for a message, without a user or a password in a URL; a long one is cut."""
+    return cut(_USER.sub("://…@", toml(value)))
 
 
 def toml(value: object, depth: int = 2) -> str:
