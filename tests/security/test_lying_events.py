@@ -23,7 +23,7 @@ from tests.support.watched import held
 from tests.support.wspeer import make_identity
 
 FRAMES = 20_000
-# What a flood may leave behind.
+# The most that a flood may leave behind.
 GROWTH = 16 << 20
 LOG_BYTES = 2 << 20
 METRIC_LINES = 1_000
@@ -35,12 +35,12 @@ def event(kind: str, **data: Any) -> str:
 
 
 def about_a_member(kind: str) -> str:
-    """An event about a member that was never heard of."""
+    """An event about an unknown member."""
     return event(kind, member_id=str(uuid4()), name=f"m-{uuid4()}", pubkey=uuid4().hex * 2)
 
 
 def passing_by(number: int) -> str:
-    """A hundred members that nobody knows come online, or have left again."""
+    """A hundred unknown members come online, or have left again."""
     ids = [f"00000000-0000-4000-8000-{number // 2:06d}{one:06d}" for one in range(100)]
     came, went = (ids, []) if number % 2 == 0 else ([], ids)
     return event("presence", whole=False, at=1, online=came, offline=went)
@@ -114,7 +114,7 @@ class Lied:
         until(lambda: suspected(self.alice) >= expected, "the daemon has read the last frame")
 
     def relink(self) -> None:
-        """Let the link be made anew."""
+        """Let the daemon make a new link."""
         self.made.broker.stop()
         self.made.broker.start()
         self.made.broker.ready()
@@ -131,7 +131,7 @@ def metrics(daemon: Daemon) -> list[str]:
 
 
 def suspected(daemon: Daemon) -> float:
-    """How many suspected clones a daemon has heard of."""
+    """The number of suspected clones that a daemon counts."""
     name = "cm_daemon_clone_suspected_total "
     return next((float(line.split()[-1]) for line in metrics(daemon) if line.startswith(name)), 0.0)
 
