@@ -9,8 +9,7 @@ import sys
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.stderr.write(
         "claudemesh: error: This file runs on @COVERED@, and this is Python %d.%d. "
-        "Start it with one of these: python3.12 %s\n"
-        % (sys.version_info[0], sys.version_info[1], sys.argv[0])
+        "Start it with one of these: @PYTHON@ %s\n" % (sys.version_info[0], sys.version_info[1], sys.argv[0])
     )
     sys.exit(78)
 

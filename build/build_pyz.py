@@ -187,6 +187,7 @@ def rewrite(
         "__main__.py": (ROOT / config["main"])
         .read_text()
         .replace("@COVERED@", covered(tuple(targets)))
+        .replace("@PYTHON@", "python{}.{}".format(*targets[0].version))
         .encode(),
         "claudemesh_launcher.py": _launcher(config, targets, entries),
         "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),

@@ -195,7 +195,7 @@ def test_a_python_that_is_too_old_is_refused_in_one_sentence(pyz: Path, home: Pa
         done = subprocess.run(
             [python, str(pyz), "version"], env=bare_environment(home), capture_output=True, text=True
         )
-        assert_refused(done, str(this()), "Start it with")
+        assert_refused(done, str(this()), "Start it with one of these: python{}.{} ".format(*this().version))
 
 
 def test_a_cache_that_is_mounted_noexec_is_refused_in_one_sentence(pyz: Path, home: Path) -> None:
