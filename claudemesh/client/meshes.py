@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 
 from claudemesh.client.errors import WrongHome
@@ -34,6 +33,9 @@ def choose_mesh(slug: str | None) -> str:
             return slug
         listed = f" It is in {', '.join(known)}." if known else ""
         text = f"This host is not in mesh {slug!r}.{listed} Join it first."
+        # Imported here: most commands have no wrong name.
+        from difflib import get_close_matches
+
         near = get_close_matches(slug, known)
         raise WrongHome("unknown_mesh", text, near=near, next="claudemesh daemon ps")
     if len(known) == 1:
