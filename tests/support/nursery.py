@@ -23,7 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.pyz import REPOSITORY
+
 # Variables that take effect before Python runs any code.
 _DECIDED_EARLY = ("PYTHON", "LD_", "LC_", "LANG")
 _LARGEST = 1 << 20
