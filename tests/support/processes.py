@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.nursery import NURSERY, Child, can_fork
-from tests.support.nursery import REPOSITORY as REPOSITORY
+from tests.support.pyz import REPOSITORY as REPOSITORY
 
 _ARMED = [sys.executable, "-m", "tests.support.armed"]
 _PROGRAM = [sys.executable, "-m", "claudemesh"]
