@@ -37,6 +37,8 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "name_taken": 409,
         "id_taken": 409,
         "slug_taken": 409,
+        "last_owner": 409,
+        "statement_outdated": 409,
         "invite_exhausted": 410,
         "invite_expired": 410,
         "invite_revoked": 410,
