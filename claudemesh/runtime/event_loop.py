@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from claudemesh.runtime.children import reaping_if_first
 from claudemesh.runtime.oserrors import require_descriptors
 
 T = TypeVar("T")
@@ -17,9 +18,14 @@ _DESCRIPTORS = 16
 
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function to its end and return its result.
+    """Run a coroutine function to its end and return its result. Process 1 of a container reaps orphans.
 
     Raises `ExitWith` 75 (`too_many_open_files`), before anything begins, when too few files may be opened.
     """
     require_descriptors(_DESCRIPTORS)
-    return uvloop.run(main())
+
+    async def reaping() -> T:
+        with reaping_if_first():
+            return await main()
+
+    return uvloop.run(reaping())

@@ -17,11 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.namespaces import PID_NAMESPACE
 from tests.support.processes import REPOSITORY, WAIT_S, Daemon, mesh
-
-# A PID namespace of its own, with a /proc that shows it; in a user namespace where the caller is not root.
-NAMESPACE = ["unshare", *([] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"])]
-NAMESPACE += ["--pid", "--fork", "--kill-child", "--mount-proc"]
 
 _STRANGER = """
 import json, os, signal, subprocess, sys
@@ -62,7 +59,7 @@ def inside(daemon: Daemon, pid: int, *commands: list[str]) -> list[Any]:
     }
     asked = json.dumps([pid, *([*command, "--json"] for command in commands)])
     done = subprocess.run(
-        [*NAMESPACE, sys.executable, "-c", _COMMANDS, asked],
+        [*PID_NAMESPACE, sys.executable, "-c", _COMMANDS, asked],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -116,7 +113,7 @@ def test_down_from_outside_ends_a_daemon_of_an_inner_namespace() -> None:
     """It calls itself by a number that is another process's here, init's for one."""
     with mesh("alice", start=False) as made:
         alice = made.daemons["alice"]
-        alice.prefix = NAMESPACE
+        alice.prefix = PID_NAMESPACE
         alice.start()
         alice.ready()
         own = alice.request("GET", "/v1/health")[1]["pid"]
@@ -178,7 +175,7 @@ print("held")
 @pytest.mark.parametrize("round_", range(3))
 def test_a_signal_never_reaches_who_has_the_number_of_a_daemon_that_ended(round_: int) -> None:
     done = subprocess.run(
-        [*NAMESPACE, sys.executable, "-c", _RECYCLED],
+        [*PID_NAMESPACE, sys.executable, "-c", _RECYCLED],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from claudemesh.daemon.hooks import fork_server
+from claudemesh.runtime.children import spawn
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("hooks")
@@ -152,9 +153,7 @@ class _ForkServer:
             with theirs:
                 # Spawning blocks for a millisecond, once. asyncio's function would watch children
                 # permanently.
-                process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own interpreter, our own script
-                    arguments, stdin=theirs.fileno(), env={}, start_new_session=True
-                )
+                process = spawn(arguments, stdin=theirs.fileno(), env={}, start_new_session=True)
         except OSError as error:
             ours.close()
             raise ForkServerLost(f"the fork server of hooks cannot start: {error}") from error
