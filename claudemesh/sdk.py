@@ -179,14 +179,22 @@ class Event:
 
 
 def find_socket(mesh: str | None = None) -> Path:
-    """Return the daemon's socket: CLAUDEMESH_DAEMON_SOCK, or the mesh's below CLAUDEMESH_HOME."""
+    """Return the daemon's socket: CLAUDEMESH_DAEMON_SOCK, or the mesh's below CLAUDEMESH_HOME.
+
+    Without a name the mesh is CLAUDEMESH_MESH, the only one, or the choice of `claudemesh mesh use`.
+    """
     given = os.environ.get("CLAUDEMESH_DAEMON_SOCK")
     if given and mesh is None:
         return Path(given)
-    folder = Path(os.environ.get("CLAUDEMESH_HOME") or "~/.claudemesh").expanduser() / "daemon"
+    home = Path(os.environ.get("CLAUDEMESH_HOME") or "~/.claudemesh").expanduser()
+    folder = home / "daemon"
     mesh = mesh or os.environ.get("CLAUDEMESH_MESH")
     if mesh is None:
         known = sorted(path.parent.name for path in folder.glob("*/membership.json"))
+        if len(known) > 1:
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                chosen = (home / "current_mesh").read_text().strip()
+                known = [chosen] if chosen in known else known
         if len(known) != 1:
             which = f"it is in {', '.join(known)}: name one" if known else "join one first"
             raise DaemonError("which_mesh", f"This host is not in exactly one mesh; {which}.")

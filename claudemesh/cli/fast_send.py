@@ -35,7 +35,7 @@ def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
     given = _parse(argv)
     if given is None:
         return None
-    path = _socket_path(given.get("mesh"))
+    path = _socket_path(given.get("mesh") or os.environ.get("CLAUDEMESH_MESH"))
     if path is None or not _is_safe(path, distrust):
         return None
     client_message_id = given.get("id") or _ulid()
@@ -105,7 +105,11 @@ def _socket_path(mesh: str | None) -> str | None:
             for name in ([mesh] if mesh else os.listdir(daemons))  # noqa: PTH208
             if os.path.exists(f"{daemons}/{name}/membership.json")  # noqa: PTH110
         ]
-    except OSError:
+        if len(joined) > 1:
+            # The choice of `claudemesh mesh use`.
+            with open(os.path.join(os.path.expanduser(home), "current_mesh")) as file:  # noqa: PTH111, PTH118, PTH123
+                joined = [name for name in joined if name == file.read(64).strip()]
+    except (OSError, ValueError):
         return None
     return f"{daemons}/{joined[0]}/sock" if len(joined) == 1 else None
 

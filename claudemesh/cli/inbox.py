@@ -4,79 +4,129 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection
-from typing import Any, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.lazy_group import LazyGroup
+from claudemesh.cli.message_filter import MessageFilter
+from claudemesh.cli.options import Moment, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
 _SEALED = "(encrypted for a key that is not on this host yet; the text is shown when the key arrives)"
+_PAGE = 500
 
-Wanted: TypeAlias = Callable[[dict[str, Any]], bool]
+COMMANDS = {
+    "Commands": {
+        "ack": ("acknowledging", "ack", "Acknowledge messages, so that they are no longer unread."),
+    },
+}
 
 
-@click.command()
+@click.group(cls=LazyGroup, table=COMMANDS, invoke_without_command=True, subcommand_metavar="[COMMAND]")
 @click.option("-f", "--follow", is_flag=True, help="Continue to print messages as they arrive.")
 @click.option("--unread", is_flag=True, help="Only messages that are not acknowledged.")
 @click.option("--mentions", is_flag=True, help="Only messages that mention this member.")
 @click.option("--from", "sender", metavar="NAME", help="Only messages from this member.")
 @click.option("--topic", metavar="NAME", help="Only messages of this topic or queue.")
+@click.option("--grep", "text", metavar="TEXT", help="Only messages whose text contains TEXT, in any case.")
 @click.option(
-    "--since", metavar="TIME", help="Only messages received since this time, such as 2026-01-31T12:00:00Z."
+    "--since",
+    type=Moment(),
+    metavar="TIME",
+    help="Only messages received since this time, such as 1h or 2026-01-31T12:00:00Z.",
 )
+@click.option("--mark-read", is_flag=True, help="Acknowledge the messages after they are printed.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="Number of messages."
 )
 @mesh_option
 @json_option
+@click.pass_context
 def inbox(
+    ctx: click.Context,
     follow: bool,
     unread: bool,
     mentions: bool,
     sender: str | None,
     topic: str | None,
+    text: str | None,
     since: str | None,
+    mark_read: bool,
     limit: int,
     mesh: str | None,
     as_json: bool,
 ) -> None:
     """Show the newest received messages.
 
-    The newest message is the last one. Showing a message does not acknowledge it. The number in front of a
-    message is the ID for `claudemesh reply`.
+    The newest message is the last one. Showing a message does not acknowledge it, unless --mark-read is
+    given. The number in front of a message is the ID for `claudemesh reply` and `claudemesh inbox ack`.
 
     \b
     Examples:
       claudemesh inbox -n 10
-      claudemesh inbox --unread --from alice
+      claudemesh inbox --unread --from alice --mark-read
+      claudemesh inbox --since 1h --grep deploy
       claudemesh inbox -f --json | jq .body
     """
+    if ctx.invoked_subcommand is not None:
+        return
     client = LocalClient(mesh)
+    wanted = MessageFilter(sender=sender, topic=topic, text=text, mentions=mentions)
     # The position is taken before the page, so that no message falls between the page and the stream. A
     # message that is in both is shown once.
     newest = _get(client, follow, limit=1)["items"] if follow else []
     query = {"topic": topic, "from_": sender, "since": since, "unread": "true" if unread else None}
     query["mentioned"] = "true" if mentions else None
-    page = _get(client, follow, limit=limit, **query)
-    items = page["items"][::-1]
+    items, following_page = _newest(client, follow, wanted, limit, query)
     if as_json and not follow:
-        output.print_json({"items": items, "next": page["next"]})
+        output.print_json({"items": items, "next": following_page})
+        _acknowledge(client, items, mark_read)
         return
-    if page["next"]:
+    if following_page:
         output.note(f"There are earlier messages than these {len(items)}. Use -n to show more.")
     for item in items:
         _show(item, as_json)
+    _acknowledge(client, items, mark_read)
     if follow:
         # Both are compared: a message that is decrypted later keeps its id and gets a new seq.
         shown = {(item["id"], item["seq"]) for item in items}
-        is_wanted = _filter(topic, sender, mentions, shown)
-        _follow(client, newest[0]["seq"] if newest else 0, is_wanted, as_json)
+        _follow(client, newest[0]["seq"] if newest else 0, wanted, shown, as_json, mark_read)
     elif not items and sys.stdout.isatty():
-        output.note("No message matches." if any(query.values()) else "The inbox is empty.")
+        any_condition = text is not None or any(query.values())
+        output.note("No message matches." if any_condition else "The inbox is empty.")
+
+
+def _newest(
+    client: LocalClient, follow: bool, wanted: MessageFilter, limit: int, query: dict[str, str | None]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the newest messages that are wanted, the newest one last, and the cursor of earlier ones."""
+    found: list[dict[str, Any]] = []
+    after: str | None = None
+    while True:
+        # The daemon does not search in texts.
+        asked = limit if wanted.text is None else _PAGE
+        page = _get(client, follow, limit=asked, after=after, **query)
+        matching = [item for item in page["items"] if wanted.holds(item)]
+        found += matching
+        after = page["next"]
+        if len(found) > limit or (len(found) == limit and after is not None):
+            found = found[:limit]
+            return found[::-1], str(found[-1]["seq"])
+        if after is None or wanted.text is None:
+            return found[::-1], after
+
+
+def _acknowledge(client: LocalClient, items: Sequence[dict[str, Any]], mark_read: bool) -> None:
+    if not mark_read:
+        return
+    # Imported here: only --mark-read needs it.
+    from claudemesh.cli.acknowledging import mark_read as mark
+
+    mark(client, [item["id"] for item in items if item["body"] is not None and item["acked_at"] is None])
 
 
 def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
@@ -93,29 +143,23 @@ def _get(client: LocalClient, follow: bool, **query: Any) -> dict[str, Any]:
     return retry_over_restart(ask, time.monotonic() + RESTART_S)
 
 
-def _filter(
-    topic: str | None, sender: str | None, mentions: bool, shown: Collection[tuple[str, int]]
-) -> Wanted:
-    name = None if topic is None else topic.removeprefix("#").removeprefix("queue:")
-    of = None if sender is None else sender.removeprefix("@").lower()
-
-    def is_wanted(item: dict[str, Any]) -> bool:
-        senders = (None, item["sender_name"].lower(), item["sender_pubkey"])
-        if mentions and not item["mentioned"]:
-            return False
-        return name in (None, item["topic"]) and of in senders and (item["id"], item["seq"]) not in shown
-
-    return is_wanted
-
-
-def _follow(client: LocalClient, after: int, is_wanted: Wanted, as_json: bool) -> None:
+def _follow(
+    client: LocalClient,
+    after: int,
+    wanted: MessageFilter,
+    shown: Collection[tuple[str, int]],
+    as_json: bool,
+    mark_read: bool,
+) -> None:
     # Imported here: only --follow needs it.
     from claudemesh.cli.follower import following
 
     with following(client) as follow:
         for message in follow.daemon.messages(after):
-            if is_wanted(message.data):
-                _show(message.data, as_json)
+            item = message.data
+            if wanted.holds(item) and (item["id"], item["seq"]) not in shown:
+                _show(item, as_json)
+                _acknowledge(client, [item], mark_read)
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:

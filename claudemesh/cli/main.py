@@ -30,11 +30,12 @@ COMMANDS = {
         "ping": ("ping", "ping", "Check whether a member is online."),
         "join": ("join", "join", "Join a mesh by an invite."),
         "invite": ("invite", "invite", "Create invites."),
-        "mesh": ("mesh", "mesh", "Create meshes."),
+        "mesh": ("mesh", "mesh", "Create, list and choose meshes."),
     },
     "Daemon": {
         "up": ("daemon.up", "up", "Start the daemon."),
         "down": ("daemon.down", "down", "Stop the daemon."),
+        "restart": ("daemon.restart", "restart", "Stop the daemon and start it again in the background."),
         "status": ("daemon.status", "status", "Show the state of the daemon."),
         "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
         "daemon": ("daemon", "daemon", "Manage the daemon of this host."),

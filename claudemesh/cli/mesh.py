@@ -9,6 +9,7 @@ import click
 from claudemesh.cli import output
 from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.command_group import CommandGroup
+from claudemesh.cli.mesh_choice import list_meshes, use
 from claudemesh.cli.options import default_name, json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.own_broker import chosen_data_dir, find_broker
@@ -18,12 +19,18 @@ DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
 @click.group(cls=CommandGroup)
 def mesh() -> None:
-    """Create meshes. A mesh is a group of members that send messages to each other.
+    """Create, list and choose meshes. A mesh is a group of members that send messages to each other.
 
     \b
     Examples:
       claudemesh mesh create team --name alice
+      claudemesh mesh list
+      claudemesh mesh use team
     """
+
+
+mesh.add_command(list_meshes)
+mesh.add_command(use)
 
 
 @mesh.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -36,6 +37,30 @@ class Duration(click.ParamType[int]):
             return parse_duration(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType[str]):
+    """A moment: the time since then, such as `1h`, or an ISO 8601 time, as UTC in ISO 8601.
+
+    A time without a zone is local time.
+    """
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return `2026-01-02T03:04:05.678Z`."""
+        # Imported here: only commands with such an option need it.
+        from datetime import datetime
+
+        from claudemesh.runtime.clock import iso_ms
+
+        if _DURATION.fullmatch(value):
+            return iso_ms(int((time.time() - parse_duration(value)) * 1000))
+        try:
+            return iso_ms(round(datetime.fromisoformat(value).timestamp() * 1000))
+        except (ValueError, OverflowError, OSError):
+            text = f"{value!r} is not a time. Use a duration, such as 30m or 1h, or a time, such as"
+            self.fail(f"{text} 2026-01-31T12:00:00Z.", param, ctx)
 
 
 class Position(click.ParamType[Any]):
@@ -77,10 +102,26 @@ def complete_members(ctx: click.Context, param: click.Parameter, incomplete: str
     return [peer["name"] for peer in peers if peer["name"].startswith(incomplete)]
 
 
+def complete_meshes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the slug of a mesh that this host has joined."""
+    # Imported here: only completion needs them.
+    from claudemesh.client.errors import ClientError
+    from claudemesh.client.meshes import meshes
+
+    try:
+        return [slug for slug in meshes() if slug.startswith(incomplete)]
+    except ClientError:
+        return []
+
+
 def mesh_option(function: F) -> F:
     """Add `--mesh`, which is needed only when this host is in several meshes."""
     return click.option(
-        "--mesh", metavar="SLUG", help="Slug of the mesh. Needed only when this host is in several."
+        "--mesh",
+        metavar="SLUG",
+        shell_complete=complete_meshes,
+        help="Slug of the mesh. Needed only when this host is in several. Default: CLAUDEMESH_MESH, then the "
+        "choice of `mesh use`.",
     )(function)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from claudemesh.client import current_mesh
 from claudemesh.client.errors import WrongHome
 from claudemesh.home.paths import daemon_paths, daemons_dir
 from claudemesh.runtime.trust import distrust, distrust_socket
@@ -26,18 +27,17 @@ def meshes() -> list[str]:
 
 
 def choose_mesh(slug: str | None) -> str:
-    """Return the mesh that is meant; with one mesh it need not be named. `WrongHome` says what to do."""
-    known = meshes()
-    if slug is not None:
-        if slug in known:
-            return slug
-        listed = f" It is in {', '.join(known)}." if known else ""
-        text = f"This host is not in mesh {slug!r}.{listed} Join it first."
-        # Imported here: most commands have no wrong name.
-        from difflib import get_close_matches
+    """Return the mesh that is meant. `WrongHome` says what to do.
 
-        near = get_close_matches(slug, known)
-        raise WrongHome("unknown_mesh", text, near=near, next="claudemesh daemon ps")
+    The given one comes first, then CLAUDEMESH_MESH, then the choice of `claudemesh mesh use`, and then the
+    only mesh of this host.
+    """
+    known = meshes()
+    named = slug or current_mesh.from_environment()
+    if named is not None:
+        if named in known:
+            return named
+        raise _unknown(named, known, from_environment=slug is None)
     if len(known) == 1:
         return known[0]
     if not known:
@@ -45,9 +45,26 @@ def choose_mesh(slug: str | None) -> str:
             "no_mesh",
             "This host is in no mesh yet: `claudemesh join LINK`, or `claudemesh mesh create SLUG`.",
         )
+    current = current_mesh.chosen(known)
+    if current is not None:
+        return current
     raise WrongHome(
-        "which_mesh", f"This host is in several meshes: choose one with --mesh ({', '.join(known)})."
+        "which_mesh",
+        f"This host is in several meshes ({', '.join(known)}). Choose one with --mesh, with "
+        f"{current_mesh.VARIABLE}, or for all commands to come with `claudemesh mesh use`.",
+        next=f"claudemesh mesh use {known[0]}",
     )
+
+
+def _unknown(slug: str, known: list[str], *, from_environment: bool) -> WrongHome:
+    origin = f" ({current_mesh.VARIABLE})" if from_environment else ""
+    listed = f" It is in {', '.join(known)}." if known else ""
+    text = f"This host is not in mesh {slug!r}{origin}.{listed} Join it first."
+    # Imported here: most commands have no wrong name.
+    from difflib import get_close_matches
+
+    near = get_close_matches(slug, known)
+    return WrongHome("unknown_mesh", text, near=near, next="claudemesh mesh list")
 
 
 def socket_path(slug: str) -> Path:

@@ -301,7 +301,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
-        status=api.StatusRoutes(health=parts.health, page=page, reload=base.reload, stop=stop),
+        status=api.StatusRoutes(
+            health=parts.health, page=page, reload=base.reload, stop=stop, unread=stores.inbox.unread
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """Layout of `$CLAUDEMESH_HOME`: the one place that spells the paths of this host's files.
 
-`cli/fast.py` and `sdk.py` repeat a part of it, because each must run without the rest of the package.
+`cli/fast_send.py` and `sdk.py` repeat a part of it, because each must run without the rest of the package.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ def broker_data_dir() -> Path:
 def daemons_dir() -> Path:
     """Return the folder that holds one folder for each mesh of this host."""
     return home() / "daemon"
+
+
+def current_mesh_file() -> Path:
+    """Return the file with the choice of `claudemesh mesh use`."""
+    return home() / "current_mesh"
 
 
 def daemon_paths(slug: str) -> DaemonPaths:

@@ -28,6 +28,7 @@ READERS = {
     "broker/upkeep/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
     "client/join.py": "the expiry of an invite that is made; the time in ULIDs",
     "cli/fast_send.py": "the time in ULIDs",
+    "cli/options.py": "the moment of --since 1h, which selects what is shown",
     "sdk.py": "the time in ULIDs",
     "daemon/api/inbox.py": "shown_at and acked_at",
     "daemon/api/peers.py": "last_seen_at of members that are online",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from claudemesh.cli import output
 from claudemesh.cli.daemon.control import shown_pid
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
+
+# The daemon counts no further.
+_MOST_COUNTED = 10_000
 
 
 @click.command()
@@ -36,6 +42,7 @@ def status(mesh: str | None, as_json: bool) -> int:
             "name": health["name"],
             "link": link,
             "waiting": waiting,
+            "unread": _unread(health),
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{health['uptime_s']} s, {shown_pid(client, health)}",
             "version": health["daemon_version"],
@@ -47,3 +54,11 @@ def status(mesh: str | None, as_json: bool) -> int:
     if health["dead"]:
         output.note("Dead sends need a decision.\nnext: claudemesh daemon outbox list --failed")
     return 0
+
+
+def _unread(health: Mapping[str, Any]) -> str:
+    """Return the number of unread messages for display; an older daemon does not tell it."""
+    count = health.get("unread")
+    if count is None:
+        return "unknown"
+    return f"{count} or more" if count >= _MOST_COUNTED else str(count)

@@ -6,6 +6,7 @@ import click
 
 from claudemesh.cli.daemon.background import say_that_it_runs, start_in_background
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.current_mesh import from_environment
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh, meshes
 from claudemesh.home.paths import daemon_paths
@@ -33,6 +34,7 @@ def up(detach: bool, with_broker: bool, name: str | None, mesh: str | None, as_j
       claudemesh daemon up -d
       claudemesh daemon up -d --with-broker
     """
+    mesh = mesh or from_environment()
     slug = (mesh or DEFAULT_MESH) if with_broker and _is_new(mesh) else choose_mesh(mesh)
     if detach:
         return start_in_background(slug, with_broker, name, as_json)

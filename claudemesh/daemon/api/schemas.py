@@ -326,7 +326,10 @@ class DegradedBy(Struct):
 
 
 class Health(Struct):
-    """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works."""
+    """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works.
+
+    `unread` is the number of messages that are not acknowledged; it counts no further than 10,000.
+    """
 
     connected: bool
     lag_ms: int | None
@@ -343,6 +346,7 @@ class Health(Struct):
     config: Config
     with_broker: bool
     clock_offset_ms: int | None
+    unread: int
 
 
 class Version(Struct):

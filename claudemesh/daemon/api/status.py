@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,17 +66,18 @@ class StatusRoutes:
     """Handlers of the routes about the daemon itself.
 
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
-    force; its outcome is in `health.config`.
+    force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged.
     """
 
     health: DaemonHealth
     page: MetricsPage
     reload: Callable[[], None]
     stop: Callable[[], None]
+    unread: Callable[[], Awaitable[int]]
 
     async def get_health(self, request: Request) -> Reply:
         """Return the state of this daemon."""
-        return Reply(200, await self.health.make())
+        return Reply(200, {**await self.health.make(), "unread": await self.unread()})
 
     async def get_version(self, request: Request) -> Reply:
         """Return versions and membership. It reads no disk, so that a command can find its daemon cheaply."""

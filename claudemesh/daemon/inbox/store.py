@@ -39,6 +39,7 @@ log = get_logger("inbox")
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 _READABLE = Selection(readable=True)
 _SEQ = re.compile(r"[0-9]{1,18}")
+MOST_UNREAD = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,12 @@ class InboxStore:
         row = await self._db.run(lambda raw: raw.execute(_Q["positions_last"]).fetchone())
         position: int = row[0]
         return position
+
+    async def unread(self) -> int:
+        """Return the number of messages that are not acknowledged, or `MOST_UNREAD` when there are more."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["unread_count"], (MOST_UNREAD,)).fetchone())
+        count: int = row[0]
+        return count
 
     async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
         """Set the time at which messages were `shown` or `acked`, unless it is set. Return the number of

@@ -33,6 +33,9 @@ SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 -- get_by_sender: the newest message with this client_message_id or broker_message_id.
 SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
 
+-- unread_count: the number of messages that are not acknowledged, counted up to a limit.
+SELECT count(*) FROM (SELECT 1 FROM inbox WHERE acked_at IS NULL LIMIT ?1);
+
 -- mark_shown: set the time at which a reader has shown a message.
 UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
 
