@@ -2,16 +2,25 @@
 
 An unreachable database is one condition for all operations. An operation that fails for another reason is a
 condition of its own. A condition is logged when it begins and when it ends, not for each failure.
+
+Conditions are shown without a token. So their sentences are made here, and the text of an error, which may
+name hosts, users and statements, is in the log alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.errors import StorageError, StorageUnreachable
+from claudemesh.runtime.errors import (
+    StorageBroken,
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageUnreachable,
+)
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("broker.degraded")
@@ -38,6 +47,7 @@ _EFFECTS: Mapping[str, str] = {
     "audit": "Audit events are in the log only",
     "connection": "Members cannot connect",
     "request": "HTTP requests and calls are answered with an error",
+    "clone_warning": "Owners and admins are not warned of a member on another host than before",
     "high_water": "A restore of the database may go unnoticed",
     "slow_consumers": "Members that do not read keep their connections",
     "message_sweep": "Old messages stay",
@@ -47,6 +57,14 @@ _EFFECTS: Mapping[str, str] = {
     "stored_check": "The counts of stored bytes are not checked",
     "orphan_check": "The database is not checked",
 }
+# The reason of a failure, for users: of the first class that the error belongs to.
+_REASONS: Sequence[tuple[type[BaseException], str]] = (
+    (StorageFull, "the disk of the database is full. The broker goes on by itself when it has space"),
+    (StorageBroken, "the database could not make a commit durable. See to its disk"),
+    (StorageCorrupt, "the database is damaged. See to the database"),
+    (StorageError, "the database did not do it. The broker tries again by itself; see to the database"),
+    (BaseException, "the broker failed. It tries again by itself"),
+)
 # Conditions that make the broker not ready. Only loops of its own report these, and loops end them: one that
 # ends by traffic alone would keep away the traffic that it waits for.
 _NOT_SERVING = frozenset({"sweep_failing", "presence_renewal_failing"})
@@ -80,13 +98,11 @@ class Degraded:
             return
         code = f"{operation}_failing"
         self._failed_at[code] = self._clock.monotonic()
-        if isinstance(error, StorageError):
-            reason = f"{error}. The broker tries again by itself; see to the database."
-        else:
-            if not self.conditions.holds(code):
-                log.error("operation_failed", operation=operation, error=repr(error), exc_info=error)
-            reason = f"{error!r}. The broker tries again by itself; its log says more."
-        self.conditions.begin(code, f"{_EFFECTS[operation]}: {reason}")
+        if not isinstance(error, StorageError) and not self.conditions.holds(code):
+            log.error("operation_failed", operation=operation, error=repr(error), exc_info=error)
+        reason = next(text for kind, text in _REASONS if isinstance(error, kind))
+        message = f"{_EFFECTS[operation]}: {reason}. The log of the broker has the error."
+        self.conditions.begin(code, message, error=str(error))
 
     def worked(self, operation: str) -> None:
         """Report the success of an operation that a loop repeats."""
@@ -103,8 +119,9 @@ class Degraded:
         self._failed_at[DATABASE_UNREACHABLE] = self._clock.monotonic()
         self.conditions.begin(
             DATABASE_UNREACHABLE,
-            f"The broker accepts and delivers nothing: {error}. It goes on by itself when the database "
-            "answers; see to the server and the way to it.",
+            "The broker accepts and delivers nothing: the database did not answer. It goes on by itself when "
+            "the database answers; see to the server and the way to it. The log of the broker has the error.",
+            error=str(error),
         )
 
     def _end(self, code: str) -> None:

@@ -3,7 +3,8 @@
 A condition begins with `begin` and ends with `end`. In between it may be reported any number of times: it
 is logged once when it begins and once when it ends, with the number of reports. One that comes and goes all
 the time is logged once a second at most, after a burst. Its message names the object, the reason and the
-remedy, because users see it unchanged.
+remedy, because users see it unchanged. A broker shows it to strangers: paths and texts of foreign errors are
+fields of the log line alone.
 """
 
 from __future__ import annotations
@@ -42,8 +43,11 @@ class Conditions:
         # Every code that was ever reported, with what it may log.
         self._codes: dict[str, TokenBucket] = {}
 
-    def begin(self, code: str, message: str) -> None:
-        """Report a condition. The first report is logged; later ones update the message and are counted."""
+    def begin(self, code: str, message: str, **logged: object) -> None:
+        """Report a condition. The first report is logged; later ones update the message and are counted.
+
+        `logged` are fields of the log line that are not shown.
+        """
         known = self._active.get(code)
         if known is not None:
             known.message = message
@@ -54,7 +58,7 @@ class Conditions:
         is_logged = lines.take(now_s) == 0
         self._active[code] = _Condition(self._clock.wall_ms(), now_s, message, is_logged)
         if is_logged:
-            self._log.warning("degraded", code=code, detail=message)
+            self._log.warning("degraded", code=code, detail=message, **logged)
 
     def end(self, code: str) -> None:
         """End a condition, if it holds. The end is logged with the number of reports and the duration."""
@@ -63,12 +67,12 @@ class Conditions:
             lasted_s = round(self._clock.monotonic() - ended.began_s, 1)
             self._log.info("degraded_ended", code=code, count=ended.count, after_s=lasted_s)
 
-    def set(self, code: str, message: str | None) -> None:
+    def set(self, code: str, message: str | None, **logged: object) -> None:
         """Report a condition, or end it when there is no message."""
         if message is None:
             self.end(code)
         else:
-            self.begin(code, message)
+            self.begin(code, message, **logged)
 
     def holds(self, code: str) -> bool:
         """Return whether a condition holds now."""

@@ -102,6 +102,7 @@ class SideFiles:
         names = ", ".join(sorted(self._waiting))
         self._conditions.begin(
             CODE,
-            f"{names} in {self._folder} cannot be written ({explain(error)}). No message is affected: "
-            "the process goes on with what it has in memory and writes them as soon as it can.",
+            f"{names} cannot be written ({explain(error)}). No message is affected: the process goes on with "
+            "what it has in memory and writes them as soon as it can.",
+            folder=str(self._folder),
         )

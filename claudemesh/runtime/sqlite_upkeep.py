@@ -97,7 +97,8 @@ class Upkeep:
                 self._database.fail(StorageCorrupt(f"the database {path} is damaged: {verdict.damage}"))
                 return
             self._database.checked = not verdict.unchecked
-            self._conditions.set(f"{self._name}_unchecked", self._unchecked(verdict))
+            path = str(self._database.path)
+            self._conditions.set(f"{self._name}_unchecked", self._unchecked(verdict), file=path)
             if verdict.unchecked:
                 await asyncio.sleep(_CHECK_AGAIN_S)
             else:
@@ -113,21 +114,20 @@ class Upkeep:
         await truncate_wal(self._database)
 
     def _judge_wal(self, space: Space) -> None:
-        text = None
+        text, path = None, self._database.path.with_name(f"{self._database.path.name}-wal")
         if space.wal_bytes > _LARGE_WAL_BYTES:
-            path = f"{self._database.path}-wal"
             text = (
-                f"{path} has grown to {space.wal_bytes >> 20} MiB, because another process reads the "
+                f"{path.name} has grown to {space.wal_bytes >> 20} MiB, because another process reads the "
                 "database and does not end: end that process, a backup for example."
             )
-        self._conditions.set(f"{self._name}_wal_large", text)
+        self._conditions.set(f"{self._name}_wal_large", text, file=str(path))
 
     def _unchecked(self, verdict: CheckResult) -> str | None:
         if not verdict.unchecked:
             return None
         tables = ", ".join(verdict.unchecked)
         return (
-            f"{self._database.path} is too large for the check at the start, and these tables could not be "
+            f"{self._database.path.name} is too large for the check at the start, and these tables could not be "
             f"checked for damage since: {tables}. It is tried again every hour; a restart tries at once."
         )
 
@@ -137,7 +137,8 @@ async def _checked(path: Path) -> CheckResult:
     try:
         return await asyncio.to_thread(partial(check_tables, path, over.is_set, _CHECK_WAL_BYTES))
     except sqlite3.Error as error:
-        return CheckResult(None, (f"all ({error})",))
+        log.warning("database_not_checked", path=str(path), error=str(error))
+        return CheckResult(None, ("all",))
     finally:
         over.set()
 

@@ -66,8 +66,10 @@ class HighWater:
         except OSError as error:
             self._conditions.begin(
                 "high_water_not_noted",
-                f"{self._path} cannot be written ({explain(error)}). Messages are not affected; a database "
-                "that is restored from a backup now would not be noticed. It is tried again every second.",
+                f"{self._path.name} cannot be written ({explain(error)}). Messages are not affected; a "
+                "database that is restored from a backup now would not be noticed. It is tried again every "
+                "second.",
+                file=str(self._path),
             )
         else:
             self._conditions.end("high_water_not_noted")

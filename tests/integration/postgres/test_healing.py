@@ -82,6 +82,9 @@ async def test_a_table_that_was_missing_for_longer_than_a_lease_leaves_nothing_b
                 return status == 503 and {"sweep_failing", "presence_renewal_failing"} <= codes
 
             await eventually(is_said)
+            # A stranger may ask: neither statements nor names of the database are told.
+            _, told = await readiness(one)
+            assert not any(word in str(told) for word in ("42P01", "relation", "mesh.presence")), told
             assert (await http_request(one.url, "GET", "/healthz"))[0] == 200
             _, page = await http_request(one.url, "GET", "/metrics")
             assert 'cm_broker_degraded{code="sweep_failing"} 1.0' in page

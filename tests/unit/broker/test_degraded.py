@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from claudemesh.broker import degraded
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime.conditions import Conditions
-from claudemesh.runtime.errors import StorageUnavailable, StorageUnreachable
+from claudemesh.runtime.errors import StorageFull, StorageUnavailable, StorageUnreachable
 from tests.support.clock import ManualClock
 
 
@@ -59,10 +62,21 @@ def test_a_loop_that_fails_makes_the_broker_not_ready_until_it_works() -> None:
 
 
 def test_every_operation_names_its_effect_and_a_remedy() -> None:
-    """The shown message is a complete sentence."""
+    """The shown message is a complete sentence, without the text of the error: strangers read it."""
     for operation in degraded._EFFECTS:
-        found, _, _ = made()
-        found.failed(operation, StorageUnavailable("why"))
-        [item] = found.conditions.items()
-        assert item["message"].startswith(degraded._EFFECTS[operation])
-        assert "why. The broker tries again by itself" in item["message"]
+        for error in (StorageUnavailable("db7.internal"), StorageFull("db7"), KeyError("db7")):
+            found, _, _ = made()
+            found.failed(operation, error)
+            [item] = found.conditions.items()
+            assert item["message"].startswith(degraded._EFFECTS[operation])
+            assert item["message"].endswith(". The log of the broker has the error.")
+            assert "db7" not in item["message"]
+
+
+def test_every_operation_that_may_fail_has_an_effect() -> None:
+    """A report of an operation without one would itself fail."""
+    reported = set()
+    for path in Path(degraded.__file__).parent.rglob("*.py"):
+        reported |= set(re.findall(r"\bfailed\(\s*\"(\w+)\"", path.read_text()))
+    assert reported - {"ping"} <= degraded._EFFECTS.keys()
+    assert len(reported) > 10
