@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, quote
 
-from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome
+from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome, WrongUse
 from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.peer import owners_of_port
-from claudemesh.runtime.urls import audience_of, is_loopback, split_broker_url
+from claudemesh.runtime.urls import audience_of, canonical_audience, is_loopback, split_broker_url
 
 if TYPE_CHECKING:
     from claudemesh.protocol.http_replies import JoinChallenge, JoinedMember, MeshMade
@@ -30,10 +30,15 @@ def _broker_parts(url: str) -> SplitResult:
     try:
         parts = split_broker_url(url)
     except ValueError as error:
-        raise ClientError("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
+        raise WrongUse("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
     if parts.scheme not in ("ws", "wss") or parts.path.rstrip("/"):
-        raise ClientError("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
+        raise WrongUse("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
     return parts
+
+
+def _place(url: str) -> tuple[str, str]:
+    """Return scheme and address of a broker's URL in one spelling."""
+    return url.partition(":")[0].lower(), canonical_audience(audience_of(url))
 
 
 class BrokerClient:
@@ -43,7 +48,7 @@ class BrokerClient:
         parts = _broker_parts(url)
         host = parts.hostname or ""
         if parts.scheme == "ws" and not insecure and not is_loopback(host):
-            raise ClientError(
+            raise WrongUse(
                 "insecure_broker_url",
                 f"{url} is not encrypted: use wss://, or --insecure in a network that you trust.",
             )
@@ -52,13 +57,20 @@ class BrokerClient:
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._deadline_s = deadline_s
 
-    def check_own(self, owner: int) -> None:
-        """Raise when a user other than the owner listens on a loopback address that is taken for its broker.
+    def check_own(self, owner: int, urls: Iterable[str]) -> None:
+        """Raise when this is not the owner's broker on this host, which alone may get the token found here.
 
-        Another user may listen at the port of a broker that does not run, and must not get the admin token.
-        Root may listen: it forwards ports into containers.
+        `urls` are those of that broker, while it runs. On the loopback another user may listen at the port of
+        a broker that does not run. Root may listen: it forwards ports into containers.
         """
         if not is_loopback(self._host):
+            if _place(self.url) not in map(_place, urls):
+                raise WrongUse(
+                    "no_admin_token",
+                    f"{self.url} is not an address of this user's own broker on this host, so the admin "
+                    "token found here was not sent to it. Give the token of that broker with "
+                    "--admin-token-file, or set CLAUDEMESH_BROKER_ADMIN_TOKEN.",
+                )
             return
         others = owners_of_port(self._port) - {0, os.geteuid(), owner}
         if others:

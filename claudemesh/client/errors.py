@@ -60,6 +60,12 @@ class DaemonNotRunning(ClientError):
         )
 
 
+class WrongUse(ClientError):
+    """An argument is wrong or missing."""
+
+    exit_code = USAGE
+
+
 class WrongHome(ClientError):
     """The files under CLAUDEMESH_HOME do not say which mesh is meant."""
 

@@ -15,6 +15,7 @@ import orjson
 from claudemesh.client.errors import WrongHome
 from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.files import FileLock, read_own, read_private
+from claudemesh.runtime.own_address import dialled_urls
 
 # The log of a broker in the background, in its data directory.
 LOG_FILE = "broker.log"
@@ -50,6 +51,11 @@ class OwnBroker:
     def member_url(self) -> str:
         """The address for members of a mesh: a public one, if there is any."""
         return self.public_urls[0] if self.public_urls else self.dial_url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses under which this host reaches it."""
+        return (self.url, self.dial_url, *self.public_urls, *dialled_urls(self.url, ()))
 
 
 def chosen_data_dir(given: Path | None) -> Path:

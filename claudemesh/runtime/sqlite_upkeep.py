@@ -97,8 +97,8 @@ class Upkeep:
                 self._database.fail(StorageCorrupt(f"the database {path} is damaged: {verdict.damage}"))
                 return
             self._database.checked = not verdict.unchecked
-            path = str(self._database.path)
-            self._conditions.set(f"{self._name}_unchecked", self._unchecked(verdict), file=path)
+            text = self._unchecked(verdict)
+            self._conditions.set(f"{self._name}_unchecked", text, file=str(self._database.path))
             if verdict.unchecked:
                 await asyncio.sleep(_CHECK_AGAIN_S)
             else:
@@ -127,8 +127,9 @@ class Upkeep:
             return None
         tables = ", ".join(verdict.unchecked)
         return (
-            f"{self._database.path.name} is too large for the check at the start, and these tables could not be "
-            f"checked for damage since: {tables}. It is tried again every hour; a restart tries at once."
+            f"{self._database.path.name} is too large for the check at the start, and these tables could "
+            f"not be checked for damage since: {tables}. It is tried again every hour; a restart tries at "
+            "once."
         )
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from claudemesh import sdk
 from claudemesh.runtime.files import FileLock
 from claudemesh.sdk import UnsafeSocket
+from tests.support.cli import run
 from tests.support.processes import REPOSITORY, Daemon, mesh
 
 NOBODY = 65534
@@ -200,6 +202,38 @@ def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], 
     assert done.returncode == 78
     assert f"A process of another user (uid {NOBODY}) listens at {url}" in done.stderr
     assert received == ""
+
+
+def test_the_admin_token_that_is_found_goes_to_no_broker_elsewhere(tmp_path: Path) -> None:
+    """Only a token that was given for it does. The address leads to this machine, but is not known to."""
+    with mesh() as made, socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.settimeout(60)
+        environment = {"CLAUDEMESH_BROKER_DATA_DIR": str(made.broker.data)}
+        there = ["--broker", f"ws://127.1:{elsewhere.getsockname()[1]}", "--insecure", "--json"]
+        for command in (["mesh", "create", "team", "--name", "x"], ["broker", "mesh", "list"]):
+            done = run(tmp_path, *command, *there, **environment)
+            assert (done.code, done.json["error"]) == (64, "no_admin_token"), command
+            assert "--admin-token-file" in done.json["message"]
+        # The first connection that arrives is this one.
+        with socket.create_connection(elsewhere.getsockname()) as last, elsewhere.accept()[0] as came:
+            assert came.getpeername() == last.getsockname()
+        own = ["--broker", made.broker.url.replace("127.0.0.1", "localhost"), "--json"]
+        assert run(tmp_path, "broker", "mesh", "list", *own, **environment).code == 0
+
+
+def test_the_admin_token_that_is_found_goes_to_a_public_address_of_the_same_broker(tmp_path: Path) -> None:
+    """As it stands in the file of the running broker: scheme, host and port."""
+    public = "ws://127.1:7"
+    with mesh() as made:
+        made.broker.environment["CLAUDEMESH_BROKER_PUBLIC_URL"] = public
+        made.broker.kill()
+        made.broker.start()
+        made.broker.ready()
+        environment = {"CLAUDEMESH_BROKER_DATA_DIR": str(made.broker.data)}
+        for url, error in ((public, "broker_unreachable"), ("wss://127.1:7", "no_admin_token")):
+            where = ["--broker", url, "--insecure", "--json"]
+            done = run(tmp_path, "broker", "mesh", "list", *where, **environment)
+            assert done.json["error"] == error, url
 
 
 @as_root

@@ -14,7 +14,7 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ApiError, ClientError
+from claudemesh.client.errors import ApiError, ClientError, WrongUse
 from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
 from claudemesh.runtime.files import read_private
 
@@ -133,24 +133,39 @@ def no_broker(folder: Path) -> ClientError:
 def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
     """Return the admin token: from a file, the environment, or the data directory of the broker on this host.
 
-    The token of the data directory is sent to its owner's broker only: `WrongHome` when another user listens
-    at its address.
+    The token of the data directory is sent to that broker only: `WrongUse` for another one, `WrongHome` when
+    another user listens at its address.
     """
     given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
-    if path is None and given:
-        return given
+    if path is not None:
+        return _checked(_read_given(path), str(path))
+    if given:
+        return _checked(given, "CLAUDEMESH_BROKER_ADMIN_TOKEN")
+    found = find_broker(folder)
+    broker.check_own(owner_of(folder), () if found is None else found.urls)
     try:
-        if path is not None:
-            return read_private(path).decode().strip()
-        broker.check_own(owner_of(folder))
         return read_admin_token(folder)
     except FileNotFoundError as error:
-        raise ClientError(
+        raise WrongUse(
             "no_admin_token",
             "The admin token of the broker is needed. Use --admin-token-file, or set "
             "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user.",
             next="claudemesh broker up -d",
         ) from error
+
+
+def _read_given(path: Path) -> str:
+    try:
+        return read_private(path).decode("ascii", "replace").strip()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise WrongUse("no_admin_token", f"The file of the admin token is not there: {path}.") from error
+
+
+def _checked(token: str, place: str) -> str:
+    if not token or not token.isascii() or not token.isprintable():
+        text = f"{place} holds no admin token. An admin token is one line of ASCII characters."
+        raise WrongUse("no_admin_token", text)
+    return token
 
 
 def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:

@@ -103,7 +103,7 @@ def test_nobody_without_the_token_gets_in(trio: Mesh) -> None:
     """Wrong token, no token, no broker: each has its own words."""
     nowhere = trio.root / "nowhere"
     url = ["--broker", trio.broker.url]
-    assert run(nowhere, "broker", "mesh", "list", *url).code == UNAVAILABLE
+    assert run(nowhere, "broker", "mesh", "list", *url).code == USAGE
     wrong = run(nowhere, "broker", "mesh", "list", *url, CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
     assert (wrong.code, "admin token" in wrong.err) == (PERMISSION, True)
     away = run(nowhere, "broker", "mesh", "list", CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
