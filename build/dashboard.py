@@ -1,19 +1,37 @@
-"""Writes docs/grafana-daemon.json, a Grafana dashboard of a daemon's metrics; `--check` compares instead."""
+"""Writes docs/grafana-daemon.json and docs/grafana-broker.json, Grafana dashboards of the metrics.
+
+`--check` compares instead.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-PAGE = Path(__file__).parents[1] / "docs/grafana-daemon.json"
+_DOCS = Path(__file__).parents[1] / "docs"
 _WIDTH, _HEIGHT, _COLUMNS = 8, 7, 3
 
 # title, unit, queries with their legends
-_PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+Panel: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...]]
+
+
+def _quantiles(metric: str, label: str | None = None) -> tuple[tuple[str, str], ...]:
+    """Return the queries of the median and the 99th percentile of a histogram."""
+    by, legend = ("le", "") if label is None else (f"le, {label}", f"{{{{{label}}}}} ")
+    return tuple(
+        (
+            f"histogram_quantile({quantile}, sum by ({by}) (rate({metric}_bucket[5m])))",
+            f"{legend}p{quantile[2:]}",
+        )
+        for quantile in ("0.50", "0.99")
+    )
+
+
+_DAEMON: tuple[Panel, ...] = (
     ("Link up", "short", (("cm_daemon_connected", "{{instance}}"),)),
-    ("Round trip to the broker", "ms", (("cm_daemon_lag_ms", "{{instance}}"),)),
+    ("Round trip to the broker", "s", (("cm_daemon_lag_seconds", "{{instance}}"),)),
     ("Links lost", "ops", (("sum by (reason) (rate(cm_daemon_reconnects_total[5m]))", "{{reason}}"),)),
     ("Outbox", "short", (("cm_daemon_outbox_depth", "{{instance}} {{status}}"),)),
     ("Oldest pending send", "s", (("cm_daemon_outbox_age_seconds", "{{instance}}"),)),
@@ -39,45 +57,85 @@ _PANELS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
             ),
         ),
     ),
-    (
-        "Request duration",
-        "s",
-        tuple(
-            (
-                f"histogram_quantile({quantile}, sum by (le, endpoint)"
-                " (rate(cm_daemon_ipc_duration_seconds_bucket[5m])))",
-                f"{{{{endpoint}}}} p{quantile[2:]}",
-            )
-            for quantile in ("0.50", "0.99")
-        ),
-    ),
+    ("Request duration", "s", _quantiles("cm_daemon_ipc_duration_seconds", "endpoint")),
     (
         "Hooks that ended",
         "ops",
         (("sum by (hook, exit) (rate(cm_daemon_hook_invocations_total[5m]))", "{{hook}} {{exit}}"),),
     ),
-    (
-        "Hook duration",
-        "s",
-        tuple(
-            (
-                f"histogram_quantile({quantile}, sum by (le)"
-                " (rate(cm_daemon_hook_duration_seconds_bucket[5m])))",
-                f"p{quantile[2:]}",
-            )
-            for quantile in ("0.50", "0.99")
-        ),
-    ),
+    ("Hook duration", "s", _quantiles("cm_daemon_hook_duration_seconds")),
     ("Not genuine", "short", (("cm_daemon_invalid_inbound_total", "{{instance}}"),)),
+    ("Conditions", "short", (("cm_daemon_degraded", "{{instance}} {{code}}"),)),
 )
 
+_BROKER: tuple[Panel, ...] = (
+    ("Up", "short", (('up{job="claudemesh-broker"}', "{{instance}}"),)),
+    ("Conditions", "short", (("cm_broker_degraded", "{{instance}} {{code}}"),)),
+    ("Connections", "short", (("cm_broker_connections", "{{instance}}"),)),
+    (
+        "Sends answered",
+        "ops",
+        (("sum by (status) (rate(cm_broker_accepts_total[5m]))", "{{status}}"),),
+    ),
+    ("From a send to its answer", "s", _quantiles("cm_broker_accept_seconds")),
+    ("Sends in a commit", "short", _quantiles("cm_broker_accept_batch_size")),
+    (
+        "Deliveries",
+        "ops",
+        (
+            ("sum(rate(cm_broker_deliveries_total[5m]))", "sent"),
+            ("sum(rate(cm_broker_deliveries_acknowledged_total[5m]))", "acknowledged"),
+        ),
+    ),
+    ("Not acknowledged yet", "short", (("cm_broker_deliveries_unacknowledged", "{{instance}}"),)),
+    (
+        "Handshakes",
+        "ops",
+        (("sum by (outcome) (rate(cm_broker_handshakes_total[5m]))", "{{outcome}}"),),
+    ),
+    (
+        "Connections that the broker closed",
+        "ops",
+        (("sum by (kind) (rate(cm_broker_closes_total[5m]))", "{{kind}}"),),
+    ),
+    (
+        "Limits",
+        "ops",
+        (
+            (
+                'sum by (decision) (rate(cm_broker_rate_limit_decisions_total{decision!="allowed"}[5m]))',
+                "rate {{decision}}",
+            ),
+            ("sum by (quota) (rate(cm_broker_quota_refused_total[5m]))", "quota {{quota}}"),
+            ("sum by (limit) (rate(cm_broker_guard_limits_total[5m]))", "{{limit}}"),
+        ),
+    ),
+    ("Joins", "ops", (("sum by (outcome) (rate(cm_broker_joins_total[5m]))", "{{outcome}}"),)),
+    (
+        "Signals between brokers",
+        "ops",
+        (
+            ("sum by (kind) (rate(cm_broker_signals_total[5m]))", "{{kind}}"),
+            ("sum(rate(cm_broker_wakeups_missed_total[5m]))", "missed"),
+        ),
+    ),
+    (
+        "Failed operations of the store",
+        "ops",
+        (("sum by (operation) (rate(cm_broker_store_errors_total[5m]))", "{{operation}}"),),
+    ),
+    ("Incomplete messages found", "short", (("cm_broker_atomicity_violation_found_total", "{{kind}}"),)),
+)
 
-def page() -> str:
-    """Return the dashboard as it should be."""
-    panels = [_panel(number, *panel) for number, panel in enumerate(_PANELS)]
+DASHBOARDS = {"daemon": _DAEMON, "broker": _BROKER}
+
+
+def page(program: str) -> str:
+    """Return the dashboard of a program as it should be."""
+    panels = [_panel(number, *panel) for number, panel in enumerate(DASHBOARDS[program])]
     made = {
-        "title": "claudemesh daemon",
-        "uid": "claudemesh-daemon",
+        "title": f"claudemesh {program}",
+        "uid": f"claudemesh-{program}",
         "schemaVersion": 39,
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
@@ -108,8 +166,15 @@ def _panel(number: int, title: str, unit: str, queries: tuple[tuple[str, str], .
     }
 
 
+def main(check: bool) -> None:
+    """Write the files, or compare them."""
+    for program in DASHBOARDS:
+        path = _DOCS / f"grafana-{program}.json"
+        if not check:
+            path.write_text(page(program))
+        elif not path.exists() or path.read_text() != page(program):
+            sys.exit(f"{path} is out of date: run build/dashboard.py")
+
+
 if __name__ == "__main__":
-    if "--check" not in sys.argv:
-        PAGE.write_text(page())
-    elif PAGE.read_text() != page():
-        sys.exit(f"{PAGE} is out of date: run build/dashboard.py")
+    main("--check" in sys.argv)

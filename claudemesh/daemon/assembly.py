@@ -282,7 +282,6 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         metrics=base.metrics,
         link=link,
         outbox_store=outbox,
-        receiver=parts.receiving.receiver,
         drain=sending.drain,
         bus=base.bus,
         lived=stores.lived,

@@ -25,12 +25,12 @@ class DaemonMetrics:
         if conditions is not None:
             metrics.flags("degraded", "Conditions that hold, 1, or have held, 0", "code", conditions.states)
         self._connected = metrics.gauge("connected", "1 while the link to the broker is up")
-        self._lag = metrics.gauge("lag_ms", "Round trip to the broker in milliseconds")
+        self._lag = metrics.gauge("lag_seconds", "Round trip to the broker in seconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))
         self._age = metrics.gauge("outbox_age_seconds", "How long the oldest pending send has waited")
         self._streams = metrics.gauge("event_streams", "Event streams that are followed now")
         self._disk = metrics.gauge("disk_pct", "How full it is, of the budget", ("kind",))
-        self._invalid = metrics.gauge(
+        self._invalid = metrics.counter(
             "invalid_inbound_total", "Deliveries dropped because they were not genuine"
         )
         self._reconnects = metrics.counter("reconnects_total", "Links lost, by close code", ("reason",))
@@ -155,6 +155,10 @@ class DaemonMetrics:
         """Count messages received."""
         self._received.labels(kind).inc(count)
 
+    def received_invalid(self) -> None:
+        """Count a delivery that was dropped because it was not genuine."""
+        self._invalid.inc()
+
     def received_again(self, count: int) -> None:
         """Count deliveries that were in the inbox already."""
         self._dedupe.labels("in").inc(count)
@@ -165,7 +169,6 @@ class DaemonMetrics:
         connected: bool,
         lag_ms: int | None,
         depth: Mapping[str, int],
-        invalid_inbound: int,
         room: Room,
         oldest_s: float,
         held_s: float,
@@ -173,13 +176,12 @@ class DaemonMetrics:
     ) -> bytes:
         """Return all metrics as Prometheus text, with the present values of the gauges."""
         self._connected.set(connected)
-        self._lag.set(lag_ms or 0)
+        self._lag.set((lag_ms or 0) / 1000)
         self._age.set(oldest_s)
         self._held.set(held_s)
         self._streams.set(streams)
         for status, count in depth.items():
             self._depth.labels(status).set(count)
-        self._invalid.set(invalid_inbound)
         self._disk.labels("disk").set(room.disk_pct)
         self._disk.labels("queue").set(room.queue_pct)
         return self._metrics.render()

@@ -10,7 +10,6 @@ from typing import Any
 import claudemesh
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
-from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -92,7 +91,6 @@ class MetricsPage:
     metrics: DaemonMetrics
     link: Link
     outbox_store: OutboxStore
-    receiver: Receiver
     drain: Drain
     bus: Bus
     lived: LivedClock
@@ -104,7 +102,6 @@ class MetricsPage:
             connected=self.link.connected,
             lag_ms=self.link.lag_ms,
             depth=await self.outbox_store.counts(),
-            invalid_inbound=self.receiver.invalid,
             room=self.room(),
             oldest_s=await self._oldest_s(),
             held_s=self.drain.held_s,

@@ -179,7 +179,6 @@ def test_daemon_lists_every_metric() -> None:
         connected=False,
         lag_ms=None,
         depth={},
-        invalid_inbound=0,
         room=Room(0.0, 0.0),
         oldest_s=0.0,
         held_s=0.0,

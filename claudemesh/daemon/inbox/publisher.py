@@ -33,6 +33,10 @@ class InboxPublisher:
             self._on_jobs()
         self._publish([item(row, seq) for row, seq in fresh if row.sealed is None])
 
+    def dropped(self) -> None:
+        """Count a delivery that is not genuine. It is not published."""
+        self._metrics.received_invalid()
+
     def unsealed(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Publish messages that were stored sealed and are opened now, and start their hooks."""
         self._on_jobs()

@@ -155,6 +155,7 @@ class Receiver:
     def _note_invalid(self, reason: str, delivery: Deliver, sender: Peer | None) -> None:
         """Count a delivery that is dropped; the first one of its reason and sender is logged."""
         self.invalid += 1
+        self._publisher.dropped()
         name = "" if sender is None else sender.name
         if (reason, name) not in self._told:
             self._told.add((reason, name))
