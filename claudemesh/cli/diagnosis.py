@@ -14,7 +14,7 @@ import orjson
 import claudemesh
 from claudemesh.cli.daemon.control import shown_pid
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ClientError, DaemonNotRunning, WrongAddress
+from claudemesh.client.errors import ClientError, DaemonNotRunning, UntrustedCertificate, WrongAddress
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.daemon.settings import load_settings
@@ -52,10 +52,14 @@ def examine(mesh: str | None) -> list[Finding]:
     except DaemonNotRunning:
         findings += [_no_daemon(paths), *_databases(paths)]
         url = _broker_url(paths)
-        return [*findings, _broker(url)] if url else findings
+        return [*findings, _broker(url, paths.broker_ca)] if url else findings
     except ClientError as error:
         return [*findings, Finding("daemon", "failed", error.message, "See `claudemesh daemon logs`.")]
-    return [*findings, *_running(health, shown_pid(client, health)), _broker(health["broker_url"])]
+    return [
+        *findings,
+        *_running(health, shown_pid(client, health)),
+        _broker(health["broker_url"], paths.broker_ca),
+    ]
 
 
 def _files(paths: DaemonPaths) -> Iterator[Finding]:
@@ -187,13 +191,16 @@ def _broker_url(paths: DaemonPaths) -> str | None:
     return url
 
 
-def _broker(url: str) -> Finding:
+def _broker(url: str, ca_file: Path) -> Finding:
     """Check that the broker answers, and that it knows the address at which it is dialled."""
     try:
-        broker = BrokerClient(url, insecure=True, deadline_s=_CONNECT_S)
+        broker = BrokerClient(url, insecure=True, deadline_s=_CONNECT_S, ca_file=ca_file)
         broker.check_address(broker.challenge())
     except WrongAddress as error:
         remedy = "Or change the address on this host: `claudemesh daemon set-broker URL`."
+        return Finding("broker", "failed", error.message, remedy)
+    except UntrustedCertificate as error:
+        remedy = f"Change it on this host: `claudemesh daemon set-broker {url} --ca-file FILE`."
         return Finding("broker", "failed", error.message, remedy)
     except ClientError as error:
         remedy = "Check that the broker runs, and that no firewall or proxy is in between."

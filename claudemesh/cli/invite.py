@@ -12,6 +12,7 @@ from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError
 from claudemesh.client.meshes import choose_mesh
+from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.urls import is_loopback
 
@@ -53,9 +54,11 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
     """
     from claudemesh.client.join import make_invite
 
-    made, link = make_invite(choose_mesh(mesh), role=role, uses=uses, expires_in_s=expires)
+    slug = choose_mesh(mesh)
+    made, link = make_invite(slug, role=role, uses=uses, expires_in_s=expires)
     try:
-        BrokerClient(made.broker_url, insecure=True).register_invite(link)
+        ca_file = daemon_paths(slug).broker_ca
+        BrokerClient(made.broker_url, insecure=True, ca_file=ca_file).register_invite(link)
     except ClientError as error:
         output.note(
             f"The broker has not registered this invite: {error.message} The invite works all the same."

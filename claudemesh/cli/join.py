@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.options import default_name, json_option
+from claudemesh.cli.options import ca_file_option, default_name, json_option
 
 
 @click.command()
 @click.argument("link")
 @click.option("--name", metavar="NAME", help="Name of this host in the mesh. Default: the host name.")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
+@ca_file_option
 @json_option
-def join(link: str, name: str | None, insecure: bool, as_json: bool) -> int:
+def join(link: str, name: str | None, insecure: bool, ca_file: Path | None, as_json: bool) -> int:
     """Join a mesh by an invite.
 
     LINK is the invite, or `-` to read it from standard input, where no other user of this machine sees it.
@@ -26,13 +28,14 @@ def join(link: str, name: str | None, insecure: bool, as_json: bool) -> int:
     Examples:
       claudemesh join 'claudemesh://join/…' --name bob
       claudemesh join - <invite.txt
+      claudemesh join - --ca-file our-ca.pem <invite.txt
     """
     from claudemesh.client.join import join as join_mesh
     from claudemesh.protocol.invites import MAX_PASTED_CHARACTERS
 
     if link == "-":
         link = sys.stdin.read(MAX_PASTED_CHARACTERS)
-    joined = join_mesh(link, name, default_name(), insecure=insecure)
+    joined = join_mesh(link, name, default_name(), insecure=insecure, ca_file=ca_file)
     output.print_answer(as_json, joined, f"joined mesh {joined['slug']} as {joined['name']}")
     if not as_json:
         output.note("next: claudemesh daemon up -d")

@@ -10,7 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
-from claudemesh.cli.options import default_name, json_option
+from claudemesh.cli.options import ca_file_option, default_name, json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.own_broker import chosen_data_dir, find_broker
 
@@ -49,9 +49,16 @@ mesh.add_command(use)
     help="File with the broker's admin token.",
 )
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
+@ca_file_option
 @json_option
 def create(
-    slug: str, url: str | None, name: str | None, admin_token_file: Path | None, insecure: bool, as_json: bool
+    slug: str,
+    url: str | None,
+    name: str | None,
+    admin_token_file: Path | None,
+    insecure: bool,
+    ca_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Create a mesh on a broker. This host becomes its first member and owner.
 
@@ -73,9 +80,9 @@ def create(
 
     check_slug(slug)
     data_dir = chosen_data_dir(None)
-    broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure)
+    broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure, ca_file=ca_file)
     token = read_token(admin_token_file, data_dir, broker)
-    membership = create_mesh(broker, token, slug, name or default_name())
+    membership = create_mesh(broker, token, slug, name or default_name(), ca_file=ca_file)
     output.print_answer(as_json, membership, f"created mesh {slug} with this host as {membership['name']}")
     if not as_json:
         output.note("next: claudemesh daemon up -d\nnext: claudemesh invite create")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
@@ -123,6 +124,32 @@ def mesh_option(function: F) -> F:
         help="Slug of the mesh. Needed only when this host is in several. Default: CLAUDEMESH_MESH, then the "
         "choice of `mesh use`.",
     )(function)
+
+
+def ca_file_option(function: F) -> F:
+    """Add `--ca-file`, for a broker with a certificate of one's own authority."""
+    return click.option(
+        "--ca-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        callback=_check_authorities,
+        help="Certificate (PEM) of an authority of your own, trusted for this broker.",
+    )(function)
+
+
+def _check_authorities(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is None:
+        return None
+    # Imported here: only a command with this option needs TLS.
+    from claudemesh.client.errors import UntrustedCertificate
+    from claudemesh.runtime.outward import read_authorities
+
+    try:
+        read_authorities(value)
+    except ValueError as error:
+        text = f"{error} Give --ca-file the certificate of the authority that has signed the broker's."
+        raise UntrustedCertificate("invalid_ca_file", text) from error
+    return value
 
 
 def json_option(function: F) -> F:

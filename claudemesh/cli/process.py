@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,11 @@ import orjson
 from claudemesh.cli.options import default_name
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
+from claudemesh.client.own_broker import OwnBroker
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.settings import load_settings
-from claudemesh.home.membership import load_membership
-from claudemesh.home.paths import DaemonPaths, broker_data_dir, daemon_paths
+from claudemesh.home.membership import Membership, load_membership, save_membership
+from claudemesh.home.paths import DaemonPaths, daemon_paths
 from claudemesh.runtime.collecting import settle
 from claudemesh.runtime.event_loop import run as run_loop
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
@@ -28,14 +30,13 @@ from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
 from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.services import TaskOwner
-from claudemesh.runtime.urls import host_port, is_address, is_loopback
+from claudemesh.runtime.urls import audience_of, host_port, is_address, is_loopback, split_host_port
 
 if TYPE_CHECKING:
     from claudemesh.broker.app import Broker
+    from claudemesh.broker.settings import BrokerSettings
 
 log = get_logger("daemon")
-
-_EMBEDDED = "127.0.0.1:7900"
 
 
 def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
@@ -91,30 +92,51 @@ async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> B
     import asyncio
 
     from claudemesh.broker.app import Broker
-    from claudemesh.broker.settings import load_settings as load_broker_settings
 
-    membership = daemon_paths(slug).membership
-    listen = _listen_of(membership) if membership.exists() else _EMBEDDED
-    data_dir = broker_data_dir()
-    broker = Broker(load_broker_settings({"listen": listen, "data_dir": data_dir}, {}))
+    path = daemon_paths(slug).membership
+    known = load_membership(path) if path.exists() else None
+    broker = Broker(_broker_settings(known))
     await broker.start()
     stack.push_async_callback(broker.stop)
-    if not membership.exists():
-        client = BrokerClient(broker.url)
+    url = OwnBroker(broker.settings.data_dir, broker.url, broker.settings.public_url, os.getpid()).member_url
+    if known is None:
+        client = BrokerClient(url, insecure=True)
         await asyncio.to_thread(create_mesh, client, broker.admin_token, slug, name or default_name())
-        log.info("mesh_created", mesh=slug)
+        log.info("mesh_created", mesh=slug, broker_url=url)
+    elif known.broker_url not in broker.settings.public_url and _port_of(known.broker_url) != _port_of(url):
+        save_membership(path, replace(known, broker_url=url))
+        log.info("broker_address_changed", old=known.broker_url, new=url)
     return broker
 
 
-def _listen_of(membership: Path) -> str:
-    url = load_membership(membership).broker_url
-    parts = urlsplit(url)
+def _broker_settings(known: Membership | None) -> BrokerSettings:
+    """Return the settings of the environment and broker.toml; they may lack an address to listen at.
+
+    The broker then listens where the membership dials. `ExitWith` 78 when that is another machine.
+    """
+    from claudemesh.broker.settings import load_settings as load_broker_settings
+    from claudemesh.broker.settings import read_settings
+    from claudemesh.runtime.settings.merge import Source
+
+    settings = load_broker_settings({}, os.environ)
+    if known is None:
+        return settings
+    if known.broker_url in settings.public_url:
+        return settings
+    parts = urlsplit(known.broker_url)
     host = parts.hostname or ""
     if parts.scheme != "ws" or not is_loopback(host):
         raise ExitWith(
             CONFIGURATION,
             "broker_elsewhere",
-            f"The broker of this mesh is {url}, which is not on this machine. Start the daemon without "
-            "--with-broker.",
+            f"The broker of this mesh is {known.broker_url}, which is not on this machine. Start the daemon "
+            "without --with-broker.",
         )
-    return host_port(host if is_address(host) else "127.0.0.1", parts.port or 80)
+    origin = read_settings({}, os.environ).given["listen"].origin
+    if origin.source is not Source.DEFAULT and settings.address[1] != 0:
+        return settings
+    return replace(settings, listen=host_port(host if is_address(host) else "127.0.0.1", parts.port or 80))
+
+
+def _port_of(url: str) -> str:
+    return split_host_port(audience_of(url))[1]

@@ -5,12 +5,21 @@ from __future__ import annotations
 import http.client
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import SplitResult, quote
+from urllib.parse import SplitResult, quote, urlsplit
 
-from claudemesh.client.errors import ApiError, ClientError, WrongAddress, WrongHome, WrongUse
+from claudemesh.client.errors import (
+    ApiError,
+    ClientError,
+    UntrustedCertificate,
+    WrongAddress,
+    WrongHome,
+    WrongUse,
+)
 from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
+from claudemesh.runtime.outward import by_proxy, certificate_trouble
 from claudemesh.runtime.peer import owners_of_port
 from claudemesh.runtime.urls import audience_of, canonical_audience, is_loopback, split_broker_url
 
@@ -31,7 +40,7 @@ def _broker_parts(url: str) -> SplitResult:
         parts = split_broker_url(url)
     except ValueError as error:
         raise WrongUse("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
-    if parts.scheme not in ("ws", "wss") or parts.path.rstrip("/"):
+    if parts.scheme not in ("ws", "wss"):
         raise WrongUse("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
     return parts
 
@@ -44,7 +53,15 @@ def _place(url: str) -> tuple[str, str]:
 class BrokerClient:
     """The broker at a ws:// or wss:// URL. Methods raise `ApiError`, or `ClientError` broker_unreachable."""
 
-    def __init__(self, url: str, *, insecure: bool = False, deadline_s: float = _DEADLINE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        insecure: bool = False,
+        deadline_s: float = _DEADLINE_S,
+        ca_file: Path | None = None,
+    ) -> None:
+        """The authorities of `ca_file` are trusted besides those of the system, for wss://."""
         parts = _broker_parts(url)
         host = parts.hostname or ""
         if parts.scheme == "ws" and not insecure and not is_loopback(host):
@@ -56,6 +73,7 @@ class BrokerClient:
         self._host = host
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._deadline_s = deadline_s
+        self._ca_file = ca_file
 
     def check_own(self, owner: int, urls: Iterable[str]) -> None:
         """Raise when this is not the owner's broker on this host, which alone may get the token found here.
@@ -153,6 +171,7 @@ class BrokerClient:
                 path,
                 body,
                 token=token,
+                ca_file=self._ca_file,
                 deadline_s=self._deadline_s,
                 most_bytes=_MOST_BYTES,
             )
@@ -163,13 +182,17 @@ class BrokerClient:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> ClientError:
+        refused = certificate_trouble(error)
+        if refused is not None:
+            return UntrustedCertificate("untrusted_certificate", f"{self.url} was not used: {refused}.")
         if is_loopback(self._host):
             text = f"No broker answers at {self.url} ({error}). Check the address, or start it."
             return ClientError(UNREACHABLE, text, next="claudemesh broker up -d")
+        way = by_proxy(self.url)
         return ClientError(
             UNREACHABLE,
-            f"No broker answers at {self.url} ({error}). Check the address, whether the broker runs there "
-            "and listens at it (`claudemesh broker status` on its host), and firewalls in between.",
+            f"No broker answers at {self.url}{way} ({error}). Check the address, whether the broker runs "
+            "there and listens at it (`claudemesh broker status` on its host), and firewalls in between.",
         )
 
     def bad_answer(self, reason: str) -> ClientError:
@@ -180,4 +203,7 @@ class BrokerClient:
         )
 
     def _no_broker(self, status: int) -> ApiError:
-        return ApiError(status, {"message": f"{self.url} is not a claudemesh broker."})
+        text = f"{self.url} is not a claudemesh broker."
+        if urlsplit(self.url).path:
+            text += " A proxy in front of it removes the path of the URL from each request."
+        return ApiError(status, {"message": text})

@@ -78,6 +78,12 @@ class WrongAddress(ClientError):
     exit_code = CONFIGURATION
 
 
+class UntrustedCertificate(ClientError):
+    """The certificate of the broker was refused."""
+
+    exit_code = CONFIGURATION
+
+
 class ApiError(ClientError):
     """A daemon or broker answered with an error."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,14 +27,17 @@ from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, find_link, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_join
-from claudemesh.runtime.files import make_private_dir
+from claudemesh.runtime.files import make_private_dir, write_atomic
 from claudemesh.runtime.hardening import protect_memory
+from claudemesh.runtime.outward import read_authorities
 from claudemesh.runtime.urls import audience_of, is_loopback
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
 
 
-def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[str, Any]:
+def create_mesh(
+    broker: BrokerClient, token: str, slug: str, name: str, *, ca_file: Path | None = None
+) -> dict[str, Any]:
     """Create a mesh on a broker, with this host as its first member; returns the membership as shown."""
     check_slug(slug)
     check_member_name(name)
@@ -45,11 +49,20 @@ def create_mesh(broker: BrokerClient, token: str, slug: str, name: str) -> dict[
     made = broker.create_mesh(token, {"slug": slug, "owner": {"name": name, **keyring.announced()}})
     _check(made, {"slug": slug}, broker)
     return _keep(
-        paths, Membership(made.mesh_id, slug, broker.url, made.member_id, name, "owner", inviter_pubkey=None)
+        paths,
+        Membership(made.mesh_id, slug, broker.url, made.member_id, name, "owner", inviter_pubkey=None),
+        ca_file,
     )
 
 
-def join(pasted: str, name: str | None, default_name: str, *, insecure: bool = False) -> dict[str, Any]:
+def join(
+    pasted: str,
+    name: str | None,
+    default_name: str,
+    *,
+    insecure: bool = False,
+    ca_file: Path | None = None,
+) -> dict[str, Any]:
     """Join by an invite; returns the membership as it is shown. `ProtocolError` when the link is not genuine.
 
     The link is taken out of the pasted text first: what is parsed, sent and kept is the same link.
@@ -64,8 +77,8 @@ def join(pasted: str, name: str | None, default_name: str, *, insecure: bool = F
             "bad_signature",
             "This invite was changed after it was signed. Ask the member who created it for a new one.",
         )
-    broker = BrokerClient(invite.broker_url, insecure=insecure)
     paths = daemon_paths(invite.slug)
+    broker = BrokerClient(invite.broker_url, insecure=insecure, ca_file=ca_file or paths.broker_ca)
     known = _known(paths, invite)
     name = name or (known.name if known else default_name)
     check_member_name(name)
@@ -86,20 +99,20 @@ def join(pasted: str, name: str | None, default_name: str, *, insecure: bool = F
         inviter_pubkey=invite.inviter_pubkey,
         invite=link,
     )
-    return _keep(paths, membership)
+    return _keep(paths, membership, ca_file)
 
 
-def set_broker(slug: str, url: str, *, insecure: bool = False) -> dict[str, Any]:
+def set_broker(slug: str, url: str, *, insecure: bool = False, ca_file: Path | None = None) -> dict[str, Any]:
     """Change the address at which this host's daemon dials its broker; returns the membership as it is shown.
 
     The broker there has to know the address for its own. Only the address is changed: keys, queues and inbox
     stay, and a broker that has no such member says so at the next start of the daemon.
     """
-    broker = BrokerClient(url, insecure=insecure)
     paths = daemon_paths(slug)
+    broker = BrokerClient(url, insecure=insecure, ca_file=ca_file or paths.broker_ca)
     known = load_membership(paths.membership)
     broker.check_address(broker.challenge())
-    return _keep(paths, replace(known, broker_url=broker.url))
+    return _keep(paths, replace(known, broker_url=broker.url), ca_file)
 
 
 def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
@@ -197,6 +210,9 @@ def _check(answer: MeshMade | JoinedMember, expected: Mapping[str, str], broker:
             raise broker.bad_answer(f"{field} is not {value!r}, as it was asked for")
 
 
-def _keep(paths: DaemonPaths, membership: Membership) -> dict[str, Any]:
+def _keep(paths: DaemonPaths, membership: Membership, ca_file: Path | None) -> dict[str, Any]:
+    if ca_file is not None:
+        # First: a membership whose broker is not trusted would be of no use.
+        write_atomic(paths.broker_ca, read_authorities(ca_file))
     save_membership(paths.membership, membership)
     return membership.shown()

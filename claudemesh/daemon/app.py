@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import claudemesh
 from claudemesh.daemon import assembly, startup
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.api import ApiRoutes
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.listeners import ApiListeners
@@ -129,12 +130,14 @@ class Daemon:
 
     def _base(self) -> Base:
         conditions, bus = Conditions(self._clock), Bus()
+        membership = load_membership(self._paths.membership)
         self._stack.callback(bus.close)
         return Base(
             paths=self._paths,
             settings=self._settings,
             with_broker=self._with_broker,
-            membership=load_membership(self._paths.membership),
+            membership=membership,
+            address=BrokerAddress(membership.broker_url, self._paths.broker_ca),
             keyring=Keyring.load(self._paths.keypair),
             clock=self._clock,
             conditions=conditions,

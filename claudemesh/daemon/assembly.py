@@ -130,7 +130,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         optional=settings.features_optional,
     )
     link = Link(
-        base.membership,
+        base.address,
         handshake,
         base.backoff,
         replies,
@@ -162,7 +162,7 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
         state=RestoreState(stores.lived.now_ms, base.conditions),
         own_topics=topics,
         vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),
-        readmission=Readmission(membership, base.keyring, topics, base.conditions),
+        readmission=Readmission(membership, base.address, base.keyring, topics, base.conditions),
     )
 
 

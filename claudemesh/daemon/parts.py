@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.hooks.runs import HookRuns
@@ -62,6 +63,7 @@ class Base:
     settings: DaemonSettings
     with_broker: bool
     membership: Membership
+    address: BrokerAddress
     keyring: Keyring
     clock: Clock
     conditions: Conditions

@@ -79,6 +79,11 @@ class DaemonPaths:
         return self.root / "membership.json"
 
     @property
+    def broker_ca(self) -> Path:
+        """Certificates of the authorities that are trusted for the broker, besides those of the system."""
+        return self.root / "broker_ca.pem"
+
+    @property
     def keypair(self) -> Path:
         """The member's private keys."""
         return self.root / "keypair.json"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from claudemesh.runtime.exchange import exchange
+from claudemesh.runtime.outward import proxy_for, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,14 @@ def ask_broker(
     body: Mapping[str, Any] | None = None,
     *,
     token: str | None = None,
+    ca_file: Path | None = None,
     deadline_s: float,
     most_bytes: int,
 ) -> BrokerAnswer:
-    """Ask the broker at a ws:// or wss:// URL. `Redirected`, `OSError` or `HTTPException`: see `exchange`."""
+    """Ask the broker at a ws:// or wss:// URL. `Redirected`, `OSError` or `HTTPException`: see `exchange`.
+
+    The authorities of `ca_file` are trusted besides those of the system.
+    """
     parts = urlsplit(url)
     headers = {} if body is None else {"Content-Type": "application/json"}
     if token is not None:
@@ -42,7 +48,8 @@ def ask_broker(
         parts.path.rstrip("/") + path,
         None if body is None else orjson.dumps(body),
         headers,
-        tls=parts.scheme == "wss",
+        tls=tls_context(ca_file) if parts.scheme == "wss" else None,
+        proxy=proxy_for(url),
         deadline_s=deadline_s,
         most_bytes=most_bytes,
     )

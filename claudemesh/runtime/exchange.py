@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import closing
 
+from claudemesh.runtime.outward import Proxy
 from claudemesh.runtime.terminal import safe
 
 # Seconds without a byte after which the request ends, even before the deadline.
@@ -37,18 +39,18 @@ def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     *,
-    tls: bool,
+    tls: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
     deadline_s: float,
     most_bytes: int,
 ) -> tuple[int, bytes]:
-    """Make a request and return the status and the body.
+    """Make a request and return the status and the body, with `tls` by HTTPS, and by a proxy if one is given.
 
     Raise `Redirected` for a status of 300 to 399. Raise `OSError` or `HTTPException` without a complete
     answer of at most `most_bytes` within `deadline_s`. The timeout of the socket restarts with every byte,
     so a timer of its own ends the connection at the deadline.
     """
-    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
-    connection = kind(host, port, timeout=min(_QUIET_S, deadline_s))
+    connection = _connection(host, port, tls, proxy, min(_QUIET_S, deadline_s))
     with closing(connection):
         connection.connect()
         with _cut_off(connection.sock, deadline_s) as late:
@@ -67,6 +69,21 @@ def exchange(
     if 300 <= response.status < 400:
         raise Redirected(response.status, response.getheader("Location") or "")
     return response.status, raw
+
+
+def _connection(
+    host: str, port: int | None, tls: ssl.SSLContext | None, proxy: Proxy | None, timeout_s: float
+) -> http.client.HTTPConnection:
+    """Return a connection that is not open yet."""
+    to, at = (host, port) if proxy is None else (proxy.host, proxy.port)
+    made = (
+        http.client.HTTPConnection(to, at, timeout=timeout_s)
+        if tls is None
+        else http.client.HTTPSConnection(to, at, timeout=timeout_s, context=tls)
+    )
+    if proxy is not None:
+        made.set_tunnel(host, port, proxy.headers)
+    return made
 
 
 @contextlib.contextmanager

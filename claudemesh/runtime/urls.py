@@ -7,8 +7,11 @@ Handshake).
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
+# A path prefix of a broker behind a proxy, such as /mesh.
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 _DEFAULT_PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
 
 
@@ -73,6 +76,8 @@ def split_broker_url(url: str) -> SplitResult:
         raise ValueError("The host or the port in the broker's URL is malformed.")
     if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError("A broker's URL has no user, no password, no query and no fragment.")
+    if _PATH.fullmatch(parts.path) is None:
+        raise ValueError("The path in the broker's URL has other characters than letters, digits and ._~-.")
     return parts
 
 

@@ -13,6 +13,7 @@ import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.options import ca_file_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
 from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
@@ -45,6 +46,7 @@ def admin_options(function: F) -> F:
             help="File with the admin token.",
         ),
         click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine."),
+        ca_file_option,
     ):
         function = option(function)
     return function
@@ -54,10 +56,15 @@ class AdminClient:
     """The admin API of the broker that the options name."""
 
     def __init__(
-        self, data_dir: Path | None, url: str | None, admin_token_file: Path | None, insecure: bool
+        self,
+        data_dir: Path | None,
+        url: str | None,
+        admin_token_file: Path | None,
+        insecure: bool,
+        ca_file: Path | None,
     ) -> None:
         folder = chosen_data_dir(data_dir)
-        self._broker = BrokerClient(url or _running_at(folder), insecure=insecure)
+        self._broker = BrokerClient(url or _running_at(folder), insecure=insecure, ca_file=ca_file)
         self._token = read_token(admin_token_file, folder, self._broker)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:

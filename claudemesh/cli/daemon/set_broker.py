@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from claudemesh.cli import output
-from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.options import ca_file_option, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
 
@@ -13,13 +15,14 @@ from claudemesh.client.meshes import choose_mesh
 @click.command("set-broker")
 @click.argument("url", metavar="URL")
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
+@ca_file_option
 @mesh_option
 @json_option
-def set_broker(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
+def set_broker(url: str, insecure: bool, ca_file: Path | None, mesh: str | None, as_json: bool) -> int:
     """Change the address of the mesh's broker. The daemon uses it from its next start on.
 
     The broker must answer at URL and know it as one of its own addresses (`broker up --public-url`). Keys,
-    queues and inbox stay.
+    queues and inbox stay. With --ca-file the certificate of the authority is replaced too.
 
     \b
     Examples:
@@ -30,7 +33,7 @@ def set_broker(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int
     from claudemesh.client.join import set_broker as write_broker
 
     slug = choose_mesh(mesh)
-    changed = write_broker(slug, url, insecure=insecure)
+    changed = write_broker(slug, url, insecure=insecure, ca_file=ca_file)
     output.print_answer(as_json, changed, f"the broker of mesh {slug} is {changed['broker_url']}")
     if not as_json:
         output.note(f"next: claudemesh daemon {'restart' if LocalClient(slug).is_running() else 'up -d'}")

@@ -8,6 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import local_trouble
+from claudemesh.runtime.outward import by_proxy, certificate_trouble
 
 log = get_logger("link")
 
@@ -41,4 +42,9 @@ class LinkFaults:
             if kind not in self._unlisted:
                 self._unlisted.add(kind)
                 log.warning("link_error_unlisted", error=repr(error), opened=opened)
-        return f"the link to {self._url} was lost: {text}" if opened else f"cannot reach {self._url}: {text}"
+        refused = certificate_trouble(error)
+        if refused is not None:
+            return f"{self._url} was not used: {refused}"
+        if opened:
+            return f"the link to {self._url} was lost: {text}"
+        return f"cannot reach {self._url}{by_proxy(self._url)}: {text}"

@@ -12,13 +12,13 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
 from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
 from claudemesh.daemon.link.handshake import Agreed, Handshake, refuse_unknown
 from claudemesh.daemon.settings import DaemonSettings
-from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import (
     CloseCode,
     InvalidField,
@@ -52,6 +52,7 @@ from claudemesh.runtime.episodes import Episodes
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.guardedlink import GuardedLink
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.outward import proxy_for, tls_context
 from claudemesh.runtime.sparse import SparseLog
 
 log = get_logger("link")
@@ -92,7 +93,7 @@ class Link:
 
     def __init__(
         self,
-        membership: Membership,
+        address: BrokerAddress,
         handshake: Handshake,
         backoff: Backoff,
         replies: WrongReplies,
@@ -106,8 +107,8 @@ class Link:
         `on_limit` counts the limits of the guard that the broker exceeds.
         """
         self._limits = Episodes(log, on_limit)
-        self._faults = LinkFaults(membership.broker_url, on_local_cause)
-        self._membership = membership
+        self._faults = LinkFaults(address.url, on_local_cause)
+        self._address = address
         self._dial = dial
         self.backoff = backoff
         self.pause = Pause()
@@ -141,7 +142,7 @@ class Link:
         while True:
             opened_before = self._connection
             code, reason = await self._attempt(handlers)
-            ending = exit_after_close(code, reason, self._membership.broker_url)
+            ending = exit_after_close(code, reason, self._address.url)
             if is_unknown_member(code, reason):
                 ending = await handlers.readmit()
             if ending is not None:
@@ -209,11 +210,13 @@ class Link:
 
     async def _attempt(self, handlers: LinkHandlers) -> tuple[int, str]:
         """Connect and serve; return the close code (0 without one) and the reason of the end."""
-        url = self._membership.broker_url.rstrip("/") + WEBSOCKET_PATH
+        url = self._address.url.rstrip("/") + WEBSOCKET_PATH
         opened = False
         try:
+            proxy = proxy_for(url)
             async with self._dial(
                 url,
+                ssl=tls_context(self._address.ca_file) if url.startswith("wss:") else None,
                 subprotocols=[SUBPROTOCOL],
                 compression=None,
                 max_size=DAEMON_FRAME_BYTES,
@@ -221,7 +224,7 @@ class Link:
                 ping_timeout=PING_INTERVAL_S,
                 open_timeout=_HANDSHAKE_S,
                 close_timeout=2,
-                proxy=None,
+                proxy=None if proxy is None else proxy.url,
                 max_queue=64,
                 create_connection=partial(GuardedLink, on_limit=self._limits.note),
             ) as socket:

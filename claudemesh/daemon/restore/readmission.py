@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
@@ -44,21 +45,23 @@ class NotYet:
     message: str
 
 
-async def ask_to_be_taken_back(membership: Membership, keyring: Keyring) -> NotYet | ExitWith:
+async def ask_to_be_taken_back(
+    membership: Membership, address: BrokerAddress, keyring: Keyring
+) -> NotYet | ExitWith:
     """Ask once. `NotYet`: connect again later. `ExitWith` 77: the membership cannot be proven."""
     if membership.invite is None:
         made = membership.inviter_pubkey is None
         why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
         return _forgotten(f"{why} that proves its membership")
     try:
-        body = _body(membership, keyring, membership.invite)
+        body = _body(membership, address, keyring, membership.invite)
     except (ProtocolError, ValueError):
         return _forgotten("the invite kept in membership.json is damaged")
     try:
-        ask = partial(ask_broker, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
-        answer = await asyncio.to_thread(ask, membership.broker_url, "POST", "/v1/rejoin", body)
+        ask = partial(ask_broker, ca_file=address.ca_file, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
+        answer = await asyncio.to_thread(ask, address.url, "POST", "/v1/rejoin", body)
     except (OSError, http.client.HTTPException, Redirected) as error:
-        return NotYet(f"{membership.broker_url} does not know this member, and cannot be asked: {error}.")
+        return NotYet(f"{address.url} does not know this member, and cannot be asked: {error}.")
     return _decide(answer.status, http_replies.refused(answer.body))
 
 
@@ -66,9 +69,15 @@ class Readmission:
     """Asks once per link that the broker refuses, and shows while the member is not confirmed."""
 
     def __init__(
-        self, membership: Membership, keyring: Keyring, topics: OwnTopics, conditions: Conditions
+        self,
+        membership: Membership,
+        address: BrokerAddress,
+        keyring: Keyring,
+        topics: OwnTopics,
+        conditions: Conditions,
     ) -> None:
         self._membership = membership
+        self._address = address
         self._keyring = keyring
         self._topics = topics
         self._conditions = conditions
@@ -80,7 +89,7 @@ class Readmission:
     async def ask(self) -> ExitWith | None:
         """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
         self._topics.member_lost()
-        outcome = await ask_to_be_taken_back(self._membership, self._keyring)
+        outcome = await ask_to_be_taken_back(self._membership, self._address, self._keyring)
         if isinstance(outcome, ExitWith):
             return outcome
         self._conditions.begin(_UNCONFIRMED, outcome.message)
@@ -111,9 +120,9 @@ def _forgotten(reason: str) -> ExitWith:
     )
 
 
-def _body(membership: Membership, keyring: Keyring, link: str) -> dict[str, Any]:
+def _body(membership: Membership, address: BrokerAddress, keyring: Keyring, link: str) -> dict[str, Any]:
     invite = parse_link(link)
-    audience = audience_of(membership.broker_url)
+    audience = audience_of(address.url)
     proof = sign_join(
         keyring.current,
         audience=audience,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -62,7 +63,10 @@ def _cannot_listen(place: str, error: OSError) -> ExitWith:
     cause = local_cause(error)
     if cause is not None and cause.exit_code == TEMPORARY:
         return cannot("listen on", error, place)
-    return ExitWith(CANNOT_CREATE, "cannot_listen", f"Cannot listen on {place}: {explain(error)}.")
+    remedy = ""
+    if error.errno == errno.EADDRINUSE:
+        remedy = " Stop the process that listens there, or give another address; port 0 takes a free port."
+    return ExitWith(CANNOT_CREATE, "cannot_listen", f"Cannot listen on {place}: {explain(error)}.{remedy}")
 
 
 def _remove_stale(path: Path) -> None:

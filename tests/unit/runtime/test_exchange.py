@@ -37,7 +37,7 @@ def server(answer: Answer) -> Generator[int]:
 
 
 def ask(port: int, deadline_s: float = 10.0) -> tuple[int, bytes]:
-    return exchange("127.0.0.1", port, "GET", "/", tls=False, deadline_s=deadline_s, most_bytes=1000)
+    return exchange("127.0.0.1", port, "GET", "/", deadline_s=deadline_s, most_bytes=1000)
 
 
 def in_drips(raw: bytes) -> Answer:

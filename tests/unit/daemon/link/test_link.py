@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link, LinkHandlers
@@ -79,7 +80,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt() -> None:
 
     one = Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None)
     link = Link(
-        one,
+        BrokerAddress(one.broker_url),
         Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
         Backoff(initial_s=0.001, cap_s=0.001),
         WrongReplies(Conditions(SystemClock()), _ignore),
@@ -117,7 +118,7 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
     port = server.sockets[0].getsockname()[1]
     one = Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
     link = Link(
-        one,
+        BrokerAddress(one.broker_url),
         Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
         Backoff(initial_s=0.001, cap_s=0.001),
         WrongReplies(Conditions(SystemClock()), _ignore),
@@ -162,7 +163,7 @@ async def _close_code_after(broker: _ScriptedBroker) -> int | None:
         port = next(iter(server.sockets)).getsockname()[1]
         one = Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
         link = Link(
-            one,
+            BrokerAddress(one.broker_url),
             Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
             Backoff(initial_s=60, cap_s=60),
             WrongReplies(Conditions(SystemClock()), _ignore),
