@@ -57,6 +57,7 @@ from claudemesh.runtime.files import (
     write_atomic,
 )
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.notify import ServiceManager
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
 from claudemesh.runtime.sqlite_upkeep import Upkeep
@@ -88,8 +89,12 @@ class Broker:
     database is not healthy or not to be trusted, or the address is taken.
     """
 
-    def __init__(self, settings: BrokerSettings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: BrokerSettings, clock: Clock | None = None, manager: ServiceManager | None = None
+    ) -> None:
+        """`manager` is notified."""
         self.settings = settings
+        self._manager = manager or ServiceManager()
         self.clock: Clock = clock or SystemClock()
         self._ending = asyncio.Event()
         self._failure: ExitWith | None = None
@@ -166,10 +171,23 @@ class Broker:
         """Serve until `stop` or `stop_soon`. `ExitWith`: the disk or a part of the broker failed."""
         if self._running is None:
             await self.start()
+        tasks = TaskOwner()
+        tasks.start(self._manager.run(self._line), "service_manager")
+        self._manager.ready()
         await self._ending.wait()
+        self._manager.stopping()
         await self.stop(drain=self._failure is None)
+        await tasks.stop()
         if self._failure is not None:
             raise self._failure
+
+    def _line(self) -> str:
+        """Return the state in one line, for a service manager."""
+        if self._running is None:
+            return "stopping"
+        codes = ", ".join(self._conditions.codes())
+        state = f"{len(self._running.context.hub)} connections at {self._running.url}"
+        return f"{state}, degraded: {codes}" if codes else state
 
     def _fail(self, error: str, message: str) -> None:
         """Stop after a failure: accepted messages are on the disk, and the next start continues."""

@@ -28,6 +28,7 @@ from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.logs import get_logger, set_level, setup_logging
+from claudemesh.runtime.notify import ServiceManager
 from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.urls import audience_of, host_port, is_address, is_loopback, split_host_port
@@ -45,8 +46,9 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     protect_memory()
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging("info", Path(log_file) if log_file else None)
+    manager = ServiceManager.of(os.environ)
     try:
-        return run_loop(partial(_run, slug, with_broker, name))
+        return run_loop(partial(_run, slug, with_broker, name, manager))
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
@@ -58,13 +60,13 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
             sys.stderr.flush()
 
 
-async def _run(slug: str, with_broker: bool, name: str | None) -> int:
+async def _run(slug: str, with_broker: bool, name: str | None, manager: ServiceManager) -> int:
     async with AsyncExitStack() as stack:
         broker = await _start_broker(slug, name, stack) if with_broker else None
         paths = daemon_paths(slug)
         settings = load_settings(paths.config)
         set_level(settings.log_level)
-        daemon = Daemon(paths, settings, with_broker=with_broker)
+        daemon = Daemon(paths, settings, with_broker=with_broker, manager=manager)
         await daemon.start()
         settle()
         _note_options(paths, with_broker)

@@ -27,6 +27,7 @@ from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import INTERNAL, OK, ExitWith
 from claudemesh.runtime.files import remove
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.notify import ServiceManager
 from claudemesh.runtime.oserrors import require_descriptors
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
@@ -49,12 +50,14 @@ class Daemon:
         clock: Clock | None = None,
         *,
         with_broker: bool = False,
+        manager: ServiceManager | None = None,
     ) -> None:
-        """`with_broker`: this process runs a broker too, and health says so."""
+        """`with_broker`: this process runs a broker too, and health says so. `manager` is notified."""
         self._paths = paths
         self._with_broker = with_broker
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._manager = manager or ServiceManager()
         self._stack = AsyncExitStack()
         self._tasks = TaskOwner(on_crash=self._crashed)
         self._ended: asyncio.Future[ExitWith | None] | None = None
@@ -94,7 +97,9 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._manager.ready()
         ending = await self._ended
+        self._manager.stopping()
         # A second signal ends the process at once: accepted sends are on disk.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -106,7 +111,8 @@ class Daemon:
 
     def reload(self) -> None:
         """Reload config.toml, hooks.toml and local_token. A wrong value changes nothing."""
-        self._reload.run()
+        with self._manager.reloading():
+            self._reload.run()
 
     def stop_soon(self) -> None:
         """Stop in order: accept no more sends, wait for the answers of rows in flight, exit 0."""
@@ -169,6 +175,7 @@ class Daemon:
         files.write_number(paths.schema_version, parts.stores.outbox.schema_version)
         assembly.start_tasks(parts)
         self._tasks.start(self._listeners.run(), "listeners")
+        self._tasks.start(self._manager.run(parts.health.line), "service_manager")
         hooks.tell("on-startup", {"daemon_version": claudemesh.__version__})
         membership = parts.base.membership
         log.info("daemon_started", mesh=membership.slug, name=membership.name)

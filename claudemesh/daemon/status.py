@@ -57,6 +57,13 @@ class HealthReport:
         """Note how far this host's clock is ahead of the broker's, as of a handshake."""
         self._clock_offset_ms = self.clock.wall_ms() - broker_wall_ms
 
+    def line(self) -> str:
+        """Return the state in one line, for a service manager."""
+        link = "connected to" if self.link.connected else "not connected to"
+        codes = ", ".join(self.conditions.codes())
+        state = f"{self.membership.name} in mesh {self.membership.slug}, {link} {self.membership.broker_url}"
+        return f"{state}, degraded: {codes}" if codes else state
+
     async def make(self) -> dict[str, Any]:
         """Return the health report as a JSON object."""
         counts = await self.outbox_store.counts()

@@ -85,6 +85,10 @@ class Conditions:
             for code, found in self._active.items()
         ]
 
+    def codes(self) -> Sequence[str]:
+        """Return the codes of the conditions that hold."""
+        return list(self._active)
+
     def states(self) -> Mapping[str, bool]:
         """Return every code that was ever reported, and whether it holds: the metric `degraded{code}`."""
         return {code: code in self._active for code in self._codes}

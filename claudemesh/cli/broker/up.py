@@ -17,6 +17,7 @@ from claudemesh.cli.broker.settings_options import settings_options
 from claudemesh.cli.options import json_option
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger, setup_logging
+from claudemesh.runtime.notify import ServiceManager
 from claudemesh.runtime.oserrors import cannot
 from claudemesh.runtime.own_address import dialled_urls
 
@@ -66,7 +67,7 @@ def up(detach: bool, as_json: bool, **flags: Any) -> int:
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging(settings.log_level, Path(log_file) if log_file else None)
     try:
-        run_loop(partial(_serve, settings))
+        run_loop(partial(_serve, settings, ServiceManager.of(os.environ)))
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         if log_file:
@@ -83,11 +84,11 @@ def _has_password(url: str | None) -> bool:
         return False
 
 
-async def _serve(settings: Any) -> None:
+async def _serve(settings: Any, manager: ServiceManager) -> None:
     from claudemesh.broker.app import Broker
     from claudemesh.runtime.collecting import settle
 
-    running = Broker(settings)
+    running = Broker(settings, manager=manager)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
