@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import click
 
+from claudemesh.cli.display import with_display_options
+
 # Habits of other tools -> the name here.
 ALIASES = {"ls": "list"}
 
@@ -23,9 +25,11 @@ class CommandGroup(click.Group):
     """A group whose command `list` is also found as `ls`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command of a name or of its alias."""
+        """Return the command of a name or of its alias, with the options that every command accepts."""
         found = self.find(ctx, cmd_name)
-        return found if found is not None or cmd_name not in ALIASES else self.find(ctx, ALIASES[cmd_name])
+        if found is None and cmd_name in ALIASES:
+            found = self.find(ctx, ALIASES[cmd_name])
+        return None if found is None else with_display_options(found)
 
     def find(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the command of exactly this name."""

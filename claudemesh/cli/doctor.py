@@ -30,7 +30,7 @@ def doctor(mesh: str | None, as_json: bool) -> int:
     """
     findings = examine(mesh)
     if as_json:
-        output.print_json({"items": [asdict(finding) for finding in findings]})
+        output.print_items([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             output.say(f"{_MARKS[finding.state]}  {finding.check}: {output.safe(finding.detail)}")

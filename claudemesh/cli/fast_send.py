@@ -58,7 +58,7 @@ def run(argv: list[str], distrust: Callable[[str], str | None]) -> int | None:
         if "id" not in given:
             argv += ["--id", client_message_id]
         return None
-    _show(body.decode(), client_message_id, as_json="json" in given)
+    _show(body.decode(), client_message_id, given)
     return 0
 
 
@@ -157,6 +157,13 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
+def _word(text: str) -> str:
+    """Return a text as one word of a shell, as `shlex.quote`, which takes longer to import."""
+    if all(c.isascii() and (c.isalnum() or c in "@%+=:,./-_") for c in text):
+        return text
+    return "'" + text.replace("'", "'\"'\"'") + "'"
+
+
 def _exchange(path: str, request: bytes) -> bytes | None:
     """Return the whole answer; None when nothing was sent, b"" when the outcome is unknown."""
     # `socket` takes five milliseconds longer to import than `_socket`.
@@ -185,11 +192,18 @@ def _exchange(path: str, request: bytes) -> bytes | None:
         link.close()
 
 
-def _show(body: str, client_message_id: str, *, as_json: bool) -> None:
+def _show(body: str, client_message_id: str, given: dict[str, str]) -> None:
     """Print the answer. The message is accepted, so a stdout that cannot be written changes nothing."""
     status = body.partition('"status":"')[2].partition('"')[0]
+    shown = f"{status} {client_message_id}\n"
+    if "json" in given:
+        wait = f"claudemesh wait --for {_word(f'message={client_message_id}')}"
+        if "mesh" in given:
+            wait += f" --mesh {_word(given['mesh'])}"
+        following = "" if status == "done" else _quote(wait)
+        shown = f'{{"schema":1,{body[1:-1]},"next":[{following}]}}\n'
     try:
-        sys.stdout.write(f"{body}\n" if as_json else f"{status} {client_message_id}\n")
+        sys.stdout.write(shown)
         sys.stdout.flush()
     except OSError:
         # Python flushes once more while it shuts down, and would complain.

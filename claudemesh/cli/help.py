@@ -62,7 +62,7 @@ def _page(ctx: click.Context, names: tuple[str, ...]) -> str:
 def _show_exit_codes(as_json: bool) -> int:
     if as_json:
         items = [{"code": code, "name": name, "meaning": meaning} for code, name, meaning in EXIT_CODES]
-        output.print_json({"items": items})
+        output.print_items(items)
         return 0
     formatter = click.HelpFormatter(width=_COLUMNS)
     formatter.write_dl([(f"{code:>3} {name}", meaning) for code, name, meaning in EXIT_CODES])

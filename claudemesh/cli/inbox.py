@@ -83,7 +83,7 @@ def inbox(
     query["mentioned"] = "true" if mentions else None
     items, following_page = _newest(client, follow, wanted, limit, query)
     if as_json and not follow:
-        output.print_json({"items": items, "next": following_page})
+        output.print_items(items, following_page)
         _acknowledge(client, items, mark_read)
         return
     if following_page:

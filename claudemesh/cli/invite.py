@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from urllib.parse import urlsplit
 
 import click
@@ -74,7 +75,8 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
         "role": role,
         "warning": warning,
     }
-    return output.print_answer(as_json, answer, link)
+    following = [f"claudemesh join {shlex.quote(link)}"]
+    return output.print_answer(as_json, answer, link, next=following, made=link, hint=False)
 
 
 def _loopback_warning(url: str) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import ca_file_option, default_name, json_option
 
 
@@ -36,7 +37,7 @@ def join(link: str, name: str | None, insecure: bool, ca_file: Path | None, as_j
     if link == "-":
         link = sys.stdin.read(MAX_PASTED_CHARACTERS)
     joined = join_mesh(link, name, default_name(), insecure=insecure, ca_file=ca_file)
-    output.print_answer(as_json, joined, f"joined mesh {joined['slug']} as {joined['name']}")
-    if not as_json:
-        output.note("next: claudemesh daemon up -d")
-    return 0
+    text = f"joined mesh {joined['slug']} as {joined['name']}"
+    return output.print_answer(
+        as_json, joined, text, next=[command("daemon", "up", "-d", mesh=needed(joined["slug"]))]
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.display import display, display_options, take_colour
 from claudemesh.cli.errors import explain, report
 from claudemesh.cli.lazy_group import LazyGroup
 from claudemesh.cli.streams import discard_stdout, flush_stdout, prepare_streams
@@ -98,10 +99,14 @@ def cli() -> None:
     """
 
 
+cli.params += display_options(hidden=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. A failure is reported as a message, never as a traceback."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
+    display.reset()
     code = _run(argv)
     failed = flush_stdout()
     if failed is not None and code == OK and not isinstance(failed, BrokenPipeError):
@@ -115,7 +120,7 @@ def _run(argv: list[str]) -> int:
         result = _invoke(argv)
     except click.exceptions.NoArgsIsHelpError as error:
         # A group without a command: its help is shown.
-        output.note(error.message)
+        output.page(error.message)
         return USAGE
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -126,6 +131,7 @@ def _run(argv: list[str]) -> int:
         # Abort is a prompt that was interrupted.
         return INTERRUPTED
     except Exception as error:
+        take_colour(argv)
         failed = flush_stdout()
         if isinstance(error, output.OutputFailed) or failed is not None:
             # Neither the result nor a JSON error can be written to stdout.

@@ -10,6 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
+from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import ca_file_option, default_name, json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.own_broker import chosen_data_dir, find_broker
@@ -83,10 +84,10 @@ def create(
     broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure, ca_file=ca_file)
     token = read_token(admin_token_file, data_dir, broker)
     membership = create_mesh(broker, token, slug, name or default_name(), ca_file=ca_file)
-    output.print_answer(as_json, membership, f"created mesh {slug} with this host as {membership['name']}")
-    if not as_json:
-        output.note("next: claudemesh daemon up -d\nnext: claudemesh invite create")
-    return 0
+    text = f"created mesh {slug} with this host as {membership['name']}"
+    other = needed(slug)
+    following = [command("daemon", "up", "-d", mesh=other), command("invite", "create", mesh=other)]
+    return output.print_answer(as_json, membership, text, next=following)
 
 
 def _own_broker(data_dir: Path) -> str:

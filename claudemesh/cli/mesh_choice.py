@@ -28,14 +28,14 @@ def list_meshes(as_json: bool) -> None:
     current = _current()
     found = [_look_at(slug, slug == current) for slug in meshes()]
     if as_json:
-        output.print_json({"items": found, "next": None})
+        output.print_items(found)
         return
     output.table(
         ("mesh", "current", "name", "broker", "daemon"),
         [
             (
                 item["mesh"],
-                "yes" if item["current"] else "",
+                item["current"],
                 item["name"] or "?",
                 item["broker_url"] or "?",
                 item["daemon"],

@@ -1,12 +1,11 @@
 """Output of a command: tables on a terminal, tab-separated values in a pipe, JSON with --json.
 
 Results go to stdout, notes and errors to stderr. Text for a terminal is neutralised (`runtime/terminal.py`);
-JSON and bodies for a file or a pipe are written as UTF-8, unchanged.
+JSON and bodies for a file or a pipe are written as UTF-8, unchanged. docs/cli.md describes all of it.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,12 +13,18 @@ from typing import Any, TextIO
 
 import orjson
 
+from claudemesh.cli.display import columns as terminal_columns
+from claudemesh.cli.display import display, is_terminal
 from claudemesh.cli.streams import discard_stdout
+from claudemesh.cli.table import Column as Column
+from claudemesh.cli.table import as_columns, key_of, plain_cells, terminal_cells
 from claudemesh.runtime.terminal import safe as safe
 from claudemesh.runtime.terminal import safe_json
 from claudemesh.runtime.terminal import safe_lines as safe_lines
 
-_BOLD, _RED, _DIM, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
+# The version of the JSON that commands print: raised when a field changes its meaning or goes.
+SCHEMA = 1
+_RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 class OutputFailed(Exception):
@@ -30,10 +35,15 @@ class OutputFailed(Exception):
         self.cause = cause
 
 
-def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
-    text = orjson.dumps(value).decode()
-    _write_utf8(safe_json(text) if sys.stdout.isatty() else text)
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print an object as one line of JSON, with the version of its schema."""
+    text = orjson.dumps({"schema": SCHEMA, **value}).decode()
+    _write_utf8(safe_json(text) if is_terminal() else text)
+
+
+def print_items(items: Sequence[Any], next: str | None = None, **more: Any) -> None:
+    """Print a list as JSON; `next` is the cursor of its next page."""
+    print_json({**more, "items": items, "next": next})
 
 
 def say(text: str) -> None:
@@ -43,32 +53,54 @@ def say(text: str) -> None:
 
 def body(text: str) -> None:
     """Print the body of a message: neutralised on a terminal, unchanged in a file or a pipe."""
-    if sys.stdout.isatty():
+    if is_terminal():
         say(text)
     else:
         _write_utf8(text.removesuffix("\n"))
 
 
-def print_answer(as_json: bool, answer: Mapping[str, Any], text: str) -> int:
+def print_answer(
+    as_json: bool,
+    answer: Mapping[str, Any],
+    text: str,
+    *,
+    next: Sequence[str] = (),
+    made: str | None = None,
+    hint: bool = True,
+) -> int:
     """Print the answer to an action, as JSON or in words, and return exit code 0.
+
+    `next` are commands that make sense after it: in JSON always, and in words where `hint` is set. `made` is
+    the id or link that --quiet leaves of the words.
 
     The action is done. A stdout that cannot be written does not make it a failure, which a script would
     retry.
     """
     try:
         if as_json:
-            print_json(answer)
-        else:
+            print_json({**answer, "next": list(next)})
+        elif not display.quiet:
             say(text)
+        elif made is not None:
+            say(made)
     except OutputFailed as failed:
         discard_stdout()
         note(f"The command succeeded, but its answer could not be written: {failed.cause.strerror}.")
+    if hint and not as_json:
+        for command in next:
+            note(f"next: {command}")
     return 0
 
 
 def note(text: str) -> None:
     """Print a remark that is not part of the result, on stderr."""
-    _write_stderr(safe_lines(text))
+    if not display.quiet:
+        _write_stderr(safe_lines(text))
+
+
+def page(text: str) -> None:
+    """Print a help page on stderr, for a group without a command."""
+    _write_stderr(text)
 
 
 def error(message: str, next_command: str | None = None) -> None:
@@ -78,17 +110,37 @@ def error(message: str, next_command: str | None = None) -> None:
         _write_stderr(f"try: {safe(next_command)}")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their columns on a terminal, tab-separated and without a head in a pipe."""
-    shown = [[safe(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in shown:
-            _write("\t".join(row))
-        return
-    widths = [max(len(cell) for cell in column) for column in zip(columns, *shown, strict=True)]
-    _write(_colour(_line([name.upper() for name in columns], widths), _BOLD, sys.stdout))
-    for row in shown:
-        _write(_line(row, widths))
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under the names of their columns: aligned on a terminal, tab-separated in a pipe.
+
+    A value is a text, a number, a boolean, None, or a time in ISO 8601 in a column of that kind.
+    """
+    made = as_columns(columns)
+    if display.quiet:
+        place = key_of(made)
+        for row in rows:
+            _write(plain_cells(made, row)[place])
+    elif is_terminal():
+        _draw(made, terminal_cells(made, rows))
+    else:
+        if display.headers:
+            _write("\t".join(column.header for column in made))
+        for row in rows:
+            _write("\t".join(plain_cells(made, row)))
+
+
+def _draw(made: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
+    # Imported here: rich is for tables on a terminal alone.
+    from claudemesh.cli.terminal_table import draw, draw_records, layout
+
+    colour = display.has_colour(sys.stdout)
+    widths = layout(made, cells, terminal_columns())
+    if widths is None:
+        lines = draw_records(made, cells, colour=colour)
+    else:
+        lines = draw(made, cells, widths, headers=display.headers, colour=colour)
+    for line in lines:
+        _write(line)
 
 
 def fields(values: Mapping[str, object]) -> None:
@@ -96,6 +148,18 @@ def fields(values: Mapping[str, object]) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         _write(f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
+
+
+def moment(iso: str | None, never: str = "never") -> str:
+    """Return a time for a sentence or a field: local and relative on a terminal, UTC elsewhere."""
+    if not iso:
+        return never
+    if not is_terminal():
+        return iso
+    # Imported here: only times on a terminal need it.
+    from claudemesh.cli.times import local, relative
+
+    return f"{local(iso)} ({relative(iso)})"
 
 
 def _write(text: str) -> None:
@@ -129,11 +193,5 @@ def _write_stderr(text: str) -> None:
         sys.stderr.flush()
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
 def _colour(text: str, code: str, stream: TextIO) -> str:
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"{code}{text}{_PLAIN}"
+    return f"{code}{text}{_PLAIN}" if display.has_colour(stream) else text

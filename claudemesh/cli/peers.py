@@ -22,7 +22,7 @@ def peers(mesh: str | None, as_json: bool) -> None:
     """
     items = LocalClient(mesh).items("/v1/peers")
     if as_json:
-        output.print_json({"items": items, "next": None})
+        output.print_items(items)
         return
     output.table(
         ("name", "role", "online", "status", "summary", "key"),

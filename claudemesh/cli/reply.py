@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import USAGE, ExitWith
@@ -43,4 +43,4 @@ def reply(id_or_seq: str, text: str | None, allow_empty: bool, mesh: str | None,
         "reply_to_id": item["broker_message_id"],
     }
     answer = client.post("/v1/send", body)
-    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+    return print_sent(answer, mesh, as_json=as_json)

@@ -7,9 +7,9 @@ from typing import Any
 import click
 import orjson
 
-from claudemesh.cli import output
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import complete_members, json_option, mesh_option
+from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
 
 
@@ -78,7 +78,7 @@ def send(
     given = {name: value for name, value in body.items() if value is not None}
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
     answer = LocalClient(mesh).post(path, given)
-    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+    return print_sent(answer, mesh, as_json=as_json)
 
 
 def _meta(text: str) -> Any:

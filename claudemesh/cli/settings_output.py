@@ -49,7 +49,7 @@ def print_checks(checks: Sequence[Checked], *, as_json: bool) -> int:
     is_wrong = any(check.faults for check in checks)
     if as_json:
         items = [{"file": check.name, "exists": check.exists, "faults": check.faults} for check in checks]
-        output.print_json({"items": items})
+        output.print_items(items)
         return CONFIGURATION if is_wrong else OK
     for check in checks:
         for fault in check.faults[:_MOST_FAULTS]:

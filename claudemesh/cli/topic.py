@@ -8,6 +8,7 @@ from claudemesh.cli import output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
 
 
@@ -111,7 +112,7 @@ def post(
     if client_message_id is not None:
         body["client_message_id"] = client_message_id
     answer = LocalClient(mesh).post("/v1/topic/post", body)
-    return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
+    return print_sent(answer, mesh, as_json=as_json)
 
 
 @topic.command("list")
@@ -127,7 +128,7 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
     """
     items = LocalClient(mesh).items("/v1/topic/list")
     if as_json:
-        output.print_json({"items": items, "next": None})
+        output.print_items(items)
         return
     output.table(
         ("topic", "mode", "subscribed", "subscribers", "sealed"),

@@ -11,6 +11,7 @@ PACKAGE = ROOT / "claudemesh"
 # decisions there are the monotonic clock and the two lived clocks (docs/architecture.md, Clocks).
 READERS = {
     "runtime/clock.py": "defines it",
+    "cli/times.py": "times on a terminal, relative to now",
     "runtime/conditions.py": "shows since when a condition holds",
     "broker/messages/accept.py": "first_seen_at, created_at and accepted_at, which are shown",
     "broker/http/admin.py": "created_at of a mesh, revoked_at of an invite",

@@ -182,7 +182,7 @@ def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str
     except ApiError as error:
         raise client.about_mesh(str(query.get("mesh")), error) from error
     if as_json:
-        output.print_json(answer)
+        output.print_items(answer["items"])
         return
     output.table(columns, [[_shown(item[name]) for name in columns] for item in answer["items"]])
 

@@ -67,7 +67,7 @@ def show(origin: bool, as_json: bool, **flags: Any) -> int:
     items = rows(TABLE, merged)
     if as_json:
         shown = [public(item) for item in items]
-        output.print_json({"file": str(path), "exists": path.exists(), "items": shown})
+        output.print_items(shown, file=str(path), exists=path.exists())
     else:
         print_rows(items, with_origin=origin)
     return 0

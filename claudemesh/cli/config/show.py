@@ -49,7 +49,7 @@ def show(origin: bool, mesh: str | None, as_json: bool) -> int:
         for key, item in zip(TABLE.keys, rows(TABLE, merged), strict=True)
     ]
     if as_json:
-        output.print_json(_as_json(path, live, items))
+        _print_as_json(path, live, items)
         return 0
     print_rows(items, with_origin=origin)
     _print_notes(live, items)
@@ -81,15 +81,15 @@ def _in_force(
     return {"in_force": known[name], "pending": pending}
 
 
-def _as_json(path: Path, live: Mapping[str, Any] | None, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _print_as_json(path: Path, live: Mapping[str, Any] | None, items: Sequence[dict[str, Any]]) -> None:
     daemon = {name: live.get(name) for name in ("loaded_at", "error", "reloads")} if live else None
-    return {
-        "file": str(path),
-        "exists": path.exists(),
-        "running": live is not None,
-        "daemon": daemon,
-        "items": [public(item) for item in items],
-    }
+    output.print_items(
+        [public(item) for item in items],
+        file=str(path),
+        exists=path.exists(),
+        running=live is not None,
+        daemon=daemon,
+    )
 
 
 def _print_notes(live: Mapping[str, Any] | None, items: Sequence[dict[str, Any]]) -> None:

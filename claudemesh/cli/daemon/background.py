@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claudemesh.cli import output
 from claudemesh.cli.background import Service, start
+from claudemesh.cli.next_commands import command, needed
 from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.local import LocalClient
 from claudemesh.home.paths import daemon_paths
@@ -26,13 +27,19 @@ def start_in_background(slug: str, with_broker: bool, name: str | None, as_json:
     if pid is None:
         return say_that_it_runs(slug, as_json)
     started = {"status": "running", "mesh": slug, "pid": pid}
-    return output.print_answer(as_json, started, f"started the daemon of mesh {slug} (pid {pid})")
+    text = f"started the daemon of mesh {slug} (pid {pid})"
+    return output.print_answer(as_json, started, text, next=_following(slug), hint=False)
 
 
 def say_that_it_runs(slug: str, as_json: bool) -> int:
     """Print that a mesh's daemon runs already: a success."""
     answer = {"status": "already running", "mesh": slug}
-    return output.print_answer(as_json, answer, f"the daemon of mesh {slug} runs already")
+    text = f"the daemon of mesh {slug} runs already"
+    return output.print_answer(as_json, answer, text, next=_following(slug), hint=False)
+
+
+def _following(slug: str) -> list[str]:
+    return [command(name, mesh=needed(slug)) for name in ("peers", "inbox")]
 
 
 def _answers(slug: str) -> bool:

@@ -38,7 +38,7 @@ def hooks(mesh: str | None, as_json: bool) -> int:
     manifest = load_manifest(paths.hooks_manifest, settings.hooks_default_timeout_s)
     found = [_look_at(paths.hooks, hook, manifest.hooks.keys()) for hook in manifest.hooks.values()]
     if as_json:
-        output.print_json({"enabled": settings.hooks_enabled, "items": found})
+        output.print_items(found, enabled=settings.hooks_enabled)
     else:
         _show(found, paths.hooks_manifest, switched_off=settings.hooks_enabled is False)
     return CONFIGURATION if any(item["problem"] for item in found) else 0

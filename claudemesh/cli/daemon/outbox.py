@@ -60,7 +60,7 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
     page = client.get("/v1/outbox", status="dead" if failed else status, order="desc", limit=limit)
     rows = page["items"][::-1]
     if as_json:
-        output.print_json({"items": rows, "next": page["next"]})
+        output.print_items(rows, page["next"])
         return
     names = {peer["pubkey"]: peer["name"] for peer in client.items("/v1/peers")}
     columns = ("accepted", "status", "to", "attempts", "client_message_id", "error")

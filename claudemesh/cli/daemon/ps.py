@@ -27,7 +27,7 @@ def ps(as_json: bool) -> None:
     """
     found = [_look_at(slug) for slug in meshes()]
     if as_json:
-        output.print_json({"items": found})
+        output.print_items(found)
         return
     output.table(_COLUMNS, [[daemon[name] for name in _COLUMNS] for daemon in found])
 

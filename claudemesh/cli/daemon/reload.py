@@ -6,6 +6,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.daemon.control import reload_settings
+from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
@@ -29,7 +30,7 @@ def reload(mesh: str | None, as_json: bool) -> int:
         raise ExitWith(CONFIGURATION, "reload_refused", config["error"])
     waiting = ", ".join(config["needs_restart"])
     if waiting and not as_json:
-        output.note(f"These settings need a restart: {waiting}.\nnext: claudemesh daemon restart")
-    return output.print_answer(
-        as_json, {"status": "reloaded", **config}, f"applied the settings of mesh {client.slug}"
-    )
+        output.note(f"These settings need a restart: {waiting}.")
+    following = [command("daemon", "restart", mesh=mesh)] if waiting else []
+    text = f"applied the settings of mesh {client.slug}"
+    return output.print_answer(as_json, {"status": "reloaded", **config}, text, next=following)

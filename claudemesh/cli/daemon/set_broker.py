@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import ca_file_option, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
@@ -34,7 +35,6 @@ def set_broker(url: str, insecure: bool, ca_file: Path | None, mesh: str | None,
 
     slug = choose_mesh(mesh)
     changed = write_broker(slug, url, insecure=insecure, ca_file=ca_file)
-    output.print_answer(as_json, changed, f"the broker of mesh {slug} is {changed['broker_url']}")
-    if not as_json:
-        output.note(f"next: claudemesh daemon {'restart' if LocalClient(slug).is_running() else 'up -d'}")
-    return 0
+    words = ["restart"] if LocalClient(slug).is_running() else ["up", "-d"]
+    text = f"the broker of mesh {slug} is {changed['broker_url']}"
+    return output.print_answer(as_json, changed, text, next=[command("daemon", *words, mesh=mesh)])

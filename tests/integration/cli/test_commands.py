@@ -86,7 +86,10 @@ def test_peers_and_status_as_table_and_json(pair: Mesh) -> None:
     """Tables where people look, JSON where programs do."""
     alice, _ = homes(pair)
     names = [line.split("\t")[0] for line in run(alice, "peers").out.splitlines()]
-    assert names == ["alice", "bob"]
+    assert names == ["NAME", "alice", "bob"]
+    for options in (["--no-headers"], ["-q"]):
+        assert [line.split("\t")[0] for line in run(alice, "peers", *options).out.splitlines()] == names[1:]
+        assert run(alice, *options, "peers").out == run(alice, "peers", *options).out
     assert {item["name"] for item in run(alice, "peers", "--json").json["items"]} == {"alice", "bob"}
     status = run(alice, "status", "--json").json
     assert (status["mesh"], status["name"], status["connected"]) == ("demo", "alice", True)

@@ -270,5 +270,5 @@ def test_the_hooks_command_lists_and_checks(alice: Host, bob: Host) -> None:
     assert found["on-dm"]["file"].endswith("hooks/on-dm.sh")
     assert "there is no file" in found["on-message"]["problem"]
     plain = run(bob.daemon.home, "daemon", "hooks")
-    assert plain.out.splitlines()[0].split("\t")[:4] == ["on-dm", "ready", "5 s", "reply"]
+    assert plain.out.splitlines()[1].split("\t")[:4] == ["on-dm", "ready", "5 s", "reply"]
     assert "on-message: there is no file" in plain.err

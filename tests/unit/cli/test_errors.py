@@ -75,4 +75,5 @@ def test_a_failure_is_a_sentence_and_a_command_or_one_object(capsys: pytest.Capt
     assert report(failure, as_json=True) == 75
     out, err = capsys.readouterr()
     assert err == ""
-    assert json.loads(out) == {"error": "c", "message": "It failed.", "near": ["a"], "next": "claudemesh up"}
+    fields = {"error": "c", "message": "It failed.", "near": ["a"], "next": "claudemesh up"}
+    assert json.loads(out) == {"schema": 1, **fields}

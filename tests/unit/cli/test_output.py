@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.cli import output
+from claudemesh.cli.display import display
 from claudemesh.runtime.terminal import safe, safe_json
 
 
@@ -33,10 +34,40 @@ def test_control_and_direction_characters_are_spelt_out(text: str | None, shown:
     assert output.safe(text) == shown
 
 
-def test_a_table_in_a_pipe_is_tabs_without_a_head(capsys: pytest.CaptureFixture[str]) -> None:
-    """Plain when piped."""
-    output.table(("name", "here"), [("alice", "yes"), ("b\tb", None)])
-    assert capsys.readouterr().out == "alice\tyes\nb\\x09b\t\n"
+ROWS: list[tuple[object, ...]] = [("alice", True), ("b\tb", None)]
+
+
+def test_a_table_in_a_pipe_is_tabs_under_the_words_of_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """Headers always: columns may be added."""
+    output.table(("name", "last_seen"), ROWS)
+    assert capsys.readouterr().out == "NAME\tLAST SEEN\nalice\tyes\nb\\x09b\t\n"
+
+
+@pytest.mark.parametrize(("choice", "shown"), [("headers", "alice\tyes\nb\\x09b\t\n"), ("quiet", "yes\n\n")])
+def test_headers_can_be_dropped_and_a_quiet_list_is_its_keys(
+    choice: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For `xargs` and `read`."""
+    monkeypatch.setattr(display, choice, choice == "quiet")
+    output.table(("name", output.Column("here", is_key=True)), ROWS)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_quiet_answer_is_what_was_made(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id or a link; JSON stays whole."""
+    monkeypatch.setattr(display, "quiet", True)
+    output.print_answer(False, {"id": "one"}, "made one", next=["claudemesh peers"], made="one")
+    output.print_answer(False, {"status": "stopped"}, "stopped it")
+    output.print_answer(True, {"id": "one"}, "made one", next=["claudemesh peers"])
+    assert capsys.readouterr() == ('one\n{"schema":1,"id":"one","next":["claudemesh peers"]}\n', "")
+
+
+def test_a_list_in_json_is_an_object_with_its_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists may get fields beside their items."""
+    output.print_items([1, 2], "after-2", exists=True)
+    assert capsys.readouterr().out == '{"schema":1,"exists":true,"items":[1,2],"next":"after-2"}\n'
 
 
 @pytest.mark.parametrize(

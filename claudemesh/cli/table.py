@@ -1,0 +1,69 @@
+"""Tables: columns, and the text of their cells on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from claudemesh.runtime.terminal import safe
+
+# `time` is a time of ISO 8601: the time of day on a terminal. `age` is one that is relative to now there.
+# `body` is a text of any length, which is cut to the width of a terminal.
+Kind: TypeAlias = Literal["text", "number", "time", "age", "body"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column. Its title is the word of the field.
+
+    `is_key` marks the name or id by which other commands find the row. An `is_extra` column is left out on a
+    terminal that is too narrow for it.
+    """
+
+    title: str
+    kind: Kind = "text"
+    is_key: bool = False
+    is_extra: bool = False
+
+    @property
+    def header(self) -> str:
+        """The title as the first line of the table shows it."""
+        return self.title.replace("_", " ").upper()
+
+
+def as_columns(columns: Sequence[str | Column]) -> list[Column]:
+    """Return columns of which a plain one may be given by its title."""
+    return [Column(column) if isinstance(column, str) else column for column in columns]
+
+
+def key_of(columns: Sequence[Column]) -> int:
+    """Return the place of the key: of the first column, unless another one is marked."""
+    return next((place for place, column in enumerate(columns) if column.is_key), 0)
+
+
+def plain_cells(columns: Sequence[Column], row: Sequence[object]) -> list[str]:
+    """Return a row for a pipe: each value on one line and in full."""
+    return [safe(_word(value)) for _, value in zip(columns, row, strict=True)]
+
+
+def terminal_cells(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> list[list[str]]:
+    """Return rows for a terminal, before bodies are cut."""
+    return [[safe(_shown(column, value)) for column, value in zip(columns, row, strict=True)] for row in rows]
+
+
+def _shown(column: Column, value: object) -> object:
+    if column.kind == "body":
+        return " ".join(str(_word(value)).split())
+    if column.kind in ("time", "age") and value:
+        # Imported here: only times on a terminal need it.
+        from claudemesh.cli.times import clock, relative
+
+        return (clock if column.kind == "time" else relative)(str(value))
+    return _word(value)
+
+
+def _word(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else value
