@@ -17,6 +17,7 @@ from claudemesh.broker.background import start_parts, within
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.cluster.sweep import Sweep
+from claudemesh.broker.connections.clone_warnings import CloneWarnings
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
@@ -39,6 +40,7 @@ from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.types import Ack
+from claudemesh.broker.tls import server_tls
 from claudemesh.broker.upkeep.audit import Audit
 from claudemesh.broker.upkeep.jobs import Jobs
 from claudemesh.broker.upkeep.pulse import Pulse
@@ -266,6 +268,7 @@ class Broker:
             env=env,
             store=store,
             hub=hub,
+            clone_warnings=CloneWarnings(env.clock),
             signals=signals,
             limiter=limiter,
             acceptor=Acceptor(
@@ -344,18 +347,9 @@ def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:
-    if settings.tls_cert is None:
+    if settings.tls_cert is None or settings.tls_key is None:
         return None
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A handshake within a connection costs as much as the first, and counts as nothing.
-    made.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        made.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        text = (
-            f"Cannot use {settings.tls_cert} with {settings.tls_key}: {error}. "
-            "Give a certificate and its key in PEM form."
-        )
-        raise ExitWith(CONFIGURATION, "invalid_tls", text) from error
-    return made
+        return server_tls(settings.tls_cert, settings.tls_key)
+    except ValueError as error:
+        raise ExitWith(CONFIGURATION, "invalid_tls", str(error)) from error

@@ -6,22 +6,30 @@ a `flag` an option of `claudemesh broker up`.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from claudemesh.broker.setting_checks import (
+    MIN_TOKEN_CHARACTERS,
+    check_database_url,
+    check_networks,
+    check_redis_url,
+    check_token,
+    split_listen,
+)
 from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
+from claudemesh.broker.tls import server_tls
 from claudemesh.protocol.features import MAX_PARAMETER
 from claudemesh.protocol.wire import (
     DEFAULT_BLOB_BYTES,
     DEFAULT_INLINE_BYTES,
     HANDSHAKE_FRAME_BYTES,
+    MAX_INLINE_BYTES,
     MIN_PAYLOAD_BYTES,
 )
-from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.settings.document import Document, read_document
 from claudemesh.runtime.settings.keys import Flag, setting, table_of
@@ -37,14 +45,11 @@ from claudemesh.runtime.settings.merge import (
     merge,
 )
 from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, listed
-from claudemesh.runtime.urls import audience_of, split_host_port
+from claudemesh.runtime.urls import check_broker_url
 
 INVALID = "invalid_configuration"
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
-_MAX_PORT = 65_535
-_DATABASE_SCHEMES = ("postgresql://", "postgres://")
-_PAYLOAD_BYTES = Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +88,6 @@ class Limits:
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 
-def split_listen(listen: str) -> tuple[str, int]:
-    """Split `host:port`; an IPv6 host stands in brackets. `ValueError` when it is not that."""
-    host, port = split_host_port(listen)
-    number = whole_number(port, _MAX_PORT)
-    if not host or number is None:
-        raise ValueError("An address is host:port.")
-    return host, number
-
-
 def default_data_dir(environment: Mapping[str, str]) -> Path:
     """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
     home = environment.get("CLAUDEMESH_HOME")
@@ -109,11 +105,6 @@ def accepted(check: Callable[[str], object]) -> Callable[[str], bool]:
         return True
 
     return holds
-
-
-def _check_networks(text: str) -> None:
-    for part in listed(text):
-        ipaddress.ip_network(part, strict=False)
 
 
 class DirectoryPath(Text):
@@ -160,10 +151,7 @@ class BrokerSettings:
         flag=Flag("DIR"),
     )
     database_url: str | None = setting(
-        Text(
-            "a URL such as postgresql://user@host:5432/database",
-            lambda url: url.startswith(_DATABASE_SCHEMES),
-        ),
+        Text("a URL such as postgresql://user@host:5432/database", accepted(check_database_url)),
         "Postgres database (14 or newer) for the data, instead of SQLite in the data directory.",
         default=None,
         default_text="none",
@@ -177,7 +165,7 @@ class BrokerSettings:
         flag=Flag(),
     )
     redis_url: str | None = setting(
-        Text("a URL such as redis://host:6379/0"),
+        Text("a URL such as redis://host:6379/0, rediss://host or unix:///path", accepted(check_redis_url)),
         "Redis or Valkey for rate limits that several brokers share. While it is away no send is limited.",
         default=None,
         default_text="none",
@@ -185,20 +173,23 @@ class BrokerSettings:
         flag=Flag("URL"),
     )
     public_url: tuple[str, ...] = setting(
-        Urls("a URL such as wss://mesh.example.org, or a list of them", accepted(audience_of)),
+        Urls("a URL such as wss://mesh.example.org, or a list of them", accepted(check_broker_url)),
         "Address at which daemons dial this broker, besides those it listens at.",
         default=(),
         flag=Flag("URL", repeated=True),
     )
     admin_token: str | None = setting(
-        Text(),
+        Text(
+            f"a text of at least {MIN_TOKEN_CHARACTERS} ASCII characters without blanks",
+            accepted(check_token),
+        ),
         "Token of the admin API.",
         default=None,
         default_text="made at the first start",
         secret=True,
     )
     trusted_proxies: str = setting(
-        Text("addresses or networks such as 10.0.0.5,10.1.0.0/16", accepted(_check_networks)),
+        Text("addresses or networks such as 10.0.0.5,10.1.0.0/16", accepted(check_networks)),
         "Proxies (addresses or networks) whose `X-Forwarded-For` is used.",
         default="",
         flag=Flag("LIST"),
@@ -218,9 +209,13 @@ class BrokerSettings:
         flag=Flag("FILE"),
     )
     inline_bytes: int = setting(
-        _PAYLOAD_BYTES, "Largest sealed body of a message, in bytes.", default=DEFAULT_INLINE_BYTES
+        Number(MIN_PAYLOAD_BYTES, MAX_INLINE_BYTES),
+        "Largest sealed body of a message, in bytes.",
+        default=DEFAULT_INLINE_BYTES,
     )
-    blob_bytes: int = setting(_PAYLOAD_BYTES, "Largest blob, in bytes.", default=DEFAULT_BLOB_BYTES)
+    blob_bytes: int = setting(
+        Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER), "Largest blob, in bytes.", default=DEFAULT_BLOB_BYTES
+    )
     log_level: str = setting(
         OneOf(("debug", "info", "warning", "error"), any_case=True),
         "Lowest level of events that are logged.",
@@ -263,7 +258,8 @@ def read_settings(
     document = read_document(toml_path or settings_file(flags, environment), INVALID)
     if document is None and toml_path is not None:
         raise ExitWith(CONFIGURATION, INVALID, f"{toml_path} does not exist.")
-    return merge_settings(given, document, environment)
+    merged = merge_settings(given, document, environment)
+    return Merged(merged.given, (*merged.faults, *_certificate_faults(merged)))
 
 
 def settings_file(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
@@ -296,3 +292,15 @@ def _tls_faults(values: Layer) -> list[Fault]:
     key = TABLE.by_field[missing]
     remedy = f"give {missing} too ({key.option}, {TABLE.variable(key)})"
     return [Fault(origin, name, f"{name} is given without {missing}: {remedy}.")]
+
+
+def _certificate_faults(merged: Merged) -> list[Fault]:
+    """Return the fault of a certificate that cannot be used on this machine."""
+    cert, key = merged.given["tls_cert"], merged.given["tls_key"]
+    if cert.value is None or key.value is None:
+        return []
+    try:
+        server_tls(cert.value, key.value)
+    except ValueError as error:
+        return [Fault(cert.origin, "tls_cert", str(error))]
+    return []

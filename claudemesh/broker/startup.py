@@ -6,6 +6,7 @@ import secrets
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from claudemesh.broker.setting_checks import MIN_TOKEN_CHARACTERS, check_token
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -16,7 +17,6 @@ from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.sqlite import OnFailure
 
 _TOKEN_BYTES = 32
-_MIN_TOKEN_CHARACTERS = 16
 
 
 def take_data_dir(data_dir: Path, stack: AsyncExitStack) -> None:
@@ -75,12 +75,15 @@ def admin_token_of(settings: BrokerSettings) -> bytes:
         token = settings.admin_token.encode()
     else:
         token = _kept(settings.data_dir / "admin_token", secrets.token_urlsafe(_TOKEN_BYTES))
-    if len(token) < _MIN_TOKEN_CHARACTERS or not token.isascii():
+    try:
+        check_token(token.decode("ascii", "replace"))
+    except ValueError as error:
         raise ExitWith(
             CONFIGURATION,
             "weak_admin_token",
-            f"The admin token needs at least {_MIN_TOKEN_CHARACTERS} ASCII characters. Create a longer one.",
-        )
+            f"The admin token needs at least {MIN_TOKEN_CHARACTERS} ASCII characters without blanks. Create "
+            "a longer one.",
+        ) from error
     return token
 
 

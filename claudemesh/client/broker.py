@@ -21,7 +21,7 @@ from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.outward import by_proxy, certificate_trouble
 from claudemesh.runtime.peer import owners_of_port
-from claudemesh.runtime.urls import audience_of, canonical_audience, is_loopback, split_broker_url
+from claudemesh.runtime.urls import audience_of, canonical_audience, check_broker_url, is_loopback
 
 if TYPE_CHECKING:
     from claudemesh.protocol.http_replies import JoinChallenge, JoinedMember, MeshMade
@@ -37,12 +37,15 @@ _MOST_BYTES = 64 << 20
 
 def _broker_parts(url: str) -> SplitResult:
     try:
-        parts = split_broker_url(url)
+        return check_broker_url(url)
     except ValueError as error:
         raise WrongUse("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
+<<<<<<< HEAD
     if parts.scheme not in ("ws", "wss"):
         raise WrongUse("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
     return parts
+=======
+>>>>>>> 528c1ab (Refuse settings before the start that a broker does not start with)
 
 
 def _place(url: str) -> tuple[str, str]:

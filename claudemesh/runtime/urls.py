@@ -81,6 +81,20 @@ def split_broker_url(url: str) -> SplitResult:
     return parts
 
 
+def check_broker_url(url: str) -> SplitResult:
+    """Return the parts of an address at which members dial a broker: ws or wss, and no path. `ValueError`."""
+    parts = split_broker_url(url)
+    if parts.scheme not in ("ws", "wss") or parts.path.rstrip("/"):
+        raise ValueError("A broker's URL is ws://HOST:PORT or wss://HOST, without a path.")
+    return parts
+
+
+def check_host(host: str) -> None:
+    """Raise `ValueError` for a text that is neither an address nor a name of a host."""
+    if not is_address(host):
+        split_broker_url(f"ws://{bracketed(host)}")
+
+
 def audience_of(broker_url: str) -> str:
     """Return the `host:port` of a broker's URL; the port defaults to that of the scheme. `ValueError`."""
     parts = split_broker_url(broker_url)

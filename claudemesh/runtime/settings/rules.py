@@ -109,14 +109,14 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text that `holds` accepts, described by `noun`."""
+    """A text that `holds` accepts, described by `noun`. No text has a NUL, which no path and no host has."""
 
     noun: str = "a text"
     holds: Callable[[str], bool] = lambda text: True
 
     def check(self, value: object) -> Any:
         """Return the text."""
-        if not isinstance(value, str) or not self.holds(value):
+        if not isinstance(value, str) or "\0" in value or not self.holds(value):
             raise ValueError
         return value
 
@@ -144,7 +144,7 @@ class ListOf:
         """Return the texts as a tuple."""
         if not isinstance(value, list | tuple):
             raise ValueError
-        if not all(isinstance(item, str) and self.holds(item) for item in value):
+        if not all(isinstance(item, str) and "\0" not in item and self.holds(item) for item in value):
             raise ValueError
         return tuple(dict.fromkeys(value)) if self.once else tuple(value)
 

@@ -11,7 +11,7 @@ from tests.support.cli import Ran, homes, run
 from tests.support.processes import Mesh
 
 OK, USAGE, CONFIGURATION = 0, 64, 78
-SECRET = "hush-hush"
+SECRET = "hush-hush-hush-hush"
 
 
 def rows(ran: Ran) -> dict[str, list[str]]:
@@ -185,8 +185,7 @@ def test_a_broker_checks_flags_environment_and_file_together(home: Path) -> None
     assert done.code == CONFIGURATION
     assert [line.removeprefix("claudemesh: error: ") for line in done.err.splitlines()] == [
         f"{home / 'broker' / 'broker.toml'}:1: listen must be host:port, for example 127.0.0.1:7900, not 3.",
-        "CLAUDEMESH_BROKER_INLINE_BYTES: inline_bytes must be a whole number from 1024 to 2147483647, "
-        'not "12".',
+        'CLAUDEMESH_BROKER_INLINE_BYTES: inline_bytes must be a whole number from 1024 to 4194304, not "12".',
         "--tls-cert: tls_cert is given without tls_key: give tls_key too "
         "(--tls-key, CLAUDEMESH_BROKER_TLS_KEY).",
     ]

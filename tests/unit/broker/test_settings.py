@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.broker.settings import BrokerSettings, load_settings, read_settings, split_listen
+from claudemesh.broker.setting_checks import split_listen
+from claudemesh.broker.settings import BrokerSettings, load_settings, read_settings
+from claudemesh.protocol.wire import MAX_INLINE_BYTES
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 
@@ -51,6 +53,28 @@ def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
         ({"database_url": "mysql://host/database"}, "--database-url"),
         ({"allow_unsafe_postgres": "perhaps"}, "--allow-unsafe-postgres"),
         ({"allow_unsafe_postgres": 1}, "--allow-unsafe-postgres"),
+        ({"inline_bytes": str(MAX_INLINE_BYTES + 1)}, "--inline-bytes"),
+        ({"listen": "a b:7900"}, "--listen"),
+        ({"listen": "a" * 64 + ":7900"}, "--listen"),
+        ({"listen": "ho\0st:7900"}, "--listen"),
+        ({"public_url": "http://mesh.example.org"}, "--public-url"),
+        ({"public_url": "wss://mesh.example.org/below"}, "--public-url"),
+        ({"database_url": "postgresql://host:port/database"}, "--database-url"),
+        ({"database_url": "postgresql://one,two:0/database"}, "--database-url"),
+        ({"database_url": "postgresql://[::1/database"}, "--database-url"),
+        ({"database_url": "postgresql://host/database?sslmode"}, "--database-url"),
+        ({"database_url": "postgresql://host/database?sslmode=on"}, "--database-url"),
+        ({"database_url": "postgresql://host/database?port=x"}, "--database-url"),
+        ({"database_url": "postgresql://host/database?host=a,b,c&port=1,2"}, "--database-url"),
+        ({"database_url": "postgresql://host/data\x00base"}, "--database-url"),
+        ({"redis_url": "host:6379"}, "--redis-url"),
+        ({"redis_url": "http://host"}, "--redis-url"),
+        ({"redis_url": "redis://host:x"}, "--redis-url"),
+        ({"redis_url": "redis://host/x"}, "--redis-url"),
+        ({"redis_url": "redis://"}, "--redis-url"),
+        ({"redis_url": "unix://"}, "--redis-url"),
+        ({"tls_cert": "/no/such/file", "tls_key": "/no/such/key"}, "/no/such/file"),
+        ({"tls_cert": "nul\0", "tls_key": "key"}, "--tls-cert"),
     ],
 )
 def test_a_bad_value_is_named(flags: dict[str, object], named: str, tmp_path: Path) -> None:
@@ -59,6 +83,37 @@ def test_a_bad_value_is_named(flags: dict[str, object], named: str, tmp_path: Pa
         load_settings({"data_dir": str(tmp_path), **flags}, {})
     assert caught.value.code == CONFIGURATION
     assert named in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen", "[::1]:0"),
+        ("listen", "localhost:7900"),
+        ("public_url", "wss://[2001:db8::1]:8443/"),
+        ("database_url", "postgresql:///database"),
+        ("database_url", "postgres://me:p%40ss@one:5432,two:5433/database?target_session_attrs=primary"),
+        ("database_url", "postgresql://me@[::1]:5432,10.0.0.1/database?sslmode=verify-full"),
+        ("database_url", "postgresql://%2Fvar%2Frun%2Fpostgresql/database?application_name=x"),
+        ("database_url", "postgresql:///database?host=/var/run/postgresql&port=5433"),
+        ("redis_url", "redis://:hush@host:6379/2"),
+        ("redis_url", "rediss://host"),
+        ("redis_url", "unix:///run/redis.sock?db=1"),
+        ("admin_token", "t" * 16),
+        ("inline_bytes", MAX_INLINE_BYTES),
+    ],
+)
+def test_a_value_with_which_a_broker_starts_is_accepted(name: str, value: object, tmp_path: Path) -> None:
+    found = load_settings({"data_dir": str(tmp_path), name: value}, {})
+    assert getattr(found, name) in (value, (value,))
+
+
+@pytest.mark.parametrize("token", ["short", "with a blank in the middle", "t\u00fcr" * 16, "line\n" * 8])
+def test_a_token_that_no_broker_starts_with_is_a_fault_and_not_shown(token: str, tmp_path: Path) -> None:
+    with pytest.raises(ExitWith) as caught:
+        load_settings({"data_dir": str(tmp_path)}, {"CLAUDEMESH_BROKER_ADMIN_TOKEN": token})
+    assert caught.value.message.startswith("CLAUDEMESH_BROKER_ADMIN_TOKEN: admin_token must be a text of at")
+    assert token not in caught.value.message
 
 
 @pytest.mark.parametrize("text", ["not toml", 'colour = "red"', "listen = 3"])
