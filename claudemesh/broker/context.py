@@ -10,6 +10,7 @@ from claudemesh.broker.addresses import Addresses
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.cluster.sweep import Sweep
+from claudemesh.broker.connections.clone_warnings import CloneWarnings
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.feed import Feed
@@ -41,6 +42,7 @@ class Context:
     env: Environment
     store: Store
     hub: Hub
+    clone_warnings: CloneWarnings
     signals: Signals
     limiter: Limiter
     acceptor: Acceptor

@@ -40,12 +40,6 @@ def _broker_parts(url: str) -> SplitResult:
         return check_broker_url(url)
     except ValueError as error:
         raise WrongUse("invalid_broker_url", f"{error} Give ws://HOST:PORT or wss://HOST.") from error
-<<<<<<< HEAD
-    if parts.scheme not in ("ws", "wss"):
-        raise WrongUse("invalid_broker_url", f"{url!r} is no broker: give ws://HOST:PORT or wss://HOST.")
-    return parts
-=======
->>>>>>> 528c1ab (Refuse settings before the start that a broker does not start with)
 
 
 def _place(url: str) -> tuple[str, str]:

@@ -82,10 +82,10 @@ def split_broker_url(url: str) -> SplitResult:
 
 
 def check_broker_url(url: str) -> SplitResult:
-    """Return the parts of an address at which members dial a broker: ws or wss, and no path. `ValueError`."""
+    """Return the parts of an address at which members dial a broker: ws or wss. `ValueError`."""
     parts = split_broker_url(url)
-    if parts.scheme not in ("ws", "wss") or parts.path.rstrip("/"):
-        raise ValueError("A broker's URL is ws://HOST:PORT or wss://HOST, without a path.")
+    if parts.scheme not in ("ws", "wss"):
+        raise ValueError("The scheme of a broker's URL is ws or wss.")
     return parts
 
 

@@ -3,9 +3,14 @@
 The first connection is told of a second one at the same time. A host other than the one where a member was
 last seen may hold a copy of its keys: all connections of the member are told, and so are the owners and
 admins of the mesh, who can revoke it.
+
+A member can connect from another host each time, so the warnings of owners and admins are limited, for it
+and for its mesh. The audit has the number of those that are left out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from claudemesh.broker.connections.clone_policy import is_clone_suspected
 from claudemesh.broker.connections.hub import Admission
@@ -51,12 +56,13 @@ def told(principal: Principal, admission: Admission) -> dict[str, str]:
 async def warn(context: Context, principal: Principal, admission: Admission) -> None:
     """Tell the member's connections, and owners and admins, that its keys may have been copied."""
     mesh_id, member_id = principal.mesh.id, principal.member.id
+    privileged: Sequence[str] = ()
     try:
-        privileged = await context.store.members.privileged(mesh_id)
+        if context.clone_warnings.take(mesh_id, member_id):
+            privileged = await context.store.members.privileged(mesh_id)
     except Exception as error:
         # The member is told all the same, and the audit has the event.
         context.degraded.failed("clone_warning", error)
-        privileged = ()
     recipients = sorted({member_id, *privileged})
     data = principal.card() | told(principal, admission)
     context.cluster.broadcast_to(mesh_id, recipients, SUSPECTED, data)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from claudemesh.broker.app import Broker
+from claudemesh.broker.connections.clone_warnings import CloneWarnings
 from tests.support.broker import create_mesh, join_mesh, nothing_else_is_told, running_broker
+from tests.support.clock import ManualClock
 from tests.support.wspeer import Peer, dial, make_invite, new_id
 
+SUSPECTED = "member_clone_suspected"
 HOST_A, HOST_B = "aa" * 32, "bb" * 32
 
 
@@ -150,3 +153,38 @@ async def test_a_suspected_clone_that_is_refused_is_told_too() -> None:
                 assert (await newer.closed())[0] == 4004
             for link in (owns, older):
                 assert (await link.event("member_clone_suspected"))["outcome"] == "newer_refused"
+
+
+async def test_a_member_that_changes_its_host_for_ever_warns_owners_once_in_a_while() -> None:
+    """Not once for each connection. Another member is warned of all the same, and the audit counts all."""
+    clock = ManualClock()
+    async with running_broker(clock=clock) as broker:
+        owner = await create_mesh(broker)
+        bob, eve = await join_mesh(owner, "bob"), await join_mesh(owner, "eve")
+        for member in (bob, eve):
+            await seen_on(broker, member, HOST_A)
+
+        async with owner.connect() as owns:
+
+            async def warned(member: Peer, *hosts: str) -> list[str]:
+                """Let a member come from hosts; return the members of whom the owner was warned up to now."""
+                for host in hosts:
+                    await seen_on(broker, member, host)
+                await owns.settle()
+                events = [frame for frame in owns.waiting("event") if frame["event"] == SUSPECTED]
+                return [frame["data"]["name"] for frame in events]
+
+            assert await warned(bob, *[HOST_B, HOST_A] * 10) == ["bob"]
+            assert await warned(eve, HOST_B) == ["bob", "eve"]
+            clock.advance(seconds=300)
+            assert await warned(bob, HOST_B) == ["bob", "eve", "bob"]
+
+
+def test_a_mesh_whose_members_all_change_their_hosts_is_warned_at_a_bounded_rate() -> None:
+    """Another mesh is not kept waiting by it."""
+    clock = ManualClock()
+    warnings = CloneWarnings(clock)
+    assert sum(warnings.take("one", str(number)) for number in range(1000)) == 64
+    assert warnings.take("other", "0")
+    clock.advance(seconds=10)
+    assert sum(warnings.take("one", str(number)) for number in range(1000, 2000)) == 2

@@ -58,7 +58,6 @@ def test_the_default_data_dir_follows_the_home(tmp_path: Path) -> None:
         ({"listen": "a" * 64 + ":7900"}, "--listen"),
         ({"listen": "ho\0st:7900"}, "--listen"),
         ({"public_url": "http://mesh.example.org"}, "--public-url"),
-        ({"public_url": "wss://mesh.example.org/below"}, "--public-url"),
         ({"database_url": "postgresql://host:port/database"}, "--database-url"),
         ({"database_url": "postgresql://one,two:0/database"}, "--database-url"),
         ({"database_url": "postgresql://[::1/database"}, "--database-url"),
