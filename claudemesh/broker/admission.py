@@ -85,13 +85,14 @@ def member_of(
         ed25519_pubkey=pubkey,
         x25519_pubkey=x25519_pubkey,
         x25519_signature=binding,
-        key_id=_key_id(body.get("key_id")),
+        key_id=key_id_of(body.get("key_id")),
         ephemeral=ephemeral,
         created_at=now_ms,
     )
 
 
-def _key_id(value: object) -> str:
+def key_id_of(value: object) -> str:
+    """Return the id of a key. `InvalidField` when it is not one."""
     if not isinstance(value, str) or KEY_ID.fullmatch(value) is None:
         raise InvalidField("invalid_key_id", "key_id", "key_id must be k_ and a ULID.")
     return value

@@ -14,6 +14,7 @@ import orjson
 
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.background import start_parts, within
+from claudemesh.broker.challenge import ChallengeKeys
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.cluster.sweep import Sweep
@@ -257,7 +258,7 @@ class Broker:
         cluster, leases = Cluster(hub, signals), Leases(store.presence, store.cluster, hub, env)
         queues = WorkQueues(store.queues, hub, acks, signals, env)
         feed, audit = Feed(store.directory, hub, signals, env), Audit(store.audit, env)
-        limiter = _limiter(settings, env)
+        limiter, admin_token = _limiter(settings, env), admin_token_of(settings)
         steps = (leases.sweep, announcer.read, queues.sweep, feed.sweep)
         sweep = Sweep(
             store.cluster, hub=hub, signals=signals, state=state, wall=time.wall, env=env, steps=steps
@@ -292,7 +293,8 @@ class Broker:
             pulse=Pulse(store, env),
             mint=mint,
             state=state,
-            admin_token=admin_token_of(settings),
+            challenge=ChallengeKeys(admin_token),
+            admin_token=admin_token,
         )
 
     async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:

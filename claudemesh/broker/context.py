@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claudemesh.broker.addresses import Addresses
+from claudemesh.broker.challenge import ChallengeKeys
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
 from claudemesh.broker.cluster.sweep import Sweep
@@ -55,6 +56,7 @@ class Context:
     queues: WorkQueues
     jobs: Jobs
     audit: Audit
+    challenge: ChallengeKeys
     pulse: Pulse
     mint: Callable[[], str]
     state: BrokerState

@@ -31,6 +31,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "idempotency_key_reused": 409,
         "key_changed": 409,
         "key_not_bound": 409,
+        "key_rotated_out": 409,
         "key_taken": 409,
         "sealing_key_taken": 409,
         "name_rebound": 409,
@@ -130,6 +131,8 @@ CLOSE_KINDS: dict[CloseCode, str] = {
 
 # A kind of 4001: no member of the mesh has this key. A restore of the broker's database may be the reason.
 NOT_A_MEMBER = "not_a_member"
+# A kind of 4001: the key was a member's until it rotated its keys.
+KEY_ROTATED_OUT = "key_rotated_out"
 # A kind of 4001: the hello is for another address than the broker's own, which `detail` lists.
 WRONG_ADDRESS = "wrong_address"
 

@@ -25,6 +25,7 @@ _ABOUT_MEMBERS: Final = frozenset(
         "member_added",
         "member_renamed",
         "member_revoked",
+        "member_keypair_rotated",
         "member_clone_suspected",
         "member_concurrent_connection",
     }

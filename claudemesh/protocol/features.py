@@ -121,6 +121,7 @@ def broker_offer(
     params: dict[str, dict[str, object]] = {
         DEDUPE: dedupe,
         CONNECTION_POLICY: {"default_policy": policy},
+        ROTATED_EVENT: {},
         MAX_PAYLOAD: {"inline_bytes": inline_bytes, "blob_bytes": blob_bytes},
         PRESENCE: {},
     }

@@ -38,10 +38,14 @@ class Cluster:
         for ids in chunks(member_ids, IDS_BESIDE_DATA):
             self._signals.publish("tell_members", mesh=mesh_id, members=ids, event=event, data=data)
 
-    def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str) -> None:
-        """Close every connection of a member."""
-        self._hub.disconnect(mesh_id, member_id, code, detail)
-        self._signals.publish("close", mesh=mesh_id, member=member_id, code=int(code), detail=detail)
+    def disconnect(
+        self, mesh_id: str, member_id: str, code: CloseCode, detail: str, *, besides: str = ""
+    ) -> None:
+        """Close every connection of a member, except the one with the id `besides`."""
+        self._hub.disconnect(mesh_id, member_id, code, detail, besides=besides)
+        self._signals.publish(
+            "close", mesh=mesh_id, member=member_id, code=int(code), detail=detail, besides=besides
+        )
 
     def replace(self, rows: Sequence[PresenceRow]) -> None:
         """Let other brokers close connections that a newer one replaces."""
@@ -68,7 +72,7 @@ class Cluster:
         self._hub.broadcast_to(signal["mesh"], signal["members"], signal["event"], signal["data"])
 
     def _on_close(self, signal: Signal) -> None:
-        only = signal.get("connection")
+        only, besides = signal.get("connection"), signal.get("besides")
         for connection in self._hub.of_member(signal["mesh"], signal["member"]):
-            if only in (None, connection.connection_id):
+            if only in (None, connection.connection_id) and connection.connection_id != besides:
                 connection.close(CloseCode(signal["code"]), signal["detail"])

@@ -137,7 +137,10 @@ class Hub:
                 if connection.is_open:
                     connection.put(frame)
 
-    def disconnect(self, mesh_id: str, member_id: str, code: CloseCode, detail: str = "") -> None:
-        """Close every connection of a member."""
+    def disconnect(
+        self, mesh_id: str, member_id: str, code: CloseCode, detail: str = "", *, besides: str = ""
+    ) -> None:
+        """Close every connection of a member, except the one with the id `besides`."""
         for connection in self.of_member(mesh_id, member_id):
-            connection.close(code, detail)
+            if connection.connection_id != besides:
+                connection.close(code, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from claudemesh.broker.store.types import Member
 from claudemesh.protocol import CloseCode
 from claudemesh.protocol.frames import encode_deliver
 
@@ -63,6 +64,10 @@ class OpenConnection(Protocol):
 
     def knows(self, delivery_id: int) -> bool:
         """Return whether a delivery is on its way, or will be found by a read that is due anyway."""
+        ...
+
+    def rekey(self, member: Member) -> None:
+        """Take sends that are signed by the member's new key, from now on."""
         ...
 
     def close(self, code: CloseCode, detail: str = "") -> None:

@@ -32,6 +32,7 @@ def card(member: Member, *, is_own: bool, is_online: bool = False) -> dict[str, 
         "visible": member.visible,
         "last_seen_at": member.last_seen_at if shown else None,
         "earlier_keys": list(member.earlier_pubkeys),
+        "rotations": [orjson.Fragment(statement) for statement in member.rotations],
     }
 
 

@@ -5,7 +5,6 @@ See docs/spec/lifecycle.md, Joining.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from claudemesh.broker.addresses import arrival_of
@@ -23,14 +22,12 @@ from claudemesh.broker.admission import (
 from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import InviteBody, JoinBody, given
 from claudemesh.broker.store.decisions import may_invite
-from claudemesh.broker.store.types import Joined, Member, Mesh
+from claudemesh.broker.store.types import Joined, Mesh
 from claudemesh.protocol import (
     InvalidField,
     Invite,
     ProtocolError,
-    challenge_keypair,
     check_uuid,
-    verify_possession,
 )
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.runtime.web.query import Parameter
@@ -43,8 +40,6 @@ class JoinRoutes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._challenge: tuple[bytes, str] | None = None
-        self._making = asyncio.Lock()
 
     async def register_invite(self, request: Request) -> Reply:
         """Register an invite that its inviter has signed: 201 when it is new, 200 when it is known."""
@@ -69,8 +64,7 @@ class JoinRoutes:
 
     async def challenge(self, request: Request) -> Reply:
         """Return the key for proofs of possession, and whether `?audience=host:port` is this broker."""
-        _, pubkey = await self._challenge_keys()
-        answer: dict[str, object] = {"challenge_key": pubkey}
+        answer: dict[str, object] = {"challenge_key": await self._context.challenge.pubkey()}
         audience = request.query["audience"]
         if audience is not None:
             arrived, addresses = arrival_of(request.scope), self._context.addresses
@@ -106,7 +100,7 @@ class JoinRoutes:
             now_ms=context.clock.wall_ms(),
         )
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
-        await self._check_possession(member, possession)
+        await context.challenge.check(member.ed25519_pubkey, member.x25519_pubkey, possession)
         if body.get("member_id") is not None:
             # A member that a restore has lost keeps its id, because others have pinned its key by it.
             member = replace(member, id=check_uuid(body["member_id"], "member_id"))
@@ -119,24 +113,6 @@ class JoinRoutes:
                 raise expired(invite, now_ms)
             raise refusal(outcome.error)
         return self._welcome(mesh, outcome)
-
-    async def _challenge_keys(self) -> tuple[bytes, str]:
-        """Return the challenge keys, which are made in a thread at the first request for them."""
-        async with self._making:
-            if self._challenge is None:
-                self._challenge = await asyncio.to_thread(challenge_keypair, self._context.admin_token)
-            return self._challenge
-
-    async def _check_possession(self, member: Member, proof: bytes | None) -> None:
-        challenge, _ = await self._challenge_keys()
-        keys = (member.ed25519_pubkey, member.x25519_pubkey)
-        if proof is None or not verify_possession(challenge, *keys, proof):
-            raise ProtocolError(
-                "bad_signature",
-                "x25519_proof does not prove possession of the private key of x25519_pubkey. "
-                "Join with a claudemesh of this broker's version. Brokers on one database need the same "
-                "admin token.",
-            )
 
     def _welcome(self, mesh: Mesh, joined: Joined) -> Reply:
         member = joined.member

@@ -14,18 +14,25 @@ from claudemesh.broker.store.types import (
     InviteRow,
     Joined,
     JoinRefused,
+    KeyStep,
     Member,
     Mesh,
+    NewKeys,
     Page,
+    Rotated,
+    RotationRefused,
     Swept,
     Version,
 )
 from claudemesh.protocol.ids import ulid_from_bytes
+from claudemesh.protocol.rotation import MAX_STATEMENTS
 
 # Rows of one batch of a sweep or a check.
 BATCH_ROWS: Final = 500
 # Rows of one batch of the audit pruning.
 PRUNE_ROWS: Final = 500
+# Rotated-out keys of a member that are kept. Peers follow as many rotations.
+EARLIER_KEYS: Final = MAX_STATEMENTS
 # The tables of a check, in its order. A stage is named like its query.
 CHECK_STAGES: Final = (
     "check_dedupe",
@@ -92,6 +99,33 @@ def judge_put_back(taken: Taken) -> Joined | JoinRefused | None:
     if taken.name:
         return JoinRefused("name_taken")
     return JoinRefused("key_taken") if taken.sealing_key else None
+
+
+def steps_from(member: Member | None, new: NewKeys) -> tuple[KeyStep, ...]:
+    """Return the steps that lead from a member's current key to the new ones; none from another key."""
+    if member is None:
+        return ()
+    places = [place for place, step in enumerate(new.steps) if step.old_pubkey == member.ed25519_pubkey]
+    return new.steps[places[0] :] if places else ()
+
+
+def judge_rotation(
+    holder: Member | None, owner: Member | None, new: NewKeys, *, taken: bool
+) -> Rotated | RotationRefused | None:
+    """Decide a rotation. None: write the steps from the holder's current key.
+
+    `holder` is the member that has, or had, the older key of a step. `owner` is the member that has, or had,
+    the new key. `taken`: another new key of the steps is a member's already.
+    """
+    if owner is not None and owner.status == "active":
+        is_done = (owner.ed25519_pubkey, owner.x25519_pubkey) == (new.pubkey, new.x25519_pubkey)
+        if is_done and holder is not None and holder.id == owner.id:
+            return Rotated(owner, changed=False)
+    if holder is None or holder.status != "active":
+        return RotationRefused("not_a_member")
+    if not steps_from(holder, new):
+        return RotationRefused("key_rotated_out")
+    return RotationRefused("key_taken") if owner is not None or taken else None
 
 
 @dataclass(frozen=True, slots=True)

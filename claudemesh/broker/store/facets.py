@@ -21,9 +21,12 @@ from claudemesh.broker.store.types import (
     Member,
     MemberStatus,
     Mesh,
+    NewKeys,
     NewSend,
     Page,
     PresenceRow,
+    Rotated,
+    RotationRefused,
     Seen,
     SendKey,
     Swept,
@@ -112,6 +115,18 @@ class MemberStore(Protocol):
 
     async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
         """Take one use of an invite and write the member, in one transaction (`decisions.judge_join`)."""
+        ...
+
+
+class RotationStore(Protocol):
+    """Rotations of members' keys."""
+
+    async def rotate(self, mesh_id: str, new: NewKeys, now_ms: int) -> Rotated | RotationRefused:
+        """Replace a member's keys, in one transaction (`decisions.judge_rotation`).
+
+        The older keys become rotated out, each with its statement. The newest 260 of them are kept. The same
+        rotation once more changes nothing.
+        """
         ...
 
 

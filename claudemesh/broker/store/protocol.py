@@ -26,6 +26,7 @@ from claudemesh.broker.store.facets import (
     QueueStore,
     RestoreStore,
     RetentionStore,
+    RotationStore,
     TopicStore,
     UpkeepStore,
     UsageStore,
@@ -138,6 +139,8 @@ class Store(Protocol):
     def meshes(self) -> MeshStore: ...
     @property
     def members(self) -> MemberStore: ...
+    @property
+    def rotations(self) -> RotationStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

@@ -52,7 +52,11 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member as the broker keeps it; `earlier_pubkeys` are its rotated-out keys."""
+    """A member as the broker keeps it.
+
+    `earlier_pubkeys` are its rotated-out keys, oldest first. `rotations` are the statements that lead from
+    them to the present one, as JSON.
+    """
 
     id: str
     mesh_id: str
@@ -71,6 +75,7 @@ class Member:
     last_seen_at: int | None = None
     last_seen_host_fingerprint: bytes | None = None
     earlier_pubkeys: tuple[str, ...] = ()
+    rotations: tuple[str, ...] = ()
     # Versions of the mesh's member list, given by the store (`Version`).
     changed_version: int = field(default=0, compare=False)
     joined_version: int = field(default=0, compare=False)
@@ -102,6 +107,54 @@ class Joined:
 class JoinRefused:
     """A join that wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
     not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyStep:
+    """One verified rotation: the older key, the newer keys, and its statement as JSON."""
+
+    old_pubkey: str
+    pubkey: str
+    x25519_pubkey: str
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeys:
+    """The keys that a member rotates to, and the verified rotations that lead to them, oldest first.
+
+    A member that rotates once gives one step. After a restore it may give several of earlier times.
+    """
+
+    x25519_signature: bytes
+    key_id: str
+    steps: tuple[KeyStep, ...]
+
+    @property
+    def pubkey(self) -> str:
+        """The ed25519 key after the last step."""
+        return self.steps[-1].pubkey
+
+    @property
+    def x25519_pubkey(self) -> str:
+        """The x25519 key after the last step."""
+        return self.steps[-1].x25519_pubkey
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A rotation that is in force; `changed` is False when it was before."""
+
+    member: Member
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRefused:
+    """A rotation that wrote nothing. `error` is one of not_a_member, key_rotated_out (another rotation of the
+    member came first), key_taken."""
 
     error: str
 

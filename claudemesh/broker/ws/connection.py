@@ -17,6 +17,7 @@ from claudemesh.broker.connections.open_connection import Push
 from claudemesh.broker.context import Context
 from claudemesh.broker.messages.results import SendAnswer
 from claudemesh.broker.presence.leases import Elsewhere
+from claudemesh.broker.store.types import Member
 from claudemesh.broker.ws import clones, handshake
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
 from claudemesh.broker.ws.principal import Principal
@@ -139,6 +140,10 @@ class Connection:
         flow = self.principal.delivery.flow
         return flow.is_behind or flow.knows(delivery_id)
 
+    def rekey(self, member: Member) -> None:
+        """Take sends that are signed by the member's new key, from now on."""
+        self._principal = self.principal.with_keys(member)
+
     def close(self, code: CloseCode, detail: str = "") -> None:
         """Close after the outbound queue is written, without waiting."""
         self._socket.close(code, detail)
@@ -251,12 +256,12 @@ class Connection:
 
     async def _identify(self, hello: Hello, nonce: bytes) -> Principal:
         context = self._context
-        _refuse_if(handshake.check_hello(hello, nonce, context.addresses, self._arrived))
+        handshake.refuse_if(handshake.check_hello(hello, nonce, context.addresses, self._arrived))
         mesh = await context.store.meshes.get(hello.mesh_id)
-        member = await context.store.members.by_key(hello.mesh_id, hello.pubkey)
+        member = await context.store.members.by_any_key(hello.mesh_id, hello.pubkey)
         if mesh is None or member is None:
             raise Closing(*handshake.NOT_A_MEMBER)
-        _refuse_if(handshake.check_member(hello, member))
+        handshake.refuse_if(handshake.check_member(hello, member))
         await context.feed.enter(mesh.id)
         return Principal.of(
             context, self._socket.outbound, self._session, mesh=mesh, member=member, hello=hello
@@ -393,8 +398,3 @@ class Connection:
             self._withdraw()
         elif self._is_open:
             self._principal.delivery.pump()
-
-
-def _refuse_if(refusal: handshake.HandshakeRefusal | None) -> None:
-    if refusal is not None:
-        raise Closing(*refusal)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.types import Member, Mesh
+from claudemesh.broker.ws.frame_socket import Closing
 from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
 
 
@@ -22,6 +23,16 @@ class HandshakeRefusal(NamedTuple):
 NOT_A_MEMBER = HandshakeRefusal(
     CloseCode.UNAUTHENTICATED, "No member of this mesh has this key.", errors.NOT_A_MEMBER
 )
+
+KEY_ROTATED_OUT = HandshakeRefusal(
+    CloseCode.UNAUTHENTICATED, "The member has rotated its keys.", errors.KEY_ROTATED_OUT
+)
+
+
+def refuse_if(refusal: HandshakeRefusal | None) -> None:
+    """Raise `Closing` for a refusal."""
+    if refusal is not None:
+        raise Closing(*refusal)
 
 
 def check_hello(
@@ -48,10 +59,10 @@ def check_hello(
 
 def check_member(hello: Hello, member: Member) -> HandshakeRefusal | None:
     """Return the refusal of a member, or None. A rotated-out key authenticates no member."""
-    if member.ed25519_pubkey != hello.pubkey:
-        return NOT_A_MEMBER
     if member.status == "revoked":
         return HandshakeRefusal(CloseCode.REVOKED, "This member was revoked.")
+    if member.ed25519_pubkey != hello.pubkey:
+        return KEY_ROTATED_OUT
     if member.status != "active":
         return HandshakeRefusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.")
     return None

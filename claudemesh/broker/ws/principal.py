@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from claudemesh.broker.calls.base import Caller
 from claudemesh.broker.connections.outbound import OutboundQueue
@@ -66,6 +66,11 @@ class Principal:
             caller=Caller(context, mesh.id, member.id, connection_id),
             delivery=delivery,
         )
+
+    def with_keys(self, member: Member) -> Principal:
+        """Return the principal after a rotation of the member's keys."""
+        sender = replace(self.sender, pubkey=member.ed25519_pubkey, earlier_pubkeys=member.earlier_pubkeys)
+        return replace(self, member=member, sender=sender)
 
     def card(self) -> dict[str, object]:
         """Return the member's entry in events about it."""

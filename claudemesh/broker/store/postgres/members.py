@@ -14,7 +14,7 @@ from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, Join
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
 
 # A transaction that lost a race for a unique key finds the winner's row when it runs again.
-_RACED = TRANSIENT | {UNIQUE_VIOLATION}
+RACED = TRANSIENT | {UNIQUE_VIOLATION}
 
 
 class PostgresMembers:
@@ -76,7 +76,7 @@ class PostgresMembers:
     async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
         try:
             return await self._db.transaction(
-                lambda connection: join_member(connection, invite, member, now_ms), retried=_RACED
+                lambda connection: join_member(connection, invite, member, now_ms), retried=RACED
             )
         except _Rejected as rejected:
             return rejected.outcome

@@ -28,6 +28,25 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 INSERT INTO mesh.member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
 VALUES ($1, $2, $3, $4, $5, 'current', $6);
 
+-- member_key_lock: the member that a key belongs to, present or past, locked: its rotations run one after another.
+SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
+WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 FOR UPDATE OF m;
+
+-- member_key_rotate_out: mark a key as rotated out, and return how many rotations came before it.
+UPDATE mesh.member_key SET state = 'rotated_out', rotation = $1, rotated_out_at = $2
+WHERE mesh_id = $3 AND ed25519_pubkey = $4 RETURNING position;
+
+-- member_key_follow: insert the current key that follows a rotation.
+INSERT INTO mesh.member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at, position)
+VALUES ($1, $2, $3, $4, $5, 'current', $6, $7);
+
+-- member_keys_prune: delete the oldest rotated-out keys of a member, up to a number of rotations.
+DELETE FROM mesh.member_key WHERE mesh_id = $1 AND member_id = $2 AND state = 'rotated_out' AND position <= $3;
+
+-- member_set_keys: set the current keys of a member.
+UPDATE mesh.member SET ed25519_pubkey = $1, x25519_pubkey = $2, x25519_signature = $3, key_id = $4
+WHERE mesh_id = $5 AND id = $6;
+
 -- member_by_key: the member that a key belongs to, present or past.
 SELECT m.* FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2;
@@ -61,12 +80,12 @@ ORDER BY p.id;
 -- member_list: every member that ever joined, by name.
 SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
 
--- earlier_keys: rotated-out keys of some members, oldest first.
-SELECT k.member_id, k.ed25519_pubkey FROM unnest($2::uuid[]) AS w (id)
+-- earlier_keys: rotated-out keys and statements of some members, oldest first.
+SELECT k.member_id, k.ed25519_pubkey, k.rotation FROM unnest($2::uuid[]) AS w (id)
 CROSS JOIN LATERAL (
   SELECT * FROM mesh.member_key AS e
   WHERE e.member_id = w.id AND e.mesh_id = $1 AND e.state = 'rotated_out' OFFSET 0) AS k
-ORDER BY k.created_at;
+ORDER BY k.position, k.created_at;
 
 -- member_set_profile: change the given fields of a profile.
 UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),

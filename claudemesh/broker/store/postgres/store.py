@@ -15,6 +15,7 @@ from claudemesh.broker.store.postgres.presence import PostgresPresence
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.restoring import PostgresRestoring
 from claudemesh.broker.store.postgres.retention import PostgresRetention
+from claudemesh.broker.store.postgres.rotations import PostgresRotations
 from claudemesh.broker.store.postgres.topics import PostgresTopics
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.usage import PostgresUsage
@@ -29,6 +30,7 @@ class PostgresStore:
 
     meshes: PostgresMeshes
     members: PostgresMembers
+    rotations: PostgresRotations
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
@@ -63,6 +65,7 @@ class PostgresStore:
         self._pools = pools = await Pools.open(url, deadlines)
         self.meshes = PostgresMeshes(pools)
         self.members = PostgresMembers(pools)
+        self.rotations = PostgresRotations(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools)

@@ -13,7 +13,7 @@ from claudemesh.broker.store.types import DueDelivery, InviteRow, Member, Mesh, 
 from claudemesh.protocol.ids import ulid_from_bytes, ulid_to_bytes
 
 # A newer broker may have given the table more columns while this one runs.
-_MEMBER = tuple(field.name for field in fields(Member) if field.name != "earlier_pubkeys")
+_MEMBER = tuple(field.name for field in fields(Member) if field.name not in ("earlier_pubkeys", "rotations"))
 
 
 def message_uuid(broker_message_id: str) -> str:
@@ -41,11 +41,16 @@ def due_of(row: Sequence[Any]) -> DueDelivery:
     return DueDelivery(row[0], message_ulid(row[1]), row[2], str(row[3]), row[4], row[5].hex(), *row[6:])
 
 
-def members_of(rows: Iterable[Mapping[str, Any]], earlier: Iterable[tuple[Any, bytes]]) -> list[Member]:
-    """Return members from their rows and the rotated-out keys of them all."""
+def members_of(
+    rows: Iterable[Mapping[str, Any]], earlier: Iterable[tuple[Any, bytes, str | None]]
+) -> list[Member]:
+    """Return members from their rows, and the rotated-out keys and statements of them all."""
     keys: dict[Any, list[str]] = {}
-    for member_id, pubkey in earlier:
+    rotations: dict[Any, list[str]] = {}
+    for member_id, pubkey, statement in earlier:
         keys.setdefault(member_id, []).append(pubkey.hex())
+        if statement is not None:
+            rotations.setdefault(member_id, []).append(statement)
     return [
         Member(
             **{
@@ -56,6 +61,7 @@ def members_of(rows: Iterable[Mapping[str, Any]], earlier: Iterable[tuple[Any, b
                 "x25519_pubkey": row["x25519_pubkey"].hex(),
             },
             earlier_pubkeys=tuple(keys.get(row["id"], ())),
+            rotations=tuple(rotations.get(row["id"], ())),
         )
         for row in rows
     ]

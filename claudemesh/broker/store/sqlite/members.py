@@ -185,14 +185,18 @@ def read_members(raw: sqlite3.Connection, cursor: sqlite3.Cursor) -> list[Member
     names = [column[0] for column in cursor.description]
     rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in cursor]
     earlier: dict[str, list[str]] = {}
+    rotations: dict[str, list[str]] = {}
     if rows:
         ids = orjson.dumps([row["id"] for row in rows]).decode()
-        for member_id, pubkey in raw.execute(_Q["earlier_keys"], (ids,)):
+        for member_id, pubkey, statement in raw.execute(_Q["earlier_keys"], (ids,)):
             earlier.setdefault(member_id, []).append(pubkey)
+            if statement is not None:
+                rotations.setdefault(member_id, []).append(statement)
     return [
         Member(
             **{**row, "ephemeral": bool(row["ephemeral"]), "visible": bool(row["visible"])},
             earlier_pubkeys=tuple(earlier.get(row["id"], ())),
+            rotations=tuple(rotations.get(row["id"], ())),
         )
         for row in rows
     ]

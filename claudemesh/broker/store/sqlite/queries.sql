@@ -35,6 +35,21 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
 VALUES (?, ?, ?, ?, ?, 'current', ?);
 
+-- member_key_rotate_out: mark a key as rotated out, and return how many rotations came before it.
+UPDATE member_key SET state = 'rotated_out', rotation = ?, rotated_out_at = ?
+WHERE mesh_id = ? AND ed25519_pubkey = ? RETURNING position;
+
+-- member_key_follow: insert the current key that follows a rotation.
+INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at, position)
+VALUES (?, ?, ?, ?, ?, 'current', ?, ?);
+
+-- member_keys_prune: delete the oldest rotated-out keys of a member, up to a number of rotations.
+DELETE FROM member_key WHERE mesh_id = ? AND member_id = ? AND state = 'rotated_out' AND position <= ?;
+
+-- member_set_keys: set the current keys of a member.
+UPDATE member SET ed25519_pubkey = ?, x25519_pubkey = ?, x25519_signature = ?, key_id = ?
+WHERE mesh_id = ? AND id = ?;
+
 -- member_by_key: the member that a key belongs to, present or past.
 SELECT m.* FROM member_key AS k JOIN member AS m ON m.id = k.member_id
 WHERE k.mesh_id = ? AND k.ed25519_pubkey = ?;
@@ -55,10 +70,10 @@ SELECT 1 FROM member WHERE id = ?;
 -- member_list: every member that ever joined, by name.
 SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
 
--- earlier_keys: rotated-out keys of some members, given as a JSON array of their ids, oldest first.
-SELECT k.member_id, k.ed25519_pubkey FROM json_each(?) AS w
+-- earlier_keys: rotated-out keys and statements of some members, given as a JSON array of ids, oldest first.
+SELECT k.member_id, k.ed25519_pubkey, k.rotation FROM json_each(?) AS w
 CROSS JOIN member_key AS k INDEXED BY member_key_member ON k.member_id = w.value
-WHERE k.state = 'rotated_out' ORDER BY k.created_at;
+WHERE k.state = 'rotated_out' ORDER BY k.position, k.created_at;
 
 -- member_set_profile: change the given fields of a profile.
 UPDATE member SET summary = coalesce(?, summary), presence_status = coalesce(?, presence_status),

@@ -13,6 +13,7 @@ from claudemesh.broker.store.sqlite.presence import SqlitePresence
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.sqlite.restoring import SqliteRestoring
 from claudemesh.broker.store.sqlite.retention import SqliteRetention
+from claudemesh.broker.store.sqlite.rotations import SqliteRotations
 from claudemesh.broker.store.sqlite.topics import SqliteTopics
 from claudemesh.broker.store.sqlite.upkeep import SqliteUpkeep
 from claudemesh.broker.store.sqlite.usage import SqliteUsage
@@ -26,6 +27,7 @@ class SqliteStore:
 
     meshes: SqliteMeshes
     members: SqliteMembers
+    rotations: SqliteRotations
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
@@ -56,6 +58,7 @@ class SqliteStore:
         self._database = database = await Database.open(self._path, migrations, self._on_failure)
         self.meshes = SqliteMeshes(database)
         self.members = SqliteMembers(database)
+        self.rotations = SqliteRotations(database)
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)

@@ -17,6 +17,7 @@ class Recorder:
 
     member_id: str
     instance_id: str = "i"
+    connection_id: str = "c"
     mesh_id: str = "mesh"
     is_open: bool = True
     wants_presence: bool = True

@@ -9,7 +9,7 @@ import pytest
 
 from claudemesh.broker.addresses import Addresses
 from claudemesh.broker.store.types import Member
-from claudemesh.broker.ws.handshake import NOT_A_MEMBER, check_hello, check_member
+from claudemesh.broker.ws.handshake import KEY_ROTATED_OUT, check_hello, check_member
 from claudemesh.protocol import CloseCode, Hello, sign_hello
 from tests.support.wspeer import make_identity
 
@@ -74,7 +74,7 @@ def test_a_hello_for_another_address_is_refused_before_its_signature_counts() ->
 
 
 def test_only_an_active_member_with_its_current_key_comes_in() -> None:
-    """Revoked is told apart; a rotated-out key and a member that left are not members."""
+    """A revoked member and a rotated-out key are told apart; a member that left is not one."""
     member = Member(
         id="m",
         mesh_id=MESH,
@@ -96,4 +96,5 @@ def test_only_an_active_member_with_its_current_key_comes_in() -> None:
     assert revoked.code is CloseCode.REVOKED
     assert left is not None
     assert left.code is CloseCode.UNAUTHENTICATED
-    assert rotated == NOT_A_MEMBER
+    assert rotated == KEY_ROTATED_OUT
+    assert check_member(hello(), replace(member, ed25519_pubkey="00" * 32, status="revoked")) == revoked
