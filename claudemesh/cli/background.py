@@ -12,9 +12,11 @@ from pathlib import Path
 
 import orjson
 
-from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
+from claudemesh.runtime.exits import INTERNAL, TEMPORARY, ExitWith
 
 _START_S = 30.0
+# Time for the first attempt to connect.
+_SETTLE_S = 2.0
 _POLL_S = 0.02
 
 
@@ -29,6 +31,8 @@ class Service:
     logs_command: str
     # Tells whether the process of this id serves; with None, whether any process does.
     is_up: Callable[[int | None], bool]
+    # Tells whether the service, which is up, has tried all that can end it soon.
+    is_settled: Callable[[], bool] = lambda: True
 
 
 def start(
@@ -38,24 +42,40 @@ def start(
 
     None means that another process has started it in the meantime.
     """
+    # Imported here: only a start needs it.
+    from tempfile import TemporaryFile
+
     started_at = _end_of(service.log)
-    process = subprocess.Popen(
-        [*_program(), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        env={**os.environ, **(environment or {}), "CLAUDEMESH_LOG_FILE": str(service.log)},
-    )
-    pid: int | None = process.pid
+    # The service writes its log by itself; stderr holds what comes before that.
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [*_program(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+            env={**os.environ, **(environment or {}), "CLAUDEMESH_LOG_FILE": str(service.log)},
+        )
+
+        def ended() -> ExitWith | None:
+            if process.poll() is None:
+                return None
+            errors.seek(0)
+            return _ending(service, started_at, process.returncode, errors.read())
+
+        return _wait(service, process.pid, ended)
+
+
+def _wait(service: Service, pid: int, ended: Callable[[], ExitWith | None]) -> int | None:
+    """Wait until the service of this process, or of another one that was faster, serves."""
+    own: int | None = pid
     deadline = time.monotonic() + _START_S
-    while not service.is_up(pid):
-        code = process.poll()
-        if code is not None and pid is not None:
-            error, message = _last_error(service, started_at)
-            if error != "already_running":
-                raise ExitWith(code or CONFIGURATION, error, message)
-            pid = None
+    while not service.is_up(own):
+        ending = ended() if own is not None else None
+        if ending is not None:
+            if ending.error != "already_running":
+                raise ending
+            own = None
         if time.monotonic() > deadline:
             raise ExitWith(
                 TEMPORARY,
@@ -64,7 +84,13 @@ def start(
                 next=service.logs_command,
             )
         time.sleep(_POLL_S)
-    return pid
+    deadline = time.monotonic() + _SETTLE_S
+    while own is not None and not service.is_settled() and time.monotonic() < deadline:
+        ending = ended()
+        if ending is not None:
+            raise ending
+        time.sleep(_POLL_S)
+    return own
 
 
 def _program() -> list[str]:
@@ -89,8 +115,34 @@ def _end_of(log: Path) -> int:
         return 0
 
 
-def _last_error(service: Service, started_at: int) -> tuple[str, str]:
-    """Return error code and message of a process that ended while it started."""
+def _ending(service: Service, started_at: int, code: int, errors: bytes) -> ExitWith:
+    """Return the reason for which the process has ended: from its log, from stderr, or its signal."""
+    told = _logged(service, started_at)
+    if told is not None:
+        return ExitWith(code if code > 0 else INTERNAL, *told)
+    name = service.name
+    if code < 0:
+        cause = f"The {name} was ended by signal {-code} ({_signal_name(-code)}) while it started."
+    else:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        last = lines[-1].removeprefix("claudemesh: error: ") if lines else f"exit code {code}"
+        cause = f"The {name} ended while it started: {last.rstrip('.')}."
+    text = f"{cause} Its log is {service.log}."
+    return ExitWith(code if code > 0 else INTERNAL, f"{name}_ended", text, next=service.logs_command)
+
+
+def _signal_name(number: int) -> str:
+    # Imported here: only a killed process needs it.
+    import signal
+
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def _logged(service: Service, started_at: int) -> tuple[str, str] | None:
+    """Return error code and message of the end, from the part of the log that this start has written."""
     from claudemesh.runtime.files import open_own
 
     try:
@@ -98,7 +150,7 @@ def _last_error(service: Service, started_at: int) -> tuple[str, str]:
             file.seek(started_at)
             lines = file.read().splitlines()
     except FileNotFoundError:
-        lines = []
+        return None
     for raw in reversed(lines):
         try:
             line = orjson.loads(raw)
@@ -106,7 +158,4 @@ def _last_error(service: Service, started_at: int) -> tuple[str, str]:
             continue
         if line.get("event") == f"{service.name}_ended":
             return line["error"], line["detail"]
-    return (
-        f"{service.name}_ended",
-        f"The {service.name} ended while it started. Its log is {service.log}.",
-    )
+    return None

@@ -80,7 +80,7 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
             return None
         else:
             words.append(word)
-    if len(words) != 2 or not words[0]:
+    if len(words) != 2 or not words[0] or _may_name_a_file(words[1]):
         return None
     wait = given.get("wait")
     if wait is not None and not (
@@ -91,6 +91,11 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
         return None
     given["to"], given["text"] = words
     return given
+
+
+def _may_name_a_file(text: str) -> bool:
+    """Whether the full command line may have a note about the text: `@notes.txt` is no name of a file."""
+    return text.startswith("@") and " " not in text
 
 
 def _socket_path(mesh: str | None) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +16,7 @@ import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.options import Moment
 from claudemesh.cli.streams import stdout_hung_up
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import open_own
@@ -21,40 +25,104 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _POLL_S = 0.2
 _TAIL_BYTES = 1 << 20
+_LINES = 50
+# In ascending order.
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """The lines of a log that are shown: those since a moment, in ISO 8601, and of a level or above."""
+
+    since: str | None = None
+    level: str | None = None
+
+    def holds(self, fields: dict[str, Any] | None) -> bool:
+        """Whether a line is shown. A line that is not one of ours, such as one of a crash, always is."""
+        if fields is None:
+            return True
+        if self.since is not None and _comparable(str(fields.get("ts", ""))) < _comparable(self.since):
+            return False
+        level = fields.get("level")
+        if self.level is None or level not in _LEVELS:
+            return True
+        return _LEVELS.index(level) >= _LEVELS.index(self.level)
 
 
 def log_options(function: F) -> F:
-    """Add `--follow` and `--lines`."""
+    """Add `--follow`, `--lines`, `--since` and `--level`."""
     follow = click.option("-f", "--follow", is_flag=True, help="Continue as it is written.")
     lines = click.option(
         "-n",
         "--lines",
         type=click.IntRange(0, 100_000),
-        default=50,
-        show_default=True,
-        help="Number of lines.",
+        help=f"Number of lines. Default: {_LINES}, or all with --since.",
     )
-    return follow(lines(function))
+    since = click.option(
+        "--since",
+        type=Moment(),
+        metavar="TIME",
+        help="Only lines since this time, such as 1h or 2026-01-31T12:00:00Z.",
+    )
+    level = click.option(
+        "--level", type=click.Choice(_LEVELS[:-1]), help="Only lines of this level or above."
+    )
+    return follow(lines(since(level(function))))
 
 
-def show_log(path: Path, *, name: str, follow: bool, lines: int, as_json: bool) -> None:
+def show_log(
+    path: Path, *, name: str, follow: bool, lines: int | None, wanted: LogFilter, as_json: bool
+) -> None:
     """Print the last lines of the log of a `daemon` or `broker`, then those that follow."""
     try:
-        file = open_own(path, for_root=True)
+        known, end = _known(path, lines, wanted)
     except FileNotFoundError:
         text = f"There is no log file {path}: the {name} was never started in the background."
         raise ExitWith(CONFIGURATION, "no_log", text, next=f"claudemesh {name} up -d") from None
-    with file:
-        start = max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES)
-        file.seek(start)
-        known = file.read()
-    # The first line is cut when the file is longer than what was read.
-    whole = known.splitlines()[1 if start else 0 :]
-    for line in whole[len(whole) - lines :] if lines else ():
+    for line in known:
         _show(line, as_json)
     if follow:
-        for line in _follow(path, start + len(known)):
-            _show(line, as_json)
+        for line in _follow(path, end):
+            if wanted.holds(_fields(line)):
+                _show(line, as_json)
+
+
+def _known(path: Path, lines: int | None, wanted: LogFilter) -> tuple[list[bytes], int]:
+    """Return the last wanted lines that are written, and the end of the log."""
+    most = _LINES if lines is None and wanted.since is None else lines
+    with open_own(path, for_root=True) as file:
+        size = os.fstat(file.fileno()).st_size
+        if wanted == LogFilter():
+            start = max(0, size - _TAIL_BYTES)
+            file.seek(start)
+            known = file.read()
+            # The first line is cut when the file is longer than what was read.
+            whole = known.splitlines()[1 if start else 0 :]
+            return list(deque(whole, most)), start + len(known)
+        found: deque[bytes] = deque(maxlen=most)
+        if wanted.since is not None:
+            for earlier in _rotated(path, wanted.since):
+                found.extend(line for line in earlier if wanted.holds(_fields(line)))
+        found.extend(line for line in file if wanted.holds(_fields(line)))
+        return [line.rstrip(b"\n") for line in found], file.tell()
+
+
+def _rotated(path: Path, since: str) -> Iterator[Iterator[bytes]]:
+    """Yield the rotated files that were written since a moment, the oldest one first."""
+    since_s = datetime.fromisoformat(since).timestamp()
+    found = []
+    for earlier in path.parent.glob(f"{path.name}.*"):
+        number = earlier.name.removeprefix(f"{path.name}.")
+        if number.isdigit() and earlier.stat().st_mtime >= since_s:
+            found.append((int(number), earlier))
+    for _, earlier in sorted(found, reverse=True):
+        with open_own(earlier, for_root=True) as file:
+            yield iter(file)
+
+
+def _comparable(moment: str) -> str:
+    """Return the moment in UTC to the millisecond, which sorts as text; both forms of UTC are in use."""
+    return moment.removesuffix("Z").removesuffix("+00:00")
 
 
 def _follow(path: Path, at: int) -> Iterator[bytes]:
@@ -83,12 +151,18 @@ def _inode(file: Any) -> int:
     return os.fstat(file.fileno()).st_ino
 
 
-def _show(line: bytes, as_json: bool) -> None:
+def _fields(line: bytes) -> dict[str, Any] | None:
+    """Return the fields of a line, None when it is not one of ours."""
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
-        fields = None
-    if not isinstance(fields, dict):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def _show(line: bytes, as_json: bool) -> None:
+    fields = _fields(line)
+    if fields is None:
         output.say(line.decode(errors="replace"))
         return
     if as_json:

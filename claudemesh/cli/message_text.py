@@ -1,4 +1,4 @@
-"""The text of a message on the command line: an argument, or standard input."""
+"""The text of a message on the command line: an argument, a file, or standard input."""
 
 from __future__ import annotations
 
@@ -6,34 +6,84 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from claudemesh.cli import output
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+# The daemon takes no larger request.
+_MOST_BYTES = 1 << 20
 
 
 def text_argument(function: F) -> F:
-    """Add TEXT and --allow-empty; `message_text` reads them."""
-    option = click.option("--allow-empty", is_flag=True, help="Send an empty text from standard input.")
+    """Add TEXT, --file and --allow-empty; `message_text` reads them."""
+    option = click.option("--allow-empty", is_flag=True, help="Send an empty text from a file or a pipe.")
+    file = click.option(
+        "--file",
+        type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+        metavar="FILE",
+        help="Read the text from a file.",
+    )
     argument = click.argument("text", required=False)
-    return argument(option(function))
+    return argument(file(option(function)))
 
 
-def message_text(text: str | None, *, allow_empty: bool) -> str:
-    """Return the text of the argument, or standard input when the argument is `-` or missing.
+def message_text(text: str | None, file: Path | None, *, allow_empty: bool) -> str:
+    """Return the text of the argument or of the file, else standard input.
 
-    Empty standard input is refused unless `allow_empty`, because a failed command in a pipe produces it.
+    Standard input is meant by `-` too. An empty file or pipe is refused unless `allow_empty`, because a
+    command that has failed produces it.
     """
+    if text is not None and file is not None:
+        raise click.UsageError("Give the text or --file, not both. Nothing was sent.")
     if text is not None and text != "-":
+        _note_file(text)
         return text
-    raw = sys.stdin.buffer.read()
+    is_pipe = file is None or str(file) == "-"
+    place = "standard input" if is_pipe else str(file)
+    raw = sys.stdin.buffer.read() if file is None or is_pipe else _read(file)
     if not raw and not allow_empty:
-        raise click.UsageError("Standard input is empty. Nothing was sent. Use --allow-empty to send it.")
+        raise click.UsageError(
+            f"{place[0].upper()}{place[1:]} is empty. Nothing was sent. Use --allow-empty to send it."
+        )
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise click.UsageError("The text on standard input is not UTF-8. Nothing was sent.") from error
+        raise click.UsageError(f"The text of {place} is not UTF-8. Nothing was sent.") from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise click.UsageError(f"{file} cannot be read: {error.strerror}. Nothing was sent.") from error
+    if len(raw) > _MOST_BYTES:
+        raise click.UsageError(
+            f"{file} is larger than {_MOST_BYTES} bytes, more than any message. Nothing was sent."
+        )
+    return raw
+
+
+def _note_file(text: str) -> None:
+    """Say that a text such as `@notes.txt` is no name of a file here, where there is such a file.
+
+    A text may come from a variable that another person has filled, which must not choose a file to send.
+    """
+    if not text.startswith("@") or " " in text or "\n" in text:
+        return
+    try:
+        is_file = Path(text[1:]).is_file()
+    except (OSError, ValueError):
+        return
+    if is_file:
+        output.note(
+            f"The text {text} is sent as it is. To send the file, use --file {shlex.quote(text[1:])}."
+        )
 
 
 class NotSent(click.UsageError):

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from claudemesh.cli.options import default_name
+from claudemesh.cli.streams import discard_stderr
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
 from claudemesh.client.own_broker import OwnBroker
@@ -48,7 +49,7 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     setup_logging("info", Path(log_file) if log_file else None)
     manager = ServiceManager.of(os.environ)
     try:
-        return run_loop(partial(_run, slug, with_broker, name, manager))
+        return run_loop(partial(_run, slug, with_broker, name, manager, in_background=bool(log_file)))
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
@@ -60,7 +61,9 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
             sys.stderr.flush()
 
 
-async def _run(slug: str, with_broker: bool, name: str | None, manager: ServiceManager) -> int:
+async def _run(
+    slug: str, with_broker: bool, name: str | None, manager: ServiceManager, *, in_background: bool
+) -> int:
     async with AsyncExitStack() as stack:
         broker = await _start_broker(slug, name, stack) if with_broker else None
         paths = daemon_paths(slug)
@@ -69,6 +72,8 @@ async def _run(slug: str, with_broker: bool, name: str | None, manager: ServiceM
         daemon = Daemon(paths, settings, with_broker=with_broker, manager=manager)
         await daemon.start()
         settle()
+        if in_background:
+            discard_stderr()
         _note_options(paths, with_broker)
         if broker is not None:
             tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from claudemesh.cli.lookup import find_received
@@ -18,12 +20,14 @@ from claudemesh.runtime.exits import USAGE, ExitWith
 @text_argument
 @mesh_option
 @json_option
-def reply(id_or_seq: str, text: str | None, allow_empty: bool, mesh: str | None, as_json: bool) -> int:
+def reply(
+    id_or_seq: str, text: str | None, file: Path | None, allow_empty: bool, mesh: str | None, as_json: bool
+) -> int:
     """Reply to a received message.
 
     ID is the number that `claudemesh inbox` shows, or any id of the message. The reply to a message of a
-    topic goes to the topic. Every other reply goes to the sender. The text is TEXT, or standard input when
-    TEXT is missing or `-`.
+    topic goes to the topic. Every other reply goes to the sender. The text is TEXT or the content of
+    --file, or standard input when both are missing or TEXT is `-`.
 
     \b
     Examples:
@@ -39,7 +43,7 @@ def reply(id_or_seq: str, text: str | None, allow_empty: bool, mesh: str | None,
     to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]
     body = {
         "to": to,
-        "message": message_text(text, allow_empty=allow_empty),
+        "message": message_text(text, file, allow_empty=allow_empty),
         "reply_to_id": item["broker_message_id"],
     }
     answer = client.post("/v1/send", body)

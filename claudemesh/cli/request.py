@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,19 +43,25 @@ class _Question:
 @mesh_option
 @json_option
 def request(
-    to: str, text: str | None, allow_empty: bool, timeout: int, mesh: str | None, as_json: bool
+    to: str,
+    text: str | None,
+    file: Path | None,
+    allow_empty: bool,
+    timeout: int,
+    mesh: str | None,
+    as_json: bool,
 ) -> None:
     """Send a message and print the reply to it. The exit code is 75 when none comes in time.
 
-    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT, or standard input when TEXT
-    is missing or `-`. When TO is a member, only a reply from that member counts. The command continues over
-    a restart of the daemon.
+    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT or the content of --file, or
+    standard input when both are missing or TEXT is `-`. When TO is a member, only a reply from that member
+    counts. The command continues over a restart of the daemon.
 
     \b
     Examples:
       claudemesh request alice 'may I deploy?' --timeout 10m
     """
-    message = message_text(text, allow_empty=allow_empty)
+    message = message_text(text, file, allow_empty=allow_empty)
     client = LocalClient(mesh)
     deadline = time.monotonic() + timeout
     # The position is read before the send, so that the reply is always after it.

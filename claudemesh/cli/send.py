@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,8 +15,9 @@ from claudemesh.client.local import LocalClient
 
 
 @click.command(cls=TextCommand)
-@click.argument("to", shell_complete=complete_members)
+@click.argument("to", required=False, shell_complete=complete_members)
 @text_argument
+@click.option("--to", "recipient", metavar="NAME", help="The same as TO.", shell_complete=complete_members)
 @click.option("--priority", type=click.Choice(["now", "next", "low"]), help="Urgency. Default: next.")
 @click.option("--meta", metavar="JSON", help="A JSON object that travels with the message.")
 @click.option("--reply-to", metavar="ID", help="The broker_message_id of the message that this one answers.")
@@ -38,25 +40,46 @@ from claudemesh.client.local import LocalClient
     metavar="MS",
     help="Wait up to this many milliseconds for the broker to accept the message.",
 )
+@click.option("--lines", is_flag=True, help="Send each line of standard input as a message.")
+@click.option(
+    "--id-prefix",
+    metavar="PREFIX",
+    help="With --lines: line N has the id PREFIX-N, and arrives once however often the command runs.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue"]),
+    help="With --lines: what a line that is refused does. Default: stop.",
+)
 @mesh_option
 @json_option
 def send(
-    to: str,
+    to: str | None,
     text: str | None,
+    file: Path | None,
     allow_empty: bool,
+    recipient: str | None,
     priority: str | None,
     meta: str | None,
     reply_to: str | None,
     mentions: tuple[str, ...],
     client_message_id: str | None,
     wait: int | None,
+    lines: bool,
+    id_prefix: str | None,
+    on_error: str | None,
     mesh: str | None,
     as_json: bool,
 ) -> int:
     """Send a message to a member, a topic or a queue.
 
-    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT, or standard input when TEXT
-    is missing or `-`. Exit code 0 means that the message is on this host's disk and will be delivered.
+    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT or the content of --file, or
+    standard input when both are missing or TEXT is `-`. Exit code 0 means that the message is on this host's
+    disk and will be delivered.
+
+    With --lines each line is a message, and empty lines are skipped. After a line that is refused, no further
+    line is sent, except for those that were on their way already. With `--on-error continue` all others are
+    sent. The exit code is that of the first refusal.
 
     \b
     Examples:
@@ -64,21 +87,45 @@ def send(
       git log -1 | claudemesh send alice -
       claudemesh send '#all' 'deploying' --priority now
       claudemesh send alice 'v42 is out' --id deploy-42
+      claudemesh send --to alice --file notes.txt
+      claudemesh send alice --lines --id-prefix import-7 <messages.txt
       claudemesh send alice -- -v
     """
-    body: dict[str, Any] = {
+    to, text = _destination(to, text, recipient)
+    fields: dict[str, Any] = {
         "to": to,
-        "message": message_text(text, allow_empty=allow_empty),
         "priority": priority,
         "reply_to_id": reply_to,
-        "client_message_id": client_message_id,
         "mentions": list(mentions) or None,
         "meta": None if meta is None else _meta(meta),
     }
-    given = {name: value for name, value in body.items() if value is not None}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if lines:
+        if any(value is not None for value in (text, file, client_message_id, wait)):
+            raise click.UsageError("--lines takes its texts from standard input, and no --id and no --wait.")
+        # Imported here: only --lines needs it.
+        from claudemesh.cli.send_lines import send_lines
+
+        return send_lines(LocalClient(mesh), given, id_prefix, on_error != "continue", as_json)
+    if id_prefix is not None or on_error is not None:
+        raise click.UsageError("--id-prefix and --on-error go with --lines.")
+    given["message"] = message_text(text, file, allow_empty=allow_empty)
+    if client_message_id is not None:
+        given["client_message_id"] = client_message_id
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
     answer = LocalClient(mesh).post(path, given)
     return print_sent(answer, mesh, as_json=as_json)
+
+
+def _destination(to: str | None, text: str | None, recipient: str | None) -> tuple[str, str | None]:
+    """Return destination and text. With --to the first argument is the text."""
+    if recipient is not None:
+        if text is not None:
+            raise click.UsageError("Give the destination once: as TO or with --to. Nothing was sent.")
+        return recipient, to
+    if to is None:
+        raise click.UsageError("Missing argument 'TO'.")
+    return to, text
 
 
 def _meta(text: str) -> Any:

@@ -49,6 +49,13 @@ def discard_stdout() -> None:
     os.close(nowhere)
 
 
+def discard_stderr() -> None:
+    """Redirect stderr to /dev/null: a service in the background goes on in its log."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 def stdout_hung_up(timeout_s: float | None = 0.0) -> bool:
     """Whether the reader of stdout has gone. Waits up to `timeout_s` seconds, or without a limit if it is
     None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from claudemesh.cli import output
@@ -94,6 +96,7 @@ def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
 def post(
     name: str,
     text: str | None,
+    file: Path | None,
     allow_empty: bool,
     client_message_id: str | None,
     mesh: str | None,
@@ -101,14 +104,15 @@ def post(
 ) -> int:
     """Post a message to a topic or a queue.
 
-    NAME is the name of a topic or a queue. The text is TEXT, or standard input when TEXT is missing or `-`.
+    NAME is the name of a topic or a queue. The text is TEXT or the content of --file, or standard
+    input when both are missing or TEXT is `-`.
 
     \b
     Examples:
       claudemesh topic post deploys 'v42 is out'
       git log -1 | claudemesh topic post deploys -
     """
-    body = {"topic": name, "message": message_text(text, allow_empty=allow_empty)}
+    body = {"topic": name, "message": message_text(text, file, allow_empty=allow_empty)}
     if client_message_id is not None:
         body["client_message_id"] = client_message_id
     answer = LocalClient(mesh).post("/v1/topic/post", body)

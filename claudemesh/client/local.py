@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,16 +21,23 @@ _ANSWER_S = 60.0
 _PAGE = 500
 
 
+def connect_trusted(path: Path) -> socket.socket:
+    """Connect to a daemon. `OSError` when none listens, `WrongHome` when another user does."""
+    link = connect(path)
+    reason = distrust_peer(link, path)
+    if reason is not None:
+        link.close()
+        raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
+    return link
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = connect(self._path)
-        reason = distrust_peer(self.sock, self._path)
-        if reason is not None:
-            raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
+        self.sock = connect_trusted(self._path)
         self.sock.settimeout(self.timeout)
 
 
@@ -42,7 +50,7 @@ class LocalClient:
         self.slug = os.environ.get("CLAUDEMESH_MESH", "") if told else choose_mesh(slug)
         self.path = check_socket(Path(told)) if told else socket_path(self.slug)
         token = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN") if told else None
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def is_running(self) -> bool:
         """Tell whether a daemon answers. It is asked; its pid file may be left from an earlier run."""
@@ -80,7 +88,7 @@ class LocalClient:
         return _parse(self._exchange(method, path, body))
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> bytes:
-        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+        headers = self.headers | ({} if body is None else {"Content-Type": "application/json"})
         connection = _UnixConnection(self.path, _ANSWER_S)
         with closing(connection):
             try:

@@ -63,12 +63,17 @@ def shell(home: Path, line: str, **environment: str) -> Ran:
 
 
 @contextmanager
-def begin(home: Path, *arguments: str) -> Generator[subprocess.Popen[bytes]]:
-    """A command that goes on by itself, ended at the end."""
+def begin(home: Path, *arguments: str, stdin: bool = False) -> Generator[subprocess.Popen[bytes]]:
+    """A command that goes on by itself, ended at the end. With `stdin` it reads from a pipe."""
     environment = {**os.environ, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "claudemesh", *arguments]
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdin=subprocess.PIPE if stdin else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         limit = threading.Timer(LIMIT_S, process.kill)
         limit.start()

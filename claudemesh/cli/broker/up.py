@@ -15,6 +15,7 @@ import click
 from claudemesh.cli import output
 from claudemesh.cli.broker.settings_options import settings_options
 from claudemesh.cli.options import json_option
+from claudemesh.cli.streams import discard_stderr
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger, setup_logging
 from claudemesh.runtime.notify import ServiceManager
@@ -67,7 +68,8 @@ def up(detach: bool, as_json: bool, **flags: Any) -> int:
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging(settings.log_level, Path(log_file) if log_file else None)
     try:
-        run_loop(partial(_serve, settings, ServiceManager.of(os.environ)))
+        manager = ServiceManager.of(os.environ)
+        run_loop(partial(_serve, settings, manager, in_background=bool(log_file)))
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         if log_file:
@@ -84,7 +86,7 @@ def _has_password(url: str | None) -> bool:
         return False
 
 
-async def _serve(settings: Any, manager: ServiceManager) -> None:
+async def _serve(settings: Any, manager: ServiceManager, *, in_background: bool) -> None:
     from claudemesh.broker.app import Broker
     from claudemesh.runtime.collecting import settle
 
@@ -102,6 +104,8 @@ async def _serve(settings: Any, manager: ServiceManager) -> None:
         loop.add_signal_handler(number, stop)
     await running.start()
     settle()
+    if in_background:
+        discard_stderr()
     place = settings.data_dir if settings.database_url is None else "Postgres"
     addresses = " and ".join(dialled_urls(running.url, settings.public_url))
     listens = "" if addresses == running.url else f" (listens at {running.url})"

@@ -22,7 +22,9 @@ def start_in_background(slug: str, with_broker: bool, name: str | None, as_json:
     arguments = ["daemon", "up", "--mesh", slug]
     arguments += ["--with-broker"] if with_broker else []
     arguments += ["--name", name] if name else []
-    service = Service("daemon", paths.log, "claudemesh daemon logs", lambda _: _answers(slug))
+    service = Service(
+        "daemon", paths.log, "claudemesh daemon logs", lambda _: _answers(slug), lambda: _has_tried(slug)
+    )
     pid = start(service, arguments)
     if pid is None:
         return say_that_it_runs(slug, as_json)
@@ -48,3 +50,12 @@ def _answers(slug: str) -> bool:
     except (ClientError, ApiError):
         return False
     return True
+
+
+def _has_tried(slug: str) -> bool:
+    """Whether the daemon is connected, or its first attempt has failed. A refusal for good ends it."""
+    try:
+        health = LocalClient(slug).get("/v1/health")
+    except (ClientError, ApiError):
+        return False
+    return bool(health["connected"] or health["last_error"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli.log_view import log_options, show_log
+from claudemesh.cli.log_view import LogFilter, log_options, show_log
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
@@ -14,7 +14,14 @@ from claudemesh.home.paths import daemon_paths
 @log_options
 @mesh_option
 @json_option
-def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
+def logs(
+    follow: bool,
+    lines: int | None,
+    since: str | None,
+    level: str | None,
+    mesh: str | None,
+    as_json: bool,
+) -> None:
     """Show the log of the daemon.
 
     Only a daemon in the background (`up -d`) writes this file. One in the foreground logs to its stderr.
@@ -22,7 +29,8 @@ def logs(follow: bool, lines: int, mesh: str | None, as_json: bool) -> None:
     \b
     Examples:
       claudemesh daemon logs -f
-      claudemesh daemon logs -n 1000 --json | jq 'select(.level == "error")'
+      claudemesh daemon logs --since 1h --level warning
     """
     path = daemon_paths(choose_mesh(mesh)).log
-    show_log(path, name="daemon", follow=follow, lines=lines, as_json=as_json)
+    wanted = LogFilter(since, level)
+    show_log(path, name="daemon", follow=follow, lines=lines, wanted=wanted, as_json=as_json)

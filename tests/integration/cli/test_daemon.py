@@ -121,3 +121,28 @@ def test_restart_after_a_crash_brings_the_broker_back_with_the_daemon() -> None:
             assert not daemon.request("GET", "/v1/health")[1]["with_broker"]
         finally:
             run(home, "daemon", "down")
+
+
+def test_logs_are_selected_by_time_and_level_over_rotated_files() -> None:
+    """A line that is not one of ours, such as one of a crash, is always shown."""
+    with mesh("alice", start=False) as made:
+        daemon = made.daemons["alice"]
+
+        def line(hour: int, level: str, event: str) -> str:
+            return json.dumps({"ts": f"2026-01-02T{hour:02}:00:00.000+00:00", "level": level, "event": event})
+
+        log = daemon.root / "daemon.log"
+        log.with_name("daemon.log.2").write_text(f"{line(1, 'error', 'oldest')}\n")
+        log.with_name("daemon.log.1").write_text(f"{line(2, 'info', 'older')}\n{line(3, 'error', 'old')}\n")
+        log.write_text(f"{line(4, 'warning', 'new')}\nSegmentation fault\n{line(5, 'info', 'newest')}\n")
+
+        def shown(*options: str) -> list[str]:
+            lines = run(daemon.home, "logs", *options).out.splitlines()
+            return [text.split()[-1] for text in lines]
+
+        assert shown() == ["new", "fault", "newest"]
+        assert shown("--level", "warning") == ["new", "fault"]
+        assert shown("--level", "warning", "-n", "1") == ["fault"]
+        assert shown("--since", "2026-01-02T02:00:00Z") == ["older", "old", "new", "fault", "newest"]
+        assert shown("--since", "2026-01-02T04:00:00+02:00", "--level", "error") == ["old", "fault"]
+        assert shown("--since", "2026-01-02T02:00:00Z", "-n", "2") == ["fault", "newest"]
