@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -11,8 +12,9 @@ from claudemesh.cli import output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ClientError
+from claudemesh.client.errors import ClientError, WrongAddress
 from claudemesh.client.meshes import choose_mesh
+from claudemesh.client.own_broker import outward_url
 from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.urls import is_loopback
@@ -40,9 +42,18 @@ def invite() -> None:
 @click.option(
     "--expires", type=Duration(), default="24h", show_default=True, help="Lifetime, such as 30m or 7d."
 )
+@click.option(
+    "--broker-url",
+    metavar="URL",
+    help="Address at which the new host dials the broker. Default: that of this host; for a broker on this "
+    "host an address that other hosts reach.",
+)
+@click.option("--qr", is_flag=True, help="Print the link as a QR code too.")
 @mesh_option
 @json_option
-def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json: bool) -> int:
+def create_invite(
+    role: str, uses: int, expires: int, broker_url: str | None, qr: bool, mesh: str | None, as_json: bool
+) -> int:
     """Create an invite and print its link.
 
     The link is signed with this host's key, so the broker cannot forge one. Any host that has the link can
@@ -52,14 +63,20 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
     Examples:
       claudemesh invite create
       claudemesh invite create --uses 10 --expires 7d
+      claudemesh invite create --broker-url wss://mesh.example.org --qr
     """
     from claudemesh.client.join import make_invite
+    from claudemesh.home.membership import load_membership
 
     slug = choose_mesh(mesh)
-    made, link = make_invite(slug, role=role, uses=uses, expires_in_s=expires)
+    paths = daemon_paths(slug)
+    dialled = load_membership(paths.membership).broker_url
+    given = None if broker_url is None else _checked(broker_url, paths.broker_ca)
+    made, link = make_invite(
+        slug, broker_url=given or outward_url(dialled), role=role, uses=uses, expires_in_s=expires
+    )
     try:
-        ca_file = daemon_paths(slug).broker_ca
-        BrokerClient(made.broker_url, insecure=True, ca_file=ca_file).register_invite(link)
+        BrokerClient(dialled, insecure=True, ca_file=paths.broker_ca).register_invite(link)
     except ClientError as error:
         output.note(
             f"The broker has not registered this invite: {error.message} The invite works all the same."
@@ -76,7 +93,24 @@ def create_invite(role: str, uses: int, expires: int, mesh: str | None, as_json:
         "warning": warning,
     }
     following = [f"claudemesh join {shlex.quote(link)}"]
-    return output.print_answer(as_json, answer, link, next=following, made=link, hint=False)
+    code = output.print_answer(as_json, answer, link, next=following, made=link, hint=False)
+    if qr and not as_json:
+        from claudemesh.cli.qr import print_qr
+
+        print_qr(link)
+    return code
+
+
+def _checked(url: str, ca_file: Path) -> str:
+    """Return an address for an invite. `WrongAddress` when the broker there does not know it for its own."""
+    broker = BrokerClient(url, insecure=True, ca_file=ca_file)
+    try:
+        broker.check_address(broker.challenge())
+    except WrongAddress:
+        raise
+    except ClientError as error:
+        output.note(f"This host cannot check the address for the invite. {error.message}")
+    return broker.url
 
 
 def _loopback_warning(url: str) -> str | None:
@@ -85,6 +119,6 @@ def _loopback_warning(url: str) -> str | None:
         return None
     return (
         f"Only this machine can join by this invite: it holds {url}. Let the broker listen at an address "
-        "that other hosts reach (`broker up --listen 0.0.0.0:7900`, with --public-url behind a proxy), "
-        "change the address here (`claudemesh daemon set-broker URL`), and create another invite."
+        "that other hosts reach (`broker up --listen 0.0.0.0:7900`, with --public-url behind a proxy), and "
+        "create another invite, with --broker-url when the broker runs on another host."
     )

@@ -115,14 +115,14 @@ def set_broker(slug: str, url: str, *, insecure: bool = False, ca_file: Path | N
     return _keep(paths, replace(known, broker_url=broker.url), ca_file)
 
 
-def make_invite(slug: str, *, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
-    """Sign an invite with this host's key; returns it and its link."""
+def make_invite(slug: str, *, broker_url: str, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
+    """Sign an invite with this host's key; returns it and its link. The new host dials `broker_url`."""
     protect_memory()
     paths = daemon_paths(slug)
     membership = load_membership(paths.membership)
     invite = sign_invite(
         Keyring.load(paths.keypair).current,
-        broker_url=membership.broker_url,
+        broker_url=broker_url,
         mesh_id=membership.mesh_id,
         slug=slug,
         invite_id=new_ulid(),

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -16,6 +17,7 @@ from claudemesh.client.errors import WrongHome
 from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.files import FileLock, read_own, read_private
 from claudemesh.runtime.own_address import dialled_urls
+from claudemesh.runtime.urls import is_loopback
 
 # The log of a broker in the background, in its data directory.
 LOG_FILE = "broker.log"
@@ -78,6 +80,28 @@ def find_broker(data_dir: Path) -> OwnBroker | None:
         raise unreadable(data_dir) from error
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def outward_url(url: str) -> str:
+    """Return the address for other hosts of the broker that this host dials at a URL.
+
+    A URL of the loopback becomes a public one of the broker that runs here as this user, or the address from
+    which this machine reaches others, if the broker listens there. It stays when there is none.
+    """
+    if not is_loopback(urlsplit(url).hostname or ""):
+        return url
+    try:
+        found = find_broker(chosen_data_dir(None))
+    except WrongHome:
+        return url
+    if found is None or urlsplit(found.url).port != urlsplit(url).port:
+        return url
+    for outward in dialled_urls(found.url, found.public_urls):
+        # Without a route to other hosts it is still a wildcard.
+        is_wildcard = any(wildcard in outward for wildcard in _WILDCARDS)
+        if not is_wildcard and not is_loopback(urlsplit(outward).hostname or ""):
+            return outward
+    return url
 
 
 def is_used(data_dir: Path) -> bool:

@@ -19,7 +19,7 @@ _ANY_PORT = 9
 def dialled_urls(url: str, public_urls: Sequence[str]) -> tuple[str, ...]:
     """Return the URLs to dial a broker at, from the one it listens at: public ones, if there are any.
 
-    A wildcard becomes the address from which this machine reaches others; it stays where there is none.
+    A wildcard becomes the address from which this machine reaches others; it stays when there is none.
     """
     if public_urls:
         return tuple(public_urls)

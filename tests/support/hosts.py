@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from tests.support.pyz import PYZ
 class Host:
     """A host: a home of its own, a shell, and the port of this test's broker."""
 
-    def __init__(self, home: Path, port: int) -> None:
+    def __init__(self, home: Path, port: int, prefix: Sequence[str] = ()) -> None:
+        """`prefix` is run in front of each command: it enters a network namespace, for example."""
         self.home = home
+        self.prefix = list(prefix)
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
             "HOME": str(home),
@@ -32,7 +34,11 @@ class Host:
         """Run commands in bash; any that fails fails the test."""
         program = f'set -eu\nclaudemesh() {{ "{sys.executable}" "{PYZ}" "$@"; }}\n{script}'
         done = subprocess.run(
-            ["bash", "-c", program], env=self.environment, capture_output=True, text=True, timeout=120
+            [*self.prefix, "bash", "-c", program],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert done.returncode == 0, (script, done.stdout, done.stderr)
         return done.stdout
