@@ -43,11 +43,13 @@ def main() -> int:
         help="Pythons and platforms that it runs on: this (the default), all, or names such as "
         "cp312-linux-x86_64, cp312 or linux, with commas between",
     )
+    parser.add_argument("--commit", help="the commit that the file names; that of the checkout by default")
     options = parser.parse_args()
+    commit = options.commit or checked_out()
     config = tomllib.loads((ROOT / "shiv.toml").read_text())["pyz"]
     output = options.output or ROOT / config["output"]
     targets = named(options.targets)
-    digest = inputs_digest(config, targets)
+    digest = inputs_digest(config, targets, commit)
     stamp = output.with_suffix(".inputs")
     if not options.force and output.exists() and stamp.exists() and stamp.read_text() == digest:
         say(f"{_shown(output)} is up to date")
@@ -57,7 +59,7 @@ def main() -> int:
     os.umask(0o022)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=output.parent) as folder:
-        made, materials = build(config, targets, Path(folder))
+        made, materials = build(config, targets, commit, Path(folder))
         checksum = hashlib.sha256(made.read_bytes()).hexdigest()
         sbom = bill_of_materials(materials, own_version(), checksum)
         # The stamp goes first and comes last: a build that was cut off is done again.
@@ -73,7 +75,25 @@ def main() -> int:
     return 0
 
 
-def inputs_digest(config: dict[str, Any], targets: tuple[Target, ...]) -> str:
+def checked_out() -> str | None:
+    """Return the commit of the checkout, with `+changes` when files differ from it; None outside of git."""
+    commit = _git("rev-parse", "HEAD")
+    if not commit:
+        return None
+    changed = _git("status", "--porcelain", "--", "claudemesh", "build", "shiv.toml", "LICENSE")
+    return f"{commit}+changes" if changed else commit
+
+
+def _git(*arguments: str) -> str | None:
+    """Return the output of git, None when it cannot tell."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout.strip()
+
+
+def inputs_digest(config: dict[str, Any], targets: tuple[Target, ...], commit: str | None) -> str:
     """Return a hash over everything that the archive is made from, its targets included."""
     modules = ("build_pyz.py", "materials.py", "natives.py", "targets.py", "requirements-dev.txt")
     paths = [*_own_files(), *(ROOT / "build" / name for name in modules)]
@@ -81,14 +101,16 @@ def inputs_digest(config: dict[str, Any], targets: tuple[Target, ...]) -> str:
         ROOT / name
         for name in ("shiv.toml", "LICENSE", config["requirements"], config["launcher"], config["main"])
     ]
-    digest = hashlib.sha256(" ".join(target.name for target in targets).encode())
+    digest = hashlib.sha256(" ".join((*(target.name for target in targets), str(commit))).encode())
     for path in paths:
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def build(config: dict[str, Any], targets: tuple[Target, ...], folder: Path) -> tuple[Path, list[Material]]:
+def build(
+    config: dict[str, Any], targets: tuple[Target, ...], commit: str | None, folder: Path
+) -> tuple[Path, list[Material]]:
     """Build in a folder and return the finished archive, and what it is made of."""
     pins = (ROOT / config["requirements"]).read_text()
     trees: dict[str, dict[str, bytes]] = {}
@@ -106,7 +128,7 @@ def build(config: dict[str, Any], targets: tuple[Target, ...], folder: Path) -> 
         raise SystemExit("build/pyz: error: there are not all wheels for any target")
     common, own = split(trees)
     site, made, final = folder / "site", folder / "shiv.pyz", folder / "final.pyz"
-    write_site(common, site)
+    write_site(common, commit, site)
     run_shiv(config, site, made)
     entries = _entries(made)
     unpacking = {name: data for name, data in entries.items() if name.startswith("_bootstrap/")}
@@ -154,9 +176,10 @@ def stage(config: dict[str, Any], target: Target, site: Path) -> dict[str, Any] 
     return found
 
 
-def write_site(common: dict[str, bytes], site: Path) -> None:
-    """Write the files that all targets share, and our package, into a folder."""
+def write_site(common: dict[str, bytes], commit: str | None, site: Path) -> None:
+    """Write the files that all targets share, our package, and the commit that it is of, into a folder."""
     own = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in _own_files()}
+    own["claudemesh/build.json"] = json.dumps({"commit": commit}).encode()
     for name, data in (common | own).items():
         target = site / name
         target.parent.mkdir(parents=True, exist_ok=True)

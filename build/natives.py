@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 # Nothing of these is read when the program runs.
 _UNUSED = (".pyx", ".pxd", ".pxi", ".c", ".h", ".cpp", ".pyi")
+# rich imports these for source code and Markdown only, and the program shows tables.
+_UNUSED_PACKAGES = ("pygments/", "markdown_it/", "mdurl/")
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _MACHO = (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _FAT = b"\xca\xfe\xba\xbe"
@@ -22,8 +24,11 @@ def is_native(data: bytes) -> bool:
 
 
 def is_used(path: str) -> bool:
-    """Whether the program can need a file of a library: sources of native modules and stubs are left out."""
-    return not path.endswith(_UNUSED)
+    """Whether the program can need a file of a library.
+
+    Sources of native modules, stubs, and packages that only unused parts of a library import are left out.
+    """
+    return not path.endswith(_UNUSED) and not path.startswith(_UNUSED_PACKAGES)
 
 
 def reduced(data: bytes, machine: str) -> bytes:

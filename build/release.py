@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from build_pyz import ROOT, say
+from build_pyz import ROOT, checked_out, say
 
 DIST = ROOT / "dist"
 ARCHIVE = "claudemesh.pyz"
@@ -63,8 +63,9 @@ def main() -> int:
         say(f"NOT AUDITED: {audit.reason}")
         if not options.allow_unaudited:
             return _fail("run this where the database answers, or give --allow-unaudited")
-    _build(ROOT, options.targets)
-    differing = built_elsewhere(options.targets)
+    commit = checked_out() or "unknown"
+    _build(ROOT, options.targets, commit)
+    differing = built_elsewhere(options.targets, commit)
     if differing:
         return _fail(f"two builds differ in {', '.join(differing)}")
     say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
@@ -76,7 +77,7 @@ def main() -> int:
     return 0
 
 
-def built_elsewhere(targets: str) -> list[str]:
+def built_elsewhere(targets: str, commit: str) -> list[str]:
     """Build a copy of the checkout in another folder; return the names of files that came out otherwise."""
     with tempfile.TemporaryDirectory(prefix="claudemesh-release-") as folder:
         copy = Path(folder) / "checkout"
@@ -86,7 +87,7 @@ def built_elsewhere(targets: str) -> list[str]:
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, copy / name)
-        _build(copy, targets)
+        _build(copy, targets, commit)
         names = (ARCHIVE, BILL, LICENCES)
         return [name for name in names if _sha256(copy / "dist" / name) != _sha256(DIST / name)]
 
@@ -148,8 +149,9 @@ def _keep(audit: Audit) -> None:
     (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
 
 
-def _build(tree: Path, targets: str) -> None:
-    done = _run(sys.executable, str(tree / "build" / "build_pyz.py"), "--force", "--targets", targets)
+def _build(tree: Path, targets: str, commit: str) -> None:
+    script = str(tree / "build" / "build_pyz.py")
+    done = _run(sys.executable, script, "--force", "--targets", targets, "--commit", commit)
     if done.returncode:
         raise SystemExit(f"{done.stderr}\nbuild/release: error: the build failed")
 

@@ -84,6 +84,25 @@ class UntrustedCertificate(ClientError):
     exit_code = CONFIGURATION
 
 
+class Unsupported(ClientError):
+    """The daemon is of another version than this command, and does not have the route that it needs."""
+
+    exit_code = CONFIGURATION
+
+    def __init__(self, daemon_version: str, own_version: str) -> None:
+        super().__init__(
+            "unsupported",
+            f"The daemon runs version {daemon_version}, which cannot do this. This command is version "
+            f"{own_version}. A restart makes the daemon run this version.",
+            next="claudemesh daemon restart",
+        )
+        self.versions = {"daemon_version": daemon_version, "version": own_version}
+
+    def as_body(self) -> dict[str, Any]:
+        """Return the error with both versions."""
+        return super().as_body() | self.versions
+
+
 class ApiError(ClientError):
     """A daemon or broker answered with an error."""
 

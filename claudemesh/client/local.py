@@ -13,12 +13,14 @@ from urllib.parse import urlencode
 
 import orjson
 
-from claudemesh.client.errors import ApiError, DaemonNotRunning, WrongHome
+import claudemesh
+from claudemesh.client.errors import ApiError, DaemonNotRunning, Unsupported, WrongHome
 from claudemesh.client.meshes import check_socket, choose_mesh, socket_path
 from claudemesh.runtime.peer import connect, distrust_peer
 
 _ANSWER_S = 60.0
 _PAGE = 500
+_VERSION = "/v1/version"
 
 
 def connect_trusted(path: Path) -> socket.socket:
@@ -55,7 +57,7 @@ class LocalClient:
     def is_running(self) -> bool:
         """Tell whether a daemon answers. It is asked; its pid file may be left from an earlier run."""
         try:
-            self.get("/v1/version")
+            self.get(_VERSION)
         except DaemonNotRunning:
             return False
         return True
@@ -98,8 +100,21 @@ class LocalClient:
             except (OSError, http.client.HTTPException) as error:
                 raise DaemonNotRunning(self.slug) from error
         if response.status >= 400:
-            raise ApiError(response.status, _parse(raw))
+            refusal = ApiError(response.status, _parse(raw))
+            if path != _VERSION and _lacks_route(refusal):
+                self._check_version()
+            raise refusal
         return raw
+
+    def _check_version(self) -> None:
+        """Raise `Unsupported` when the daemon is of another version."""
+        daemon_version = str(self.get(_VERSION).get("daemon_version", "unknown"))
+        if daemon_version != claudemesh.__version__:
+            raise Unsupported(daemon_version, claudemesh.__version__)
+
+
+def _lacks_route(error: ApiError) -> bool:
+    return error.status == 405 or error.body.get("unknown") == "route"
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -301,7 +301,12 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
-            health=parts.health, page=page, reload=base.reload, stop=stop, unread=stores.inbox.unread
+            health=parts.health,
+            page=page,
+            reload=base.reload,
+            stop=stop,
+            unread=stores.inbox.unread,
+            served=api.SERVED,
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,16 @@ class HealthReport:
         return self.link.broker_version
 
     @property
+    def broker_features(self) -> Mapping[str, Any]:
+        """The broker's features and their parameters as of the last handshake, none before the first."""
+        return {} if self.link.agreed is None else self.link.agreed.offered
+
+    @property
+    def schema_version(self) -> int:
+        """The version of the schema of outbox.db."""
+        return self.outbox_store.schema_version
+
+    @property
     def connected(self) -> bool:
         """Whether the link to the broker is up."""
         return self.link.connected
@@ -78,7 +88,7 @@ class HealthReport:
             "member_id": self.membership.member_id,
             "member_pubkey": self.keyring.pubkey,
             "uptime_s": int(self.clock.monotonic() - self._started_s),
-            "schema_version": self.outbox_store.schema_version,
+            "schema_version": self.schema_version,
             "daemon_version": claudemesh.__version__,
             "broker_version": self.link.broker_version,
             "broker_url": self.membership.broker_url,

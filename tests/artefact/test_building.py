@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from build_pyz import checked_out
 from materials import libraries
 from tests.support.pyz import PYZ, REPOSITORY, build
 
@@ -48,7 +49,7 @@ def test_a_build_elsewhere_under_other_settings_is_the_same_file(pyz: Path, tmp_
         "PYTHONHASHSEED": "7",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    build(tree, environment=settings, umask=0o077)
+    build(tree, "--commit", str(checked_out()), environment=settings, umask=0o077)
     other = tree / "dist" / "claudemesh.pyz"
     assert other.read_bytes() == pyz.read_bytes()
     assert other.stat().st_mode & 0o777 == 0o755

@@ -427,3 +427,23 @@ def test_unpacking_is_announced_on_a_terminal_only(pyz: Path, home: Path) -> Non
         assert bool(said) == bool(expected)
     os.close(ours)
     os.close(theirs)
+
+
+def test_the_unpacked_libraries_show_a_table(pyz: Path, home: Path, cache: Path) -> None:
+    """Parts of a library that the archive leaves out are not missed."""
+    assert start(pyz, "version", cwd=home, environment=bare_environment(home)).returncode == 0
+    [tree] = trees(cache)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from rich.console import Console\nfrom rich.table import Table\n"
+        "table = Table('NAME', 'AGE')\ntable.add_row('\u9280\u884c', '3 s')\nConsole(width=40).print(table)\n"
+        "import segno; segno.make('claudemesh://join/x').terminal()"
+    )
+    done = subprocess.run(
+        [BARE_PYTHON, "-IS", "-c", code, str(tree / "site-packages")],
+        env={**bare_environment(home), "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\u9280\u884c" in done.stdout

@@ -45,12 +45,10 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
 
 
 def free_port() -> int:
-    """Return a loopback port without a listener that the kernel gives to no connection. A port from the
-    kernel's own range may be taken by another process while its server is stopped, and the server could not
-    start again.
+    """Return a loopback port without a listener that the kernel gives to no connection.
 
-    One of those that it gives out may be taken by another process while its server is away, and the server
-    cannot start again.
+    A port from the kernel's own range may be taken by another process while its server is stopped, and the
+    server could not start again.
     """
     try:
         first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+import claudemesh
 from claudemesh.cli import output
 from claudemesh.cli.daemon.control import shown_pid
 from claudemesh.cli.options import json_option, mesh_option
@@ -45,7 +46,7 @@ def status(mesh: str | None, as_json: bool) -> int:
             "unread": _unread(health),
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{health['uptime_s']} s, {shown_pid(client, health)}",
-            "version": health["daemon_version"],
+            "version": _version(health["daemon_version"]),
             "key": health["member_pubkey"],
         }
     )
@@ -54,6 +55,12 @@ def status(mesh: str | None, as_json: bool) -> int:
     if health["dead"]:
         output.note("Dead sends need a decision.\nnext: claudemesh daemon outbox list --failed")
     return 0
+
+
+def _version(daemon_version: str) -> str:
+    """Return the version of the daemon for display, with that of this command when they differ."""
+    own = claudemesh.__version__
+    return daemon_version if daemon_version == own else f"{daemon_version} (this command: {own})"
 
 
 def _unread(health: Mapping[str, Any]) -> str:

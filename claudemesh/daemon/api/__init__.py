@@ -1,6 +1,6 @@
 """The local HTTP API (docs/spec/daemon.md, Local API)."""
 
-from claudemesh.daemon.api.app import ApiRoutes, build_api
+from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.outbox import OutboxRoutes
@@ -10,6 +10,7 @@ from claudemesh.daemon.api.status import StatusRoutes
 from claudemesh.daemon.api.topics import TopicRoutes
 
 __all__ = [
+    "SERVED",
     "ApiRoutes",
     "EventRoutes",
     "InboxRoutes",

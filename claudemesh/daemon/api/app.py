@@ -33,6 +33,8 @@ _DESCRIBED = (
 _DESCRIPTION = description_of(_DESCRIBED)
 ROUTES = (*_DESCRIBED, _DESCRIPTION)
 TABLE = RouteTable(ROUTES)
+# By these names /v1/version tells clients which routes there are.
+SERVED = tuple(f"{route.method} {route.path}" for route in ROUTES)
 OPTIONS = ServeOptions(reply_to=reply_to, not_found=not_found)
 
 

@@ -1,4 +1,7 @@
-"""JSON of the local API as msgspec Structs, which parse bodies and describe replies in openapi.json."""
+"""JSON of the local API as msgspec Structs, which parse bodies and describe replies in openapi.json.
+
+The replies about the daemon itself are in `schemas_status.py`.
+"""
 
 from __future__ import annotations
 
@@ -294,97 +297,3 @@ class TopicSubscribed(Struct):
 
     topic: str
     subscribed: bool
-
-
-class Config(Struct):
-    """The last accepted reload, the error of the last refused one, and the keys that need a restart."""
-
-    loaded_at: Moment
-    error: str | None
-    needs_restart: list[str]
-    reloads: int
-
-
-class ConfigInForce(Config):
-    """The outcome of the last reloads, and the settings in force by section and key."""
-
-    settings: dict[str, dict[str, Any]]
-
-
-class Stopping(Struct):
-    """The daemon stops: it accepts no more sends, and every accepted one is on disk."""
-
-    status: Literal["stopping"]
-
-
-class DegradedBy(Struct):
-    """A condition that holds: a stable code, its start, and a sentence with effect, reason and remedy."""
-
-    code: str
-    since: Moment
-    message: str
-
-
-class Health(Struct):
-    """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works.
-
-    `unread` is the number of messages that are not acknowledged; it counts no further than 10,000.
-    """
-
-    connected: bool
-    lag_ms: int | None
-    queue_depth: int
-    inflight: int
-    mesh: str
-    member_id: str
-    member_pubkey: str
-    uptime_s: int
-    schema_version: int
-    daemon_version: str
-    broker_version: str | None
-    degraded: list[DegradedBy]
-    config: Config
-    with_broker: bool
-    clock_offset_ms: int | None
-    unread: int
-
-
-class Version(Struct):
-    """Versions of this daemon, and its membership."""
-
-    daemon_version: str
-    api_version: str
-    mesh: str
-    name: str
-    member_id: str
-
-
-class Whoami(Struct):
-    """The member that this daemon is, its host, and its link to the broker."""
-
-    name: str
-    mesh: str
-    mesh_id: str
-    member_id: str
-    member_pubkey: str
-    role: str
-    host: str
-    broker_url: str
-    connected: bool
-
-
-class Compat(Struct):
-    """Supported versions and features, and the features that this daemon requires of a broker."""
-
-    api_versions: list[str]
-    protocol_versions: list[int]
-    features_required: list[str]
-    features_optional: list[str]
-    broker_version: str | None
-
-
-class Heartbeat(Struct):
-    """The daemon answers; `now` is its time."""
-
-    status: Literal["ok"]
-    now: Moment

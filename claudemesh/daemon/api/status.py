@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import claudemesh
 from claudemesh.daemon.api.failures import not_found
-from claudemesh.daemon.api.schemas import (
+from claudemesh.daemon.api.schemas import EmptyBody
+from claudemesh.daemon.api.schemas_status import (
     Compat,
     Config,
     ConfigInForce,
-    EmptyBody,
     Health,
     Heartbeat,
     Stopping,
@@ -29,7 +29,9 @@ from claudemesh.runtime.metrics import CONTENT_TYPE
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
-API_VERSION = "v1"
+IPC_API = "v1"
+# The local API v1 and the protocol 1 began with 0.1.0, and a version within them only adds.
+COMPATIBLE = ">=0.1.0,<1"
 
 
 class DaemonHealth(Protocol):
@@ -47,6 +49,10 @@ class DaemonHealth(Protocol):
     def config(self) -> LiveConfig: ...
     @property
     def broker_version(self) -> str | None: ...
+    @property
+    def broker_features(self) -> Mapping[str, Any]: ...
+    @property
+    def schema_version(self) -> int: ...
 
     async def make(self) -> Mapping[str, Any]:
         """Return the JSON object of /v1/health."""
@@ -67,6 +73,7 @@ class StatusRoutes:
 
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
     force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged.
+    `served` lists the routes of the local API, each as "METHOD /path".
     """
 
     health: DaemonHealth
@@ -74,6 +81,7 @@ class StatusRoutes:
     reload: Callable[[], None]
     stop: Callable[[], None]
     unread: Callable[[], Awaitable[int]]
+    served: tuple[str, ...]
 
     async def get_health(self, request: Request) -> Reply:
         """Return the state of this daemon."""
@@ -86,7 +94,13 @@ class StatusRoutes:
             200,
             {
                 "daemon_version": claudemesh.__version__,
-                "api_version": API_VERSION,
+                "ipc_api": IPC_API,
+                "ipc_features": list(self.served),
+                "schema_version": self.health.schema_version,
+                "broker": {
+                    "version": self.health.broker_version,
+                    "features": self.health.broker_features,
+                },
                 "mesh": membership.slug,
                 "name": membership.name,
                 "member_id": membership.member_id,
@@ -112,16 +126,18 @@ class StatusRoutes:
         )
 
     async def get_compat(self, request: Request) -> Reply:
-        """Return the versions and features that this daemon supports and requires of a broker."""
+        """Return the versions of other programs that this daemon works with, under the settings in force."""
         settings = self.health.config.settings
         return Reply(
             200,
             {
-                "api_versions": [API_VERSION],
+                "daemon": claudemesh.__version__,
                 "protocol_versions": list(PROTOCOL_VERSIONS),
-                "features_required": list(settings.required_features),
-                "features_optional": list(settings.features_optional),
-                "broker_version": self.health.broker_version,
+                "compatible_brokers": COMPATIBLE,
+                "required_broker_features": list(settings.required_features),
+                "optional_broker_features": list(settings.features_optional),
+                "compatible_clis": COMPATIBLE,
+                "compatible_sdks": {"python": COMPATIBLE},
             },
         )
 

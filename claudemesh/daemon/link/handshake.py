@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from websockets.asyncio.client import ClientConnection
 
@@ -39,13 +39,17 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """Outcome of a handshake. `broker_wall_ms` is the broker's wall time in Unix milliseconds, for
-    display."""
+    """Outcome of a handshake.
+
+    `broker_wall_ms` is the broker's wall time in Unix milliseconds, for display. `offered` holds
+    the parameters of the broker's features by name, as the broker stated them, for the features asked for.
+    """
 
     hello: HelloAck
     broker_wall_ms: int
     features: Features
     broker_version: str
+    offered: Mapping[str, Any]
 
 
 class Handshake:
@@ -93,7 +97,12 @@ class Handshake:
             inline_bytes=features.inline_bytes,
         )
         log.debug("features_offered", supported=response.supported)
-        return Agreed(hello_ack, challenge.server_time, features, challenge.broker_version)
+        offered = {
+            name: offer["params"]
+            for name, offer in response.supported.items()
+            if name in (*self._require, *self._optional) and isinstance(offer, dict) and "params" in offer
+        }
+        return Agreed(hello_ack, challenge.server_time, features, challenge.broker_version, offered)
 
     def _hello(self, challenge: Challenge) -> Hello:
         membership, identity = self._membership, self._keyring.current

@@ -119,11 +119,17 @@ class Link:
         self._connection = 0
         self._replies = replies
         self._calls = Calls(partial(self._send, Call), replies)
-        self.broker_version: str | None = None
+        # Of the last handshake; None before the first.
+        self.agreed: Agreed | None = None
         self.last_error: str | None = None
         self._reset_for: str | None = None
         # Whether the last attempt ended because the broker broke the protocol.
         self._broken = False
+
+    @property
+    def broker_version(self) -> str | None:
+        """The broker's version as of the last handshake, None before the first."""
+        return None if self.agreed is None else self.agreed.broker_version
 
     @property
     def connected(self) -> bool:
@@ -245,7 +251,7 @@ class Link:
             self._connection += 1
             self._socket, self._session = socket, session
             self._reset_for = None
-            self.broker_version = agreed.broker_version
+            self.agreed = agreed
             self.last_error = None
             self._faults.opened()
             handlers.link_up(Opened(self._connection, agreed))

@@ -34,8 +34,11 @@ def refused(error: ProtocolError) -> Reply:
 
 
 def not_found(hint: str) -> HttpRefusal:
-    """Return the 404 of a path that has no route; `hint` is a sentence that tells where routes are listed."""
-    return HttpRefusal(404, "not_found", f"There is no such route. {hint}")
+    """Return the 404 of a path that has no route; `hint` is a sentence that tells where routes are listed.
+
+    `unknown` tells programs that the route is missing, not the thing that it is about.
+    """
+    return HttpRefusal(404, "not_found", f"There is no such route. {hint}", unknown="route")
 
 
 def method_not_allowed(allowed: Iterable[str]) -> HttpRefusal:

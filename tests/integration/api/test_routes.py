@@ -313,9 +313,11 @@ async def test_version_and_compat_and_heartbeat_answer(tmp_path: Path) -> None:
     """The routes by which a command finds its daemon, and the versions that it speaks."""
     async with served(tmp_path) as daemon:
         version = (await daemon.ask("GET", "/v1/version")).json
-        assert (version["mesh"], version["name"], version["api_version"]) == ("demo", "alice", "v1")
+        assert (version["mesh"], version["name"], version["ipc_api"]) == ("demo", "alice", "v1")
+        assert version["broker"] == {"version": None, "features": {}}
+        assert {"GET /v1/version", "POST /v1/send", "GET /v1/inbox/{id}"} <= set(version["ipc_features"])
         compat = (await daemon.ask("GET", "/v1/compat")).json
-        assert "client_message_id_dedupe" in compat["features_required"]
+        assert "client_message_id_dedupe" in compat["required_broker_features"]
         heartbeat = await daemon.ask("POST", "/v1/heartbeat")
         assert heartbeat.json["status"] == "ok"
         assert ISO.fullmatch(heartbeat.json["now"])

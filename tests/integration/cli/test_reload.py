@@ -128,14 +128,14 @@ def test_a_key_that_needs_a_restart_and_is_set_back_needs_none(alice: Daemon) ->
     """The file is compared with what is in force, however often it was reloaded."""
     configure(alice, '[ipc]\ntcp_enabled = true\n[features]\nrequire = ["max_payload"]\n')
     assert run(alice.home, "daemon", "reload", "--json").json["needs_restart"] == ["[features] require"]
-    assert "max_payload" not in alice.request("GET", "/v1/compat")[1]["features_required"]
+    assert "max_payload" not in alice.request("GET", "/v1/compat")[1]["required_broker_features"]
     configure(alice, "[ipc]\ntcp_enabled = true\n")
     assert run(alice.home, "daemon", "reload", "--json").json["needs_restart"] == []
     configure(alice, '[features]\nrequire = ["max_payload"]\n')
     alice.stop()
     alice.start()
     alice.ready()
-    assert "max_payload" in alice.request("GET", "/v1/compat")[1]["features_required"]
+    assert "max_payload" in alice.request("GET", "/v1/compat")[1]["required_broker_features"]
 
 
 def test_a_wait_for_the_broker_that_is_reloaded_shorter_ends() -> None:

@@ -105,7 +105,11 @@ class Broker:
     def opened(self) -> Agreed:
         """A link that is up."""
         return Agreed(
-            HelloAck("member", "connection", {}, self.now_ms, self.store_epoch), self.now_ms, FEATURES, "1"
+            HelloAck("member", "connection", {}, self.now_ms, self.store_epoch),
+            self.now_ms,
+            FEATURES,
+            "1",
+            {},
         )
 
 
