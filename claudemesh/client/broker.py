@@ -31,6 +31,7 @@ T = TypeVar("T")
 UNREACHABLE = "broker_unreachable"
 
 _DEADLINE_S = 60.0
+_NOT_FOUND = 404
 # The members of a large mesh are some megabytes.
 _MOST_BYTES = 64 << 20
 
@@ -112,7 +113,12 @@ class BrokerClient:
         from claudemesh.protocol import http_replies
 
         path = f"/v1/join/challenge?audience={quote(audience_of(self.url), safe='')}"
-        return self.ask("GET", path, None, http_replies.challenge)
+        try:
+            return self.ask("GET", path, None, http_replies.challenge)
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                raise self._no_broker(error.status) from error
+            raise
 
     def check_address(self, found: JoinChallenge) -> None:
         """`ClientError` wrong_address when the broker does not know the address at which it was dialled."""
