@@ -18,6 +18,7 @@ from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.clones import CloneWatch
+from claudemesh.daemon.identity.news import MemberNews
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.patient_store import PatientStore
@@ -91,6 +92,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
     restoring = _restoring(base, stores, broker)
     sending = _sending(base, stores, broker, restoring)
     receiving = _receiving(base, stores, broker, sending)
+    broker.sync.on_news(MemberNews(stores.directory, base.bus.publish, sending.hooks.tell).on_news)
     kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
     keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
     housekeeping = Housekeeping(*kept, keep_clock)

@@ -12,20 +12,27 @@ from claudemesh.protocol.frames import Event
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerList, Read, peer_list, reader
+from claudemesh.protocol.statements import Statement
 from claudemesh.protocol.wire import TOPIC_MODES, TopicMode
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
 MEMBERS_CHANGED: Final = "members_changed"
 PRESENCE: Final = "presence"
+MEMBER_RENAMED: Final = "member_renamed"
+# To the revoked member itself, and to all others.
+MEMBER_REVOKED: Final = "member_revoked"
+KEYPAIR_REVOKED: Final = "keypair_revoked"
 MAX_PRESENT: Final = MAX_MEMBERS
 _SINGLE: Final = ("peer_join", "peer_leave")
 _ABOUT_MEMBERS: Final = frozenset(
     {
         "member_added",
-        "member_renamed",
-        "member_revoked",
         "member_keypair_rotated",
+        "member_updated",
+        MEMBER_RENAMED,
+        MEMBER_REVOKED,
+        KEYPAIR_REVOKED,
         "member_clone_suspected",
         "member_concurrent_connection",
     }
@@ -34,12 +41,13 @@ _ABOUT_MEMBERS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class MemberEvent:
-    """An event about one member; `event` is its name."""
+    """An event about one member; `event` is its name. A revocation by a member has its statement."""
 
     event: str
     member_id: str
     name: str
     pubkey: str
+    statement: Statement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +135,7 @@ def _member(name: str, data: Json) -> MemberEvent:
         fields.matching(data, "member_id", UUID_TEXT),
         fields.matching(data, "name", MEMBER_NAME),
         fields.matching(data, "pubkey", HEX_32),
+        None if data.get("statement") is None else Statement.parse(data["statement"]),
     )
 
 

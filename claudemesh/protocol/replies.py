@@ -19,6 +19,7 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.rotation import Rotation
+from claudemesh.protocol.statements import MAX_STATEMENTS, Statement
 from claudemesh.protocol.wire import MEMBER_STATUSES, ROLES, TOPIC_MODES, MemberStatus, Role, TopicMode
 
 BAD_REPLY: Final = "bad_reply"
@@ -69,6 +70,8 @@ class PeerEntry:
     last_seen_at: int | None
     earlier_keys: tuple[str, ...]
     rotations: tuple[Rotation, ...] = ()
+    ephemeral: bool = False
+    statements: tuple[Statement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +230,22 @@ def peer_entry(item: Json) -> PeerEntry:
         last_seen_at=fields.optional_timestamp(item, "last_seen_at"),
         earlier_keys=fields.each(item, "earlier_keys", fields.pubkey, MAX_EARLIER_KEYS),
         rotations=_rotations(item) if "rotations" in item else (),
+        ephemeral="ephemeral" in item and fields.boolean(item, "ephemeral"),
+        statements=_statements(item) if "statements" in item else (),
     )
+
+
+def _statements(item: Json) -> tuple[Statement, ...]:
+    """Return the statements of known kinds. One of a later release is left out, not the member."""
+    found = fields.each(item, "statements", _statement_or_none, MAX_STATEMENTS)
+    return tuple(one for one in found if one is not None)
+
+
+def _statement_or_none(value: object, field: str) -> Statement | None:
+    try:
+        return Statement.parse(value)
+    except InvalidField:
+        return None
 
 
 def _rotations(item: Json) -> tuple[Rotation, ...]:

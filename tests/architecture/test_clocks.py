@@ -19,6 +19,7 @@ READERS = {
     "broker/app.py": "the time in ULIDs",
     "broker/upkeep/audit.py": "created_at of audit events",
     "broker/calls/vouching.py": "created_at of members that are put back",
+    "broker/calls/acts.py": "the bound of a statement's time: a refusal, which names the clocks",
     "broker/rotation.py": "created_at and rotated_out_at of keys",
     "broker/http/rejoin.py": "created_at of members that are not written",
     "broker/calls/topics.py": "created_at of topics, since of subscriptions",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.broker.calls import keys, peers, status, topics, vouching
+from claudemesh.broker.calls import acts, keys, peers, status, topics, vouching
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.broker.messages.results import of_error
 from claudemesh.protocol import ProtocolError
 
-METHODS: dict[str, Method] = topics.METHODS | peers.METHODS | status.METHODS | vouching.METHODS | keys.METHODS
+METHODS: dict[str, Method] = (
+    topics.METHODS | peers.METHODS | status.METHODS | vouching.METHODS | keys.METHODS | acts.METHODS
+)
 
 
 async def answer(

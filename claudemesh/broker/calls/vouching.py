@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from claudemesh.broker.admission import member_of
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
+from claudemesh.broker.revoking import tell_revoked
 from claudemesh.broker.store.types import Joined, Member
-from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_ulid, check_uuid
+from claudemesh.protocol import InvalidField, ProtocolError, check_ulid, check_uuid
 from claudemesh.protocol.wire import ROLE_RANK, MemberStatus, Role
 
 _KEYS = ("pubkey", "x25519_pubkey", "x25519_signature", "key_id")
@@ -82,8 +83,7 @@ async def _revoke_again(caller: Caller, member: Member) -> None:
     context, mesh_id = caller.context, member.mesh_id
     await context.store.members.set_status(mesh_id, member.id, "revoked")
     context.audit.record(mesh_id, "member_revoked", member.id, by=caller.member_id, again=True)
-    context.feed.publish(mesh_id)
-    context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "This member was revoked.")
+    tell_revoked(context, member)
 
 
 METHODS: dict[str, Method] = {"member_vouch": vouch}

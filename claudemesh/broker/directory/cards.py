@@ -17,7 +17,7 @@ from claudemesh.broker.store.types import Member, Page, Version
 def card(member: Member, *, is_own: bool, is_online: bool = False) -> dict[str, object]:
     """Return a member's entry in the list. An invisible one shows its keys, not its profile or presence."""
     shown = member.visible or is_own
-    return {
+    entry: dict[str, object] = {
         "name": member.name,
         "pubkey": member.ed25519_pubkey,
         "x25519_pubkey": member.x25519_pubkey,
@@ -33,7 +33,11 @@ def card(member: Member, *, is_own: bool, is_online: bool = False) -> dict[str, 
         "last_seen_at": member.last_seen_at if shown else None,
         "earlier_keys": list(member.earlier_pubkeys),
         "rotations": [orjson.Fragment(statement) for statement in member.rotations],
+        "ephemeral": member.ephemeral,
     }
+    if member.statements:
+        entry["statements"] = [orjson.Fragment(body) for body in member.statements]
+    return entry
 
 
 @dataclass(frozen=True, slots=True)

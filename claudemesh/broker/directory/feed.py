@@ -5,7 +5,8 @@ it sent last. So changes arrive in order and without gaps, whichever broker made
 together are coalesced. A reader that holds the version in `since` applies the event; a reader that holds
 another one asks for the changes.
 
-Connections that do not follow versions are sent one event for each member: `member_added`, `member_revoked`.
+Connections that do not follow versions are sent one event for each member: `member_added`, `member_updated`,
+`member_revoked`.
 """
 
 from __future__ import annotations
@@ -170,5 +171,6 @@ def _as_before(members: Iterable[Member], since: Version) -> Iterable[tuple[str,
         told: dict[str, object] = {"name": one.name, "member_id": one.id, "pubkey": one.ed25519_pubkey}
         if one.status == "revoked":
             yield "member_revoked", told
-        elif one.status == "active" and one.joined_version > since.number:
-            yield "member_added", told | {"role": one.role}
+        elif one.status == "active":
+            is_new = one.joined_version > since.number
+            yield "member_added" if is_new else "member_updated", told | {"role": one.role}

@@ -19,9 +19,9 @@ from claudemesh.broker.http.schemas import (
     given,
 )
 from claudemesh.broker.mesh_policies import with_policies
+from claudemesh.broker.revoking import tell_revoked
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol import (
-    CloseCode,
     InvalidField,
     ProtocolError,
     check_slug,
@@ -36,7 +36,8 @@ from claudemesh.runtime.web.routes import Handler, Request, Route
 
 MAX_AUDIT = 1000
 MAX_PAGE = 1000
-_LONGEST_NAME = 64
+# A name of 63 characters, a slash and a member id.
+_LONGEST_CURSOR = 100
 
 
 class AdminRoutes:
@@ -90,7 +91,7 @@ class AdminRoutes:
         online = await self._online(mesh.id)
         members = await self._context.store.members.page(mesh.id, after, limit + 1)
         items = [_member_item(member, member.id in online) for member in members[:limit]]
-        return _listed(items, members[limit - 1].name if len(members) > limit else None)
+        return _listed(items, _behind(members[limit - 1]) if len(members) > limit else None)
 
     async def revoke_member(self, request: Request) -> Reply:
         """Revoke a member: refuse its key, and close its connections. Its messages stay."""
@@ -100,8 +101,7 @@ class AdminRoutes:
         if member.status == "active":
             await context.store.members.set_status(mesh.id, member.id, "revoked")
             context.audit.record(mesh.id, "member_revoked", member.id)
-            context.feed.publish(mesh.id)
-        context.cluster.disconnect(mesh.id, member.id, CloseCode.REVOKED, "this member was revoked")
+        tell_revoked(context, member)
         return Reply(200, {"member_id": member.id, "name": member.name, "status": "revoked"})
 
     async def list_invites(self, request: Request) -> Reply:
@@ -239,12 +239,17 @@ def _member_item(member: Member, online: bool) -> dict[str, object]:
     }
 
 
+def _behind(member: Member) -> str:
+    """Return the place behind a member in the list by name. A name may have had several members."""
+    return f"{member.name}/{member.id}"
+
+
 def _listed(items: list[dict[str, object]], following: str | None = None) -> Reply:
     return Reply(200, {"items": items, "next": following})
 
 
 def _cursor(text: str) -> str:
-    if len(text) > _LONGEST_NAME or not text.isprintable():
+    if len(text) > _LONGEST_CURSOR or not text.isprintable():
         raise ValueError
     return text
 

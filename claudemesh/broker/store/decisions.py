@@ -44,6 +44,7 @@ CHECK_STAGES: Final = (
 )
 
 K = TypeVar("K")
+_LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 def may_invite(status: str, role: str, invited_role: str) -> bool:
@@ -126,6 +127,15 @@ def judge_rotation(
     if not steps_from(holder, new):
         return RotationRefused("key_rotated_out")
     return RotationRefused("key_taken") if owner is not None or taken else None
+
+
+def name_cursor(after: str) -> tuple[str, str]:
+    """Return the name and the member id behind which a page of members by name begins.
+
+    A cursor is `NAME/MEMBER_ID`; a name alone means every member of that name.
+    """
+    name, _, member_id = after.partition("/")
+    return name, member_id or _LAST_ID
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from claudemesh.broker.store.acts import Acted
 from claudemesh.broker.store.facets import (
     AuditStore,
     DirectoryStore,
@@ -36,6 +37,8 @@ from claudemesh.broker.store.types import (
     Life,
     PresenceRow,
 )
+from claudemesh.protocol.authority import Refusal
+from claudemesh.protocol.statements import Statement
 
 
 class ClusterStore(Protocol):
@@ -116,6 +119,29 @@ class ClusterStore(Protocol):
         ...
 
 
+class ActStore(Protocol):
+    """Acts of members about members: each decides and writes in one transaction (store/acts.py).
+
+    A `Refusal` has written nothing. An act that was done before is done again without a change.
+    """
+
+    async def rename(self, mesh_id: str, member_id: str, name: str) -> Acted | Refusal:
+        """Give an active member another name, and release the one that it had."""
+        ...
+
+    async def leave(self, mesh_id: str, member_id: str, *, force: bool) -> Acted | Refusal:
+        """Set a member to `left`. The last owner needs `force`."""
+        ...
+
+    async def revoke(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
+        """Set the subject of a verified statement to `revoked`, and keep the statement."""
+        ...
+
+    async def give_role(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
+        """Give the subject of a verified statement its role, and keep the statement."""
+        ...
+
+
 class Store(Protocol):
     """The store of one broker. The facets exist while it is open."""
 
@@ -141,6 +167,8 @@ class Store(Protocol):
     def members(self) -> MemberStore: ...
     @property
     def rotations(self) -> RotationStore: ...
+    @property
+    def acts(self) -> ActStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

@@ -76,6 +76,7 @@ class Member:
     last_seen_host_fingerprint: bytes | None = None
     earlier_pubkeys: tuple[str, ...] = ()
     rotations: tuple[str, ...] = ()
+    statements: tuple[str, ...] = field(default=(), compare=False)  # read by the directory alone
     # Versions of the mesh's member list, given by the store (`Version`).
     changed_version: int = field(default=0, compare=False)
     joined_version: int = field(default=0, compare=False)
@@ -390,8 +391,7 @@ class Page:
 
     `is_whole`: the page belongs to a whole list, in which those who have left are missing; otherwise it holds
     changes, and members that have left are among them. `next` is where the following page begins, None on the
-    last one. `version` is what a reader has who has read up to the end of this page; it is None where that is
-    no version, on all pages of a whole list but the last one.
+    last one. `version` is that of a reader of this page; None on all pages of a whole list but the last one.
     """
 
     members: tuple[Member, ...]

@@ -9,7 +9,8 @@ from typing import Any
 from claudemesh.daemon.api.parameters import name_cursor
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
 from claudemesh.daemon.calls import Ask
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import InvalidField

@@ -32,7 +32,14 @@ PRE_SEND = "pre-send"
 # Hooks of received messages, which have a sender to answer.
 _OF_MESSAGES = ("on-message", "on-dm", "on-mention", "on-file-share")
 _OF_THE_DAEMON = ("on-startup", "on-disconnect", "on-reconnect")
-NAMES = (*_OF_MESSAGES, *_OF_THE_DAEMON, PRE_SEND)
+_OF_MEMBERS = (
+    "on-member-renamed",
+    "on-member-updated",
+    "on-member-replaced",
+    "on-member-keypair-rotated",
+    "on-keypair-revoked",
+)
+NAMES = (*_OF_MESSAGES, *_OF_THE_DAEMON, *_OF_MEMBERS, PRE_SEND)
 
 REPLY, DM_SENDER = "reply:event", "dm:send:sender"
 

@@ -54,7 +54,7 @@ class Hooks:
         self._waiting.set()
 
     def tell(self, name: str, event: Mapping[str, Any]) -> None:
-        """Add a job for an event of the daemon itself: `on-startup`, `on-disconnect` or `on-reconnect`."""
+        """Add a job for an event of the daemon itself or of a member, such as `on-startup`."""
         if self._runs.enabled(name) is not None and not self._closing:
             self._tasks.start(self._write_job(name, event), "hook_job")
 

@@ -3,26 +3,37 @@
 The directory is kept on disk (peersfile.py), so that sends are resolved and retries are recognised without
 the broker. Members that have left stay in it, for the same reason.
 
-The first key seen for a member and its name is pinned. It may change only to a key that it leads to by a
-chain of signed rotations (protocol/rotation.py). An ed25519 or x25519 key belongs to the member that was
-seen with it first. Entries of the broker's list that contradict this are refused (pins.py).
+The first key seen for a member is pinned. It may change only to a key that it leads to by a chain of signed
+rotations (protocol/rotation.py). An ed25519 or x25519 key belongs to the member that was seen with it first.
+Entries of the broker's list that contradict this are refused (pins.py). Names are pinned too (names.py):
+another member under a pinned name is reached by its key alone, until a signed statement or the user moves the
+pin. A member that a statement has revoked stays revoked here (judging.py).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates, near_names
+from claudemesh.daemon.identity.changes import MemberChange, changes_between, replaced
+from claudemesh.daemon.identity.judging import (
+    is_key_bound,
+    judge,
+    longest_chain,
+    replacement_of,
+    with_statements,
+)
+from claudemesh.daemon.identity.members import Members
+from claudemesh.daemon.identity.names import pins_after
+from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates
+from claudemesh.daemon.identity.peer import ACTIVE, LEFT, REVOKED, UNLISTED, Peer, loaded, peer_of, saved
 from claudemesh.daemon.identity.peersfile import PeersFile
-from claudemesh.daemon.identity.pins import Inviter, Refusals, full, unlisted
+from claudemesh.daemon.identity.pins import Inviter, Refusals, full, renamed, taken_over, unlisted
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.keys import verify_key_binding
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
-from claudemesh.protocol.rotation import Rotation, proven_chain
+from claudemesh.protocol.rotation import proven_chain
+from claudemesh.protocol.statements import Statement
 from claudemesh.runtime import aside
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.logs import get_logger
@@ -33,38 +44,8 @@ log = SparseLog(get_logger("directory"))
 # More signatures than these are verified beside the event loop.
 _FEW_ROTATIONS = 8
 
-ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
-# A complete list lacks the member: it has left, or the broker was restored from a copy older than its join.
-UNLISTED = "unlisted"
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A member in this host's directory. `chain` holds the verified rotations that lead to its present
-    keys."""
-
-    member_id: str
-    name: str
-    pubkey: str
-    x25519_pubkey: str
-    key_id: str
-    role: str
-    status: str
-    presence_status: str | None = None
-    summary: str | None = None
-    visible: bool = True
-    last_seen_at: int | None = None
-    chain: tuple[Rotation, ...] = ()
-
-    @property
-    def earlier_keys(self) -> tuple[str, ...]:
-        """The ed25519 keys from which the member has rotated, oldest first."""
-        return tuple(statement.old_pubkey for statement in self.chain)
-
-
-# Not kept: computed from the chain, or written by older versions that did not verify them.
-_NOT_OF_PEERS = ("earlier_keys", "rotations", "online")
-_CARRIED = tuple(field.name for field in fields(Peer) if field.name != "chain")
+# Changes that wait to be told; more at once are counted and not told one by one.
+_MAX_NEWS = 256
 
 
 class Directory:
@@ -87,13 +68,13 @@ class Directory:
         self._is_full = False
         self._unsaved: set[str] = set()
         self._saved_version: str | None = None
-        # Names of active members in lower case, sorted. None: they must be sorted again.
-        self._names: list[str] | None = None
         self._inviter = inviter
-        self._by_id: dict[str, Peer] = {}
-        self._by_name: dict[str, str] = {}
-        self._by_key: dict[str, str] = {}
-        self._by_sealing_key: dict[str, str] = {}
+        self._members = Members()
+        self._by_id = self._members.by_id
+        self._names = self._members.names
+        # Entries with statements whose signer is not known yet. They are judged again after a change.
+        self._unjudged: dict[str, PeerEntry] = {}
+        self._news: list[MemberChange] = []
         self.refusals = Refusals(on_refused)
         # Number of earlier keys that the broker listed without a chain of rotations. They are not used.
         self.unproven = 0
@@ -104,8 +85,8 @@ class Directory:
         kept = self._file.load()
         self._version = self._saved_version = kept.version
         for item in kept.entries:
-            peer = _loaded(item, self._mesh_id)
-            if reason := self._key_of_another(peer):
+            peer = loaded(item, self._mesh_id)
+            if reason := self._members.key_of_another(peer):
                 # An older version let two members have the same key. The complete list shows the second one
                 # again.
                 log.warning("kept_peer_refused", reason=reason, name=peer.name, member_id=peer.member_id)
@@ -117,8 +98,8 @@ class Directory:
     def save(self) -> None:
         """Write the changes since the last save. Raise `OSError`, which names the file."""
         version = self._kept_version
-        changed = [_saved(self._by_id[member_id]) for member_id in self._unsaved]
-        self._file.write(version, changed, lambda: map(_saved, self._by_id.values()))
+        changed = [saved(self._by_id[member_id]) for member_id in self._unsaved]
+        self._file.write(version, changed, lambda: map(saved, self._by_id.values()))
         self._unsaved.clear()
         self._saved_version = version
 
@@ -157,7 +138,7 @@ class Directory:
         again.
         """
         changed = self._take(entries)
-        while changed and (waiting := self.refusals.kept()) and self._take(one.entry for one in waiting):
+        while changed and (waiting := self.refused()) and self._take(waiting):
             pass
         return changed
 
@@ -178,8 +159,13 @@ class Directory:
             )
 
     def refused(self) -> Sequence[PeerEntry]:
-        """Return the entries that are refused now."""
-        return [refusal.entry for refusal in self.refusals.kept()]
+        """Return the entries that are refused now, or whose statements could not be judged."""
+        return [*(refusal.entry for refusal in self.refusals.kept()), *self._unjudged.values()]
+
+    def take_news(self) -> Sequence[MemberChange]:
+        """Return the changes of members since the last call, in their order."""
+        news, self._news = self._news, []
+        return news
 
     def _take(self, entries: Iterable[PeerEntry]) -> bool:
         changed = False
@@ -189,29 +175,99 @@ class Directory:
                 self._is_full = self._has_faults = True
                 continue
             peer = self._peer_of(entry, known)
-            is_bound = _is_bound(entry, known)
-            reason = self._contradiction(peer, known) if is_bound else "key_not_bound"
+            is_bound = is_key_bound(entry, known)
+            valid = self._judged(entry, is_bound=is_bound)
+            peer = with_statements(peer, known, valid)
+            reason = self._contradiction(peer, known, valid) if is_bound else "key_not_bound"
             if reason is not None:
                 self.refusals.add(reason, entry)
                 continue
             self.refusals.accepted(peer.name, peer.member_id)
-            if known is not None and (known.status, peer.status) == ("revoked", "active"):
+            if known is not None and known.status == REVOKED and entry.status == ACTIVE:
                 log.warning("revoked_member_listed_as_active", name=peer.name, member_id=peer.member_id)
                 if self._keeps_revoked(entry):
                     continue
-            if peer != known:
-                if known is not None and known.pubkey != peer.pubkey:
-                    log.info("member_keys_rotated", name=peer.name, member_id=peer.member_id)
-                changed = True
-                self._remember(peer)
+            changed |= self._accept(peer, known, valid)
         return changed
 
-    def _contradiction(self, peer: Peer, known: Peer | None) -> str | None:
+    def _judged(self, entry: PeerEntry, *, is_bound: bool) -> Sequence[Statement]:
+        """Return the statements of an entry that count."""
+        self._unjudged.pop(entry.member_id, None)
+        if not entry.statements or not is_bound:
+            return ()
+        judged = judge(entry.statements, self._mesh_id, self.by_key, self.by_id)
+        if judged.has_unknown_signers and len(self._unjudged) < _MAX_NEWS:
+            self._unjudged[entry.member_id] = entry
+        return judged.valid
+
+    def _accept(self, peer: Peer, known: Peer | None, valid: Sequence[Statement]) -> bool:
+        """Take a member over, with the pin of its name if it may have it. Return whether that is news."""
+        name = peer.name.lower()
+        pinned = self._names.pinned(name)
+        if pinned not in (None, peer.member_id) and pinned is not None:
+            statement = replacement_of(valid, pinned, name)
+            if statement is not None and peer.status == ACTIVE:
+                peer = self._repin(peer, pinned, statement)
+        elif not peer.ephemeral:
+            peer = replace(peer, pins=pins_after(peer.pins, name))
+        if peer == known:
+            return False
+        if known is not None:
+            self._tell(changes_between(known, peer))
+        self._remember(peer)
+        return True
+
+    def _repin(self, peer: Peer, pinned: str, statement: Statement | None) -> Peer:
+        """Move the pin of the name of a member to it; return the member with the pin."""
+        name, before = peer.name.lower(), self._by_id[pinned]
+        log.warning("member_replaced", name=peer.name, member_id=peer.member_id, old_member_id=pinned)
+        self._remember(replace(before, pins=tuple(pin for pin in before.pins if pin != name)))
+        self._tell([replaced(before, peer, statement, self._signer(statement))])
+        return replace(peer, pins=pins_after(peer.pins, name))
+
+    def _signer(self, statement: Statement | None) -> str | None:
+        signer = None if statement is None else self.by_key(statement.signer)
+        return None if signer is None else signer.name
+
+    def _tell(self, changes: Iterable[MemberChange]) -> None:
+        self._news += changes
+        del self._news[:-_MAX_NEWS]
+
+    def accept_name(self, name: str) -> Peer:
+        """Move the pin of a name to the member that the broker lists under it, and return that member.
+
+        Raise `ProtocolError` not_found when no other member has the name.
+        """
+        peer = self._members.other_bearer(name)
+        if peer is None:
+            raise ProtocolError(
+                "not_found",
+                f"No other member has taken the name {name}, so there is nothing to accept. "
+                "`claudemesh peers` shows the members.",
+            )
+        accepted = self._repin(peer, self._names.pinned(name.lower()) or peer.member_id, None)
+        self._remember(accepted)
+        return accepted
+
+    def revoke(self, statement: Statement) -> bool:
+        """Take a revocation over that came as an event; return whether that is news."""
+        known = self._by_id.get(statement.subject)
+        if known is None:
+            return False
+        valid = judge((statement,), self._mesh_id, self.by_key, self.by_id).valid
+        peer = with_statements(known, known, valid)
+        if peer == known:
+            return False
+        self._tell(changes_between(known, peer))
+        self._remember(peer)
+        return True
+
+    def _contradiction(self, peer: Peer, known: Peer | None, valid: Sequence[Statement]) -> str | None:
         """Return the reason for which an entry contradicts a pin (a code of pins.py), or None."""
         own_keys = (peer.pubkey, *peer.earlier_keys)
         if known is not None and known.pubkey not in own_keys:
             return "key_changed"
-        if self._by_name.get(peer.name.lower(), peer.member_id) != peer.member_id:
+        if self._is_of_another(peer, valid):
             return "name_rebound"
         introduced = self._inviter.introduction if self._inviter else None
         if self._inviter and introduced and introduced.member_id not in self._by_id:
@@ -220,15 +276,17 @@ class Directory:
                 return "key_changed"
             if is_named and peer.member_id != introduced.member_id:
                 return "name_rebound"
-        return self._key_of_another(peer)
+        return self._members.key_of_another(peer)
 
-    def _key_of_another(self, peer: Peer) -> str | None:
-        own_keys = (peer.pubkey, *peer.earlier_keys)
-        if any(self._by_key.get(key, peer.member_id) != peer.member_id for key in own_keys):
-            return "key_taken"
-        if self._by_sealing_key.get(peer.x25519_pubkey, peer.member_id) != peer.member_id:
-            return "sealing_key_taken"
-        return None
+    def _is_of_another(self, peer: Peer, valid: Sequence[Statement]) -> bool:
+        """Whether the name of a listed member is that of a pinned one, which still has it."""
+        name = peer.name.lower()
+        pinned = self._names.pinned(name)
+        if pinned is None or pinned == peer.member_id or peer.status != ACTIVE:
+            return False
+        holder = self._by_id[pinned]
+        has_it = holder.status == ACTIVE and holder.name.lower() == name
+        return has_it and replacement_of(valid, pinned, name) is None
 
     def show(self, conditions: Conditions) -> None:
         """Set or clear the conditions for refused entries, and for an inviter whose key a complete list
@@ -257,7 +315,7 @@ class Directory:
         changed = False
         for member_id in member_ids:
             peer = self._by_id.get(member_id)
-            if peer is not None and peer.status != status:
+            if peer is not None and peer.status != status and peer.revocation is None:
                 changed = True
                 self._remember(replace(peer, status=status))
         return changed
@@ -268,13 +326,11 @@ class Directory:
 
     def by_key(self, pubkey: str) -> Peer | None:
         """Find a member by its present ed25519 key or by an earlier one."""
-        member_id = self._by_key.get(pubkey)
-        return None if member_id is None else self._by_id[member_id]
+        return self._members.by_key(pubkey)
 
     def by_name(self, name: str) -> Peer | None:
         """Find a member by name, without regard to case."""
-        member_id = self._by_name.get(name.lower())
-        return None if member_id is None else self._by_id[member_id]
+        return self._members.by_name(name)
 
     def resolve(self, *, name: str | None, key: str | None) -> Peer:
         """Find the member that a send names, by name or by an ed25519 key.
@@ -293,15 +349,27 @@ class Directory:
         raise ProtocolError("destination_not_found", text, near=near, next="claudemesh peers")
 
     def check_open(self, peer: Peer, name: str | None) -> None:
-        """Raise `ProtocolError` when a member takes no new sends: it has left, or its name is refused."""
+        """Raise `ProtocolError` when a member takes no new sends under the name, or at all.
+
+        It has left or was revoked, has another name now, or the name is refused or another member's.
+        """
+        if name is not None and (bearer := self._members.other_bearer(name)):
+            raise taken_over(name, peer, bearer)
         if peer.status != ACTIVE:
-            raise ProtocolError("destination_not_found", f"{peer.name} has left this mesh.")
+            what = "was revoked" if peer.status == REVOKED else "has left this mesh"
+            raise ProtocolError("destination_not_found", f"{peer.name} {what}.")
         if name is not None and (refusal := self.refusals.of(name)):
             raise refusal.error()
+        if name is not None and peer.name.lower() != name.lower():
+            raise renamed(name, peer.name)
+
+    def has_other_pin(self, peer: Peer) -> bool:
+        """Whether sends to the name of a member are refused, because the name is pinned to another one."""
+        return self._names.other_bearer(peer.name.lower()) == peer.member_id
 
     def near(self, name: str) -> list[str]:
         """Return up to three active members with similar names."""
-        return [self._by_id[self._by_name[near]].name for near in near_names(name.lower(), self._active())]
+        return self._members.near(name)
 
     def peers(self) -> Sequence[Peer]:
         """Return the active members, sorted by name."""
@@ -309,71 +377,21 @@ class Directory:
 
     def page(self, after: str | None, limit: int) -> Sequence[Peer]:
         """Return up to `limit` active members, sorted by name, after the name `after` in lower case."""
-        names = self._active()
-        start = 0 if after is None else bisect_right(names, after)
-        return [self._by_id[self._by_name[name]] for name in names[start : start + limit]]
-
-    def _active(self) -> Sequence[str]:
-        if self._names is None:
-            self._names = sorted(peer.name.lower() for peer in self._by_id.values() if peer.status == ACTIVE)
-        return self._names
+        return self._members.page(after, limit)
 
     def _remember(self, peer: Peer) -> None:
-        known = self._by_id.get(peer.member_id)
-        if known is None or (known.name, known.status) != (peer.name, peer.status):
-            self._names = None
         self._unsaved.add(peer.member_id)
-        self._by_id[peer.member_id] = peer
-        self._by_name[peer.name.lower()] = peer.member_id
-        for key in (peer.pubkey, *peer.earlier_keys):
-            self._by_key[key] = peer.member_id
-        self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
+        self._members.remember(peer)
 
     def _peer_of(self, entry: PeerEntry, known: Peer | None) -> Peer:
-        peer = Peer(**{name: getattr(entry, name) for name in _CARRIED})
-        chain = self._proven(peer, known, entry.rotations)
+        peer = peer_of(entry)
+        if known is not None:
+            # A pin stays, also when a list calls the member ephemeral later.
+            peer = replace(peer, pins=known.pins, ephemeral=peer.ephemeral and known.ephemeral)
+        chain = longest_chain(peer, known, entry.rotations, self._mesh_id)
         unproven = set(entry.earlier_keys) - {statement.old_pubkey for statement in chain}
         if unproven:
             if not self.unproven:
                 log.warning("earlier_keys_without_proof", name=peer.name, keys=len(unproven))
             self.unproven += len(unproven)
         return replace(peer, chain=chain)
-
-    def _proven(self, peer: Peer, known: Peer | None, given: tuple[Rotation, ...]) -> tuple[Rotation, ...]:
-        """Return the longer chain to the member's keys: the one that the broker gives, or the known one."""
-        before = known.chain if known is not None else ()
-        is_same = known is not None and (known.pubkey, known.x25519_pubkey) == (
-            peer.pubkey,
-            peer.x25519_pubkey,
-        )
-        if is_same and given in ((), before):
-            return before
-        keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
-        merged = tuple(dict.fromkeys((*before, *given)))
-        chains = [proven_chain(each, mesh_id=self._mesh_id, **keys) for each in (given, merged)]
-        return max(*chains, before if is_same else (), key=len)
-
-
-def _is_bound(entry: PeerEntry, known: Peer | None) -> bool:
-    if known and (known.pubkey, known.x25519_pubkey) == (entry.pubkey, entry.x25519_pubkey):
-        return True  # unchanged since it was applied
-    return verify_key_binding(entry.pubkey, entry.x25519_pubkey, entry.x25519_signature)
-
-
-def _saved(peer: Peer) -> dict[str, Any]:
-    item = {name: getattr(peer, name) for name in _CARRIED}
-    rotations = [statement.to_dict() for statement in peer.chain]
-    # Older versions read `earlier_keys` and ignore `rotations`.
-    return {**item, "earlier_keys": peer.earlier_keys, **({"rotations": rotations} if rotations else {})}
-
-
-def _loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
-    """Return a peer of peers.json. Earlier keys without rotations were never verified and are left out."""
-    given = {name: value for name, value in item.items() if name not in _NOT_OF_PEERS}
-    seen = item["last_seen_at"] if type(item["last_seen_at"]) is int else None
-    peer = Peer(**{**given, "last_seen_at": seen})
-    statements = [Rotation.parse(statement) for statement in item.get("rotations", ())]
-    if not statements:
-        return peer
-    keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
-    return replace(peer, chain=proven_chain(statements, mesh_id=mesh_id, **keys))

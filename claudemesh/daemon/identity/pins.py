@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from claudemesh.daemon.identity.peer import ACTIVE, REVOKED, Peer
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.invites import Introduction, parse_link
@@ -129,6 +130,37 @@ def unlisted(inviter_pubkey: str) -> str:
         "that member has left, or the list is forged. Ask an owner of the mesh, not through this broker, "
         "which of the two it is."
     )
+
+
+def taken_over(name: str, pinned: Peer, bearer: Peer) -> ProtocolError:
+    """Return the error for a send to a name that another member has taken since it was pinned."""
+    return ProtocolError(
+        "name_rebound",
+        f"The name {name} belongs to another member than the one that this host knows by it. Known is the "
+        f"key {pinned.pubkey} ({_now(pinned, name)}); the name has the key {bearer.pubkey} now. Ask that "
+        f"member, not through this mesh, whether it is the right one, then accept it with "
+        f"`claudemesh peers accept {name}`. Meanwhile, name either member by its key.",
+        name=name,
+        pinned_pubkey=pinned.pubkey,
+        shown_pubkey=bearer.pubkey,
+        next=f"claudemesh peers accept {name}",
+    )
+
+
+def renamed(name: str, now: str) -> ProtocolError:
+    """Return the error for a send to the name that a member had before."""
+    return ProtocolError(
+        "destination_not_found",
+        f"{name} has another name now: {now}. Send to that name.",
+        near=[now],
+        next="claudemesh peers",
+    )
+
+
+def _now(pinned: Peer, name: str) -> str:
+    if pinned.status == ACTIVE:
+        return f"now named {pinned.name}"
+    return "which was revoked" if pinned.status == REVOKED else "which has left the mesh"
 
 
 def full() -> str:

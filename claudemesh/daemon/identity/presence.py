@@ -11,7 +11,8 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 from claudemesh.daemon.bus import BusEvent
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.protocol.events import MAX_PRESENT, News, PresenceEvent
 from claudemesh.protocol.replies import PeerList

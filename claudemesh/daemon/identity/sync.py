@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
+from claudemesh.daemon.identity.changes import MemberChange
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
@@ -38,7 +39,7 @@ MOST_PAGES = 20_000
 # Number of new members whose keys are verified before the event loop runs other tasks.
 _AT_ONCE = 32
 
-_CHANGES = frozenset({"member_added", "member_renamed", "member_revoked"})
+_CHANGES = frozenset({"member_added", "member_updated", "member_revoked"})
 
 
 class DirectorySync:
@@ -70,6 +71,7 @@ class DirectorySync:
         self._conditions = conditions
         self._change_handlers: list[Callable[[], None]] = []
         self._page_handlers: list[Callable[[PeerList], None]] = []
+        self._news_handlers: list[Callable[[Sequence[MemberChange]], None]] = []
         self._wanted = False
         self._running = False
         self._is_later = False
@@ -85,6 +87,10 @@ class DirectorySync:
     def on_change(self, handler: Callable[[], None]) -> None:
         """Call `handler` after each answer or change that brought something new."""
         self._change_handlers.append(handler)
+
+    def on_news(self, handler: Callable[[Sequence[MemberChange]], None]) -> None:
+        """Call `handler` with the changes of known members."""
+        self._news_handlers.append(handler)
 
     def on_page(self, handler: Callable[[PeerList], None]) -> None:
         """Call `handler` with each page and change, when its entries have been taken over."""
@@ -115,8 +121,9 @@ class DirectorySync:
             if len(listed) > MAX_MEMBERS:
                 raise ProtocolError("bad_reply", f"The broker lists more than {MAX_MEMBERS} members.")
             if page.next is None:
-                if page.is_whole:
-                    changed |= directory.only_listed(listed)
+                if page.is_whole and directory.only_listed(listed):
+                    changed = True
+                    await self._judge_again()
                 self._note(page.version)
                 return changed
             if page.is_whole:
@@ -137,37 +144,51 @@ class DirectorySync:
 
     async def _take_slowly(self, page: PeerList) -> bool:
         """Apply a page. Other tasks of the loop run between its entries."""
-        slices, changed = Slices(), False
+        # Members that have left come first: another one may have taken a name that they have released.
+        changed = self._directory.gone(page.gone)
+        slices = Slices()
         for entry in page.items:
             await slices.rest()
             await self._directory.prove(entry)
             changed |= self._directory.apply_one(entry)
-        is_news = changed
+        if changed:
+            await self._judge_again()
+        self._take_aside(page)
+        return changed
+
+    async def _judge_again(self) -> None:
+        """Look at refused entries again, until that changes nothing."""
+        slices, is_news = Slices(), True
         while is_news:
             is_news = False
             for entry in self._directory.refused():
                 await slices.rest()
                 await self._directory.prove(entry)
                 is_news |= self._directory.apply_one(entry)
-        return self._take_aside(page) or changed
 
     def _take(self, page: PeerList) -> bool:
+        has_left = self._directory.gone(page.gone)
         changed = self._directory.apply(page.items)
-        return self._take_aside(page) or changed
+        if has_left and not changed:
+            self._directory.apply(self._directory.refused())
+        self._take_aside(page)
+        return has_left or changed
 
-    def _take_aside(self, page: PeerList) -> bool:
-        """Apply the parts of a page that are not entries."""
+    def _take_aside(self, page: PeerList) -> None:
         if page.faults:
             self._directory.note_faults()
-        changed = self._directory.gone(page.gone)
         for hear in self._page_handlers:
             hear(page)
-        return changed
 
     def _note(self, version: str | None) -> None:
         self._directory.note_version(version)
         if not self._directory.is_saved:
             self._file.changed()
+
+    def changed(self) -> None:
+        """Save a change that came from elsewhere than the list, and tell of it."""
+        self._file.changed()
+        self._tell(changed=True)
 
     def close(self) -> None:
         """Save the changes that are not saved yet."""
@@ -179,6 +200,9 @@ class DirectorySync:
         if changed:
             for hear in self._change_handlers:
                 hear()
+        if news := self._directory.take_news():
+            for told in self._news_handlers:
+                told(news)
         self._directory.show(self._conditions)
 
     async def after_miss(self) -> bool:
@@ -206,8 +230,11 @@ class DirectorySync:
         if isinstance(news, PeerList):
             self._on_change(news)
         elif isinstance(news, MemberEvent):
+            if news.statement is not None and self._directory.revoke(news.statement):
+                self.changed()
             is_unknown = self._directory.by_id(news.member_id) is None
-            if news.event in _CHANGES or is_unknown:
+            # A list with versions brings renames and revocations by itself.
+            if news.event in _CHANGES or is_unknown or self._is_plain:
                 self.soon()
 
     def _on_change(self, change: PeerList) -> None:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.store import InboxRow
@@ -145,6 +146,9 @@ class Receiver:
         sender = self._directory.by_id(delivery.sender.member_id)
         if sender is None:
             opened: InboxRow | Invalid = Invalid("unknown_sender")
+        elif sender.revocation is not None and delivery.accepted_at > sender.revocation.at_ms:
+            # Messages from before stay. A broker that takes others from a revoked key is not followed.
+            opened = Invalid("revoked_sender")
         else:
             opened = await self._verifier.open(delivery, sender, now_ms)
         if isinstance(opened, Invalid):

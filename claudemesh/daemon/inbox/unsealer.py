@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.runtime.aside import Slices

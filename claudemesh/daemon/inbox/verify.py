@@ -14,7 +14,7 @@ from typing import Protocol
 
 import orjson
 
-from claudemesh.daemon.identity.directory import Peer
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.sealed import OpenedBody
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.home.keyring import Keyring

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from claudemesh.daemon.identity.directory import Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.outbox.request import Target
 
 

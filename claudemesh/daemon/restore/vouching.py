@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
-from claudemesh.daemon.identity.directory import ACTIVE, REVOKED, UNLISTED, Directory, Peer
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import ACTIVE, REVOKED, UNLISTED, Peer
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, UnconfirmedMember

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from claudemesh.broker.store.decisions import page_of
+from claudemesh.broker.store.postgres.acts import with_statements
 from claudemesh.broker.store.postgres.members import read_members
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
@@ -48,10 +49,11 @@ async def _page(connection: Any, mesh_id: str, since: Version | None, after: int
         rows = await read_members(
             connection, "directory_changes", mesh_id, since.number, since.number, limit + 1
         )
+        rows = await with_statements(connection, rows)
         page = page_of(rows, limit, newest, is_whole=False)
         if page.next is None:
             return page
         token = await _token(connection, mesh_id, page.next)
         return replace(page, version=None if token is None else Version(page.next, token))
     rows = await read_members(connection, "directory_listed", mesh_id, after, limit + 1)
-    return page_of(rows, limit, newest, is_whole=True)
+    return page_of(await with_statements(connection, rows), limit, newest, is_whole=True)

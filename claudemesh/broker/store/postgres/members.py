@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from claudemesh.broker.store.decisions import Taken, judge_join, may_invite
+from claudemesh.broker.store.decisions import Taken, judge_join, may_invite, name_cursor
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
@@ -47,7 +47,7 @@ class PostgresMembers:
         return await self._read("member_list", mesh_id)
 
     async def page(self, mesh_id: str, after: str, limit: int) -> Sequence[Member]:
-        return await self._read("members_by_name", mesh_id, after, limit)
+        return await self._read("members_by_name", mesh_id, *name_cursor(after), limit)
 
     async def privileged(self, mesh_id: str) -> Sequence[str]:
         return [str(row[0]) for row in await self._db.fetch(_Q["members_privileged"], mesh_id)]
@@ -125,7 +125,7 @@ async def read_taken(connection: Any, member: Member) -> Taken:
     return Taken(
         same_key=same_key[0] if same_key else None,
         sealing_key=await is_there("sealing_key_taken", mesh_id, key_bytes(member.x25519_pubkey)),
-        name=await is_there("member_by_name", mesh_id, member.name),
+        name=member.status == "active" and await is_there("member_by_name", mesh_id, member.name),
         member_id=await is_there("member_id_taken", member.id),
     )
 

@@ -58,8 +58,8 @@ WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current';
 -- sealing_key_taken: whether a member of the mesh has, or had, this x25519 key.
 SELECT 1 FROM mesh.member_key WHERE mesh_id = $1 AND x25519_pubkey = $2 LIMIT 1;
 
--- member_by_name: whether a member has this name, without regard to case.
-SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
+-- member_by_name: whether an active member has this name, without regard to case.
+SELECT 1 FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2) AND status = 'active';
 
 -- member_id_taken: whether a member of any mesh has this id.
 SELECT 1 FROM mesh.member WHERE id = $1;
@@ -78,7 +78,7 @@ SELECT p.id, $1::uuid, $3::uuid, 1, $5::timestamptz FROM (
 ORDER BY p.id;
 
 -- member_list: every member that ever joined, by name.
-SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name);
+SELECT * FROM mesh.member WHERE mesh_id = $1 ORDER BY lower(name), id;
 
 -- earlier_keys: rotated-out keys and statements of some members, oldest first.
 SELECT k.member_id, k.ed25519_pubkey, k.rotation FROM unnest($2::uuid[]) AS w (id)
@@ -582,11 +582,13 @@ ORDER BY changed_version LIMIT $4;
 SELECT * FROM mesh.member WHERE mesh_id = $1 AND changed_version > $2 AND status <> 'left'
 ORDER BY changed_version LIMIT $3;
 
--- members_by_name: members in the order of their names.
-SELECT * FROM mesh.member WHERE mesh_id = $1 AND lower(name) > lower($2) ORDER BY lower(name) LIMIT $3;
+-- members_by_name: members in the order of their names and ids.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND (lower(name), id) > (lower($2), $3::uuid)
+ORDER BY lower(name), id LIMIT $4;
 
--- member_named: the member of a name.
-SELECT * FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2);
+-- member_named: the active member of a name, else the one that had it last.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND lower(name) = lower($2)
+ORDER BY status = 'active' DESC, changed_version DESC LIMIT 1;
 
 -- member_of_id: the member of an id.
 SELECT * FROM mesh.member WHERE mesh_id = $1 AND id = $2;
@@ -654,3 +656,30 @@ DELETE FROM mesh.audit_event
 WHERE id IN (SELECT id FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id LIMIT $4)
   AND (lived_ms < $2 OR id <= (
     SELECT id FROM mesh.audit_event WHERE mesh_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $3));
+
+-- acting: some members, and the active owners of the mesh, locked in one order: of two owners that leave at once
+-- the second finds that the first has left.
+SELECT * FROM mesh.member WHERE mesh_id = $1 AND id = ANY (ARRAY(
+  SELECT o.id FROM mesh.member AS o
+  WHERE o.role = 'owner' AND o.role <> 'member' AND o.mesh_id = $1 AND o.status = 'active'
+  UNION SELECT $2::uuid UNION SELECT $3::uuid))
+ORDER BY id FOR UPDATE;
+
+-- member_rename: change the name of an active member.
+UPDATE mesh.member SET name = $1 WHERE mesh_id = $2 AND id = $3 AND status = 'active';
+
+-- member_set_role: change the role of a member.
+UPDATE mesh.member SET role = $1 WHERE mesh_id = $2 AND id = $3;
+
+-- statement_keep: write a statement in the place of an older one of its kind.
+INSERT INTO mesh.member_statement AS s (mesh_id, member_id, kind, subject, at_ms, body) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (member_id, kind, subject) DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body
+WHERE excluded.at_ms > s.at_ms;
+
+-- statements: the statements that the entries of some members carry.
+SELECT s.member_id, s.body FROM unnest($1::uuid[]) AS w (id)
+CROSS JOIN LATERAL (SELECT * FROM mesh.member_statement AS t WHERE t.member_id = w.id OFFSET 0) AS s
+ORDER BY s.at_ms DESC, s.kind;
+
+-- statement_at: the time of the latest statement of a kind about a member.
+SELECT at_ms FROM mesh.member_statement WHERE member_id = $1 AND kind = $2 AND subject = $3;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
+from claudemesh.broker.store.postgres.acts import PostgresActs
 from claudemesh.broker.store.postgres.audit import PostgresAudit
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
@@ -31,6 +32,7 @@ class PostgresStore:
     meshes: PostgresMeshes
     members: PostgresMembers
     rotations: PostgresRotations
+    acts: PostgresActs
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
@@ -66,6 +68,7 @@ class PostgresStore:
         self.meshes = PostgresMeshes(pools)
         self.members = PostgresMembers(pools)
         self.rotations = PostgresRotations(pools)
+        self.acts = PostgresActs(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools)

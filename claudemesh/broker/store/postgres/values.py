@@ -13,7 +13,8 @@ from claudemesh.broker.store.types import DueDelivery, InviteRow, Member, Mesh, 
 from claudemesh.protocol.ids import ulid_from_bytes, ulid_to_bytes
 
 # A newer broker may have given the table more columns while this one runs.
-_MEMBER = tuple(field.name for field in fields(Member) if field.name not in ("earlier_pubkeys", "rotations"))
+_APART = ("earlier_pubkeys", "rotations", "statements")
+_MEMBER = tuple(field.name for field in fields(Member) if field.name not in _APART)
 
 
 def message_uuid(broker_message_id: str) -> str:

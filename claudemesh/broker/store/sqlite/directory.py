@@ -9,6 +9,7 @@ from dataclasses import replace
 import orjson
 
 from claudemesh.broker.store.decisions import page_of
+from claudemesh.broker.store.sqlite.acts import with_statements
 from claudemesh.broker.store.sqlite.members import read_members
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import Page, Version
@@ -44,13 +45,14 @@ def _page(raw: sqlite3.Connection, mesh_id: str, since: Version | None, after: i
         return Page((), newest, None, is_whole=False)
     if since is not None and _token(raw, mesh_id, since.number) == since.token:
         values = (mesh_id, since.number, since.number, limit + 1)
-        rows = read_members(raw, raw.execute(_Q["directory_changes"], values))
+        rows = with_statements(raw, read_members(raw, raw.execute(_Q["directory_changes"], values)))
         page = page_of(rows, limit, newest, is_whole=False)
         if page.next is None:
             return page
         token = _token(raw, mesh_id, page.next)
         return replace(page, version=None if token is None else Version(page.next, token))
     rows = read_members(raw, raw.execute(_Q["directory_listed"], (mesh_id, after, limit + 1)))
+    rows = with_statements(raw, rows)
     return page_of(rows, limit, newest, is_whole=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from claudemesh.broker.store.decisions import Taken, judge_join, may_invite
+from claudemesh.broker.store.decisions import Taken, judge_join, may_invite, name_cursor
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
@@ -45,7 +45,7 @@ class SqliteMembers:
         return await self._read("member_list", mesh_id)
 
     async def page(self, mesh_id: str, after: str, limit: int) -> Sequence[Member]:
-        return await self._read("members_by_name", mesh_id, after, limit)
+        return await self._read("members_by_name", mesh_id, *name_cursor(after), limit)
 
     async def privileged(self, mesh_id: str) -> Sequence[str]:
         rows = await self._db.run(lambda raw: raw.execute(_Q["members_privileged"], (mesh_id,)).fetchall())
@@ -137,7 +137,7 @@ def read_taken(raw: sqlite3.Connection, member: Member) -> Taken:
     return Taken(
         same_key=same_key[0] if same_key else None,
         sealing_key=is_there("sealing_key_taken", mesh_id, member.x25519_pubkey),
-        name=is_there("member_by_name", mesh_id, member.name),
+        name=member.status == "active" and is_there("member_by_name", mesh_id, member.name),
         member_id=is_there("member_id_taken", member.id),
     )
 

@@ -61,14 +61,14 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state = 'current';
 -- sealing_key_taken: whether a member of the mesh has, or had, this x25519 key.
 SELECT 1 FROM member_key WHERE mesh_id = ? AND x25519_pubkey = ? LIMIT 1;
 
--- member_by_name: whether a member has this name, without regard to case.
-SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
+-- member_by_name: whether an active member has this name, without regard to case.
+SELECT 1 FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE AND status = 'active';
 
 -- member_id_taken: whether a member of any mesh has this id.
 SELECT 1 FROM member WHERE id = ?;
 
 -- member_list: every member that ever joined, by name.
-SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE;
+SELECT * FROM member WHERE mesh_id = ? ORDER BY name COLLATE NOCASE, id;
 
 -- earlier_keys: rotated-out keys and statements of some members, given as a JSON array of ids, oldest first.
 SELECT k.member_id, k.ed25519_pubkey, k.rotation FROM json_each(?) AS w
@@ -431,11 +431,14 @@ ORDER BY changed_version LIMIT ?4;
 SELECT * FROM member INDEXED BY member_listed WHERE mesh_id = ? AND changed_version > ? AND status <> 'left'
 ORDER BY changed_version LIMIT ?;
 
--- members_by_name: members in the order of their names.
-SELECT * FROM member WHERE mesh_id = ? AND name > ? COLLATE NOCASE ORDER BY name COLLATE NOCASE LIMIT ?;
+-- members_by_name: members in the order of their names and ids.
+SELECT * FROM member INDEXED BY member_name_order
+WHERE mesh_id = ?1 AND (name COLLATE NOCASE, id) > (?2 COLLATE NOCASE, ?3)
+ORDER BY name COLLATE NOCASE, id LIMIT ?4;
 
--- member_named: the member of a name.
-SELECT * FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE;
+-- member_named: the active member of a name, else the one that had it last.
+SELECT * FROM member WHERE mesh_id = ? AND name = ? COLLATE NOCASE
+ORDER BY status = 'active' DESC, changed_version DESC LIMIT 1;
 
 -- member_of_id: the member of an id.
 SELECT * FROM member WHERE mesh_id = ? AND id = ?;
@@ -489,3 +492,26 @@ UPDATE audit_event SET lived_ms = ?1 WHERE id IN (SELECT id FROM audit_event WHE
 -- audit_prune: delete the oldest events of a mesh, past their retention or beyond their number.
 DELETE FROM audit_event WHERE id IN (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id LIMIT ?4)
   AND (lived_ms < ?2 OR id <= (SELECT id FROM audit_event WHERE mesh_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?3));
+
+-- acting: some members, and the active owners of the mesh.
+SELECT * FROM member WHERE mesh_id = ?1 AND (id = ?2 OR id = ?3
+  OR id IN (SELECT o.id FROM member AS o INDEXED BY member_privileged
+            WHERE o.role = 'owner' AND o.role <> 'member' AND o.mesh_id = ?1 AND o.status = 'active'));
+
+-- member_rename: change the name of an active member.
+UPDATE member SET name = ? WHERE mesh_id = ? AND id = ? AND status = 'active';
+
+-- member_set_role: change the role of a member.
+UPDATE member SET role = ? WHERE mesh_id = ? AND id = ?;
+
+-- statement_keep: write a statement in the place of an older one of its kind.
+INSERT INTO member_statement (mesh_id, member_id, kind, subject, at_ms, body) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (member_id, kind, subject) DO UPDATE SET at_ms = excluded.at_ms, body = excluded.body
+WHERE excluded.at_ms > at_ms;
+
+-- statements: the statements that the entries of some members carry, given as a JSON array of their ids.
+SELECT s.member_id, s.body FROM json_each(?) AS w JOIN member_statement AS s ON s.member_id = w.value
+ORDER BY s.at_ms DESC, s.kind;
+
+-- statement_at: the time of the latest statement of a kind about a member.
+SELECT at_ms FROM member_statement WHERE member_id = ? AND kind = ? AND subject = ?;

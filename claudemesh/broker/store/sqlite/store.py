@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from claudemesh.broker.store.sqlite.acts import SqliteActs
 from claudemesh.broker.store.sqlite.audit import SqliteAudit
 from claudemesh.broker.store.sqlite.directory import SqliteDirectory
 from claudemesh.broker.store.sqlite.members import SqliteMembers
@@ -28,6 +29,7 @@ class SqliteStore:
     meshes: SqliteMeshes
     members: SqliteMembers
     rotations: SqliteRotations
+    acts: SqliteActs
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
@@ -59,6 +61,7 @@ class SqliteStore:
         self.meshes = SqliteMeshes(database)
         self.members = SqliteMembers(database)
         self.rotations = SqliteRotations(database)
+        self.acts = SqliteActs(database)
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)
