@@ -148,6 +148,8 @@ class Message:
     reply_to_id: str | None = None
     shown_at: str | None = None
     acked_at: str | None = None
+    # The time at which the broker accepted the message.
+    sent_at: str | None = None
     sealed: bool = False
     # Whether the sender mentions this member.
     mentioned: bool = False

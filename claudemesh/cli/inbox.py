@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,17 +9,22 @@ from typing import Any
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.display import is_terminal
+from claudemesh.cli.inbox_view import MessageList, note_empty
 from claudemesh.cli.lazy_group import LazyGroup
 from claudemesh.cli.message_filter import MessageFilter
 from claudemesh.cli.options import Moment, json_option, mesh_option
 from claudemesh.client.local import LocalClient
-from claudemesh.runtime.destinations import spell_destination
 
-_SEALED = "(encrypted for a key that is not on this host yet; the text is shown when the key arrives)"
 _PAGE = 500
 
 COMMANDS = {
     "Commands": {
+        "show": (
+            "inbox_show",
+            "show",
+            "Show a message in full, with the messages that it answers and that answer it.",
+        ),
         "ack": ("acknowledging", "ack", "Acknowledge messages, so that they are no longer unread."),
     },
 }
@@ -63,7 +67,9 @@ def inbox(
     """Show the newest received messages.
 
     The newest message is the last one. Showing a message does not acknowledge it, unless --mark-read is
-    given. The number in front of a message is the ID for `claudemesh reply` and `claudemesh inbox ack`.
+    given. The number in front of a message is the ID for `claudemesh reply`, `claudemesh inbox show` and
+    `claudemesh inbox ack`. The column RE has the number of the message that a reply answers, or `you` when
+    it answers a send of this host. A terminal shows the beginning of each text.
 
     \b
     Examples:
@@ -76,6 +82,7 @@ def inbox(
         return
     client = LocalClient(mesh)
     wanted = MessageFilter(sender=sender, topic=topic, text=text, mentions=mentions)
+    messages = MessageList(client, as_json=as_json, is_followed=follow)
     # The position is taken before the page, so that no message falls between the page and the stream. A
     # message that is in both is shown once.
     newest = _get(client, follow, limit=1)["items"] if follow else []
@@ -88,16 +95,18 @@ def inbox(
         return
     if following_page:
         output.note(f"There are earlier messages than these {len(items)}. Use -n to show more.")
-    for item in items:
-        _show(item, as_json)
+    if items or follow or not is_terminal():
+        messages.add(items)
     _acknowledge(client, items, mark_read)
     if follow:
         # Both are compared: a message that is decrypted later keeps its id and gets a new seq.
         shown = {(item["id"], item["seq"]) for item in items}
-        _follow(client, newest[0]["seq"] if newest else 0, wanted, shown, as_json, mark_read)
-    elif not items and sys.stdout.isatty():
-        any_condition = text is not None or any(query.values())
-        output.note("No message matches." if any_condition else "The inbox is empty.")
+        _follow(client, newest[0]["seq"] if newest else 0, wanted, shown, messages, mark_read)
+    elif not items and is_terminal():
+        if text is not None or any(query.values()):
+            output.note("No message matches.")
+        else:
+            note_empty(client)
 
 
 def _newest(
@@ -148,7 +157,7 @@ def _follow(
     after: int,
     wanted: MessageFilter,
     shown: Collection[tuple[str, int]],
-    as_json: bool,
+    messages: MessageList,
     mark_read: bool,
 ) -> None:
     # Imported here: only --follow needs it.
@@ -158,18 +167,5 @@ def _follow(
         for message in follow.daemon.messages(after):
             item = message.data
             if wanted.holds(item) and (item["id"], item["seq"]) not in shown:
-                _show(item, as_json)
+                messages.add([item])
                 _acknowledge(client, [item], mark_read)
-
-
-def _show(item: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.print_json(item)
-        return
-    where = f" {spell_destination(item['kind'], item['topic'])}" if item["topic"] else ""
-    head = f"{item['seq']:>4}  {item['received_at']}  {output.safe(item['sender_name'])}{where}"
-    if item["mentioned"]:
-        head += "  (mentions you)"
-    body = _SEALED if item["body"] is None else item["body"]
-    lines = output.safe_lines(body).split("\n")
-    output.say("\n      ".join([f"{head}  {lines[0]}", *lines[1:]]))

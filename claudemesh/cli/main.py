@@ -23,6 +23,7 @@ COMMANDS = {
         "listen": ("listen", "listen", "Print each message as a line of JSON as it arrives."),
         "request": ("request", "request", "Send a message and print the reply to it."),
         "reply": ("reply", "reply", "Reply to a received message."),
+        "outbox": ("daemon.outbox", "outbox", "List, requeue, drop and prune sends."),
         "topic": ("topic", "topic", "Create, list and use topics and queues."),
     },
     "Mesh": {
@@ -85,8 +86,8 @@ def cli() -> None:
 
     \b
     First steps, on one machine:
-      claudemesh daemon up -d --with-broker
-      claudemesh send '#all' 'hello'
+      claudemesh up -d --with-broker --name me
+      claudemesh send me 'hello'
       claudemesh inbox
 
     \b

@@ -110,37 +110,55 @@ def error(message: str, next_command: str | None = None) -> None:
         _write_stderr(f"try: {safe(next_command)}")
 
 
-def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under the names of their columns: aligned on a terminal, tab-separated in a pipe.
+class Listing:
+    """A table whose rows come one after the other. Its first line has the names of the columns.
 
-    A value is a text, a number, a boolean, None, or a time in ISO 8601 in a column of that kind.
+    It is aligned on a terminal and tab-separated in a pipe. A value is a text, a number, a boolean, None, or
+    a time in ISO 8601 in a column of that kind.
     """
-    made = as_columns(columns)
-    if display.quiet:
-        place = key_of(made)
-        for row in rows:
-            _write(plain_cells(made, row)[place])
-    elif is_terminal():
-        _draw(made, terminal_cells(made, rows))
-    else:
-        if display.headers:
-            _write("\t".join(column.header for column in made))
-        for row in rows:
-            _write("\t".join(plain_cells(made, row)))
+
+    def __init__(self, columns: Sequence[str | Column]) -> None:
+        self._columns = as_columns(columns)
+        self._has_headers = display.headers
+        # Widths of the rows that are printed, on a terminal.
+        self._widths: list[int] | None = None
+
+    def add(self, rows: Iterable[Sequence[object]]) -> None:
+        """Print rows."""
+        if display.quiet:
+            place = key_of(self._columns)
+            for row in rows:
+                _write(plain_cells(self._columns, row)[place])
+        elif is_terminal():
+            self._draw(terminal_cells(self._columns, rows))
+        else:
+            if self._has_headers:
+                _write("\t".join(column.header for column in self._columns))
+            for row in rows:
+                _write("\t".join(plain_cells(self._columns, row)))
+        self._has_headers = False
+
+    def _draw(self, cells: Sequence[Sequence[str]]) -> None:
+        # Imported here: rich is for tables on a terminal alone.
+        from claudemesh.cli.terminal_table import draw, draw_records, layout
+
+        colour = display.has_colour(sys.stdout)
+        widths = layout(self._columns, cells, terminal_columns(), self._widths)
+        if widths is None:
+            lines = draw_records(self._columns, cells, colour=colour)
+        else:
+            self._widths = [
+                0 if column.kind == "body" else width
+                for column, width in zip(self._columns, widths, strict=True)
+            ]
+            lines = draw(self._columns, cells, widths, headers=self._has_headers, colour=colour)
+        for line in lines:
+            _write(line)
 
 
-def _draw(made: Sequence[Column], cells: Sequence[Sequence[str]]) -> None:
-    # Imported here: rich is for tables on a terminal alone.
-    from claudemesh.cli.terminal_table import draw, draw_records, layout
-
-    colour = display.has_colour(sys.stdout)
-    widths = layout(made, cells, terminal_columns())
-    if widths is None:
-        lines = draw_records(made, cells, colour=colour)
-    else:
-        lines = draw(made, cells, widths, headers=display.headers, colour=colour)
-    for line in lines:
-        _write(line)
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows under the names of their columns."""
+    Listing(columns).add(rows)
 
 
 def fields(values: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.output import Column
 from claudemesh.client.local import LocalClient
 
 
@@ -24,17 +25,6 @@ def peers(mesh: str | None, as_json: bool) -> None:
     if as_json:
         output.print_items(items)
         return
-    output.table(
-        ("name", "role", "online", "status", "summary", "key"),
-        [
-            (
-                item["name"],
-                item["role"],
-                "yes" if item["online"] else "no",
-                item["status"],
-                item["summary"],
-                item["pubkey"][:16],
-            )
-            for item in items
-        ],
-    )
+    columns = ("name", "role", "online", Column("last_seen", "age"), "status", Column("summary", "body"))
+    names = ("name", "role", "online", "last_seen_at", "status", "summary")
+    output.table(columns, [[item[name] for name in names] for item in items])

@@ -40,7 +40,7 @@ def ping(name: str, mesh: str | None, as_json: bool) -> int:
         "last_seen_at": peer["last_seen_at"],
         "broker_ms": health["lag_ms"],
     }
-    state = "is online" if peer["online"] else f"is offline, last seen {peer['last_seen_at'] or 'never'}"
+    state = "is online" if peer["online"] else f"is offline, last seen {output.moment(peer['last_seen_at'])}"
     lag = "" if health["lag_ms"] is None else f"  (broker {health['lag_ms']} ms)"
     output.print_answer(as_json, answer, f"{output.safe(peer['name'])} {state}{lag}")
     return 0 if peer["online"] else UNAVAILABLE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claudemesh.cli import output
+from claudemesh.cli.output import Column
 from claudemesh.runtime.exits import CONFIGURATION, OK, ExitWith
 from claudemesh.runtime.settings.keys import Key, Table
 from claudemesh.runtime.settings.merge import Fault, Given, Merged, Source, toml
@@ -68,7 +69,7 @@ def rows(table: Table, merged: Merged) -> list[dict[str, Any]]:
 
 def print_rows(items: Sequence[dict[str, Any]], *, with_origin: bool) -> None:
     """Print settings as a table."""
-    columns = ("setting", "value", *(("origin",) if with_origin else ()))
+    columns = ("setting", Column("value", "body"), *((Column("origin", "body"),) if with_origin else ()))
     cells = [(item["key"], item["shown"], *((item["place"],) if with_origin else ())) for item in items]
     output.table(columns, cells)
 

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 from claudemesh.runtime.terminal import safe
 
 # `time` is a time of ISO 8601: the time of day on a terminal. `age` is one that is relative to now there.
-# `body` is a text of any length, which is cut to the width of a terminal.
-Kind: TypeAlias = Literal["text", "number", "time", "age", "body"]
+# `seconds` is a duration. `body` is a text of any length, which is cut to the width of a terminal.
+Kind: TypeAlias = Literal["text", "number", "time", "age", "seconds", "body"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,12 @@ def terminal_cells(columns: Sequence[Column], rows: Iterable[Sequence[object]]) 
 def _shown(column: Column, value: object) -> object:
     if column.kind == "body":
         return " ".join(str(_word(value)).split())
-    if column.kind in ("time", "age") and value:
+    if column.kind in ("time", "age", "seconds") and value:
         # Imported here: only times on a terminal need it.
-        from claudemesh.cli.times import clock, relative
+        from claudemesh.cli.times import clock, duration, relative
 
+        if column.kind == "seconds":
+            return duration(float(str(value)))
         return (clock if column.kind == "time" else relative)(str(value))
     return _word(value)
 

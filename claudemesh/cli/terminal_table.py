@@ -19,14 +19,16 @@ _SHORTEST_BODY = 12
 _READABLE_BODY = 40
 
 
-def layout(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
+def layout(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int, least: Sequence[int] | None = None
+) -> list[int] | None:
     """Return the width of each column: 0 for one that is left out, None when the table does not fit.
 
-    Extra columns are left out first, from the right, until bodies can be readable. Then bodies shrink, the
-    widest first.
+    `least` are the widths of rows that are printed already. Extra columns are left out first, from the right,
+    until bodies can be readable. Then bodies shrink, the widest first.
     """
     widths = [
-        max(cell_len(text) for text in (column.header, *(row[place] for row in cells)))
+        max([least[place] if least else 0, *map(cell_len, _texts(column, place, cells))])
         for place, column in enumerate(columns)
     ]
     bodies = [place for place, column in enumerate(columns) if column.kind == "body"]
@@ -40,6 +42,10 @@ def layout(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int
             return None
         widths[max(wide, key=lambda place: widths[place])] -= 1
     return widths
+
+
+def _texts(column: Column, place: int, cells: Sequence[Sequence[str]]) -> list[str]:
+    return [column.header, *(row[place] for row in cells)]
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -67,7 +73,7 @@ def draw(
             Text(column.header),
             # rich counts the gap as part of a column.
             width=widths[place],
-            justify="right" if column.kind == "number" else "left",
+            justify="right" if column.kind in ("number", "seconds") else "left",
             no_wrap=True,
             overflow="ellipsis",
             style="dim" if column.kind in ("time", "age") else "",

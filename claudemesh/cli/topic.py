@@ -10,6 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.output import Column
 from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
 
@@ -135,15 +136,16 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
         output.print_items(items)
         return
     output.table(
-        ("topic", "mode", "subscribed", "subscribers", "sealed"),
+        (
+            "topic",
+            "mode",
+            "subscribed",
+            Column("subscribers", "number"),
+            "sealed",
+            Column("created", "age"),
+        ),
         [
-            (
-                item["topic"],
-                item["mode"],
-                "yes" if item["subscribed"] else "no",
-                item["subscribers"],
-                "yes" if item["sealed"] else "no",
-            )
+            [item[name] for name in ("topic", "mode", "subscribed", "subscribers", "sealed", "created_at")]
             for item in items
         ],
     )

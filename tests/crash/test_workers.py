@@ -62,7 +62,7 @@ def test_every_job_is_done_by_somebody_though_workers_and_broker_die(crew: Mesh)
     # Answered to the member that gave it out, and to no other.
     crew.cli(carol, "reply", str(item["seq"]), "it is done")
     until(lambda: [item["body"] for item in alice.inbox()] == ["it is done"], "alice has heard")
-    assert crew.cli(carol, "inbox", "--topic", "queue:jobs", "--limit", "1").strip()
+    assert crew.cli(carol, "inbox", "--topic", "queue:jobs", "--limit", "1", "-q").strip()
 
 
 class Jobs:

@@ -71,6 +71,7 @@ def on_a_terminal(home: Path, *arguments: str) -> str:
     [
         ["inbox"],
         ["inbox", "--json"],
+        ["inbox", "show", "1"],
         ["peers"],
         ["peers", "--json"],
         ["daemon", "outbox", "list"],
@@ -96,7 +97,7 @@ def test_no_command_lets_text_of_another_host_reach_the_terminal_raw(pair: Mesh,
 
 def test_a_listing_shows_the_hostile_text_spelt_out(pair: Mesh) -> None:
     """The reader sees that something is there, and a tab stays a tab."""
-    shown = on_a_terminal(pair.daemons["alice"].home, "inbox")
+    shown = on_a_terminal(pair.daemons["alice"].home, "inbox", "show", "1")
     assert "\\x1b]0;title\\x07" in shown
     assert "\\u202egpj.exe" in shown
     assert "\\x0dover\tend" in shown

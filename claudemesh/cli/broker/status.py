@@ -50,7 +50,7 @@ def status(data_dir: Path | None, as_json: bool) -> int:
     if state["message"]:
         output.note(state["message"])
     for item in state["degraded"]:
-        output.note(f"{item['code']}, since {item['since']}: {item['message']}")
+        output.note(f"{item['code']}, since {output.moment(item['since'])}: {item['message']}")
     return 0
 
 

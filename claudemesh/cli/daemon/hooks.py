@@ -9,11 +9,12 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.output import Column
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.exits import CONFIGURATION
 
-_COLUMNS = ("hook", "state", "timeout", "may", "network", "sandbox", "file")
+_COLUMNS = ("hook", "state", "timeout", "may", "network", "sandbox", Column("file", "body"))
 
 
 @click.command()

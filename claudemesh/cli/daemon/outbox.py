@@ -12,8 +12,18 @@ import orjson
 from claudemesh.cli import output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.output import Column
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
+
+_COLUMNS = (
+    "id",
+    "to",
+    "status",
+    Column("accepted", "age"),
+    Column("attempts", "number"),
+    Column("error", "body"),
+)
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)
@@ -63,8 +73,7 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
         output.print_items(rows, page["next"])
         return
     names = {peer["pubkey"]: peer["name"] for peer in client.items("/v1/peers")}
-    columns = ("accepted", "status", "to", "attempts", "client_message_id", "error")
-    output.table(columns, [_cells(row, names) for row in rows])
+    output.table(_COLUMNS, [_cells(row, names) for row in rows])
     if page["next"]:
         output.note(
             f"There are earlier sends than these {len(rows)}. Use -n to show more, --status to show fewer."
@@ -74,13 +83,13 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
 def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ...]:
     # A pruned send has no destination.
     ref = row.get("destination_ref", "")
-    to = spell_destination(row.get("destination_kind", ""), names.get(ref, ref[:20]))
+    to = spell_destination(row.get("destination_kind", ""), names.get(ref, ref))
     return (
-        row["enqueued_at"],
-        row["status"],
-        to,
-        row["attempts"],
         row["client_message_id"],
+        to,
+        row["status"],
+        row["enqueued_at"],
+        row["attempts"],
         row["last_error"],
     )
 

@@ -9,11 +9,13 @@ import click
 from claudemesh.cli import output
 from claudemesh.cli.daemon.control import valid_pid
 from claudemesh.cli.options import json_option
+from claudemesh.cli.output import Column
 from claudemesh.client.errors import ClientError
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import meshes
 
 _COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
+_TITLES = (*_COLUMNS[:5], Column("waiting", "number"), Column("dead", "number"))
 
 
 @click.command()
@@ -29,7 +31,7 @@ def ps(as_json: bool) -> None:
     if as_json:
         output.print_items(found)
         return
-    output.table(_COLUMNS, [[daemon[name] for name in _COLUMNS] for daemon in found])
+    output.table(_TITLES, [[daemon[name] for name in _COLUMNS] for daemon in found])
 
 
 def _look_at(slug: str) -> dict[str, Any]:

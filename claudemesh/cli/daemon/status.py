@@ -51,7 +51,7 @@ def status(mesh: str | None, as_json: bool) -> int:
         }
     )
     for item in health["degraded"]:
-        output.note(f"{item['code']}, since {item['since']}: {item['message']}")
+        output.note(f"{item['code']}, since {output.moment(item['since'])}: {item['message']}")
     if health["dead"]:
         output.note("Dead sends need a decision.\nnext: claudemesh daemon outbox list --failed")
     return 0

@@ -5,12 +5,20 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from claudemesh.protocol.ids import is_ulid, ulid_time_ms
 from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
 # Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
 UNTRUSTED = ("body", "meta", "sender_name")
+
+
+def sent_at(broker_message_id: str | None) -> str | None:
+    """Return the time at which the broker accepted a message; its id holds that time."""
+    if broker_message_id is None or not is_ulid(broker_message_id):
+        return None
+    return iso_ms(ulid_time_ms(broker_message_id))
 
 
 def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
@@ -26,6 +34,7 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         row["meta"] = None if row["meta"] is None else JsonText(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])
+        row["sent_at"] = sent_at(row["broker_message_id"])
         row["mentioned"] = bool(row["mentioned"])
         row["sealed"] = row["body"] is None
         row["untrusted"] = UNTRUSTED

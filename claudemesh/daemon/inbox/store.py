@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
-from claudemesh.daemon.inbox.items import items_of
+from claudemesh.daemon.inbox.items import items_of, sent_at
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
@@ -244,6 +244,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "body": row.body,
         "meta": None if row.meta is None else JsonText(row.meta),
         "priority": row.priority,
+        "sent_at": sent_at(row.broker_message_id),
         "received_at": iso_ms(row.received_at),
         "reply_to_id": row.reply_to_id,
         "mentioned": row.mentioned,

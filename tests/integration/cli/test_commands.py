@@ -28,8 +28,8 @@ def test_send_and_inbox_in_both_directions(pair: Mesh) -> None:
     assert sent.code == OK
     wait_received(pair.daemons["bob"], [sent.json["client_message_id"]])
     shown = run(bob, "inbox").out
-    assert "alice  hello bob" in shown
-    assert "    second line ü" in shown
+    assert re.search("1\talice\tyou\t.*\thello bob\n", shown)
+    assert "from stdin\\x0asecond line ü\\x0a\n" in shown
     bodies = [item["body"] for item in run(bob, "inbox", "--json").json["items"]]
     assert bodies[-1] == "from stdin\nsecond line ü\n"
 
@@ -76,8 +76,9 @@ def test_topics_from_the_shell(pair: Mesh) -> None:
     posted = run(alice, "topic", "post", "deploys", "v42 is out", "--id", "v42")
     assert posted.out == "queued v42\n"
     wait_received(pair.daemons["bob"], ["v42"])
-    assert "alice #deploys  v42 is out" in run(bob, "inbox", "--topic", "deploys").out
-    assert "deploys\ttopic\tyes\t1\tno\n" in run(bob, "topic", "list").out
+    shown = run(bob, "inbox", "--topic", "deploys").out
+    assert re.search("alice\t#deploys\t.*\tv42 is out\n", shown)
+    assert "deploys\ttopic\tyes\t1\tno\t" in run(bob, "topic", "list").out
     assert run(bob, "topic", "unsubscribe", "deploys").code == OK
     assert run(bob, "topic", "subscribe", "nowhere").code == USAGE
 
@@ -87,9 +88,9 @@ def test_peers_and_status_as_table_and_json(pair: Mesh) -> None:
     alice, _ = homes(pair)
     names = [line.split("\t")[0] for line in run(alice, "peers").out.splitlines()]
     assert names == ["NAME", "alice", "bob"]
-    for options in (["--no-headers"], ["-q"]):
-        assert [line.split("\t")[0] for line in run(alice, "peers", *options).out.splitlines()] == names[1:]
-        assert run(alice, *options, "peers").out == run(alice, "peers", *options).out
+    for option in ("--no-headers", "-q"):
+        for arguments in (["peers", option], [option, "peers"]):
+            assert [line.split("\t")[0] for line in run(alice, *arguments).out.splitlines()] == names[1:]
     assert {item["name"] for item in run(alice, "peers", "--json").json["items"]} == {"alice", "bob"}
     status = run(alice, "status", "--json").json
     assert (status["mesh"], status["name"], status["connected"]) == ("demo", "alice", True)

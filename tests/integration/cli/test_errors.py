@@ -101,12 +101,12 @@ def test_habits_of_other_tools_do_what_they_do_there(
 
 
 ELSEWHERE = [
-    (["outbox"], "daemon outbox"),
-    (["requeue", "some-id"], "daemon outbox requeue"),
+    (["reload"], "daemon reload"),
+    (["requeue", "some-id"], "outbox requeue"),
     (["daemon", "send", "bob"], "send"),
     (["broker", "peers"], "peers"),
     (["rotate"], "daemon rotate-token"),
-    (["help", "outbox"], "daemon outbox"),
+    (["help", "metrics"], "daemon metrics"),
     (["topic", "lst"], "topic list"),
 ]
 

@@ -93,7 +93,7 @@ def test_listen_acknowledges_what_it_has_written() -> None:
             assert listening.stdout is not None
             bodies = [json.loads(listening.stdout.readline())["body"] for _ in range(2)]
             assert bodies == ["two", "three"]
-            until(lambda: run(bob, "inbox", "--unread").out == "", "both are acknowledged")
+            until(lambda: run(bob, "inbox", "--unread", "-q").out == "", "both are acknowledged")
 
 
 def test_listen_for_one_message_ends_with_75_when_none_comes(pair: Mesh) -> None:

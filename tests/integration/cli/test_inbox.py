@@ -84,7 +84,7 @@ def test_ack_takes_numbers_and_ids_or_all_of_them() -> None:
         assert (refused.code, refused.json["error"]) == (USAGE, "not_found")
         assert unread(bob) == 3
         done = run(bob.home, "inbox", "ack", str(first["seq"]), second["client_message_id"], "--json")
-        assert done.json == {"status": "acknowledged", "acknowledged": 2}
+        assert done.json["acknowledged"] == 2
         assert unread(bob) == 1
         assert run(bob.home, "inbox", "ack").code == USAGE
         assert run(bob.home, "inbox", "ack", "--all", "1").code == USAGE

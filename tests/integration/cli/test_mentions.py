@@ -38,8 +38,8 @@ def test_a_receiver_sees_that_it_was_mentioned_and_can_ask_for_that_alone(
         _, page = eve.request("GET", "/v1/inbox?mentioned=true")
         assert page["items"] == []
         shown = made.cli(bob, "inbox", "--mentions")
-        assert "(mentions you)" in shown and "for bob" in shown and "for nobody" not in shown
-        assert "(mentions you)" not in made.cli(eve, "inbox")
+        assert "#all @you" in shown and "for bob" in shown and "for nobody" not in shown
+        assert "@you" not in made.cli(eve, "inbox")
         listed = json.loads(made.cli(bob, "inbox", "--mentions", "--json"))["items"]
         assert [item["body"] for item in listed] == ["for bob"]
         monkeypatch.setenv("CLAUDEMESH_DAEMON_SOCK", str(bob.sock))

@@ -40,10 +40,10 @@ def test_the_inbox_shows_the_newest_and_says_that_there_are_earlier_ones() -> No
         sent = [alice.send("bob", f"text {number}")[1]["client_message_id"] for number in range(5)]
         wait_received(bob, sent)
         shown = run(bob.home, "inbox", "-n", "2")
-        assert [line.split()[-1] for line in shown.out.splitlines()] == ["3", "4"]
+        assert [line.split()[-1] for line in shown.out.splitlines()[1:]] == ["3", "4"]
         assert "earlier messages than these 2" in shown.err
         assert run(bob.home, "inbox", "-n", "5").err == ""
-        seq = shown.out.split()[0]
+        seq = shown.out.splitlines()[1].split()[0]
         answer = run(bob.home, "reply", seq, "got it", "--json").json["client_message_id"]
         wait_received(alice, [answer])
         (received,) = alice.inbox()
