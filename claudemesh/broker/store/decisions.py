@@ -64,16 +64,12 @@ class Taken:
     member_id: bool
 
 
-def judge_join(
-    invite: InviteRow | None, member: Member, taken: Taken, now_ms: int
-) -> Joined | JoinRefused | None:
+def judge_join(invite: InviteRow, member: Member, taken: Taken, now_ms: int) -> Joined | JoinRefused | None:
     """Decide a join by the registered invite. None: take one use of the invite and write the member.
 
-    `invite` is None when its id belongs to another mesh. A member that joins again with the same key and name
-    is answered with its row. A use that cannot be taken is `invite_exhausted`, which the caller finds out.
+    A member that joins again with the same key and name is answered with its row. A use that cannot be taken
+    is `invite_exhausted`, which the caller finds out.
     """
-    if invite is None:
-        return JoinRefused("not_authorized")
     if taken.same_key is not None:
         is_same = taken.same_key.name == member.name and taken.same_key.status == "active"
         return Joined(taken.same_key, created=False) if is_same else JoinRefused("key_taken")

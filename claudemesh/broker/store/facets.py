@@ -105,8 +105,8 @@ class MemberStore(Protocol):
         """
         ...
 
-    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
-        """Revoke an invite for good, also one that was never registered. False: the id is another mesh's."""
+    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> None:
+        """Revoke an invite for good, also one that was never registered."""
         ...
 
     async def invites(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:

@@ -70,7 +70,7 @@ async def test_a_revoked_invite_stays_revoked(engine: str) -> None:
     async with world(engine) as w:
         invite = w.invite(max_uses=5)
         assert await w.store.members.register_invite(invite)
-        assert await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW)
+        await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW)
         assert not await w.store.members.register_invite(invite)
         assert await w.store.members.join(invite, member(w.mesh.id, "bob"), NOW) == JoinRefused(
             "invite_revoked"
@@ -81,8 +81,8 @@ async def test_an_invite_that_nobody_registered_is_revoked_too(engine: str) -> N
     """A link that was made while the broker was away comes with its first join."""
     async with world(engine) as w:
         invite = w.invite(max_uses=5)
-        assert await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW)
-        assert await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW + 1)
+        await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW)
+        await w.store.members.revoke_invite(w.mesh.id, invite.id, NOW + 1)
         assert await w.store.members.join(invite, member(w.mesh.id, "bob"), NOW) == JoinRefused(
             "invite_revoked"
         )
@@ -91,19 +91,29 @@ async def test_an_invite_that_nobody_registered_is_revoked_too(engine: str) -> N
         assert (noted.id, noted.created_by, noted.max_uses, noted.revoked_at) == (invite.id, "", 0, NOW)
 
 
-async def test_an_invite_of_another_mesh_is_neither_revoked_nor_used(engine: str) -> None:
+async def test_an_invite_of_another_mesh_with_the_same_id_changes_nothing(engine: str) -> None:
+    """Whichever came first: each has its own uses, its own revocation and its own end."""
     async with world(engine) as w:
         other = replace(new_mesh(), slug="other")
         owner = member(other.id, "ada", role="owner")
         assert await w.store.meshes.create(other, owner)
         theirs = replace(w.invite(), mesh_id=other.id, created_by=owner.ed25519_pubkey)
-        assert await w.store.members.register_invite(theirs)
-        assert not await w.store.members.revoke_invite(w.mesh.id, theirs.id, NOW)
         ours = w.invite(id=theirs.id)
-        assert await w.store.members.join(ours, member(w.mesh.id, "bob"), NOW) == JoinRefused(
-            "not_authorized"
-        )
+        assert await w.store.members.register_invite(theirs)
         assert isinstance(await w.store.members.join(theirs, member(other.id, "carol"), NOW), Joined)
+        assert isinstance(await w.store.members.join(ours, member(w.mesh.id, "bob"), NOW), Joined)
+        again = replace(theirs, id=w.invite().id)
+        await w.store.members.revoke_invite(other.id, again.id, NOW)
+        ours = w.invite(id=again.id)
+        assert isinstance(await w.store.members.join(ours, member(w.mesh.id, "dora"), NOW), Joined)
+        assert await w.store.members.join(again, member(other.id, "eve"), NOW) == JoinRefused(
+            "invite_revoked"
+        )
+        late = w.invite(expires_at=NOW - 1)
+        assert await w.store.members.register_invite(late)
+        assert await w.store.members.register_invite(replace(theirs, id=late.id, expires_at=late.expires_at))
+        assert await w.store.members.forget_invites(w.mesh.id, late.created_by, NOW, 0) == 1
+        assert late.id in {row.id for row in await w.store.members.invites(other.id)}
 
 
 async def test_only_owners_and_admins_invite_and_only_owners_invite_owners(engine: str) -> None:

@@ -266,3 +266,24 @@ async def test_a_body_that_is_too_large_is_refused(path: str) -> None:
     async with running_broker() as broker:
         status, body = await http_request(broker.url, "POST", path, b"x" * 70_000, token=broker.admin_token)
     assert (status, body["error"]) == (413, "payload_too_large")
+
+
+async def test_an_invite_that_another_meshs_owner_has_seen_is_used_all_the_same() -> None:
+    """The holder of a link may have a mesh here: it registers, uses up and revokes only its own."""
+    async with running_broker() as broker:
+        ada, eve = await create_mesh(broker), await create_mesh(broker, "other", "eve")
+        for number in range(3):
+            link = make_invite(ada)
+            invite_id = invite_fields(link)["invite_id"]
+            taken = make_invite(eve, invite_id=invite_id)
+            register = await http_request(broker.url, "POST", "/v1/invites", {"invite": taken})
+            assert register[0] == 201
+            if number == 1:
+                assert (await join(eve, taken, "carol"))[0] == 201
+            if number == 2:
+                body = {"mesh": "other", "invite_id": invite_id}
+                token = broker.admin_token
+                done = await http_request(broker.url, "POST", "/v1/admin/invites/revoke", body, token=token)
+                assert done[0] == 200
+            assert (await http_request(broker.url, "POST", "/v1/invites", {"invite": link}))[0] == 201
+            assert (await join(ada, link, f"bob{number}"))[0] == 201

@@ -66,8 +66,8 @@ class PostgresMembers:
     async def forget_invites(self, mesh_id: str, pubkey: str, now_ms: int, keep: int) -> int:
         return await self._db.execute(_Q["invites_forget"], mesh_id, key_bytes(pubkey), now_ms, keep)
 
-    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
-        return await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id) > 0
+    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> None:
+        await self._db.execute(_Q["invite_revoke"], now_ms, mesh_id, invite_id)
 
     async def invites(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
         rows = await self._db.fetch(_Q["invite_list"], mesh_id, after, limit)
@@ -102,7 +102,8 @@ async def join_member(connection: Any, invite: InviteRow, member: Member, now_ms
     await register_invite(connection, invite)
     # The row lock lets joins by one invite run one after the other.
     row = await connection.fetchrow(_Q["invite_lock"], mesh_id, invite.id)
-    registered = None if row is None else invite_of(row)
+    # An expired one may have been deleted just now.
+    registered = invite if row is None else invite_of(row)
     outcome = judge_join(registered, member, await read_taken(connection, member), now_ms)
     if isinstance(outcome, JoinRefused):
         raise _Rejected(outcome)

@@ -112,10 +112,10 @@ WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broke
 
 -- invite_register: insert an invite, unless it is registered already.
 INSERT INTO mesh.invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
-VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (id) DO NOTHING;
+VALUES ($1, $2, $3, $4, $5, $6, 0, $7) ON CONFLICT (mesh_id, id) DO NOTHING;
 
 -- invites_forget: delete expired invites of an inviter that were not used or revoked, except the newest.
-DELETE FROM mesh.invite WHERE id IN (
+DELETE FROM mesh.invite WHERE mesh_id = $1 AND id IN (
   SELECT id FROM mesh.invite
   WHERE mesh_id = $1 AND created_by = $2 AND used_count = 0 AND revoked_at IS NULL AND expires_at <= $3
   ORDER BY expires_at DESC, id DESC OFFSET $4);
@@ -127,8 +127,7 @@ WHERE mesh_id = $1 AND id = $2 FOR UPDATE;
 -- invite_revoke: revoke an invite. An unknown one is inserted, because a join may bring it later.
 INSERT INTO mesh.invite AS known (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES ($3, $2, 'member', '', to_timestamp(0), 0, 0, $1)
-ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(known.revoked_at, excluded.revoked_at)
-WHERE known.mesh_id = excluded.mesh_id;
+ON CONFLICT (mesh_id, id) DO UPDATE SET revoked_at = coalesce(known.revoked_at, excluded.revoked_at);
 
 -- invite_take: take one use of an invite, if one is left.
 UPDATE mesh.invite SET used_count = used_count + 1

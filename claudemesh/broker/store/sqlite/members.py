@@ -70,9 +70,9 @@ class SqliteMembers:
         values = (mesh_id, pubkey, now_ms, keep)
         return await self._db.transaction(lambda raw: raw.execute(_Q["invites_forget"], values).rowcount)
 
-    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> bool:
+    async def revoke_invite(self, mesh_id: str, invite_id: str, now_ms: int) -> None:
         values = (now_ms, mesh_id, invite_id)
-        return await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values).rowcount > 0)
+        await self._db.transaction(lambda raw: raw.execute(_Q["invite_revoke"], values))
 
     async def invites(self, mesh_id: str, *, after: str = "", limit: int = 1000) -> Sequence[InviteRow]:
         values = (mesh_id, after, limit)
@@ -115,12 +115,11 @@ def join_member(
     if not inviters or not may_invite(inviters[0].status, inviters[0].role, invite.role):
         return JoinRefused("not_authorized")
     register_invite(raw, invite)
-    row = raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone()
-    registered = None if row is None else InviteRow(*row)
+    registered = InviteRow(*raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone())
     outcome = judge_join(registered, member, read_taken(raw, member), now_ms)
     if outcome is not None:
         return outcome
-    if raw.execute(_Q["invite_take"], (invite.id, now_ms)).rowcount == 0:
+    if raw.execute(_Q["invite_take"], (mesh_id, invite.id, now_ms)).rowcount == 0:
         return JoinRefused("invite_exhausted")
     insert_member(raw, member)
     return Joined(member, created=True)

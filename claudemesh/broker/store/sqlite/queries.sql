@@ -89,10 +89,10 @@ WHERE mesh_id = ? AND id = ?;
 
 -- invite_register: insert an invite, unless it is registered already.
 INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
-VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING;
+VALUES (?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (mesh_id, id) DO NOTHING;
 
 -- invites_forget: delete expired invites of an inviter that were not used or revoked, except the newest.
-DELETE FROM invite WHERE id IN (
+DELETE FROM invite WHERE mesh_id = ?1 AND id IN (
   SELECT id FROM invite
   WHERE mesh_id = ?1 AND created_by = ?2 AND used_count = 0 AND revoked_at IS NULL AND expires_at <= ?3
   ORDER BY expires_at DESC, id DESC LIMIT -1 OFFSET ?4);
@@ -104,12 +104,11 @@ WHERE mesh_id = ? AND id = ?;
 -- invite_revoke: revoke an invite. An unknown one is inserted, because a join may bring it later.
 INSERT INTO invite (id, mesh_id, role, created_by, expires_at, max_uses, used_count, revoked_at)
 VALUES (?3, ?2, 'member', '', 0, 0, 0, ?1)
-ON CONFLICT (id) DO UPDATE SET revoked_at = coalesce(revoked_at, excluded.revoked_at)
-WHERE mesh_id = excluded.mesh_id;
+ON CONFLICT (mesh_id, id) DO UPDATE SET revoked_at = coalesce(revoked_at, excluded.revoked_at);
 
 -- invite_take: take one use of an invite, if one is left.
 UPDATE invite SET used_count = used_count + 1
-WHERE id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?;
+WHERE mesh_id = ? AND id = ? AND used_count < max_uses AND revoked_at IS NULL AND expires_at > ?;
 
 -- invite_take_late: take a use again that was taken before a restore.
 UPDATE invite SET used_count = used_count + 1 WHERE mesh_id = ? AND id = ? AND used_count < max_uses;
