@@ -24,6 +24,7 @@ from claudemesh.protocol import (
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.ids import KEY_ID
 from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.protocol.wire import MAX_TTL_MS
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.urls import audience_of
 
@@ -42,6 +43,7 @@ _REFUSALS = {
     "not_authorized": "The inviter may not invite with this role. Ask an owner of the mesh for an invite.",
     "name_taken": "Another member has this name. Choose another one with --name.",
     "key_taken": "One of these keys belongs to another member. Join with new keys.",
+    "invite_ephemeral_only": "This invite admits ephemeral members only. Use `claudemesh run`.",
     "id_taken": "Another member has this member id. Remove membership.json and join as a new member.",
 }
 
@@ -89,6 +91,26 @@ def member_of(
         ephemeral=ephemeral,
         created_at=now_ms,
     )
+
+
+def life_of(body: Mapping[str, object], invite: Invite) -> tuple[bool, int | None]:
+    """Return whether a member joins as ephemeral, and the bound of its life in milliseconds, if it has one.
+
+    `ProtocolError` invite_ephemeral_only when the invite admits no persistent member.
+    """
+    ephemeral = body.get("ephemeral", False)
+    if not isinstance(ephemeral, bool):
+        raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false.")
+    ttl_ms = body.get("ttl_ms")
+    if ttl_ms is not None and (type(ttl_ms) is not int or not 0 < ttl_ms <= MAX_TTL_MS or not ephemeral):
+        raise InvalidField(
+            "invalid_ttl_ms",
+            "ttl_ms",
+            f"ttl_ms must be a whole number from 1 to {MAX_TTL_MS}, and belongs to an ephemeral member.",
+        )
+    if invite.ephemeral_only and not ephemeral:
+        raise refusal("invite_ephemeral_only")
+    return ephemeral, ttl_ms
 
 
 def key_id_of(value: object) -> str:

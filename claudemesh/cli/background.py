@@ -36,11 +36,15 @@ class Service:
 
 
 def start(
-    service: Service, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    service: Service,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    stdin: int | None = None,
 ) -> int | None:
     """Start a service, wait until it serves, and return its process id. `ExitWith` tells why it ended.
 
-    None means that another process has started it in the meantime.
+    None means that another process has started it in the meantime. `stdin` is the descriptor of a pipe that
+    the service watches.
     """
     # Imported here: only a start needs it.
     from tempfile import TemporaryFile
@@ -50,7 +54,7 @@ def start(
     with TemporaryFile() as errors:
         process = subprocess.Popen(
             [*_program(), *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,

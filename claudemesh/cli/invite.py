@@ -49,10 +49,20 @@ def invite() -> None:
     "host an address that other hosts reach.",
 )
 @click.option("--qr", is_flag=True, help="Print the link as a QR code too.")
+@click.option(
+    "--ephemeral-only", is_flag=True, help="Admit ephemeral members only, such as CI jobs (`claudemesh run`)."
+)
 @mesh_option
 @json_option
 def create_invite(
-    role: str, uses: int, expires: int, broker_url: str | None, qr: bool, mesh: str | None, as_json: bool
+    role: str,
+    uses: int,
+    expires: int,
+    broker_url: str | None,
+    qr: bool,
+    ephemeral_only: bool,
+    mesh: str | None,
+    as_json: bool,
 ) -> int:
     """Create an invite and print its link.
 
@@ -64,6 +74,7 @@ def create_invite(
       claudemesh invite create
       claudemesh invite create --uses 10 --expires 7d
       claudemesh invite create --broker-url wss://mesh.example.org --qr
+      claudemesh invite create --uses 1000 --expires 30d --ephemeral-only
     """
     from claudemesh.client.join import make_invite
     from claudemesh.home.membership import load_membership
@@ -73,7 +84,12 @@ def create_invite(
     dialled = load_membership(paths.membership).broker_url
     given = None if broker_url is None else _checked(broker_url, paths.broker_ca)
     made, link = make_invite(
-        slug, broker_url=given or outward_url(dialled), role=role, uses=uses, expires_in_s=expires
+        slug,
+        broker_url=given or outward_url(dialled),
+        role=role,
+        uses=uses,
+        expires_in_s=expires,
+        ephemeral_only=ephemeral_only,
     )
     try:
         BrokerClient(dialled, insecure=True, ca_file=paths.broker_ca).register_invite(link)
@@ -90,6 +106,7 @@ def create_invite(
         "expires_at": iso_ms(made.expires_at_ms),
         "uses": uses,
         "role": role,
+        "ephemeral_only": ephemeral_only,
         "warning": warning,
     }
     following = [f"claudemesh join {shlex.quote(link)}"]

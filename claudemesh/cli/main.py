@@ -33,6 +33,7 @@ COMMANDS = {
         "join": ("join", "join", "Join a mesh by an invite."),
         "invite": ("invite", "invite", "Create invites."),
         "mesh": ("mesh", "mesh", "Create, list and choose meshes."),
+        "run": ("run", "run", "Run a command as an ephemeral member, for CI jobs."),
     },
     "Daemon": {
         "up": ("daemon.up", "up", "Start the daemon."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +21,12 @@ from claudemesh.cli.streams import discard_stderr
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
 from claudemesh.client.own_broker import OwnBroker
-from claudemesh.daemon.app import Daemon
+from claudemesh.daemon.app import DRAIN_GRACE_S, Daemon
 from claudemesh.daemon.settings import load_settings
+from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths, daemon_paths
+from claudemesh.home.private_home import PrivateHome
 from claudemesh.runtime.collecting import settle
 from claudemesh.runtime.event_loop import run as run_loop
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
@@ -41,15 +45,51 @@ if TYPE_CHECKING:
 log = get_logger("daemon")
 
 
-def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """Bounds of a daemon's life besides signals.
+
+    An ephemeral member's daemon stops by itself shortly before `ttl_s` seconds are over. With `with_launcher`
+    it stops when standard input ends: that is a pipe of the process that has started it.
+    """
+
+    ttl_s: int | None = None
+    with_launcher: bool = False
+
+    def begin(self, stop: Callable[[], None]) -> None:
+        """Arrange the calls of `stop` in the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self.ttl_s is not None:
+            loop.call_later(max(self.ttl_s - DRAIN_GRACE_S, self.ttl_s / 2), stop)
+        if self.with_launcher:
+            loop.add_reader(sys.stdin.fileno(), self._read, stop)
+
+    def _read(self, stop: Callable[[], None]) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            stop()
+
+
+def run_daemon(
+    slug: str,
+    *,
+    with_broker: bool,
+    name: str | None,
+    lifetime: Lifetime = Lifetime(),
+    warning: str | None = None,
+) -> int:
     """Run until stopped, and return the exit code. `ExitWith` is logged, then raised for the terminal."""
     os.umask(0o077)
     protect_memory()
     log_file = os.environ.pop("CLAUDEMESH_LOG_FILE", None)
     setup_logging("info", Path(log_file) if log_file else None)
     manager = ServiceManager.of(os.environ)
+    if warning is not None:
+        log.warning(warning, mesh=slug, environment=detect_environment(os.environ))
     try:
-        return run_loop(partial(_run, slug, with_broker, name, manager, in_background=bool(log_file)))
+        return run_loop(
+            partial(_run, slug, with_broker, name, manager, lifetime, in_background=bool(log_file))
+        )
     except (ExitWith, OSError) as error:
         ending = error if isinstance(error, ExitWith) else cannot("use", error)
         log.error("daemon_ended", error=ending.error, detail=ending.message, exit_code=ending.code)
@@ -57,12 +97,21 @@ def run_daemon(slug: str, *, with_broker: bool, name: str | None) -> int:
     finally:
         # Python would wait for a second signal while it shuts down.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        home = PrivateHome.of(daemon_paths(slug).home)
+        if home is not None:
+            home.close()
         with suppress(OSError):
             sys.stderr.flush()
 
 
 async def _run(
-    slug: str, with_broker: bool, name: str | None, manager: ServiceManager, *, in_background: bool
+    slug: str,
+    with_broker: bool,
+    name: str | None,
+    manager: ServiceManager,
+    lifetime: Lifetime,
+    *,
+    in_background: bool,
 ) -> int:
     async with AsyncExitStack() as stack:
         broker = await _start_broker(slug, name, stack) if with_broker else None
@@ -74,6 +123,7 @@ async def _run(
         settle()
         if in_background:
             discard_stderr()
+        lifetime.begin(daemon.stop_soon)
         _note_options(paths, with_broker)
         if broker is not None:
             tasks = TaskOwner(on_crash=lambda _, error: daemon.end(_ending(error)))
@@ -96,8 +146,6 @@ def _ending(error: BaseException) -> ExitWith:
 
 async def _start_broker(slug: str, name: str | None, stack: AsyncExitStack) -> Broker:
     """Start the embedded broker at the address of the membership; without a membership, create the mesh."""
-    import asyncio
-
     from claudemesh.broker.app import Broker
 
     path = daemon_paths(slug).membership

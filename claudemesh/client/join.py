@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,22 @@ from claudemesh.runtime.outward import read_authorities
 from claudemesh.runtime.urls import audience_of, is_loopback
 
 new_ulid = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The life of a member that joins. `ttl_s` bounds that of an ephemeral one."""
+
+    ephemeral: bool = False
+    ttl_s: int | None = None
+
+    def as_body(self) -> dict[str, Any]:
+        """Return the fields of `POST /v1/join`."""
+        bound = {} if self.ttl_s is None else {"ttl_ms": self.ttl_s * 1000}
+        return {"ephemeral": self.ephemeral, **bound}
+
+
+PERSISTENT = Life()
 
 
 def create_mesh(
@@ -62,6 +78,7 @@ def join(
     *,
     insecure: bool = False,
     ca_file: Path | None = None,
+    life: Life = PERSISTENT,
 ) -> dict[str, Any]:
     """Join by an invite; returns the membership as it is shown. `ProtocolError` when the link is not genuine.
 
@@ -77,6 +94,12 @@ def join(
             "bad_signature",
             "This invite was changed after it was signed. Ask the member who created it for a new one.",
         )
+    if invite.ephemeral_only and not life.ephemeral:
+        raise ProtocolError(
+            "invite_ephemeral_only",
+            "This invite admits ephemeral members only: use `claudemesh run` or `claudemesh daemon up "
+            "--ephemeral`, or ask for another invite.",
+        )
     paths = daemon_paths(invite.slug)
     broker = BrokerClient(invite.broker_url, insecure=insecure, ca_file=ca_file or paths.broker_ca)
     known = _known(paths, invite)
@@ -84,7 +107,8 @@ def join(
     check_member_name(name)
     make_private_dir(paths.root)
     with _telling_of_loopback(invite.broker_url):
-        joined = broker.join(_request(link, invite, name, _keyring(paths), broker, known))
+        body = _request(link, invite, name, _keyring(paths), broker, known)
+        joined = broker.join({**body, **life.as_body()})
     if known and not joined.created:
         raise _already_member(invite.slug)
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
@@ -98,6 +122,7 @@ def join(
         invite.role,
         inviter_pubkey=invite.inviter_pubkey,
         invite=link,
+        ephemeral=life.ephemeral,
     )
     return _keep(paths, membership, ca_file)
 
@@ -115,7 +140,9 @@ def set_broker(slug: str, url: str, *, insecure: bool = False, ca_file: Path | N
     return _keep(paths, replace(known, broker_url=broker.url), ca_file)
 
 
-def make_invite(slug: str, *, broker_url: str, role: str, uses: int, expires_in_s: int) -> tuple[Invite, str]:
+def make_invite(
+    slug: str, *, broker_url: str, role: str, uses: int, expires_in_s: int, ephemeral_only: bool = False
+) -> tuple[Invite, str]:
     """Sign an invite with this host's key; returns it and its link. The new host dials `broker_url`."""
     protect_memory()
     paths = daemon_paths(slug)
@@ -130,6 +157,7 @@ def make_invite(slug: str, *, broker_url: str, role: str, uses: int, expires_in_
         expires_at_ms=time.time_ns() // 1_000_000 + expires_in_s * 1000,
         uses=uses,
         inviter=(membership.name, membership.member_id),
+        ephemeral_only=ephemeral_only,
     )
     return invite, invite.to_link()
 
@@ -187,7 +215,6 @@ def _request(
         "invite": link,
         "name": name,
         **keyring.announced(),
-        "ephemeral": False,
         "proof": base64.b64encode(proof).decode(),
         "x25519_proof": base64.b64encode(_possession(keyring, broker)).decode(),
     }

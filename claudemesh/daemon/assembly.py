@@ -18,6 +18,7 @@ from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.clones import CloneWatch
+from claudemesh.daemon.identity.leaving import leave
 from claudemesh.daemon.identity.news import MemberNews
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
@@ -359,7 +360,7 @@ def start_tasks(parts: Parts) -> None:
 
 async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
     """Finish receiving and draining, within `receive_s` and `drain_s` seconds, then close the link and all
-    tasks."""
+    tasks. An ephemeral member leaves the mesh."""
     sending, receiver = parts.sending, parts.receiving.receiver
     # Acknowledgements leave before the link closes, or a work queue gives stored messages to another
     # worker.
@@ -367,6 +368,8 @@ async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
         receiver.finish(receive_s), sending.drain.finish(drain_s), sending.hooks.finish(drain_s)
     )
     await sending.reconciler.close()
+    if parts.base.membership.ephemeral and parts.broker.link.connected:
+        await leave(parts.broker.link.call)
     await parts.broker.link.close()
     await parts.base.tasks.stop()
     await receiver.close()

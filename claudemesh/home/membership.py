@@ -20,7 +20,7 @@ class Membership:
     """One member of one mesh, and the address of its broker.
 
     `inviter_pubkey` is None for the mesh's first member. `invite` is the link by which this host joined:
-    proof for a broker that has forgotten the member.
+    proof for a broker that has forgotten the member. An ephemeral member ends with its daemon.
     """
 
     mesh_id: str
@@ -31,6 +31,7 @@ class Membership:
     role: str
     inviter_pubkey: str | None
     invite: str | None = None
+    ephemeral: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Return the membership as commands print it: without the invite, which may admit others."""
@@ -55,6 +56,7 @@ def load_membership(path: Path) -> Membership:
             role=str(data["role"]),
             inviter_pubkey=None if inviter is None else check_key(inviter, "inviter_pubkey"),
             invite=invite if isinstance(invite, str) else None,
+            ephemeral=data.get("ephemeral") is True,
         )
     except (KeyError, ProtocolError) as error:
         raise malformed(path, error) from error

@@ -50,7 +50,11 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """The right to join a mesh `uses` times with one role until `expires_at_ms` (Unix milliseconds)."""
+    """The right to join a mesh `uses` times with one role until `expires_at_ms` (Unix milliseconds).
+
+    With `ephemeral_only` it admits ephemeral members only. The field is part of the link only when it is
+    true, so that links without it have the signature that earlier versions verify.
+    """
 
     broker_url: str
     mesh_id: str
@@ -62,6 +66,7 @@ class Invite:
     inviter_pubkey: str
     signature: bytes
     introduction: Introduction | None = None
+    ephemeral_only: bool = False
 
     def to_link(self) -> str:
         """Return the link."""
@@ -102,6 +107,7 @@ def sign_invite(
     expires_at_ms: int,
     uses: int,
     inviter: tuple[str, str] | None = None,
+    ephemeral_only: bool = False,
 ) -> Invite:
     """Return an invite that `identity` has signed. `InvalidField` names the first wrong field.
 
@@ -116,6 +122,7 @@ def sign_invite(
         "expires_at_ms": expires_at_ms,
         "uses": uses,
         "inviter_pubkey": identity.ed25519_pubkey,
+        **({"ephemeral_only": True} if ephemeral_only else {}),
     }
     unsigned = _checked(fields, b"")
     payload = canonical_json(_signed_fields(unsigned))
@@ -210,7 +217,14 @@ def _checked(value: dict[str, Any], signature: bytes) -> Invite:
         uses=_check_number(value.get("uses"), "uses", MAX_USES),
         inviter_pubkey=check_key(value.get("inviter_pubkey"), "inviter_pubkey"),
         signature=signature,
+        ephemeral_only=_check_true(value, "ephemeral_only"),
     )
+
+
+def _check_true(value: dict[str, Any], field: str) -> bool:
+    if value.get(field, True) is not True:
+        raise InvalidField(_CODE, field, f"{field} must be true where it is given.")
+    return field in value
 
 
 def _check_url(value: object) -> str:
@@ -245,6 +259,8 @@ def _check_number(value: object, field: str, limit: int) -> int:
 def _signed_fields(invite: Invite) -> dict[str, Any]:
     fields = asdict(invite)
     del fields["signature"], fields["introduction"]
+    if not invite.ephemeral_only:
+        del fields["ephemeral_only"]
     return fields
 
 

@@ -50,6 +50,9 @@ def broker_frame_bytes(inline_bytes: int) -> int:
 # The largest frame that a daemon reads. It cannot follow the negotiation: the limit is set before it.
 DAEMON_FRAME_BYTES: Final = frame_bytes(MAX_INLINE_BYTES)
 
+# The longest life of an ephemeral member that a join may ask for: 30 days.
+MAX_TTL_MS: Final = 30 * 86_400_000
+
 # Words. Each type is followed by its values, in the order in which messages list them.
 
 Side: TypeAlias = Literal["daemon", "broker"]

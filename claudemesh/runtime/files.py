@@ -194,6 +194,13 @@ class FileLock:
         self._descriptor = descriptor
         return True
 
+    def wait(self) -> None:
+        """Take the lock when no other process holds it any more."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+
     def is_held(self) -> bool:
         """Whether a process holds the lock. The check takes it shared for a moment."""
         try:

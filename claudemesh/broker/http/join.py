@@ -13,6 +13,7 @@ from claudemesh.broker.admission import (
     check_proof,
     expired,
     invite_row,
+    life_of,
     member_of,
     refusal,
     signature_of,
@@ -24,7 +25,6 @@ from claudemesh.broker.http.schemas import InviteBody, JoinBody, given
 from claudemesh.broker.store.decisions import may_invite
 from claudemesh.broker.store.types import Joined, Mesh
 from claudemesh.protocol import (
-    InvalidField,
     Invite,
     ProtocolError,
     check_uuid,
@@ -85,9 +85,7 @@ class JoinRoutes:
     async def _joined(self, request: Request) -> Reply:
         body = given(request.body)
         invite = verified_invite(body)
-        ephemeral = body.get("ephemeral", False)
-        if not isinstance(ephemeral, bool):
-            raise InvalidField("invalid_ephemeral", "ephemeral", "ephemeral must be true or false.")
+        ephemeral, ttl_ms = life_of(body, invite)
         proof = signature_of(body.get("proof"), "proof")
         possession = from_base64(body.get("x25519_proof"))
         context = self._context
@@ -99,6 +97,8 @@ class JoinRoutes:
             fresh_id=context.mint(),
             now_ms=context.clock.wall_ms(),
         )
+        if ttl_ms is not None:
+            member = replace(member, ends_lived_ms=context.lived.now_ms() + ttl_ms)
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
         await context.challenge.check(member.ed25519_pubkey, member.x25519_pubkey, possession)
         if body.get("member_id") is not None:

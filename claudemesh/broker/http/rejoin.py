@@ -54,6 +54,8 @@ class RejoinRoutes:
         """Pass the request on: 202 until a voucher has answered, then 200."""
         body = given(request.body)
         invite = verified_invite(body)
+        if invite.ephemeral_only:
+            raise refusal("invite_ephemeral_only")
         member_id = check_uuid(body.get("member_id"), "member_id")
         proof = signature_of(body.get("proof"), "proof")
         context = self._context

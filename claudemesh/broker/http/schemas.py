@@ -24,7 +24,10 @@ class InviteBody(Body):
 
 
 class JoinBody(Body):
-    """POST /v1/join. `member_id` is given by a member that a restore of the database has lost."""
+    """POST /v1/join. `member_id` is given by a member that a restore of the database has lost.
+
+    `ttl_ms` bounds the life of an ephemeral member.
+    """
 
     invite: Any = UNSET
     name: Any = UNSET
@@ -33,6 +36,7 @@ class JoinBody(Body):
     x25519_signature: Any = UNSET
     key_id: Any = UNSET
     ephemeral: Any = UNSET
+    ttl_ms: Any = UNSET
     proof: Any = UNSET
     x25519_proof: Any = UNSET
     member_id: Any = UNSET

@@ -341,6 +341,10 @@ class RetentionStore(Protocol):
         """Set members to `left` that are as absent as they were found; returns (mesh, member) of each."""
         ...
 
+    async def end_ephemerals(self, lived_ms: int) -> Sequence[tuple[str, str]]:
+        """Set ephemeral members to `left` whose time is over; returns (mesh, member) of each."""
+        ...
+
     async def check(self, position: CheckPosition | None) -> Checked:
         """Look for orphaned rows in one batch of one table; accepts go on meanwhile."""
         ...

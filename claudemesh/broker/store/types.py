@@ -54,8 +54,8 @@ class Mesh:
 class Member:
     """A member as the broker keeps it.
 
-    `earlier_pubkeys` are its rotated-out keys, oldest first. `rotations` are the statements that lead from
-    them to the present one, as JSON.
+    `earlier_pubkeys` are its rotated-out keys, oldest first, and `rotations` the statements that lead to the
+    present one, as JSON.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Member:
     visible: bool = True
     last_seen_at: int | None = None
     last_seen_host_fingerprint: bytes | None = None
+    ends_lived_ms: int | None = None  # of an ephemeral member
     earlier_pubkeys: tuple[str, ...] = ()
     rotations: tuple[str, ...] = ()
     statements: tuple[str, ...] = field(default=(), compare=False)  # read by the directory alone
@@ -355,8 +356,7 @@ class Finding:
     broker_message_id: str
 
 
-# Where a check goes on: the table, and the last key that was looked at there.
-CheckPosition: TypeAlias = tuple[str, Any]
+CheckPosition: TypeAlias = tuple[str, Any]  # the table, and the last key that was looked at there
 
 
 @dataclass(frozen=True, slots=True)

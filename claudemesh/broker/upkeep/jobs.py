@@ -183,12 +183,14 @@ class Jobs:
         return JobOutcome("stored-check", wrong, found=wrong)
 
     async def _reap(self) -> JobOutcome:
-        """Let ephemeral members leave that have been without a lease for two minutes of lived time."""
+        """Let ephemeral members leave that have been without a lease for two minutes of lived time, and those
+        whose own time is over."""
         now_ms = self._time.lived.now_ms()
         found = await self._store.retention.absent_ephemerals(now_ms)
         self._absent = {one: self._absent.get(one, now_ms) for one in found}
         idle = [one for one, since_ms in self._absent.items() if now_ms - since_ms >= _IDLE_EPHEMERAL_MS]
-        gone = await self._store.retention.reap_ephemeral(idle, now_ms) if idle else ()
+        gone = [*await self._store.retention.reap_ephemeral(idle, now_ms)] if idle else []
+        gone += await self._store.retention.end_ephemerals(now_ms)
         for mesh_id in {mesh_id for mesh_id, _ in gone}:
             self._feed.publish(mesh_id)
         for mesh_id, member_id in gone:

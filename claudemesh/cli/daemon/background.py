@@ -1,6 +1,8 @@
-"""Start of a mesh's daemon in the background, for `up -d` and `restart`."""
+"""Start of a mesh's daemon in the background, for `up -d`, `restart` and `run`."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from claudemesh.cli import output
 from claudemesh.cli.background import Service, start
@@ -10,8 +12,19 @@ from claudemesh.client.local import LocalClient
 from claudemesh.home.paths import daemon_paths
 
 
-def start_in_background(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
-    """Start a mesh's daemon unless it runs, wait until it answers, and return the exit code."""
+def start_in_background(
+    slug: str,
+    with_broker: bool,
+    name: str | None,
+    as_json: bool,
+    *,
+    ttl_s: int | None = None,
+    home: Path | None = None,
+) -> int:
+    """Start a mesh's daemon unless it runs, wait until it answers, and return the exit code.
+
+    `home` is the private home of an ephemeral member, which the answer names.
+    """
     paths = daemon_paths(slug)
     if paths.membership.exists() and LocalClient(slug).is_running():
         return say_that_it_runs(slug, as_json)
@@ -19,18 +32,27 @@ def start_in_background(slug: str, with_broker: bool, name: str | None, as_json:
     from claudemesh.runtime.files import make_private_dir
 
     make_private_dir(paths.root)
-    arguments = ["daemon", "up", "--mesh", slug]
-    arguments += ["--with-broker"] if with_broker else []
+    arguments = ["--with-broker"] if with_broker else []
     arguments += ["--name", name] if name else []
-    service = Service(
-        "daemon", paths.log, "claudemesh daemon logs", lambda _: _answers(slug), lambda: _has_tried(slug)
-    )
-    pid = start(service, arguments)
+    arguments += ["--ttl", f"{ttl_s}s"] if ttl_s else []
+    pid = start_daemon(slug, arguments)
     if pid is None:
         return say_that_it_runs(slug, as_json)
     started = {"status": "running", "mesh": slug, "pid": pid}
     text = f"started the daemon of mesh {slug} (pid {pid})"
+    if home is not None:
+        started |= {"home": str(home)}
+        text += f"\nfor other commands: export CLAUDEMESH_HOME={home}"
     return output.print_answer(as_json, started, text, next=_following(slug), hint=False)
+
+
+def start_daemon(slug: str, arguments: list[str], stdin: int | None = None) -> int | None:
+    """Start a mesh's daemon with more arguments, and wait until it answers. See `background.start`."""
+    log = daemon_paths(slug).log
+    service = Service(
+        "daemon", log, "claudemesh daemon logs", lambda _: _answers(slug), lambda: _has_tried(slug)
+    )
+    return start(service, ["daemon", "up", "--mesh", slug, *arguments], stdin=stdin)
 
 
 def say_that_it_runs(slug: str, as_json: bool) -> int:

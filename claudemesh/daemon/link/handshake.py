@@ -122,7 +122,7 @@ class Handshake:
             host_fingerprint=self._host_fingerprint,
             daemon_version=claudemesh.__version__,
             instance_id=self._instance_id,
-            ephemeral=False,
+            ephemeral=membership.ephemeral,
             audience=audience,
             signature=signature,
         )

@@ -88,6 +88,8 @@ class Readmission:
 
     async def ask(self) -> ExitWith | None:
         """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
+        if self._membership.ephemeral:
+            return _ended(self._membership.name)
         self._topics.member_lost()
         outcome = await ask_to_be_taken_back(self._membership, self._address, self._keyring)
         if isinstance(outcome, ExitWith):
@@ -117,6 +119,16 @@ def _forgotten(reason: str) -> ExitWith:
         "not_a_member",
         "The broker does not know this member: the member was removed, or the broker's database was restored "
         f"from before this host joined, and {reason}. Ask an owner of the mesh for a new invite: {_KEPT}",
+    )
+
+
+def _ended(name: str) -> ExitWith:
+    return ExitWith(
+        PERMISSION,
+        "ephemeral_member_ended",
+        f"The broker has ended the ephemeral member {name}: it was away for over two minutes, its --ttl is "
+        "over, or the broker's database was restored. Sends that wait here are lost. Start it again with an "
+        "invite to join as a new member.",
     )
 
 

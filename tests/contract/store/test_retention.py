@@ -283,3 +283,17 @@ async def test_an_ephemeral_member_that_came_back_in_between_stays(engine: str) 
         await w.store.presence.open([PresenceRow(new_ulid(), here.id, w.mesh.id, "broker", DAY, DAY + 1)])
         await w.store.presence.members_seen([Seen(w.mesh.id, left.id, 1000, None)])
         assert await w.store.retention.reap_ephemeral(absent, DAY) == []
+
+
+async def test_ephemeral_members_end_when_their_time_is_over(engine: str) -> None:
+    """With a lease, too. Others stay: those with more time, and those without a bound."""
+    async with world(engine) as w:
+        short = await w.join("short", ephemeral=True, ends_lived_ms=DAY)
+        await w.join("long", ephemeral=True, ends_lived_ms=DAY + 1)
+        await w.join("unbounded", ephemeral=True)
+        await w.store.presence.open([PresenceRow(new_ulid(), short.id, w.mesh.id, "broker", 0, 3 * DAY)])
+        assert await w.store.retention.end_ephemerals(DAY - 1) == []
+        assert await w.store.retention.end_ephemerals(DAY) == [(w.mesh.id, short.id)]
+        assert await w.store.retention.end_ephemerals(DAY) == []
+        statuses = {one.name: one.status for one in await w.store.members.all(w.mesh.id)}
+        assert statuses == {"alice": "active", "short": "left", "long": "active", "unbounded": "active"}

@@ -287,3 +287,62 @@ async def test_an_invite_that_another_meshs_owner_has_seen_is_used_all_the_same(
                 assert done[0] == 200
             assert (await http_request(broker.url, "POST", "/v1/invites", {"invite": link}))[0] == 201
             assert (await join(ada, link, f"bob{number}"))[0] == 201
+
+
+async def test_an_invite_for_ephemeral_members_admits_no_other() -> None:
+    """Neither by a join, nor by the way for members that a restore has lost."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        link = make_invite(ada, uses=2, ephemeral_only=True)
+        refused, body = await join(ada, link)
+        again, lost = await http_request(
+            broker.url, "POST", "/v1/rejoin", rejoin_body(ada.join_body(link, "bob", make_identity()))
+        )
+        assert (refused, body["error"]) == (again, lost["error"]) == (403, "invite_ephemeral_only")
+        accepted, _ = await join(ada, link, changes={"ephemeral": True})
+        members = {one.name: one for one in await broker.context.store.members.all(ada.mesh_id)}
+    assert accepted == 201
+    assert members["bob"].ephemeral
+
+
+def rejoin_body(body: Frame) -> Frame:
+    """Return the request of a lost member for the body of a join."""
+    kept = {name: value for name, value in body.items() if name not in ("ephemeral", "x25519_proof")}
+    return kept | {"member_id": "01899e2d-0000-7000-8000-000000000009"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ephemeral": True, "ttl_ms": 0},
+        {"ephemeral": True, "ttl_ms": True},
+        {"ephemeral": True, "ttl_ms": "1h"},
+        {"ephemeral": True, "ttl_ms": 30 * 86_400_000 + 1},
+        {"ephemeral": False, "ttl_ms": 1000},
+    ],
+)
+async def test_a_wrong_bound_of_a_life_is_refused(changes: Frame) -> None:
+    """A persistent member has none."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        status, body = await join(ada, make_invite(ada), changes=changes)
+    assert (status, body["error"]) == (400, "invalid_ttl_ms")
+
+
+async def test_a_connected_member_ends_when_its_time_is_over() -> None:
+    """In lived time: a jump of the wall clock ends none. Its key is refused from then on."""
+    clock = ManualClock()
+    async with running_broker(clock=clock) as broker:
+        ada = await create_mesh(broker)
+        worker = await join_mesh(ada, "worker", ephemeral=True, ttl_ms=3_600_000)
+        run = broker.context.jobs.run
+        async with worker.connect() as link:
+            clock.jump(hours=365 * 24)
+            assert (await run("ephemeral-reaper")).count == 0
+            clock.advance(seconds=3599)
+            assert (await run("ephemeral-reaper")).count == 0
+            clock.advance(seconds=1)
+            assert (await run("ephemeral-reaper")).count == 1
+            assert (await link.closed())[0] == 4002
+        [left] = [one for one in await broker.context.store.members.all(ada.mesh_id) if one.name == "worker"]
+        assert left.status == "left"

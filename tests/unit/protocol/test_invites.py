@@ -245,3 +245,20 @@ def test_a_link_that_was_cut_is_refused() -> None:
     """No shorter link is made of it."""
     refused(find_link(LINK[:-5]))
     refused(find_link(LINK_PREFIX + base64.urlsafe_b64encode(b"[" * 3000).decode().rstrip("=")))
+
+
+def test_an_invite_for_ephemeral_members_is_signed_as_such() -> None:
+    """The field cannot be added to a link nor taken from it. Links without it are as they were."""
+    invite = sign_invite(ALICE, **FIELDS, ephemeral_only=True)
+    assert parse_link(invite.to_link()) == invite
+    assert invite.verify()
+    assert "ephemeral_only" not in as_json()
+    stripped = {name: value for name, value in as_json(invite).items() if name != "ephemeral_only"}
+    added = as_json() | {"ephemeral_only": True}
+    assert not any(parse_link(link_of(value)).verify() for value in (stripped, added))
+
+
+@pytest.mark.parametrize("value", [False, None, 1, "true", []])
+def test_ephemeral_only_is_true_or_absent(value: object) -> None:
+    """Any other value is refused with the name of the field."""
+    assert "ephemeral_only" in refused(link_of(as_json() | {"ephemeral_only": value}))

@@ -171,6 +171,7 @@ async def insert_member(connection: Any, member: Member) -> None:
         member.presence_status,
         member.visible,
         member.created_at,
+        member.ends_lived_ms,
     )
     await connection.execute(
         _Q["member_key_insert"], member.key_id, member.mesh_id, member.id, *keys, member.created_at

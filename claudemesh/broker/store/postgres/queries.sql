@@ -21,8 +21,8 @@ FROM mesh.mesh ORDER BY slug;
 
 -- member_insert: insert a member.
 INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
-                         ephemeral, summary, presence_status, visible, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+                         ephemeral, summary, presence_status, visible, created_at, ends_lived_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- member_key_insert: insert a member's current key.
 INSERT INTO mesh.member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
@@ -513,6 +513,14 @@ WHERE m.ephemeral AND m.status = 'active' AND m.created_at > '-infinity'
   AND NOT EXISTS (SELECT 1 FROM (SELECT * FROM mesh.presence AS l WHERE l.member_id = m.id OFFSET 0) AS p
                   WHERE p.lease_until > $1)
 ORDER BY m.created_at LIMIT $2;
+
+-- end_ephemerals: make ephemeral members leave whose time is over, connected or not.
+UPDATE mesh.member SET status = 'left' WHERE id = ANY (ARRAY(
+  SELECT m.id FROM mesh.member AS m
+  WHERE m.ephemeral AND m.status = 'active' AND m.created_at > '-infinity' AND m.ends_lived_ms <= $1
+  ORDER BY m.created_at LIMIT $2))
+AND status = 'active'
+RETURNING mesh_id, id;
 
 -- reap_ephemeral: make ephemeral members leave, unless they were seen since.
 UPDATE mesh.member AS m SET status = 'left'

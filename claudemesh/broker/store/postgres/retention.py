@@ -70,6 +70,10 @@ class PostgresRetention:
         rows = await self._db.fetch(_Q["reap_ephemeral"], *columns, lived_ms)
         return [(str(row[0]), str(row[1])) for row in rows]
 
+    async def end_ephemerals(self, lived_ms: int) -> Sequence[tuple[str, str]]:
+        rows = await self._db.fetch(_Q["end_ephemerals"], lived_ms, BATCH_ROWS)
+        return [(str(row[0]), str(row[1])) for row in rows]
+
     async def check(self, position: CheckPosition | None) -> Checked:
         stage, after = position or (CHECK_STAGES[0], None)
         rows = await self._db.fetch(_Q[stage], *(after or _LOWEST.get(stage, (_NIL,))), BATCH_ROWS)

@@ -172,6 +172,7 @@ def insert_member(raw: sqlite3.Connection, member: Member) -> None:
         member.presence_status,
         member.visible,
         member.created_at,
+        member.ends_lived_ms,
     )
     raw.execute(_Q["member_insert"], values)
     key = (member.key_id, member.mesh_id, member.id, member.ed25519_pubkey, member.x25519_pubkey)

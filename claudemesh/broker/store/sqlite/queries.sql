@@ -28,8 +28,8 @@ FROM mesh ORDER BY slug;
 
 -- member_insert: insert a member.
 INSERT INTO member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
-                    ephemeral, summary, presence_status, visible, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                    ephemeral, summary, presence_status, visible, created_at, ends_lived_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- member_key_insert: insert a member's current key.
 INSERT INTO member_key (key_id, mesh_id, member_id, ed25519_pubkey, x25519_pubkey, state, created_at)
@@ -369,9 +369,14 @@ DELETE FROM message_tombstone WHERE broker_message_id = ?;
 
 -- absent_ephemerals: ephemeral members without a lease.
 SELECT m.mesh_id, m.id, m.last_seen_at FROM member AS m
-WHERE m.ephemeral AND m.status = 'active'
+WHERE m.ephemeral = 1 AND m.status = 'active'
   AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = m.id AND p.lease_until > ?1)
-LIMIT ?2;
+ORDER BY m.created_at LIMIT ?2;
+
+-- end_ephemerals: make ephemeral members leave whose time is over, connected or not.
+UPDATE member SET status = 'left' WHERE id IN (
+  SELECT id FROM member WHERE ephemeral = 1 AND status = 'active' AND ends_lived_ms <= ?1 LIMIT ?2)
+RETURNING mesh_id, id;
 
 -- reap_ephemeral: make an ephemeral member leave, unless it was seen since.
 UPDATE member SET status = 'left'

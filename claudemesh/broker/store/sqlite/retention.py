@@ -60,6 +60,10 @@ class SqliteRetention:
 
         return await self._db.transaction(work)
 
+    async def end_ephemerals(self, lived_ms: int) -> Sequence[tuple[str, str]]:
+        values = (lived_ms, BATCH_ROWS)
+        return await self._db.transaction(lambda raw: raw.execute(_Q["end_ephemerals"], values).fetchall())
+
     async def check(self, position: CheckPosition | None) -> Checked:
         stage, after = position or (CHECK_STAGES[0], None)
         judge = _check_dedupe if stage == "check_dedupe" else _check_orphans

@@ -1,0 +1,175 @@
+"""`claudemesh run`: one command as an ephemeral member of a mesh, for CI jobs.
+
+The member's keys and messages are in a private home. Its daemon watches a pipe of this process: when this
+process ends, by SIGKILL too, the daemon sends what it can, leaves the mesh and removes the home.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.invited import join_as_ephemeral, require_invite, take_invite
+from claudemesh.cli.options import Duration, ca_file_option
+from claudemesh.runtime.exits import TEMPORARY
+
+if TYPE_CHECKING:
+    import signal
+
+    from claudemesh.client.local import LocalClient
+
+_SHOWN = 5
+# The longest wait for the link before the command starts without it.
+_LINK_S = 10.0
+_LOST = ("pending", "inflight", "dead")
+# A hook's token is for the daemon of the hook.
+_WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--name", metavar="NAME", help="Name of the member. Default: the host name and four characters."
+)
+@click.option(
+    "--invite",
+    metavar="LINK",
+    help="Invite to join by, or `-` for standard input. CLAUDEMESH_INVITE is safer.",
+)
+@click.option("--ttl", type=Duration(), metavar="TIME", help="Longest life of the member, such as 2h.")
+@click.option(
+    "--drain-timeout",
+    type=Duration(),
+    metavar="TIME",
+    default="30s",
+    show_default=True,
+    help="Longest wait for the broker to accept what the command has sent.",
+)
+@click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
+@ca_file_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    name: str | None,
+    invite: str | None,
+    ttl: int | None,
+    drain_timeout: int,
+    insecure: bool,
+    ca_file: Path | None,
+    command: tuple[str, ...],
+) -> int:
+    """Run a command as an ephemeral member, for CI jobs.
+
+    The member joins by the invite in CLAUDEMESH_INVITE and leaves when COMMAND has ended and the broker has
+    accepted all sends. Inside COMMAND, `claudemesh send` and the other commands use this member. COMMAND does
+    not get the invite.
+
+    \b
+    Exit codes:
+      that of COMMAND  128+n when signal n ended it
+      126, 127         COMMAND cannot be executed, or is not found
+      75               COMMAND succeeded, and sends were not accepted in time
+
+    \b
+    Examples:
+      claudemesh run --name ci-42 -- make test
+      claudemesh run -- sh -c 'make && claudemesh send alice "the build is green"'
+    """
+    link = require_invite(take_invite(invite))
+    # Imported here: the help needs none of it.
+    from claudemesh.home.private_home import PrivateHome
+
+    outside = dict(os.environ)
+    home = PrivateHome.make()
+    try:
+        slug = join_as_ephemeral(link, name, home.path, ttl_s=ttl, insecure=insecure, ca_file=ca_file)
+        return _run_as_member(slug, ttl, command, outside, drain_timeout)
+    finally:
+        home.close()
+
+
+def _run_as_member(
+    slug: str, ttl: int | None, command: Sequence[str], outside: Mapping[str, str], drain_timeout: int
+) -> int:
+    # Imported here: the help needs none of it.
+    from claudemesh.cli.daemon.background import start_daemon
+    from claudemesh.cli.supervising import held_signals
+
+    watched, kept = os.pipe()
+    try:
+        try:
+            start_daemon(slug, ["--with-launcher", *(["--ttl", f"{ttl}s"] if ttl else [])], stdin=watched)
+        finally:
+            os.close(watched)
+        # A signal that ends this process before this point ends the daemon too: the pipe closes.
+        with held_signals() as mask:
+            return _supervise(slug, command, _environment(slug, outside), mask, drain_timeout)
+    finally:
+        os.close(kept)
+
+
+def _supervise(
+    slug: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    mask: set[signal.Signals],
+    drain_timeout: int,
+) -> int:
+    from claudemesh.cli.daemon.control import stop
+    from claudemesh.cli.supervising import exit_code_of, run_command, wait_for
+    from claudemesh.client.errors import ClientError
+    from claudemesh.client.local import LocalClient
+
+    client = LocalClient(slug)
+    try:
+        # The command may send to a member by name, which the daemon looks up at the broker.
+        code = wait_for(lambda: bool(client.get("/v1/health")["connected"]), _LINK_S)
+        code = code or run_command(command, environment, mask)
+    except OSError as error:
+        output.error(f"The command {command[0]} cannot be started: {error.strerror}.")
+        code = exit_code_of(error)
+    try:
+        stopped_by = _drain(client, drain_timeout)
+        stop(client)
+    except ClientError as error:
+        output.error(
+            f"The daemon of this member has ended before the command: {error.message} Sends that the broker "
+            "had not accepted by then are lost."
+        )
+        stopped_by = TEMPORARY
+    return code or stopped_by
+
+
+def _drain(client: LocalClient, seconds: int) -> int:
+    """Wait until the broker has accepted all sends. Returns 0, or the exit code when some are lost."""
+    from claudemesh.cli.supervising import wait_for
+
+    def is_drained() -> bool:
+        health = client.get("/v1/health")
+        return not health["queue_depth"] and not health["inflight"]
+
+    ended = wait_for(is_drained, seconds)
+    pages = {status: client.get("/v1/outbox", status=status)["items"] for status in _LOST}
+    lost = [row["client_message_id"] for page in pages.values() for row in page]
+    if not lost:
+        return ended or 0
+    if ended == 0:
+        why = "The broker refused them, or their time was over."
+    else:
+        why = "A signal ended the wait." if ended else f"The wait ended after {seconds} s (--drain-timeout)."
+    health = client.get("/v1/health")
+    count = health["queue_depth"] + health["inflight"] + health["dead"]
+    named = ", ".join(lost[:_SHOWN]) + (" and others" if count > _SHOWN else "")
+    output.error(f"Sends that the broker has not accepted are lost: {named} ({count} in all). {why}")
+    return ended or TEMPORARY
+
+
+def _environment(slug: str, outside: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the command: this one, and the way to the member's daemon."""
+    from claudemesh.home.paths import daemon_paths
+
+    kept = {name: value for name, value in outside.items() if name not in _WITHHELD}
+    return {**kept, "CLAUDEMESH_DAEMON_SOCK": str(daemon_paths(slug).sock), "CLAUDEMESH_MESH": slug}

@@ -1,0 +1,226 @@
+"""`claudemesh run`: a command as an ephemeral member (docs/spec/lifecycle.md, Identity modes)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Ran
+from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
+
+SEND = f'"{sys.executable}" -m claudemesh send'
+
+
+@pytest.fixture(scope="module")
+def team() -> Generator[Mesh]:
+    """A mesh with alice, running."""
+    with mesh("alice") as made:
+        yield made
+
+
+@pytest.fixture
+def environment(team: Mesh, tmp_path: Path) -> dict[str, str]:
+    """The environment of a CI job: an invite, and a place of its own for private homes."""
+    link = json.loads(
+        team.cli(team.daemons["alice"], "invite", "create", "--uses", "100", "--ephemeral-only", "--json")
+    )["invite"]
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
+    return {
+        **kept,
+        "CI": "true",
+        "CLAUDEMESH_INVITE": link,
+        "CLAUDEMESH_HOME": str(tmp_path / "home"),
+        "XDG_RUNTIME_DIR": str(folder),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "claudemesh", "run", *arguments]
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> Ran:
+    done = subprocess.run(
+        command(*arguments), cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, text=True
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def homes(environment: Mapping[str, str]) -> list[Path]:
+    """The private homes that exist."""
+    base = Path(environment["XDG_RUNTIME_DIR"]) / f"claudemesh-{os.geteuid()}"
+    return [path for path in base.iterdir() if path.is_dir()] if base.exists() else []
+
+
+def left(team: Mesh, name: str) -> bool:
+    """Whether alice sees no member of this name any more."""
+    _, page = team.daemons["alice"].request("GET", "/v1/peers")
+    return name not in {item["name"] for item in page["items"]}
+
+
+def bodies(daemon: Daemon) -> list[str]:
+    return [item["body"] for item in daemon.inbox()]
+
+
+def test_the_command_sends_as_a_member_that_leaves(team: Mesh, environment: dict[str, str]) -> None:
+    """The send is accepted by the broker before the member is gone, and nothing stays on this host."""
+    alice = team.daemons["alice"]
+    ran = run(environment, "--name", "ci-1", "--", "sh", "-c", f"{SEND} alice 'from ci-1'; exit 7")
+    assert ran.code == 7, ran.err
+    until(lambda: "from ci-1" in bodies(alice), "the message arrives")
+    until(lambda: left(team, "ci-1"), "the member has left")
+    assert homes(environment) == []
+    assert not Path(environment["CLAUDEMESH_HOME"]).exists()
+
+
+def test_the_command_does_not_get_the_invite(environment: dict[str, str]) -> None:
+    """Neither in its environment nor in the arguments of a process."""
+    script = "env; cat /proc/[0-9]*/cmdline | tr '\\0' ' '"
+    ran = run(environment, "--", "sh", "-c", script)
+    assert ran.code == 0, ran.err
+    assert environment["CLAUDEMESH_INVITE"] not in ran.out
+    assert "CLAUDEMESH_DAEMON_SOCK=" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("true",), 0),
+        (("sh", "-c", "kill -KILL $$"), 128 + signal.SIGKILL),
+        (("/nonexistent/program",), 127),
+        (("/etc/passwd",), 126),
+    ],
+)
+def test_the_exit_code_is_that_of_the_command(
+    environment: dict[str, str], words: tuple[str, ...], code: int
+) -> None:
+    """As a shell has it."""
+    assert run(environment, "--", *words).code == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_command_and_the_member_leaves(
+    team: Mesh, environment: dict[str, str], number: signal.Signals
+) -> None:
+    """The command decides its own end, and its sends are waited for."""
+    name = f"ci-{number.name}"
+    told = f"{SEND} alice 'stopped by {number.name}'"
+    script = f'trap "{told}; exit 3" {number.name[3:]}; echo up; sleep 60 & wait'
+    with subprocess.Popen(
+        command("--name", name, "--", "sh", "-c", script),
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        assert process.wait(60) == 3
+    until(lambda: f"stopped by {number.name}" in bodies(team.daemons["alice"]), "the message arrives")
+    assert homes(environment) == []
+
+
+def test_an_interrupt_from_the_terminal_reaches_the_command_once(environment: dict[str, str]) -> None:
+    """The terminal sends it to the whole group, so it is not passed on again."""
+    script = (
+        "import signal,sys,time\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
+        "print('up', flush=True)\n"
+        "while True: time.sleep(60)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(REPOSITORY)
+        os.execve(sys.executable, command("--", sys.executable, "-c", script), environment)
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        assert b"up" in screen.readline()
+        os.write(terminal, b"\x03")
+        shown = b""
+        while b"interrupted" not in shown:
+            shown += screen.readline()
+        os.kill(pid, signal.SIGTERM)
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 5
+    assert shown.count(b"interrupted") == 1
+
+
+def test_the_daemon_outlives_a_killed_launcher_only_to_leave(team: Mesh, environment: dict[str, str]) -> None:
+    """After SIGKILL the daemon sends what it has, leaves, and removes the private home."""
+    script = f"{SEND} alice 'before the kill'; echo up; exec sleep 60"
+    with subprocess.Popen(
+        command("--name", "ci-killed", "--", "sh", "-c", script),
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert "queued" in process.stdout.readline()
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        until(lambda: "before the kill" in bodies(team.daemons["alice"]), "the message arrives")
+        until(lambda: left(team, "ci-killed"), "the member has left")
+        until(lambda: homes(environment) == [], "the private home is removed")
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_sends_that_no_broker_accepts_are_named(environment: dict[str, str]) -> None:
+    """75 when the command has succeeded; the code of the command when it has not."""
+    with mesh("alice") as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--uses", "2", "--json"))[
+            "invite"
+        ]
+        kill = f"{SEND} alice first; kill -KILL {made.broker.pid}; {SEND} alice 'too late' --id lost-1"
+        own = {**environment, "CLAUDEMESH_INVITE": link}
+        ran = run(own, "--drain-timeout", "1s", "--", "sh", "-c", kill)
+    assert ran.code == 75, ran.err
+    assert "lost-1" in ran.err
+    assert "--drain-timeout" in ran.err
+    assert homes(environment) == []
+
+
+def test_without_an_invite_it_says_how_to_get_one(environment: dict[str, str]) -> None:
+    """And the command does not run."""
+    del environment["CLAUDEMESH_INVITE"]
+    ran = run(environment, "--", "echo", "ran")
+    assert (ran.code, ran.out) == (64, "")
+    assert "CLAUDEMESH_INVITE" in ran.err
+
+
+def test_up_in_ci_with_an_invite_is_ephemeral(team: Mesh, environment: dict[str, str]) -> None:
+    """The answer names the private home. `down` ends the member, and the home goes."""
+    up = [
+        sys.executable,
+        "-m",
+        "claudemesh",
+        "daemon",
+        "up",
+        "-d",
+        "--name",
+        "ci-up",
+        "--ttl",
+        "1h",
+        "--json",
+    ]
+    done = subprocess.run(up, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=True)
+    home = json.loads(done.stdout)["home"]
+    assert homes(environment) == [Path(home)]
+    until(lambda: not left(team, "ci-up"), "alice sees the member")
+    inside = {**environment, "CLAUDEMESH_HOME": home}
+    down = [sys.executable, "-m", "claudemesh", "daemon", "down"]
+    subprocess.run(down, cwd=REPOSITORY, env=inside, capture_output=True, timeout=60, check=True)
+    until(lambda: left(team, "ci-up"), "the member has left")
+    until(lambda: homes(environment) == [], "the private home is removed")
