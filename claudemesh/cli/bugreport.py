@@ -12,7 +12,7 @@ import click
 
 import claudemesh
 from claudemesh.cli import output
-from claudemesh.cli.diagnosis import examine
+from claudemesh.cli.diagnosis.examine import examine
 from claudemesh.cli.options import mesh_option
 from claudemesh.client.errors import ClientError
 from claudemesh.client.local import LocalClient
@@ -59,7 +59,7 @@ def bugreport(mesh: str | None) -> None:
             "sqlite": sqlite3.sqlite_version,
             "health": health,
             "settings": settings,
-            "findings": [asdict(finding) for finding in examine(slug)],
+            "findings": [asdict(finding) for finding in examine(slug).findings],
             "log": [line.decode(errors="replace") for line in lines],
         }
     )
