@@ -54,6 +54,7 @@ from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.host_id import host_fingerprint
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.sidefiles import PacedFile
 
 _MAX_BODY = 4 << 20
 
@@ -140,8 +141,13 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         on_local_cause=stores.monitor.link_trouble,
         on_limit=partial(base.metrics.limit_reached, "link"),
     )
-    save = partial(files.write, base.paths.peers.name, directory.save)
-    sync = DirectorySync(directory, link.call, base.tasks, base.clock, save, base.conditions)
+    name = base.paths.peers.name
+    file = PacedFile(
+        base.tasks,
+        partial(files.write, name, directory.save),
+        partial(files.write_aside, name, directory.save_aside),
+    )
+    sync = DirectorySync(directory, link.call, base.tasks, base.clock, file, base.conditions)
     base.stack.callback(sync.close)
     own_id, publish = base.membership.member_id, base.bus.publish
     shared = (base.tasks, base.clock, files.write)

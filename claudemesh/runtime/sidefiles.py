@@ -8,7 +8,7 @@ condition `files_not_written` and tried again until it succeeds; the file then g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,10 +33,18 @@ def write_never(name: str, write: Callable[[], None]) -> bool:
 class PacedFile:
     """Writer of a file that may change very often: at once, and after that at most once a second."""
 
-    def __init__(self, tasks: TaskOwner, write: Callable[[], object]) -> None:
-        """`write` writes the present content."""
+    def __init__(
+        self,
+        tasks: TaskOwner,
+        write: Callable[[], object],
+        write_aside: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """`write` writes the present content. `write_aside` does so beside the event loop: for a large file,
+        which `write` then writes at the end only.
+        """
         self._tasks = tasks
         self._write = write
+        self._write_aside = write_aside
         self._is_written = True
         self._is_running = False
 
@@ -56,7 +64,11 @@ class PacedFile:
     async def _writing(self) -> None:
         try:
             while not self._is_written:
-                self.close()
+                if self._write_aside is None:
+                    self.close()
+                else:
+                    self._is_written = True
+                    await self._write_aside()
                 await asyncio.sleep(_PACE_S)
         finally:
             self._is_running = False
@@ -69,6 +81,7 @@ class SideFiles:
         self._folder = folder
         self._conditions = conditions
         self._waiting: dict[str, Callable[[], None]] = {}
+        self._waiting_aside: dict[str, Callable[[], Awaitable[None]]] = {}
 
     def write(self, name: str, write: Callable[[], None]) -> bool:
         """Write one file by calling `write`. Return False when it will be written later."""
@@ -78,28 +91,46 @@ class SideFiles:
             self._waiting[name] = write
             self._report(error)
             return False
-        if self._waiting.pop(name, None) is not None and not self._waiting:
-            self._conditions.end(CODE)
+        self._written(name)
+        return True
+
+    async def write_aside(self, name: str, write: Callable[[], Awaitable[None]]) -> bool:
+        """Write one file by awaiting `write`. Return False when it will be written later."""
+        try:
+            await write()
+        except OSError as error:
+            self._waiting_aside[name] = write
+            self._report(error)
+            return False
+        self._written(name)
         return True
 
     def write_number(self, path: Path, number: int) -> None:
         """Write a file that holds one number."""
         self.write(path.name, lambda: write_atomic(path, b"%d\n" % number))
 
-    def retry(self) -> None:
+    async def retry(self) -> None:
         """Write the files whose last write failed."""
         for name, write in list(self._waiting.items()):
             if not self.write(name, write):
+                return
+        for name, write_aside in list(self._waiting_aside.items()):
+            if not await self.write_aside(name, write_aside):
                 return
 
     async def run(self) -> None:
         """Retry until cancelled."""
         while True:
             await asyncio.sleep(_EVERY_S)
-            self.retry()
+            await self.retry()
+
+    def _written(self, name: str) -> None:
+        waited = (self._waiting.pop(name, None), self._waiting_aside.pop(name, None))
+        if any(waited) and not self._waiting and not self._waiting_aside:
+            self._conditions.end(CODE)
 
     def _report(self, error: OSError) -> None:
-        names = ", ".join(sorted(self._waiting))
+        names = ", ".join(sorted({*self._waiting, *self._waiting_aside}))
         self._conditions.begin(
             CODE,
             f"{names} cannot be written ({explain(error)}). No message is affected: the process goes on with "

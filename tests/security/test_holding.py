@@ -21,6 +21,7 @@ from websockets.typing import Subprotocol
 
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
+from tests.support.crowd import fill
 from tests.support.processes import WAIT_S, Daemon, Mesh, Process, mesh, until
 from tests.support.watched import HELD_FILE, held
 from tests.support.wspeer import Frame, Link, Peer
@@ -209,6 +210,30 @@ async def test_no_frame_of_a_lying_broker_holds_a_daemon_that_connects(running: 
     for name in ("alice", "bob"):
         running.daemons[name].ready()
     forget(running)
+
+
+def test_thousands_of_members_hold_no_loop_when_they_are_written_down(running: Mesh) -> None:
+    """The directory on disk is formatted and synced beside the loop, also when peers.json is rewritten."""
+    alice = running.daemons["alice"]
+    mesh_id = load_membership(alice.root / "membership.json").mesh_id
+    peers = alice.root / "peers.json"
+    for number in range(2):
+        before = peers.stat().st_size
+        running.broker.stop()
+        fill(running.broker.data / "broker.db", mesh_id, 4000, f"crowd{number}-", summary="x" * 200)
+        forget(running)
+        running.broker.start()
+        running.broker.ready()
+        until(lambda size=before: peers.stat().st_size > size + 1_000_000, "peers.json is rewritten")
+        held_ms = [note for note in held(running.root / "alice.held") if "peersfile" in note["where"]]
+        assert not held_ms, held_ms[:5]
+        forget_broker(running)
+        assert_free(running, f"{4000 * (number + 1)} members written down")
+
+
+def forget_broker(running: Mesh) -> None:
+    """Its start holds its loop, before it serves."""
+    (running.root / "broker.held").write_text("")
 
 
 async def too_many(link: Link, frame: Frame) -> Frame:

@@ -27,9 +27,10 @@ from claudemesh.daemon.identity.judging import (
 from claudemesh.daemon.identity.members import Members
 from claudemesh.daemon.identity.names import pins_after
 from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates
-from claudemesh.daemon.identity.peer import ACTIVE, LEFT, REVOKED, UNLISTED, Peer, loaded, peer_of, saved
+from claudemesh.daemon.identity.peer import ACTIVE, LEFT, REVOKED, UNLISTED, Peer, loaded, peer_of
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.pins import Inviter, Refusals, full, renamed, taken_over, unlisted
+from claudemesh.daemon.identity.saving import Saver
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
 from claudemesh.protocol.rotation import proven_chain
@@ -66,11 +67,10 @@ class Directory:
         self._has_faults = False
         # Whether members were left out, because there is no room for more.
         self._is_full = False
-        self._unsaved: set[str] = set()
-        self._saved_version: str | None = None
         self._inviter = inviter
         self._members = Members()
         self._by_id = self._members.by_id
+        self._saver = Saver(self._file, self._by_id)
         self._names = self._members.names
         # Entries with statements whose signer is not known yet. They are judged again after a change.
         self._unjudged: dict[str, PeerEntry] = {}
@@ -83,7 +83,7 @@ class Directory:
     def load(self) -> None:
         """Read the directory from disk; without files it is empty. Raise `ValueError` for a damaged file."""
         kept = self._file.load()
-        self._version = self._saved_version = kept.version
+        self._version = kept.version
         for item in kept.entries:
             peer = loaded(item, self._mesh_id)
             if reason := self._members.key_of_another(peer):
@@ -93,20 +93,20 @@ class Directory:
                 self._version = None
                 continue
             self._remember(peer)
-        self._unsaved.clear()
+        self._saver.loaded(kept.version)
 
     def save(self) -> None:
         """Write the changes since the last save. Raise `OSError`, which names the file."""
-        version = self._kept_version
-        changed = [saved(self._by_id[member_id]) for member_id in self._unsaved]
-        self._file.write(version, changed, lambda: map(saved, self._by_id.values()))
-        self._unsaved.clear()
-        self._saved_version = version
+        self._saver.save(self._kept_version)
+
+    async def save_aside(self) -> None:
+        """Write the changes since the last save in a thread. Raise `OSError`, which names the file."""
+        await self._saver.save_aside(self._kept_version)
 
     @property
     def is_saved(self) -> bool:
         """Whether all changes are on disk."""
-        return not self._unsaved and self._kept_version == self._saved_version
+        return self._saver.is_saved(self._kept_version)
 
     @property
     def _kept_version(self) -> str | None:
@@ -380,7 +380,7 @@ class Directory:
         return self._members.page(after, limit)
 
     def _remember(self, peer: Peer) -> None:
-        self._unsaved.add(peer.member_id)
+        self._saver.changed(peer.member_id)
         self._members.remember(peer)
 
     def _peer_of(self, entry: PeerEntry, known: Peer | None) -> Peer:

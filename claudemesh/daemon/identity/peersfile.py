@@ -12,8 +12,10 @@ for the changes since. So a crash, a lost line or an old copy of both files cost
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +29,8 @@ log = get_logger("directory")
 # Bytes of changes below which peers.json is not rewritten, however small it is.
 APPEND_AT_LEAST: Final = 65_536
 _LARGEST: Final = 256 << 20
+# Entries that are formatted without a pause.
+_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +75,19 @@ class PeersFile:
     def write(
         self,
         version: str | None,
-        changed: Collection[dict[str, Any]],
+        changed: Iterable[dict[str, Any]],
         everything: Callable[[], Iterable[dict[str, Any]]],
     ) -> None:
         """Write the entries that changed since the last successful write. Raise `OSError`, which names the
-        file."""
+        file. In a thread it gives the interpreter back every few entries."""
         if self._copy is not None:
-            line = orjson.dumps({"copy": self._copy, "version": version, "peers": list(changed)}) + b"\n"
+            line = _document({"copy": self._copy, "version": version}, changed) + b"\n"
             if self._end + len(line) <= max(self._copy_bytes, self._append_at_least):
                 append_private(self._changes, self._end, line)
                 self._end += len(line)
                 return
         copy = secrets.token_hex(8)
-        peers = list(everything())
-        raw = orjson.dumps({"schema_version": 1, "copy": copy, "version": version, "peers": peers})
+        raw = _document({"schema_version": 1, "copy": copy, "version": version}, everything())
         write_atomic(self._path, raw)
         self._copy, self._copy_bytes, self._end = copy, len(raw), 0
         remove(self._changes)
@@ -102,6 +105,16 @@ class PeersFile:
                 return
             self._end += len(text)
             yield line
+
+
+def _document(head: Mapping[str, Any], peers: Iterable[dict[str, Any]]) -> bytes:
+    """Return a JSON object with the fields of `head` and then the entries, written in pieces."""
+    left, pieces = iter(peers), list[bytes]()
+    while piece := list(islice(left, _AT_ONCE)):
+        pieces.append(orjson.dumps(piece)[1:-1])
+        # Gives the interpreter to the event loop, if that waits for it.
+        time.sleep(0)
+    return orjson.dumps(head)[:-1] + b',"peers":[' + b",".join(pieces) + b"]}"
 
 
 def _line(text: bytes) -> dict[str, Any] | None:

@@ -51,13 +51,13 @@ class DirectorySync:
         ask: Ask,
         tasks: TaskOwner,
         clock: Clock,
-        save: Callable[[], object],
+        file: PacedFile,
         conditions: Conditions,
         *,
         spread_s: float = SPREAD_S,
         most_pages: int = MOST_PAGES,
     ) -> None:
-        """`save` writes the directory to disk, now or as soon as the disk allows it.
+        """`file` writes the directory to disk, now or as soon as the disk allows it.
 
         After an event that makes all members ask again, the call is made within `spread_s` seconds. A list
         of more than `most_pages` pages is refused.
@@ -75,7 +75,7 @@ class DirectorySync:
         self._wanted = False
         self._running = False
         self._is_later = False
-        self._file = PacedFile(tasks, save)
+        self._file = file
         self._asking = asyncio.Lock()
         # Whether the broker's list has no versions: it lists all members each time.
         self._is_plain = False

@@ -20,6 +20,7 @@ from claudemesh.protocol.frames import Event
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.services import TaskOwner
+from claudemesh.runtime.sidefiles import PacedFile
 from tests.support.daemon import MESH_ID, Person, person
 
 ALICE, BOB, CLEO = person("alice"), person("bob"), person("cleo")
@@ -47,7 +48,7 @@ class Host:
             self.ask,
             self.tasks,
             SystemClock(),
-            self.save,
+            PacedFile(self.tasks, self.save),
             Conditions(SystemClock()),
             spread_s=0.0,
             most_pages=5,
