@@ -1,6 +1,7 @@
-"""Make what is released: audit the libraries, build twice and compare, write the checksums.
+"""Make what is released: audit the libraries, build twice and compare, write the checksums and sign them.
 
-Everything lands in dist/: the archive, its bill of materials, its licences, the audit and SHA256SUMS.
+Everything lands in dist/: the archive, its bill of materials, its licences, the audit, the Python packages,
+the container's context, the changes, and SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -13,18 +14,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import venv
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from build_pyz import ROOT, checked_out, say
+from build_pyz import ROOT, checked_out, own_version, say
+from distributions import changes, container_context, packages
 
 DIST = ROOT / "dist"
 ARCHIVE = "claudemesh.pyz"
 BILL, LICENCES, AUDIT = "claudemesh.sbom.json", "claudemesh.licenses.txt", "claudemesh.audit.json"
 SUMS = "SHA256SUMS"
-_INPUTS = ("claudemesh", "build", "shiv.toml", "LICENSE", "pyproject.toml")
+SIGNATURE = f"{SUMS}.minisig"
+_INPUTS = (
+    *("claudemesh", "build", "shiv.toml", "LICENSE", "pyproject.toml"),
+    *("README.md", "CHANGELOG.md", "Dockerfile", ".dockerignore"),
+)
 _TOOLS = ROOT / "build" / "requirements-audit.txt"
 _AUDITED = ROOT / "build" / "requirements.txt"
 _TIMEOUT_S = 600
@@ -42,8 +49,12 @@ class Audit:
 
 
 def main() -> int:
-    """Audit, build; exit 1 when a library is vulnerable, it could not be audited, or the builds differ."""
+    """Audit, make, sign. Exit 1: a library is vulnerable, could not be audited, or two builds differ."""
     parser = argparse.ArgumentParser(prog="./build/release", description=__doc__)
+    parser.add_argument(
+        "version", nargs="?", help="the version, of a clean checkout with its tag; without it, a rehearsal"
+    )
+    parser.add_argument("--key", type=Path, help="the secret key of minisign that signs SHA256SUMS")
     parser.add_argument(
         "--allow-unaudited",
         action="store_true",
@@ -51,8 +62,11 @@ def main() -> int:
     )
     parser.add_argument("--targets", default="all", help="as for ./build/pyz; all by default")
     options = parser.parse_args()
-    for name in (AUDIT, SUMS):
-        (DIST / name).unlink(missing_ok=True)
+    refusal = not_releasable(options.version, options.key) if options.version else None
+    if refusal is not None:
+        return _fail(refusal)
+    for path in (AUDIT, SUMS, SIGNATURE):
+        (DIST / path).unlink(missing_ok=True)
     audit = look_up()
     _keep(audit)
     if audit.vulnerabilities:
@@ -64,21 +78,49 @@ def main() -> int:
         if not options.allow_unaudited:
             return _fail("run this where the database answers, or give --allow-unaudited")
     commit = checked_out() or "unknown"
-    _build(ROOT, options.targets, commit)
-    differing = built_elsewhere(options.targets, commit)
+    names = make(ROOT, options.targets, commit)
+    differing = made_elsewhere(names, options.targets, commit)
     if differing:
         return _fail(f"two builds differ in {', '.join(differing)}")
-    say(f"{ARCHIVE}: built twice, in two folders, the same bytes")
+    say(f"{', '.join(names)}: made twice, in two folders, the same bytes")
     # A build removes what was said about the archive before.
     _keep(audit)
-    names = (ARCHIVE, BILL, LICENCES, AUDIT)
-    (DIST / SUMS).write_text("".join(f"{_sha256(DIST / name)}  {name}\n" for name in names))
+    listed = (*names, AUDIT)
+    (DIST / SUMS).write_text("".join(f"{_sha256(DIST / name)}  {name}\n" for name in listed))
     say(f"dist/{SUMS} has the checksums")
-    return 0
+    if options.key is None:
+        say(f"NOT SIGNED: --key FILE makes dist/{SIGNATURE}")
+        return 0
+    return sign(options.key, options.version or f"rehearsal of {own_version()}")
 
 
-def built_elsewhere(targets: str, commit: str) -> list[str]:
-    """Build a copy of the checkout in another folder; return the names of files that came out otherwise."""
+def not_releasable(version: str, key: Path | None) -> str | None:
+    """Return why this checkout is not the one of the version; None when it is."""
+    if version != own_version():
+        return f"claudemesh/__init__.py has {own_version()}, not {version}"
+    if _run("git", "-C", str(ROOT), "status", "--porcelain").stdout.strip():
+        return "files differ from the commit; a release is made from a clean checkout"
+    tagged = _run("git", "-C", str(ROOT), "tag", "--points-at", "HEAD").stdout.split()
+    if f"v{version}" not in tagged:
+        return f"the commit has no tag v{version}"
+    if key is None:
+        return "a release is signed; give the key with --key"
+    return None
+
+
+def make(tree: Path, targets: str, commit: str) -> tuple[str, ...]:
+    """Make all files of a release in the folder dist of a checkout; return their names."""
+    config = tomllib.loads((ROOT / "shiv.toml").read_text())["pyz"]
+    dist, version, epoch = tree / "dist", own_version(), config["source_date_epoch"]
+    _build(tree, targets, commit)
+    notes = f"claudemesh-{version}.changes.md"
+    (dist / notes).write_text(changes((tree / "CHANGELOG.md").read_text(), version))
+    packed = packages(tree, dist, epoch)
+    return (ARCHIVE, BILL, LICENCES, *packed, container_context(tree, dist, version, epoch), notes)
+
+
+def made_elsewhere(names: tuple[str, ...], targets: str, commit: str) -> list[str]:
+    """Make the release of a copy of the checkout; return the names of files that came out otherwise."""
     with tempfile.TemporaryDirectory(prefix="claudemesh-release-") as folder:
         copy = Path(folder) / "checkout"
         copy.mkdir()
@@ -87,9 +129,21 @@ def built_elsewhere(targets: str, commit: str) -> list[str]:
                 shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / name, copy / name)
-        _build(copy, targets, commit)
-        names = (ARCHIVE, BILL, LICENCES)
+        make(copy, targets, commit)
         return [name for name in names if _sha256(copy / "dist" / name) != _sha256(DIST / name)]
+
+
+def sign(key: Path, comment: str) -> int:
+    """Sign the list of checksums with minisign, which asks for the key's password on a terminal."""
+    command = ["minisign", "-S", "-s", str(key), "-m", str(DIST / SUMS), "-t", f"claudemesh {comment}"]
+    try:
+        done = subprocess.run(command, check=False)
+    except FileNotFoundError:
+        return _fail("minisign is not installed")
+    if done.returncode:
+        return _fail("the checksums were not signed")
+    say(f"dist/{SIGNATURE} has the signature")
+    return 0
 
 
 def look_up() -> Audit:

@@ -118,7 +118,7 @@ def _small(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_LARGEST)
     except FileNotFoundError as error:
-        text = f"There is no {path.name} in {path.parent}. Download {SUMS} and {SIGNATURE} of the release too."
+        text = f"There is no {path.name} in {path.parent}. Download {SUMS} and {SIGNATURE} too."
         raise WrongUse("no_checksums", text) from error
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from release import judge
+import claudemesh
+from distributions import changes
+from release import judge, not_releasable
 from tests.support.pyz import REPOSITORY
 
 _CLEAN = {"name": "click", "version": "8.5.1", "vulns": []}
@@ -66,6 +71,44 @@ def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived() -
         audit = json.loads((dist / "claudemesh.audit.json").read_text())
         assert not audit["audited"]
     assert done.returncode == 0, done.stderr
-    assert "built twice, in two folders, the same bytes" in done.stderr
+    assert "made twice, in two folders, the same bytes" in done.stderr
+    assert "NOT SIGNED" in done.stderr
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=dist, capture_output=True, text=True)
-    assert (checked.returncode, checked.stdout.count(": OK")) == (0, 4)
+    assert (checked.returncode, checked.stdout.count(": OK")) == (0, 8)
+    check_packages(dist)
+
+
+def check_packages(dist: Path) -> None:
+    """The wheel installs and runs, the sdist makes the same wheel's files, the context has what is copied."""
+    [wheel], [sdist] = dist.glob("claudemesh-*.whl"), dist.glob("claudemesh-[0-9].[0-9].[0-9].tar.gz")
+    with zipfile.ZipFile(wheel) as packed, tarfile.open(sdist) as source:
+        modules = {name for name in packed.namelist() if name.startswith("claudemesh/")}
+        named = {name.partition("/")[2] for name in source.getnames()}
+    assert {
+        "claudemesh/sdk.py",
+        "claudemesh/broker/store/sqlite/queries.sql",
+        "claudemesh/py.typed",
+    } <= modules
+    assert modules <= named
+    [context] = dist.glob("claudemesh-*-container.tar.gz")
+    with tarfile.open(context) as packed:
+        assert sorted(packed.getnames()) == [".dockerignore", "Dockerfile", "dist/claudemesh.pyz"]
+        assert {(entry.uid, entry.uname) for entry in packed.getmembers()} == {(0, "")}
+    [notes] = dist.glob("claudemesh-*.changes.md")
+    assert notes.read_text().startswith(f"## {claudemesh.__version__}")
+
+
+@pytest.mark.parametrize("version", ["9.9.9", claudemesh.__version__])
+def test_a_release_is_refused_unless_the_checkout_is_clean_and_tagged(version: str) -> None:
+    """And names the first reason. It changes nothing."""
+    refusal = not_releasable(version, None)
+    assert refusal is not None
+    assert ("not 9.9.9" in refusal) == (version == "9.9.9")
+
+
+def test_the_changes_of_a_version_are_its_section() -> None:
+    text = "# Changelog\n\n## 0.2.0 (2027-01-01)\n\n* new\n\n## 0.1.0\n\n* old\n"
+    assert changes(text, "0.2.0") == "## 0.2.0 (2027-01-01)\n\n* new\n"
+    assert changes(text, "0.1.0") == "## 0.1.0\n\n* old\n"
+    with pytest.raises(SystemExit, match=r"no section 0\.1"):
+        changes(text, "0.1")
