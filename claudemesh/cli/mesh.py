@@ -11,8 +11,9 @@ from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
 from claudemesh.cli.next_commands import command, needed
-from claudemesh.cli.options import ca_file_option, default_name, json_option
+from claudemesh.cli.options import ca_file_option, default_name, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
+from claudemesh.client.meshes import choose_mesh
 from claudemesh.client.own_broker import chosen_data_dir, find_broker
 
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
@@ -88,6 +89,31 @@ def create(
     other = needed(slug)
     following = [command("daemon", "up", "-d", mesh=other), command("invite", "create", mesh=other)]
     return output.print_answer(as_json, membership, text, next=following)
+
+
+@mesh.command()
+@click.argument("url", metavar="URL")
+@click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
+@mesh_option
+@json_option
+def move(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
+    """Let all hosts of a mesh dial its broker at another address.
+
+    The broker must know URL as one of its own addresses (`broker up --public-url`), beside the present one.
+    This host must be an owner: it signs the new address, and each daemon verifies that, tries the address,
+    and keeps it when the broker answers there. A host that is away learns of it at its next link, so keep
+    the present address until every host has moved.
+
+    \b
+    Examples:
+      claudemesh mesh move wss://mesh.example.org
+    """
+    # Imported here: keys need the crypto library, and most commands do not.
+    from claudemesh.client.moving import move_mesh
+
+    moved = move_mesh(choose_mesh(mesh), url, insecure=insecure)
+    text = f"mesh {moved['mesh']} moves from {moved['from']} to {moved['to']}"
+    return output.print_answer(as_json, moved, text)
 
 
 def _own_broker(data_dir: Path) -> str:

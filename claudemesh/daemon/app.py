@@ -19,7 +19,7 @@ from claudemesh.daemon.reload import Reload
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.status import HealthReport
 from claudemesh.home.keyring import Keyring
-from claudemesh.home.membership import load_membership
+from claudemesh.home.membership import change_address, load_membership
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
@@ -136,18 +136,24 @@ class Daemon:
 
     def _base(self) -> Base:
         conditions, bus = Conditions(self._clock), Bus()
-        membership = load_membership(self._paths.membership)
+        files, path = SideFiles(self._paths.root, conditions), self._paths.membership
+        membership = load_membership(path)
         self._stack.callback(bus.close)
         return Base(
             paths=self._paths,
             settings=self._settings,
             with_broker=self._with_broker,
             membership=membership,
-            address=BrokerAddress(membership.broker_url, self._paths.broker_ca),
+            address=BrokerAddress(
+                membership.broker_url,
+                self._paths.broker_ca,
+                moved_at_ms=membership.moved_at_ms,
+                keep=lambda move: files.write(path.name, lambda: change_address(path, move.url, move.at_ms)),
+            ),
             keyring=Keyring.load(self._paths.keypair),
             clock=self._clock,
             conditions=conditions,
-            files=SideFiles(self._paths.root, conditions),
+            files=files,
             tasks=self._tasks,
             stack=self._stack,
             backoff=self._settings.backoff,

@@ -30,6 +30,7 @@ from claudemesh.daemon.inbox.verify import Verifier
 from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
+from claudemesh.daemon.moving import Mover
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -101,6 +102,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
     config = LiveConfig(base.settings, base.clock.wall_ms())
     health = HealthReport(
         membership=base.membership,
+        address=base.address,
         keyring=base.keyring,
         clock=base.clock,
         config=config,
@@ -127,6 +129,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     replies = WrongReplies(base.conditions, base.metrics.reply_wrong)
     handshake = Handshake(
         base.membership,
+        base.address,
         base.keyring,
         instance_id=base.new_id(),
         host_fingerprint=host_fingerprint(),
@@ -161,6 +164,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         presence=Presence(own_id, directory, sync, publish),
         clones=CloneWatch(own_id, base.conditions, publish, base.metrics.clone_suspected),
         topics=topics,
+        mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),
     )
 
 
@@ -333,7 +337,8 @@ def _session(parts: Parts) -> BrokerSession:
         reconciler=sending.reconciler,
         presence=broker.presence,
         topics=broker.topics,
-        event_parts=(*followers, restoring.vouching, broker.clones),
+        mover=broker.mover,
+        event_parts=(*followers, restoring.vouching, broker.clones, broker.mover),
         hooks=sending.hooks,
         bus=base.bus,
         metrics=base.metrics,
@@ -357,6 +362,8 @@ def start_tasks(parts: Parts) -> None:
     tasks.start(sending.drain.run(), "drain")
     tasks.start(sending.drain.carry(), "drain_carry")
     tasks.start(_session(parts).run(parts.broker.link), "link")
+    if not parts.base.with_broker:
+        tasks.start(parts.broker.mover.run(), "mover")
     tasks.start(sending.hooks.run(), "hooks")
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.receiving.unsealer.run(), "unseal")

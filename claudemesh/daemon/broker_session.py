@@ -14,6 +14,7 @@ from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.moving import Mover
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.drain import Drain
@@ -51,6 +52,7 @@ class SessionParts:
     reconciler: Reconciler
     presence: Presence
     topics: KnownTopics
+    mover: Mover
     event_parts: Iterable[EventPart]
     hooks: Hooks
     bus: Bus
@@ -107,6 +109,7 @@ class BrokerSession:
         parts.reconciler.link_up(agreed)
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()
+        parts.mover.link_up()
         parts.drain.wake()
 
     def link_down(self, reason: str, close_code: int) -> None:

@@ -22,6 +22,7 @@ from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.moving import Mover
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -104,6 +105,7 @@ class BrokerSide:
     presence: Presence
     clones: CloneWatch
     topics: KnownTopics
+    mover: Mover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

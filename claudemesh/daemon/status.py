@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import claudemesh
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.link.link import Link
@@ -30,6 +31,7 @@ class HealthReport:
     """
 
     membership: Membership
+    address: BrokerAddress
     keyring: Keyring
     clock: Clock
     config: LiveConfig
@@ -71,7 +73,7 @@ class HealthReport:
         """Return the state in one line, for a service manager."""
         link = "connected to" if self.link.connected else "not connected to"
         codes = ", ".join(self.conditions.codes())
-        state = f"{self.membership.name} in mesh {self.membership.slug}, {link} {self.membership.broker_url}"
+        state = f"{self.membership.name} in mesh {self.membership.slug}, {link} {self.address.url}"
         return f"{state}, degraded: {codes}" if codes else state
 
     async def make(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class HealthReport:
             "schema_version": self.schema_version,
             "daemon_version": claudemesh.__version__,
             "broker_version": self.link.broker_version,
-            "broker_url": self.membership.broker_url,
+            "broker_url": self.address.url,
             "last_error": self.link.last_error,
             "degraded": self.conditions.items(),
             "config": self.config.report(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ class Membership:
     """One member of one mesh, and the address of its broker.
 
     `inviter_pubkey` is None for the mesh's first member. `invite` is the link by which this host joined:
-    proof for a broker that has forgotten the member. An ephemeral member ends with its daemon.
+    proof for a broker that has forgotten the member. An ephemeral member ends with its daemon. `moved_at_ms`
+    is the time of the last move that was followed, by the clock of its signer; 0 before the first.
     """
 
     mesh_id: str
@@ -32,10 +33,12 @@ class Membership:
     inviter_pubkey: str | None
     invite: str | None = None
     ephemeral: bool = False
+    moved_at_ms: int = 0
 
     def shown(self) -> dict[str, Any]:
         """Return the membership as commands print it: without the invite, which may admit others."""
-        return {name: value for name, value in self.to_json().items() if name != "invite"}
+        hidden = ("invite", "moved_at_ms")
+        return {name: value for name, value in self.to_json().items() if name not in hidden}
 
     def to_json(self) -> dict[str, Any]:
         """Return the membership as membership.json holds it."""
@@ -57,6 +60,7 @@ def load_membership(path: Path) -> Membership:
             inviter_pubkey=None if inviter is None else check_key(inviter, "inviter_pubkey"),
             invite=invite if isinstance(invite, str) else None,
             ephemeral=data.get("ephemeral") is True,
+            moved_at_ms=moved_at if isinstance(moved_at := data.get("moved_at_ms"), int) else 0,
         )
     except (KeyError, ProtocolError) as error:
         raise malformed(path, error) from error
@@ -68,6 +72,11 @@ def _checked_url(url: str) -> str:
     except ValueError as error:
         raise InvalidField("invalid_broker_url", "broker_url", str(error).removesuffix(".")) from error
     return url
+
+
+def change_address(path: Path, url: str, moved_at_ms: int) -> None:
+    """Write another address of the broker into membership.json, as a statement of that time has it."""
+    save_membership(path, replace(load_membership(path), broker_url=url, moved_at_ms=moved_at_ms))
 
 
 def save_membership(path: Path, membership: Membership) -> None:

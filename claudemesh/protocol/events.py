@@ -23,6 +23,7 @@ MEMBER_RENAMED: Final = "member_renamed"
 # To the revoked member itself, and to all others.
 MEMBER_REVOKED: Final = "member_revoked"
 KEYPAIR_REVOKED: Final = "keypair_revoked"
+MESH_MOVED: Final = "mesh_moved"
 MAX_PRESENT: Final = MAX_MEMBERS
 _SINGLE: Final = ("peer_join", "peer_leave")
 _ABOUT_MEMBERS: Final = frozenset(
@@ -90,7 +91,12 @@ class TopicCreated:
     mode: TopicMode
 
 
-News: TypeAlias = MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
+@dataclass(frozen=True, slots=True)
+class MeshMoved:
+    """An owner has stated another address of the mesh; the call `mesh_moved` returns the statement."""
+
+
+News: TypeAlias = MeshMoved | MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
 
 
 def parse_event(event: Event) -> News | None:
@@ -111,6 +117,8 @@ def _parser(name: str) -> Read[News | None]:
             )
         if name == PRESENCE:
             return _presence(data)
+        if name == MESH_MOVED:
+            return MeshMoved()
         if name in _SINGLE:
             one = (fields.matching(data, "member_id", UUID_TEXT),)
             online, offline = (one, ()) if name == "peer_join" else ((), one)

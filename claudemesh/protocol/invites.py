@@ -208,7 +208,7 @@ def _introduction_of(value: Any) -> Introduction | None:
 
 def _checked(value: dict[str, Any], signature: bytes) -> Invite:
     return Invite(
-        broker_url=_check_url(value.get("broker_url")),
+        broker_url=check_broker_url(value.get("broker_url"), "broker_url", _CODE),
         mesh_id=check_uuid(value.get("mesh_id"), "mesh_id"),
         slug=check_slug(value.get("slug")),
         invite_id=check_ulid(value.get("invite_id"), "invite_id"),
@@ -227,10 +227,10 @@ def _check_true(value: dict[str, Any], field: str) -> bool:
     return field in value
 
 
-def _check_url(value: object) -> str:
+def check_broker_url(value: object, field: str, code: str) -> str:
     """Return a valid broker URL: ws or wss, a host, no user, no query and no fragment."""
     if not isinstance(value, str) or _URL.fullmatch(value) is None:
-        raise InvalidField(_CODE, "broker_url", "broker_url must be a ws:// or wss:// URL.")
+        raise InvalidField(code, field, f"{field} must be a ws:// or wss:// URL.")
     try:
         parts = urlsplit(value)
         host = parts.hostname or ""
@@ -238,9 +238,7 @@ def _check_url(value: object) -> str:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidField(
-            _CODE, "broker_url", "broker_url must have a host, and no user, query or fragment."
-        )
+        raise InvalidField(code, field, f"{field} must have a host, and no user, query or fragment.")
     return value
 
 

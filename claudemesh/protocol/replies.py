@@ -284,6 +284,13 @@ def topic_made(value: Any) -> TopicMade:
     )
 
 
+@reader("mesh_moved")
+def move_reply(value: Any) -> Statement | None:
+    """Parse the answer to `mesh_moved`: the statement of the latest move, None without one."""
+    found = record(value, "mesh_moved").get("statement")
+    return None if found is None else Statement.parse(found)
+
+
 def send_status_of(client_message_ids: Sequence[str]) -> Read[SendStatuses]:
     """Return the reader of `send_status` for these ids. None means that the broker has no such send."""
 

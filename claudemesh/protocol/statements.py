@@ -1,4 +1,4 @@
-"""Statements of members about members, signed by their author (docs/spec/protocol.md, Statements).
+"""Statements of members about members and their mesh, signed (docs/spec/protocol.md, Statements).
 
 A statement names the mesh, its kind, its subject, the time, and the key of its signer. The signature covers
 the canonical form of all of them, so it is valid for no other mesh, kind or subject. A statement shows that
@@ -20,6 +20,7 @@ from claudemesh.protocol.canonical import canonical_json
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_key, check_member_name, check_ulid, check_uuid
+from claudemesh.protocol.invites import check_broker_url
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
 from claudemesh.protocol.wire import ROLES
@@ -27,6 +28,7 @@ from claudemesh.protocol.wire import ROLES
 REVOCATION: Final = "revocation"
 ROLE: Final = "role"
 REPLACEMENT: Final = "replacement"
+MOVE: Final = "move"
 # Statements that a list carries for one member.
 MAX_STATEMENTS: Final = 32
 
@@ -63,6 +65,14 @@ KINDS: Final[Mapping[str, Kind]] = {
     # The member that joins by the invite `invite_id` takes the name `name` over from the member `subject`.
     REPLACEMENT: Kind(
         _member_id, {"name": check_member_name, "invite_id": lambda value: check_ulid(value, "invite_id")}
+    ),
+    # The mesh `subject` is dialled at the URL `to`; its signer dialled it at `from` before.
+    MOVE: Kind(
+        _member_id,
+        {
+            "from": lambda value: check_broker_url(value, "from", _CODE),
+            "to": lambda value: check_broker_url(value, "to", _CODE),
+        },
     ),
 }
 

@@ -30,6 +30,8 @@ READERS = {
     "broker/presence/leases.py": "last_seen_at of members",
     "broker/upkeep/timekeeper.py": "where a new database's lived clock begins; the warning of a jump",
     "client/join.py": "the expiry of an invite that is made; the time in ULIDs",
+    "client/moving.py": "the time of a statement, which orders it",
+    "broker/http/move.py": "the bound of a statement's time: a refusal, which names the clocks",
     "cli/fast_send.py": "the time in ULIDs",
     "cli/options.py": "the moment of --since 1h, which selects what is shown",
     "sdk.py": "the time in ULIDs",

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.broker.calls import acts, keys, peers, status, topics, vouching
+from claudemesh.broker.calls import acts, keys, moving, peers, status, topics, vouching
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.broker.messages.results import of_error
 from claudemesh.protocol import ProtocolError
 
 METHODS: dict[str, Method] = (
-    topics.METHODS | peers.METHODS | status.METHODS | vouching.METHODS | keys.METHODS | acts.METHODS
+    topics.METHODS
+    | peers.METHODS
+    | status.METHODS
+    | vouching.METHODS
+    | keys.METHODS
+    | acts.METHODS
+    | moving.METHODS
 )
 
 

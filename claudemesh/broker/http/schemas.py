@@ -56,6 +56,12 @@ class RejoinBody(Body):
     audience: Any = UNSET
 
 
+class MoveBody(Body):
+    """POST /v1/meshes/move; `statement` is a statement of the kind `move`."""
+
+    statement: Any = UNSET
+
+
 class MeshBody(Body):
     """POST /v1/admin/meshes; `owner` is an `OwnerBody`."""
 

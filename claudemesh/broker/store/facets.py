@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from claudemesh.broker.store.moves import MoveStore
 from claudemesh.broker.store.types import (
     Absent,
     AcceptOutcome,
@@ -37,7 +38,7 @@ from claudemesh.broker.store.types import (
 from claudemesh.runtime.lived import Mark
 
 
-class MeshStore(Protocol):
+class MeshStore(MoveStore, Protocol):
     """Meshes and their policies."""
 
     async def create(self, mesh: Mesh, owner: Member) -> bool:

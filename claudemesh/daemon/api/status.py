@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import claudemesh
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.api.failures import not_found
 from claudemesh.daemon.api.schemas import EmptyBody
 from claudemesh.daemon.api.schemas_status import (
@@ -41,6 +42,8 @@ class DaemonHealth(Protocol):
     def membership(self) -> Membership: ...
     @property
     def keyring(self) -> Keyring: ...
+    @property
+    def address(self) -> BrokerAddress: ...
     @property
     def connected(self) -> bool: ...
     @property
@@ -120,7 +123,7 @@ class StatusRoutes:
                 "member_pubkey": self.health.keyring.pubkey,
                 "role": membership.role,
                 "host": platform.node(),
-                "broker_url": membership.broker_url,
+                "broker_url": self.health.address.url,
                 "connected": self.health.connected,
             },
         )

@@ -17,9 +17,9 @@ _LISTED = (OSError, TimeoutError, EOFError, InvalidHandshake, InvalidURI, Connec
 
 
 class LinkFaults:
-    """Returns the reasons for the failures of one link."""
+    """Returns the reasons for the failures of one link. `url` returns the address that is dialled."""
 
-    def __init__(self, url: str, on_local_cause: Callable[[str | None], None]) -> None:
+    def __init__(self, url: Callable[[], str], on_local_cause: Callable[[str | None], None]) -> None:
         self._url = url
         self._on_local_cause = on_local_cause
         self._unlisted: set[str] = set()
@@ -30,10 +30,11 @@ class LinkFaults:
 
     def reason(self, error: Exception, *, opened: bool) -> str:
         """Return the reason for an error. An unexpected type of error is logged once."""
+        url = self._url()
         text = str(error) or type(error).__name__
         cause = local_trouble(error)
         if cause is not None:
-            reason = f"the link to {self._url} cannot be opened, because {cause.reason}: {cause.remedy}"
+            reason = f"the link to {url} cannot be opened, because {cause.reason}: {cause.remedy}"
             self._on_local_cause(f"{reason[0].upper()}{reason[1:]}. It is tried again by itself.")
             return reason
         if not isinstance(error, _LISTED):
@@ -44,7 +45,7 @@ class LinkFaults:
                 log.warning("link_error_unlisted", error=repr(error), opened=opened)
         refused = certificate_trouble(error)
         if refused is not None:
-            return f"{self._url} was not used: {refused}"
+            return f"{url} was not used: {refused}"
         if opened:
-            return f"the link to {self._url} was lost: {text}"
-        return f"cannot reach {self._url}{by_proxy(self._url)}: {text}"
+            return f"the link to {url} was lost: {text}"
+        return f"cannot reach {url}{by_proxy(url)}: {text}"

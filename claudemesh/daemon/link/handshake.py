@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from websockets.asyncio.client import ClientConnection
 
 import claudemesh
+from claudemesh.daemon.address import BrokerAddress
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError, close_reason
@@ -58,6 +59,7 @@ class Handshake:
     def __init__(
         self,
         membership: Membership,
+        address: BrokerAddress,
         keyring: Keyring,
         *,
         instance_id: str,
@@ -67,6 +69,7 @@ class Handshake:
     ) -> None:
         """`instance_id` names this process; `require` and `optional` are names of features."""
         self._membership = membership
+        self._address = address
         self._keyring = keyring
         self._instance_id = instance_id
         self._host_fingerprint = host_fingerprint
@@ -106,7 +109,7 @@ class Handshake:
 
     def _hello(self, challenge: Challenge) -> Hello:
         membership, identity = self._membership, self._keyring.current
-        audience = audience_of(membership.broker_url)
+        audience = audience_of(self._address.dialled)
         signature = sign_hello(
             identity,
             audience=audience,

@@ -107,7 +107,7 @@ class Link:
         `on_limit` counts the limits of the guard that the broker exceeds.
         """
         self._limits = Episodes(log, on_limit)
-        self._faults = LinkFaults(address.url, on_local_cause)
+        self._faults = LinkFaults(lambda: address.dialled, on_local_cause)
         self._address = address
         self._dial = dial
         self.backoff = backoff
@@ -146,23 +146,37 @@ class Link:
         """Keep the link open. Raise `ExitWith` when the broker refuses this daemon for good."""
         failures = 0
         while True:
-            opened_before = self._connection
-            code, reason = await self._attempt(handlers)
-            ending = exit_after_close(code, reason, self._address.url)
-            if is_unknown_member(code, reason):
-                ending = await handlers.readmit()
-            if ending is not None:
-                raise ending
+            opened_before, is_trial = self._connection, self._address.begin()
+            try:
+                code, reason = await self._attempt(handlers)
+                has_opened = self._connection > opened_before
+                # A new address that fails in any way is left for the present one.
+                if has_opened or not is_trial:
+                    await self._end_after(code, reason, handlers)
+            except ExitWith as ending:
+                if not is_trial or self._connection > opened_before:
+                    raise
+                code, reason, has_opened = 0, ending.message, False
+            if not has_opened:
+                self._address.failed()
             self.last_error = reason
             # A broker that was connected a moment ago is dialled again soon. One that cannot be reached, or
             # that breaks the protocol, is dialled at growing intervals.
-            is_new = self._connection > opened_before and not self._broken
+            is_new = has_opened and not self._broken
             failures = 1 if is_new else failures + 1
             delay_s = self.backoff.delay_s(failures)
             if code == CloseCode.DRAINING:
                 delay_s = random.uniform(0, _DRAINING_JITTER_S)
             log.info("link_down", reason=reason, retry_in_ms=round(delay_s * 1000))
             await self.pause.rest(delay_s)
+
+    async def _end_after(self, code: int, reason: str, handlers: LinkHandlers) -> None:
+        """Raise `ExitWith` when a close says that no later attempt can succeed."""
+        ending = exit_after_close(code, reason, self._address.dialled)
+        if is_unknown_member(code, reason):
+            ending = await handlers.readmit()
+        if ending is not None:
+            raise ending
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
         """Send a frozen envelope unchanged. Raise `ConnectionError` without a link."""
@@ -216,7 +230,7 @@ class Link:
 
     async def _attempt(self, handlers: LinkHandlers) -> tuple[int, str]:
         """Connect and serve; return the close code (0 without one) and the reason of the end."""
-        url = self._address.url.rstrip("/") + WEBSOCKET_PATH
+        url = self._address.dialled.rstrip("/") + WEBSOCKET_PATH
         opened = False
         try:
             proxy = proxy_for(url)
@@ -254,6 +268,7 @@ class Link:
             self.agreed = agreed
             self.last_error = None
             self._faults.opened()
+            self._address.opened()
             handlers.link_up(Opened(self._connection, agreed))
             await self._read(socket, session, handlers)
         except ConnectionClosed as error:

@@ -49,5 +49,17 @@ class PostgresMeshes:
         )
         return count > 0
 
+    async def move(self, mesh_id: str, at_ms: int, statement: str) -> str:
+        async def work(connection: Any) -> str:
+            await connection.execute(_Q["mesh_move"], mesh_id, at_ms, statement)
+            kept: str = await connection.fetchval(_Q["mesh_moved"], mesh_id)
+            return kept
+
+        return await self._db.transaction(work)
+
+    async def moved(self, mesh_id: str) -> str | None:
+        rows = await self._db.fetch(_Q["mesh_moved"], mesh_id)
+        return str(rows[0]["statement"]) if rows else None
+
     async def all(self) -> Sequence[Mesh]:
         return [mesh_of(row) for row in await self._db.fetch(_Q["mesh_list"])]

@@ -19,6 +19,14 @@ SELECT id, slug, created_at, clone_concurrency_policy, dedupe_retention_mode, de
        audit_retention_days, audit_events
 FROM mesh.mesh ORDER BY slug;
 
+-- mesh_move: keep the statement of a move, unless a later one is kept.
+INSERT INTO mesh.mesh_move AS known (mesh_id, at_ms, statement) VALUES ($1, $2, $3)
+ON CONFLICT (mesh_id) DO UPDATE SET at_ms = excluded.at_ms, statement = excluded.statement
+WHERE excluded.at_ms > known.at_ms;
+
+-- mesh_moved: the statement of the latest move of a mesh.
+SELECT statement FROM mesh.mesh_move WHERE mesh_id = $1;
+
 -- member_insert: insert a member.
 INSERT INTO mesh.member (id, mesh_id, name, role, status, ed25519_pubkey, x25519_pubkey, x25519_signature, key_id,
                          ephemeral, summary, presence_status, visible, created_at, ends_lived_ms)

@@ -47,6 +47,18 @@ class SqliteMeshes:
         )
         return await self._db.transaction(lambda raw: raw.execute(_Q["mesh_update"], values).rowcount > 0)
 
+    async def move(self, mesh_id: str, at_ms: int, statement: str) -> str:
+        def work(raw: sqlite3.Connection) -> str:
+            raw.execute(_Q["mesh_move"], (mesh_id, at_ms, statement))
+            kept: str = raw.execute(_Q["mesh_moved"], (mesh_id,)).fetchone()[0]
+            return kept
+
+        return await self._db.transaction(work)
+
+    async def moved(self, mesh_id: str) -> str | None:
+        row = await self._db.run(lambda raw: raw.execute(_Q["mesh_moved"], (mesh_id,)).fetchone())
+        return None if row is None else row[0]
+
     async def all(self) -> Sequence[Mesh]:
         rows = await self._db.run(lambda raw: raw.execute(_Q["mesh_list"]).fetchall())
         return [Mesh(*row) for row in rows]

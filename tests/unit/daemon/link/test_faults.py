@@ -16,7 +16,7 @@ URL = "ws://broker.example.org:7900"
 def test_no_descriptors_left_is_a_local_cause() -> None:
     """For any error of the library; the remedy is named, and the condition ends when the link opens."""
     told: list[str | None] = []
-    faults = LinkFaults(URL, told.append)
+    faults = LinkFaults(lambda: URL, told.append)
     reason = faults.reason(OSError(errno.EMFILE, "Too many open files"), opened=False)
     assert "cannot reach" not in reason
     assert "ulimit -n" in reason
@@ -35,7 +35,9 @@ def test_a_resolver_that_fails_for_lack_of_descriptors_is_a_local_cause() -> Non
         with pytest.raises(OSError, match="Too many"):
             while True:
                 opened.append(os.dup(0))
-        reason = LinkFaults(URL, lambda text: None).reason(OSError("Name or service not known"), opened=False)
+        reason = LinkFaults(lambda: URL, lambda text: None).reason(
+            OSError("Name or service not known"), opened=False
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for descriptor in opened:
@@ -47,7 +49,7 @@ def test_a_resolver_that_fails_for_lack_of_descriptors_is_a_local_cause() -> Non
 def test_a_link_that_is_cut_is_no_local_cause(error: Exception) -> None:
     """It cannot be reached, or was lost."""
     told: list[str | None] = []
-    faults = LinkFaults(URL, told.append)
+    faults = LinkFaults(lambda: URL, told.append)
     assert faults.reason(error, opened=False).startswith(f"cannot reach {URL}")
     assert faults.reason(error, opened=True).startswith(f"the link to {URL} was lost")
     assert told == []

@@ -81,7 +81,13 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt() -> None:
     one = Membership("m", "demo", "ws://127.0.0.1:1", "id", "alice", "member", None)
     link = Link(
         BrokerAddress(one.broker_url),
-        Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
+        Handshake(
+            one,
+            BrokerAddress(one.broker_url),
+            keyring_of(make_identity()),
+            instance_id="one",
+            host_fingerprint="",
+        ),
         Backoff(initial_s=0.001, cap_s=0.001),
         WrongReplies(Conditions(SystemClock()), _ignore),
         dial=connect,
@@ -119,7 +125,13 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
     one = Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
     link = Link(
         BrokerAddress(one.broker_url),
-        Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
+        Handshake(
+            one,
+            BrokerAddress(one.broker_url),
+            keyring_of(make_identity()),
+            instance_id="one",
+            host_fingerprint="",
+        ),
         Backoff(initial_s=0.001, cap_s=0.001),
         WrongReplies(Conditions(SystemClock()), _ignore),
     )
@@ -164,7 +176,13 @@ async def _close_code_after(broker: _ScriptedBroker) -> int | None:
         one = Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
         link = Link(
             BrokerAddress(one.broker_url),
-            Handshake(one, keyring_of(make_identity()), instance_id="one", host_fingerprint=""),
+            Handshake(
+                one,
+                BrokerAddress(one.broker_url),
+                keyring_of(make_identity()),
+                instance_id="one",
+                host_fingerprint="",
+            ),
             Backoff(initial_s=60, cap_s=60),
             WrongReplies(Conditions(SystemClock()), _ignore),
         )
