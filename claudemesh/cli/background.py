@@ -53,7 +53,7 @@ def start(
     # The service writes its log by itself; stderr holds what comes before that.
     with TemporaryFile() as errors:
         process = subprocess.Popen(
-            [*_program(), *arguments],
+            [*program(), *arguments],
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -97,7 +97,7 @@ def _wait(service: Service, pid: int, ended: Callable[[], ExitWith | None]) -> i
     return own
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """Return the command line that starts this program again: the archive or the module."""
     # Imported here: only a start needs it.
     import zipfile

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import free_port, until
-from tests.support.pyz import BARE_PYTHON, REPOSITORY
-
-_NOBODY = 65_534
+from tests.support.pyz import REPOSITORY, python_for_nobody
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -89,24 +86,12 @@ def place(pyz: Path) -> Generator[Place]:
         folder = Path(name)
         folder.chmod(0o755)
         shutil.copy(pyz, folder / "claudemesh.pyz")
-        made = Place(folder, *python_for_nobody(folder))
+        made = Place(folder, *python_for_nobody())
         for owned in ("data", "home"):
             (folder / owned).mkdir(mode=0o700)
             if made.user is not None:
                 os.chown(folder / owned, made.user, made.user)
         yield made
-
-
-def python_for_nobody(folder: Path) -> tuple[str, int | None]:
-    """A matching Python that another user can run, and that user; else this one's."""
-    wanted = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for python in (BARE_PYTHON, f"/usr/bin/{wanted}", f"/usr/local/bin/{wanted}"):
-        try:
-            subprocess.run([python, "-c", "pass"], cwd=folder, check=True, user=_NOBODY, group=_NOBODY)
-        except OSError:
-            continue
-        return python, _NOBODY
-    return BARE_PYTHON, None
 
 
 def test_what_the_image_runs_starts_is_healthy_and_stops(place: Place) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.namespaces import PID_NAMESPACE
+from tests.support.pid_namespaces import PID_NAMESPACE
 from tests.support.processes import REPOSITORY, WAIT_S, Daemon, mesh
 
 _STRANGER = """

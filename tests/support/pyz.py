@@ -19,6 +19,20 @@ LIMIT_S = 60.0
 # Below the virtual environment: it has none of our libraries.
 BARE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 
+NOBODY = 65_534
+
+
+def python_for_nobody() -> tuple[str, int | None]:
+    """A matching Python that another user can run, and that user; else this one's."""
+    wanted = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for python in (BARE_PYTHON, f"/usr/bin/{wanted}", f"/usr/local/bin/{wanted}"):
+        try:
+            subprocess.run([python, "-c", "pass"], cwd="/", check=True, user=NOBODY, group=NOBODY)
+        except OSError:
+            continue
+        return python, NOBODY
+    return BARE_PYTHON, None
+
 
 def build(
     tree: Path = REPOSITORY,

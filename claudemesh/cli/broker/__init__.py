@@ -14,6 +14,18 @@ COMMANDS = {
         "logs": ("broker.logs", "logs", "Show the log of the broker of this host."),
         "config": ("broker.config", "config", "Check and show the settings of a broker."),
     },
+    "Service": {
+        "install-service": (
+            "broker.install_service",
+            "install_service",
+            "Install the broker as a service of this host.",
+        ),
+        "uninstall-service": (
+            "broker.install_service",
+            "uninstall_service",
+            "Remove the service of the broker.",
+        ),
+    },
     "Administer": {
         "mesh": ("broker.mesh", "mesh", "List meshes and set their policies."),
         "member": ("broker.member", "member", "List and revoke members."),

@@ -12,6 +12,18 @@ COMMANDS = {
         "down": ("daemon.down", "down", "Stop the daemon."),
         "restart": ("daemon.restart", "restart", "Stop the daemon and start it again in the background."),
     },
+    "Service": {
+        "install-service": (
+            "daemon.install_service",
+            "install_service",
+            "Install the daemon as a service of this host.",
+        ),
+        "uninstall-service": (
+            "daemon.install_service",
+            "uninstall_service",
+            "Remove the service of the daemon.",
+        ),
+    },
     "Configuration": {
         "reload": ("daemon.reload", "reload", "Apply config.toml without a restart."),
         "rotate-token": ("daemon.rotate_token", "rotate_token", "Replace the token of the local TCP port."),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.integration.hooks.hooked import Host
-from tests.support.namespaces import PID_NAMESPACE, enter
+from tests.support.pid_namespaces import PID_NAMESPACE, enter
 from tests.support.processes import REPOSITORY, WAIT_S, Process, mesh, until
 
 

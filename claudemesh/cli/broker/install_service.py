@@ -1,0 +1,114 @@
+"""`claudemesh broker install-service` and `uninstall-service`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.daemon.install_service import say_removed
+from claudemesh.cli.options import json_option
+from claudemesh.cli.service.options import install_options, manager_option
+from claudemesh.home.paths import broker_data_dir
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+
+SYSTEM_DATA = Path("/var/lib/claudemesh")
+_FIRST_FREE_PORT = 1024
+
+
+@click.command("install-service")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help=f"Data directory. Default: {SYSTEM_DATA} for --system, else that of `broker up`.",
+)
+@click.option(
+    "--service-user", metavar="NAME", help="User of a service of the system. Default: the owner of DIR."
+)
+@install_options
+@json_option
+def install_service(data_dir: Path | None, service_user: str | None, as_json: bool, **options: Any) -> int:
+    """Install a broker as a service, which starts with the host.
+
+    On Linux it is the unit claudemesh-broker.service of systemd, on macOS a property list of launchd. The
+    settings of the broker are those of DIR/broker.toml, and of the variables in claudemesh/broker.env below
+    /etc or ~/.config.
+
+    \b
+    Examples:
+      claudemesh broker install-service --now
+      sudo useradd --system claudemesh
+      sudo install -d -o claudemesh -m 0700 /var/lib/claudemesh
+      sudo claudemesh broker install-service --system --now
+    """
+    # Imported here: the help page needs none of it.
+    from claudemesh.cli.service import install, launchd, units
+
+    wish = install.Wish(**options)
+    folder = (data_dir or (SYSTEM_DATA if wish.for_system else broker_data_dir())).absolute()
+    if not wish.only_print:
+        install.check_wish(wish)
+        _require(folder, wish.for_system)
+    low_port = 0 < _port(folder) < _FIRST_FREE_PORT
+    place = install.placement(folder, wish, service_user, low_port=low_port)
+    if install.is_macos():
+        unit = launchd.BROKER_LABEL
+        text, file = launchd.broker_plist(place).decode(), f"{unit}.plist"
+    else:
+        text, file, unit = units.broker_unit(place), units.BROKER_UNIT, units.BROKER_UNIT
+    if wish.only_print:
+        output.say(text.rstrip())
+        return 0
+    outcome = install.install(text, file, unit, wish)
+    for note in outcome.notes:
+        output.note(note)
+    did = "installed and started" if outcome.started else "installed"
+    return output.print_answer(as_json, outcome.as_json(), f"{did} {unit} ({outcome.file})")
+
+
+@click.command("uninstall-service")
+@manager_option
+@json_option
+def uninstall_service(is_system: bool | None, as_json: bool) -> int:
+    """Stop the service of the broker and remove it. The data stays.
+
+    \b
+    Examples:
+      sudo claudemesh broker uninstall-service --system
+    """
+    from claudemesh.cli.service import install, launchd, units
+
+    wish = install.Wish(is_system)
+    unit = launchd.BROKER_LABEL if install.is_macos() else units.BROKER_UNIT
+    file = f"{unit}.plist" if install.is_macos() else unit
+    return say_removed(install.uninstall(file, unit, wish), unit, as_json)
+
+
+def _require(folder: Path, is_system: bool) -> None:
+    """Make the data directory of a user's service. `ExitWith` 78 when that of the system is missing."""
+    if folder.is_dir():
+        return
+    if is_system:
+        raise ExitWith(
+            CONFIGURATION,
+            "no_data_dir",
+            f"The data directory {folder} does not exist. Make a user for the broker "
+            "(`useradd --system claudemesh`), and the directory as its own.",
+            next=f"install -d -o claudemesh -m 0700 {folder}",
+        )
+    from claudemesh.runtime.files import make_private_dir
+
+    make_private_dir(folder)
+
+
+def _port(folder: Path) -> int:
+    """Return the port of the settings; a wrong setting is told by the broker's own start."""
+    from claudemesh.broker.settings import load_settings
+
+    try:
+        return load_settings({"data_dir": folder}, {}).address[1]
+    except (ExitWith, OSError):
+        return 0

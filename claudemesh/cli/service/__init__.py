@@ -1,0 +1,1 @@
+"""Services of the operating system: units of systemd, property lists of launchd, and their installation."""
