@@ -55,6 +55,7 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import SchemaTooNew, StorageError
 from claudemesh.runtime.exits import CONFIGURATION, INTERNAL, ExitWith
+from claudemesh.runtime.extras import require_extra
 from claudemesh.runtime.files import (
     remove,
     write_atomic,
@@ -342,6 +343,7 @@ def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
 def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:
     if settings.redis_url is None:
         return MemoryLimiter(env.clock)
+    require_extra("redis", "redis", "redis_url")
     # Imported here: the client is large, and a broker that stands alone needs none.
     from claudemesh.broker.limiter.redis import RedisLimiter
 

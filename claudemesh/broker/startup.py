@@ -12,6 +12,7 @@ from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.extras import require_extra
 from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
 from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.sqlite import OnFailure
@@ -59,6 +60,7 @@ def make_store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
     """Return the store that the settings name, not open yet."""
     if settings.database_url is None:
         return SqliteStore(settings.data_dir / "broker.db", on_failure)
+    require_extra("postgres", "asyncpg", "database_url")
     # Imported here: an embedded broker has no use for it.
     from claudemesh.broker.store.postgres import PostgresStore
 

@@ -162,3 +162,13 @@ def needed(data: bytes) -> Iterator[str]:
     for tag, value in entries:
         if tag == 1:
             yield data[names + value : data.index(b"\0", names + value)].decode()
+
+
+def test_chosen_pythons_are_the_only_ones_and_a_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`./build/test --pythons` does not pass without a Python that it was given."""
+    version = ".".join(map(str, this().version))
+    monkeypatch.setenv("CLAUDEMESH_TEST_PYTHONS", version)
+    assert {found[:2] for found in pythons()} == {this().version}
+    monkeypatch.setenv("CLAUDEMESH_TEST_PYTHONS", f"{version},3.99")
+    with pytest.raises(RuntimeError, match=r"Python 3\.99"):
+        pythons()

@@ -100,7 +100,28 @@ def natives(pyz: Path) -> dict[str, dict[str, bytes]]:
 
 
 def pythons() -> dict[tuple[int, int, int], str]:
-    """The Pythons that are installed here, by their version: on the PATH, of the system, beside this one."""
+    """The Pythons that are installed here, by their version: on the PATH, of the system, beside this one.
+
+    CLAUDEMESH_TEST_PYTHONS selects some of them; one that is not installed fails the run by name.
+    """
+    found = _installed()
+    wanted = {
+        tuple(map(int, text.split(".")))
+        for text in os.environ.get("CLAUDEMESH_TEST_PYTHONS", "").split(",")
+        if text
+    }
+    missing = wanted - {version[: len(short)] for version in found for short in wanted}
+    if missing:
+        names = ", ".join(".".join(map(str, version)) for version in sorted(missing))
+        raise RuntimeError(f"Not installed here: Python {names}.")
+    return {
+        version: path
+        for version, path in found.items()
+        if not wanted or any(version[: len(short)] == short for short in wanted)
+    }
+
+
+def _installed() -> dict[tuple[int, int, int], str]:
     beside = sorted(Path(BARE_PYTHON).resolve().parents[2].glob("*/bin/python"))
     names = [f"python{version}" for version in ("2", "3", *(f"3.{minor}" for minor in range(6, 20)))]
     found: dict[tuple[int, int, int], str] = {}
