@@ -10,6 +10,7 @@ import click
 
 from claudemesh.cli import output
 from claudemesh.cli.command_group import CommandGroup
+from claudemesh.cli.invite_list import list_invites, revoke_invite
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError, WrongAddress
@@ -22,12 +23,17 @@ from claudemesh.runtime.urls import is_loopback
 
 @click.group(cls=CommandGroup)
 def invite() -> None:
-    """Create invites. An invite is a link by which another host joins a mesh.
+    """Create, list and revoke invites. An invite is a link by which another host joins a mesh.
 
     \b
     Examples:
       claudemesh invite create
+      claudemesh invite list
     """
+
+
+invite.add_command(list_invites)
+invite.add_command(revoke_invite)
 
 
 @invite.command("create")

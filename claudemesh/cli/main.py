@@ -31,7 +31,7 @@ COMMANDS = {
         "peers": ("peers", "peers", "List the members of the mesh."),
         "ping": ("ping", "ping", "Check whether a member is online."),
         "join": ("join", "join", "Join a mesh by an invite."),
-        "invite": ("invite", "invite", "Create invites."),
+        "invite": ("invite", "invite", "Create, list and revoke invites."),
         "mesh": ("mesh", "mesh", "Create, list and choose meshes."),
         "run": ("run", "run", "Run a command as an ephemeral member, for CI jobs."),
     },
@@ -53,7 +53,11 @@ COMMANDS = {
         "bugreport": ("bugreport", "bugreport", "Print a report for a bug, without secrets or messages."),
         "config": ("config", "config", "Check the configuration files, and show the settings of the daemon."),
         "paths": ("paths", "paths", "Show the paths of all files."),
-        "version": ("version", "version", "Show the version."),
+        "version": (
+            "version",
+            "version",
+            "Show the version, its commit, the platform, the Python, and how it is installed.",
+        ),
         "help": ("help", "show_help", "Show the help of a command, or the list of exit codes."),
     },
     "Broker": {

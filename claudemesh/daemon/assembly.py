@@ -312,6 +312,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
+        invites=api.InviteRoutes(directory=directory, call=link.call),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
             health=parts.health,

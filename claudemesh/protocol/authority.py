@@ -44,6 +44,11 @@ def judge_revocation(by: Role, of: Role, *, other_owners: int, force: bool = Fal
     return _over(by, of) or _last_owner(of, other_owners, force, "revoked")
 
 
+def judge_administration(by: Role) -> Refusal | None:
+    """Decide whether a member may list and revoke the invites of its mesh."""
+    return _NOT_A_MEMBERS_RIGHT if by == "member" else None
+
+
 def judge_role(by: Role, of: Role, to: Role, *, other_owners: int, force: bool = False) -> Refusal | None:
     """Decide whether a member may change the role of a member from `of` to `to`."""
     refusal = _over(by, of)

@@ -3,6 +3,7 @@
 from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.inbox import InboxRoutes
+from claudemesh.daemon.api.invites import InviteRoutes
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
 from claudemesh.daemon.api.send import SendRoutes
@@ -14,6 +15,7 @@ __all__ = [
     "ApiRoutes",
     "EventRoutes",
     "InboxRoutes",
+    "InviteRoutes",
     "OutboxRoutes",
     "PeerRoutes",
     "SendRoutes",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.daemon.api import events, inbox, outbox, peers, send, status, topics
+from claudemesh.daemon.api import events, inbox, invites, outbox, peers, send, status, topics
 from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
+from claudemesh.daemon.api.invites import InviteRoutes
 from claudemesh.daemon.api.openapi import description_of
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
@@ -27,6 +28,7 @@ _DESCRIBED = (
     *inbox.ROUTES,
     *outbox.ROUTES,
     *peers.ROUTES,
+    *invites.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
 )
@@ -47,6 +49,7 @@ class ApiRoutes:
     inbox: InboxRoutes
     outbox: OutboxRoutes
     peers: PeerRoutes
+    invites: InviteRoutes
     events: EventRoutes
     status: StatusRoutes
 
@@ -58,6 +61,7 @@ class ApiRoutes:
             Group(self.inbox, inbox.ROUTES),
             Group(self.outbox, outbox.ROUTES),
             Group(self.peers, peers.ROUTES),
+            Group(self.invites, invites.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
             Group(None, (_DESCRIPTION,)),

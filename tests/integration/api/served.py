@@ -266,6 +266,7 @@ class _Health:
         self.keyring, self.connected = health.keyring, True
         self.make = health.make
         self.broker_version = broker_version
+        self.schema_version, self.broker_features = health.schema_version, health.broker_features
 
 
 def _asking(link: Any, routes: ApiRoutes) -> ApiRoutes:
@@ -274,6 +275,7 @@ def _asking(link: Any, routes: ApiRoutes) -> ApiRoutes:
         routes,
         topics=replace(routes.topics, call=link.call),
         peers=replace(routes.peers, call=link.call),
+        invites=replace(routes.invites, call=link.call),
         status=replace(routes.status, health=_Health(routes.status.health, link.broker_version)),
     )
 

@@ -37,6 +37,8 @@ _BROKER = {
     "topic_unsubscribe": {},
     "topic_list": {"items": [_ROW]},
     "profile": {},
+    "invite_list": {"items": []},
+    "invite_revoke": {},
 }
 _CHECKS = (
     not_a_server_error,

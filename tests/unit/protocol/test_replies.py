@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.protocol import events, replies
+from claudemesh.protocol import events, invite_replies, replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, KnownSend
@@ -19,6 +19,15 @@ from tests.support.envelopes import ULID_TEXT
 
 BOB = person("bob")
 TOPIC = {"topic": "all", "mode": "topic", "subscribed": True, "subscribers": 1, "created_at": 0}
+INVITE = {
+    "invite_id": ULID_TEXT,
+    "role": "member",
+    "created_by": "a" * 64,
+    "expires_at": 0,
+    "uses": 1,
+    "max_uses": 2,
+    "revoked_at": 0,
+}
 KNOWN = {"known": True, "broker_message_id": ULID_TEXT, "history_id": 7}
 CARD = {name: BOB.entry()[name] for name in ("member_id", "name", "pubkey")}
 LOST = {
@@ -31,6 +40,7 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "peers": (replies.peers, {"items": [BOB.entry()]}),
     "topic_list": (replies.topic_list, {"items": [TOPIC]}),
     "topic_create": (replies.topic_made, {"topic": "all", "mode": "queue", "created": True}),
+    "invite_list": (invite_replies.invite_list, {"items": [INVITE], "next": ULID_TEXT}),
     "send_status": (replies.send_status_of(["id-1"]), {"items": {"id-1": KNOWN}}),
     **{
         name: (lambda data, name=name: events.parse_event(Event(name, data)), data)
@@ -42,7 +52,7 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
         }.items()
     },
 }
-REPLIES = ("peers", "topic_list", "topic_create", "send_status")
+REPLIES = ("peers", "topic_list", "topic_create", "invite_list", "send_status")
 JSON = st.recursive(
     st.none()
     | st.booleans()
