@@ -106,11 +106,26 @@ def join(
     name = name or (known.name if known else default_name)
     check_member_name(name)
     make_private_dir(paths.root)
-    with _telling_of_loopback(invite.broker_url):
-        body = _request(link, invite, name, _keyring(paths), broker, known)
-        joined = broker.join({**body, **life.as_body()})
-    if known and not joined.created:
+    membership, created = join_with_keys(link, invite, name, _keyring(paths), broker, known=known, life=life)
+    if known and not created:
         raise _already_member(invite.slug)
+    return _keep(paths, membership, ca_file)
+
+
+def join_with_keys(
+    link: str,
+    invite: Invite,
+    name: str,
+    keyring: Keyring,
+    broker: BrokerClient,
+    *,
+    known: Membership | None = None,
+    life: Life = PERSISTENT,
+) -> tuple[Membership, bool]:
+    """Join by a verified invite; returns the membership, and whether it is new. Nothing is written."""
+    with _telling_of_loopback(invite.broker_url):
+        body = _request(link, invite, name, keyring, broker, known)
+        joined = broker.join({**body, **life.as_body()})
     expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
     _check(joined, expected, broker)
     membership = Membership(
@@ -124,7 +139,7 @@ def join(
         invite=link,
         ephemeral=life.ephemeral,
     )
-    return _keep(paths, membership, ca_file)
+    return membership, joined.created
 
 
 def set_broker(slug: str, url: str, *, insecure: bool = False, ca_file: Path | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from claudemesh.daemon import assembly, startup
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.api import ApiRoutes
 from claudemesh.daemon.bus import Bus
+from claudemesh.daemon.identity.host_check import check_host
 from claudemesh.daemon.listeners import ApiListeners
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.parts import Base, Parts
@@ -78,6 +79,7 @@ class Daemon:
         self._ended = asyncio.get_running_loop().create_future()
         try:
             startup.take_lock(self._paths, self._stack)
+            startup.finish_remint(self._paths)
             base = self._base()
             self.parts = assembly.assemble(base, await assembly.open_stores(base))
             self.routes = assembly.make_routes(self.parts)
@@ -138,6 +140,8 @@ class Daemon:
         conditions, bus = Conditions(self._clock), Bus()
         files, path = SideFiles(self._paths.root, conditions), self._paths.membership
         membership = load_membership(path)
+        metrics = DaemonMetrics(conditions)
+        host = check_host(self._paths, self._settings, conditions, metrics.clone_suspected)
         self._stack.callback(bus.close)
         return Base(
             paths=self._paths,
@@ -151,6 +155,7 @@ class Daemon:
                 keep=lambda move: files.write(path.name, lambda: change_address(path, move.url, move.at_ms)),
             ),
             keyring=Keyring.load(self._paths.keypair),
+            host_fingerprint=host,
             clock=self._clock,
             conditions=conditions,
             files=files,
@@ -158,7 +163,7 @@ class Daemon:
             stack=self._stack,
             backoff=self._settings.backoff,
             bus=bus,
-            metrics=DaemonMetrics(conditions),
+            metrics=metrics,
             new_id=assembly.make_new_id(self._clock),
             on_crash=self._crashed,
             on_storage_broken=self._storage_broken,

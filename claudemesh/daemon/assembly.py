@@ -52,7 +52,6 @@ from claudemesh.daemon.status import HealthReport, MetricsPage
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
-from claudemesh.home.host_id import host_fingerprint
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.sidefiles import PacedFile
@@ -132,7 +131,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         base.address,
         base.keyring,
         instance_id=base.new_id(),
-        host_fingerprint=host_fingerprint(),
+        host_fingerprint=base.host_fingerprint,
         require=settings.required_features,
         optional=settings.features_optional,
     )

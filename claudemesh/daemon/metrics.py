@@ -65,7 +65,7 @@ class DaemonMetrics:
         self._rotations = metrics.counter("local_token_rotations_total", "New bearers of the loopback")
         self._clones = metrics.counter(
             "clone_suspected_total",
-            "Members on another host than before, as the broker told",
+            "Members on another host than before, as the broker or host_fingerprint.json tells",
         )
         self._limits = metrics.counter(
             "guard_limits_total", "Limits of connections that were reached", ("transport", "limit")

@@ -66,6 +66,7 @@ class Base:
     membership: Membership
     address: BrokerAddress
     keyring: Keyring
+    host_fingerprint: str
     clock: Clock
     conditions: Conditions
     files: SideFiles

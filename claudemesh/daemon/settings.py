@@ -15,7 +15,7 @@ from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.settings.document import Document, read_own_document
 from claudemesh.runtime.settings.keys import differing, setting, table_of
 from claudemesh.runtime.settings.merge import Merged, file_layer, merge
-from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, YesNo, some_of
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, some_of
 
 INVALID = "invalid_config"
 _LONGEST_HOURS = 24 * 3660
@@ -173,6 +173,21 @@ class DaemonSettings:
         default=None,
         default_text="the whole file system",
         reload=True,
+    )
+    clone_policy: str = setting(
+        OneOf(("refuse", "warn", "allow")),
+        "Start on another host than the one to which the files belong: refuse it, warn, or allow it.",
+        section="clone",
+        name="policy",
+        default="refuse",
+    )
+    clone_id_override: str | None = setting(
+        Text("a text of 1 to 256 characters", lambda text: 0 < len(text) <= 256),
+        "Id of this host, instead of its machine id and MAC address.",
+        section="clone",
+        name="id_override",
+        default=None,
+        default_text="machine id and MAC address",
     )
     features_require: tuple[str, ...] = setting(
         some_of(REQUIRED + OPTIONAL),

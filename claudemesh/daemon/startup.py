@@ -19,6 +19,7 @@ from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
+from claudemesh.home.remint import Remint
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.features import Features
 from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
@@ -60,6 +61,16 @@ def take_lock(paths: DaemonPaths, stack: AsyncExitStack) -> None:
             "`claudemesh daemon status` shows it, `claudemesh daemon down` stops it.",
         )
     stack.callback(lock.release)
+
+
+def finish_remint(paths: DaemonPaths) -> None:
+    """Carry out an exchange of the member's files that a crash has interrupted (home/remint.py)."""
+    try:
+        old = Remint(paths).finish()
+    except OSError as error:
+        raise cannot("exchange the member's files in", error, paths.root) from error
+    if old is not None:
+        log.info("remint_finished", old_files=str(old))
 
 
 def load_directory(path: Path, membership: Membership, on_refused: Callable[[str], None]) -> Directory:

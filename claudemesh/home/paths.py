@@ -89,6 +89,11 @@ class DaemonPaths:
         return self.root / "keypair.json"
 
     @property
+    def host_fingerprint(self) -> Path:
+        """The host to which these files belong."""
+        return self.root / "host_fingerprint.json"
+
+    @property
     def peers(self) -> Path:
         """The directory as last seen, and the pinned keys."""
         return self.root / "peers.json"

@@ -28,6 +28,12 @@ COMMANDS = {
         "reload": ("daemon.reload", "reload", "Apply config.toml without a restart."),
         "rotate-token": ("daemon.rotate_token", "rotate_token", "Replace the token of the local TCP port."),
         "set-broker": ("daemon.set_broker", "set_broker", "Change the address of the mesh's broker."),
+        "accept-host": (
+            "daemon.accept_host",
+            "accept_host",
+            "Let the files of this mesh belong to this host.",
+        ),
+        "remint": ("daemon.remint", "remint", "Make this host a member of its own, with new keys."),
         "hooks": ("daemon.hooks", "hooks", "List the hooks and check their files."),
     },
     "State": {
