@@ -326,7 +326,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
 
 def _session(parts: Parts) -> BrokerSession:
     base, broker, sending, restoring = parts.base, parts.broker, parts.sending, parts.restoring
-    followers = (broker.presence, broker.sync, broker.topics, sending.reconciler)
+    followers = (broker.sync, broker.topics, sending.reconciler)
     session = SessionParts(
         body_limit=sending.body_limit,
         drain=sending.drain,

@@ -23,7 +23,7 @@ from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.events import News, parse_event
+from claudemesh.protocol.events import News, PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event, SendResult
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger
@@ -41,7 +41,9 @@ class EventPart(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionParts:
-    """The parts of the daemon that follow the link. `event_parts` get each event in this order."""
+    """The parts of the daemon that follow the link. `event_parts` get each event that is not about
+    presence, in this order.
+    """
 
     body_limit: BodyLimit
     drain: Drain
@@ -134,6 +136,8 @@ class BrokerSession:
             news = await self._parts.replies.read(event.event, parse_event, event, weight)
         except ProtocolError:
             return
-        if news is not None:
+        if isinstance(news, PresenceEvent):
+            await self._parts.presence.take(news)
+        elif news is not None:
             for part in self._parts.event_parts:
                 part.on_event(news)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 # JSON with fewer values, and bytes that are only copied, hashed or encrypted, stay on the loop.
 LIGHT_VALUES: Final = 1024
 _LIGHT_BYTES: Final = 8 << 10
+# Counting in a longer one would take a millisecond and more.
+_LONG_BYTES: Final = 1 << 20
 # Waking the thread takes about half as long as verifying one signature.
 _SHARED: Final = 4
 _CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -36,10 +38,12 @@ _executor: ThreadPoolExecutor | None = None
 def weight_of(raw: bytes | str) -> int:
     """Return an upper bound for the number of values in a JSON text; 0 for a text of at most 8 KiB.
 
-    Commas and brackets inside of strings count too.
+    Commas and brackets inside of strings count too. A very long text is not looked at.
     """
     if len(raw) <= _LIGHT_BYTES:
         return 0
+    if len(raw) > _LONG_BYTES:
+        return len(raw)
     if isinstance(raw, str):
         return raw.count(",") + raw.count("[") + raw.count("{")
     return raw.count(b",") + raw.count(b"[") + raw.count(b"{")

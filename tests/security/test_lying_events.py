@@ -5,6 +5,8 @@ no frame holds the daemon's loop.
 from __future__ import annotations
 
 import json
+import statistics
+import time
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
@@ -260,3 +262,33 @@ def test_members_with_long_chains_of_keys_do_not_hold_the_loop(lied: Lied) -> No
     lied.tell([event("members_changed", items=items, gone=[], since=lies.version, version=lies.next_version)])
     until(lambda: '"chained-39"' in alice.log.read_text(), "the last one was refused")
     assert_free(lied, "chains")
+
+
+def crowd(number: int) -> str:
+    """As many members as a frame holds are online, other ones each time."""
+    ids = [f"00000000-0000-4000-8000-{number:03d}{one:09d}" for one in range(130_000)]
+    return event("presence", whole=number % 2 == 0, at=1, online=ids[:65_000], offline=ids[65_000:])
+
+
+def test_a_presence_event_of_very_many_members_does_not_hold_the_loop(lied: Lied) -> None:
+    """Neither one that replaces what was known, nor a change of it."""
+    lied.tell(crowd(number) for number in range(8))
+    assert_free(lied, "presence of 130,000 members")
+
+
+def test_programs_are_answered_while_a_broker_floods_with_presence(lied: Lied) -> None:
+    """Frames of a hundred members, and some that are as large as frames may be."""
+    alice, times = lied.alice, list[float]()
+    sign = about_a_member("member_clone_suspected")
+    begun = suspected(alice) + 1
+    lied.lies.frames = [[sign, *map(passing_by, range(10_000)), *map(crowd, range(4)), sign]]
+    assert alice.send("#all", "go on")[0] == 202
+    until(lambda: suspected(alice) >= begun, "the flood has begun")
+    while suspected(alice) == begun:
+        began = time.perf_counter()
+        assert alice.request("GET", "/v1/health")[0] == 200
+        times.append(time.perf_counter() - began)
+    middle, longest = statistics.median(times) * 1000, max(times) * 1000
+    print(f"health {middle:.0f} ms (max {longest:.0f}), {len(times)} times")
+    assert len(times) >= 3
+    assert_free(lied, "a flood of presence")

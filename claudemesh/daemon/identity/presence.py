@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.sync import DirectorySync
-from claudemesh.protocol.events import MAX_PRESENT, News, PresenceEvent
+from claudemesh.protocol.events import MAX_PRESENT, PresenceEvent
 from claudemesh.protocol.replies import PeerList
+from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
 
@@ -25,6 +26,8 @@ log = SparseLog(get_logger("presence"))
 _FIRST_WORD_S = 3.0
 # Up to this many simultaneous changes are published one by one. Of more only the numbers are published.
 _PUBLISHED = 100
+# Members whose presence is applied without a pause.
+_PART = 512
 
 
 class Presence:
@@ -87,16 +90,49 @@ class Presence:
         self._online.clear()
         self._unnamed.clear()
 
-    def on_event(self, news: News) -> None:
-        """Apply a presence event of the broker."""
-        if isinstance(news, PresenceEvent) and not (news.is_single and self._is_told):
-            self._take(news)
+    async def take(self, news: PresenceEvent) -> None:
+        """Apply a presence event of the broker. Other tasks of the loop run between parts of a large one."""
+        if news.is_single and self._is_told:
+            return
+        online: set[str] = set() if news.is_whole else self._online
+        if self._is_believed(len(online) + len(news.online)):
+            changed = await self._applied(news, online)
+        else:
+            changed = {}
+        self._online = online
+        if news.is_whole:
+            self._unnamed = {one: True for one in self._unnamed if one in online}
+            self._is_known.set()
+        elif changed:
+            self._announce(changed)
+
+    async def _applied(self, news: PresenceEvent, online: set[str]) -> dict[str, bool]:
+        """Change the online members, and return those that came (True) and went (False)."""
+        changed: dict[str, bool] = {}
+        is_unknown = False
+        async for part in _parts(news.online):
+            for member_id in part:
+                if member_id not in online:
+                    online.add(member_id)
+                    changed[member_id] = True
+                is_unknown |= self._directory.by_id(member_id) is None
+        async for part in _parts(news.offline):
+            for member_id in part:
+                if member_id in online:
+                    online.discard(member_id)
+                    if not changed.pop(member_id, False):
+                        changed[member_id] = False
+                if news.at_ms is not None and self._directory.by_id(member_id) is not None:
+                    self._seen[member_id] = news.at_ms
+        if is_unknown:
+            self._sync.soon()
+        return changed
 
     def _listed(self, page: PeerList) -> None:
         """Take the online members from a list, unless the broker sends them by itself."""
         if self._is_linked and not self._is_told:
             online = {entry.member_id for entry in page.items if entry.online}.union(page.online)
-            if self._is_believed(len(online)):
+            if self._is_believed(len(self._online) + len(online)):
                 self._online.update(online)
 
     def _directory_changed(self) -> None:
@@ -104,30 +140,7 @@ class Presence:
         waiting, self._unnamed = self._unnamed, {}
         self._announce(waiting)
 
-    def _take(self, news: PresenceEvent) -> None:
-        if news.is_whole:
-            self._online.clear()
-            self._unnamed = {one: True for one in news.online if one in self._unnamed}
-            self._is_known.set()
-        if not self._is_believed(len(news.online)):
-            return
-        changed = {member_id: True for member_id in news.online if member_id not in self._online}
-        changed |= {member_id: False for member_id in news.offline if member_id in self._online}
-        self._online.update(news.online)
-        self._online.difference_update(news.offline)
-        if news.at_ms is not None:
-            self._seen.update(
-                (member_id, news.at_ms)
-                for member_id in news.offline
-                if self._directory.by_id(member_id) is not None
-            )
-        if any(self._directory.by_id(member_id) is None for member_id in news.online):
-            self._sync.soon()
-        if not news.is_whole:
-            self._announce(changed)
-
-    def _is_believed(self, more: int) -> bool:
-        online = len(self._online) + more
+    def _is_believed(self, online: int) -> bool:
         if online > MAX_PRESENT:
             log.warning("presence_not_believed", online=online)
         return online <= MAX_PRESENT
@@ -150,3 +163,11 @@ class Presence:
             card = {"name": peer.name, "member_id": member_id, "pubkey": peer.pubkey}
             events.append(BusEvent("peer_join" if online else "peer_leave", card))
         self._publish(events)
+
+
+async def _parts(member_ids: Sequence[str]) -> AsyncGenerator[Sequence[str]]:
+    """Return a long list in parts. Other tasks of the loop run between them."""
+    slices = Slices()
+    for start in range(0, len(member_ids), _PART):
+        await slices.rest()
+        yield member_ids[start : start + _PART]

@@ -61,6 +61,8 @@ _errors = SparseLog(log)
 
 _HANDSHAKE_S = 10.0
 _DRAINING_JITTER_S = 1.0
+# Frames that are read before other tasks of the loop may run.
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +299,12 @@ class Link:
         handlers.link_down(str(code) if code else "lost", theirs.code if theirs is not None else 0)
 
     async def _read(self, socket: ClientConnection, session: Session, handlers: LinkHandlers) -> None:
-        connection = self._connection
+        connection, slices, count = self._connection, aside.Slices(), 0
         async for text in socket:
+            count += 1
+            if count % _AT_ONCE == 0:
+                # The library hands out frames that wait without a pause.
+                await slices.rest()
             weight = aside.weight_of(text)
             try:
                 frame = await aside.run(weight, decode_frame, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.presence import Presence
-from claudemesh.protocol.events import parse_event
+from claudemesh.protocol.events import PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, PeerList, peers
 from tests.support.daemon import MESH_ID, person
@@ -60,8 +61,12 @@ class Bench:
     def hear(self, event: str, **data: Any) -> None:
         """The broker says something."""
         news = parse_event(Event(event, data))
-        assert news is not None
-        self.presence.on_event(news)
+        assert isinstance(news, PresenceEvent)
+        work = self.presence.take(news)
+        with suppress(StopIteration):
+            while True:
+                # It waits for nothing but the turn of other tasks.
+                work.send(None)
 
     def tell(self, online: list[str] = [], offline: list[str] = [], **data: Any) -> None:  # noqa: B006
         """The broker says who came and who went."""
