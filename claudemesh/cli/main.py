@@ -29,9 +29,12 @@ COMMANDS = {
     "Mesh": {
         "whoami": ("whoami", "whoami", "Show this host's member: name, mesh, role and key."),
         "peers": ("peers", "peers", "List the members of the mesh."),
+        "profile": ("profile", "profile", "Show or change the profile of this member."),
+        "member": ("member", "member", "List members, give roles and revoke members."),
         "ping": ("ping", "ping", "Check whether a member is online."),
         "join": ("join", "join", "Join a mesh by an invite."),
         "invite": ("invite", "invite", "Create, list and revoke invites."),
+        "leave": ("leave", "leave", "Leave the mesh, and delete what this host keeps of it."),
         "mesh": ("mesh", "mesh", "Create, list and choose meshes."),
         "run": ("run", "run", "Run a command as an ephemeral member, for CI jobs."),
     },

@@ -5,22 +5,27 @@ from __future__ import annotations
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
 from claudemesh.client.local import LocalClient
 
 
-@click.command()
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @mesh_option
 @json_option
-def peers(mesh: str | None, as_json: bool) -> None:
+@click.pass_context
+def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     """List the members of the mesh.
 
     \b
     Examples:
       claudemesh peers
       claudemesh peers --json | jq -r '.items[] | select(.online) | .name'
+      claudemesh peers accept bob
     """
+    if context.invoked_subcommand is not None:
+        return
     items = LocalClient(mesh).items("/v1/peers")
     if as_json:
         output.print_items(items)
@@ -28,3 +33,29 @@ def peers(mesh: str | None, as_json: bool) -> None:
     columns = ("name", "role", "online", Column("last_seen", "age"), "status", Column("summary", "body"))
     names = ("name", "role", "online", "last_seen_at", "status", "summary")
     output.table(columns, [[item[name] for name in names] for item in items])
+    for item in items:
+        if item.get("name_is_pinned_to_another"):
+            name = output.safe(item["name"])
+            output.note(
+                f"{name} is another member than the one that this host knew by this name. Sends to the name "
+                f"are refused. If it is the right one: claudemesh peers accept {name}"
+            )
+
+
+@peers.command()
+@click.argument("name")
+@mesh_option
+@json_option
+def accept(name: str, mesh: str | None, as_json: bool) -> int:
+    """Accept that a name belongs to another member now.
+
+    This host knew another member by NAME, and refuses sends to it until then. First ask that member, not
+    through this mesh, whether it is the right one.
+
+    \b
+    Examples:
+      claudemesh peers accept bob
+    """
+    answer = LocalClient(mesh).post("/v1/peers/accept", {"name": name.removeprefix("@")})
+    shown = output.safe(answer["name"])
+    return output.print_answer(as_json, answer, f"{shown} is the member with the key {answer['pubkey']} now")

@@ -120,6 +120,8 @@ async def _run(
         set_level(settings.log_level)
         daemon = Daemon(paths, settings, with_broker=with_broker, manager=manager)
         await daemon.start()
+        if name is not None:
+            daemon.want_name(name)
         settle()
         if in_background:
             discard_stderr()

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from claudemesh.client.broker import UNREACHABLE, BrokerClient
 from claudemesh.client.errors import ClientError, WrongHome
+from claudemesh.home.ended import load_ended
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths, daemon_paths
@@ -27,7 +28,7 @@ from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, find_link, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_join
-from claudemesh.runtime.files import make_private_dir, write_atomic
+from claudemesh.runtime.files import make_private_dir, remove, write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.outward import read_authorities
 from claudemesh.runtime.urls import audience_of, is_loopback
@@ -103,6 +104,9 @@ def join(
     paths = daemon_paths(invite.slug)
     broker = BrokerClient(invite.broker_url, insecure=insecure, ca_file=ca_file or paths.broker_ca)
     known = _known(paths, invite)
+    if known is None:
+        # A rest of a former membership, whose files were deleted up to this one.
+        remove(paths.ended)
     name = name or (known.name if known else default_name)
     check_member_name(name)
     make_private_dir(paths.root)
@@ -197,6 +201,9 @@ def _known(paths: DaemonPaths, invite: Invite) -> Membership | None:
     """Return this host's membership in the invite's mesh. `WrongHome` when it is in another of this name."""
     if not paths.membership.exists():
         return None
+    ended = load_ended(paths.ended)
+    if ended is not None:
+        raise ended.exit(invite.slug)
     known = load_membership(paths.membership)
     if known.mesh_id != invite.mesh_id:
         raise _already_member(invite.slug)

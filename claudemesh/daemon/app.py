@@ -11,6 +11,7 @@ import claudemesh
 from claudemesh.daemon import assembly, startup
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.api import ApiRoutes
+from claudemesh.daemon.api_routes import make_routes
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.host_check import check_host
 from claudemesh.daemon.listeners import ApiListeners
@@ -80,9 +81,10 @@ class Daemon:
         try:
             startup.take_lock(self._paths, self._stack)
             startup.finish_remint(self._paths)
+            startup.check_membership(self._paths)
             base = self._base()
             self.parts = assembly.assemble(base, await assembly.open_stores(base))
-            self.routes = assembly.make_routes(self.parts)
+            self.routes = make_routes(self.parts)
             await assembly.recover(self.parts)
             await self._serve()
         except BaseException as error:
@@ -115,6 +117,12 @@ class Daemon:
         """Reload config.toml, hooks.toml and local_token. A wrong value changes nothing."""
         with self._manager.reloading():
             self._reload.run()
+
+    def want_name(self, name: str) -> None:
+        """Ask the broker for another name of this member."""
+        self.parts.acts.want_name(name)
+        if self.health.connected:
+            self.parts.acts.link_up()
 
     def stop_soon(self) -> None:
         """Stop in order: accept no more sends, wait for the answers of rows in flight, exit 0."""

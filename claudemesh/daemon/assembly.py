@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
-from claudemesh.daemon import api, startup
+from claudemesh.daemon import startup
 from claudemesh.daemon.broker_session import BrokerSession, SessionParts
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.hooks.presend import PreSendHook
@@ -17,9 +17,11 @@ from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.senders import is_sender
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.leaving import leave
 from claudemesh.daemon.identity.news import MemberNews
+from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.patient_store import PatientStore
@@ -48,7 +50,7 @@ from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
-from claudemesh.daemon.status import HealthReport, MetricsPage
+from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
@@ -110,6 +112,8 @@ def assemble(base: Base, stores: Stores) -> Parts:
         conditions=base.conditions,
         with_broker=base.with_broker,
     )
+    broker.own.on_change(health.membership_changed)
+    signing = (base.keyring, stores.directory, broker.sync, broker.link.call, health.broker_wall_ms)
     return Parts(
         base=base,
         stores=stores,
@@ -120,6 +124,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
         housekeeping=housekeeping,
         config=config,
         health=health,
+        acts=MemberActs(broker.own, *signing, base.tasks),
     )
 
 
@@ -156,6 +161,8 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     topics = KnownTopics(base.paths.topics, link.call, lambda: link.connected, *shared)
     topics.load()
     base.stack.callback(topics.close)
+    own = OwnMember(base.membership, base.paths, directory, base.end)
+    sync.on_change(own.directory_changed)
     return BrokerSide(
         link=link,
         replies=replies,
@@ -164,17 +171,20 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         clones=CloneWatch(own_id, base.conditions, publish, base.metrics.clone_suspected),
         topics=topics,
         mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),
+        own=own,
     )
 
 
 def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
     membership = base.membership
     topics = OwnTopics(base.paths.topic_subscriptions, base.clock, base.files.write)
+    readmission = Readmission(membership, base.address, base.keyring, topics, base.conditions)
+    broker.own.on_change(readmission.membership_changed)
     return Restoring(
         state=RestoreState(stores.lived.now_ms, base.conditions),
         own_topics=topics,
         vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),
-        readmission=Readmission(membership, base.address, base.keyring, topics, base.conditions),
+        readmission=readmission,
     )
 
 
@@ -286,44 +296,6 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
     return Receiving(receiver=receiver, unsealer=unsealer)
 
 
-def make_routes(parts: Parts) -> api.ApiRoutes:
-    """Return the groups of routes of the local API, each with the parts that it needs."""
-    base, stores, link, sending = parts.base, parts.stores, parts.broker.link, parts.sending
-    clock, outbox, known = base.clock, stores.outbox, parts.broker.topics
-    page = MetricsPage(
-        metrics=base.metrics,
-        link=link,
-        outbox_store=outbox,
-        drain=sending.drain,
-        bus=base.bus,
-        lived=stores.lived,
-        room=lambda: stores.monitor.disk.room,
-    )
-
-    def stop() -> None:
-        base.end(None)
-
-    wall_of = stores.clocks.wall_of
-    directory, presence = stores.directory, parts.broker.presence
-    return api.ApiRoutes(
-        send=api.SendRoutes(submit=sending.submitter.submit),
-        topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
-        inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
-        outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
-        peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, call=link.call),
-        invites=api.InviteRoutes(directory=directory, call=link.call),
-        events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
-        status=api.StatusRoutes(
-            health=parts.health,
-            page=page,
-            reload=base.reload,
-            stop=stop,
-            unread=stores.inbox.unread,
-            served=api.SERVED,
-        ),
-    )
-
-
 def _session(parts: Parts) -> BrokerSession:
     base, broker, sending, restoring = parts.base, parts.broker, parts.sending, parts.restoring
     followers = (broker.sync, broker.topics, sending.reconciler)
@@ -338,12 +310,14 @@ def _session(parts: Parts) -> BrokerSession:
         presence=broker.presence,
         topics=broker.topics,
         mover=broker.mover,
-        event_parts=(*followers, restoring.vouching, broker.clones, broker.mover),
+        event_parts=(*followers, restoring.vouching, broker.clones, broker.mover, broker.own),
         hooks=sending.hooks,
         bus=base.bus,
         metrics=base.metrics,
         health=parts.health,
         replies=broker.replies,
+        own=broker.own,
+        acts=parts.acts,
     )
     return BrokerSession(session, base.end)
 

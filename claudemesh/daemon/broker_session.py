@@ -10,6 +10,8 @@ from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.acting import MemberActs
+from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
@@ -22,6 +24,7 @@ from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.topics.known import KnownTopics
+from claudemesh.home.ended import LEFT, REVOKED
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import News, PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event, SendResult
@@ -61,6 +64,8 @@ class SessionParts:
     metrics: DaemonMetrics
     health: HealthReport
     replies: WrongReplies
+    own: OwnMember
+    acts: MemberActs
 
 
 class BrokerSession:
@@ -87,6 +92,10 @@ class BrokerSession:
         try:
             await link.run(handlers)
         except ExitWith as ending:
+            if ending.error in (REVOKED, LEFT):
+                # Also where the broker only says so as it closes the connection.
+                parts.own.has_ended("revoked" if ending.error == REVOKED else "left")
+                return
             if ending.error.startswith("feature_"):
                 reason = {"kind": ending.error, "detail": ending.message}
                 parts.bus.publish([BusEvent("feature_negotiation_failed", reason)])
@@ -112,6 +121,7 @@ class BrokerSession:
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()
         parts.mover.link_up()
+        parts.acts.link_up()
         parts.drain.wake()
 
     def link_down(self, reason: str, close_code: int) -> None:

@@ -12,8 +12,10 @@ from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
+from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.receive import Receiver
@@ -107,6 +109,7 @@ class BrokerSide:
     clones: CloneWatch
     topics: KnownTopics
     mover: Mover
+    own: OwnMember
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,3 +156,4 @@ class Parts:
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport
+    acts: MemberActs

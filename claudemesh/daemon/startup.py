@@ -16,6 +16,7 @@ from claudemesh.daemon.identity.pins import inviter_of
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.home.ended import load_ended
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
@@ -71,6 +72,13 @@ def finish_remint(paths: DaemonPaths) -> None:
         raise cannot("exchange the member's files in", error, paths.root) from error
     if old is not None:
         log.info("remint_finished", old_files=str(old))
+
+
+def check_membership(paths: DaemonPaths) -> None:
+    """Raise `ExitWith` 77 when the membership of this host has ended."""
+    ended = load_ended(paths.ended)
+    if ended is not None:
+        raise ended.exit(paths.slug)
 
 
 def load_directory(path: Path, membership: Membership, on_refused: Callable[[str], None]) -> Directory:

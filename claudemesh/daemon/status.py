@@ -76,6 +76,14 @@ class HealthReport:
         state = f"{self.membership.name} in mesh {self.membership.slug}, {link} {self.address.url}"
         return f"{state}, degraded: {codes}" if codes else state
 
+    def membership_changed(self, membership: Membership) -> None:
+        """Show another name or role from now on."""
+        self.membership = membership
+
+    def broker_wall_ms(self) -> int:
+        """Return the wall clock of the broker, as far as it is known."""
+        return self.clock.wall_ms() - (self._clock_offset_ms or 0)
+
     async def make(self) -> dict[str, Any]:
         """Return the health report as a JSON object."""
         counts = await self.outbox_store.counts()

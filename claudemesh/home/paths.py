@@ -84,6 +84,11 @@ class DaemonPaths:
         return self.root / "broker_ca.pem"
 
     @property
+    def ended(self) -> Path:
+        """The end of the membership, if it has ended (home/ended.py)."""
+        return self.root / "ended.json"
+
+    @property
     def keypair(self) -> Path:
         """The member's private keys."""
         return self.root / "keypair.json"

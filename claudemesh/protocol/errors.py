@@ -132,6 +132,7 @@ CLOSE_KINDS: dict[CloseCode, str] = {
 
 # A kind of 4001: no member of the mesh has this key. A restore of the broker's database may be the reason.
 NOT_A_MEMBER = "not_a_member"
+LEFT = "left"
 # A kind of 4001: the key was a member's until it rotated its keys.
 KEY_ROTATED_OUT = "key_rotated_out"
 # A kind of 4001: the hello is for another address than the broker's own, which `detail` lists.

@@ -64,7 +64,7 @@ def check_member(hello: Hello, member: Member) -> HandshakeRefusal | None:
     if member.ed25519_pubkey != hello.pubkey:
         return KEY_ROTATED_OUT
     if member.status != "active":
-        return HandshakeRefusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.")
+        return HandshakeRefusal(CloseCode.UNAUTHENTICATED, "This member has left the mesh.", errors.LEFT)
     return None
 
 

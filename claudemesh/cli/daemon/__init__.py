@@ -34,6 +34,7 @@ COMMANDS = {
             "Let the files of this mesh belong to this host.",
         ),
         "remint": ("daemon.remint", "remint", "Make this host a member of its own, with new keys."),
+        "rename": ("daemon.rename", "rename", "Give this member another name."),
         "hooks": ("daemon.hooks", "hooks", "List the hooks and check their files."),
     },
     "State": {
@@ -45,6 +46,10 @@ COMMANDS = {
             "metrics",
             "Print the metrics of the daemon in the Prometheus text format.",
         ),
+    },
+    "Removal": {
+        "reset": ("daemon.reset", "reset", "Delete the local state, and stay a member of the mesh."),
+        "uninstall": ("leave", "uninstall", "Leave the mesh, and delete what this host keeps of it."),
     },
     "Messages": {
         "outbox": ("daemon.outbox", "outbox", "List, requeue, drop and prune sends."),

@@ -42,7 +42,7 @@ class Wanted:
 @click.option(
     "--with-broker", is_flag=True, help="Run a broker inside the daemon, for a mesh on one machine."
 )
-@click.option("--name", metavar="NAME", help="Name of this host, when it joins or creates the mesh.")
+@click.option("--name", metavar="NAME", help="Name of this member from now on.")
 @click.option(
     "--invite",
     metavar="LINK",

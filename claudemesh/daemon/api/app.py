@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.daemon.api import events, inbox, invites, outbox, peers, send, status, topics
+from claudemesh.daemon.api import events, inbox, invites, members, outbox, peers, send, status, topics
 from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
+from claudemesh.daemon.api.members import MemberRoutes
 from claudemesh.daemon.api.openapi import description_of
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
@@ -29,6 +30,7 @@ _DESCRIBED = (
     *outbox.ROUTES,
     *peers.ROUTES,
     *invites.ROUTES,
+    *members.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
 )
@@ -50,6 +52,7 @@ class ApiRoutes:
     outbox: OutboxRoutes
     peers: PeerRoutes
     invites: InviteRoutes
+    members: MemberRoutes
     events: EventRoutes
     status: StatusRoutes
 
@@ -62,6 +65,7 @@ class ApiRoutes:
             Group(self.outbox, outbox.ROUTES),
             Group(self.peers, peers.ROUTES),
             Group(self.invites, invites.ROUTES),
+            Group(self.members, members.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
             Group(None, (_DESCRIPTION,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, check_member_name
+from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, check_member_name, check_uuid
 from claudemesh.runtime.web.query import Parameter, cursor
 from claudemesh.runtime.web.routes import Request
 
@@ -12,6 +12,16 @@ from claudemesh.runtime.web.routes import Request
 def name_cursor() -> Parameter:
     """Declare `after` where the cursor is a name."""
     return cursor(lambda text: check_member_name(text))
+
+
+def member_cursor() -> Parameter:
+    """Declare `after` where the cursor is a name and a member id: a name may have had several members."""
+
+    def read(text: str) -> str:
+        name, _, member_id = text.partition("/")
+        return f"{check_member_name(name)}/{check_uuid(member_id, 'after')}"
+
+    return cursor(read)
 
 
 def topic(name: str) -> Parameter:

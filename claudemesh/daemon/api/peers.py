@@ -8,11 +8,12 @@ from typing import Any
 
 from claudemesh.daemon.api.parameters import name_cursor
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
-from claudemesh.daemon.calls import Ask
+from claudemesh.daemon.api.schemas_members import Profile
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.presence import Presence
-from claudemesh.protocol import replies
+from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import has_control
 from claudemesh.runtime.clock import Clock, iso_ms
@@ -28,7 +29,8 @@ class PeerRoutes:
     directory: Directory
     presence: Presence
     clock: Clock
-    call: Ask
+    profile: ProfileUpdates
+    own: OwnMember
 
     async def list_peers(self, request: Request) -> Reply:
         """Return the active members by name, from the directory; it answers without the broker too."""
@@ -49,8 +51,24 @@ class PeerRoutes:
         for name, value in given.items():
             if isinstance(value, str) and has_control(value):
                 raise InvalidField("invalid_field", name, f"{name} may hold no control character.")
-        await self.call("profile", given, replies.nothing)
+        await self.profile.set(given)
+        self.directory.note_profile(self.own.membership.member_id, **given)
         return Reply(200, {"updated": sorted(given)})
+
+    async def get_profile(self, request: Request) -> Reply:
+        """Return this member's own profile, as the directory has it; it answers without the broker too."""
+        own = self.own.membership
+        peer = self.directory.by_id(own.member_id)
+        return Reply(
+            200,
+            {
+                "name": own.name,
+                "role": own.role,
+                "summary": None if peer is None else peer.summary,
+                "status": None if peer is None else peer.presence_status,
+                "visible": peer is None or peer.visible,
+            },
+        )
 
     def _item(self, peer: Peer) -> dict[str, Any]:
         online = self.presence.is_online(peer.member_id)
@@ -65,6 +83,7 @@ class PeerRoutes:
             "status": peer.presence_status,
             "summary": peer.summary,
             "last_seen_at": None if seen_ms is None else iso_ms(seen_ms),
+            "name_is_pinned_to_another": self.directory.has_other_pin(peer),
         }
 
 
@@ -83,6 +102,7 @@ ROUTES = (
         PeerRoutes.list_peers,
         query=(page_limit(MAX_PAGE), name_cursor()),
     ),
+    Route("GET", "/v1/profile", "This member's profile", {200: Profile}, PeerRoutes.get_profile),
     Route(
         "POST",
         "/v1/profile",

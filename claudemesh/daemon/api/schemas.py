@@ -241,7 +241,10 @@ class Dropped(Struct):
 
 
 class PeerItem(Struct):
-    """A member as this host knows it; `status` is the member's own text."""
+    """A member as this host knows it; `status` is the member's own text.
+
+    `name_is_pinned_to_another`: sends to the name are refused until it is accepted; sends to the key are not.
+    """
 
     name: str
     pubkey: str
@@ -252,6 +255,7 @@ class PeerItem(Struct):
     status: str | None
     summary: str | None
     last_seen_at: Moment | None
+    name_is_pinned_to_another: bool = False
 
 
 class PeerPage(Struct):

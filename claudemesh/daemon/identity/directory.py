@@ -24,12 +24,12 @@ from claudemesh.daemon.identity.judging import (
     replacement_of,
     with_statements,
 )
+from claudemesh.daemon.identity.lookup import Lookup
 from claudemesh.daemon.identity.members import Members
 from claudemesh.daemon.identity.names import pins_after
-from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates
 from claudemesh.daemon.identity.peer import ACTIVE, LEFT, REVOKED, UNLISTED, Peer, loaded, peer_of
 from claudemesh.daemon.identity.peersfile import PeersFile
-from claudemesh.daemon.identity.pins import Inviter, Refusals, full, renamed, taken_over, unlisted
+from claudemesh.daemon.identity.pins import Inviter, Refusals, full, unlisted
 from claudemesh.daemon.identity.saving import Saver
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
@@ -49,7 +49,7 @@ _FEW_ROTATIONS = 8
 _MAX_NEWS = 256
 
 
-class Directory:
+class Directory(Lookup):
     """Names, keys and profiles of the mesh's members, in memory and on disk."""
 
     def __init__(
@@ -68,14 +68,13 @@ class Directory:
         # Whether members were left out, because there is no room for more.
         self._is_full = False
         self._inviter = inviter
-        self._members = Members()
+        super().__init__(Members(), Refusals(on_refused))
         self._by_id = self._members.by_id
         self._saver = Saver(self._file, self._by_id)
         self._names = self._members.names
         # Entries with statements whose signer is not known yet. They are judged again after a change.
         self._unjudged: dict[str, PeerEntry] = {}
         self._news: list[MemberChange] = []
-        self.refusals = Refusals(on_refused)
         # Number of earlier keys that the broker listed without a chain of rotations. They are not used.
         self.unproven = 0
         self._keeps_revoked: Callable[[PeerEntry], bool] = lambda entry: False
@@ -320,64 +319,26 @@ class Directory:
                 self._remember(replace(peer, status=status))
         return changed
 
-    def by_id(self, member_id: str) -> Peer | None:
-        """Find a member by its id."""
-        return self._by_id.get(member_id)
-
-    def by_key(self, pubkey: str) -> Peer | None:
-        """Find a member by its present ed25519 key or by an earlier one."""
-        return self._members.by_key(pubkey)
-
-    def by_name(self, name: str) -> Peer | None:
-        """Find a member by name, without regard to case."""
-        return self._members.by_name(name)
-
-    def resolve(self, *, name: str | None, key: str | None) -> Peer:
-        """Find the member that a send names, by name or by an ed25519 key.
-
-        Raise `ProtocolError`: destination_not_found with similar names, or the refusal of an entry of that
-        name.
-        """
-        peer = self.by_name(name) if name is not None else self.by_key(key or "")
-        if peer is not None:
-            return peer
-        if name is not None and (refusal := self.refusals.of(name)):
-            raise refusal.error()
-        near = self.near(name) if name else []
-        names = [peer.name for peer in self.page(None, MORE_THAN_LISTED)]
-        text = f"No member {name or key!r} is known in this mesh. {candidates(near, names)}"
-        raise ProtocolError("destination_not_found", text, near=near, next="claudemesh peers")
-
-    def check_open(self, peer: Peer, name: str | None) -> None:
-        """Raise `ProtocolError` when a member takes no new sends under the name, or at all.
-
-        It has left or was revoked, has another name now, or the name is refused or another member's.
-        """
-        if name is not None and (bearer := self._members.other_bearer(name)):
-            raise taken_over(name, peer, bearer)
-        if peer.status != ACTIVE:
-            what = "was revoked" if peer.status == REVOKED else "has left this mesh"
-            raise ProtocolError("destination_not_found", f"{peer.name} {what}.")
-        if name is not None and (refusal := self.refusals.of(name)):
-            raise refusal.error()
-        if name is not None and peer.name.lower() != name.lower():
-            raise renamed(name, peer.name)
-
-    def has_other_pin(self, peer: Peer) -> bool:
-        """Whether sends to the name of a member are refused, because the name is pinned to another one."""
-        return self._names.other_bearer(peer.name.lower()) == peer.member_id
-
-    def near(self, name: str) -> list[str]:
-        """Return up to three active members with similar names."""
-        return self._members.near(name)
-
-    def peers(self) -> Sequence[Peer]:
-        """Return the active members, sorted by name."""
-        return self.page(None, len(self._by_id))
-
-    def page(self, after: str | None, limit: int) -> Sequence[Peer]:
-        """Return up to `limit` active members, sorted by name, after the name `after` in lower case."""
-        return self._members.page(after, limit)
+    def note_profile(
+        self,
+        member_id: str,
+        *,
+        summary: str | None = None,
+        status: str | None = None,
+        visible: bool | None = None,
+    ) -> None:
+        """Note what the broker has taken of this member's profile, before the list brings it."""
+        peer = self._by_id.get(member_id)
+        if peer is None:
+            return
+        self._remember(
+            replace(
+                peer,
+                summary=peer.summary if summary is None else summary,
+                presence_status=peer.presence_status if status is None else status,
+                visible=peer.visible if visible is None else visible,
+            )
+        )
 
     def _remember(self, peer: Peer) -> None:
         self._saver.changed(peer.member_id)

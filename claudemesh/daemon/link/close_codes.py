@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.protocol.errors import NOT_A_MEMBER, WRONG_ADDRESS, CloseCode, parse_close_reason
+from claudemesh.protocol.errors import LEFT, NOT_A_MEMBER, WRONG_ADDRESS, CloseCode, parse_close_reason
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
 from claudemesh.runtime.terminal import safe
 
@@ -37,6 +37,8 @@ def exit_after_close(code: int, reason: str, url: str) -> ExitWith | None:
     told = parse_close_reason(reason) if code == CloseCode.UNAUTHENTICATED else {}
     if told.get("kind") == WRONG_ADDRESS:
         return _wrong_address(url, told.get("detail", ""))
+    if told.get("kind") == LEFT:
+        return ExitWith(PERMISSION, LEFT, "This host has left the mesh.")
     found = _EXITS.get(code)
     return None if found is None else ExitWith(*found)
 

@@ -86,6 +86,10 @@ class Readmission:
         """The broker knows this member."""
         self._conditions.end(_UNCONFIRMED)
 
+    def membership_changed(self, membership: Membership) -> None:
+        """Ask under another name from now on."""
+        self._membership = membership
+
     async def ask(self) -> ExitWith | None:
         """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
         if self._membership.ephemeral:

@@ -17,6 +17,7 @@ from claudemesh.daemon.api.app import OPTIONS
 from claudemesh.daemon.api.status import DaemonHealth
 from claudemesh.daemon.app import Daemon
 from claudemesh.daemon.bus import Bus, BusEvent
+from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore, item
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.settings import DaemonSettings
@@ -25,6 +26,7 @@ from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.replies import Read
 from claudemesh.runtime.clock import SystemClock
 from claudemesh.runtime.files import make_private_dir, write_atomic
+from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import App
 from claudemesh.runtime.web.heads import DEADLINES, Deadlines
 from claudemesh.runtime.web.server import HttpServer
@@ -274,7 +276,7 @@ def _asking(link: Any, routes: ApiRoutes) -> ApiRoutes:
     return replace(
         routes,
         topics=replace(routes.topics, call=link.call),
-        peers=replace(routes.peers, call=link.call),
+        peers=replace(routes.peers, profile=ProfileUpdates(link.call, TaskOwner())),
         invites=replace(routes.invites, call=link.call),
         status=replace(routes.status, health=_Health(routes.status.health, link.broker_version)),
     )

@@ -146,7 +146,7 @@ async def test_a_revoked_member_is_told_so() -> None:
         await broker.context.store.members.set_status(ada.mesh_id, bob.member_id, "revoked")
         await broker.context.store.members.set_status(ada.mesh_id, cleo.member_id, "left")
         assert await refusal(bob) == (4002, "revoked")
-        assert await refusal(cleo) == (4001, "unauthenticated")
+        assert await refusal(cleo) == (4001, "left")
 
 
 @pytest.mark.parametrize(

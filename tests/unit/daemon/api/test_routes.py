@@ -37,7 +37,8 @@ def test_the_flags_of_routes() -> None:
     assert TABLE.uncounted == {"/v1/events"}
     assert TABLE.for_hooks == {"/v1/send", "/v1/topic/post"}
     assert TABLE.public == {"/v1/health"}
-    assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown"}
+    acts = {"/v1/rename", "/v1/leave", "/v1/peers/accept", "/v1/members/revoke", "/v1/members/role"}
+    assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown", *acts}
 
 
 @pytest.mark.parametrize("source", CLIENTS, ids=lambda path: path.relative_to(PACKAGE).as_posix())

@@ -1,0 +1,50 @@
+"""`claudemesh daemon reset`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import click
+
+from claudemesh.cli import output
+from claudemesh.cli.confirming import confirm
+from claudemesh.cli.daemon.control import stop
+from claudemesh.cli.next_commands import command, needed
+from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.errors import DaemonNotRunning
+from claudemesh.client.local import LocalClient
+from claudemesh.client.meshes import choose_mesh
+from claudemesh.client.wiping import counts, wipe_state
+from claudemesh.home.paths import daemon_paths
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@mesh_option
+@json_option
+def reset(yes: bool, mesh: str | None, as_json: bool) -> int:
+    """Delete the local state, and stay a member of the mesh.
+
+    The daemon stops. Deleted are outbox, inbox, pinned keys, and copies of the broker's lists. Keys,
+    membership, configuration and hooks stay. The broker is not asked. To leave the mesh: `claudemesh leave`.
+
+    \b
+    Examples:
+      claudemesh daemon reset
+      claudemesh daemon reset --yes && claudemesh daemon up -d
+    """
+    slug = choose_mesh(mesh)
+    paths = daemon_paths(slug)
+    waiting, received = counts(paths)
+    undelivered = f" {waiting} accepted sends are not delivered, and are lost." if waiting else ""
+    confirm(
+        f"Deleted are {received} received messages, the outbox, and the pinned keys of mesh {slug} in "
+        f"{paths.root}.{undelivered} The next list of members is trusted as it is.",
+        yes=yes,
+    )
+    with suppress(DaemonNotRunning):
+        stop(LocalClient(slug))
+    wipe_state(paths)
+    following = [command("daemon up -d", mesh=needed(slug))]
+    answer = {"status": "reset", "mesh": slug}
+    return output.print_answer(as_json, answer, f"reset the state of mesh {slug}", next=following)

@@ -1,0 +1,48 @@
+"""Groups of routes of the local API, each made with the parts that it needs."""
+
+from __future__ import annotations
+
+from claudemesh.daemon import api
+from claudemesh.daemon.identity.profile import ProfileUpdates
+from claudemesh.daemon.parts import Parts
+from claudemesh.daemon.status import MetricsPage
+
+
+def make_routes(parts: Parts) -> api.ApiRoutes:
+    """Return the groups of routes of the local API, each with the parts that it needs."""
+    base, stores, link, sending = parts.base, parts.stores, parts.broker.link, parts.sending
+    clock, outbox, known = base.clock, stores.outbox, parts.broker.topics
+    page = MetricsPage(
+        metrics=base.metrics,
+        link=link,
+        outbox_store=outbox,
+        drain=sending.drain,
+        bus=base.bus,
+        lived=stores.lived,
+        room=lambda: stores.monitor.disk.room,
+    )
+
+    def stop() -> None:
+        base.end(None)
+
+    wall_of = stores.clocks.wall_of
+    directory, presence, own = stores.directory, parts.broker.presence, parts.broker.own
+    profile = ProfileUpdates(link.call, base.tasks)
+    return api.ApiRoutes(
+        send=api.SendRoutes(submit=sending.submitter.submit),
+        topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
+        inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
+        outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
+        peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, profile=profile, own=own),
+        invites=api.InviteRoutes(directory=directory, call=link.call),
+        members=api.MemberRoutes(acts=parts.acts, own=own, directory=directory, presence=presence),
+        events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
+        status=api.StatusRoutes(
+            health=parts.health,
+            page=page,
+            reload=base.reload,
+            stop=stop,
+            unread=stores.inbox.unread,
+            served=api.SERVED,
+        ),
+    )

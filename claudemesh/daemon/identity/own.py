@@ -1,0 +1,81 @@
+"""This host's own member: its name and role as the broker lists them, and the end of the membership."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from claudemesh.daemon.identity.directory import Directory
+from claudemesh.home.ended import Ended, Reason, save_ended
+from claudemesh.home.membership import Membership, load_membership, save_membership
+from claudemesh.home.paths import DaemonPaths
+from claudemesh.protocol.events import MEMBER_REVOKED, MemberEvent, News
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("member")
+
+
+class OwnMember:
+    """Keeps membership.json in step with the list, and ends the daemon when the membership ends."""
+
+    def __init__(
+        self,
+        membership: Membership,
+        paths: DaemonPaths,
+        directory: Directory,
+        end: Callable[[ExitWith | None], None],
+    ) -> None:
+        self.membership = membership
+        self._path = paths.membership
+        self._ended = paths.ended
+        self._directory = directory
+        self._end = end
+        self._is_over = False
+        self._handlers: list[Callable[[Membership], None]] = []
+
+    def on_change(self, handler: Callable[[Membership], None]) -> None:
+        """Call `handler` with the membership after each change of it."""
+        self._handlers.append(handler)
+
+    def directory_changed(self) -> None:
+        """Take over the name and the role that the list gives this member."""
+        peer = self._directory.by_id(self.membership.member_id)
+        if peer is not None:
+            self.set(peer.name, peer.role)
+
+    def set(self, name: str, role: str | None = None) -> None:
+        """Change name and role, also in membership.json. The address there may have changed meanwhile."""
+        role = role or self.membership.role
+        if (name, role) == (self.membership.name, self.membership.role):
+            return
+        self.membership = replace(self.membership, name=name, role=role)
+        try:
+            save_membership(self._path, replace(load_membership(self._path), name=name, role=role))
+        except (OSError, ExitWith) as error:
+            # The list gives the name again at the next start.
+            log.warning("membership_not_saved", path=str(self._path), error=str(error))
+        log.info("own_member_changed", name=name, role=role)
+        for told in self._handlers:
+            told(self.membership)
+
+    def on_event(self, news: News) -> None:
+        """End the daemon when a member or an operator has revoked this one."""
+        if not isinstance(news, MemberEvent) or news.event != MEMBER_REVOKED:
+            return
+        if news.member_id == self.membership.member_id:
+            self.has_ended("revoked", None if news.statement is None else news.statement.signer)
+
+    def has_ended(self, reason: Reason, by: str | None = None) -> None:
+        """Note on disk that the membership has ended, then end the daemon with 77."""
+        if self._is_over:
+            return
+        self._is_over = True
+        ended = Ended(reason, by)
+        try:
+            if not self.membership.ephemeral:
+                save_ended(self._ended, ended)
+        except OSError as error:
+            # The broker refuses the next start too.
+            log.warning("end_not_noted", path=str(self._ended), error=str(error))
+        self._end(ended.exit(self.membership.slug))
