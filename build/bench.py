@@ -57,6 +57,7 @@ ROWS = (
     Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
     Row("a hook per message", "runs/s", "the program by subprocess, 8 at a time", ">=", 0.7, hooks.rate),
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
+    Row("first start", "ms", "its files copied and synced", "<=", 20.0, cli.first),
     *(
         Row(f"beside {peer}, {count} in flight", "messages/s", ceiling, ">=", 1.0, peers.beside(peer, count))
         for peer, ceiling in (

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
+from pathlib import Path
 
 from benchmarks.lab import Lab, median_ms
 from tests.support.processes import REPOSITORY
 
 _RUNS = 15
+_FIRST_STARTS = 5
 
 
 def warm(lab: Lab) -> tuple[float, float]:
     """Time `claudemesh.pyz send`, started as its first line does, and an idle interpreter. Milliseconds."""
     environment = {**os.environ, "CLAUDEMESH_HOME": str(lab.alice.home)}
     environment.pop("PYTHONPATH", None)
-    python = subprocess.check_output(
-        ["python3", "-c", "import sys; print(sys.executable)"], text=True
-    ).strip()
+    python = _python()
     sends: list[float] = []
     nothings: list[float] = []
     for run in range(_RUNS + 1):
@@ -31,3 +32,39 @@ def warm(lab: Lab) -> tuple[float, float]:
             if run:
                 times.append(time.perf_counter() - started)
     return median_ms(sends), median_ms(nothings)
+
+
+def first(lab: Lab) -> tuple[float, float]:
+    """Time the first start of claudemesh.pyz, which unpacks and compiles, and a synced copy of its files."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    python = _python()
+    starts: list[float] = []
+    copies: list[float] = []
+    for run in range(_FIRST_STARTS):
+        cache, copy = lab.live.root / f"cache-{run}", lab.live.root / f"copy-{run}"
+        command = [python, "-IS", str(REPOSITORY / "dist/claudemesh.pyz"), "version"]
+        started = time.perf_counter()
+        subprocess.run(
+            command,
+            env={**environment, "CLAUDEMESH_CACHE": str(cache)},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        starts.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        _copy(cache, copy)
+        copies.append(time.perf_counter() - started)
+        shutil.rmtree(cache)
+        shutil.rmtree(copy)
+    return median_ms(starts), median_ms(copies)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target)
+    os.sync()
+
+
+def _python() -> str:
+    """The interpreter itself, past a shim of a version manager."""
+    code = "import sys; print(sys.executable)"
+    return subprocess.check_output(["python3", "-c", code], text=True).strip()
