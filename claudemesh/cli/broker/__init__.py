@@ -8,6 +8,11 @@ from claudemesh.cli.lazy_group import LazyGroup
 
 COMMANDS = {
     "Run": {
+        "setup": (
+            "broker.setup",
+            "setup",
+            "Set up a broker: its settings, the first mesh, and the first invite.",
+        ),
         "up": ("broker.up", "up", "Start a broker."),
         "down": ("broker.down", "down", "Stop the broker of this host."),
         "status": ("broker.status", "status", "Show the state of the broker of this host."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from claudemesh.cli.options import json_option
 from claudemesh.cli.service.options import install_options, manager_option
 from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+
+if TYPE_CHECKING:
+    from claudemesh.cli.service.install import Wish
 
 SYSTEM_DATA = Path("/var/lib/claudemesh")
 _FIRST_FREE_PORT = 1024
@@ -45,20 +48,14 @@ def install_service(data_dir: Path | None, service_user: str | None, as_json: bo
       sudo claudemesh broker install-service --system --now
     """
     # Imported here: the help page needs none of it.
-    from claudemesh.cli.service import install, launchd, units
+    from claudemesh.cli.service import install
 
     wish = install.Wish(**options)
     folder = (data_dir or (SYSTEM_DATA if wish.for_system else broker_data_dir())).absolute()
     if not wish.only_print:
         install.check_wish(wish)
         _require(folder, wish.for_system)
-    low_port = 0 < _port(folder) < _FIRST_FREE_PORT
-    place = install.placement(folder, wish, service_user, low_port=low_port)
-    if install.is_macos():
-        unit = launchd.BROKER_LABEL
-        text, file = launchd.broker_plist(place).decode(), f"{unit}.plist"
-    else:
-        text, file, unit = units.broker_unit(place), units.BROKER_UNIT, units.BROKER_UNIT
+    text, file, unit = service_file(folder, wish, service_user)
     if wish.only_print:
         output.say(text.rstrip())
         return 0
@@ -85,6 +82,18 @@ def uninstall_service(is_system: bool | None, as_json: bool) -> int:
     unit = launchd.BROKER_LABEL if install.is_macos() else units.BROKER_UNIT
     file = f"{unit}.plist" if install.is_macos() else unit
     return say_removed(install.uninstall(file, unit, wish), unit, as_json)
+
+
+def service_file(folder: Path, wish: Wish, service_user: str | None) -> tuple[str, str, str]:
+    """Return the text of a broker's unit or property list, the name of its file, and that of the service."""
+    from claudemesh.cli.service import install, launchd, units
+
+    low_port = 0 < _port(folder) < _FIRST_FREE_PORT
+    place = install.placement(folder, wish, service_user, low_port=low_port)
+    if install.is_macos():
+        label = launchd.BROKER_LABEL
+        return launchd.broker_plist(place).decode(), f"{label}.plist", label
+    return units.broker_unit(place), units.BROKER_UNIT, units.BROKER_UNIT
 
 
 def _require(folder: Path, is_system: bool) -> None:
