@@ -287,7 +287,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         PatientStore(stores.inbox, monitor.disk.check_room_for_messages, monitor.inbox_storage),
         verifier,
         stores.directory,
-        broker.sync.now,
+        broker.sync.know,
         broker.link,
         publisher,
         base.clock,

@@ -25,6 +25,8 @@ from claudemesh.protocol.wire import MEMBER_STATUSES, ROLES, TOPIC_MODES, Member
 BAD_REPLY: Final = "bad_reply"
 # Members and topics of a mesh, as far as a daemon follows its broker.
 MAX_MEMBERS: Final = 200_000
+# Ids in one call of `members_left`.
+MEMBERS_ASKED: Final = 64
 MAX_TOPICS: Final = 200_000
 MAX_ENTRIES: Final = 200_000
 MAX_EARLIER_KEYS: Final = 4096
@@ -195,6 +197,13 @@ def peer_list(found: Json, reply: str) -> PeerList:
         online=_member_ids(found, "online"),
         faults=faults,
     )
+
+
+@reader("members_left")
+def members_left(value: Any) -> PeerList:
+    """Read the reply to `members_left`."""
+    items, faults = entries(record(value, "ok"), "items", peer_entry, "members_left")
+    return PeerList(tuple(one for one in items if one.status == "left"), faults=faults)
 
 
 def version_number(version: str | None) -> int:

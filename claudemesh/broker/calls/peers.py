@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
-from claudemesh.broker.directory.cards import read_cards
+from claudemesh.broker.directory.cards import card, read_cards
 from claudemesh.broker.store.types import parse_version
-from claudemesh.protocol import InvalidField
+from claudemesh.protocol import InvalidField, check_uuid
+from claudemesh.protocol.replies import MEMBERS_ASKED
 
 _SUMMARY_CHARACTERS = 512
 _STATUS_CHARACTERS = 64
@@ -55,6 +56,19 @@ async def peers(caller: Caller, params: Params) -> Answer:
     return answer
 
 
+async def members_left(caller: Caller, params: Params) -> Answer:
+    """Return those of some members that have left. The list lacks them, and messages of theirs may wait."""
+    only(params, "member_ids")
+    given = params.get("member_ids")
+    if not isinstance(given, list) or len(given) > MEMBERS_ASKED:
+        raise InvalidField(
+            "invalid_params", "member_ids", f"member_ids must be a list of at most {MEMBERS_ASKED}."
+        )
+    wanted = {check_uuid(one, "member_ids") for one in given}
+    found = [await caller.context.store.members.find(caller.mesh_id, one) for one in sorted(wanted)]
+    return {"items": [card(one, is_own=False) for one in found if one is not None and one.status == "left"]}
+
+
 async def profile(caller: Caller, params: Params) -> Answer:
     """Change what is given of the caller's own summary, status and visibility."""
     only(params, "summary", "status", "visible")
@@ -75,4 +89,4 @@ async def profile(caller: Caller, params: Params) -> Answer:
     return {}
 
 
-METHODS: dict[str, Method] = {"peers": peers, "profile": profile}
+METHODS: dict[str, Method] = {"peers": peers, "members_left": members_left, "profile": profile}

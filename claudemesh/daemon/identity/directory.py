@@ -207,7 +207,7 @@ class Directory(Lookup):
             statement = replacement_of(valid, pinned, name)
             if statement is not None and peer.status == ACTIVE:
                 peer = self._repin(peer, pinned, statement)
-        elif not peer.ephemeral:
+        elif not peer.ephemeral and peer.status != LEFT:
             peer = replace(peer, pins=pins_after(peer.pins, name))
         if peer == known:
             return False

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Final
 
 from claudemesh.daemon.identity.names import Names
 from claudemesh.daemon.identity.nearby import near_names
-from claudemesh.daemon.identity.peer import ACTIVE, Peer
+from claudemesh.daemon.identity.peer import ACTIVE, LEFT, UNLISTED, Peer
+
+# Ephemeral members that have left and are kept. CI jobs come and go without end.
+MAX_DEPARTED: Final = 1000
 
 
 class Members:
-    """The members as last seen. Each is kept once, with every key and pin that it has."""
+    """The members as last seen. Each is kept once, with every key and pin that it has.
+
+    Of the ephemeral members that have left, the last `MAX_DEPARTED` are kept. The others are asked for again
+    when a message of theirs arrives.
+    """
 
     def __init__(self) -> None:
         # Names of active members in lower case with their ids, sorted. None: they must be sorted again.
@@ -20,6 +28,7 @@ class Members:
         self._by_sealing_key: dict[str, str] = {}
         self.by_id: dict[str, Peer] = {}
         self.names = Names()
+        self._departed: dict[str, None] = {}
 
     def remember(self, peer: Peer) -> None:
         """Put a member in the place of what was known of it."""
@@ -33,6 +42,19 @@ class Members:
         for key in (peer.pubkey, *peer.earlier_keys):
             self._by_key[key] = peer.member_id
         self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
+        self._departed.pop(peer.member_id, None)
+        if peer.ephemeral and peer.status in (LEFT, UNLISTED):
+            self._departed[peer.member_id] = None
+            if len(self._departed) > MAX_DEPARTED:
+                self._forget(next(iter(self._departed)))
+
+    def _forget(self, member_id: str) -> None:
+        del self._departed[member_id]
+        peer = self.by_id.pop(member_id)
+        self.names.drop(member_id, peer.name.lower(), peer.pins)
+        for key in (peer.pubkey, *peer.earlier_keys):
+            self._by_key.pop(key, None)
+        self._by_sealing_key.pop(peer.x25519_pubkey, None)
 
     def by_key(self, pubkey: str) -> Peer | None:
         """Find a member by its present ed25519 key or by an earlier one."""

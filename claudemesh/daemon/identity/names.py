@@ -37,6 +37,12 @@ class Names:
         if self._bearers.get(name) == member_id:
             del self._bearers[name]
 
+    def drop(self, member_id: str, name: str, pins: Iterable[str]) -> None:
+        """Forget a member for good."""
+        self.forget(member_id, name, pins)
+        if self._last.get(name) == member_id:
+            del self._last[name]
+
     def pinned(self, name: str) -> str | None:
         """Return the id of the member that is pinned under a name, or None."""
         return self._pinned.get(name)

@@ -83,7 +83,8 @@ class Saver:
 
     def _begin(self, version: str | None) -> _Save:
         ids, self._unsaved = frozenset(self._unsaved), set()
-        changed = [self._members[member_id] for member_id in ids]
+        # A member that was forgotten since is left out.
+        changed = [self._members[member_id] for member_id in ids if member_id in self._members]
         return _Save(version, ids, changed, tuple(self._members.values()))
 
     def _write(self, save: _Save) -> None:

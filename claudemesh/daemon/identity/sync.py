@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
@@ -19,7 +19,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MemberEvent, News
-from claudemesh.protocol.replies import MAX_MEMBERS, PeerList, version_number
+from claudemesh.protocol.replies import MAX_MEMBERS, MEMBERS_ASKED, PeerList, version_number
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
@@ -103,6 +103,26 @@ class DirectorySync:
             changed = await self._catch_up()
         self._tell(changed=changed)
         self._synced.set()
+
+    async def know(self, member_ids: Collection[str]) -> None:
+        """Ask for members that the directory lacks, also for those that have left. Raise `ProtocolError`.
+
+        A message of a member may arrive after it has left the mesh, and the list lacks it then.
+        """
+        await self.now()
+        missing = sorted(one for one in member_ids if self._directory.by_id(one) is None)
+        for start in range(0, len(missing), MEMBERS_ASKED):
+            asked = missing[start : start + MEMBERS_ASKED]
+            try:
+                found = await self._ask("members_left", {"member_ids": asked}, replies.members_left)
+            except ProtocolError as error:
+                if error.code == "unknown_method":
+                    return  # an older broker
+                raise
+            for entry in found.items:
+                await self._directory.prove(entry)
+                if entry.member_id in asked and self._directory.apply_one(entry):
+                    self._file.changed()
 
     def link_up(self, *, asks_online: bool = True) -> None:
         """Ask on a new link. `asks_online`: also for the online members, which this broker does not send."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from claudemesh.daemon.identity.directory import Directory
@@ -46,17 +46,17 @@ class Receiver:
         store: PatientStore,
         verifier: Verifier,
         directory: Directory,
-        refresh: Callable[[], Awaitable[None]],
+        know: Callable[[Collection[str]], Awaitable[None]],
         acknowledger: Acknowledger,
         publisher: InboxPublisher,
         clock: Clock,
         on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
     ) -> None:
-        """`refresh` asks for newer members. `on_sealed` gets the senders of messages stored sealed."""
+        """`know` asks for members by their ids. `on_sealed` gets the senders of messages stored sealed."""
         self._store = store
         self._verifier = verifier
         self._directory = directory
-        self._refresh = refresh
+        self._know = know
         self._acknowledger = acknowledger
         self._publisher = publisher
         self._clock = clock
@@ -116,7 +116,7 @@ class Receiver:
         return [None] * len(batch)
 
     async def _know_senders(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[tuple[int, Deliver]]:
-        """Ask the broker once for senders that the directory lacks; they may have joined a moment ago.
+        """Ask the broker once for senders that the directory lacks: they may have joined or left meanwhile.
 
         Return the deliveries that can be opened. When the broker does not answer, those of unknown senders
         are left out: they stay unacknowledged, and the broker delivers them again.
@@ -125,10 +125,11 @@ class Receiver:
         def is_known(entry: tuple[int, Deliver]) -> bool:
             return self._directory.by_id(entry[1].sender.member_id) is not None
 
-        if all(map(is_known, batch)):
+        unknown = {entry[1].sender.member_id for entry in batch if not is_known(entry)}
+        if not unknown:
             return batch
         try:
-            await self._refresh()
+            await self._know(unknown)
         except ProtocolError as error:
             _told.warning("directory_refresh_failed", error=error.code)
             return list(filter(is_known, batch))

@@ -396,3 +396,19 @@ async def test_a_page_that_is_kept_for_all_hides_nobody_from_itself() -> None:
                 items, _ = await whole(link, follow=True)
                 found.append({item["name"]: item["summary"] for item in items}["bob"])
     assert found == [None, "secret", None]
+
+
+async def test_members_that_have_left_are_told_by_their_id() -> None:
+    """A message of theirs may be on its way. Members that are here, and strangers, are not in the answer."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        gone, here = await join_mesh(ada, "gone"), await join_mesh(ada, "here")
+        other = await create_mesh(broker, "other", "eve")
+        async with gone.connect() as link:
+            await link.call("leave")
+        async with ada.connect() as link:
+            wanted = [gone.member_id, here.member_id, other.member_id]
+            [item] = (await link.call("members_left", member_ids=wanted))["ok"]["items"]
+            assert (item["name"], item["pubkey"], item["status"]) == ("gone", gone.pubkey, "left")
+            for wrong in ("all", [5], [gone.member_id] * 65):
+                assert "error" in await link.call("members_left", member_ids=wrong)

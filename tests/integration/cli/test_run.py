@@ -83,6 +83,18 @@ def test_the_command_sends_as_a_member_that_leaves(team: Mesh, environment: dict
     assert not Path(environment["CLAUDEMESH_HOME"]).exists()
 
 
+def test_a_message_outlives_its_sender(team: Mesh, environment: dict[str, str]) -> None:
+    """The recipient was away while the member lived, and its member list never had it."""
+    alice = team.daemons["alice"]
+    alice.stop()
+    ran = run(environment, "--name", "ci-gone", "--", "sh", "-c", f"{SEND} alice late; {SEND} '#all' post")
+    assert ran.code == 0, ran.err
+    alice.start()
+    alice.ready()
+    until(lambda: {"late", "post"} <= set(bodies(alice)), "both messages arrive")
+    assert {item["sender_name"] for item in alice.inbox()[-2:]} == {"ci-gone"}
+
+
 def test_the_command_does_not_get_the_invite(environment: dict[str, str]) -> None:
     """Neither in its environment nor in the arguments of a process."""
     script = "env; cat /proc/[0-9]*/cmdline | tr '\\0' ' '"

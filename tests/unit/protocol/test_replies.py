@@ -38,6 +38,7 @@ LOST = {
 # A right answer of each kind, and its reader.
 READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "peers": (replies.peers, {"items": [BOB.entry()]}),
+    "members_left": (replies.members_left, {"items": [BOB.entry(status="left")]}),
     "topic_list": (replies.topic_list, {"items": [TOPIC]}),
     "topic_create": (replies.topic_made, {"topic": "all", "mode": "queue", "created": True}),
     "invite_list": (invite_replies.invite_list, {"items": [INVITE], "next": ULID_TEXT}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ class Host:
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
         self.acked += delivery_ids
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, member_ids: Collection[str]) -> None:
         self.refreshes += 1
         if self.broker_away:
             raise ProtocolError("broker_unavailable", "away")
