@@ -16,6 +16,7 @@ from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, verify_k
 from claudemesh.protocol.base64 import from_base64
 from claudemesh.protocol.rotation import MAX_STATEMENTS, PURPOSE, Rotation, proven_chain
 from claudemesh.runtime import aside
+from claudemesh.runtime.failpoints import failpoint
 
 EVENT = "member_keypair_rotated"
 FIELDS = ("rotations", "x25519_signature", "key_id", "proof", "x25519_proof")
@@ -36,6 +37,7 @@ async def rotate(
     """
     new = await _verified(context, mesh_id, body)
     outcome = await context.store.rotations.rotate(mesh_id, new, context.clock.wall_ms())
+    failpoint("rotate.after_commit")
     if isinstance(outcome, RotationRefused):
         raise ProtocolError(outcome.error, _REFUSALS[outcome.error])
     member = outcome.member

@@ -33,6 +33,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
         inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
+        keys=api.KeyRoutes(rotation=parts.restoring.rotation, keyring=base.keyring),
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, profile=profile, own=own),
         invites=api.InviteRoutes(directory=directory, call=link.call),
         members=api.MemberRoutes(acts=parts.acts, own=own, directory=directory, presence=presence),

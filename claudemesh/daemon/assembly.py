@@ -29,6 +29,7 @@ from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Verifier
+from claudemesh.daemon.key_parts import key_rotation
 from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
@@ -93,14 +94,14 @@ async def open_stores(base: Base) -> Stores:
 def assemble(base: Base, stores: Stores) -> Parts:
     """Make all parts. Raise `ExitWith` when hooks.toml is wrong."""
     broker = _broker_side(base, stores)
-    restoring = _restoring(base, stores, broker)
+    config = LiveConfig(base.settings, base.clock.wall_ms())
+    restoring = _restoring(base, stores, broker, config)
     sending = _sending(base, stores, broker, restoring)
     receiving = _receiving(base, stores, broker, sending)
     broker.sync.on_news(MemberNews(stores.directory, base.bus.publish, sending.hooks.tell).on_news)
     kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
     keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
-    housekeeping = Housekeeping(*kept, keep_clock)
-    config = LiveConfig(base.settings, base.clock.wall_ms())
+    housekeeping = Housekeeping(*kept, keep_clock, restoring.rotation.expire)
     health = HealthReport(
         membership=base.membership,
         address=base.address,
@@ -175,7 +176,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     )
 
 
-def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
+def _restoring(base: Base, stores: Stores, broker: BrokerSide, config: LiveConfig) -> Restoring:
     membership = base.membership
     topics = OwnTopics(base.paths.topic_subscriptions, base.clock, base.files.write)
     readmission = Readmission(membership, base.address, base.keyring, topics, base.conditions)
@@ -183,6 +184,7 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide) -> Restoring:
     return Restoring(
         state=RestoreState(stores.lived.now_ms, base.conditions),
         own_topics=topics,
+        rotation=key_rotation(base, stores, broker.link, config),
         vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),
         readmission=readmission,
     )
@@ -272,6 +274,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         _MAX_BODY,
         sending.hook_runs.for_message,
         base.metrics.body_without_context,
+        base.metrics.sealed_to_older_key,
     )
     publisher = InboxPublisher(base.bus, base.metrics, hooks.wake)
     unsealer = Unsealer(
@@ -306,6 +309,7 @@ def _session(parts: Parts) -> BrokerSession:
         clocks=parts.stores.clocks,
         housekeeping=parts.housekeeping,
         readmission=restoring.readmission,
+        rotation=restoring.rotation,
         reconciler=sending.reconciler,
         presence=broker.presence,
         topics=broker.topics,

@@ -13,6 +13,7 @@ from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
+from claudemesh.daemon.identity.rotation import KeyRotation
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -54,6 +55,7 @@ class SessionParts:
     clocks: OutboxClocks
     housekeeping: Housekeeping
     readmission: Readmission
+    rotation: KeyRotation
     reconciler: Reconciler
     presence: Presence
     topics: KnownTopics
@@ -88,6 +90,7 @@ class BrokerSession:
             on_deliver=parts.receiver.handle,
             on_event=self.on_event,
             readmit=parts.readmission.ask,
+            rotated_out=parts.rotation.rotated_out,
         )
         try:
             await link.run(handlers)
@@ -117,6 +120,7 @@ class BrokerSession:
         parts.bus.publish([BusEvent("daemon_reconnect", told)])
         parts.hooks.tell("on-reconnect", told)
         parts.readmission.link_up()
+        parts.rotation.link_up()
         parts.reconciler.link_up(agreed)
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()

@@ -36,13 +36,16 @@ class Housekeeping:
         settings: DaemonSettings,
         on_expired: Callable[[Sequence[Expired]], None],
         keep_clock: Callable[[], None] = lambda: None,
+        expire_keys: Callable[[], object] = lambda: None,
     ) -> None:
+        """`expire_keys` removes archived keys whose grace period has passed."""
         self._outbox = outbox
         self._inbox = inbox
         self._clocks = clocks
         self._settings = settings
         self._on_expired = on_expired
         self._keep_clock = keep_clock
+        self._expire_keys = expire_keys
         self._wake = asyncio.Event()
         self._max_age_ms: int | None = None
         self._features: Features | None = None
@@ -78,9 +81,10 @@ class Housekeeping:
             self._wake.clear()
             self._keep_clock()
             try:
+                self._expire_keys()
                 await self.expire()
                 await self.tidy()
-            except StorageError as error:
+            except (StorageError, OSError) as error:
                 log.warning("housekeeping_failed", error=str(error))
             try:
                 async with asyncio.timeout(_EVERY_S):

@@ -76,7 +76,19 @@ class DaemonMetrics:
         self._durations = metrics.timings(
             "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
         )
+        self._add_keys(metrics)
         self._add_hooks(metrics)
+
+    def _add_keys(self, metrics: Metrics) -> None:
+        self._force_expired = metrics.counter(
+            "archive_force_expired_total", "Archived keys removed before their time to make room for another"
+        )
+        self._archived = metrics.counter(
+            "decrypt_archived_total", "Messages opened with an archived key of this member"
+        )
+        self._stale = metrics.counter(
+            "decrypt_stale_total", "Messages sealed to a key of this member that has left the archive"
+        )
 
     def _add_hooks(self, metrics: Metrics) -> None:
         self._hooks = metrics.counter(
@@ -124,6 +136,14 @@ class DaemonMetrics:
     def entry_refused(self, reason: str) -> None:
         """Count a newly refused entry of the broker's member list."""
         self._entries_refused.labels(reason).inc()
+
+    def archive_force_expired(self, count: int) -> None:
+        """Count archived keys that made room for another one."""
+        self._force_expired.inc(count)
+
+    def sealed_to_older_key(self, is_opened: bool) -> None:
+        """Count a message that was sealed to a rotated-out key of this member."""
+        (self._archived if is_opened else self._stale).inc()
 
     def clone_suspected(self) -> None:
         """Count a member whose keys may have been copied."""

@@ -17,6 +17,7 @@ from claudemesh.daemon.identity.clones import CloneWatch
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
+from claudemesh.daemon.identity.rotation import KeyRotation
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
@@ -120,6 +121,7 @@ class Restoring:
     own_topics: OwnTopics
     vouching: Vouching
     readmission: Readmission
+    rotation: KeyRotation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,6 +189,14 @@ class DaemonSettings:
         default=None,
         default_text="machine id and MAC address",
     )
+    key_grace_period_days: int = setting(
+        Number(0, 30),
+        "Days for which a rotated-out key still opens messages. Only time that this host has lived "
+        "through counts. At most 8 keys are kept.",
+        section="crypto",
+        default=7,
+        reload=True,
+    )
     features_require: tuple[str, ...] = setting(
         some_of(REQUIRED + OPTIONAL),
         "Features that the broker must have, besides those that a daemon always needs.",

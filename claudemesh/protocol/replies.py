@@ -300,6 +300,12 @@ def move_reply(value: Any) -> Statement | None:
     return None if found is None else Statement.parse(found)
 
 
+@reader("rotate_keys")
+def keys_rotated(value: Any) -> str:
+    """Read the reply to `rotate_keys`: the ed25519 key that is current now."""
+    return fields.matching(record(value, "ok"), "pubkey", HEX_32)
+
+
 def send_status_of(client_message_ids: Sequence[str]) -> Read[SendStatuses]:
     """Return the reader of `send_status` for these ids. None means that the broker has no such send."""
 

@@ -27,6 +27,16 @@ COMMANDS = {
     "Configuration": {
         "reload": ("daemon.reload", "reload", "Apply config.toml without a restart."),
         "rotate-token": ("daemon.rotate_token", "rotate_token", "Replace the token of the local TCP port."),
+        "rotate-keypair": (
+            "daemon.rotate_keypair",
+            "rotate_keypair",
+            "Replace the keys of this host's member.",
+        ),
+        "archive-cleanup": (
+            "daemon.archive_cleanup",
+            "archive_cleanup",
+            "Delete the older keys whose grace period has passed.",
+        ),
         "set-broker": ("daemon.set_broker", "set_broker", "Change the address of the mesh's broker."),
         "accept-host": (
             "daemon.accept_host",

@@ -4,6 +4,7 @@ from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
+from claudemesh.daemon.api.keys import KeyRoutes
 from claudemesh.daemon.api.members import MemberRoutes
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
@@ -17,6 +18,7 @@ __all__ = [
     "EventRoutes",
     "InboxRoutes",
     "InviteRoutes",
+    "KeyRoutes",
     "MemberRoutes",
     "OutboxRoutes",
     "PeerRoutes",

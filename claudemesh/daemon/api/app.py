@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.daemon.api import events, inbox, invites, members, outbox, peers, send, status, topics
+from claudemesh.daemon.api import events, inbox, invites, keys, members, outbox, peers, send, status, topics
 from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
+from claudemesh.daemon.api.keys import KeyRoutes
 from claudemesh.daemon.api.members import MemberRoutes
 from claudemesh.daemon.api.openapi import description_of
 from claudemesh.daemon.api.outbox import OutboxRoutes
@@ -28,6 +29,7 @@ _DESCRIBED = (
     *topics.ROUTES,
     *inbox.ROUTES,
     *outbox.ROUTES,
+    *keys.ROUTES,
     *peers.ROUTES,
     *invites.ROUTES,
     *members.ROUTES,
@@ -50,6 +52,7 @@ class ApiRoutes:
     topics: TopicRoutes
     inbox: InboxRoutes
     outbox: OutboxRoutes
+    keys: KeyRoutes
     peers: PeerRoutes
     invites: InviteRoutes
     members: MemberRoutes
@@ -63,6 +66,7 @@ class ApiRoutes:
             Group(self.topics, topics.ROUTES),
             Group(self.inbox, inbox.ROUTES),
             Group(self.outbox, outbox.ROUTES),
+            Group(self.keys, keys.ROUTES),
             Group(self.peers, peers.ROUTES),
             Group(self.invites, invites.ROUTES),
             Group(self.members, members.ROUTES),

@@ -95,4 +95,9 @@ def longest_chain(
     keys = {"pubkey": peer.pubkey, "x25519_pubkey": peer.x25519_pubkey}
     merged = tuple(dict.fromkeys((*before, *given)))
     chains = [proven_chain(each, mesh_id=mesh_id, **keys) for each in (given, merged)]
-    return max(*chains, before if is_same else (), key=len)
+    # Of equal chains the one with more of the earlier x25519 keys.
+    return max(*chains, before if is_same else (), key=_length)
+
+
+def _length(chain: tuple[Rotation, ...]) -> tuple[int, int]:
+    return len(chain), sum(bool(statement.old_x25519_pubkey) for statement in chain)

@@ -41,7 +41,7 @@ class Members:
         self.by_id[peer.member_id] = peer
         for key in (peer.pubkey, *peer.earlier_keys):
             self._by_key[key] = peer.member_id
-        self._by_sealing_key[peer.x25519_pubkey] = peer.member_id
+        self._by_sealing_key.update(dict.fromkeys(peer.sealing_keys, peer.member_id))
         self._departed.pop(peer.member_id, None)
         if peer.ephemeral and peer.status in (LEFT, UNLISTED):
             self._departed[peer.member_id] = None
@@ -54,7 +54,8 @@ class Members:
         self.names.drop(member_id, peer.name.lower(), peer.pins)
         for key in (peer.pubkey, *peer.earlier_keys):
             self._by_key.pop(key, None)
-        self._by_sealing_key.pop(peer.x25519_pubkey, None)
+        for key in peer.sealing_keys:
+            self._by_sealing_key.pop(key, None)
 
     def by_key(self, pubkey: str) -> Peer | None:
         """Find a member by its present ed25519 key or by an earlier one."""
@@ -76,7 +77,7 @@ class Members:
         own_keys = (peer.pubkey, *peer.earlier_keys)
         if any(self._by_key.get(key, peer.member_id) != peer.member_id for key in own_keys):
             return "key_taken"
-        if self._by_sealing_key.get(peer.x25519_pubkey, peer.member_id) != peer.member_id:
+        if any(self._by_sealing_key.get(key, peer.member_id) != peer.member_id for key in peer.sealing_keys):
             return "sealing_key_taken"
         return None
 

@@ -45,6 +45,18 @@ class Peer:
         return tuple(statement.old_pubkey for statement in self.chain)
 
     @property
+    def sealing_keys(self) -> tuple[str, ...]:
+        """The x25519 keys of the member, present and earlier, as far as they are known."""
+        earlier = (one.old_x25519_pubkey for one in self.chain if one.old_x25519_pubkey)
+        return (self.x25519_pubkey, *earlier)
+
+    def sealing_key_of(self, pubkey: str | None) -> str:
+        """Return the x25519 key beside an ed25519 key of this member; empty when it is not known."""
+        if pubkey == self.pubkey:
+            return self.x25519_pubkey
+        return next((one.old_x25519_pubkey for one in self.chain if one.old_pubkey == pubkey), "")
+
+    @property
     def revocation(self) -> Statement | None:
         """The verified statement that has revoked this member. The broker's list does not undo it."""
         return next((one for one in self.statements if one.kind == REVOCATION), None)

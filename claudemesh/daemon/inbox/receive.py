@@ -116,14 +116,16 @@ class Receiver:
         return [None] * len(batch)
 
     async def _know_senders(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[tuple[int, Deliver]]:
-        """Ask the broker once for senders that the directory lacks: they may have joined or left meanwhile.
+        """Ask the broker once for senders that the directory lacks, or knows under other keys.
 
         Return the deliveries that can be opened. When the broker does not answer, those of unknown senders
         are left out: they stay unacknowledged, and the broker delivers them again.
         """
 
         def is_known(entry: tuple[int, Deliver]) -> bool:
-            return self._directory.by_id(entry[1].sender.member_id) is not None
+            sender = entry[1].sender
+            peer = self._directory.by_id(sender.member_id)
+            return peer is not None and sender.pubkey in (peer.pubkey, *peer.earlier_keys)
 
         unknown = {entry[1].sender.member_id for entry in batch if not is_known(entry)}
         if not unknown:

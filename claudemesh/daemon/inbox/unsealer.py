@@ -45,8 +45,8 @@ class Unsealer:
         self._on_opened = on_opened
         self._refresh = refresh
         self._monotonic = monotonic
-        # For each sender, the sealing key that its messages were tried with. At most one entry per member.
-        self._tried: dict[str, str] = {}
+        # For each sender, the sealing keys that its messages were tried with. At most one entry per member.
+        self._tried: dict[str, tuple[str, ...]] = {}
         self._wake = asyncio.Event()
         self._wake.set()
         self._refreshed_at = -_REFRESH_EVERY_S
@@ -62,7 +62,7 @@ class Unsealer:
         """
         for sender in senders:
             now = self._directory.by_id(sender.member_id)
-            if now is not None and now.x25519_pubkey != sender.x25519_pubkey:
+            if now is not None and now.sealing_keys != sender.sealing_keys:
                 # The key arrived between the attempt and the commit.
                 self._tried.pop(sender.member_id, None)
                 self._wake.set()
@@ -89,13 +89,13 @@ class Unsealer:
     async def open_all(self) -> None:
         """Try the messages of every sender whose key has changed since the last attempt."""
         senders = await self._store.senders()
-        self._tried = {sender: key for sender, key in self._tried.items() if sender in set(senders)}
+        self._tried = {sender: keys for sender, keys in self._tried.items() if sender in set(senders)}
         for member_id in senders:
             peer = self._directory.by_id(member_id)
-            if peer is None or self._tried.get(member_id) == peer.x25519_pubkey:
+            if peer is None or self._tried.get(member_id) == peer.sealing_keys:
                 continue
             await self._open_from(peer)
-            self._tried[member_id] = peer.x25519_pubkey
+            self._tried[member_id] = peer.sealing_keys
 
     async def _open_from(self, peer: Peer) -> None:
         after = 0

@@ -55,8 +55,13 @@ class Verifier:
         limit: int,
         hooks: HooksOf,
         on_without_context: Callable[[], None] = lambda: None,
+        on_older_key: Callable[[bool], None] = lambda is_opened: None,
     ) -> None:
-        """`on_without_context` is called for each body that was sealed without a context."""
+        """`on_without_context` is called for each body that was sealed without a context.
+
+        `on_older_key` is called for each body that was sealed to a rotated-out key of this member, with
+        whether that key is still in the archive.
+        """
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._slug = slug
@@ -65,6 +70,7 @@ class Verifier:
         self._hooks = hooks
         self._older: set[str] = set()
         self._on_without_context = on_without_context
+        self._on_older_key = on_older_key
 
     async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
         """Return the row of a genuine message, or the reason to drop the delivery."""
@@ -119,16 +125,16 @@ class Verifier:
         return self._hooks(kind, topic, mentioned=self._mentions_us(envelope))
 
     def _mentions_us(self, envelope: Envelope) -> bool:
-        return self._keyring.pubkey in envelope.mentions
+        return any(map(self._keyring.is_own, envelope.mentions))
 
     def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
         if len(envelope.body) > self._limit:
             return "payload_too_large"
-        if envelope.destination_kind == "dm" and envelope.destination_ref != self._keyring.pubkey:
+        if envelope.destination_kind == "dm" and not self._keyring.is_own(envelope.destination_ref):
             return "not_for_this_member"
         if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
             return "fingerprint_drift"
-        if not self._is_signed(envelope, sender):
+        if self._signer(envelope, sender) is None:
             return "bad_signature"
         if (envelope.seal.alg == "box") != (envelope.destination_kind == "dm"):
             return "wrong_seal"
@@ -136,9 +142,7 @@ class Verifier:
 
     async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
-            # The key ids of the seal are not used: the key that opens the body is the right one.
-            shared = self._keyring.shared(sender.x25519_pubkey)
-            content = open_box(envelope.body, envelope.seal.nonce, shared)
+            content = self._unboxed(envelope, sender)
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
@@ -147,13 +151,34 @@ class Verifier:
         self._compare(context, envelope, sender)
         return message, meta
 
-    def _is_signed(self, envelope: Envelope, sender: Peer) -> bool:
-        """Whether the sender signed the envelope, with its present key or an earlier one of its chain."""
+    def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
+        """Return the key of the sender that signed the envelope: its present one, or one of its chain."""
         part = envelope.signed_part()
-        return any(
-            verify_envelope(key, self._mesh_id, part, envelope.signature)
-            for key in (sender.pubkey, *sender.earlier_keys)
-        )
+        for key in (sender.pubkey, *reversed(sender.earlier_keys)):
+            if verify_envelope(key, self._mesh_id, part, envelope.signature):
+                return key
+        return None
+
+    def _unboxed(self, envelope: Envelope, sender: Peer) -> bytes:
+        """Open a body with the pairs of keys that belong to its signature and to its recipient.
+
+        The key ids of the seal are not used: no key that is current elsewhere vouches for them.
+        """
+        own = envelope.destination_ref
+        sealing_key = sender.x25519_pubkey
+        if sender.chain and (signer := self._signer(envelope, sender)) != sender.pubkey:
+            sealing_key = sender.sealing_key_of(signer)
+        if not sealing_key:
+            raise ProtocolError("cannot_open", "The sealing key of the sender's older key is not known.")
+        try:
+            content = open_box(envelope.body, envelope.seal.nonce, self._keyring.shared(sealing_key, own))
+        except ProtocolError:
+            if own != self._keyring.pubkey and self._keyring.archive.find(own) is None:
+                self._on_older_key(False)
+            raise
+        if own != self._keyring.pubkey:
+            self._on_older_key(True)
+        return content
 
     def _compare(self, context: SealedContext | None, envelope: Envelope, sender: Peer) -> None:
         """Raise `ProtocolError` wrong_context for a body that was sealed for another envelope."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.protocol.errors import LEFT, NOT_A_MEMBER, WRONG_ADDRESS, CloseCode, parse_close_reason
+from claudemesh.protocol.errors import (
+    KEY_ROTATED_OUT,
+    LEFT,
+    NOT_A_MEMBER,
+    WRONG_ADDRESS,
+    CloseCode,
+    parse_close_reason,
+)
 from claudemesh.runtime.exits import CONFIGURATION, PERMISSION, TEMPORARY, ExitWith
 from claudemesh.runtime.terminal import safe
 
@@ -58,3 +65,8 @@ def _wrong_address(url: str, known: str) -> ExitWith:
 def is_unknown_member(code: int, reason: str) -> bool:
     """Whether a close says that the broker has no member with this host's key."""
     return code == CloseCode.UNAUTHENTICATED and parse_close_reason(reason).get("kind") == NOT_A_MEMBER
+
+
+def is_rotated_out(code: int, reason: str) -> bool:
+    """Whether a close says that the broker knows a newer key of this host's member."""
+    return code == CloseCode.UNAUTHENTICATED and parse_close_reason(reason).get("kind") == KEY_ROTATED_OUT

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
-from claudemesh.daemon.link.close_codes import exit_after_close, is_unknown_member
+from claudemesh.daemon.link.close_codes import exit_after_close, is_rotated_out, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
 from claudemesh.daemon.link.handshake import Agreed, Handshake, refuse_unknown
@@ -79,7 +79,8 @@ class LinkHandlers:
 
     `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `on_event`
     also takes an upper bound for the number of the event's values. `readmit` asks a broker that has lost this
-    member to add it again. It returns the exit of the daemon, or None when the link has to be tried again.
+    member to add it again, and `rotated_out` reacts to a broker that knows a newer key of it. Both return the
+    exit of the daemon, or None when the link has to be tried again.
     """
 
     link_up: Callable[[Opened], None]
@@ -88,6 +89,7 @@ class LinkHandlers:
     on_deliver: Callable[[int, Deliver], None]
     on_event: Callable[[Event, int], Awaitable[None]]
     readmit: Callable[[], Awaitable[ExitWith | None]]
+    rotated_out: Callable[[], ExitWith | None]
 
 
 class Link:
@@ -177,6 +179,8 @@ class Link:
         ending = exit_after_close(code, reason, self._address.dialled)
         if is_unknown_member(code, reason):
             ending = await handlers.readmit()
+        if is_rotated_out(code, reason):
+            ending = handlers.rotated_out()
         if ending is not None:
             raise ending
 

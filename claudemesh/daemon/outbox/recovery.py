@@ -182,7 +182,7 @@ def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:
         return error
     return ProtocolError(
         "cannot_reseal",
-        "The recipient has other keys than when this was sealed, so its text cannot be read here any more: "
+        "This was sealed with keys that are not known here any more, so its text cannot be read: "
         "requeue it with a patch that holds the message, or drop it.",
     )
 

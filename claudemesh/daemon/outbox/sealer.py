@@ -82,7 +82,7 @@ class Sealer:
     def reissue(self, envelope: Envelope, to: Destination, client_message_id: str) -> Envelope:
         """Seal and sign the same message again under a new id. The id is part of the sealed content.
 
-        Raise `ProtocolError` cannot_open when the recipient's keys have changed since it was sealed.
+        Raise `ProtocolError` cannot_open when the keys that it was sealed with are not known any more.
         """
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
@@ -106,7 +106,11 @@ class Sealer:
         if envelope.seal.alg == "none":
             return decode_content(envelope.body)
         assert to.peer is not None
-        shared = self._keyring.shared(to.peer.x25519_pubkey)
+        own = self._keyring.pubkey_of(envelope.seal.sender_key_id)
+        sealing_key = to.peer.sealing_key_of(envelope.destination_ref)
+        if own is None or not sealing_key:
+            raise ProtocolError("cannot_open", "The keys that this was sealed with are not known any more.")
+        shared = self._keyring.shared(sealing_key, own)
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(

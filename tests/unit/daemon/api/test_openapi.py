@@ -62,6 +62,8 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/outbox/prune",
         "POST /v1/outbox/{id}/requeue",
         "POST /v1/outbox/{id}/drop",
+        "POST /v1/keys/rotate",
+        "POST /v1/keys/archive/cleanup",
         "GET /v1/peers",
         "GET /v1/profile",
         "POST /v1/profile",

@@ -67,6 +67,7 @@ HANDLERS = LinkHandlers(
     on_deliver=_ignore,
     on_event=_ignore,
     readmit=_end,
+    rotated_out=lambda: ExitWith(PERMISSION, "key_rotated_out", "Its keys are old."),
 )
 
 
