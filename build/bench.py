@@ -12,9 +12,10 @@ import platform
 import sqlite3
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks import accept, cli, directory, growth, hooks, idle, path, peers, postgres, reading, send
 from benchmarks.lab import Lab
@@ -30,6 +31,8 @@ class Row:
     sign: str
     aim: float
     measure: Callable[[Lab], tuple[float, float]]
+    # The reason for which this machine cannot measure the row, such as a program that is not installed.
+    missing: Callable[[], str | None] = lambda: None
     rounds: list[tuple[float, float]] = field(default_factory=list)
 
     @property
@@ -59,7 +62,15 @@ ROWS = (
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
     Row("first start", "ms", "its files copied and synced", "<=", 20.0, cli.first),
     *(
-        Row(f"beside {peer}, {count} in flight", "messages/s", ceiling, ">=", 1.0, peers.beside(peer, count))
+        Row(
+            f"beside {peer}, {count} in flight",
+            "messages/s",
+            ceiling,
+            ">=",
+            1.0,
+            peers.beside(peer, count),
+            partial(peers.missing, peer),
+        )
         for peer, ceiling in (
             ("redis", "Redis stream + NX in Lua, appendfsync always"),
             ("rabbitmq durable", "RabbitMQ, durable classic queue, confirms"),
@@ -104,6 +115,9 @@ def main() -> int:
     ]
     if not rows:
         parser.error("no row begins so; there are: " + "; ".join(row.name for row in ROWS))
+    rows = measurable(rows)
+    if not rows:
+        return 0
     with ExitStack() as stack:
         lab = stack.enter_context(Lab())
         for number in range(options.rounds):
@@ -113,6 +127,18 @@ def main() -> int:
         print("\r\033[K", end="", file=sys.stderr)
     print_json(rows) if options.json else print_table(rows)
     return 0
+
+
+def measurable(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that this machine can measure. The others are named with the reason."""
+    kept = []
+    for row in rows:
+        reason = row.missing()
+        if reason is None:
+            kept.append(row)
+        else:
+            print(f"skipped: {row.name}: {reason}", file=sys.stderr)
+    return kept
 
 
 def print_table(rows: list[Row]) -> None:

@@ -9,6 +9,7 @@ does more: it checks signatures' envelopes, keeps ids apart for a year, writes h
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -132,6 +133,25 @@ _PEERS: dict[str, Callable[[Lab, int], Measured]] = {
 }
 
 
+# The server of a peer, its package, and the module of its client.
+_NEEDS = {
+    "redis": ("redis-server", "redis-server", "redis"),
+    "rabbitmq durable": ("rabbitmq-server", "rabbitmq-server", "aio_pika"),
+    "rabbitmq quorum": ("rabbitmq-server", "rabbitmq-server", "aio_pika"),
+    "nats": ("nats-server", "nats-server", "nats"),
+}
+
+
+def missing(peer: str) -> str | None:
+    """Return the reason for which a peer cannot be measured here, or None."""
+    name, package, client = _NEEDS[peer]
+    if _found(name) is None:
+        return f"{name} is not installed (Debian: apt-get install {package})"
+    if importlib.util.find_spec(client) is None:
+        return f"the Python module {client} is not installed (build/requirements-bench.txt)"
+    return None
+
+
 # Private servers: their data in a folder of the bench's, gone with it.
 
 
@@ -154,10 +174,15 @@ def _start(command: list[str], folder: Path, **environment: str) -> Callable[[],
     return stop
 
 
-def _program(name: str, package: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/lib/rabbitmq/bin")
-    if found is None:
-        raise SystemExit(f"the bench needs {name} (Debian: apt-get install {package})")
+def _found(name: str) -> str | None:
+    # The server of RabbitMQ is a script, of which any user may run the one in its own folder.
+    places = ("/usr/lib/rabbitmq/bin", None, "/usr/sbin")
+    return next((found for place in places if (found := shutil.which(name, path=place))), None)
+
+
+def _program(name: str) -> str:
+    found = _found(name)
+    assert found is not None, "asked for before the start"
     return found
 
 
@@ -181,7 +206,7 @@ def _folder(name: str) -> tuple[Path, int]:
 
 def _start_redis() -> tuple[Path, Callable[[], None]]:
     folder, _ = _folder("redis")
-    command = [_program("redis-server", "redis-server"), "--port", "0", "--unixsocket", str(folder / "sock")]
+    command = [_program("redis-server"), "--port", "0", "--unixsocket", str(folder / "sock")]
     command += ["--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
     stop = _start(command, folder)
     until((folder / "sock").exists, "Redis listens")
@@ -190,13 +215,10 @@ def _start_redis() -> tuple[Path, Callable[[], None]]:
 
 def _start_rabbit() -> tuple[Path, Callable[[], None]]:
     folder, port = _folder("rabbitmq")
-    program = shutil.which("rabbitmq-server", path="/usr/lib/rabbitmq/bin") or _program(
-        "rabbitmq-server", "rabbitmq-server"
-    )
     (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
     (folder / "enabled_plugins").write_text("[].\n")
     stop = _start(
-        [program],
+        [_program("rabbitmq-server")],
         folder,
         RABBITMQ_NODENAME=f"bench{port}@localhost",
         RABBITMQ_BASE=str(folder),
@@ -215,6 +237,6 @@ def _start_nats() -> tuple[Path, Callable[[], None]]:
     folder, port = _folder("nats")
     settings = {"port": port, "host": "127.0.0.1", "jetstream": {"store_dir": str(folder / "store")}}
     (folder / "nats.conf").write_text(json.dumps(settings))
-    stop = _start([_program("nats-server", "nats-server"), "-c", str(folder / "nats.conf")], folder)
+    stop = _start([_program("nats-server"), "-c", str(folder / "nats.conf")], folder)
     until(lambda: _answers(port), "NATS listens")
     return folder, stop
