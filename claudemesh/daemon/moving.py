@@ -27,6 +27,7 @@ from claudemesh.runtime.brokerhttp import ask_broker
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.outward import by_proxy, certificate_trouble
 from claudemesh.runtime.urls import audience_of, is_loopback, split_broker_url
 
 log = get_logger("moving")
@@ -174,7 +175,12 @@ class Mover:
         try:
             answer = await asyncio.to_thread(ask, url, "GET", path)
         except (OSError, http.client.HTTPException, Redirected) as error:
-            return f"no broker answers at {url} ({error})"
+            refused = certificate_trouble(error)
+            return (
+                f"no broker answers at {url}{by_proxy(url)} ({error})"
+                if refused is None
+                else f"at {url} {refused}"
+            )
         body: Any = answer.body
         if answer.status != 200 or not isinstance(body, dict) or body.get("accepted") is not True:
             return f"no broker at {urlsplit(url).netloc} knows this address for its own"

@@ -62,6 +62,40 @@ def test_a_mesh_works_behind_a_proxy(kind: str, path: str, signed: Authority) ->
         assert status_of(port, f"{path}/metrics", signed) == 404
 
 
+def test_a_mesh_moves_behind_a_proxy_with_tls(kind: str, signed: Authority) -> None:
+    """From `ws://` to `wss://`; a host that does not trust the certificate waits, and says why."""
+    port = free_port()
+    url = f"wss://localhost:{port}/mesh"
+    with mesh("alice", "bob", start=False) as made, front(kind, port, made.broker.port, signed):
+        made.broker.stop()
+        made.broker.arguments += ["--public-url", made.broker.url, "--public-url", url]
+        made.broker.start()
+        made.broker.ready()
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        trust = ["daemon", "set-broker", made.broker.url, "--ca-file", str(signed.ca)]
+        assert run(alice.home, *trust).code == OK
+        exchange(made)
+        assert run(alice.home, "mesh", "move", url).code == OK
+        until(lambda: link_of(alice) == (True, url), "alice has moved")
+        until(lambda: "no authority that this host trusts" in waits_for(bob), "bob says why he waits")
+        assert link_of(bob) == (True, made.broker.url)
+        assert run(bob.home, *trust).code == OK
+        until(lambda: link_of(bob) == (True, url), "bob has moved")
+        assert alice.send("bob", "moved")[0] == 202
+        until(lambda: bob.inbox()[-1]["body"] == "moved", "the message has arrived")
+
+
+def link_of(daemon: Daemon) -> tuple[bool, str]:
+    """Return whether a daemon is connected, and the address that it dials."""
+    found = daemon.request("GET", "/v1/health")[1]
+    return found["connected"], found["broker_url"]
+
+
+def waits_for(daemon: Daemon) -> str:
+    """Return the conditions of a daemon in words."""
+    return str(daemon.request("GET", "/v1/health")[1]["degraded"])
+
+
 def test_a_proxy_names_the_client_that_it_sees(kind: str, signed: Authority) -> None:
     """A client that sends X-Forwarded-For by itself does not choose its address."""
     port = free_port()
