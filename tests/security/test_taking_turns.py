@@ -1,8 +1,8 @@
 """Members take turns: members whose sends are refused as fast as they make them delay no other one.
 
-A refusal costs the broker a lookup or a signature, as an acceptance does. Before members took turns, a send
-waited for all that was there before it: 1,087, 761 and 400 ms (median) in these three floods on two busy
-cores, and 212, 256 and 210 ms since.
+A refusal costs the broker a lookup or a signature, as an acceptance does. Three members keep 1,024 sends each
+waiting. Before members took turns, a send waited for all of them: 1,087, 761 and 400 ms (median) in these
+three floods on two busy cores; then it was 212, 256 and 210 ms, and 600, 540 and 480 answers to others.
 """
 
 from __future__ import annotations
@@ -73,4 +73,4 @@ def test_members_whose_sends_are_refused_without_end_delay_no_other_member(made:
     print([flood.result for flood in floods])
     for flood in floods:
         assert flood.result[REFUSED[kind]] > IN_FLIGHT, flood.result
-    assert others < IN_FLIGHT * len(LOUD) / 2
+    assert others < IN_FLIGHT
