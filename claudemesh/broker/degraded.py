@@ -53,6 +53,7 @@ _EFFECTS: Mapping[str, str] = {
     "message_sweep": "Old messages stay",
     "dedupe_sweep": "Old message ids stay",
     "ephemeral_reaper": "Ephemeral members that are gone stay members",
+    "departed_sweep": "Ephemeral members that have left stay in the database",
     "audit_prune": "Old audit events stay",
     "stored_check": "The counts of stored bytes are not checked",
     "orphan_check": "The database is not checked",

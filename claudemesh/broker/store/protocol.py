@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from claudemesh.broker.store.acts import Acted
+from claudemesh.broker.store.departing import DepartedStore
 from claudemesh.broker.store.facets import (
     AuditStore,
     DirectoryStore,
@@ -169,6 +170,8 @@ class Store(Protocol):
     def rotations(self) -> RotationStore: ...
     @property
     def acts(self) -> ActStore: ...
+    @property
+    def departed(self) -> DepartedStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

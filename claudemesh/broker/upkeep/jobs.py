@@ -82,6 +82,8 @@ class Jobs:
         self._settle_s = settle_s
         # Ephemeral members without a lease, with the lived time at which they were first found so.
         self._absent: dict[Absent, int] = {}
+        # By mesh, the version of the member list at the last run: departed members up to it are deleted.
+        self._listed: dict[str, int] = {}
         self._env = env
         self._one_at_a_time = asyncio.Lock()
         self._tasks = TaskOwner(env.on_crash)
@@ -89,6 +91,7 @@ class Jobs:
             "message-sweep": _Job(self._sweep_messages, _HOUR_MS),
             "dedupe-sweep": _Job(self._sweep_dedupe, _HOUR_MS),
             "ephemeral-reaper": _Job(self._reap, _MINUTE_MS),
+            "departed-sweep": _Job(self._forget, _HOUR_MS),
             "audit-prune": _Job(self._prune_audit, _HOUR_MS),
             "stored-check": _Job(self._recount, 24 * _HOUR_MS),
             "orphan-check": _Job(self._check, 24 * _HOUR_MS),
@@ -197,6 +200,18 @@ class Jobs:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
         return JobOutcome("ephemeral-reaper", len(gone))
+
+    async def _forget(self) -> JobOutcome:
+        """Delete ephemeral members that had left at the last run. Daemons have seen them go since."""
+        count, store = 0, self._store
+        versions = await store.directory.versions([mesh.id for mesh in await store.meshes.all()])
+        for mesh_id in versions:
+            after: int | None = 0
+            while after is not None:
+                done = await store.departed.forget(mesh_id, after, self._listed.get(mesh_id, -1))
+                count, after = count + done.count, done.after
+        self._listed = {mesh_id: version.number for mesh_id, version in versions.items()}
+        return JobOutcome("departed-sweep", count)
 
     async def _check(self) -> JobOutcome:
         findings: list[Finding] = []

@@ -698,3 +698,36 @@ ORDER BY s.at_ms DESC, s.kind;
 
 -- statement_at: the time of the latest statement of a kind about a member.
 SELECT at_ms FROM mesh.member_statement WHERE member_id = $1 AND kind = $2 AND subject = $3;
+
+-- departed: ephemeral members of a mesh that have left, in the order of their last change.
+SELECT id, changed_version FROM mesh.member
+WHERE mesh_id = $1 AND ephemeral AND status = 'left' AND changed_version > $2
+ORDER BY changed_version LIMIT $3;
+
+-- departed_unsubscribe: delete the subscriptions of some members.
+DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND member_id = ANY ($2::uuid[]);
+
+-- departed_deliveries: delete what some members are owed. Messages of queues go back to their queues by themselves.
+DELETE FROM mesh.delivery_queue WHERE delivery_id = ANY (ARRAY(
+  SELECT d.delivery_id FROM unnest($2::uuid[]) AS w (id)
+  CROSS JOIN LATERAL (SELECT * FROM mesh.delivery_queue AS q
+                      WHERE q.recipient_member_id = w.id AND q.mesh_id = $1 AND q.queue IS NULL
+                      ORDER BY q.priority, q.delivery_id LIMIT $3) AS d
+  LIMIT $3))
+RETURNING delivery_id;
+
+-- departed_done: those of some members that are owed nothing, and of which no message is stored.
+SELECT w.id FROM unnest($2::uuid[]) AS w (id)
+WHERE (SELECT 1 FROM mesh.client_message_dedupe AS d
+       WHERE d.mesh_id = $1 AND d.sender_member_id = w.id AND d.history_available LIMIT 1) IS NULL
+  AND (SELECT 1 FROM mesh.delivery_queue AS q WHERE q.recipient_member_id = w.id LIMIT 1) IS NULL
+  AND (SELECT 1 FROM mesh.presence AS p WHERE p.member_id = w.id LIMIT 1) IS NULL;
+
+-- departed_stored: delete the counts of stored bytes of some members.
+DELETE FROM mesh.stored_bytes WHERE mesh_id = $1 AND member_id = ANY ($2::uuid[]);
+
+-- departed_forget: delete members that have left, with their keys.
+DELETE FROM mesh.member WHERE mesh_id = $1 AND id = ANY ($2::uuid[]) AND status = 'left';
+
+-- departed_tokens: delete the tokens of the versions before the last change of a deleted member.
+DELETE FROM mesh.directory_token WHERE mesh_id = $1 AND version < $2;

@@ -6,6 +6,7 @@ from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
 from claudemesh.broker.store.postgres.acts import PostgresActs
 from claudemesh.broker.store.postgres.audit import PostgresAudit
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
+from claudemesh.broker.store.postgres.departing import PostgresDeparted
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
 from claudemesh.broker.store.postgres.members import PostgresMembers
 from claudemesh.broker.store.postgres.meshes import PostgresMeshes
@@ -33,6 +34,7 @@ class PostgresStore:
     members: PostgresMembers
     rotations: PostgresRotations
     acts: PostgresActs
+    departed: PostgresDeparted
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
@@ -69,6 +71,7 @@ class PostgresStore:
         self.members = PostgresMembers(pools)
         self.rotations = PostgresRotations(pools)
         self.acts = PostgresActs(pools)
+        self.departed = PostgresDeparted(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools)

@@ -527,3 +527,32 @@ ORDER BY s.at_ms DESC, s.kind;
 
 -- statement_at: the time of the latest statement of a kind about a member.
 SELECT at_ms FROM member_statement WHERE member_id = ? AND kind = ? AND subject = ?;
+
+-- departed: ephemeral members of a mesh that have left, in the order of their last change.
+SELECT id, changed_version FROM member INDEXED BY member_departed
+WHERE mesh_id = ? AND ephemeral = 1 AND status = 'left' AND changed_version > ?
+ORDER BY changed_version LIMIT ?;
+
+-- departed_unsubscribe: delete the subscriptions of some members.
+DELETE FROM topic_subscription WHERE member_id IN (SELECT value FROM json_each(?));
+
+-- departed_deliveries: delete what some members are owed. Messages of queues go back to their queues by themselves.
+DELETE FROM delivery_queue WHERE delivery_id IN (
+  SELECT d.delivery_id FROM json_each(?1) AS w CROSS JOIN delivery_queue AS d ON d.recipient_member_id = w.value
+  WHERE d.queue IS NULL LIMIT ?2);
+
+-- departed_done: those of some members that are owed nothing, and of which no message is stored.
+SELECT w.value FROM json_each(?2) AS w
+WHERE NOT EXISTS (SELECT 1 FROM client_message_dedupe AS d
+                  WHERE d.mesh_id = ?1 AND d.sender_member_id = w.value AND d.history_available)
+  AND NOT EXISTS (SELECT 1 FROM delivery_queue AS q WHERE q.recipient_member_id = w.value)
+  AND NOT EXISTS (SELECT 1 FROM presence AS p WHERE p.member_id = w.value);
+
+-- departed_stored: delete the count of stored bytes of a member.
+DELETE FROM stored_bytes WHERE mesh_id = ? AND member_id = ?;
+
+-- departed_forget: delete a member that has left, with its keys.
+DELETE FROM member WHERE mesh_id = ? AND id = ? AND status = 'left';
+
+-- departed_tokens: delete the tokens of the versions before the last change of a deleted member.
+DELETE FROM directory_token WHERE mesh_id = ? AND version < ?;

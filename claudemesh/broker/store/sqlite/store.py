@@ -6,6 +6,7 @@ from pathlib import Path
 
 from claudemesh.broker.store.sqlite.acts import SqliteActs
 from claudemesh.broker.store.sqlite.audit import SqliteAudit
+from claudemesh.broker.store.sqlite.departing import SqliteDeparted
 from claudemesh.broker.store.sqlite.directory import SqliteDirectory
 from claudemesh.broker.store.sqlite.members import SqliteMembers
 from claudemesh.broker.store.sqlite.meshes import SqliteMeshes
@@ -30,6 +31,7 @@ class SqliteStore:
     members: SqliteMembers
     rotations: SqliteRotations
     acts: SqliteActs
+    departed: SqliteDeparted
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
@@ -62,6 +64,7 @@ class SqliteStore:
         self.members = SqliteMembers(database)
         self.rotations = SqliteRotations(database)
         self.acts = SqliteActs(database)
+        self.departed = SqliteDeparted(database)
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)

@@ -93,6 +93,25 @@ async def test_an_ephemeral_member_leaves_two_minutes_after_its_lease(tmp_path: 
         assert (await run("ephemeral-reaper")).count == 1
 
 
+async def test_members_of_ci_jobs_are_deleted_an_hour_after_they_have_left(tmp_path: Path) -> None:
+    """At the second run of the job, also of one that was restarted in between. The audit stays."""
+    clock, folder = ManualClock(), tmp_path / "broker"
+    async with running_broker(clock=clock, data_dir=folder) as broker:
+        owner = await create_mesh(broker)
+        for number in range(5):
+            job = await join_mesh(owner, f"ci-{number}", ephemeral=True)
+            async with job.connect() as link:
+                await link.call("leave")
+        assert (await broker.context.jobs.run("departed-sweep")).count == 0
+        assert (await broker.context.jobs.run("departed-sweep")).count == 5
+        names = [one.name for one in await broker.context.store.members.all(owner.mesh_id)]
+        audit = await broker.context.store.audit.newest(owner.mesh_id, 100)
+    assert names == ["owner"]
+    assert [event.kind for event in audit].count("member_left") == 5
+    async with running_broker(clock=clock, data_dir=folder) as broker:
+        assert (await broker.context.jobs.run("departed-sweep")).count == 0
+
+
 HOUR = 3_600_000
 
 
