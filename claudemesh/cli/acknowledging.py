@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
@@ -21,6 +21,7 @@ _MOST_IDS = 500
 @click.option("--all", "is_all", is_flag=True, help="Acknowledge every message that is in the inbox now.")
 @mesh_option
 @json_option
+@answers.action(status="string", acknowledged="integer")
 def ack(ids: tuple[str, ...], is_all: bool, mesh: str | None, as_json: bool) -> int:
     """Acknowledge messages, so that they are no longer unread.
 

@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 import claudemesh
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.diagnosis.examine import examine
-from claudemesh.cli.options import mesh_option
+from claudemesh.cli.options import json_lines_option, mesh_option
 from claudemesh.client.errors import ClientError
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
@@ -27,6 +27,17 @@ _LOG_LINES = 50
 
 @click.command()
 @mesh_option
+@json_lines_option
+@answers.one(
+    claudemesh="string",
+    python="string",
+    platform="string",
+    sqlite="string",
+    health="object",
+    settings="object",
+    findings="array",
+    log="array",
+)
 def bugreport(mesh: str | None) -> None:
     """Print a report for a bug, without secrets or messages.
 

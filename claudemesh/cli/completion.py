@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.installing import SHELLS, Places, install_launcher, install_script
 from claudemesh.cli.options import json_option
 
@@ -23,6 +23,7 @@ from claudemesh.cli.options import json_option
     help="With --install: also install ~/.local/bin/claudemesh, which names the Python. Default: ask.",
 )
 @json_option
+@answers.action(status="string*", script="string*", files="array*", shell="string")  # noqa: S604
 def completion(shell: str | None, install: bool, launcher: bool | None, as_json: bool) -> int:
     """Print the completion script for a shell. It completes commands, options and members' names.
 
@@ -43,7 +44,7 @@ def completion(shell: str | None, install: bool, launcher: bool | None, as_json:
         if launcher is not None:
             raise click.UsageError("--launcher goes with --install.")
         script = _script(chosen)
-        return output.print_answer(as_json, {"shell": chosen, "script": script}, script)
+        return output.print_answer(as_json, {"shell": chosen, "script": script}, script, made=script)
     places, archive = Places.of_environment(), _archive()
     if launcher and archive is None:
         raise click.UsageError("There is no file claudemesh.pyz to launch: this program runs from elsewhere.")

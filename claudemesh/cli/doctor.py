@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.diagnosis.examine import Examination, examine
 from claudemesh.cli.diagnosis.findings import Finding
 from claudemesh.cli.diagnosis.repairs import Repair, apply, plan
@@ -26,6 +26,11 @@ _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 @click.option("--yes", is_flag=True, help="With --fix: mend without asking.")
 @mesh_option
 @json_option
+@answers.exits({69: "A check has failed."})
+@answers.beside_items(repairs="array*")
+@answers.items(
+    check="string", state="string", detail="string", code="string", remedy="string", next="string?"
+)
 def doctor(fix: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
     """Check this host for common faults. The exit code is 69 when a check has failed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.follower import following
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_filter import MessageFilter
@@ -27,6 +27,7 @@ _MOST_DIGITS = 18
 @click.option("--topic", metavar="NAME", help="Only messages of this topic or queue.")
 @mesh_option
 @json_option
+@answers.lines(event="string", data="object")
 def events(
     since: int | None,
     after: str | None,

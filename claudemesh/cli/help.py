@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
 from claudemesh.runtime import exits
@@ -30,6 +30,8 @@ EXIT_CODES = (
 @click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @json_option
 @click.pass_context
+@answers.others("`help exit-codes`: a list with code, name and meaning.")
+@answers.action(command="string", help="string")
 def show_help(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     """Show the help of a command, or the list of exit codes.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.display import is_terminal
 from claudemesh.cli.inbox_view import MessageList, note_empty
 from claudemesh.cli.lazy_group import LazyGroup
@@ -50,6 +50,8 @@ COMMANDS = {
 @mesh_option
 @json_option
 @click.pass_context
+@answers.others("With --follow, each message is an object on a line of its own.")
+@answers.items("InboxItem")
 def inbox(
     ctx: click.Context,
     follow: bool,

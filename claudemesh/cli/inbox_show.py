@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.inbox_view import show_message
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.options import json_option, mesh_option
@@ -16,6 +16,7 @@ from claudemesh.runtime.exits import USAGE, ExitWith
 @click.argument("id_or_seq", metavar="ID")
 @mesh_option
 @json_option
+@answers.one("InboxItem")
 def show(id_or_seq: str, mesh: str | None, as_json: bool) -> None:
     """Show a message in full, with the messages that it answers and that answer it.
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.invite_list import list_invites, revoke_invite
 from claudemesh.cli.options import Duration, json_option, mesh_option
@@ -60,6 +60,15 @@ invite.add_command(revoke_invite)
 )
 @mesh_option
 @json_option
+@answers.action(
+    invite="string",
+    invite_id="string",
+    expires_at="time",
+    uses="integer",
+    role="string",
+    ephemeral_only="boolean",
+    warning="string?",
+)
 def create_invite(
     role: str,
     uses: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -12,6 +12,7 @@ from claudemesh.client.local import LocalClient
 @click.command("list")
 @mesh_option
 @json_option
+@answers.items("InviteItem")
 def list_invites(mesh: str | None, as_json: bool) -> None:
     """List the invites of the mesh. Owners and admins may do that.
 
@@ -52,6 +53,7 @@ def list_invites(mesh: str | None, as_json: bool) -> None:
 @click.argument("ids", nargs=-1, required=True, metavar="ID|LINK...")
 @mesh_option
 @json_option
+@answers.action(status="string", invite_ids="array")
 def revoke_invite(ids: tuple[str, ...], mesh: str | None, as_json: bool) -> int:
     """Revoke invites. Owners and admins may do that, and no host can join by them any more.
 

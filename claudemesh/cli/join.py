@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import ca_file_option, default_name, json_option
 
@@ -18,6 +18,7 @@ from claudemesh.cli.options import ca_file_option, default_name, json_option
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @ca_file_option
 @json_option
+@answers.action(**answers.MEMBERSHIP)
 def join(link: str, name: str | None, insecure: bool, ca_file: Path | None, as_json: bool) -> int:
     """Join a mesh by an invite.
 

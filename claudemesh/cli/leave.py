@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.confirming import confirm
 from claudemesh.cli.daemon.control import stop
 from claudemesh.cli.options import json_option, mesh_option
@@ -31,6 +31,7 @@ def _leave_options(function: Callable[..., int]) -> Callable[..., int]:
 
 @click.command()
 @_leave_options
+@answers.action(status="string", mesh="string")
 def leave(yes: bool, force: bool, mesh: str | None, as_json: bool) -> int:
     """Leave the mesh, and delete what this host keeps of it.
 
@@ -48,6 +49,7 @@ def leave(yes: bool, force: bool, mesh: str | None, as_json: bool) -> int:
 
 @click.command()
 @_leave_options
+@answers.action(status="string", mesh="string")
 def uninstall(yes: bool, force: bool, mesh: str | None, as_json: bool) -> int:
     """Leave the mesh, and delete what this host keeps of it.
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.follower import following
-from claudemesh.cli.options import Duration, Position, mesh_option
+from claudemesh.cli.options import Duration, Position, json_lines_option, mesh_option
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import TEMPORARY, ExitWith
 
@@ -26,6 +26,9 @@ from claudemesh.runtime.exits import TEMPORARY, ExitWith
 @click.option("--one", is_flag=True, help="Stop after one message.")
 @click.option("--timeout", type=Duration(), help="Stop after this time, such as 10m.")
 @mesh_option
+@json_lines_option
+@answers.exits({75: "With --one, no message has arrived in time."})
+@answers.lines("InboxItem")
 def listen(
     since: int | Literal["now", "unread"] | None, ack: bool, one: bool, timeout: int | None, mesh: str | None
 ) -> None:

@@ -49,6 +49,11 @@ COMMANDS = {
     "Scripts": {
         "wait": ("wait", "wait", "Wait for the link, a member or a message."),
         "events": ("events", "events", "Print each event as a line of JSON as it happens."),
+        "describe": (
+            "describe",
+            "describe",
+            "Describe commands for programs: arguments, options, fields of the answers and exit codes.",
+        ),
         "completion": ("completion", "completion", "Print the completion script for a shell."),
     },
     "Diagnosis": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.confirming import confirm
 from claudemesh.cli.options import complete_members, json_option, mesh_option
@@ -26,6 +26,7 @@ def member() -> None:
 @member.command("list")
 @mesh_option
 @json_option
+@answers.items("MemberItem")
 def list_members(mesh: str | None, as_json: bool) -> None:
     """List the members of the mesh, revoked ones too.
 
@@ -61,6 +62,7 @@ def list_members(mesh: str | None, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Leave the mesh without an owner.")
 @mesh_option
 @json_option
+@answers.action("MemberChanged", role="string")
 def role(name: str, role: str, force: bool, mesh: str | None, as_json: bool) -> int:
     """Give a member another role.
 
@@ -82,6 +84,7 @@ def role(name: str, role: str, force: bool, mesh: str | None, as_json: bool) -> 
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @mesh_option
 @json_option
+@answers.action("MemberChanged")
 def revoke(name: str, force: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
     """Revoke a member for good: the broker and all members refuse its key.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import read_token
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
@@ -53,6 +53,7 @@ mesh.add_command(use)
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @ca_file_option
 @json_option
+@answers.action(**answers.MEMBERSHIP)
 def create(
     slug: str,
     url: str | None,
@@ -96,6 +97,7 @@ def create(
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @mesh_option
 @json_option
+@answers.action(mesh="string", to="string", **{"from": "string"})
 def move(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
     """Let all hosts of a mesh dial its broker at another address.
 

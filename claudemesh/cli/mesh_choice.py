@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import complete_meshes, json_option
 from claudemesh.client import current_mesh
 from claudemesh.client.errors import ClientError, WrongHome
@@ -18,6 +18,7 @@ from claudemesh.runtime.exits import ExitWith
 
 @click.command("list")
 @json_option
+@answers.items(mesh="string", current="boolean", name="string?", broker_url="string?", daemon="string")
 def list_meshes(as_json: bool) -> None:
     """List the meshes of this host. The current one is used when a command names none.
 
@@ -48,6 +49,7 @@ def list_meshes(as_json: bool) -> None:
 @click.command()
 @click.argument("slug", shell_complete=complete_meshes)
 @json_option
+@answers.action(status="string", mesh="string")
 def use(slug: str, as_json: bool) -> int:
     """Choose the mesh of all commands that name none.
 

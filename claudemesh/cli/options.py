@@ -115,10 +115,27 @@ def complete_meshes(ctx: click.Context, param: click.Parameter, incomplete: str)
         return []
 
 
+class VariableOption(click.Option):
+    """An option with an environment variable that other code reads, named for `describe`."""
+
+    def __init__(self, *args: Any, variable: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.variable = variable
+
+
+def variable_of(option: click.Option) -> str | None:
+    """Return the environment variable that stands for an option."""
+    if isinstance(option, VariableOption):
+        return option.variable
+    return option.envvar if isinstance(option.envvar, str) else None
+
+
 def mesh_option(function: F) -> F:
     """Add `--mesh`, which is needed only when this host is in several meshes."""
     return click.option(
         "--mesh",
+        cls=VariableOption,
+        variable="CLAUDEMESH_MESH",
         metavar="SLUG",
         shell_complete=complete_meshes,
         help="Slug of the mesh. Needed only when this host is in several. Default: CLAUDEMESH_MESH, then the "
@@ -155,3 +172,8 @@ def _check_authorities(ctx: click.Context, param: click.Parameter, value: Path |
 def json_option(function: F) -> F:
     """Add `--json`, the output for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def json_lines_option(function: F) -> F:
+    """Add `--json` to a command that prints nothing but JSON."""
+    return click.option("--json", is_flag=True, expose_value=False, help="Print JSON, as always.")(function)

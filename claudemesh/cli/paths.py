@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
@@ -13,6 +13,8 @@ from claudemesh.home.paths import daemon_paths
 @click.command()
 @mesh_option
 @json_option
+@answers.others("The path of each file by its name.")
+@answers.one(home="string", daemon="string")
 def paths(mesh: str | None, as_json: bool) -> None:
     """Show the paths of all files.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
@@ -14,6 +14,7 @@ from claudemesh.client.local import LocalClient
 @click.group(cls=CommandGroup, invoke_without_command=True)
 @mesh_option
 @json_option
+@answers.items("PeerItem")
 @click.pass_context
 def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     """List the members of the mesh.
@@ -46,6 +47,7 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
 @click.argument("name")
 @mesh_option
 @json_option
+@answers.action(name="string", pubkey="string")
 def accept(name: str, mesh: str | None, as_json: bool) -> int:
     """Accept that a name belongs to another member now.
 

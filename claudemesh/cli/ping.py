@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.lookup import find_peer, unknown_peer
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.errors import ClientError
@@ -16,6 +16,8 @@ from claudemesh.runtime.exits import UNAVAILABLE
 @click.argument("name", shell_complete=complete_members)
 @mesh_option
 @json_option
+@answers.exits({69: "The member is offline, or the daemon or the broker cannot be reached."})
+@answers.action(name="string", online="boolean", last_seen_at="time?", broker_ms="integer?")
 def ping(name: str, mesh: str | None, as_json: bool) -> int:
     """Check whether a member is online. The exit code is 69 when it is not.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -17,6 +17,7 @@ from claudemesh.client.local import LocalClient
 @click.option("--invisible/--visible", default=None, help="Be offline for all others, or not.")
 @mesh_option
 @json_option
+@answers.one("Profile")
 def profile(
     summary: str | None, status: str | None, invisible: bool | None, mesh: str | None, as_json: bool
 ) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from claudemesh.cli import answers
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
@@ -20,6 +21,7 @@ from claudemesh.runtime.exits import USAGE, ExitWith
 @text_argument
 @mesh_option
 @json_option
+@answers.action(**answers.SENT)
 def reply(
     id_or_seq: str, text: str | None, file: Path | None, allow_empty: bool, mesh: str | None, as_json: bool
 ) -> int:

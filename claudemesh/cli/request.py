@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.follower import following, retry_over_restart
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
@@ -42,6 +42,8 @@ class _Question:
 )
 @mesh_option
 @json_option
+@answers.exits({75: "No reply has arrived in time."})
+@answers.one("InboxItem")
 def request(
     to: str,
     text: str | None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.invited import join_as_ephemeral, require_invite, take_invite
 from claudemesh.cli.options import Duration, ca_file_option
 from claudemesh.runtime.exits import TEMPORARY
@@ -52,6 +52,7 @@ _WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @ca_file_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@answers.none("The output is that of COMMAND.")
 def run(
     name: str | None,
     invite: str | None,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import orjson
 
+from claudemesh.cli import answers
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.cli.sent import print_sent
@@ -53,6 +54,8 @@ from claudemesh.client.local import LocalClient
 )
 @mesh_option
 @json_option
+@answers.others("With --lines: lines, accepted, repeated, failed, refusals and id_prefix instead of the ids.")
+@answers.action(**{**answers.SENT, "client_message_id": "string*"})
 def send(
     to: str | None,
     text: str | None,

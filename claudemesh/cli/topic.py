@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
@@ -37,6 +37,7 @@ def topic() -> None:
 )
 @mesh_option
 @json_option
+@answers.action("TopicCreated")
 def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> int:
     """Create a topic or a queue. No member is subscribed automatically, not even you.
 
@@ -55,6 +56,7 @@ def create(name: str, mode: str | None, mesh: str | None, as_json: bool) -> int:
 @click.argument("name")
 @mesh_option
 @json_option
+@answers.action("TopicSubscribed")
 def subscribe(name: str, mesh: str | None, as_json: bool) -> int:
     """Subscribe to a topic or a queue. This host receives the messages that are posted from now on.
 
@@ -71,6 +73,7 @@ def subscribe(name: str, mesh: str | None, as_json: bool) -> int:
 @click.argument("name")
 @mesh_option
 @json_option
+@answers.action("TopicSubscribed")
 def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
     """Remove the subscription to a topic or a queue.
 
@@ -94,6 +97,7 @@ def unsubscribe(name: str, mesh: str | None, as_json: bool) -> int:
 )
 @mesh_option
 @json_option
+@answers.action(**answers.SENT)
 def post(
     name: str,
     text: str | None,
@@ -123,6 +127,7 @@ def post(
 @topic.command("list")
 @mesh_option
 @json_option
+@answers.items("TopicItem")
 def list_topics(mesh: str | None, as_json: bool) -> None:
     """List the topics and queues of the mesh.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import claudemesh
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option
 
 _SHOWN_COMMIT = 12
@@ -24,6 +24,15 @@ _SHOWN_COMMIT = 12
 )
 @click.option("--key", help="The public key of the releases, or a file with it, instead of the built-in one.")
 @json_option
+@answers.others("With --verify: file, sha256 and comment instead.")
+@answers.one(
+    version="string*",
+    commit="string?*",
+    platform="string*",
+    python="string*",
+    installed="string*",
+    protocol="array*",
+)
 def version(verify: Path | None, key: str | None, as_json: bool) -> None:
     """Show the version, its commit, the platform, the Python, and how it is installed.
 

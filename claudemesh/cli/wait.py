@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.lookup import find_peer, find_received
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.errors import ApiError, DaemonNotRunning
@@ -27,6 +27,8 @@ _POLL_S = 0.1
 )
 @mesh_option
 @json_option
+@answers.exits({75: "The condition does not hold in time."})
+@answers.action(status="string", **{"for": "string"})
 def wait(condition: str, timeout: int, mesh: str | None, as_json: bool) -> int:
     """Wait for the link, a member or a message. The exit code is 75 when the time is up.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -12,6 +12,7 @@ from claudemesh.client.local import LocalClient
 @click.command()
 @mesh_option
 @json_option
+@answers.one("Whoami")
 def whoami(mesh: str | None, as_json: bool) -> None:
     """Show this host's member: name, mesh, role and key.
 

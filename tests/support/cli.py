@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.answers import check
 from tests.support.processes import REPOSITORY, Mesh
 
 # A command that should have ended or printed something must not keep the tests for ever.
@@ -33,7 +34,7 @@ class Ran:
 
 
 def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **environment: str) -> Ran:
-    """Run a command; `full` takes the way past the fast path."""
+    """Run a command, and check JSON against its declaration; `full` takes the way past the fast path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
     program = "from claudemesh.cli.main import main; raise SystemExit(main())"
     start = ["-c", program] if full else ["-m", "claudemesh"]
@@ -45,7 +46,10 @@ def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **e
         capture_output=True,
         timeout=60,
     )
-    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    if "--json" in arguments and ran.code == 0:
+        check(arguments, ran.out)
+    return ran
 
 
 def shell(home: Path, line: str, **environment: str) -> Ran:

@@ -23,12 +23,12 @@ COMMANDS = {
         "install-service": (
             "broker.install_service",
             "install_service",
-            "Install the broker as a service of this host.",
+            "Install a broker as a service, which starts with the host.",
         ),
         "uninstall-service": (
             "broker.install_service",
             "uninstall_service",
-            "Remove the service of the broker.",
+            "Stop the service of the broker and remove it.",
         ),
     },
     "Administer": {

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from claudemesh.cli import answers
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.options import json_option
 
@@ -17,6 +18,7 @@ from claudemesh.cli.options import json_option
 )
 @admin_options
 @json_option
+@answers.items(kind="string", member_id="string?", created_at="time", data="object")
 def audit(slug: str, limit: int, as_json: bool, **which: Any) -> None:
     """Show the audit events of a mesh. The newest event is the first.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options
 from claudemesh.cli.options import json_option
 
@@ -14,6 +14,8 @@ from claudemesh.cli.options import json_option
 @click.command()
 @admin_options
 @json_option
+@answers.exits({1: "A message is not complete."})
+@answers.one(job="string", count="integer", found="integer", findings="array")
 def check(as_json: bool, **which: Any) -> int:
     """Check that every stored message is complete. The exit code is 1 when one is not.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from claudemesh.broker.settings import TABLE, read_settings, settings_file
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.settings_options import settings_options
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
@@ -34,6 +34,8 @@ def config() -> None:
 @config.command()
 @settings_options
 @json_option
+@answers.exits({78: "There is a fault."})
+@answers.items(file="string", exists="boolean", faults="array")
 def check(as_json: bool, **flags: Any) -> int:
     """Check the settings that a broker would start with, and list every fault.
 
@@ -52,6 +54,9 @@ def check(as_json: bool, **flags: Any) -> int:
 @click.option("--origin", is_flag=True, help="Show where each value comes from.")
 @settings_options
 @json_option
+@answers.exits({78: "There is a fault."})
+@answers.beside_items(file="string", exists="boolean")
+@answers.items(**answers.SETTING)
 def show(origin: bool, as_json: bool, **flags: Any) -> int:
     """Show the settings that a broker would start with. Secrets are not shown.
 

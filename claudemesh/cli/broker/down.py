@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import data_dir_option
 from claudemesh.cli.options import json_option
 from claudemesh.client.meshes import meshes
@@ -28,6 +28,7 @@ _POLL_S = 0.02
 @click.command()
 @data_dir_option
 @json_option
+@answers.action(status="string", data_dir="string")
 def down(data_dir: Path | None, as_json: bool) -> int:
     """Stop the broker of this host. Accepted messages stay on disk.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.install_service import say_removed
 from claudemesh.cli.options import json_option
 from claudemesh.cli.service.options import install_options, manager_option
@@ -33,6 +33,9 @@ _FIRST_FREE_PORT = 1024
 )
 @install_options
 @json_option
+@answers.action(
+    status="string", unit="string", file="string", enabled="boolean", started="boolean", notes="array"
+)
 def install_service(data_dir: Path | None, service_user: str | None, as_json: bool, **options: Any) -> int:
     """Install a broker as a service, which starts with the host.
 
@@ -69,6 +72,7 @@ def install_service(data_dir: Path | None, service_user: str | None, as_json: bo
 @click.command("uninstall-service")
 @manager_option
 @json_option
+@answers.action(status="string", unit="string")
 def uninstall_service(is_system: bool | None, as_json: bool) -> int:
     """Stop the service of the broker and remove it. The data stays.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
@@ -27,6 +27,15 @@ def invite() -> None:
 @click.argument("slug")
 @admin_options
 @json_option
+@answers.items(
+    invite_id="string",
+    role="string",
+    created_by="string",
+    expires_at="time",
+    uses="integer",
+    max_uses="integer",
+    revoked_at="time?",
+)
 def list_invites(slug: str, as_json: bool, **which: Any) -> None:
     """List the invites that are registered at the broker.
 
@@ -43,6 +52,7 @@ def list_invites(slug: str, as_json: bool, **which: Any) -> None:
 @click.argument("invite_id", metavar="ID")
 @admin_options
 @json_option
+@answers.action(invite_id="string", status="string")
 def revoke_invite(slug: str, invite_id: str, as_json: bool, **which: Any) -> int:
     """Revoke an invite. No host can join by it any more.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
@@ -26,6 +26,9 @@ def job() -> None:
 @job.command("list")
 @admin_options
 @json_option
+@answers.items(
+    job="string", every_s="integer", last_run_at="time?", age_s="integer?", count="integer?", found="integer?"
+)
 def list_jobs(as_json: bool, **which: Any) -> None:
     """List the jobs with their last run.
 
@@ -44,6 +47,7 @@ def list_jobs(as_json: bool, **which: Any) -> None:
 @click.argument("name")
 @admin_options
 @json_option
+@answers.action(job="string", count="integer", found="integer", findings="array")
 def run_job(name: str, as_json: bool, **which: Any) -> int:
     """Run a job now, and wait for its end.
 

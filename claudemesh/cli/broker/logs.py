@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from claudemesh.cli import answers
 from claudemesh.cli.broker.admin import data_dir_option
 from claudemesh.cli.log_view import LogFilter, log_options, show_log
 from claudemesh.cli.options import json_option
@@ -16,6 +17,8 @@ from claudemesh.client.own_broker import LOG_FILE, chosen_data_dir
 @log_options
 @data_dir_option
 @json_option
+@answers.others("The fields of the event.")
+@answers.lines(ts="time", level="string", event="string", logger="string*")
 def logs(
     follow: bool,
     lines: int | None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
@@ -27,6 +27,16 @@ def member() -> None:
 @click.argument("slug")
 @admin_options
 @json_option
+@answers.items(
+    member_id="string",
+    name="string",
+    role="string",
+    status="string",
+    online="boolean",
+    pubkey="string",
+    ephemeral="boolean",
+    last_seen_at="time?",
+)
 def list_members(slug: str, as_json: bool, **which: Any) -> None:
     """List the members of a mesh.
 
@@ -45,6 +55,7 @@ def list_members(slug: str, as_json: bool, **which: Any) -> None:
 @click.argument("who", metavar="NAME|KEY")
 @admin_options
 @json_option
+@answers.action(member_id="string", name="string", status="string")
 def revoke_member(slug: str, who: str, as_json: bool, **which: Any) -> int:
     """Revoke a member. Its connections end, and its daemon exits with code 77.
 

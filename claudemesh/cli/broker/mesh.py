@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
@@ -29,6 +29,16 @@ _POLICIES = (
     "audit_events",
 )
 
+_MESH = {
+    "mesh_id": "string",
+    "slug": "string",
+    "created_at": "time",
+    **dict.fromkeys(_POLICIES, "integer"),
+    "clone_concurrency_policy": "string",
+    "dedupe_retention_mode": "string",
+    "online": "integer",
+}
+
 
 @click.group(cls=CommandGroup)
 def mesh() -> None:
@@ -43,6 +53,7 @@ def mesh() -> None:
 @mesh.command("list")
 @admin_options
 @json_option
+@answers.items(**_MESH)
 def list_meshes(as_json: bool, **which: Any) -> None:
     """List the meshes of the broker and their policies.
 
@@ -83,6 +94,7 @@ def list_meshes(as_json: bool, **which: Any) -> None:
 @click.option("--audit-events", type=int, help="Number of audit events that are kept. Default: 100000.")
 @admin_options
 @json_option
+@answers.action(**_MESH)
 def set_mesh(slug: str, as_json: bool, **options: Any) -> int:
     """Set policies of a mesh. They apply to new connections.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from claudemesh.broker.settings import TABLE
+from claudemesh.cli.options import VariableOption
 from claudemesh.runtime.settings.keys import Key
 from claudemesh.runtime.settings.rules import OneOf
 
@@ -27,7 +28,15 @@ def _option(key: Key) -> Callable[[F], F]:
     assert key.flag is not None
     text = key.text.replace("`", "")
     if key.flag.metavar is None:
-        return click.option(key.option, key.field, is_flag=True, default=None, help=text)
+        return click.option(
+            key.option,
+            key.field,
+            cls=VariableOption,
+            variable=str(TABLE.variable(key)),
+            is_flag=True,
+            default=None,
+            help=text,
+        )
     default = key.default_text or key.default()
     if default and default != "none":
         text += f" Default: {str(default).replace('`', '')}."
@@ -36,5 +45,12 @@ def _option(key: Key) -> Callable[[F], F]:
     kind = click.Choice(key.rule.choices) if isinstance(key.rule, OneOf) else None
     metavar = None if kind else key.flag.metavar
     return click.option(
-        key.option, key.field, type=kind, metavar=metavar, multiple=key.flag.repeated, help=text
+        key.option,
+        key.field,
+        cls=VariableOption,
+        variable=str(TABLE.variable(key)),
+        type=kind,
+        metavar=metavar,
+        multiple=key.flag.repeated,
+        help=text,
     )

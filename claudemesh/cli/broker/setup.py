@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker import setup_plan
 from claudemesh.cli.broker.setup_plan import RUN, TLS, Plan, Tls, broker_toml, compose_file, start_commands
 from claudemesh.cli.options import ca_file_option, default_name, json_option
@@ -59,6 +59,16 @@ _PEM = (("tls_cert", "File of the certificate chain"), ("tls_key", "File of its 
 @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults for options that are not given.")
 @click.option("--force", is_flag=True, help="Replace a broker.toml that differs.")
 @json_option
+@answers.action(
+    file="string?",
+    changed="boolean",
+    listen="string",
+    public_urls="array",
+    data_dir="string",
+    membership="object?",
+    service="string?",
+    invite="string?",
+)
 def setup(yes: bool, force: bool, as_json: bool, **given: Any) -> int:
     """Set up a broker: its settings, the first mesh, and the first invite.
 

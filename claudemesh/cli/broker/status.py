@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import data_dir_option, no_broker
 from claudemesh.cli.broker.background import shown
 from claudemesh.cli.options import json_option
@@ -20,6 +20,17 @@ from claudemesh.runtime.own_address import dialled_urls
 @click.command()
 @data_dir_option
 @json_option
+@answers.exits({69: "No broker runs."})
+@answers.one(
+    url="string",
+    dialled_urls="array",
+    public_urls="array",
+    pid="integer",
+    data_dir="string",
+    ready="boolean?",
+    degraded="array",
+    message="string?",
+)
 def status(data_dir: Path | None, as_json: bool) -> int:
     """Show the state of the broker of this host. The exit code is 69 when none runs.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.broker.settings_options import settings_options
 from claudemesh.cli.options import json_option
 from claudemesh.cli.streams import discard_stderr
@@ -29,6 +29,14 @@ log = get_logger("broker")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background. Return when the broker serves.")
 @settings_options
 @json_option
+@answers.action(
+    status="string",
+    url="string*",
+    dialled_urls="array*",
+    public_urls="array*",
+    pid="integer*",
+    data_dir="string*",
+)
 def up(detach: bool, as_json: bool, **flags: Any) -> int:
     """Start a broker.
 

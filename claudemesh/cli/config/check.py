@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from claudemesh.broker import settings as broker
+from claudemesh.cli import answers
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.settings_output import Checked, print_checks
 from claudemesh.cli.settings_output import check as run_check
@@ -32,6 +33,8 @@ from claudemesh.runtime.settings.merge import Fault
 )
 @mesh_option
 @json_option
+@answers.exits({78: "There is a fault."})
+@answers.items(file="string", exists="boolean", faults="array")
 def check(path: Path | None, kind: str | None, mesh: str | None, as_json: bool) -> int:
     """Check the configuration files, and list every fault. The exit code is 78 when there is a fault.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.settings_output import check, print_checks, print_rows, public, rows
 from claudemesh.client.errors import ApiError, DaemonNotRunning
@@ -27,6 +27,9 @@ _COMMANDS = {"reload": "claudemesh daemon reload", "restart": "claudemesh daemon
 @click.option("--origin", is_flag=True, help="Show where each value comes from.")
 @mesh_option
 @json_option
+@answers.exits({78: "There is a fault."})
+@answers.beside_items(file="string", exists="boolean", running="boolean", daemon="object?")
+@answers.items(**answers.SETTING, in_force="any?", pending="string?")
 def show(origin: bool, mesh: str | None, as_json: bool) -> int:
     """Show the settings of the daemon.
 

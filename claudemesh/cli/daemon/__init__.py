@@ -16,12 +16,12 @@ COMMANDS = {
         "install-service": (
             "daemon.install_service",
             "install_service",
-            "Install the daemon as a service of this host.",
+            "Install the daemon of a mesh as a service, which starts with the host.",
         ),
         "uninstall-service": (
             "daemon.install_service",
             "uninstall_service",
-            "Remove the service of the daemon.",
+            "Stop the service of a mesh's daemon and remove it.",
         ),
     },
     "Configuration": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
@@ -14,6 +14,7 @@ from claudemesh.home.paths import daemon_paths
 @click.command("accept-host")
 @mesh_option
 @json_option
+@answers.action(mesh="string", fingerprint="string", source="string")
 def accept_host(mesh: str | None, as_json: bool) -> int:
     """Let the files of this mesh belong to this host.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -12,6 +12,7 @@ from claudemesh.client.local import LocalClient
 @click.command("archive-cleanup")
 @mesh_option
 @json_option
+@answers.action("ArchiveCleaned")
 def archive_cleanup(mesh: str | None, as_json: bool) -> int:
     """Delete the older keys whose grace period has passed. The daemon does it by itself every minute.
 

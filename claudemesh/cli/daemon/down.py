@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import stop
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.errors import DaemonNotRunning
@@ -14,6 +14,7 @@ from claudemesh.client.local import LocalClient
 @click.command()
 @mesh_option
 @json_option
+@answers.action(status="string", mesh="string")
 def down(mesh: str | None, as_json: bool) -> int:
     """Stop the daemon. Accepted messages stay on the disk.
 

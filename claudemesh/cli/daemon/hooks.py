@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
 from claudemesh.client.meshes import choose_mesh
@@ -20,6 +20,19 @@ _COLUMNS = ("hook", "state", "timeout", "may", "network", "sandbox", Column("fil
 @click.command()
 @mesh_option
 @json_option
+@answers.exits({78: "An enabled hook cannot run."})
+@answers.beside_items(enabled="boolean?")
+@answers.items(
+    hook="string",
+    state="string",
+    file="string?",
+    problem="string?",
+    timeout_s="number",
+    allow_reply="boolean",
+    capability_token_scope="array",  # noqa: S106
+    network_policy="string",
+    sandbox="string",
+)
 def hooks(mesh: str | None, as_json: bool) -> int:
     """List the hooks and check their files. The exit code is 78 when an enabled hook cannot run.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.service.options import install_options, manager_option
 from claudemesh.client.meshes import choose_mesh
@@ -18,6 +18,9 @@ from claudemesh.home.paths import home
 @install_options
 @mesh_option
 @json_option
+@answers.action(
+    status="string", unit="string", file="string", enabled="boolean", started="boolean", notes="array"
+)
 def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
     """Install the daemon of a mesh as a service, which starts with the host.
 
@@ -30,7 +33,8 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
     Examples:
       claudemesh daemon install-service --now
       claudemesh daemon install-service --print
-      sudo CLAUDEMESH_HOME=/var/lib/claudemesh claudemesh daemon install-service --system --mesh team
+      sudo CLAUDEMESH_HOME=/var/lib/claudemesh \\
+          claudemesh daemon install-service --system --mesh team
     """
     # Imported here: the help page needs none of it.
     from claudemesh.cli.service import install, launchd, units
@@ -61,6 +65,7 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
 @manager_option
 @mesh_option
 @json_option
+@answers.action(status="string", unit="string")
 def uninstall_service(mesh: str | None, is_system: bool | None, as_json: bool) -> int:
     """Stop the service of a mesh's daemon and remove it. The mesh's files stay.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from claudemesh.cli import answers
 from claudemesh.cli.log_view import LogFilter, log_options, show_log
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
@@ -14,6 +15,8 @@ from claudemesh.home.paths import daemon_paths
 @log_options
 @mesh_option
 @json_option
+@answers.others("The fields of the event.")
+@answers.lines(ts="time", level="string", event="string", logger="string*")
 def logs(
     follow: bool,
     lines: int | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -12,6 +12,8 @@ from claudemesh.client.local import LocalClient
 @click.command()
 @mesh_option
 @json_option
+@answers.others("The value of each metric by its name and labels, a number.")
+@answers.one()
 def metrics(mesh: str | None, as_json: bool) -> None:
     """Print the metrics of the daemon in the Prometheus text format.
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 import orjson
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
@@ -31,6 +31,7 @@ _COLUMNS = (
 @mesh_option
 @json_option
 @click.pass_context
+@answers.items("OutboxItem")
 def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool) -> None:
     """List, requeue, drop and prune sends. Without a command, the newest sends are listed.
 
@@ -58,6 +59,7 @@ def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool
 )
 @mesh_option
 @json_option
+@answers.items("OutboxItem")
 def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as_json: bool) -> None:
     """List the newest sends. The newest one is the last.
 
@@ -98,6 +100,7 @@ def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ..
 @click.argument("row_id", metavar="ID")
 @mesh_option
 @json_option
+@answers.one("OutboxRow")
 def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
     """Show a send, and the sends that superseded it. ID is its id or client_message_id.
 
@@ -129,6 +132,7 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 )
 @mesh_option
 @json_option
+@answers.action("Requeued")
 def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
     """Send the message of a dead or pending send again, under a new id.
 
@@ -154,6 +158,7 @@ def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | Non
 @click.argument("row_id", metavar="ID")
 @mesh_option
 @json_option
+@answers.action("Dropped")
 def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
     """Drop a dead or pending send. Its client_message_id is never used again.
 
@@ -169,6 +174,7 @@ def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
 @click.option("--confirm", is_flag=True, help="Confirm that payloads are removed.")
 @mesh_option
 @json_option
+@answers.action("Pruned")
 def prune(confirm: bool, mesh: str | None, as_json: bool) -> int:
     """Remove the payloads of finished sends, to free disk space.
 

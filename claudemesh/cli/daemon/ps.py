@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import valid_pid
 from claudemesh.cli.options import json_option
 from claudemesh.cli.output import Column
@@ -20,6 +20,15 @@ _TITLES = (*_COLUMNS[:5], Column("waiting", "number"), Column("dead", "number"))
 
 @click.command()
 @json_option
+@answers.items(
+    mesh="string",
+    state="string",
+    name="string?",
+    pid="integer?",
+    link="string?",
+    waiting="integer?",
+    dead="integer?",
+)
 def ps(as_json: bool) -> None:
     """List the daemons of this host, running or not.
 

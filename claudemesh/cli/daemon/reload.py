@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import reload_settings
 from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
@@ -15,6 +15,7 @@ from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 @click.command()
 @mesh_option
 @json_option
+@answers.action("Config", status="string")
 def reload(mesh: str | None, as_json: bool) -> int:
     """Apply config.toml without a restart.
 

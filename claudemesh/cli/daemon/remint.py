@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
@@ -21,6 +21,7 @@ from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
 )
 @mesh_option
 @json_option
+@answers.action(old_files="string", **answers.MEMBERSHIP)
 def remint(invite: str | None, name: str | None, mesh: str | None, as_json: bool) -> int:
     """Make this host a member of its own, with new keys.
 

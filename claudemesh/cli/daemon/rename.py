@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -13,6 +13,7 @@ from claudemesh.client.local import LocalClient
 @click.argument("name")
 @mesh_option
 @json_option
+@answers.action("MemberChanged")
 def rename(name: str, mesh: str | None, as_json: bool) -> int:
     """Give this member another name.
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.confirming import confirm
 from claudemesh.cli.daemon.control import stop
 from claudemesh.cli.next_commands import command, needed
@@ -22,6 +22,7 @@ from claudemesh.home.paths import daemon_paths
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @mesh_option
 @json_option
+@answers.action(status="string", mesh="string")
 def reset(yes: bool, mesh: str | None, as_json: bool) -> int:
     """Delete the local state, and stay a member of the mesh.
 

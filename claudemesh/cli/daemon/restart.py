@@ -7,6 +7,7 @@ from contextlib import suppress
 import click
 import orjson
 
+from claudemesh.cli import answers
 from claudemesh.cli.daemon.background import start_in_background
 from claudemesh.cli.daemon.control import stop
 from claudemesh.cli.options import json_option, mesh_option
@@ -18,6 +19,7 @@ from claudemesh.home.paths import daemon_paths
 @click.command()
 @mesh_option
 @json_option
+@answers.action(status="string", mesh="string", pid="integer*")
 def restart(mesh: str | None, as_json: bool) -> int:
     """Stop the daemon and start it again in the background.
 

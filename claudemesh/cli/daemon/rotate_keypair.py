@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -12,6 +12,7 @@ from claudemesh.client.local import LocalClient
 @click.command("rotate-keypair")
 @mesh_option
 @json_option
+@answers.action("KeysRotated")
 def rotate_keypair(mesh: str | None, as_json: bool) -> int:
     """Replace the keys of this host's member.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import reload_settings
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
@@ -14,6 +14,7 @@ from claudemesh.home.paths import daemon_paths
 @click.command("rotate-token")
 @mesh_option
 @json_option
+@answers.action(status="string", file="string")
 def rotate_token(mesh: str | None, as_json: bool) -> int:
     """Replace the token of the local TCP port. The previous token works for 60 more seconds.
 

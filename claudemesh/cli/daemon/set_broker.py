@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import ca_file_option, json_option, mesh_option
 from claudemesh.client.local import LocalClient
@@ -19,6 +19,7 @@ from claudemesh.client.meshes import choose_mesh
 @ca_file_option
 @mesh_option
 @json_option
+@answers.action(**answers.MEMBERSHIP)
 def set_broker(url: str, insecure: bool, ca_file: Path | None, mesh: str | None, as_json: bool) -> int:
     """Change the address of the mesh's broker. The daemon uses it from its next start on.
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import claudemesh
-from claudemesh.cli import output
+from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import shown_pid
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
@@ -20,6 +20,8 @@ _MOST_COUNTED = 10_000
 @click.command()
 @mesh_option
 @json_option
+@answers.exits({69: "No daemon runs."})
+@answers.one("Health")
 def status(mesh: str | None, as_json: bool) -> int:
     """Show the state of the daemon. The exit code is 69 when none runs.
 

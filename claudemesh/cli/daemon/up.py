@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from claudemesh.cli import answers
 from claudemesh.cli.daemon.background import say_that_it_runs, start_in_background
 from claudemesh.cli.invited import require_invite, slug_of, take_invite
 from claudemesh.cli.options import Duration, ca_file_option, default_name, json_option, mesh_option
@@ -61,6 +62,8 @@ class Wanted:
 @ca_file_option
 @mesh_option
 @json_option
+@answers.exits({73: "Another daemon runs for this mesh, or a file cannot be created."})
+@answers.action(status="string", mesh="string", pid="integer*")
 def up(invite: str | None, **options: Any) -> int:
     """Start the daemon.
 

@@ -48,15 +48,20 @@ class Health(Struct):
     lag_ms: int | None
     queue_depth: int
     inflight: int
+    dead: int
     mesh: str
+    name: str
     member_id: str
     member_pubkey: str
     uptime_s: int
     schema_version: int
     daemon_version: str
     broker_version: str | None
+    broker_url: str
+    last_error: str | None
     degraded: list[DegradedBy]
     config: Config
+    pid: int
     with_broker: bool
     clock_offset_ms: int | None
     unread: int

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
-from claudemesh.daemon.inbox.items import items_of, sent_at
+from claudemesh.daemon.inbox.items import UNTRUSTED, items_of, sent_at
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
@@ -251,6 +251,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "shown_at": None,
         "acked_at": None,
         "sealed": row.body is None,
+        "untrusted": UNTRUSTED,
     }
 
 

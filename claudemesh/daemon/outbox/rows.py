@@ -47,7 +47,7 @@ def page_statement(status: Status | None, *, newest_first: bool, first: bool) ->
     return f"SELECT rowid AS cursor, * FROM outbox WHERE rowid IN ({chosen}) ORDER BY rowid {order}"  # noqa: S608
 
 
-_HIDDEN = frozenset({"payload", "cursor", "priority", "lived_ms", "first_sent_broker_ms"})
+_HIDDEN = frozenset({"payload", "cursor", "priority", "lived_ms", "done_lived_ms", "first_sent_broker_ms"})
 
 
 def public(row: Mapping[str, Any]) -> dict[str, Any]:

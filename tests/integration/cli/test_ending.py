@@ -26,7 +26,7 @@ def is_connected(pid: int) -> bool:
     "command",
     [
         ["listen"],
-        ["inbox", "-f"],
+        ["inbox", "-f", "--no-headers"],
         ["events"],
         ["request", "bob", "are you there?"],
         ["send", "bob", "are you there?", "--wait", "30000"],
