@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -193,3 +194,26 @@ def test_an_older_copy_of_the_keys_is_told_that_they_were_rotated() -> None:
         alice.start()
         assert alice.ended() == 77
         assert "daemon remint" in alice.log.read_text()
+
+
+def test_a_broker_restored_from_before_two_rotations_takes_them_again() -> None:
+    """The statements prove themselves: no invite and no other member is needed, and pins stay as they are."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.stop()
+        copy = made.root / "copy"
+        shutil.copytree(made.broker.data, copy)
+        made.broker.start()
+        made.broker.ready()
+        alice.ready()
+        for _ in range(2):
+            assert rotate(alice)["status"] == "rotated"
+        until(lambda: known(bob, "alice") == pubkey(alice), "bob follows the rotations")
+        made.broker.kill()
+        shutil.rmtree(made.broker.data)
+        shutil.copytree(copy, made.broker.data)
+        made.broker.start()
+        made.broker.ready()
+        alice.ready()
+        exchange(made, "after")
+        assert known(bob, "alice") == pubkey(alice)

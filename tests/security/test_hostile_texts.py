@@ -24,6 +24,7 @@ from claudemesh.broker.settings import Limits
 from claudemesh.protocol.errors import ProtocolError
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database
+from tests.support.rotations import request_of
 from tests.support.wspeer import (
     Frame,
     Peer,
@@ -109,6 +110,7 @@ def bodies(owner: Peer, bob: Peer) -> Mapping[str, Any]:
     return {
         "/v1/join": {**join, "member_id": bob.member_id},
         "/v1/rejoin": {**rejoin, "member_id": bob.member_id, "audience": owner.audience},
+        "/v1/rotate": {"mesh_id": owner.mesh_id, **request_of(owner, make_identity())},
         "/v1/invites": {"invite": make_invite(owner)},
         "/v1/admin/meshes": {"slug": "another", "owner": owner_body("ada", make_identity())},
         "/v1/admin/meshes/set": {
@@ -173,6 +175,7 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         "topic_list": {"after": "a"},
         "peers": {"since": "1:x", "after": bob.member_id},
         "profile": {"summary": "a summary", "status": "here"},
+        "rotate_keys": request_of(owner, make_identity()),
         "send_status": {"client_message_ids": [new_id()]},
         "member_vouch": {
             "member_id": bob.member_id,

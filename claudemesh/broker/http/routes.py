@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from claudemesh.broker.context import Context
-from claudemesh.broker.http import admin, health, join, move, rejoin
+from claudemesh.broker.http import admin, health, join, move, rejoin, rotate
 from claudemesh.broker.http.admin import AdminRoutes
 from claudemesh.broker.http.admin_auth import AdminAuth
 from claudemesh.broker.http.failures import not_found, reply_to
@@ -14,6 +14,7 @@ from claudemesh.broker.http.join import JoinRoutes
 from claudemesh.broker.http.move import MoveRoutes
 from claudemesh.broker.http.pages import PageGuard
 from claudemesh.broker.http.rejoin import RejoinRoutes
+from claudemesh.broker.http.rotate import RotateRoutes
 from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol import ProtocolError
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
@@ -22,7 +23,7 @@ from claudemesh.runtime.web.errors import refused
 from claudemesh.runtime.web.replies import respond
 from claudemesh.runtime.web.routes import Route, ServeOptions
 
-ROUTES = (*join.ROUTES, *rejoin.ROUTES, *move.ROUTES, *admin.ROUTES, *health.ROUTES)
+ROUTES = (*join.ROUTES, *rejoin.ROUTES, *rotate.ROUTES, *move.ROUTES, *admin.ROUTES, *health.ROUTES)
 
 
 def build_app(context: Context, listener: Listener) -> App:
@@ -43,6 +44,7 @@ def build_app(context: Context, listener: Listener) -> App:
     groups = (
         Group(JoinRoutes(context), join.ROUTES),
         Group(RejoinRoutes(context), rejoin.ROUTES),
+        Group(RotateRoutes(context), rotate.ROUTES),
         Group(MoveRoutes(context), move.ROUTES),
         Group(AdminRoutes(context), admin.ROUTES),
         Group(HealthRoutes(context), health.ROUTES),

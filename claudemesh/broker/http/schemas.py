@@ -62,6 +62,17 @@ class MoveBody(Body):
     statement: Any = UNSET
 
 
+class RotateBody(Body):
+    """POST /v1/rotate."""
+
+    mesh_id: Any = UNSET
+    rotations: Any = UNSET
+    x25519_signature: Any = UNSET
+    key_id: Any = UNSET
+    proof: Any = UNSET
+    x25519_proof: Any = UNSET
+
+
 class MeshBody(Body):
     """POST /v1/admin/meshes; `owner` is an `OwnerBody`."""
 

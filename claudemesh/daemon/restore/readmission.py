@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from claudemesh.daemon.address import BrokerAddress
+from claudemesh.daemon.identity.rotation import rotation_params
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
@@ -27,11 +28,16 @@ from claudemesh.runtime.brokerhttp import ask_broker
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.exits import PERMISSION, ExitWith
+from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.urls import audience_of
+
+log = get_logger("restore")
 
 _UNCONFIRMED = "membership_unconfirmed"
 _DEADLINE_S = 30.0
 _MAX_ANSWER = 1 << 16
+# Statements that a broker takes at once (broker/http/rotate.py).
+_MOST_LOST = 64
 _KEPT = (
     "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox; "
     "then start the daemon again."
@@ -90,16 +96,39 @@ class Readmission:
         """Ask under another name from now on."""
         self._membership = membership
 
+    async def _rotated_again(self) -> bool:
+        done = await rotate_again(self._membership.mesh_id, self._address, self._keyring)
+        if done:
+            log.warning("rotations_made_again", pubkey=self._keyring.pubkey)
+        return done
+
     async def ask(self) -> ExitWith | None:
         """Ask a broker that has lost this member to add it again; return the reason to stop if it refuses."""
         if self._membership.ephemeral:
             return _ended(self._membership.name)
+        if await self._rotated_again():
+            return None
         self._topics.member_lost()
         outcome = await ask_to_be_taken_back(self._membership, self._address, self._keyring)
         if isinstance(outcome, ExitWith):
             return outcome
         self._conditions.begin(_UNCONFIRMED, outcome.message)
         return None
+
+
+async def rotate_again(mesh_id: str, address: BrokerAddress, keyring: Keyring) -> bool:
+    """Show the broker the rotations that a restore may have taken from it; return whether it took them."""
+    statements = keyring.rotations[-_MOST_LOST:]
+    if not statements:
+        return False
+    try:
+        params = await rotation_params(mesh_id, address, statements, keyring.current)
+        ask = partial(ask_broker, ca_file=address.ca_file, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
+        body = {"mesh_id": mesh_id, **params}
+        answer = await asyncio.to_thread(ask, address.url, "POST", "/v1/rotate", body)
+    except (ProtocolError, OSError, http.client.HTTPException, Redirected):
+        return False
+    return answer.status == 200
 
 
 def _decide(status: int, refused: http_replies.RequestRefusal | None) -> NotYet | ExitWith:

@@ -9,7 +9,15 @@ from dataclasses import replace
 import pytest
 
 from claudemesh.broker.store.decisions import EARLIER_KEYS
-from claudemesh.broker.store.types import KeyStep, Member, NewKeys, Rotated, RotationRefused
+from claudemesh.broker.store.types import (
+    Joined,
+    JoinRefused,
+    KeyStep,
+    Member,
+    NewKeys,
+    Rotated,
+    RotationRefused,
+)
 from tests.support.stores import ENGINES, NOW, World, member, world
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
@@ -172,3 +180,15 @@ async def test_the_newest_older_keys_are_kept(engine: str) -> None:
         found = await rotated(w, chain[-1], again(first))
         assert found.earlier_pubkeys == tuple(one.ed25519_pubkey for one in chain[1:])
         assert await w.store.members.by_any_key(w.mesh.id, first.ed25519_pubkey) is None
+
+
+async def test_an_invite_that_was_registered_outlives_the_key_that_has_signed_it(engine: str) -> None:
+    """One that comes with its first join does not: a thief of the older key makes no new ones."""
+    async with world(engine) as w:
+        known, unknown = w.invite(), w.invite()
+        assert await w.store.members.register_invite(known)
+        await rotated(w, w.owner, again(w.owner))
+        joined = await w.store.members.join(known, member(w.mesh.id, "bob"), NOW)
+        assert isinstance(joined, Joined)
+        refused = await w.store.members.join(unknown, member(w.mesh.id, "eve"), NOW)
+        assert refused == JoinRefused("not_authorized")

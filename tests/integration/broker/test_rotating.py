@@ -8,29 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.protocol import Identity, prove_possession, sign_request
+from claudemesh.protocol import Identity
 from claudemesh.protocol.replies import peer_entry
-from claudemesh.protocol.rotation import PURPOSE, make_rotation, proven_chain
+from claudemesh.protocol.rotation import make_rotation, proven_chain
 from tests.integration.broker.test_clones import audited
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database
+from tests.support.rotations import request_of
 from tests.support.wspeer import Frame, Link, Peer, dial, make_identity, new_id
 
 NO_SIGNATURE = b64encode(bytes(64)).decode()
-
-
-def request_of(peer: Peer, new: Identity, old: Identity | None = None) -> Frame:
-    """Return the parameters of a rotation to new keys."""
-    statement = make_rotation(old or peer.identity, new, mesh_id=peer.mesh_id, rotated_at_ms=1)
-    proof = sign_request(new, purpose=PURPOSE, mesh_id=peer.mesh_id, payload=statement.signature)
-    possession = prove_possession(new.x25519_privkey, peer.challenge, new.ed25519_pubkey)
-    return {
-        "rotations": [statement.to_dict()],
-        "x25519_signature": b64encode(new.x25519_signature).decode(),
-        "key_id": new.key_id,
-        "proof": b64encode(proof).decode(),
-        "x25519_proof": b64encode(possession).decode(),
-    }
 
 
 def keyed(peer: Peer, identity: Identity) -> Peer:

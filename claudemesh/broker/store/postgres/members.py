@@ -96,7 +96,10 @@ class _Rejected(Exception):
 async def join_member(connection: Any, invite: InviteRow, member: Member, now_ms: int) -> Joined:
     """Take one use of an invite and write the member, inside the caller's transaction. Raises `_Rejected`."""
     mesh_id = invite.mesh_id
-    inviter = await connection.fetchrow(_Q["inviter_lock"], mesh_id, key_bytes(invite.created_by))
+    # An invite that was registered before its inviter has rotated its keys stays good.
+    is_registered = await connection.fetchrow(_Q["invite_lock"], mesh_id, invite.id) is not None
+    query = "earlier_inviter_lock" if is_registered else "inviter_lock"
+    inviter = await connection.fetchrow(_Q[query], mesh_id, key_bytes(invite.created_by))
     if inviter is None or not may_invite(inviter["status"], inviter["role"], invite.role):
         raise _Rejected(JoinRefused("not_authorized"))
     await register_invite(connection, invite)

@@ -342,6 +342,10 @@ SELECT epoch FROM mesh.epoch;
 SELECT m.status, m.role FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
 WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 AND k.state = 'current' FOR SHARE OF m;
 
+-- earlier_inviter_lock: the same for a key that may be rotated out.
+SELECT m.status, m.role FROM mesh.member_key AS k JOIN mesh.member AS m ON m.id = k.member_id
+WHERE k.mesh_id = $1 AND k.ed25519_pubkey = $2 FOR SHARE OF m;
+
 -- migration_lock: one migrating process at a time, until the end of its transaction.
 SELECT pg_advisory_xact_lock($1);
 

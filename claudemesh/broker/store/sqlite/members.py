@@ -111,7 +111,10 @@ def join_member(
     A refusal has to be rolled back: the invite may have been registered before.
     """
     mesh_id = invite.mesh_id
-    inviters = read_members(raw, raw.execute(_Q["member_current_by_key"], (mesh_id, invite.created_by)))
+    # An invite that was registered before its inviter has rotated its keys stays good.
+    is_registered = raw.execute(_Q["invite_get"], (mesh_id, invite.id)).fetchone() is not None
+    query = "member_by_key" if is_registered else "member_current_by_key"
+    inviters = read_members(raw, raw.execute(_Q[query], (mesh_id, invite.created_by)))
     if not inviters or not may_invite(inviters[0].status, inviters[0].role, invite.role):
         return JoinRefused("not_authorized")
     register_invite(raw, invite)

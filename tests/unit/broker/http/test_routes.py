@@ -26,6 +26,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         ("/v1/join/challenge", "GET"),
         ("/v1/meshes/move", "POST"),
         ("/v1/rejoin", "POST"),
+        ("/v1/rotate", "POST"),
     ]
 
 
