@@ -43,6 +43,7 @@ _REFUSALS = {
     "not_authorized": "The inviter may not invite with this role. Ask an owner of the mesh for an invite.",
     "name_taken": "Another member has this name. Choose another one with --name.",
     "key_taken": "One of these keys belongs to another member. Join with new keys.",
+    "invite_for_another_name": "This invite is for another name. Join without --name.",
     "invite_ephemeral_only": "This invite admits ephemeral members only. Use `claudemesh run`.",
     "id_taken": "Another member has this member id. Remove membership.json and join as a new member.",
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -14,11 +16,15 @@ from claudemesh.cli.invite_list import list_invites, revoke_invite
 from claudemesh.cli.options import Duration, json_option, mesh_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ClientError, WrongAddress
+from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.client.own_broker import outward_url
 from claudemesh.home.paths import daemon_paths
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.urls import is_loopback
+
+if TYPE_CHECKING:
+    from claudemesh.protocol.statements import Statement
 
 
 @click.group(cls=CommandGroup)
@@ -58,6 +64,14 @@ invite.add_command(revoke_invite)
 @click.option(
     "--ephemeral-only", is_flag=True, help="Admit ephemeral members only, such as CI jobs (`claudemesh run`)."
 )
+@click.option("--name", metavar="NAME", help="Name of the new member. It cannot choose another one.")
+@click.option(
+    "--replace",
+    "is_replacing",
+    is_flag=True,
+    help="Let the new member take NAME over from the member that had it: other hosts follow without a "
+    "question. That member has to have left, or to be revoked.",
+)
 @mesh_option
 @json_option
 @answers.action(
@@ -76,6 +90,8 @@ def create_invite(
     broker_url: str | None,
     qr: bool,
     ephemeral_only: bool,
+    name: str | None,
+    is_replacing: bool,
     mesh: str | None,
     as_json: bool,
 ) -> int:
@@ -90,7 +106,10 @@ def create_invite(
       claudemesh invite create --uses 10 --expires 7d
       claudemesh invite create --broker-url wss://mesh.example.org --qr
       claudemesh invite create --uses 1000 --expires 30d --ephemeral-only
+      claudemesh invite create --name laptop --replace
     """
+    if is_replacing and (name is None or uses != 1):
+        raise click.UsageError("--replace needs --name, and an invite for one host.")
     from claudemesh.client.join import make_invite
     from claudemesh.home.membership import load_membership
 
@@ -105,6 +124,8 @@ def create_invite(
         uses=uses,
         expires_in_s=expires,
         ephemeral_only=ephemeral_only,
+        name=name,
+        replace_by=partial(_replacement, slug, name) if is_replacing and name is not None else None,
     )
     try:
         BrokerClient(dialled, insecure=True, ca_file=paths.broker_ca).register_invite(link)
@@ -122,6 +143,8 @@ def create_invite(
         "uses": uses,
         "role": role,
         "ephemeral_only": ephemeral_only,
+        "name": name,
+        "replaces": None if made.replacement is None else made.replacement.subject,
         "warning": warning,
     }
     following = [f"claudemesh join {shlex.quote(link)}"]
@@ -131,6 +154,14 @@ def create_invite(
 
         print_qr(link)
     return code
+
+
+def _replacement(slug: str, name: str, invite_id: str) -> Statement:
+    """Return the statement by which another member takes a name over, signed by the daemon."""
+    from claudemesh.protocol.statements import Statement
+
+    body = {"name": name, "invite_id": invite_id}
+    return Statement.parse(LocalClient(slug).post("/v1/members/replacement", body)["statement"])
 
 
 def _checked(url: str, ca_file: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from claudemesh.protocol.ids import UlidFactory, check_member_name, check_slug
 from claudemesh.protocol.invites import Invite, find_link, parse_link, sign_invite
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_join
+from claudemesh.protocol.statements import Statement
 from claudemesh.runtime.files import make_private_dir, remove, write_atomic
 from claudemesh.runtime.hardening import protect_memory
 from claudemesh.runtime.outward import read_authorities
@@ -107,7 +108,7 @@ def join(
     if known is None:
         # A rest of a former membership, whose files were deleted up to this one.
         remove(paths.ended)
-    name = name or (known.name if known else default_name)
+    name = name or (known.name if known else invite.name or default_name)
     check_member_name(name)
     make_private_dir(paths.root)
     membership, created = join_with_keys(link, invite, name, _keyring(paths), broker, known=known, life=life)
@@ -160,23 +161,37 @@ def set_broker(slug: str, url: str, *, insecure: bool = False, ca_file: Path | N
 
 
 def make_invite(
-    slug: str, *, broker_url: str, role: str, uses: int, expires_in_s: int, ephemeral_only: bool = False
+    slug: str,
+    *,
+    broker_url: str,
+    role: str,
+    uses: int,
+    expires_in_s: int,
+    ephemeral_only: bool = False,
+    name: str | None = None,
+    replace_by: Callable[[str], Statement] | None = None,
 ) -> tuple[Invite, str]:
-    """Sign an invite with this host's key; returns it and its link. The new host dials `broker_url`."""
+    """Sign an invite with this host's key; returns it and its link. The new host dials `broker_url`.
+
+    `replace_by` returns the statement for the id of the invite by which the new host takes the name over.
+    """
     protect_memory()
     paths = daemon_paths(slug)
     membership = load_membership(paths.membership)
+    invite_id = new_ulid()
     invite = sign_invite(
         Keyring.load(paths.keypair).current,
         broker_url=broker_url,
         mesh_id=membership.mesh_id,
         slug=slug,
-        invite_id=new_ulid(),
+        invite_id=invite_id,
         role=role,
         expires_at_ms=time.time_ns() // 1_000_000 + expires_in_s * 1000,
         uses=uses,
         inviter=(membership.name, membership.member_id),
         ephemeral_only=ephemeral_only,
+        name=name,
+        replacement=None if replace_by is None else replace_by(invite_id),
     )
     return invite, invite.to_link()
 

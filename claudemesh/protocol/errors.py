@@ -24,6 +24,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "capability_required": 403,
         "capability_scope": 403,
         "invite_ephemeral_only": 403,
+        "invite_for_another_name": 403,
         "destination_not_found": 404,
         "mesh_not_found": 404,
         "not_found": 404,

@@ -8,17 +8,18 @@ import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 
 from claudemesh.protocol.base64 import from_base64, to_base64
+from claudemesh.protocol.broker_urls import check_broker_url
 from claudemesh.protocol.canonical import canonical_json, parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_ulid, check_uuid
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
+from claudemesh.protocol.statements import REPLACEMENT, Statement
 from claudemesh.protocol.wire import ROLES, Role
 
 LINK_PREFIX: Final = "claudemesh://join/"
@@ -30,8 +31,6 @@ MAX_USES: Final = 10_000
 _CODE = "invalid_invite"
 _PURPOSE = "invite"
 _INTRODUCTION = "invite-introduction"
-_URL: Final = re.compile(r"wss?://[!-~]{1,250}")
-_LABEL_CHARACTERS: Final = 63
 _PAYLOAD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _PASTED: Final = re.compile(rf"{LINK_PREFIX}([A-Za-z0-9_-]+)", re.IGNORECASE)
 
@@ -52,8 +51,9 @@ class Introduction:
 class Invite:
     """The right to join a mesh `uses` times with one role until `expires_at_ms` (Unix milliseconds).
 
-    With `ephemeral_only` it admits ephemeral members only. The field is part of the link only when it is
-    true, so that links without it have the signature that earlier versions verify.
+    With `ephemeral_only` it admits ephemeral members only, with `name` a member of this name only, which by
+    `replacement` takes the name over from another one. Each of these fields is part of the link only when it
+    is given, so that links without it have the signature that earlier versions verify.
     """
 
     broker_url: str
@@ -67,6 +67,8 @@ class Invite:
     signature: bytes
     introduction: Introduction | None = None
     ephemeral_only: bool = False
+    name: str | None = None
+    replacement: Statement | None = None
 
     def to_link(self) -> str:
         """Return the link."""
@@ -80,6 +82,8 @@ class Invite:
 
     def verify(self) -> bool:
         """Tell whether the signatures are the inviter's. The broker decides whether it may invite."""
+        if self.replacement is not None and not self._replaces():
+            return False
         signed = [(_PURPOSE, canonical_json(_signed_fields(self)), self.signature)]
         if self.introduction is not None:
             payload = _introduced(self.invite_id, self.introduction)
@@ -95,6 +99,18 @@ class Invite:
             for purpose, payload, signature in signed
         )
 
+    def _replaces(self) -> bool:
+        """Tell whether the replacement is the inviter's, and for this invite and name."""
+        one = self.replacement
+        return (
+            one is not None
+            and self.name is not None
+            and (one.kind, one.signer) == (REPLACEMENT, self.inviter_pubkey)
+            and one.detail("invite_id") == self.invite_id
+            and one.detail("name").lower() == self.name.lower()
+            and one.verify(self.mesh_id)
+        )
+
 
 def sign_invite(
     identity: Identity,
@@ -108,6 +124,8 @@ def sign_invite(
     uses: int,
     inviter: tuple[str, str] | None = None,
     ephemeral_only: bool = False,
+    name: str | None = None,
+    replacement: Statement | None = None,
 ) -> Invite:
     """Return an invite that `identity` has signed. `InvalidField` names the first wrong field.
 
@@ -123,6 +141,8 @@ def sign_invite(
         "uses": uses,
         "inviter_pubkey": identity.ed25519_pubkey,
         **({"ephemeral_only": True} if ephemeral_only else {}),
+        **({} if name is None else {"name": name}),
+        **({} if replacement is None else {"replacement": replacement.to_dict()}),
     }
     unsigned = _checked(fields, b"")
     payload = canonical_json(_signed_fields(unsigned))
@@ -218,6 +238,8 @@ def _checked(value: dict[str, Any], signature: bytes) -> Invite:
         inviter_pubkey=check_key(value.get("inviter_pubkey"), "inviter_pubkey"),
         signature=signature,
         ephemeral_only=_check_true(value, "ephemeral_only"),
+        name=check_member_name(value["name"]) if "name" in value else None,
+        replacement=Statement.parse(value["replacement"]) if "replacement" in value else None,
     )
 
 
@@ -225,21 +247,6 @@ def _check_true(value: dict[str, Any], field: str) -> bool:
     if value.get(field, True) is not True:
         raise InvalidField(_CODE, field, f"{field} must be true where it is given.")
     return field in value
-
-
-def check_broker_url(value: object, field: str, code: str) -> str:
-    """Return a valid broker URL: ws or wss, a host, no user, no query and no fragment."""
-    if not isinstance(value, str) or _URL.fullmatch(value) is None:
-        raise InvalidField(code, field, f"{field} must be a ws:// or wss:// URL.")
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname or ""
-        usable = bool(host) and parts.port != 0 and max(map(len, host.split("."))) <= _LABEL_CHARACTERS
-    except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        raise InvalidField(code, field, f"{field} must have a host, and no user, query or fragment.")
-    return value
 
 
 def _check_role(value: object) -> Role:
@@ -259,6 +266,12 @@ def _signed_fields(invite: Invite) -> dict[str, Any]:
     del fields["signature"], fields["introduction"]
     if not invite.ephemeral_only:
         del fields["ephemeral_only"]
+    if invite.name is None:
+        del fields["name"]
+    if invite.replacement is None:
+        del fields["replacement"]
+    else:
+        fields["replacement"] = invite.replacement.to_dict()
     return fields
 
 

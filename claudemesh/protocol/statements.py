@@ -16,11 +16,11 @@ from functools import lru_cache
 from typing import Any, Final
 
 from claudemesh.protocol.base64 import from_base64, to_base64
+from claudemesh.protocol.broker_urls import check_broker_url
 from claudemesh.protocol.canonical import canonical_json
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_key, check_member_name, check_ulid, check_uuid
-from claudemesh.protocol.invites import check_broker_url
 from claudemesh.protocol.keys import SIGNATURE_BYTES, Identity
 from claudemesh.protocol.signing import sign_request, verify_request
 from claudemesh.protocol.wire import ROLES

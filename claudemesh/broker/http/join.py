@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
+
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.admission import (
     AUDIENCE_CHARACTERS,
@@ -97,6 +99,10 @@ class JoinRoutes:
             fresh_id=context.mint(),
             now_ms=context.clock.wall_ms(),
         )
+        if invite.name is not None and invite.name.lower() != member.name.lower():
+            raise refusal("invite_for_another_name")
+        if invite.replacement is not None:
+            member = replace(member, statements=(orjson.dumps(invite.replacement.to_dict()).decode(),))
         if ttl_ms is not None:
             member = replace(member, ends_lived_ms=context.lived.now_ms() + ttl_ms)
         check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
@@ -113,6 +119,14 @@ class JoinRoutes:
             if outcome.error == "invite_expired":
                 raise expired(invite, now_ms)
             raise refusal(outcome.error)
+        if outcome.created and invite.replacement is not None:
+            context.audit.record(
+                mesh.id,
+                "member_replaced",
+                outcome.member.id,
+                old_member_id=invite.replacement.subject,
+                invite_id=invite.invite_id,
+            )
         return self._welcome(mesh, outcome)
 
     def _welcome(self, mesh: Mesh, joined: Joined) -> Reply:

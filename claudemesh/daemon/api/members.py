@@ -16,8 +16,10 @@ from claudemesh.daemon.api.schemas_members import (
     MemberChanged,
     MemberPage,
     RenameBody,
+    ReplacementBody,
     RevokeBody,
     RoleBody,
+    Stated,
 )
 from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.directory import Directory
@@ -75,6 +77,12 @@ class MemberRoutes:
         body: AcceptBody = request.body
         return Reply(200, self.acts.accept(body.name).card())
 
+    async def sign_replacement(self, request: Request) -> Reply:
+        """Sign that another member takes a name over, for an invite. It needs no broker."""
+        body: ReplacementBody = request.body
+        statement = self.acts.replacement(body.name, body.invite_id)
+        return Reply(200, {"statement": statement.to_dict()})
+
     async def leave(self, request: Request) -> Reply:
         """Leave the mesh for good; this reply is the last of the daemon."""
         body: LeaveBody = request.body
@@ -130,6 +138,16 @@ ROUTES = (
         MemberChanged,
         MemberRoutes.give_role,
         RoleBody,
+        403,
+        404,
+        409,
+    ),
+    _post(
+        "/v1/members/replacement",
+        "Sign that another member takes a name over",
+        Stated,
+        MemberRoutes.sign_replacement,
+        ReplacementBody,
         403,
         404,
         409,

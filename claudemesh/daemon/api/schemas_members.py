@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from claudemesh.daemon.api.schemas import Body, Moment
+from claudemesh.daemon.api.schemas import Body, Moment, Ulid
 
 Named = Annotated[str, Meta(min_length=1, max_length=64, description="A name, a key or a member id")]
 MemberName = Annotated[str, Meta(min_length=1, max_length=63)]
@@ -58,6 +58,19 @@ class AcceptBody(Body):
     """The name that another member has taken."""
 
     name: MemberName
+
+
+class ReplacementBody(Body):
+    """The name that the member which joins by the invite takes over."""
+
+    name: MemberName
+    invite_id: Ulid
+
+
+class Stated(Struct):
+    """A signed statement, as the protocol has it."""
+
+    statement: dict[str, Any]
 
 
 class LeaveBody(Body):

@@ -12,13 +12,14 @@ from typing import Any
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.own import OwnMember
-from claudemesh.daemon.identity.peer import Peer
+from claudemesh.daemon.identity.peer import ACTIVE, Peer
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol import replies
+from claudemesh.protocol.authority import may_state
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import HEX_32, UUID_TEXT, check_member_name
-from claudemesh.protocol.statements import REVOCATION, ROLE, Statement, newest, sign_statement
+from claudemesh.protocol.statements import REPLACEMENT, REVOCATION, ROLE, Statement, newest, sign_statement
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import explain
 from claudemesh.runtime.services import TaskOwner
@@ -99,6 +100,24 @@ class MemberActs:
         params = {"statement": self._sign(ROLE, peer, role=role).to_dict(), "force": force}
         await self._call("member_role", params, replies.nothing)
         return peer
+
+    def replacement(self, name: str, invite_id: str) -> Statement:
+        """Sign that the member which joins by an invite takes a name over. Raise `ProtocolError`."""
+        pinned = self._directory.resolve(name=name.removeprefix("@"), key=None)
+        own = self._directory.by_id(self._own.membership.member_id)
+        if own is None or not may_state(own.role, pinned.role):
+            raise ProtocolError(
+                "not_authorized",
+                f"This member may not let another one take the name of {pinned.name} over. An owner of the "
+                "mesh can.",
+            )
+        if pinned.status == ACTIVE and pinned.name.lower() == name.removeprefix("@").lower():
+            raise ProtocolError(
+                "name_taken",
+                f"{pinned.name} is an active member of this mesh. It has to leave, or to be revoked first.",
+                next=f"claudemesh member revoke {pinned.name}",
+            )
+        return self._sign(REPLACEMENT, pinned, name=name.removeprefix("@"), invite_id=invite_id)
 
     def accept(self, name: str) -> Peer:
         """Move the pin of a name to the member that has it now; it is on the disk when this returns."""

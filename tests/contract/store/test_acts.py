@@ -225,3 +225,28 @@ async def test_a_revoked_member_is_put_back_under_a_name_that_was_taken_since(en
         assert isinstance(await w.store.restoring.put_back_member(lost, None), Joined)
         active = member(w.mesh.id, "bob")
         assert await w.store.restoring.put_back_member(active, None) == JoinRefused("name_taken")
+
+
+async def test_a_replacement_is_carried_on_by_the_next_ones(engine: str) -> None:
+    """A host that was away for several replacements finds the one of the member that it has pinned."""
+    async with world(engine) as w:
+        _, key = await signing(w, "admin", "admin")
+        first = await w.join("bob")
+        made, last = [], first
+        for number in range(3):
+            await w.store.acts.leave(w.mesh.id, last.id, force=False)
+            statement = sign_statement(
+                key,
+                "replacement",
+                mesh_id=w.mesh.id,
+                subject=last.id,
+                at_ms=NOW + number,
+                name="bob",
+                invite_id="01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            )
+            made.append(statement)
+            bodies = (orjson.dumps(statement.to_dict()).decode(),)
+            last = await w.join("bob", statements=bodies)
+        entry = (await listed(w.store, w.mesh.id))["bob"]
+        assert entry.id == last.id
+        assert [Statement.parse(orjson.loads(body)) for body in entry.statements] == made[::-1]

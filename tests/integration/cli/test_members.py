@@ -128,6 +128,31 @@ def test_leaving_takes_the_host_out_of_the_mesh_and_frees_its_name() -> None:
         done(bob.home, "down")
 
 
+def test_a_signed_invite_lets_another_host_take_a_name_over() -> None:
+    """Other hosts follow the owner's statement, also one that was away, and say so in an event."""
+    with mesh("alice", "bob", "carol") as made:
+        alice, bob, carol = (made.daemons[name] for name in ("alice", "bob", "carol"))
+        early = run(alice.home, "invite", "create", "--name", "bob", "--replace")
+        assert (early.code, "revoke" in early.err) == (64, True)
+        done(alice.home, "member", "revoke", "bob", "--yes")
+        assert bob.ended() == PERMISSION
+        carol.stop()
+        done(bob.home, "leave", "--yes")
+        made_invite = run(alice.home, "invite", "create", "--name", "bob", "--replace", "--json").json
+        other = run(bob.home, "join", made_invite["invite"], "--name", "mallory")
+        assert (other.code, "another name" in other.err) == (PERMISSION, True)
+        done(bob.home, "join", made_invite["invite"])
+        done(bob.home, "up", "-d")
+        until(lambda: names(alice) == ["alice", "bob", "carol"], "the new member")
+        done(alice.home, "send", "bob", "by name")
+        carol.start()
+        carol.ready()
+        until(lambda: names(carol) == ["alice", "bob", "carol"], "the new member at a host that was away")
+        done(carol.home, "send", "bob", "by name")
+        until(lambda: len(run(bob.home, "inbox", "--json").json["items"]) == 2, "both messages")
+        done(bob.home, "down")
+
+
 def test_a_reset_keeps_the_member_and_deletes_its_state() -> None:
     """Keys, configuration and name stay; messages and pins go."""
     with mesh("alice", "bob") as made:

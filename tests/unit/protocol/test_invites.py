@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.invites import LINK_PREFIX, Invite, find_link, parse_link, sign_invite
+from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
 
 FIELDS: dict[str, Any] = {
@@ -262,3 +263,24 @@ def test_an_invite_for_ephemeral_members_is_signed_as_such() -> None:
 def test_ephemeral_only_is_true_or_absent(value: object) -> None:
     """Any other value is refused with the name of the field."""
     assert "ephemeral_only" in refused(link_of(as_json() | {"ephemeral_only": value}))
+
+
+def test_an_invite_for_a_name_takes_it_over_by_its_inviters_statement() -> None:
+    """The statement is the inviter's, and for this invite and name; in any other invite it is refused."""
+
+    def statement(by: Any = ALICE, **changes: str) -> Statement:
+        details = {"name": "bob", "invite_id": ULID_TEXT} | changes
+        return sign_statement(by, "replacement", mesh_id=MESH_ID, subject=MESH_ID, at_ms=1, **details)
+
+    named = sign_invite(ALICE, **FIELDS, name="bob")
+    invite = sign_invite(ALICE, **FIELDS, name="bob", replacement=statement())
+    for good in (named, invite):
+        assert good.verify()
+        assert parse_link(good.to_link()) == good
+    wrong = (statement(BOB), statement(name="carol"), statement(invite_id="0" * 26))
+    for one in wrong:
+        assert not sign_invite(ALICE, **FIELDS, name="bob", replacement=one).verify()
+    assert not sign_invite(ALICE, **FIELDS, replacement=statement()).verify()
+    assert not replace(invite, name="mallory").verify()
+    assert not replace(invite, replacement=None).verify()
+    assert not replace(invite, name=None).verify()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
-
-import orjson
 
 from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, role_of
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.members import read_members
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.types import Member
+from claudemesh.broker.store.postgres.statements import keep_statement
 from claudemesh.protocol.authority import Refusal
-from claudemesh.protocol.statements import MAX_STATEMENTS, Statement
+from claudemesh.protocol.statements import Statement
 
 # Of two members that take one name at once the second finds that it is taken.
 _RACED = TRANSIENT | {UNIQUE_VIOLATION}
@@ -96,21 +94,3 @@ async def _give_role(connection: Any, *, statement: Statement, by_id: str, force
     await keep_statement(connection, statement, subject.id)
     await connection.execute(_Q["member_set_role"], role, statement.mesh_id, subject.id)
     return Acted(subject, replace(subject, role=role))
-
-
-async def keep_statement(connection: Any, statement: Statement, member_id: str) -> None:
-    """Let the entry of a member carry a statement, unless it carries a later one of its kind."""
-    body = orjson.dumps(statement.to_dict()).decode()
-    values = (statement.mesh_id, member_id, statement.kind, statement.subject, statement.at_ms, body)
-    await connection.execute(_Q["statement_keep"], *values)
-
-
-async def with_statements(connection: Any, members: Sequence[Member]) -> list[Member]:
-    """Return members with the statements that their entries carry, the latest first."""
-    found: dict[str, list[str]] = {}
-    if members:
-        for member_id, body in await connection.fetch(_Q["statements"], [one.id for one in members]):
-            found.setdefault(str(member_id), []).append(body)
-    if not found:
-        return list(members)
-    return [replace(one, statements=tuple(found.get(one.id, ())[:MAX_STATEMENTS])) for one in members]

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from claudemesh.broker.store.decisions import page_of
-from claudemesh.broker.store.postgres.acts import with_statements
 from claudemesh.broker.store.postgres.members import read_members
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.statements import with_statements
 from claudemesh.broker.store.types import Page, Version
 
 

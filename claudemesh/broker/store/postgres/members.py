@@ -9,6 +9,7 @@ from claudemesh.broker.store.decisions import Taken, judge_join, may_invite, nam
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
+from claudemesh.broker.store.postgres.statements import keep_statements_of
 from claudemesh.broker.store.postgres.values import invite_of, key_bytes, members_of
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
@@ -182,3 +183,4 @@ async def insert_member(connection: Any, member: Member) -> None:
     await connection.execute(
         _Q["topic_subscribe"], member.mesh_id, DEFAULT_TOPIC, member.id, member.created_at
     )
+    await keep_statements_of(connection, member)

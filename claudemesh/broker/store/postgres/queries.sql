@@ -735,3 +735,9 @@ DELETE FROM mesh.member WHERE mesh_id = $1 AND id = ANY ($2::uuid[]) AND status 
 
 -- departed_tokens: delete the tokens of the versions before the last change of a deleted member.
 DELETE FROM mesh.directory_token WHERE mesh_id = $1 AND version < $2;
+
+-- statement_inherit: carry the replacements on by which the member with this id had replaced others.
+INSERT INTO mesh.member_statement (mesh_id, member_id, kind, subject, at_ms, body)
+SELECT mesh_id, $1::uuid, kind, subject, at_ms, body FROM mesh.member_statement
+WHERE member_id = $2::uuid AND kind = 'replacement'
+ON CONFLICT DO NOTHING;

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import replace
-
-import orjson
 
 from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, role_of
 from claudemesh.broker.store.sqlite.members import read_members
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
-from claudemesh.broker.store.types import Member
+from claudemesh.broker.store.sqlite.statements import keep_statement
 from claudemesh.protocol.authority import Refusal
-from claudemesh.protocol.statements import MAX_STATEMENTS, Statement
+from claudemesh.protocol.statements import Statement
 from claudemesh.runtime.sqlite import Database
 
 
@@ -86,22 +83,3 @@ def _give_role(raw: sqlite3.Connection, statement: Statement, by_id: str, force:
     keep_statement(raw, statement, subject.id)
     raw.execute(_Q["member_set_role"], (role, statement.mesh_id, subject.id))
     return Acted(subject, replace(subject, role=role))
-
-
-def keep_statement(raw: sqlite3.Connection, statement: Statement, member_id: str) -> None:
-    """Let the entry of a member carry a statement, unless it carries a later one of its kind."""
-    body = orjson.dumps(statement.to_dict()).decode()
-    values = (statement.mesh_id, member_id, statement.kind, statement.subject, statement.at_ms, body)
-    raw.execute(_Q["statement_keep"], values)
-
-
-def with_statements(raw: sqlite3.Connection, members: Sequence[Member]) -> list[Member]:
-    """Return members with the statements that their entries carry, the latest first."""
-    found: dict[str, list[str]] = {}
-    if members:
-        ids = orjson.dumps([one.id for one in members]).decode()
-        for member_id, body in raw.execute(_Q["statements"], (ids,)):
-            found.setdefault(member_id, []).append(body)
-    if not found:
-        return list(members)
-    return [replace(one, statements=tuple(found.get(one.id, ())[:MAX_STATEMENTS])) for one in members]

@@ -9,9 +9,9 @@ from dataclasses import replace
 import orjson
 
 from claudemesh.broker.store.decisions import page_of
-from claudemesh.broker.store.sqlite.acts import with_statements
 from claudemesh.broker.store.sqlite.members import read_members
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
+from claudemesh.broker.store.sqlite.statements import with_statements
 from claudemesh.broker.store.types import Page, Version
 from claudemesh.runtime.sqlite import Database
 

@@ -10,6 +10,7 @@ import orjson
 
 from claudemesh.broker.store.decisions import Taken, judge_join, may_invite, name_cursor
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
+from claudemesh.broker.store.sqlite.statements import keep_statements_of
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
 from claudemesh.runtime.sqlite import Database
@@ -181,6 +182,7 @@ def insert_member(raw: sqlite3.Connection, member: Member) -> None:
     key = (member.key_id, member.mesh_id, member.id, member.ed25519_pubkey, member.x25519_pubkey)
     raw.execute(_Q["member_key_insert"], (*key, member.created_at))
     raw.execute(_Q["topic_subscribe"], (member.mesh_id, DEFAULT_TOPIC, member.id, member.created_at))
+    keep_statements_of(raw, member)
 
 
 def read_members(raw: sqlite3.Connection, cursor: sqlite3.Cursor) -> list[Member]:

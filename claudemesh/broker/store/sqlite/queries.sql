@@ -556,3 +556,8 @@ DELETE FROM member WHERE mesh_id = ? AND id = ? AND status = 'left';
 
 -- departed_tokens: delete the tokens of the versions before the last change of a deleted member.
 DELETE FROM directory_token WHERE mesh_id = ? AND version < ?;
+
+-- statement_inherit: carry the replacements on by which the member with this id had replaced others.
+INSERT INTO member_statement (mesh_id, member_id, kind, subject, at_ms, body)
+SELECT mesh_id, ?1, kind, subject, at_ms, body FROM member_statement WHERE member_id = ?2 AND kind = 'replacement'
+ON CONFLICT DO NOTHING;

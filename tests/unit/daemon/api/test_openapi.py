@@ -70,6 +70,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "GET /v1/members",
         "POST /v1/members/revoke",
         "POST /v1/members/role",
+        "POST /v1/members/replacement",
         "POST /v1/peers/accept",
         "POST /v1/rename",
         "POST /v1/leave",
