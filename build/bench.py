@@ -60,6 +60,7 @@ ROWS = (
     Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
     Row("a hook per message", "runs/s", "the program by subprocess, 8 at a time", ">=", 0.7, hooks.rate),
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
+    Row("a command as a member", "ms", "1.5 s", "<=", 1.0, cli.job),
     Row("first start", "ms", "its files copied and synced", "<=", 20.0, cli.first),
     *(
         Row(
@@ -91,6 +92,7 @@ ROWS = (
 LARGE = (
     Row("2,000 members come back", "s", "30 s", "<=", 1.0, growth.back),
     Row("2,000 members, broker's memory", "MB", "250 MB", "<=", 1.0, growth.memory),
+    Row("2,000 members, 100 a minute come and go", "% of a core", "1 %", "<=", 1.0, directory.churn),
     Row("a post to 2,000 members", "s", "1 s", "<=", 1.0, growth.post),
     Row("ten million messages, postgres", "messages/s", "the same without them", ">=", 0.77, postgres.grown),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests.support.processes import REPOSITORY
 
 _RUNS = 15
 _FIRST_STARTS = 5
+_JOBS = 5
 
 
 def warm(lab: Lab) -> tuple[float, float]:
@@ -32,6 +35,25 @@ def warm(lab: Lab) -> tuple[float, float]:
             if run:
                 times.append(time.perf_counter() - started)
     return median_ms(sends), median_ms(nothings)
+
+
+def job(lab: Lab) -> tuple[float, float]:
+    """Time `claudemesh run -- true` from a local invite to the end of the member; the bound is 1.5 s. ms."""
+    create = ["invite", "create", "--uses", "100", "--ephemeral-only", "--json"]
+    environment = {
+        **os.environ,
+        "CLAUDEMESH_INVITE": json.loads(lab.live.cli(lab.alice, *create))["invite"],
+        "CLAUDEMESH_HOME": str(lab.live.root / "job"),
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    command = [sys.executable, "-m", "claudemesh", "run", "--", "true"]
+    jobs: list[float] = []
+    for run in range(_JOBS + 1):
+        started = time.perf_counter()
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.DEVNULL)
+        if run:
+            jobs.append(time.perf_counter() - started)
+    return median_ms(jobs), 1500.0
 
 
 def first(lab: Lab) -> tuple[float, float]:

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accept import peer_of
+from benchmarks.idle import cpu_s
 from benchmarks.lab import Lab
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.runtime.files import append_private
 from tests.support.processes import Mesh
-from tests.support.wspeer import Link
+from tests.support.wspeer import Link, Peer, http_request, make_identity, make_invite, new_id
 
 MEMBERS = 20_000
+_CROWD = 2_000
+# Members that join and leave in a minute.
+_COMING = 100
 _QUESTIONS = 400
 _CHANGES = 50
 # A profile of the usual kind.
@@ -46,6 +50,40 @@ async def _questions(made: Mesh) -> tuple[float, float]:
             empty.append(between - started)
             assert (answer["ok"]["items"], answer["ok"]["whole"]) == ([], False)
     return statistics.median(asked) * 1000, statistics.median(empty) * 1000
+
+
+def churn(lab: Lab) -> tuple[float, float]:
+    """Processor time of a connected daemon in a mesh of 2,000 while 100 members a minute come and go.
+
+    In percent of a core; the bound is 1 %.
+    """
+    made = lab.with_members(_CROWD, summary=SUMMARY)
+    rosa = made.daemons["rosa"]
+    if not rosa.running:
+        rosa.start()
+        rosa.ready()
+    return asyncio.run(_churn(made)), 1.0
+
+
+async def _churn(made: Mesh) -> float:
+    rosa = made.daemons["rosa"]
+    owner = peer_of(rosa)
+    await _come_and_go(owner, 0)
+    began, before = time.monotonic(), cpu_s(rosa.pid)
+    for number in range(1, _COMING + 1):
+        await asyncio.sleep(began + number * 60 / _COMING - time.monotonic())
+        await _come_and_go(owner, number)
+    return (cpu_s(rosa.pid) - before) / (time.monotonic() - began) * 100
+
+
+async def _come_and_go(owner: Peer, number: int) -> None:
+    identity, name = make_identity(), f"job-{number}-{new_id().lower()}"
+    body = owner.join_body(make_invite(owner), name, identity) | {"ephemeral": True}
+    status, joined = await http_request(owner.broker_url, "POST", "/v1/join", body)
+    assert status == 201, joined
+    job = dataclasses.replace(owner, name=name, identity=identity, member_id=joined["member_id"])
+    async with job.connect() as link:
+        await link.call("leave")
 
 
 async def whole(link: Link) -> Sequence[dict[str, Any]]:

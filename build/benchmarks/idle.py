@@ -23,9 +23,9 @@ def memory(lab: Lab) -> tuple[float, float]:
 
 def cpu(lab: Lab) -> tuple[float, float]:
     """A connected daemon's processor time while nothing happens; the bound is 0.3 % of a core."""
-    before, started = _cpu_s(lab.alice.pid), time.perf_counter()
+    before, started = cpu_s(lab.alice.pid), time.perf_counter()
     time.sleep(_SECONDS)
-    used = (_cpu_s(lab.alice.pid) - before) / (time.perf_counter() - started)
+    used = (cpu_s(lab.alice.pid) - before) / (time.perf_counter() - started)
     return used * 100, 0.3
 
 
@@ -60,7 +60,8 @@ def _resident_kb(pid: int) -> float:
     return float(status.partition("VmRSS:")[2].split()[0]) * 1.024
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Return the processor time of a process in seconds."""
     # Nanoseconds of each thread: the clock ticks of `stat` are as long as an idle daemon works in 3 s.
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9

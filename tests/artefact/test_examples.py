@@ -57,7 +57,9 @@ def test_the_curl_example_sends_one_message_however_often_it_runs(team: tuple[Ho
 def test_the_ci_job_tells_its_result_and_leaves_nothing_running(team: tuple[Host, Host, str]) -> None:
     """The script ends when the broker has the message."""
     one, two, link = team
-    shown = two.run(f"export INVITE='{link}'\n{script('ci-job.sh')} alice 'the build is green' build-42")
+    shown = two.run(
+        f"export CLAUDEMESH_INVITE='{link}'\n{script('ci-job.sh')} alice 'the build is green' build-42"
+    )
     assert "build-42" in shown
     assert until(lambda: bodies(one), "the message arrives") == ["the build is green"]
 
