@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from claudemesh.broker.cluster.signals import Signal, Signals
@@ -26,6 +27,8 @@ from claudemesh.runtime.services import TaskOwner
 HELD = 16
 # Messages that a consumer is given at a time, so that several brokers take turns.
 _PER_DISPATCH = 8
+# Queues that are looked at in one query.
+_LOOKED_AT = 512
 
 # Bound of the last releases when the broker stops.
 _STOP_S = 2.0
@@ -95,8 +98,12 @@ class WorkQueues:
         """Release the messages of members without a lease, and dispatch every queue with consumers here."""
         for mesh_id, queue in await self._store.release_lost(self._env.lived.now_ms()):
             self.dispatch(mesh_id, queue)
-        for mesh_id, queue in list(self._consumers):
-            self.dispatch(mesh_id, queue, is_local=True)
+        queues: dict[str, list[str]] = {}
+        for mesh_id, queue in self._consumers:
+            queues.setdefault(mesh_id, []).append(queue)
+        for mesh_id, names in queues.items():
+            for queue in await self._waiting(mesh_id, names):
+                self.dispatch(mesh_id, queue, is_local=True)
 
     # Members.
 
@@ -107,14 +114,15 @@ class WorkQueues:
 
     def acknowledged(self, mesh_id: str, member_id: str, delivery_ids: Iterable[int]) -> None:
         """Note acknowledged deliveries. Those of queues make room for more."""
-        freed = False
+        was_full = False
         for delivery_id in delivery_ids:
             if self._held.pop(delivery_id, None) is not None:
+                was_full |= self._load[member_id] >= HELD
                 self._load[member_id] -= 1
-                freed = True
-        if freed:
-            for key in self._of(mesh_id, member_id):
-                self.dispatch(*key, is_local=True)
+        # Queues of a consumer that had room were dispatched until they were empty.
+        if was_full:
+            queues = [queue for _, queue in self._of(mesh_id, member_id)]
+            self._tasks.start(self._dispatch_waiting(mesh_id, queues), "queue_room")
 
     def leave(self, mesh_id: str, member_id: str, connection_id: str) -> None:
         """Note that a connection has ended. With the member's last one here its messages are released."""
@@ -130,12 +138,13 @@ class WorkQueues:
     async def _refresh(self, mesh_id: str, member_id: str) -> None:
         queues = await self._retry_until_answered(lambda: self._store.subscriptions(mesh_id, member_id))
         self._refreshing.discard(member_id)
-        self._forget(member_id, self._of(mesh_id, member_id))
-        if not self._hub.of_member(mesh_id, member_id):
-            return
-        for queue in queues:
+        before = {queue for _, queue in self._of(mesh_id, member_id)}
+        wanted = set(queues) if self._hub.of_member(mesh_id, member_id) else set()
+        self._forget(member_id, [(mesh_id, queue) for queue in before - wanted])
+        added = sorted(wanted - before)
+        for queue in added:
             self._consumers.setdefault((mesh_id, queue), []).append(member_id)
-            self.dispatch(mesh_id, queue, is_local=True)
+        await self._dispatch_waiting(mesh_id, added)
 
     async def _release(self, mesh_id: str, member_id: str, connection_id: str) -> None:
         try:
@@ -180,6 +189,17 @@ class WorkQueues:
             self._tasks.start(self._dispatch_later(key), "queue_retry")
         finally:
             self._dispatching.discard(key)
+
+    async def _dispatch_waiting(self, mesh_id: str, queues: Sequence[str]) -> None:
+        for queue in await self._retry_until_answered(partial(self._waiting, mesh_id, queues)):
+            self.dispatch(mesh_id, queue, is_local=True)
+
+    async def _waiting(self, mesh_id: str, queues: Sequence[str]) -> Collection[str]:
+        """Return those of some queues that have messages: a member may be subscribed to thousands."""
+        found: list[str] = []
+        for start in range(0, len(queues), _LOOKED_AT):
+            found += await self._store.waiting(mesh_id, queues[start : start + _LOOKED_AT])
+        return found
 
     async def _dispatch_once(self, key: Key) -> bool:
         """Give each consumer with room its share; returns whether more messages may wait."""

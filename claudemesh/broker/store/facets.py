@@ -221,6 +221,10 @@ class QueueStore(Protocol):
         """Return the queues that a member is subscribed to."""
         ...
 
+    async def waiting(self, mesh_id: str, queues: Sequence[str]) -> Collection[str]:
+        """Return those of these queues that have messages without a recipient."""
+        ...
+
     async def take(
         self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
     ) -> Sequence[tuple[str, DueDelivery]]:

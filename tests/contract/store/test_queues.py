@@ -118,3 +118,20 @@ async def test_a_queue_is_no_topic_and_a_topic_no_queue(engine: str) -> None:
         outcomes = await w.store.messages.accept([w.to_queue(w.owner, "all"), w.post(w.owner, "jobs")], NOW)
         assert outcomes == [Refused("destination_not_found")] * 2
         assert await w.store.messages.deliveries_pending() == 0
+
+
+async def test_queues_with_waiting_messages_are_found_among_many(engine: str) -> None:
+    """Not those that are empty, whose messages are given, of another mesh, or that are not asked for."""
+    async with world(engine) as w:
+        [bob] = await jobs(w, "bob")
+        for name in ("given", "empty", "other"):
+            await w.store.topics.create(w.mesh.id, name, "queue", w.owner.id, NOW)
+        await put(w, 2)
+        await put(w, 1, destination_ref="other")
+        await put(w, 1, destination_ref="given")
+        assert await w.store.topics.subscribe(w.mesh.id, "given", bob, NOW)
+        assert len(await w.store.queues.take(w.mesh.id, "given", [bob], 8)) == 1
+        asked = ["jobs", "given", "empty", "nowhere"]
+        assert list(await w.store.queues.waiting(w.mesh.id, asked)) == ["jobs"]
+        assert list(await w.store.queues.waiting(w.owner.id, asked)) == []
+        assert list(await w.store.queues.waiting(w.mesh.id, [])) == []

@@ -165,3 +165,33 @@ async def test_workers_that_come_and_go_do_every_job() -> None:
                 task.cancel()
             await asyncio.gather(*working, return_exceptions=True)
         assert set(done) == set(sent)
+
+
+async def test_a_member_of_many_queues_costs_no_transaction_for_each() -> None:
+    """Neither when it subscribes once more, nor when it connects, nor when it makes room."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        store, taken = broker.context.store.queues, Counter[str]()
+        take_from = store.take
+
+        async def counted(mesh_id: str, queue: str, *more: Any) -> Any:
+            taken[queue] += 1
+            return await take_from(mesh_id, queue, *more)
+
+        store.take = counted  # type: ignore[method-assign]
+        names = [f"queue-{number}" for number in range(60)]
+        async with ada.connect() as sending:
+            async with bob.connect() as worker:
+                for name in names:
+                    await worker.call("topic_create", topic=name, mode="queue")
+                    await worker.call("topic_subscribe", topic=name)
+                await make_queue(sending, worker)
+                await put(ada, sending, 3 * HELD)
+                await take(worker, 3 * HELD)
+                await nothing_is_owed(broker.context)
+            await put(ada, sending, 1)
+            async with bob.connect() as worker:
+                await take(worker, 1)
+                await nothing_is_owed(broker.context)
+        assert taken.keys() == {"jobs"}

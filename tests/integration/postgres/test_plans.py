@@ -111,6 +111,8 @@ async def queue_traffic(w: World, worker: str, size: int) -> None:
     await w.store.topics.subscribe(w.mesh.id, "jobs", worker, NOW)
     await w.store.messages.accept([w.to_queue(w.owner, "jobs") for _ in range(size)], NOW)
     assert list(await w.store.queues.subscriptions(w.mesh.id, worker)) == ["jobs"]
+    many = [f"queue-{number}" for number in range(512)]
+    assert list(await w.store.queues.waiting(w.mesh.id, [*many, "jobs"])) == ["jobs"]
     for _ in range(2):
         rows = await w.store.queues.take(w.mesh.id, "jobs", [worker], 256)
         assert len(rows) == size

@@ -201,6 +201,11 @@ SELECT s.topic FROM mesh.topic_subscription AS s
 WHERE s.member_id = $2 AND s.mesh_id = $1
   AND (SELECT t.mode FROM mesh.topic AS t WHERE t.mesh_id = s.mesh_id AND t.name = s.topic) = 'queue';
 
+-- queues_waiting: those of some queues that have a message without a recipient.
+SELECT q.name FROM unnest($2::text[]) AS q (name)
+WHERE (SELECT d.delivery_id FROM mesh.delivery_queue AS d
+       WHERE d.mesh_id = $1 AND d.queue = q.name AND d.recipient_member_id IS NULL LIMIT 1) IS NOT NULL;
+
 -- queue_take: the oldest waiting messages of a queue, given in turn to those of these members that may have them.
 WITH taker AS MATERIALIZED (
   SELECT u.member_id, row_number() OVER (ORDER BY u.place) - 1 AS turn

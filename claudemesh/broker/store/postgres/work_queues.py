@@ -20,6 +20,9 @@ class PostgresQueues:
     async def subscriptions(self, mesh_id: str, member_id: str) -> Sequence[str]:
         return [row[0] for row in await self._db.fetch(_Q["queue_subscriptions"], mesh_id, member_id)]
 
+    async def waiting(self, mesh_id: str, queues: Sequence[str]) -> Collection[str]:
+        return [row[0] for row in await self._db.fetch(_Q["queues_waiting"], mesh_id, list(queues))]
+
     async def take(
         self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
     ) -> Sequence[tuple[str, DueDelivery]]:

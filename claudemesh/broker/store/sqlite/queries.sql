@@ -225,6 +225,11 @@ SELECT t.name FROM topic AS t
 CROSS JOIN topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2
 WHERE t.mesh_id = ?1 AND t.mode = 'queue';
 
+-- queues_waiting: those of a JSON array of queues that have a message without a recipient.
+SELECT q.value FROM json_each(?2) AS q WHERE EXISTS (
+  SELECT 1 FROM delivery_queue AS d
+  WHERE d.mesh_id = ?1 AND d.queue = q.value AND d.recipient_member_id = '');
+
 -- queue_waiting: the oldest messages of a queue without a recipient.
 SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''
 ORDER BY priority, delivery_id LIMIT ?;

@@ -24,6 +24,11 @@ class SqliteQueues:
         rows = await self._db.run(lambda raw: raw.execute(_Q["queue_subscriptions"], values).fetchall())
         return [row[0] for row in rows]
 
+    async def waiting(self, mesh_id: str, queues: Sequence[str]) -> Collection[str]:
+        values = (mesh_id, orjson.dumps(queues).decode())
+        rows = await self._db.run(lambda raw: raw.execute(_Q["queues_waiting"], values).fetchall())
+        return [row[0] for row in rows]
+
     async def take(
         self, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
     ) -> Sequence[tuple[str, DueDelivery]]:
