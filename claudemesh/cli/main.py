@@ -35,7 +35,7 @@ COMMANDS = {
         "join": ("join", "join", "Join a mesh by an invite."),
         "invite": ("invite", "invite", "Create, list and revoke invites."),
         "leave": ("leave", "leave", "Leave the mesh, and delete what this host keeps of it."),
-        "mesh": ("mesh", "mesh", "Create, list and choose meshes."),
+        "mesh": ("mesh", "mesh", "Create, list, choose and move meshes."),
         "run": ("run", "run", "Run a command as an ephemeral member, for CI jobs."),
     },
     "Daemon": {

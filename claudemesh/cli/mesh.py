@@ -21,7 +21,7 @@ DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
 @click.group(cls=CommandGroup)
 def mesh() -> None:
-    """Create, list and choose meshes. A mesh is a group of members that send messages to each other.
+    """Create, list, choose and move meshes. A mesh is a group of members that send messages to each other.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from claudemesh.home.json_files import malformed, read_object
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_uuid
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.urls import split_broker_url
 
@@ -99,7 +100,9 @@ def _checked_url(url: str) -> str:
 
 def change_address(path: Path, url: str, moved_at_ms: int) -> None:
     """Write another address of the broker into membership.json, as a statement of that time has it."""
+    failpoint("move.before_membership")
     save_membership(path, replace(load_membership(path), broker_url=url, moved_at_ms=moved_at_ms))
+    failpoint("move.after_membership")
 
 
 def save_membership(path: Path, membership: Membership) -> None:

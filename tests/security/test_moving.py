@@ -102,6 +102,37 @@ def test_every_host_follows_and_no_message_is_lost(moving: Mesh) -> None:
         assert dialled(moving.add("dave")) == new_url(moving)
 
 
+@pytest.mark.parametrize("point", ["move.before_membership", "move.after_membership"])
+def test_a_daemon_that_is_killed_while_it_moves_has_moved_after_the_next_start(
+    moving: Mesh, point: str
+) -> None:
+    """Before and after it has written the new address; a message that it accepted arrives all the same."""
+    alice, bob = moving.daemons["alice"], moving.daemons["bob"]
+    with balancer([moving.broker.port], moving.broker.front_port):
+        assert run(alice.home, "mesh", "move", new_url(moving)).code == OK
+        bob.start(f"{point}=kill")
+        bob.wait_killed()
+        assert dialled(bob) == (new_url(moving) if "after" in point else moving.broker.url)
+        bob.start()
+        until(lambda: has_moved(bob, new_url(moving)), "bob has moved")
+        assert bob.send("alice", "still here")[0] == 202
+        until(lambda: [item["body"] for item in alice.inbox()] == ["still here"], "the message has arrived")
+
+
+def test_a_broker_that_is_killed_behind_the_commit_of_a_move_tells_of_it_afterwards(moving: Mesh) -> None:
+    """The command fails, and its repetition or the next link finds the statement."""
+    alice = moving.daemons["alice"]
+    moving.broker.stop()
+    moving.broker.start("move.after_commit=kill")
+    moving.broker.ready()
+    with balancer([moving.broker.port], moving.broker.front_port):
+        assert run(alice.home, "mesh", "move", new_url(moving)).code != OK
+        moving.broker.wait_killed()
+        moving.broker.start()
+        moving.broker.ready()
+        until(lambda: has_moved(alice, new_url(moving)), "alice has moved")
+
+
 def test_a_host_waits_at_the_present_address_while_the_new_one_does_not_answer(moving: Mesh) -> None:
     """It says so, and moves when the new address answers."""
     alice, bob = moving.daemons["alice"], moving.daemons["bob"]

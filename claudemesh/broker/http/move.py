@@ -19,6 +19,7 @@ from claudemesh.protocol import InvalidField, ProtocolError
 from claudemesh.protocol.errors import WRONG_ADDRESS
 from claudemesh.protocol.events import MESH_MOVED
 from claudemesh.protocol.statements import MOVE, Statement
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.urls import audience_of
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
@@ -50,6 +51,7 @@ class MoveRoutes:
         owner = await self._check(statement)
         text = orjson.dumps(statement.to_dict(), option=orjson.OPT_SORT_KEYS).decode()
         kept = await context.store.meshes.move(statement.mesh_id, statement.at_ms, text)
+        failpoint("move.after_commit")
         if kept != text:
             raise ProtocolError(
                 "statement_outdated",
