@@ -16,6 +16,7 @@ import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.display import is_terminal
 from claudemesh.cli.options import Moment
 from claudemesh.cli.streams import stdout_hung_up
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
@@ -160,6 +161,19 @@ def _fields(line: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def _time(iso: str) -> str:
+    """Return the time of a line: in the zone of this host on a terminal, UTC elsewhere."""
+    if not is_terminal():
+        return iso
+    # Imported here: only times on a terminal need it.
+    from claudemesh.cli.times import precise
+
+    try:
+        return precise(iso)
+    except ValueError:
+        return iso
+
+
 def _show(line: bytes, as_json: bool) -> None:
     fields = _fields(line)
     if fields is None:
@@ -169,6 +183,7 @@ def _show(line: bytes, as_json: bool) -> None:
         output.print_json(fields)
         return
     head = [str(fields.pop(name, "")) for name in ("ts", "level", "event")]
+    head[0] = _time(head[0])
     fields.pop("logger", None)
     trace = fields.pop("traceback", None)
     rest = "  ".join(f"{name}={value}" for name, value in fields.items())

@@ -168,6 +168,16 @@ def fields(values: Mapping[str, object]) -> None:
         _write(f"{_colour(name.ljust(width), _DIM, sys.stdout)}  {safe(value)}")
 
 
+def span(seconds: float) -> str:
+    """Return a duration for a sentence or a field: in its largest unit on a terminal, seconds elsewhere."""
+    if not is_terminal():
+        return f"{seconds:g} s"
+    # Imported here: only times on a terminal need it.
+    from claudemesh.cli.times import duration
+
+    return duration(seconds)
+
+
 def moment(iso: str | None, never: str = "never") -> str:
     """Return a time for a sentence or a field: local and relative on a terminal, UTC elsewhere."""
     if not iso:

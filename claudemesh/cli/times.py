@@ -33,6 +33,12 @@ def local(iso: str) -> str:
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def precise(iso: str) -> str:
+    """Return a time in the zone of this host with its milliseconds, for logs."""
+    moment = datetime.fromisoformat(iso).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} {moment:%Z}"
+
+
 def clock(iso: str, now: datetime | None = None) -> str:
     """Return the time of day in the zone of this host, with the date unless it is today's."""
     moment = datetime.fromisoformat(iso).astimezone()

@@ -1,4 +1,4 @@
-"""`claudemesh daemon outbox`."""
+"""`claudemesh outbox`."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def outbox(context: click.Context, failed: bool, mesh: str | None, as_json: bool
 
     \b
     Examples:
-      claudemesh daemon outbox --failed
-      claudemesh daemon outbox inspect deploy-42
-      claudemesh daemon outbox requeue --id deploy-42
+      claudemesh outbox --failed
+      claudemesh outbox inspect deploy-42
+      claudemesh outbox requeue deploy-42
     """
     if context.invoked_subcommand is None:
         context.invoke(list_rows, failed=failed, status=None, limit=100, mesh=mesh, as_json=as_json)
@@ -65,8 +65,8 @@ def list_rows(failed: bool, status: str | None, limit: int, mesh: str | None, as
 
     \b
     Examples:
-      claudemesh daemon outbox list --failed
-      claudemesh daemon outbox list --status pending -n 500
+      claudemesh outbox list --failed
+      claudemesh outbox list --status pending -n 500
     """
     client = LocalClient(mesh)
     page = client.get("/v1/outbox", status="dead" if failed else status, order="desc", limit=limit)
@@ -106,7 +106,7 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      claudemesh daemon outbox inspect deploy-42
+      claudemesh outbox inspect deploy-42
     """
     row = LocalClient(mesh).get(f"/v1/outbox/{_segment(row_id)}")
     if as_json:
@@ -119,7 +119,8 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 
 
 @outbox.command()
-@click.option("--id", "row_id", required=True, metavar="ID", help="The id or client_message_id of the send.")
+@click.argument("row_id", required=False, metavar="ID")
+@click.option("--id", "released_id", hidden=True, help="The ID, as version 0.1.0 takes it.")
 @click.option(
     "--new-client-id",
     metavar="auto|ID",
@@ -133,24 +134,35 @@ def inspect(row_id: str, mesh: str | None, as_json: bool) -> None:
 @mesh_option
 @json_option
 @answers.action("Requeued")
-def requeue(row_id: str, new_client_id: str, patch_payload: Any, mesh: str | None, as_json: bool) -> int:
+def requeue(
+    row_id: str | None,
+    released_id: str | None,
+    new_client_id: str,
+    patch_payload: Any,
+    mesh: str | None,
+    as_json: bool,
+) -> int:
     """Send the message of a dead or pending send again, under a new id.
 
-    The old send stays in the outbox as aborted. FILE of --patch-payload holds a JSON object with any of the
-    fields to, message, meta, priority, reply_to_id and mentions.
+    ID is the id or client_message_id of the send. The old send stays in the outbox as aborted. FILE of
+    --patch-payload holds a JSON object with any of the fields to, message, meta, priority, reply_to_id and
+    mentions.
 
     \b
     Examples:
-      claudemesh daemon outbox requeue --id deploy-42
-      claudemesh daemon outbox requeue --id deploy-42 --patch-payload patch.json
+      claudemesh outbox requeue deploy-42
+      claudemesh outbox requeue deploy-42 --patch-payload patch.json
     """
+    chosen = row_id or released_id
+    if chosen is None or (row_id and released_id):
+        raise click.UsageError("Give the ID of one send.")
     body: dict[str, Any] = {"new_client_message_id": new_client_id}
     if patch_payload is not None:
         try:
             body["patch"] = orjson.loads(patch_payload.read())
         except orjson.JSONDecodeError as error:
             raise click.UsageError(f"--patch-payload is not JSON: {error}.") from error
-    answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/requeue", body)
+    answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(chosen)}/requeue", body)
     return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 
 
@@ -164,7 +176,7 @@ def drop(row_id: str, mesh: str | None, as_json: bool) -> int:
 
     \b
     Examples:
-      claudemesh daemon outbox drop deploy-42
+      claudemesh outbox drop deploy-42
     """
     answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(row_id)}/drop")
     return output.print_answer(as_json, answer, f"dropped {answer['id']}")
@@ -183,7 +195,7 @@ def prune(confirm: bool, mesh: str | None, as_json: bool) -> int:
 
     \b
     Examples:
-      claudemesh daemon outbox prune --confirm
+      claudemesh outbox prune --confirm
     """
     if not confirm:
         raise click.UsageError("Removed payloads cannot be restored. Add --confirm to remove them.")

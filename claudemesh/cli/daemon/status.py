@@ -47,7 +47,7 @@ def status(mesh: str | None, as_json: bool) -> int:
             "waiting": waiting,
             "unread": _unread(health),
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
-            "up": f"{health['uptime_s']} s, {shown_pid(client, health)}",
+            "up": f"{output.span(health['uptime_s'])}, {shown_pid(client, health)}",
             "version": _version(health["daemon_version"]),
             "key": health["member_pubkey"],
         }

@@ -193,11 +193,12 @@ def repairing(walked: Walk) -> None:
     for name in ("stuck", "lost"):
         walked.say("alice", "send", "alice", name, "--id", name)
     walked.say("alice", "outbox", "drop", "lost")
-    walked.say("alice", "outbox", "requeue", "--id", "stuck")
+    walked.say("alice", "outbox", "requeue", "stuck")
     walked.say("alice", "outbox", "prune", "--confirm")
     walked.say("alice", "daemon", "reload")
     walked.say("alice", "daemon", "rotate-token")
-    walked.say("alice", "broker", "up", "-d", "--listen", f"127.0.0.1:{walked.port}", *data)
+    listen = ["--listen", f"127.0.0.1:{walked.port}", "--public-url", f"ws://localhost:{walked.port}"]
+    walked.say("alice", "broker", "up", "-d", *listen, *data)
     walked.say("alice", "daemon", "set-broker", f"ws://127.0.0.1:{walked.port}")
     walked.say("alice", "wait", "--for", "online")
     made = walked.say("alice", "invite", "create")

@@ -104,9 +104,13 @@ def test_outbox_commands_for_what_is_stuck(pair: Mesh) -> None:
         "client_message_id"
     ]
     assert run(alice, "daemon", "outbox", "inspect", client_message_id, "--json").json["status"] == "done"
-    refused = run(alice, "daemon", "outbox", "requeue", "--id", client_message_id)
-    assert refused.code == USAGE
-    assert "only a dead or a pending one" in refused.err
+    # The second is the form of version 0.1.0.
+    for given in ([client_message_id], ["--id", client_message_id]):
+        refused = run(alice, "outbox", "requeue", *given)
+        assert refused.code == USAGE
+        assert "only a dead or a pending one" in refused.err
+    for given in ([], ["one", "--id", "two"]):
+        assert "the ID of one send" in run(alice, "outbox", "requeue", *given).err
     assert run(alice, "daemon", "outbox", "drop", "no-such-row").code == USAGE
     assert client_message_id in run(alice, "daemon", "outbox", "list", "--status", "done").out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -83,6 +84,20 @@ def test_without_colour_there_is_no_escape_and_with_it_only_colours() -> None:
     coloured = draw(COLUMNS, cells, [8, 20, 5, 0], headers=True, colour=True)
     assert "\x1b" not in "".join(plain)
     assert "\x1b[1m" in coloured[0]
+
+
+def test_a_time_is_shown_in_the_zone_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its zone; the date is left out of a list that goes on unless it is another day."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert times.local("2026-01-31T12:00:00.400Z") == "2026-01-31 13:00:00 CET"
+        assert times.precise("2026-07-31T12:00:00.400Z") == "2026-07-31 14:00:00.400 CEST"
+        assert times.clock("2026-01-31T11:00:00Z", NOW) == "12:00:00 CET"
+        assert times.clock("2026-01-30T11:00:00Z", NOW) == "2026-01-30 12:00 CET"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
