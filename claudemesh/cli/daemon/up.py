@@ -63,7 +63,7 @@ class Wanted:
 @mesh_option
 @json_option
 @answers.exits({73: "Another daemon runs for this mesh, or a file cannot be created."})
-@answers.action(status="string", mesh="string", pid="integer*")
+@answers.action(status="string", mesh="string", pid="integer*", home="string*")
 def up(invite: str | None, **options: Any) -> int:
     """Start the daemon.
 
@@ -85,7 +85,7 @@ def up(invite: str | None, **options: Any) -> int:
     mode = _mode(wanted, link)
     if mode.ephemeral and (link is not None or wanted.asked):
         return _up_ephemeral(wanted, require_invite(link))
-    if wanted.ttl is not None and not _continues_ephemeral(wanted):
+    if wanted.ttl is not None and not _is_ephemeral(choose_mesh(wanted.mesh)):
         raise click.UsageError("--ttl bounds the life of an ephemeral member: add --ephemeral.")
     mesh = wanted.mesh or from_environment()
     if link is not None:
@@ -108,8 +108,10 @@ def _up(wanted: Wanted, slug: str, mode: IdentityMode) -> int:
     from claudemesh.cli.process import Lifetime, run_daemon
 
     lifetime = Lifetime(wanted.ttl, with_launcher=wanted.with_launcher)
+    # The background process of an ephemeral member finds a membership, and that is no persistent one.
+    warning = None if mode.warning is None or _is_ephemeral(slug) else mode.warning
     return run_daemon(
-        slug, with_broker=wanted.with_broker, name=wanted.name, lifetime=lifetime, warning=mode.warning
+        slug, with_broker=wanted.with_broker, name=wanted.name, lifetime=lifetime, warning=warning
     )
 
 
@@ -137,13 +139,13 @@ def _mode(wanted: Wanted, link: str | None) -> IdentityMode:
     return identity_mode(detect_environment(os.environ), asked=wanted.asked, is_member=is_member)
 
 
-def _continues_ephemeral(wanted: Wanted) -> bool:
-    """Tell whether this is the background process of an ephemeral member, which has joined before."""
-    # Imported here: most starts have no --ttl.
+def _is_ephemeral(slug: str) -> bool:
+    """Tell whether the membership of this home is that of an ephemeral member."""
+    # Imported here: most starts need no answer.
     from claudemesh.home.membership import load_membership
 
-    path = daemon_paths(choose_mesh(wanted.mesh)).membership
-    return load_membership(path).ephemeral
+    path = daemon_paths(slug).membership
+    return path.exists() and load_membership(path).ephemeral
 
 
 def _is_shortcut() -> bool:

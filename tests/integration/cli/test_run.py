@@ -212,6 +212,19 @@ def test_without_an_invite_it_says_how_to_get_one(environment: dict[str, str]) -
     assert "CLAUDEMESH_INVITE" in ran.err
 
 
+def test_sends_of_a_daemon_that_was_killed_are_named_as_lost(environment: dict[str, str]) -> None:
+    """The command goes on to its end, and its success is not reported as that of its sends."""
+    kill = (
+        "import os,socket,struct;s=socket.socket(socket.AF_UNIX);"
+        "s.connect(os.environ['CLAUDEMESH_DAEMON_SOCK']);"
+        "os.kill(struct.unpack('3i',s.getsockopt(socket.SOL_SOCKET,socket.SO_PEERCRED,12))[0],9)"
+    )
+    ran = run(environment, "--", "sh", "-c", f'"{sys.executable}" -c "{kill}"; echo went on')
+    assert (ran.code, ran.out) == (75, "went on\n")
+    assert "lost" in ran.err
+    assert homes(environment) == []
+
+
 def test_up_in_ci_with_an_invite_is_ephemeral(team: Mesh, environment: dict[str, str]) -> None:
     """The answer names the private home. `down` ends the member, and the home goes."""
     up = [
@@ -232,7 +245,27 @@ def test_up_in_ci_with_an_invite_is_ephemeral(team: Mesh, environment: dict[str,
     assert homes(environment) == [Path(home)]
     until(lambda: not left(team, "ci-up"), "alice sees the member")
     inside = {**environment, "CLAUDEMESH_HOME": home}
+    restart = [sys.executable, "-m", "claudemesh", "daemon", "restart", "--json"]
+    refused = subprocess.run(restart, cwd=REPOSITORY, env=inside, capture_output=True, timeout=60)
+    assert (refused.returncode, json.loads(refused.stdout)["error"]) == (78, "ephemeral_member")
+    log = next(Path(home).glob("daemon/*/daemon.log")).read_text()
+    assert "persistent_keypair_in_ci_environment" not in log
     down = [sys.executable, "-m", "claudemesh", "daemon", "down"]
     subprocess.run(down, cwd=REPOSITORY, env=inside, capture_output=True, timeout=60, check=True)
     until(lambda: left(team, "ci-up"), "the member has left")
     until(lambda: homes(environment) == [], "the private home is removed")
+
+
+def test_a_persistent_member_in_ci_keeps_its_identity_and_is_warned_of(
+    team: Mesh, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """`join` has made it on purpose."""
+    link = json.loads(team.cli(team.daemons["alice"], "invite", "create", "--json"))["invite"]
+    del environment["CLAUDEMESH_INVITE"]
+    for words in (["join", link, "--name", "kept"], ["daemon", "up", "-d"], ["daemon", "down"]):
+        command = [sys.executable, "-m", "claudemesh", *words]
+        subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=True)
+    root = tmp_path / "home/daemon" / team.slug
+    assert "persistent_keypair_in_ci_environment" in (root / "daemon.log").read_text()
+    assert (root / "keypair.json").exists()
+    assert not left(team, "kept")
