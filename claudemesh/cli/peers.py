@@ -31,8 +31,16 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     if as_json:
         output.print_items(items)
         return
-    columns = ("name", "role", "online", Column("last_seen", "age"), "status", Column("summary", "body"))
-    names = ("name", "role", "online", "last_seen_at", "status", "summary")
+    columns = (
+        "name",
+        "role",
+        "online",
+        "verified",
+        Column("last_seen", "age"),
+        "status",
+        Column("summary", "body"),
+    )
+    names = ("name", "role", "online", "verified", "last_seen_at", "status", "summary")
     output.table(columns, [[item[name] for name in names] for item in items])
     for item in items:
         if item.get("name_is_pinned_to_another"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claudemesh.daemon import api
 from claudemesh.daemon.identity.profile import ProfileUpdates
+from claudemesh.daemon.identity.verifying import PeerVerification
 from claudemesh.daemon.parts import Parts
 from claudemesh.daemon.status import MetricsPage
 
@@ -28,12 +29,21 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
     wall_of = stores.clocks.wall_of
     directory, presence, own = stores.directory, parts.broker.presence, parts.broker.own
     profile = ProfileUpdates(link.call, base.tasks)
+    verification = PeerVerification(
+        mesh_id=base.membership.mesh_id,
+        own_id=base.membership.member_id,
+        keyring=base.keyring,
+        directory=directory,
+        sync=parts.broker.sync,
+    )
     return api.ApiRoutes(
         send=api.SendRoutes(submit=sending.submitter.submit),
         topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
         inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
-        keys=api.KeyRoutes(rotation=parts.restoring.rotation, keyring=base.keyring),
+        keys=api.KeyRoutes(
+            rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification
+        ),
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, profile=profile, own=own),
         invites=api.InviteRoutes(directory=directory, call=link.call),
         members=api.MemberRoutes(acts=parts.acts, own=own, directory=directory, presence=presence),

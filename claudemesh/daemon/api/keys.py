@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from claudemesh.daemon.api.schemas import EmptyBody
+from claudemesh.daemon.api.schemas import Body, EmptyBody
 from claudemesh.daemon.identity.rotation import KeyRotation
+from claudemesh.daemon.identity.verifying import PeerVerification
 from claudemesh.home.keyring import Keyring
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
@@ -30,12 +31,38 @@ class ArchiveCleaned(Struct):
     kept: int
 
 
+class VerifyBody(Body):
+    """The member to compare, by name or key. `confirm`: the digits were the same on both hosts."""
+
+    member: Annotated[str, Meta(min_length=1, max_length=65)]
+    confirm: bool = False
+
+
+class PeerVerified(Struct):
+    """The digits that both hosts show, and whether the user has confirmed the member's keys."""
+
+    name: str
+    member_id: str
+    pubkey: str
+    digits: str
+    verified: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRoutes:
-    """Handlers of /v1/keys."""
+    """Handlers of /v1/keys, and of the verification of a peer's keys."""
 
     rotation: KeyRotation
     keyring: Keyring
+    verification: PeerVerification
+
+    async def verify(self, request: Request) -> Reply:
+        """Return the digits to compare with a member; with `confirm`, mark its keys as verified."""
+        body: VerifyBody = request.body
+        peer, digits = await self.verification.string_for(body.member)
+        if body.confirm:
+            peer = self.verification.confirm(peer)
+        return Reply(200, {**peer.card(), "digits": digits, "verified": peer.is_verified})
 
     async def rotate(self, request: Request) -> Reply:
         """Replace both key pairs of this member: 200 when the broker has confirmed, 202 while it has not."""
@@ -65,6 +92,16 @@ ROUTES = (
         body_required=False,
         socket_only=True,
         errors=(409, 503),
+    ),
+    Route(
+        "POST",
+        "/v1/peers/verify",
+        "Compare the keys of a member; on the unix socket only",
+        {200: PeerVerified},
+        KeyRoutes.verify,
+        body=VerifyBody,
+        socket_only=True,
+        errors=(404, 409, 503),
     ),
     Route(
         "POST",

@@ -84,6 +84,7 @@ class PeerRoutes:
             "summary": peer.summary,
             "last_seen_at": None if seen_ms is None else iso_ms(seen_ms),
             "name_is_pinned_to_another": self.directory.has_other_pin(peer),
+            "verified": peer.is_verified,
         }
 
 

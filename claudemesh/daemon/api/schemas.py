@@ -243,6 +243,7 @@ class Dropped(Struct):
 class PeerItem(Struct):
     """A member as this host knows it; `status` is the member's own text.
 
+    `verified`: the user has compared its keys, or keys that lead to them.
     `name_is_pinned_to_another`: sends to the name are refused until it is accepted; sends to the key are not.
     """
 
@@ -256,6 +257,7 @@ class PeerItem(Struct):
     summary: str | None
     last_seen_at: Moment | None
     name_is_pinned_to_another: bool = False
+    verified: bool = False
 
 
 class PeerPage(Struct):

@@ -232,6 +232,12 @@ class Directory(Lookup):
         self._news += changes
         del self._news[:-_MAX_NEWS]
 
+    def note_verified(self, peer: Peer) -> Peer:
+        """Note that the user has compared the keys of a member, and return it."""
+        verified = replace(peer, verified_keys=(peer.pubkey, peer.x25519_pubkey))
+        self._remember(verified)
+        return verified
+
     def accept_name(self, name: str) -> Peer:
         """Move the pin of a name to the member that the broker lists under it, and return that member.
 
@@ -348,7 +354,8 @@ class Directory(Lookup):
         peer = peer_of(entry)
         if known is not None:
             # A pin stays, also when a list calls the member ephemeral later.
-            peer = replace(peer, pins=known.pins, ephemeral=peer.ephemeral and known.ephemeral)
+            ephemeral = peer.ephemeral and known.ephemeral
+            peer = replace(peer, pins=known.pins, verified_keys=known.verified_keys, ephemeral=ephemeral)
         chain = longest_chain(peer, known, entry.rotations, self._mesh_id)
         unproven = set(entry.earlier_keys) - {statement.old_pubkey for statement in chain}
         if unproven:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+from claudemesh.protocol.ids import check_key
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import Rotation, proven_chain
 from claudemesh.protocol.statements import REVOCATION, Statement
@@ -20,7 +21,8 @@ class Peer:
     """A member in this host's directory.
 
     `chain` holds the verified rotations that lead to its present keys, `statements` the statements about it
-    that this host has verified, `pins` the names in lower case under which it is pinned.
+    that this host has verified, `pins` the names in lower case under which it is pinned. `verified_keys` are
+    the ed25519 and x25519 key that the user has compared.
     """
 
     member_id: str
@@ -38,6 +40,15 @@ class Peer:
     chain: tuple[Rotation, ...] = ()
     statements: tuple[Statement, ...] = ()
     pins: tuple[str, ...] = ()
+    verified_keys: tuple[str, str] | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the user has compared the present keys, or keys that lead to them."""
+        if self.verified_keys is None:
+            return False
+        pubkey, x25519_pubkey = self.verified_keys
+        return self.sealing_key_of(pubkey) == x25519_pubkey
 
     @property
     def earlier_keys(self) -> tuple[str, ...]:
@@ -67,9 +78,9 @@ class Peer:
 
 
 # Fields with a form of their own on disk.
-_APART: Final = ("chain", "statements", "pins")
+_APART: Final = ("chain", "statements", "pins", "verified_keys")
 # Not kept: computed from the chain, or written by older versions that did not verify them.
-_NOT_OF_PEERS: Final = ("earlier_keys", "rotations", "online", "statements", "pins")
+_NOT_OF_PEERS: Final = ("earlier_keys", "rotations", "online", "statements", "pins", "verified_keys")
 _CARRIED: Final = tuple(field.name for field in fields(Peer) if field.name not in _APART)
 
 
@@ -84,6 +95,8 @@ def saved(peer: Peer) -> dict[str, Any]:
     item |= {"earlier_keys": peer.earlier_keys, "pins": peer.pins}
     if peer.chain:
         item["rotations"] = [statement.to_dict() for statement in peer.chain]
+    if peer.verified_keys is not None:
+        item["verified_keys"] = list(peer.verified_keys)
     if peer.statements:
         item["statements"] = [statement.to_dict() for statement in peer.statements]
     return item
@@ -103,4 +116,12 @@ def loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
         pins=tuple(item.get("pins", default)),
         chain=proven_chain(rotations, mesh_id=mesh_id, **keys) if rotations else (),
         statements=tuple(map(Statement.parse, item.get("statements", ()))),
+        verified_keys=_verified_keys(item.get("verified_keys")),
     )
+
+
+def _verified_keys(value: Any) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    pubkey, x25519_pubkey = value
+    return check_key(pubkey, "verified_keys"), check_key(x25519_pubkey, "verified_keys")

@@ -63,6 +63,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/outbox/{id}/requeue",
         "POST /v1/outbox/{id}/drop",
         "POST /v1/keys/rotate",
+        "POST /v1/peers/verify",
         "POST /v1/keys/archive/cleanup",
         "GET /v1/peers",
         "GET /v1/profile",

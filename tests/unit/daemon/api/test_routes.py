@@ -38,8 +38,8 @@ def test_the_flags_of_routes() -> None:
     assert TABLE.for_hooks == {"/v1/send", "/v1/topic/post"}
     assert TABLE.public == {"/v1/health"}
     acts = {"/v1/rename", "/v1/leave", "/v1/peers/accept", "/v1/members/revoke", "/v1/members/role"}
-    acts |= {"/v1/keys/rotate", "/v1/keys/archive/cleanup"}
     acts |= {"/v1/members/replacement"}
+    acts |= {"/v1/peers/verify", "/v1/keys/rotate", "/v1/keys/archive/cleanup"}
     assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown", *acts}
 
 
