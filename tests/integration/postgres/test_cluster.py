@@ -16,6 +16,7 @@ from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres import cluster as postgres_cluster
 from claudemesh.protocol import challenge_keypair
+from claudemesh.protocol.statements import sign_statement
 from claudemesh.runtime.exits import ExitWith
 from tests.integration.broker import test_queues as queues
 from tests.integration.broker.test_clones import audited
@@ -250,6 +251,35 @@ async def test_revocation_ends_connections_at_every_broker(tmp_path: Path) -> No
             assert status == 200
             async with asyncio.timeout(10):
                 assert (await link.closed())[0] == 4002
+
+
+async def test_a_member_revoked_by_another_one_is_refused_at_every_broker(tmp_path: Path) -> None:
+    """The owner asks one broker; the member is connected to the other one, and told before it is closed."""
+    async with brokers(tmp_path) as ((one, two), _):
+        ada = await create_mesh(one)
+        bob, carol = at(await join_mesh(ada, "bob"), two), at(await join_mesh(ada, "carol"), two)
+        statement = sign_statement(
+            ada.identity,
+            "revocation",
+            mesh_id=ada.mesh_id,
+            subject=bob.member_id,
+            at_ms=1,
+            pubkey=bob.identity.ed25519_pubkey,
+        ).to_dict()
+        async with ada.connect() as owner, bob.connect() as link, carol.connect() as other:
+            await company(one, two)
+            reply = await owner.call("member_revoke", statement=statement)
+            assert reply["ok"]["changed"]
+            assert (await link.event("member_revoked"))["statement"] == statement
+            assert (await link.closed())[0] == 4002
+            assert (await other.event("keypair_revoked"))["statement"] == statement
+        for each in (at(bob, one), bob):
+            async with dial(each.broker_url) as refused:
+                await refused.say(each.hello(await refused.next("challenge")))
+                assert (await refused.closed())[0] == 4002
+        events = await two.context.store.audit.newest(ada.mesh_id, 10)
+        [event] = [event for event in events if event.kind == "member_revoked"]
+        assert (event.member_id, event.data["by"]) == (bob.member_id, ada.member_id)
 
 
 async def test_a_revocation_that_was_not_heard_is_found_by_the_sweep(tmp_path: Path) -> None:
