@@ -81,6 +81,8 @@ invite.add_command(revoke_invite)
     uses="integer",
     role="string",
     ephemeral_only="boolean",
+    name="string?",
+    replaces="string?",
     warning="string?",
 )
 def create_invite(

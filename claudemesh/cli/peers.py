@@ -55,7 +55,7 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
 @click.argument("name")
 @mesh_option
 @json_option
-@answers.action(name="string", pubkey="string")
+@answers.action("MemberChanged")
 def accept(name: str, mesh: str | None, as_json: bool) -> int:
     """Accept that a name belongs to another member now.
 
