@@ -279,8 +279,17 @@ def run_from(site: str) -> int:
     found = (at for at, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))
     sys.path.insert(next(found, len(sys.path)), site)
     del sys.path[0]
-    module, _, function = ENTRY_POINT.partition(":")
-    code: int = getattr(importlib.import_module(module), function)()
+    module, _, name = ENTRY_POINT.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError, EOFError, ValueError) as error:
+        import shlex
+
+        # A cleaner of old files, or a full disk, has taken some of them: the marker is there all the same.
+        tree = os.path.dirname(site)
+        remove = f"rm -r {shlex.quote(tree)}"
+        refuse(f"The modules in {tree} are damaged ({error}). Remove them, and start again: {remove}")
+    code: int = function()
     return code
 
 

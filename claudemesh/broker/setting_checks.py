@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 
 from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.settings.rules import listed
@@ -19,6 +19,8 @@ MIN_TOKEN_CHARACTERS = 16
 _POSTGRES = ("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
 _MAX_REDIS_DATABASE = 2**31 - 1
+# Parameters of a `rediss://` URL besides the database.
+_REDIS_TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 # Parameters of a database URL that have a few words as values.
 _WORDS = {
     "sslmode": ("disable", "prefer", "allow", "require", "verify-ca", "verify-full"),
@@ -70,6 +72,11 @@ def check_database_url(url: str) -> None:
 def check_redis_url(url: str) -> None:
     """Check the URL of a Redis server: `redis://host:6379/0`, `rediss://host` or `unix:///path`."""
     parts = _parts(url, _REDIS)
+    given = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    if not given.keys() <= {"db", *(_REDIS_TLS if parts.scheme == "rediss" else ())}:
+        raise ValueError("The client of Redis knows no such parameter.")
+    if "db" in given and whole_number(given["db"], _MAX_REDIS_DATABASE) is None:
+        raise ValueError("db is the number of a database.")
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("A socket has a path.")

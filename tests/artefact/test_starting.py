@@ -254,6 +254,24 @@ def test_a_tree_torn_by_a_power_loss_is_replaced(pyz: Path, home: Path, cache: P
     assert_whole(pyz, tree)
 
 
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_tree_that_has_lost_modules_is_refused_in_one_sentence(
+    pyz: Path, home: Path, cache: Path, damage: str
+) -> None:
+    """A cleaner of old files may take some of them. The command that it names mends it."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    module = tree / "site-packages" / "claudemesh" / "cli" / "main.py"
+    shutil.rmtree(module.parent / "__pycache__")
+    if damage == "missing":
+        module.unlink()
+    else:
+        module.write_bytes(b"" if damage == "empty" else module.read_bytes()[:1000])
+    assert_refused(version(pyz, home), f"rm -r {tree}")
+    shutil.rmtree(tree)
+    assert_works(version(pyz, home))
+
+
 def poison(folder: Path) -> None:
     """Modules that end the program when they are imported, under names that it uses."""
     # compileall stands for the standard library; a machine's own start-up hooks may import more common ones.

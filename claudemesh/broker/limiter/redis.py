@@ -114,7 +114,10 @@ class RedisLimiter:
             self._redis: Any = Redis.from_url(
                 url, socket_timeout=answer_s, socket_connect_timeout=answer_s, decode_responses=False
             )
-        except ValueError as error:
+            # It is made at the first send otherwise, and each send would fail.
+            pool: Any = self._redis.connection_pool
+            pool.make_connection()
+        except (TypeError, ValueError) as error:
             # Not quoted: there may be a password in it.
             text = "--redis-url must be like redis://host:6379/0, rediss://host or unix:///path"
             raise ExitWith(CONFIGURATION, "invalid_configuration", text) from error
