@@ -24,7 +24,7 @@ COMMANDS = {
         "request": ("request", "request", "Send a message and print the reply to it."),
         "reply": ("reply", "reply", "Reply to a received message."),
         "outbox": ("daemon.outbox", "outbox", "List, requeue, drop and prune sends."),
-        "topic": ("topic", "topic", "Create, list and use topics and queues."),
+        "topic": ("topic", "topic", "Create, list, use and delete topics and queues."),
     },
     "Mesh": {
         "whoami": ("whoami", "whoami", "Show this host's member: name, mesh, role and key."),

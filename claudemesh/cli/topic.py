@@ -12,12 +12,13 @@ from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
 from claudemesh.cli.sent import print_sent
+from claudemesh.cli.topic_admin import delete, show
 from claudemesh.client.local import LocalClient
 
 
 @click.group(cls=CommandGroup)
 def topic() -> None:
-    """Create, list and use topics and queues.
+    """Create, list, use and delete topics and queues.
 
     A message to a topic reaches every subscriber. A message to a queue reaches one of its subscribers.
 
@@ -28,6 +29,10 @@ def topic() -> None:
       claudemesh topic create queue:builds
       claudemesh topic post queue:builds 'build v42'
     """
+
+
+topic.add_command(show)
+topic.add_command(delete)
 
 
 @topic.command()

@@ -42,6 +42,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "slug_taken": 409,
         "last_owner": 409,
         "statement_outdated": 409,
+        "queue_not_empty": 409,
         "invite_exhausted": 410,
         "invite_expired": 410,
         "invite_revoked": 410,

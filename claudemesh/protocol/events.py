@@ -17,6 +17,7 @@ from claudemesh.protocol.wire import TOPIC_MODES, TopicMode
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
+TOPIC_DELETED: Final = "topic_deleted"
 MEMBERS_CHANGED: Final = "members_changed"
 PRESENCE: Final = "presence"
 MEMBER_RENAMED: Final = "member_renamed"
@@ -96,7 +97,16 @@ class MeshMoved:
     """An owner has stated another address of the mesh; the call `mesh_moved` returns the statement."""
 
 
-News: TypeAlias = MeshMoved | MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
+@dataclass(frozen=True, slots=True)
+class TopicDeleted:
+    """A topic or queue that a member has deleted."""
+
+    topic: str
+
+
+News: TypeAlias = (
+    TopicDeleted | MeshMoved | MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
+)
 
 
 def parse_event(event: Event) -> News | None:
@@ -115,6 +125,8 @@ def _parser(name: str) -> Read[News | None]:
             return TopicCreated(
                 fields.matching(data, "topic", SLUG), fields.one_of(data, "mode", TOPIC_MODES)
             )
+        if name == TOPIC_DELETED:
+            return TopicDeleted(fields.matching(data, "topic", SLUG))
         if name == PRESENCE:
             return _presence(data)
         if name == MESH_MOVED:

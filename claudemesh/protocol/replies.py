@@ -306,6 +306,36 @@ def keys_rotated(value: Any) -> str:
     return fields.matching(record(value, "ok"), "pubkey", HEX_32)
 
 
+@dataclass(frozen=True, slots=True)
+class TopicRemoved:
+    """The reply to `topic_delete`; `dropped` messages of a queue are delivered to no member."""
+
+    topic: str
+    mode: TopicMode
+    dropped: int
+
+
+@reader("topic_delete")
+def topic_removed(value: Any) -> TopicRemoved:
+    """Read the reply to `topic_delete`."""
+    found = record(value, "ok")
+    return TopicRemoved(
+        topic=fields.matching(found, "topic", SLUG),
+        mode=fields.one_of(found, "mode", TOPIC_MODES),
+        dropped=fields.integer(found, "dropped"),
+    )
+
+
+@reader("topics_deleted")
+def topics_deleted(value: Any) -> tuple[str, ...]:
+    """Read the reply to `topics_deleted`: names of topics."""
+    return fields.each(record(value, "ok"), "items", _topic_name, MAX_ENTRIES)
+
+
+def _topic_name(value: Any, field: str) -> str:
+    return fields.matching({field: value}, field, SLUG)
+
+
 def send_status_of(client_message_ids: Sequence[str]) -> Read[SendStatuses]:
     """Return the reader of `send_status` for these ids. None means that the broker has no such send."""
 

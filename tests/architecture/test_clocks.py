@@ -22,6 +22,7 @@ READERS = {
     "broker/calls/acts.py": "the bound of a statement's time: a refusal, which names the clocks",
     "broker/rotation.py": "created_at and rotated_out_at of keys",
     "broker/http/rejoin.py": "created_at of members that are not written",
+    "broker/calls/deleting.py": "deleted_at of topics: the order in which notes of deletions go",
     "broker/calls/invites.py": "revoked_at of invites",
     "broker/calls/topics.py": "created_at of topics, since of subscriptions",
     "broker/ws/connection.py": "server_time of the challenge, which is shown",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.broker.calls import acts, invites, keys, moving, peers, status, topics, vouching
+from claudemesh.broker.calls import acts, deleting, invites, keys, moving, peers, status, topics, vouching
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.broker.messages.results import of_error
 from claudemesh.protocol import ProtocolError
@@ -18,6 +18,7 @@ METHODS: dict[str, Method] = (
     | acts.METHODS
     | moving.METHODS
     | invites.METHODS
+    | deleting.METHODS
 )
 
 

@@ -58,6 +58,7 @@ class WorkQueues:
         self._paused = False
         self._tasks = TaskOwner()
         signals.subscribe("queue", self._on_queue)
+        signals.subscribe("queue_gone", self._on_gone)
 
     async def start(self) -> None:
         """Release the messages of members without a lease."""
@@ -93,6 +94,14 @@ class WorkQueues:
 
     def _on_queue(self, signal: Signal) -> None:
         self.dispatch(signal["mesh"], signal["queue"], is_local=True)
+
+    def queue_gone(self, mesh_id: str, queue: str) -> None:
+        """Note that a topic or queue was deleted: a later one of its name begins without consumers."""
+        self._consumers.pop((mesh_id, queue), None)
+        self._signals.publish("queue_gone", mesh=mesh_id, queue=queue)
+
+    def _on_gone(self, signal: Signal) -> None:
+        self._consumers.pop((signal["mesh"], signal["queue"]), None)
 
     async def sweep(self) -> None:
         """Release the messages of members without a lease, and dispatch every queue with consumers here."""

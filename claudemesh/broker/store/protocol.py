@@ -33,6 +33,7 @@ from claudemesh.broker.store.facets import (
     UpkeepStore,
     UsageStore,
 )
+from claudemesh.broker.store.topic_deletion import TopicDeletionStore
 from claudemesh.broker.store.types import (
     Lease,
     Life,
@@ -172,6 +173,8 @@ class Store(Protocol):
     def acts(self) -> ActStore: ...
     @property
     def departed(self) -> DepartedStore: ...
+    @property
+    def topic_deletions(self) -> TopicDeletionStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

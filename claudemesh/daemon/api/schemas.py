@@ -81,6 +81,13 @@ class TopicCreateBody(Body):
     mode: Literal["topic", "queue"] | None = None
 
 
+class TopicDeleteBody(Body):
+    """A topic to delete. `force` drops the messages of a queue that no subscriber has acknowledged."""
+
+    topic: Topic
+    force: bool = False
+
+
 class ProfileBody(Body):
     """The profile that other members see; a field that is not given stays unchanged."""
 
@@ -297,6 +304,14 @@ class TopicCreated(Struct):
     topic: str
     mode: str
     created: bool
+
+
+class TopicDeleted(Struct):
+    """The topic is gone; `dropped` messages of a queue are delivered to no member."""
+
+    topic: str
+    mode: str
+    dropped: int
 
 
 class TopicSubscribed(Struct):

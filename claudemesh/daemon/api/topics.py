@@ -11,6 +11,8 @@ from claudemesh.daemon.api.schemas import (
     TopicBody,
     TopicCreateBody,
     TopicCreated,
+    TopicDeleteBody,
+    TopicDeleted,
     TopicPage,
     TopicSubscribed,
 )
@@ -64,6 +66,20 @@ class TopicRoutes:
         topic = check_topic_or_queue(body.topic)
         await self.own.unsubscribe(self.call, topic)
         return Reply(200, {"topic": topic, "subscribed": False})
+
+    async def delete(self, request: Request) -> Reply:
+        """Delete a topic or queue for every member."""
+        body: TopicDeleteBody = request.body
+        topic = check_topic_or_queue(body.topic)
+        try:
+            answer = await self.own.delete(self.call, topic, force=body.force)
+        except ProtocolError as error:
+            if error.code != "topic_not_found":
+                raise
+            # The broker names no others; this daemon knows them.
+            raise self.known.missing(topic, is_queue=body.topic.startswith(QUEUE_MARK)) from error
+        self.known.deleted(topic)
+        return Reply(200, {"topic": topic, "mode": answer.mode, "dropped": answer.dropped})
 
     async def list_topics(self, request: Request) -> Reply:
         """Return the mesh's topics by name."""
@@ -135,6 +151,15 @@ ROUTES = (
         {200: TopicSubscribed},
         TopicRoutes.unsubscribe,
         body=TopicBody,
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        "/v1/topic/delete",
+        "Delete a topic or a queue, for every member",
+        {200: TopicDeleted},
+        TopicRoutes.delete,
+        body=TopicDeleteBody,
         errors=_ERRORS,
     ),
     Route(

@@ -16,7 +16,7 @@ import orjson
 from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.daemon.identity.nearby import near_names
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.events import News, TopicCreated
+from claudemesh.protocol.events import News, TopicCreated, TopicDeleted
 from claudemesh.protocol.ids import check_topic
 from claudemesh.protocol.replies import MAX_TOPICS, TopicList
 from claudemesh.protocol.wire import TOPIC_MODES
@@ -102,10 +102,17 @@ class KnownTopics:
             modes[name] = mode
             self._file.changed()
 
+    def deleted(self, name: str) -> None:
+        """Remove a topic that was deleted."""
+        if self._modes is not None and self._modes.pop(name, None) is not None:
+            self._file.changed()
+
     def on_event(self, news: News) -> None:
-        """Add a topic that another member has created."""
+        """Add a topic that another member has created, or remove one that was deleted."""
         if isinstance(news, TopicCreated):
             self.created(news.topic, news.mode)
+        elif isinstance(news, TopicDeleted):
+            self.deleted(news.topic)
 
     def link_up(self) -> None:
         """Ask for the list in the background, because the link is open."""

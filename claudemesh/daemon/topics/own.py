@@ -23,7 +23,7 @@ from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.protocol import replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
-from claudemesh.protocol.replies import TopicList, TopicMade
+from claudemesh.protocol.replies import TopicList, TopicMade, TopicRemoved
 from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.files import UnsafeFile, read_private, write_atomic
@@ -35,6 +35,7 @@ log = get_logger("topics")
 # Margin for a change of the broker's clock between the two states of its database. Receivers recognise
 # repeats.
 _MARGIN_MS = 600_000
+_NAMES_PER_CALL = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,12 @@ class OwnTopics:
         self._wish(topic, replace(known or Wish(mode), mode=mode, created=created))
         return answer
 
+    async def delete(self, call: Ask, topic: str, *, force: bool) -> TopicRemoved:
+        """Delete a topic at the broker, and the wish for it. After a `ProtocolError` the wish stays."""
+        answer = await call("topic_delete", {"topic": topic, "force": force}, replies.topic_removed)
+        self._take_back(topic, None)
+        return answer
+
     async def subscribe(self, call: Ask, topic: str) -> None:
         """Subscribe. A topic that does not exist is refused, and the wish is taken back."""
         await self._set(call, topic, "topic_subscribe", subscribed=True)
@@ -153,6 +160,7 @@ class OwnTopics:
         """Bring the broker's list to the wanted state, then adopt its other subscriptions. Raise
         `ProtocolError`."""
         listed = _listed(await whole_topic_list(call))
+        await self._drop_deleted(call, listed)
         steps = plan(self._wishes, listed, everything=self._is_member_lost)
         if steps:
             log.warning(
@@ -171,6 +179,26 @@ class OwnTopics:
         self._is_member_lost = False
         self._offset_ms = server_time_ms - self._clock.monotonic() * 1000
         self._seen()
+
+    async def _drop_deleted(self, call: Ask, listed: Mapping[str, Listed]) -> None:
+        """Drop the wishes for topics that a member has deleted, which no restore has lost."""
+        missing = sorted(
+            topic
+            for topic, wish in self._wishes.items()
+            if topic not in listed and (wish.created or wish.subscribed)
+        )
+        for start in range(0, len(missing), _NAMES_PER_CALL):
+            params = {"topics": missing[start : start + _NAMES_PER_CALL]}
+            try:
+                deleted = await call("topics_deleted", params, replies.topics_deleted)
+            except ProtocolError as error:
+                if error.code != "unknown_method":
+                    raise
+                # An older broker deletes no topics.
+                return
+            for topic in set(deleted) & set(params["topics"]):
+                log.info("topic_deleted_meanwhile", topic=topic)
+                self._take_back(topic, None)
 
     def link_down(self) -> None:
         """Note the time until which the subscriptions were in place."""

@@ -36,6 +36,7 @@ _BROKER = {
     "topic_subscribe": {},
     "topic_unsubscribe": {},
     "topic_list": {"items": [_ROW]},
+    "topic_delete": {"topic": "all", "mode": "topic", "dropped": 0},
     "profile": {},
     "invite_list": {"items": []},
     "invite_revoke": {},

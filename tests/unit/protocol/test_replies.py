@@ -41,6 +41,8 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "members_left": (replies.members_left, {"items": [BOB.entry(status="left")]}),
     "topic_list": (replies.topic_list, {"items": [TOPIC]}),
     "topic_create": (replies.topic_made, {"topic": "all", "mode": "queue", "created": True}),
+    "topic_delete": (replies.topic_removed, {"topic": "all", "mode": "queue", "dropped": 1}),
+    "topics_deleted": (replies.topics_deleted, {"items": ["all"]}),
     "invite_list": (invite_replies.invite_list, {"items": [INVITE], "next": ULID_TEXT}),
     "send_status": (replies.send_status_of(["id-1"]), {"items": {"id-1": KNOWN}}),
     **{
@@ -50,10 +52,19 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
             "member_added": {**CARD, "role": "member"},
             "member_unconfirmed": LOST,
             "topic_created": {"topic": "all", "mode": "topic"},
+            "topic_deleted": {"topic": "all"},
         }.items()
     },
 }
-REPLIES = ("peers", "topic_list", "topic_create", "invite_list", "send_status")
+REPLIES = (
+    "peers",
+    "topic_list",
+    "topic_create",
+    "topic_delete",
+    "topics_deleted",
+    "invite_list",
+    "send_status",
+)
 JSON = st.recursive(
     st.none()
     | st.booleans()

@@ -149,6 +149,35 @@ WHERE mesh_id = $1 AND id > $2 ORDER BY id LIMIT $3;
 INSERT INTO mesh.topic (mesh_id, name, mode, created_by, created_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING;
 
+-- topic_to_delete: mode and creator of a topic that may be deleted.
+SELECT mode, created_by::text FROM mesh.topic WHERE mesh_id = $1 AND name = $2 FOR UPDATE;
+
+-- queue_undelivered: the number of messages of a queue that no subscriber has acknowledged.
+SELECT count(*) FROM mesh.delivery_queue WHERE mesh_id = $1 AND queue = $2;
+
+-- queue_drop: delete the messages of a queue that no subscriber has acknowledged.
+DELETE FROM mesh.delivery_queue WHERE mesh_id = $1 AND queue = $2;
+
+-- topic_unsubscribe_all: remove all subscriptions of a topic.
+DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND topic = $2;
+
+-- topic_remove: delete a topic or queue.
+DELETE FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
+
+-- topic_deletion_note: write that a topic was deleted.
+INSERT INTO mesh.topic_deletion (mesh_id, name, deleted_at) VALUES ($1, $2, $3)
+ON CONFLICT (mesh_id, name) DO UPDATE SET deleted_at = excluded.deleted_at;
+
+-- topic_deletion_trim: delete the oldest of these notes, beyond a number.
+DELETE FROM mesh.topic_deletion WHERE mesh_id = $1 AND name IN (
+  SELECT name FROM mesh.topic_deletion WHERE mesh_id = $1 ORDER BY deleted_at DESC, name OFFSET $2);
+
+-- topic_deletion_forget: delete the note, because the topic is created again.
+DELETE FROM mesh.topic_deletion WHERE mesh_id = $1 AND name = $2;
+
+-- topics_deleted: those names of an array whose topics were deleted.
+SELECT name FROM mesh.topic_deletion WHERE mesh_id = $1 AND name = ANY ($2::text[]);
+
 -- topic_subscribe: insert a subscription, once, if the topic exists.
 WITH found AS (SELECT FROM mesh.topic WHERE mesh_id = $1 AND name = $2),
      made AS (INSERT INTO mesh.topic_subscription (mesh_id, topic, member_id, since)

@@ -18,6 +18,7 @@ from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.restoring import PostgresRestoring
 from claudemesh.broker.store.postgres.retention import PostgresRetention
 from claudemesh.broker.store.postgres.rotations import PostgresRotations
+from claudemesh.broker.store.postgres.topic_deletion import PostgresTopicDeletions
 from claudemesh.broker.store.postgres.topics import PostgresTopics
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.usage import PostgresUsage
@@ -35,6 +36,7 @@ class PostgresStore:
     rotations: PostgresRotations
     acts: PostgresActs
     departed: PostgresDeparted
+    topic_deletions: PostgresTopicDeletions
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
@@ -72,6 +74,7 @@ class PostgresStore:
         self.rotations = PostgresRotations(pools)
         self.acts = PostgresActs(pools)
         self.departed = PostgresDeparted(pools)
+        self.topic_deletions = PostgresTopicDeletions(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools)

@@ -16,6 +16,7 @@ class PostgresTopics:
         self._db = pools
 
     async def create(self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int) -> bool:
+        await self._db.execute(_Q["topic_deletion_forget"], mesh_id, topic)
         return await self._db.execute(_Q["topic_insert"], mesh_id, topic, mode, member_id, now_ms) > 0
 
     async def mode(self, mesh_id: str, topic: str) -> TopicMode | None:

@@ -128,6 +128,35 @@ WHERE mesh_id = ? AND id > ? ORDER BY id LIMIT ?;
 -- topic_insert: insert a topic or queue.
 INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING;
 
+-- topic_to_delete: mode and creator of a topic that may be deleted.
+SELECT mode, created_by FROM topic WHERE mesh_id = ? AND name = ?;
+
+-- queue_undelivered: the number of messages of a queue that no subscriber has acknowledged.
+SELECT count(*) FROM delivery_queue WHERE mesh_id = ? AND queue = ?;
+
+-- queue_drop: delete the messages of a queue that no subscriber has acknowledged.
+DELETE FROM delivery_queue WHERE mesh_id = ? AND queue = ?;
+
+-- topic_unsubscribe_all: remove all subscriptions of a topic.
+DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ?;
+
+-- topic_remove: delete a topic or queue.
+DELETE FROM topic WHERE mesh_id = ? AND name = ?;
+
+-- topic_deletion_note: write that a topic was deleted.
+INSERT INTO topic_deletion (mesh_id, name, deleted_at) VALUES (?, ?, ?)
+ON CONFLICT (mesh_id, name) DO UPDATE SET deleted_at = excluded.deleted_at;
+
+-- topic_deletion_trim: delete the oldest of these notes, beyond a number.
+DELETE FROM topic_deletion WHERE mesh_id = ?1 AND name IN (
+  SELECT name FROM topic_deletion WHERE mesh_id = ?1 ORDER BY deleted_at DESC, name LIMIT -1 OFFSET ?2);
+
+-- topic_deletion_forget: delete the note, because the topic is created again.
+DELETE FROM topic_deletion WHERE mesh_id = ? AND name = ?;
+
+-- topics_deleted: those names of a JSON array whose topics were deleted.
+SELECT d.name FROM json_each(?2) AS w JOIN topic_deletion AS d ON d.mesh_id = ?1 AND d.name = w.value;
+
 -- topic_exists: whether a topic or queue of this name exists.
 SELECT 1 FROM topic WHERE mesh_id = ? AND name = ?;
 

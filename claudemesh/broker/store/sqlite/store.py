@@ -16,6 +16,7 @@ from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.sqlite.restoring import SqliteRestoring
 from claudemesh.broker.store.sqlite.retention import SqliteRetention
 from claudemesh.broker.store.sqlite.rotations import SqliteRotations
+from claudemesh.broker.store.sqlite.topic_deletion import SqliteTopicDeletions
 from claudemesh.broker.store.sqlite.topics import SqliteTopics
 from claudemesh.broker.store.sqlite.upkeep import SqliteUpkeep
 from claudemesh.broker.store.sqlite.usage import SqliteUsage
@@ -32,6 +33,7 @@ class SqliteStore:
     rotations: SqliteRotations
     acts: SqliteActs
     departed: SqliteDeparted
+    topic_deletions: SqliteTopicDeletions
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
@@ -65,6 +67,7 @@ class SqliteStore:
         self.rotations = SqliteRotations(database)
         self.acts = SqliteActs(database)
         self.departed = SqliteDeparted(database)
+        self.topic_deletions = SqliteTopicDeletions(database)
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)

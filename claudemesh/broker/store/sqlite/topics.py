@@ -17,8 +17,12 @@ class SqliteTopics:
         self._db = database
 
     async def create(self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int) -> bool:
-        values = (mesh_id, topic, mode, member_id, now_ms)
-        return await self._db.transaction(lambda raw: raw.execute(_Q["topic_insert"], values).rowcount > 0)
+
+        def work(raw: sqlite3.Connection) -> bool:
+            raw.execute(_Q["topic_deletion_forget"], (mesh_id, topic))
+            return raw.execute(_Q["topic_insert"], (mesh_id, topic, mode, member_id, now_ms)).rowcount > 0
+
+        return await self._db.transaction(work)
 
     async def mode(self, mesh_id: str, topic: str) -> TopicMode | None:
         row = await self._db.run(lambda raw: raw.execute(_Q["topic_mode"], (mesh_id, topic)).fetchone())

@@ -28,6 +28,7 @@ class Broker:
         self.topics = dict(topics or {"all": TOPIC})
         self.calls: list[tuple[str, Mapping[str, Any]]] = []
         self.away = False
+        self.deleted: list[str] = []
 
     async def call(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
         return read(self.answer(method, params))
@@ -46,6 +47,8 @@ class Broker:
                 for name, listed in self.topics.items()
             ]
             return {"items": items}
+        if method == "topics_deleted":
+            return {"items": [name for name in params["topics"] if name in self.deleted]}
         self.calls.append((method, params))
         topic = params["topic"]
         known = self.topics.get(topic)
@@ -114,6 +117,22 @@ async def test_a_restored_broker_gets_topics_and_subscriptions_back(tmp_path: Pa
     restored.calls.clear()
     await opened(tmp_path).put_back(restored.call, NOW + 2000)
     assert restored.calls == []
+
+
+async def test_a_topic_that_was_deleted_is_not_put_back(tmp_path: Path) -> None:
+    """Topics that a restore has lost are put back beside it."""
+    topics, broker = opened(tmp_path), Broker()
+    await topics.put_back(broker.call, NOW)
+    for name in ("plans", "builds"):
+        await topics.create(broker.call, name, None)
+        await topics.subscribe(broker.call, name)
+    later = Broker()
+    later.deleted = ["plans", "all"]
+    await opened(tmp_path).put_back(later.call, NOW + 1000)
+    assert later.topics.keys() == {"all", "builds"}
+    forgetful = Broker()
+    await opened(tmp_path).put_back(forgetful.call, NOW + 2000)
+    assert forgetful.topics.keys() == {"all", "builds"}
 
 
 async def test_a_wish_that_the_broker_never_heard_is_carried_out_later(tmp_path: Path) -> None:
