@@ -37,6 +37,12 @@ COMMANDS = {
             "archive_cleanup",
             "Delete the older keys whose grace period has passed.",
         ),
+        "backup": (
+            "daemon.backup",
+            "backup",
+            "Write keys, membership, pins, settings and hooks to an encrypted file.",
+        ),
+        "restore": ("daemon.backup", "restore", "Bring a member back from a backup, on this host."),
         "set-broker": ("daemon.set_broker", "set_broker", "Change the address of the mesh's broker."),
         "accept-host": (
             "daemon.accept_host",
