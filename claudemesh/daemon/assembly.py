@@ -182,7 +182,7 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide, config: LiveConfi
     readmission = Readmission(membership, base.address, base.keyring, topics, base.conditions)
     broker.own.on_change(readmission.membership_changed)
     return Restoring(
-        state=RestoreState(stores.lived.now_ms, base.conditions),
+        state=RestoreState(stores.lived.now_ms, base.conditions, lambda: broker.sync.may_be_behind),
         own_topics=topics,
         rotation=key_rotation(base, stores, broker.link, config),
         vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),

@@ -217,3 +217,32 @@ def test_a_broker_restored_from_before_two_rotations_takes_them_again() -> None:
         alice.ready()
         exchange(made, "after")
         assert known(bob, "alice") == pubkey(alice)
+
+
+def test_a_send_waits_for_a_member_whose_rotation_a_restored_broker_has_lost() -> None:
+    """The recipient's daemon is away: only it can put the rotation back, and the send lives until then."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.stop()
+        copy = made.root / "copy"
+        shutil.copytree(made.broker.data, copy)
+        made.broker.start()
+        made.broker.ready()
+        alice.ready()
+        assert rotate(alice)["status"] == "rotated"
+        until(lambda: known(bob, "alice") == pubkey(alice), "bob follows the rotation")
+        newest = pubkey(alice)
+        alice.stop()
+        made.broker.kill()
+        shutil.rmtree(made.broker.data)
+        shutil.copytree(copy, made.broker.data)
+        made.broker.start()
+        made.broker.ready()
+        bob.ready()
+        assert bob.send("alice", "text", client_message_id="waits")[0] in (200, 202)
+        until(lambda: bob.outbox()["waits"]["attempts"] > 0, "the broker has refused it once")
+        assert bob.outbox()["waits"]["status"] in ("pending", "inflight")
+        alice.start()
+        wait_done(bob, ["waits"])
+        wait_received(alice, ["waits"])
+        assert known(bob, "alice") == newest

@@ -74,6 +74,8 @@ class Directory(Lookup):
         self._names = self._members.names
         # Entries with statements whose signer is not known yet. They are judged again after a change.
         self._unjudged: dict[str, PeerEntry] = {}
+        # Members that the broker lists with a key that they have left.
+        self._behind: set[str] = set()
         self._news: list[MemberChange] = []
         # Number of earlier keys that the broker listed without a chain of rotations. They are not used.
         self.unproven = 0
@@ -117,6 +119,11 @@ class Directory(Lookup):
         """The version of the broker's list up to which it was applied."""
         return self._version
 
+    @property
+    def lists_older_keys(self) -> bool:
+        """Whether the broker lists a member with a key that it has left: its database went back."""
+        return bool(self._behind)
+
     def note_version(self, version: str | None) -> None:
         """Note up to which version the broker's list was taken over."""
         self._version = version
@@ -133,8 +140,8 @@ class Directory(Lookup):
         """Apply entries of the broker's list; return whether anything changed that has to be saved.
 
         An entry is refused and logged when its keys are not bound to each other, or when it contradicts a
-        pin. The previous entry stays then. After a change, entries that were refused before are checked
-        again.
+        pin. The previous entry stays then, as it does where the list shows a key that the member has left.
+        After a change, entries that were refused before are checked again.
         """
         changed = self._take(entries)
         while changed and (waiting := self.refused()) and self._take(waiting):
@@ -173,6 +180,12 @@ class Directory(Lookup):
             if known is None and len(self._by_id) >= MAX_MEMBERS:
                 self._is_full = self._has_faults = True
                 continue
+            if known is not None and entry.pubkey in known.earlier_keys:
+                if entry.member_id not in self._behind:
+                    log.warning("older_key_listed", name=known.name, member_id=known.member_id)
+                self._behind.add(entry.member_id)
+                continue
+            self._behind.discard(entry.member_id)
             peer = self._peer_of(entry, known)
             is_bound = is_key_bound(entry, known)
             valid = self._judged(entry, is_bound=is_bound)

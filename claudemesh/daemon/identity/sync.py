@@ -82,6 +82,8 @@ class DirectorySync:
         self._asks_online = True
         self._asked_at = -_MISS_EVERY_S
         self._synced = asyncio.Event()
+        # Whether the list was applied since the link has opened.
+        self._is_current = False
         self._first_list_by = clock.monotonic() + _FIRST_LIST_S
 
     def on_change(self, handler: Callable[[], None]) -> None:
@@ -101,6 +103,7 @@ class DirectorySync:
         self._asked_at = self._clock.monotonic()
         async with self._asking:
             changed = await self._catch_up()
+        self._is_current = True
         self._tell(changed=changed)
         self._synced.set()
 
@@ -126,9 +129,15 @@ class DirectorySync:
 
     def link_up(self, *, asks_online: bool = True) -> None:
         """Ask on a new link. `asks_online`: also for the online members, which this broker does not send."""
-        self._is_plain = False
+        self._is_plain = self._is_current = False
         self._asks_online = asks_online
         self.soon()
+
+    @property
+    def may_be_behind(self) -> bool:
+        """Whether the broker may not know present keys of members: its list shows older ones, or is not here
+        yet."""
+        return not self._is_current or self._directory.lists_older_keys
 
     async def _catch_up(self) -> bool:
         """Request and apply page after page; return whether anything changed."""

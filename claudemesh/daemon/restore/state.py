@@ -24,9 +24,15 @@ _REFUSED = "reoffer_refused"
 class RestoreState:
     """The noticed restore as in outbox.db, and the parts that are not on disk yet."""
 
-    def __init__(self, lived_ms: Callable[[], int], conditions: Conditions) -> None:
-        """`lived_ms` returns host-lived time."""
+    def __init__(
+        self,
+        lived_ms: Callable[[], int],
+        conditions: Conditions,
+        may_be_behind: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`lived_ms` returns host-lived time, `may_be_behind` whether the broker may know older keys only."""
         self.lived_ms = lived_ms
+        self._may_be_behind = may_be_behind
         self._conditions = conditions
         self.noticed: Restore | None = None
         # A restore was noticed and is not on disk yet.
@@ -38,7 +44,10 @@ class RestoreState:
         """Whether a restore may have caused a refusal: the destination may not have been put back yet."""
         if error not in _MAY_COME_BACK:
             return False
-        return self.is_unsure or self.to_be_noted or self._age_ms() < _PATIENCE_MS
+        if self.is_unsure or self.to_be_noted or self._age_ms() < _PATIENCE_MS:
+            return True
+        # A rotation that the broker has lost is put back by the daemon of its member.
+        return error == "destination_not_found" and self._may_be_behind()
 
     def show_unchecked(self, error: Exception) -> None:
         """Show that the comparison with the broker has failed."""
