@@ -10,19 +10,21 @@ from pathlib import Path
 from claudemesh.broker.settings import TABLE as BROKER
 from claudemesh.daemon.hooks.manifest import TABLE as HOOKS
 from claudemesh.daemon.settings import TABLE as DAEMON
+from claudemesh.home.fleet import TABLE as FLEET
 from claudemesh.runtime.settings.keys import Key, Table
 from claudemesh.runtime.settings.merge import toml
 
 PAGE = Path(__file__).parents[1] / "docs/configuration.md"
 _HEAD = """# Configuration
 
-Three files hold settings. Each is optional, and so is every key. This page is made by
+Four files hold settings. Each is optional, and so is every key. This page is made by
 `build/configuration.py` from the tables of keys in the code.
 
 | file | directory | settings of |
 |---|---|---|
 | [`config.toml`](#configtoml) | `$CLAUDEMESH_HOME/daemon/<mesh>/` | a daemon |
 | [`hooks.toml`](#hookstoml) | `$CLAUDEMESH_HOME/daemon/<mesh>/hooks/` | the hooks of a daemon |
+| [`fleet.toml`](#fleettoml) | `$CLAUDEMESH_HOME/` | all daemons of the host |
 | [`broker.toml`](#brokertoml) | the data directory of the broker | a broker |
 
 * `claudemesh config check` checks the files of this host and lists every fault.
@@ -48,6 +50,13 @@ One section for each hook, such as `[on-dm]`; {hooks} lists their names. `claude
 change in force.
 
 """
+_FLEET = """
+## fleet.toml
+
+Limits of all daemons of `$CLAUDEMESH_HOME`. A daemon reads them at its start, and its share of the disk also
+at a reload. A budget that gives each daemon less than it needs allows fewer daemons.
+
+"""
 _BROKER = """
 ## broker.toml
 
@@ -63,6 +72,7 @@ def page() -> str:
     for section, keys in groupby(DAEMON.keys, key=lambda key: key.section):
         parts.append(f"\n### [{section}]\n\n" + _table(("reload",), list(keys), _reload))
     parts += [_HOOKS.format(hooks=_HOOKS_LINK), _table((), HOOKS.keys, lambda key: ())]
+    parts += [_FLEET, _table((), FLEET.keys, lambda key: ())]
     parts += [_BROKER, _table(("flag", "environment"), BROKER.keys, lambda key: _names(BROKER, key))]
     return "".join(parts)
 

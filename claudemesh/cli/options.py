@@ -169,6 +169,17 @@ def _check_authorities(ctx: click.Context, param: click.Parameter, value: Path |
     return value
 
 
+def all_option(text: str) -> Callable[[F], F]:
+    """Add `--all`, which means the daemons of all meshes of this host."""
+    return click.option("--all", "is_all", is_flag=True, help=text)
+
+
+def refuse_mesh_with_all(mesh: str | None) -> None:
+    """Refuse `--mesh` beside `--all`."""
+    if mesh is not None:
+        raise click.UsageError("--mesh and --all exclude each other.")
+
+
 def json_option(function: F) -> F:
     """Add `--json`, the output for programs."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)

@@ -22,7 +22,7 @@ from claudemesh.client.broker import BrokerClient
 from claudemesh.client.join import create_mesh
 from claudemesh.client.own_broker import OwnBroker
 from claudemesh.daemon.app import DRAIN_GRACE_S, Daemon
-from claudemesh.daemon.settings import load_settings
+from claudemesh.daemon.settings import load_settings_in_fleet
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths, daemon_paths
@@ -116,7 +116,7 @@ async def _run(
     async with AsyncExitStack() as stack:
         broker = await _start_broker(slug, name, stack) if with_broker else None
         paths = daemon_paths(slug)
-        settings = load_settings(paths.config)
+        settings = load_settings_in_fleet(paths.home, paths.config)
         set_level(settings.log_level)
         daemon = Daemon(paths, settings, with_broker=with_broker, manager=manager)
         await daemon.start()

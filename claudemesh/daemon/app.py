@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 
 import claudemesh
 from claudemesh.daemon import assembly, startup
@@ -18,7 +19,7 @@ from claudemesh.daemon.listeners import ApiListeners
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.parts import Base, Parts
 from claudemesh.daemon.reload import Reload
-from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.daemon.settings import DaemonSettings, load_settings_in_fleet
 from claudemesh.daemon.status import HealthReport
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import change_address, load_membership
@@ -188,7 +189,8 @@ class Daemon:
         await self._listeners.open()
         hooks_file = startup.HooksFile(paths.hooks_manifest, parts.sending.hook_runs)
         reloaded = (parts.housekeeping, self._listeners, hooks_file, parts.stores.monitor, parts.broker.link)
-        self._reload = Reload(paths.config, parts.config, self._clock, conditions, reloaded)
+        load = partial(load_settings_in_fleet, paths.home)
+        self._reload = Reload(paths.config, parts.config, self._clock, conditions, reloaded, load)
         files.write_number(paths.pid, os.getpid())
         self._stack.callback(lambda: remove(paths.pid))
         files.write_number(paths.schema_version, parts.stores.outbox.schema_version)

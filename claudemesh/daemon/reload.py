@@ -41,19 +41,21 @@ class Reload:
         clock: Clock,
         conditions: Conditions,
         participants: Sequence[Participant],
+        load: Callable[[Path], DaemonSettings] = load_settings,
     ) -> None:
         self._path = path
         self._config = config
         self._clock = clock
         self._conditions = conditions
         self._participants = participants
+        self._load = load
 
     def run(self) -> None:
         """Read and apply config.toml. A wrong value changes nothing, and health names it."""
         config, old = self._config, self._config.settings
         config.reloads += 1
         try:
-            wanted = load_settings(self._path)
+            wanted = self._load(self._path)
             settings = in_force(old, wanted)
             commits = [participant.prepare(settings) for participant in self._participants]
         except (ExitWith, OSError) as problem:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from claudemesh.home.fleet import share_in
 from claudemesh.protocol.features import OPTIONAL, REQUIRED
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.settings.document import Document, read_own_document
@@ -242,6 +243,16 @@ def load_settings(path: Path) -> DaemonSettings:
     """Read config.toml; without it the defaults apply. Raise `ExitWith` 78, which names the key and the
     allowed values."""
     return DaemonSettings(**merge_settings(read_own_document(path, INVALID)).require(INVALID))
+
+
+def load_settings_in_fleet(home: Path, path: Path) -> DaemonSettings:
+    """Read config.toml, with the disk budget at most the share that fleet.toml gives to each daemon."""
+    settings, share = load_settings(path), share_in(home)
+    if share.disk_bytes is None:
+        return settings
+    return replace(
+        settings, reserved_bytes=min(settings.reserved_bytes or share.disk_bytes, share.disk_bytes)
+    )
 
 
 def merge_settings(document: Document | None) -> Merged:

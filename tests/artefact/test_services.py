@@ -120,6 +120,14 @@ def test_reload_reads_the_settings_and_keeps_the_process(services: Services) -> 
     assert services.state() == "active"
 
 
+def test_restart_by_the_command_line_is_one_by_systemd(services: Services) -> None:
+    """The daemon stays a process of its unit."""
+    pid = services.pid()
+    assert "restarted the service" in services.cli("daemon", "restart")
+    assert services.state() == "active"
+    assert services.pid() not in (0, pid)
+
+
 def test_a_killed_daemon_and_a_stuck_one_are_started_again(services: Services) -> None:
     quick = "[Service]\nRestartSec=10ms\nWatchdogSec=1s\n[Unit]\nStartLimitBurst=100\n"
     file = f"/etc/systemd/user/{TEMPLATE}.d/quick.conf"

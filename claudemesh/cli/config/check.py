@@ -16,7 +16,8 @@ from claudemesh.cli.settings_output import check as run_check
 from claudemesh.client.meshes import choose_mesh, meshes
 from claudemesh.daemon import settings as daemon
 from claudemesh.daemon.hooks import manifest as hooks
-from claudemesh.home.paths import broker_data_dir, daemon_paths
+from claudemesh.home import fleet
+from claudemesh.home.paths import broker_data_dir, daemon_paths, home
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.settings.document import Document, read_document, read_own_document
 from claudemesh.runtime.settings.merge import Fault
@@ -28,8 +29,8 @@ from claudemesh.runtime.settings.merge import Fault
 )
 @click.option(
     "--kind",
-    type=click.Choice(["config", "hooks", "broker"]),
-    help="Kind of FILE, when it is not called config.toml, hooks.toml or broker.toml.",
+    type=click.Choice(["config", "hooks", "broker", "fleet"]),
+    help="Kind of FILE, when it is not called config.toml, hooks.toml, broker.toml or fleet.toml.",
 )
 @mesh_option
 @json_option
@@ -38,9 +39,9 @@ from claudemesh.runtime.settings.merge import Fault
 def check(path: Path | None, kind: str | None, mesh: str | None, as_json: bool) -> int:
     """Check the configuration files, and list every fault. The exit code is 78 when there is a fault.
 
-    Without --file, the config.toml and hooks.toml of each mesh of this host and the broker.toml of this
-    user's broker are checked. Environment variables of a broker are checked by `claudemesh broker config
-    check`.
+    Without --file, the config.toml and hooks.toml of each mesh of this host, fleet.toml, and the broker.toml
+    of this user's broker are checked. Environment variables of a broker are checked by `claudemesh broker
+    config check`.
 
     \b
     Examples:
@@ -63,6 +64,7 @@ def _files_of_host(mesh: str | None) -> list[Checked]:
         checks.append(_own(paths.config, daemon.INVALID, _config))
         checks.append(_own(paths.hooks_manifest, hooks.INVALID, _hooks))
     if mesh is None:
+        checks.append(_own(home() / fleet.TABLE.file, fleet.INVALID, _fleet))
         path = broker_data_dir() / broker.TABLE.file
         checks.append(run_check(str(path), lambda: _read(read_document(path, broker.INVALID), _broker)))
     return checks
@@ -78,7 +80,7 @@ def _read(document: Document | None, faults: Callable[[Document], Sequence[Fault
 
 def _named(path: Path, kind: str | None) -> Sequence[Fault]:
     """Return the faults of a named file, which may be anywhere and belong to another user."""
-    kinds = {"config": _config, "hooks": _hooks, "broker": _broker}
+    kinds = {"config": _config, "hooks": _hooks, "broker": _broker, "fleet": _fleet}
     kind = kind or path.name.removesuffix(".toml")
     if kind not in kinds:
         raise click.UsageError(f"{path} is not called config.toml, hooks.toml or broker.toml: use --kind.")
@@ -87,6 +89,10 @@ def _named(path: Path, kind: str | None) -> Sequence[Fault]:
     if document is None:
         raise ExitWith(CONFIGURATION, code, f"{path} does not exist.")
     return kinds[kind](document)
+
+
+def _fleet(document: Document) -> Sequence[Fault]:
+    return fleet.merge_fleet(document).faults
 
 
 def _config(document: Document) -> Sequence[Fault]:

@@ -38,6 +38,7 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
     """
     # Imported here: the help page needs none of it.
     from claudemesh.cli.service import install, launchd, units
+    from claudemesh.home.fleet import share_in
 
     wish = install.Wish(**options)
     slug = choose_mesh(mesh)
@@ -48,7 +49,11 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
         unit = launchd.daemon_label(slug)
         text, file = launchd.daemon_plist(place, slug).decode(), f"{unit}.plist"
     else:
-        text, file, unit = units.daemon_unit(place), units.DAEMON_TEMPLATE, f"claudemesh@{slug}.service"
+        text, file, unit = (
+            units.daemon_unit(place, share_in(home()).memory_bytes),
+            units.DAEMON_TEMPLATE,
+            f"claudemesh@{slug}.service",
+        )
     if wish.only_print:
         output.say(text.rstrip())
         return 0

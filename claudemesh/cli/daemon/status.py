@@ -10,7 +10,7 @@ import click
 import claudemesh
 from claudemesh.cli import answers, output
 from claudemesh.cli.daemon.control import shown_pid
-from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.cli.options import all_option, json_option, mesh_option, refuse_mesh_with_all
 from claudemesh.client.local import LocalClient
 
 # The daemon counts no further.
@@ -18,11 +18,13 @@ _MOST_COUNTED = 10_000
 
 
 @click.command()
+@all_option("Show a line for each mesh of this host. The exit code is 69 unless all daemons run.")
 @mesh_option
 @json_option
 @answers.exits({69: "No daemon runs."})
+@answers.others("With --all: a list with mesh, state and detail of each mesh, and error where it failed.")
 @answers.one("Health")
-def status(mesh: str | None, as_json: bool) -> int:
+def status(is_all: bool, mesh: str | None, as_json: bool) -> int:
     """Show the state of the daemon. The exit code is 69 when none runs.
 
     \b
@@ -30,6 +32,12 @@ def status(mesh: str | None, as_json: bool) -> int:
       claudemesh daemon status
       claudemesh daemon status --json | jq .connected
     """
+    if is_all:
+        # Imported here: most calls are for one mesh.
+        from claudemesh.cli.daemon.fleet import status_all
+
+        refuse_mesh_with_all(mesh)
+        return status_all(as_json)
     client = LocalClient(mesh)
     health = client.get("/v1/health")
     if as_json:

@@ -12,7 +12,15 @@ import click
 from claudemesh.cli import answers
 from claudemesh.cli.daemon.background import say_that_it_runs, start_in_background
 from claudemesh.cli.invited import require_invite, slug_of, take_invite
-from claudemesh.cli.options import Duration, ca_file_option, default_name, json_option, mesh_option
+from claudemesh.cli.options import (
+    Duration,
+    all_option,
+    ca_file_option,
+    default_name,
+    json_option,
+    mesh_option,
+    refuse_mesh_with_all,
+)
 from claudemesh.client.current_mesh import from_environment
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh, meshes
@@ -60,11 +68,13 @@ class Wanted:
 )
 @click.option("--with-launcher", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @ca_file_option
+@all_option("Start the daemons of all meshes of this host in the background, within fleet.toml.")
 @mesh_option
 @json_option
 @answers.exits({73: "Another daemon runs for this mesh, or a file cannot be created."})
+@answers.others("With --all: a list with mesh, state and detail of each mesh, and error where it failed.")
 @answers.action(status="string", mesh="string", pid="integer*", home="string*")
-def up(invite: str | None, **options: Any) -> int:
+def up(invite: str | None, is_all: bool, **options: Any) -> int:
     """Start the daemon.
 
     It runs in the foreground, for a service manager, unless -d is given. With --with-broker and without a
@@ -79,8 +89,11 @@ def up(invite: str | None, **options: Any) -> int:
       claudemesh daemon up -d
       claudemesh daemon up -d --with-broker
       claudemesh daemon up --ephemeral --ttl 2h
+      claudemesh daemon up --all
     """
     wanted = Wanted(**options)
+    if is_all:
+        return _up_all(wanted, invite)
     link = take_invite(invite)
     mode = _mode(wanted, link)
     if mode.ephemeral and (link is not None or wanted.asked):
@@ -97,6 +110,17 @@ def up(invite: str | None, **options: Any) -> int:
             join(link, wanted.name, default_name(), ca_file=wanted.ca_file)
     slug = (mesh or DEFAULT_MESH) if wanted.with_broker and _is_new(mesh) else choose_mesh(mesh)
     return _up(wanted, slug, mode)
+
+
+def _up_all(wanted: Wanted, invite: str | None) -> int:
+    given = (invite, wanted.name, wanted.asked, wanted.ttl, wanted.ca_file)
+    if wanted.with_broker or any(value is not None for value in given):
+        raise click.UsageError("--all starts each daemon with the options of its last start: give no others.")
+    refuse_mesh_with_all(wanted.mesh)
+    # Imported here: most starts are of one daemon.
+    from claudemesh.cli.daemon.fleet import up_all
+
+    return up_all(wanted.as_json)
 
 
 def _up(wanted: Wanted, slug: str, mode: IdentityMode) -> int:

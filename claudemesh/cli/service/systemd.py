@@ -124,6 +124,20 @@ class Systemd:
         return "systemd" if self.is_system else "the systemd manager of this user"
 
 
+def unit_of(pid: int) -> tuple[Systemd, str] | None:
+    """Return the unit of claudemesh in which a process runs, with its manager; None outside of one."""
+    try:
+        groups = Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return None
+    for line in groups.splitlines():
+        path = line.partition("::")[2] or line.rpartition(":")[2]
+        name = path.rpartition("/")[2]
+        if name.startswith("claudemesh@") and name.endswith(".service"):
+            return Systemd("/user@" not in path and "/app.slice/" not in path, os.environ), name
+    return None
+
+
 def no_manager(reason: str) -> ExitWith:
     """Return the ending for a host without a service manager that is known here."""
     return ExitWith(

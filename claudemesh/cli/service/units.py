@@ -35,7 +35,7 @@ class Placement:
     user_namespaces: bool = True
 
 
-def daemon_unit(place: Placement) -> str:
+def daemon_unit(place: Placement, memory_bytes: int | None = None) -> str:
     """Return the template `claudemesh@.service`; the instance is the slug of a mesh."""
     command = f"{_command(place.program)} daemon up --mesh %i"
     return _unit(
@@ -46,7 +46,7 @@ def daemon_unit(place: Placement) -> str:
             f"ExecStart={command}",
             "ExecReload=kill -HUP $MAINPID",
             f"Environment={_quoted(f'CLAUDEMESH_HOME={place.folder}')}",
-            *_limits(memory="2G", tasks=512),
+            *_limits(memory="2G" if memory_bytes is None else str(memory_bytes), tasks=512),
         ],
     )
 
