@@ -32,8 +32,8 @@ def list_invites(mesh: str | None, as_json: bool) -> None:
         "role",
         "created_by",
         "uses",
-        output.Column("expires_at", kind="time"),
-        output.Column("revoked_at", kind="time"),
+        "expires_at",
+        "revoked_at",
     )
     rows = [
         (

@@ -7,7 +7,6 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.output import Column
 from claudemesh.client.local import LocalClient
 
 
@@ -31,17 +30,8 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     if as_json:
         output.print_items(items)
         return
-    columns = (
-        "name",
-        "role",
-        "online",
-        "verified",
-        Column("last_seen", "age"),
-        "status",
-        Column("summary", "body"),
-    )
-    names = ("name", "role", "online", "verified", "last_seen_at", "status", "summary")
-    output.table(columns, [[item[name] for name in names] for item in items])
+    columns = ("name", "role", "online", "verified", "last_seen_at", "status", "summary")
+    output.table(columns, [[item[name] for name in columns] for item in items])
     for item in items:
         if item.get("name_is_pinned_to_another"):
             name = output.safe(item["name"])

@@ -11,6 +11,9 @@ from claudemesh.runtime.terminal import safe
 # `time` is a time of ISO 8601: the time of day on a terminal. `age` is one that is relative to now there.
 # `seconds` is a duration. `body` is a text of any length, which is cut to the width of a terminal.
 Kind: TypeAlias = Literal["text", "number", "time", "age", "seconds", "body"]
+# Fields that hold text of any length, and fields that a narrow terminal leaves out.
+_BODIES = ("summary", "data", "error", "message")
+_EXTRAS = ("member_id",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,20 @@ class Column:
     @property
     def header(self) -> str:
         """The title as the first line of the table shows it."""
-        return self.title.replace("_", " ").upper()
+        return self.title.removesuffix("_at").replace("_", " ").upper()
 
 
 def as_columns(columns: Sequence[str | Column]) -> list[Column]:
-    """Return columns of which a plain one may be given by its title."""
-    return [Column(column) if isinstance(column, str) else column for column in columns]
+    """Return columns, of which one may be given by the name of its field, which tells its kind."""
+    return [_of_field(column) if isinstance(column, str) else column for column in columns]
+
+
+def _of_field(name: str) -> Column:
+    if name.endswith("_at"):
+        return Column(name, "age")
+    if name.endswith("_s"):
+        return Column(name.removesuffix("_s"), "seconds")
+    return Column(name, "body" if name in _BODIES else "text", is_extra=name in _EXTRAS)
 
 
 def key_of(columns: Sequence[Column]) -> int:

@@ -152,7 +152,7 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
             "subscribed",
             Column("subscribers", "number"),
             "sealed",
-            Column("created", "age"),
+            "created_at",
         ),
         [
             [item[name] for name in ("topic", "mode", "subscribed", "subscribers", "sealed", "created_at")]

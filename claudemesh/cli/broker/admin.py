@@ -14,7 +14,6 @@ import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.options import ca_file_option
-from claudemesh.cli.output import Column
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
 from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
@@ -185,19 +184,7 @@ def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str
     if as_json:
         output.print_items(answer["items"])
         return
-    output.table(
-        [_column(name) for name in columns],
-        [[_shown(item[name]) for name in columns] for item in answer["items"]],
-    )
-
-
-def _column(name: str) -> Column:
-    """Return the column of a field: its name tells its kind."""
-    if name.endswith("_at"):
-        return Column(name.removesuffix("_at"), "age")
-    if name.endswith("_s"):
-        return Column(name.removesuffix("_s"), "seconds")
-    return Column(name, "body" if name == "data" else "text", is_extra=name == "member_id")
+    output.table(columns, [[_shown(item[name]) for name in columns] for item in answer["items"]])
 
 
 def _shown(value: object) -> object:

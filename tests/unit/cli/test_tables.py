@@ -19,6 +19,14 @@ LONG = "日本語のとても長いテキスト " * 9
 ROWS = [("alice", "short", 7, "k" * 36), ("李小龍", LONG, 12_000, "k" * 36), ("👍🏽 bob", "ü\n\tv", 1, None)]
 
 
+def test_the_name_of_a_field_tells_the_kind_of_its_column() -> None:
+    """A list that names its fields has ages, durations and columns that a narrow terminal leaves out."""
+    made = as_columns(("name", "last_seen_at", "every_s", "summary", "member_id"))
+    assert [column.kind for column in made] == ["text", "age", "seconds", "body", "text"]
+    assert [column.header for column in made] == ["NAME", "LAST SEEN", "EVERY", "SUMMARY", "MEMBER ID"]
+    assert [column.is_extra for column in made] == [False, False, False, False, True]
+
+
 def drawn(width: int) -> list[str]:
     """The table at a width."""
     cells = terminal_cells(COLUMNS, ROWS)
