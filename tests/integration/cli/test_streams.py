@@ -82,7 +82,7 @@ def test_another_encoding_spells_out_what_it_lacks(pair: Mesh, encoding: str) ->
     alice, _ = homes(pair)
     shown = shell(alice, "claudemesh inbox", PYTHONIOENCODING=encoding)
     assert (shown.code, shown.err) == (OK, "")
-    assert "\\U0001f6f0\ttab" in shown.out
+    assert "\\U0001f6f0\\x09tab" in shown.out
     found = shell(alice, "claudemesh inbox --json", PYTHONIOENCODING=encoding)
     assert json.loads(found.out)["items"][0]["body"] == "grün 🛰\ttab"
 
