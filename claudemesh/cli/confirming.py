@@ -15,9 +15,8 @@ def confirm(what: str, *, yes: bool) -> None:
 
     Raise `WrongUse` confirmation_needed, and `click.Abort` for a no.
     """
-    output.note(what)
-    if yes:
-        return
-    if not sys.stdin.isatty():
+    if not yes and not sys.stdin.isatty():
         raise WrongUse("confirmation_needed", f"{what} Nothing was changed. Confirm it with --yes.")
-    click.confirm("Go on?", abort=True, err=True)
+    output.note(what)
+    if not yes:
+        click.confirm("Go on?", abort=True, err=True)

@@ -126,6 +126,7 @@ class JoinRoutes:
                 outcome.member.id,
                 old_member_id=invite.replacement.subject,
                 invite_id=invite.invite_id,
+                signed_by=invite.inviter_pubkey,
             )
         return self._welcome(mesh, outcome)
 
