@@ -83,7 +83,7 @@ class CloneWatch:
             named = ", ".join(others[:_NAMED]) + f" and {more} more" * (more > 0)
             sentences.append(
                 f"Connected from another host than before: {named}. Keys may have been copied. Ask the "
-                "member whether its host was moved; if not, revoke it at the broker with `claudemesh broker "
-                "member revoke` and invite it again."
+                "member whether its host was moved; if not, revoke it with `claudemesh member revoke` and "
+                "invite it again."
             )
         return " ".join(sentences)

@@ -46,7 +46,7 @@ def test_owner_and_member_are_told_of_a_suspected_clone() -> None:
 
         asyncio.run(connect_elsewhere())
         seen = until(lambda: suspicion(alice), "the owner is told")
-        assert "bob" in seen["message"] and "broker member revoke" in seen["message"]
+        assert "bob" in seen["message"] and "member revoke" in seen["message"]
         bob.start()
         bob.ready()
         own = until(lambda: suspicion(bob), "the member is told")
