@@ -78,12 +78,13 @@ class Verifier:
             envelope = Envelope.parse(delivery.envelope)
         except ProtocolError as error:
             return Invalid(error.code)
-        reason = self._forged(envelope, sender)
+        signer = self._signer(envelope, sender)
+        reason = self._forged(envelope, signer)
         if reason is not None:
             return Invalid(reason)
         sealed = None
         try:
-            body, meta = await self._content(envelope, sender)
+            body, meta = await self._content(envelope, sender, signer)
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
@@ -115,7 +116,7 @@ class Verifier:
         """Open the envelope of a message that was stored sealed. None: its key is still missing."""
         try:
             envelope = Envelope.parse(orjson.loads(raw))
-            body, meta = await self._content(envelope, sender)
+            body, meta = await self._content(envelope, sender, self._signer(envelope, sender))
         except ProtocolError as error:
             return None if error.code == "cannot_open" else Invalid(error.code)
         return OpenedBody(body, meta, self._hooks_of(envelope))
@@ -127,22 +128,22 @@ class Verifier:
     def _mentions_us(self, envelope: Envelope) -> bool:
         return any(map(self._keyring.is_own, envelope.mentions))
 
-    def _forged(self, envelope: Envelope, sender: Peer) -> str | None:
+    def _forged(self, envelope: Envelope, signer: str | None) -> str | None:
         if len(envelope.body) > self._limit:
             return "payload_too_large"
         if envelope.destination_kind == "dm" and not self._keyring.is_own(envelope.destination_ref):
             return "not_for_this_member"
         if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
             return "fingerprint_drift"
-        if self._signer(envelope, sender) is None:
+        if signer is None:
             return "bad_signature"
         if (envelope.seal.alg == "box") != (envelope.destination_kind == "dm"):
             return "wrong_seal"
         return None
 
-    async def _content(self, envelope: Envelope, sender: Peer) -> tuple[str, str | None]:
+    async def _content(self, envelope: Envelope, sender: Peer, signer: str | None) -> tuple[str, str | None]:
         if envelope.seal.alg == "box":
-            content = self._unboxed(envelope, sender)
+            content = self._unboxed(envelope, sender, signer)
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
@@ -152,22 +153,26 @@ class Verifier:
         return message, meta
 
     def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
-        """Return the key of the sender that signed the envelope: its present one, or one of its chain."""
+        """Return the key of the sender that signed the envelope: its present one, or one of its chain.
+
+        The key id only decides which key is tried first.
+        """
         part = envelope.signed_part()
-        for key in (sender.pubkey, *reversed(sender.earlier_keys)):
+        keys = (sender.pubkey, *reversed(sender.earlier_keys))
+        if envelope.seal.sender_key_id != sender.key_id:
+            keys = (*keys[1:], keys[0])
+        for key in keys:
             if verify_envelope(key, self._mesh_id, part, envelope.signature):
                 return key
         return None
 
-    def _unboxed(self, envelope: Envelope, sender: Peer) -> bytes:
+    def _unboxed(self, envelope: Envelope, sender: Peer, signer: str | None) -> bytes:
         """Open a body with the pairs of keys that belong to its signature and to its recipient.
 
         The key ids of the seal are not used: no key that is current elsewhere vouches for them.
         """
         own = envelope.destination_ref
-        sealing_key = sender.x25519_pubkey
-        if sender.chain and (signer := self._signer(envelope, sender)) != sender.pubkey:
-            sealing_key = sender.sealing_key_of(signer)
+        sealing_key = sender.sealing_key_of(signer)
         if not sealing_key:
             raise ProtocolError("cannot_open", "The sealing key of the sender's older key is not known.")
         try:
