@@ -22,6 +22,7 @@ from claudemesh.broker.calls.table import METHODS
 from claudemesh.broker.http.routes import ROUTES
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.statements import MOVE, REVOCATION, ROLE, sign_statement
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database
 from tests.support.rotations import request_of
@@ -103,6 +104,15 @@ def signed_invites(owner: Peer) -> Generator[str]:
                 continue
 
 
+def stated(signer: Peer, subject: Peer | str, kind: str, **details: str) -> Frame:
+    """A statement about a member, or about the mesh."""
+    about = subject.member_id if isinstance(subject, Peer) else subject
+    made = sign_statement(
+        signer.identity, kind, mesh_id=signer.mesh_id, subject=about, at_ms=1_700_000_000_000, **details
+    )
+    return made.to_dict()
+
+
 def bodies(owner: Peer, bob: Peer) -> Mapping[str, Any]:
     """A body that is valid for each route that has one."""
     join = owner.join_body(make_invite(owner), "newcomer", make_identity())
@@ -111,6 +121,11 @@ def bodies(owner: Peer, bob: Peer) -> Mapping[str, Any]:
         "/v1/join": {**join, "member_id": bob.member_id},
         "/v1/rejoin": {**rejoin, "member_id": bob.member_id, "audience": owner.audience},
         "/v1/rotate": {"mesh_id": owner.mesh_id, **request_of(owner, make_identity())},
+        "/v1/meshes/move": {
+            "statement": stated(
+                owner, owner.mesh_id, MOVE, **{"from": owner.broker_url, "to": "ws://127.0.0.1:1"}
+            )
+        },
         "/v1/invites": {"invite": make_invite(owner)},
         "/v1/admin/meshes": {"slug": "another", "owner": owner_body("ada", make_identity())},
         "/v1/admin/meshes/set": {
@@ -179,8 +194,15 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         "invite_revoke": {"invite_id": new_id()},
         "peers": {"since": "1:x", "after": bob.member_id},
         "profile": {"summary": "a summary", "status": "here"},
-        "rotate_keys": request_of(owner, make_identity()),
+        # Of another member, so that the caller's own connection stays.
+        "rotate_keys": request_of(bob, make_identity()),
         "send_status": {"client_message_ids": [new_id()]},
+        "leave": {"force": False},
+        "member_rename": {"name": "another"},
+        "member_revoke": {"statement": stated(owner, bob, REVOCATION, pubkey=bob.pubkey)},
+        "member_role": {"statement": stated(owner, bob, ROLE, role="admin")},
+        "members_left": {"member_ids": [bob.member_id]},
+        "mesh_moved": {},
         "member_vouch": {
             "member_id": bob.member_id,
             "name": "bob",
