@@ -60,3 +60,36 @@ def test_a_listing_ends_well_when_its_reader_has_gone(pair: Mesh) -> None:
             assert listing.stdout is not None and listing.stderr is not None
             listing.stdout.close()
             assert (listing.wait(30), listing.stderr.read()) == (OK, b""), command
+
+
+FOLLOWERS = [
+    ["events", "--from", "bob", "--topic", "deploys"],
+    ["inbox", "-f", "--no-headers", "--grep", "no such text", "--mark-read"],
+    ["logs", "-f", "--level", "error"],
+]
+
+
+def is_following(pid: int, log: Path) -> bool:
+    """Whether a command is connected to its daemon, or has opened the log."""
+    opened = {os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
+    return str(log) in opened or is_connected(pid)
+
+
+@pytest.mark.parametrize("command", FOLLOWERS, ids=lambda command: command[0])
+def test_a_follower_that_has_nothing_to_print_ends_with_its_reader_or_by_ctrl_c(
+    pair: Mesh, command: list[str]
+) -> None:
+    """0 without a reader, 130 by Ctrl-C, and no word: no line has to arrive first."""
+    daemon = pair.daemons["alice"]
+    log = daemon.root / "daemon.log"
+    log.touch(mode=0o600)
+    with begin(daemon.home, *command) as following:
+        assert following.stdout is not None and following.stderr is not None
+        until(lambda: is_following(following.pid, log.resolve()), "it follows")
+        following.stdout.close()
+        assert (following.wait(30), following.stderr.read()) == (OK, b"")
+    with begin(daemon.home, *command) as following:
+        until(lambda: is_following(following.pid, log.resolve()), "it follows")
+        following.send_signal(signal.SIGINT)
+        out, err = following.communicate(timeout=30)
+        assert (following.returncode, out, err) == (130, b"", b"")
