@@ -20,7 +20,7 @@ from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.files import make_private_dir, sync_dir
+from claudemesh.runtime.files import make_private_dir, read_private, sync_dir, write_atomic
 
 # Files of a member, with their databases' side files. Pins, settings, hooks and topics are the host's.
 _OF_A_MEMBER = ("keypair", "outbox.db", "inbox.db", "inbox_position", "topic_subscriptions")
@@ -75,19 +75,24 @@ class Remint:
             for entry in sorted(root.iterdir()):
                 if entry.name.startswith(_OF_A_MEMBER):
                     entry.rename(old / entry.name)
-            shutil.copy2(self.paths.membership, old / self.paths.membership.name)
+            write_atomic(old / self.paths.membership.name, read_private(self.paths.membership))
             sync_dir(old)
             sync_dir(root)
             failpoint("remint.after_aside")
             self.keypair.rename(self.paths.keypair)
-            sync_dir(root)
+            self._sync()
             failpoint("remint.after_keys")
         host = load_host(self.host)
         if host is not None:
             keep_host(self.paths.host_fingerprint, host)
         failpoint("remint.after_host")
         self.membership.rename(self.paths.membership)
-        sync_dir(root)
+        self._sync()
         failpoint("remint.after_membership")
         shutil.rmtree(self.folder)
         return old
+
+    def _sync(self) -> None:
+        """Make a file durable that came from the folder: under its new name first."""
+        sync_dir(self.paths.root)
+        sync_dir(self.folder)
