@@ -27,8 +27,9 @@ from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.sealing import BoxKeys, seal_box
+from claudemesh.protocol.statements import sign_statement
 from tests.support.clock import ManualClock
-from tests.support.daemon import MESH_ID, Person, delivery, directory_of, keyring_of, new_ulid, person
+from tests.support.daemon import MESH_ID, NOW, Person, delivery, directory_of, keyring_of, new_ulid, person
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 
@@ -252,6 +253,33 @@ async def test_a_dropped_delivery_is_logged_once_for_its_reason_and_sender(
                 await bob.take(rewrapped(good, ALICE, client_message_id=f"again-{number}"))
         assert bob.receiver.invalid == 5
         assert sum("invalid_inbound" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_message_that_a_revoked_member_sent_before_stays_and_a_later_one_is_dropped(
+    tmp_path: Path,
+) -> None:
+    """The statement counts, also against a broker that takes messages of the revoked key."""
+    async with host(tmp_path) as bob:
+        bob.directory.apply([CAROL.listed(role="admin")])
+        statement = sign_statement(
+            CAROL.identity,
+            "revocation",
+            mesh_id=MESH_ID,
+            subject=ALICE.member_id,
+            at_ms=NOW,
+            pubkey=ALICE.identity.ed25519_pubkey,
+        )
+        assert bob.directory.revoke(statement)
+        before = delivery(
+            ALICE, bob.directory, parse_send({"to": BOB.identity.ed25519_pubkey, "message": "1"})
+        )
+        later = delivery(
+            ALICE, bob.directory, parse_send({"to": BOB.identity.ed25519_pubkey, "message": "2"})
+        )
+        later = replace(later, accepted_at=NOW + 1, delivery_id=2)
+        assert [item["body"] for item in await bob.take(before, later)] == ["1"]
+        # Neither comes again.
+        assert sorted(bob.acked) == [1, 2]
 
 
 async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:
