@@ -29,6 +29,8 @@ LEFT_OUT = {
     "broker setup",
     "broker uninstall-service",
     "peers accept",
+    "daemon backup",
+    "daemon restore",
 }
 # Paths to a command that has another path too.
 SHORT = ("daemon inbox", "daemon outbox", "daemon uninstall")
@@ -106,7 +108,9 @@ def talking(walked: Walk) -> None:
     """Messages of every kind."""
     for action in ("create", "subscribe", "unsubscribe"):
         walked.say("alice", "topic", action, "news")
+    walked.say("alice", "topic", "show", "news")
     walked.say("alice", "topic", "post", "news", "v42 is out")
+    walked.say("alice", "topic", "delete", "news", "--yes")
     walked.say("alice", "send", "bob", "one", "--id", "one", "--wait", "9000")
     walked.say("alice", "send", "bob", "two", "--meta", '{"a": 1}')
     walked.say("bob", "wait", "--for", "message=one")
@@ -137,6 +141,7 @@ def looking(walked: Walk) -> None:
         ["peers"],
         ["whoami"],
         ["ping", "bob"],
+        ["verify", "bob"],
         ["mesh", "list"],
         ["mesh", "use", "team"],
         ["invite", "list"],
