@@ -76,7 +76,7 @@ def test_missing_packages_are_named_before_they_are_installed_and_no_install_is_
     calls = tmp_path / "calls"
     assert calls.exists() == (install == "yes")
     if install == "yes":
-        assert "install -y -qq bubblewrap" in calls.read_text()
+        assert "install -y -qq --no-install-recommends bubblewrap" in calls.read_text()
 
 
 def test_an_environment_that_is_up_to_date_is_used_as_it_is(checkout: Path) -> None:
