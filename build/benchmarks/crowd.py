@@ -21,7 +21,10 @@ from typing import Any
 import orjson
 import uvloop
 
-from claudemesh.protocol import Identity, Seal, UlidFactory, build_envelope, sign_hello
+from claudemesh.protocol.envelope import Seal, build_envelope
+from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.signing import sign_hello
 from claudemesh.runtime.backoff import Backoff
 
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10

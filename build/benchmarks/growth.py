@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab import HERE, UNLIMITED, Lab
-from claudemesh.protocol import Identity
+from claudemesh.protocol.keys import Identity
 from tests.support.crowd import fill
 from tests.support.processes import REPOSITORY, Broker, Mesh, mesh, until
 from tests.support.wspeer import make_identity

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.lab import Lab
-from claudemesh.protocol import challenge_keypair
+from claudemesh.protocol.possession import challenge_keypair
 from tests.support.processes import Broker, mesh
 from tests.support.wspeer import Peer, http_request, make_identity, new_id, owner_body
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.protocol import ProtocolError
-from claudemesh.protocol.errors import WRONG_ADDRESS
+from claudemesh.protocol.errors import WRONG_ADDRESS, ProtocolError
 from claudemesh.runtime.urls import (
     audience_of,
     canonical_audience,

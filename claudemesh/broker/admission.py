@@ -9,21 +9,12 @@ from collections.abc import Mapping
 
 from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.store.types import InviteRow, Member, Role
-from claudemesh.protocol import (
-    InvalidField,
-    Invite,
-    ProtocolError,
-    check_key,
-    check_member_name,
-    has_control,
-    parse_link,
-    uuid_from_ulid,
-    verify_join,
-    verify_key_binding,
-)
 from claudemesh.protocol.base64 import from_base64
-from claudemesh.protocol.ids import KEY_ID
-from claudemesh.protocol.invites import MAX_LINK_CHARACTERS
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import KEY_ID, check_key, check_member_name, has_control, uuid_from_ulid
+from claudemesh.protocol.invites import MAX_LINK_CHARACTERS, Invite, parse_link
+from claudemesh.protocol.keys import verify_key_binding
+from claudemesh.protocol.signing import verify_join
 from claudemesh.protocol.wire import MAX_TTL_MS
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.urls import audience_of

@@ -48,7 +48,7 @@ from claudemesh.broker.upkeep.pulse import Pulse
 from claudemesh.broker.upkeep.restore_watch import HighWater
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
 from claudemesh.broker.ws.listener import Listener
-from claudemesh.protocol import UlidFactory
+from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.wire import broker_frame_bytes
 from claudemesh.runtime.batching import Batcher
 from claudemesh.runtime.clock import Clock, SystemClock

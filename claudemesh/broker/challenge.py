@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from claudemesh.protocol import ProtocolError, challenge_keypair, verify_possession
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.possession import challenge_keypair, verify_possession
 
 
 class ChallengeKeys:

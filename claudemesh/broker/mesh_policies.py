@@ -8,7 +8,7 @@ from typing import Any
 
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.store.types import Mesh
-from claudemesh.protocol import InvalidField
+from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.wire import CONNECTION_POLICIES
 
 _WORDS = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from claudemesh.broker.context import Context
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.events import KEYPAIR_REVOKED, MEMBER_REVOKED
 from claudemesh.protocol.statements import Statement
 

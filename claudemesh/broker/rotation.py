@@ -12,9 +12,11 @@ import orjson
 from claudemesh.broker.admission import key_id_of, signature_of
 from claudemesh.broker.context import Context
 from claudemesh.broker.store.types import KeyStep, Member, NewKeys, RotationRefused
-from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, verify_key_binding, verify_request
 from claudemesh.protocol.base64 import from_base64
+from claudemesh.protocol.errors import CloseCode, InvalidField, ProtocolError
+from claudemesh.protocol.keys import verify_key_binding
 from claudemesh.protocol.rotation import MAX_STATEMENTS, PURPOSE, Rotation, proven_chain
+from claudemesh.protocol.signing import verify_request
 from claudemesh.runtime import aside
 from claudemesh.runtime.failpoints import failpoint
 

@@ -11,6 +11,7 @@ import click
 import claudemesh
 from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option
+from claudemesh.protocol.wire import PROTOCOL_VERSIONS
 
 _SHOWN_COMMIT = 12
 
@@ -80,5 +81,5 @@ def _facts() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "installed": installed_as(),
-        "protocol": [1],
+        "protocol": list(PROTOCOL_VERSIONS),
     }

@@ -7,7 +7,9 @@ import sqlite3
 from contextlib import closing
 from typing import Any
 
-from claudemesh.protocol import BoxKeys, Envelope, Identity, Seal, build_envelope, seal_box
+from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.sealing import BoxKeys, seal_box
 from tests.support.processes import Daemon, Mesh, mesh, until
 from tests.support.wspeer import Peer, new_id
 

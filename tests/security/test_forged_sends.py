@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from claudemesh.protocol import sign_envelope
 from claudemesh.protocol.base64 import to_base64
 from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.signing import sign_envelope
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.processes import mesh, until
 from tests.support.wspeer import Frame, make_identity

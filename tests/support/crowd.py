@@ -16,8 +16,8 @@ from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.sqlite.members import insert_member
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import Identity
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
+from claudemesh.protocol.keys import Identity
 from tests.support.wspeer import make_identity
 
 _new_id = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes).new

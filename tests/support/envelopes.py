@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from claudemesh.protocol import Envelope, Identity, Seal, build_envelope, new_identity
+from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.keys import Identity, new_identity
 
 MESH_ID = "018f2f6e-0000-7000-8000-000000000001"
 MEMBER_ID = "018f2f6e-0000-7000-8000-0000000000aa"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 
-from claudemesh.protocol import Identity, prove_possession, sign_request
+from claudemesh.protocol.keys import Identity
+from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.rotation import PURPOSE, make_rotation
+from claudemesh.protocol.signing import sign_request
 from tests.support.wspeer import Frame, Peer
 
 

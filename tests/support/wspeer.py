@@ -21,18 +21,12 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from claudemesh.protocol import (
-    Envelope,
-    Identity,
-    Seal,
-    UlidFactory,
-    build_envelope,
-    new_identity,
-    prove_possession,
-    sign_hello,
-    sign_invite,
-    sign_join,
-)
+from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.ids import UlidFactory
+from claudemesh.protocol.invites import sign_invite
+from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.possession import prove_possession
+from claudemesh.protocol.signing import sign_hello, sign_join
 
 REQUIRED = ("client_message_id_dedupe", "concurrent_connection_policy")
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from claudemesh.protocol import canonical_meta, fingerprint_preimage, parse_json, request_fingerprint
+from claudemesh.protocol.canonical import canonical_meta, parse_json
+from claudemesh.protocol.fingerprint import fingerprint_preimage, request_fingerprint
 
 VECTORS = json.loads(Path(__file__).with_name("request_fingerprint.json").read_text("utf-8"))["vectors"]
 

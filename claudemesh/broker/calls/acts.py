@@ -11,9 +11,10 @@ import asyncio
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, flag, only
 from claudemesh.broker.revoking import tell_revoked
 from claudemesh.broker.store.acts import Acted
-from claudemesh.protocol import CloseCode, InvalidField, ProtocolError, check_member_name
 from claudemesh.protocol.authority import Refusal
+from claudemesh.protocol.errors import CloseCode, InvalidField, ProtocolError
 from claudemesh.protocol.events import MEMBER_RENAMED
+from claudemesh.protocol.ids import check_member_name
 from claudemesh.protocol.statements import REVOCATION, ROLE, Statement
 
 # A statement may be ahead of the broker's clock by this much. Later ones would count for ever.

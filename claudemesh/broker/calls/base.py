@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from claudemesh.broker.context import Context
-from claudemesh.protocol import InvalidField, ProtocolError, has_control
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import has_control
 
 Params: TypeAlias = Mapping[str, object]
 Answer: TypeAlias = Mapping[str, object]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, flag, only
 from claudemesh.broker.store.topic_deletion import Deletion, TopicKept
 from claudemesh.broker.store.types import DEFAULT_TOPIC
-from claudemesh.protocol import InvalidField, ProtocolError, check_topic
 from claudemesh.protocol.authority import judge_administration
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.events import TOPIC_DELETED
+from claudemesh.protocol.ids import check_topic
 
 _MOST_NAMES = 256
 

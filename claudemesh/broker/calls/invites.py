@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, only, short_text
-from claudemesh.protocol import ProtocolError, check_ulid
 from claudemesh.protocol.authority import judge_administration
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import check_ulid
 
 _ID_CHARACTERS = 26
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claudemesh.broker import rotation
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 
 
 async def rotate_keys(caller: Caller, params: Params) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
 from claudemesh.broker.directory.cards import card, read_cards
 from claudemesh.broker.store.types import parse_version
-from claudemesh.protocol import InvalidField, check_uuid
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.ids import check_uuid
 from claudemesh.protocol.replies import MEMBERS_ASKED
 
 _SUMMARY_CHARACTERS = 512

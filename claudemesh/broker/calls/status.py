@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
 from claudemesh.broker.store.types import DedupeRow, SendKey
-from claudemesh.protocol import InvalidField, check_client_message_id
+from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.ids import check_client_message_id
 
 
 async def send_status(caller: Caller, params: Params) -> Answer:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from claudemesh.broker.calls import acts, deleting, invites, keys, moving, peers, status, topics, vouching
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.broker.messages.results import of_error
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 
 METHODS: dict[str, Method] = (
     topics.METHODS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
-from claudemesh.protocol import InvalidField, ProtocolError, check_topic
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fields import MAX_TIME_MS
+from claudemesh.protocol.ids import check_topic
 from claudemesh.protocol.wire import TOPIC_MODES
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog

@@ -8,7 +8,8 @@ from claudemesh.broker.admission import member_of
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, only
 from claudemesh.broker.revoking import tell_revoked
 from claudemesh.broker.store.types import Joined, Member
-from claudemesh.protocol import InvalidField, ProtocolError, check_ulid, check_uuid
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import check_ulid, check_uuid
 from claudemesh.protocol.wire import ROLE_RANK, MemberStatus, Role
 
 _KEYS = ("pubkey", "x25519_pubkey", "x25519_signature", "key_id")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from claudemesh.broker.cluster.signals import IDS_BESIDE_DATA, Signal, Signals, chunks
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.store.types import PresenceRow
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 
 REPLACED = "Another connection of this member was opened."
 

@@ -18,7 +18,7 @@ from claudemesh.broker.environment import Environment
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import ClusterStore
 from claudemesh.broker.store.types import Life
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import OffsetClock
 from claudemesh.runtime.logs import get_logger

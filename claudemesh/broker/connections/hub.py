@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from claudemesh.broker.connections.clone_policy import CloneVerdict, judge
 from claudemesh.broker.connections.open_connection import OpenConnection, Push
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_event
 
 

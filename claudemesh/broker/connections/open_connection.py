@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_deliver
 
 

@@ -21,13 +21,8 @@ from claudemesh.broker.http.schemas import (
 from claudemesh.broker.mesh_policies import with_policies
 from claudemesh.broker.revoking import tell_revoked
 from claudemesh.broker.store.types import Member, Mesh
-from claudemesh.protocol import (
-    InvalidField,
-    ProtocolError,
-    check_slug,
-    check_ulid,
-    uuid_from_ulid,
-)
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import check_slug, check_ulid, uuid_from_ulid
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.web.bodies import to_struct
 from claudemesh.runtime.web.query import Parameter, cursor, whole_number

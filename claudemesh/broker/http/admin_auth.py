@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import math
 
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.web.asgi import Scope

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.broker.degraded import Degraded
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.web import errors
 from claudemesh.runtime.web.errors import HttpRefusal, refused

@@ -26,12 +26,10 @@ from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import InviteBody, JoinBody, given
 from claudemesh.broker.store.decisions import may_invite
 from claudemesh.broker.store.types import Joined, Mesh
-from claudemesh.protocol import (
-    Invite,
-    ProtocolError,
-    check_uuid,
-)
 from claudemesh.protocol.base64 import from_base64
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import check_uuid
+from claudemesh.protocol.invites import Invite
 from claudemesh.runtime.web.query import Parameter
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route

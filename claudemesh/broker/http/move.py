@@ -15,8 +15,7 @@ import orjson
 from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import MoveBody, given
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import InvalidField, ProtocolError
-from claudemesh.protocol.errors import WRONG_ADDRESS
+from claudemesh.protocol.errors import WRONG_ADDRESS, InvalidField, ProtocolError
 from claudemesh.protocol.events import MESH_MOVED
 from claudemesh.protocol.statements import MOVE, Statement
 from claudemesh.runtime.failpoints import failpoint

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.urls import is_loopback
 from claudemesh.runtime.web.browser import is_foreign_page, names_address
 

@@ -29,7 +29,9 @@ from claudemesh.broker.admission import (
 from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import RejoinBody, given
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import Invite, ProtocolError, check_uuid
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import check_uuid
+from claudemesh.protocol.invites import Invite
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.web.replies import Reply

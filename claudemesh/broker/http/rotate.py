@@ -9,7 +9,8 @@ from __future__ import annotations
 from claudemesh.broker import rotation
 from claudemesh.broker.context import Context
 from claudemesh.broker.http.schemas import RotateBody, given
-from claudemesh.protocol import InvalidField, ProtocolError, check_uuid
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import check_uuid
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 

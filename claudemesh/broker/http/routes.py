@@ -16,7 +16,7 @@ from claudemesh.broker.http.pages import PageGuard
 from claudemesh.broker.http.rejoin import RejoinRoutes
 from claudemesh.broker.http.rotate import RotateRoutes
 from claudemesh.broker.ws.listener import Listener
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
 from claudemesh.runtime.web.dispatch import Dispatcher, Group
 from claudemesh.runtime.web.errors import refused

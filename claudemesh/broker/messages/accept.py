@@ -33,7 +33,7 @@ from claudemesh.broker.store.types import (
     Refused,
     SendKey,
 )
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime import aside
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.failpoints import failpoint

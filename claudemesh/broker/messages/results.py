@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.store.types import DedupeRow
-from claudemesh.protocol import ProtocolError, fingerprint_prefix
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.fingerprint import fingerprint_prefix
 from claudemesh.protocol.frames import encode_send_result
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.errors import StorageError, StorageFull

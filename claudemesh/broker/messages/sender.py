@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from claudemesh.broker.limiter.base import Allowance
-from claudemesh.protocol import verify_envelope
+from claudemesh.protocol.signing import verify_envelope
 
 
 class Signed(NamedTuple):

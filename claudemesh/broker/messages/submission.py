@@ -14,8 +14,11 @@ import orjson
 from claudemesh.broker.limiter.base import Count
 from claudemesh.broker.messages.sender import Sender, Signed
 from claudemesh.broker.store.types import NewSend, SendKey
-from claudemesh.protocol import PRIORITY_RANK, Envelope, InvalidField, ProtocolError, fingerprint_prefix
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.fingerprint import fingerprint_prefix
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.protocol.wire import PRIORITY_RANK
 
 _FINGERPRINT_HEX = 64
 

@@ -19,7 +19,7 @@ from claudemesh.broker.environment import Environment
 from claudemesh.broker.presence.roster import Change, Roster
 from claudemesh.broker.store.protocol import ClusterStore
 from claudemesh.broker.store.types import Lease
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_event
 from claudemesh.runtime.services import TaskOwner
 

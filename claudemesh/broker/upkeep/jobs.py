@@ -18,7 +18,7 @@ from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
 from claudemesh.broker.upkeep.audit import Audit
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger

@@ -22,10 +22,11 @@ from claudemesh.broker.ws import clones, handshake
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
 from claudemesh.broker.ws.principal import Principal
 from claudemesh.broker.ws.unanswered import Unanswered, decode, is_light
-from claudemesh.protocol import (
+from claudemesh.protocol.errors import CloseCode, ProtocolError
+from claudemesh.protocol.features import PRESENCE
+from claudemesh.protocol.frames import (
     Call,
     Challenge,
-    CloseCode,
     DeliverAck,
     ErrorFrame,
     Event,
@@ -34,17 +35,14 @@ from claudemesh.protocol import (
     Frame,
     Hello,
     HelloAck,
-    ProtocolError,
     Reply,
     Send,
     SendResult,
-    Session,
-    SessionViolation,
     UnknownFrame,
     decode_frame,
     encode_frame,
 )
-from claudemesh.protocol.features import PRESENCE
+from claudemesh.protocol.session import Session, SessionViolation
 from claudemesh.protocol.wire import CHALLENGE_NONCE_BYTES, PROTOCOL_VERSIONS
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger

@@ -10,7 +10,7 @@ import orjson
 from claudemesh.broker.connections.outbound import OutboundQueue
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
-from claudemesh.protocol import CLOSE_KINDS, CloseCode, close_reason
+from claudemesh.protocol.errors import CLOSE_KINDS, CloseCode, close_reason
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import Receive, Send, hang_up

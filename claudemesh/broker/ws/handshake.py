@@ -8,7 +8,11 @@ from claudemesh.broker.addresses import Addresses, Arrival
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.broker.ws.frame_socket import Closing
-from claudemesh.protocol import CloseCode, Hello, broker_offer, errors, verify_hello
+from claudemesh.protocol import errors
+from claudemesh.protocol.errors import CloseCode
+from claudemesh.protocol.features import broker_offer
+from claudemesh.protocol.frames import Hello
+from claudemesh.protocol.signing import verify_hello
 
 
 class HandshakeRefusal(NamedTuple):

@@ -9,7 +9,7 @@ from functools import partial
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.context import Context
 from claudemesh.broker.ws.connection import Connection
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import repeat

@@ -11,7 +11,8 @@ from claudemesh.broker.mesh_policies import allowance_of
 from claudemesh.broker.messages.delivery import Delivery
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.store.types import Member, Mesh
-from claudemesh.protocol import Hello, Session
+from claudemesh.protocol.frames import Hello
+from claudemesh.protocol.session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

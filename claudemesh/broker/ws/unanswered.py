@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from claudemesh.protocol import Frame, ProtocolError, decode_frame
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fields import INVALID_FRAME
+from claudemesh.protocol.frames import Frame, decode_frame
 from claudemesh.runtime import aside
 
 # No frame of the protocol holds more values; decoding one that does would only cost time.

@@ -14,7 +14,7 @@ import orjson
 from claudemesh.broker.admission import invite_row
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
-from claudemesh.protocol import parse_link
+from claudemesh.protocol.invites import parse_link
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.crowd import add_members
 from tests.support.wspeer import Link, Peer, http_request, make_invite

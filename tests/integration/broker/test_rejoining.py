@@ -12,8 +12,10 @@ import pytest
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.restore.vouching import as_unconfirmed, vouch_for
-from claudemesh.protocol import Event, Identity, uuid_from_ulid
 from claudemesh.protocol.events import UNCONFIRMED, UnconfirmedMember, parse_event
+from claudemesh.protocol.frames import Event
+from claudemesh.protocol.ids import uuid_from_ulid
+from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import PeerEntry, peer_entry
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock

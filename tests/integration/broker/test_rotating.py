@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from claudemesh.protocol import Identity
+from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import peer_entry
 from claudemesh.protocol.rotation import make_rotation, proven_chain
 from tests.integration.broker.test_clones import audited

@@ -15,7 +15,7 @@ from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres import cluster as postgres_cluster
-from claudemesh.protocol import challenge_keypair
+from claudemesh.protocol.possession import challenge_keypair
 from claudemesh.protocol.statements import sign_statement
 from claudemesh.runtime.exits import ExitWith
 from tests.integration.broker import test_queues as queues

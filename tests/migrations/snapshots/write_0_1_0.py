@@ -24,8 +24,9 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from claudemesh.protocol import new_identity, sign_join
 from claudemesh.protocol.invites import parse_link
+from claudemesh.protocol.keys import new_identity
+from claudemesh.protocol.signing import sign_join
 from tests.integration.hooks.hooked import Host
 from tests.support.audit import broker_rows, rows, wait_done, wait_received
 from tests.support.postgres import Server, binaries, empty_database

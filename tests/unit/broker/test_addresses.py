@@ -8,7 +8,7 @@ import pytest
 
 from claudemesh.broker.addresses import Addresses, addresses_of, arrival_of
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.urls import canonical_audience
 
 PUBLIC = ("wss://mesh.example.org", "ws://10.0.0.1:7900")

@@ -18,7 +18,8 @@ from claudemesh.broker.admission import (
 )
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.types import Member
-from claudemesh.protocol import InvalidField, ProtocolError, uuid_from_ulid
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.ids import uuid_from_ulid
 from tests.support.wspeer import Frame, Peer, make_identity, make_invite
 
 MESH = "01900000-0000-7000-8000-000000000000"

@@ -6,7 +6,7 @@ import pytest
 
 from claudemesh.broker.mesh_policies import with_policies
 from claudemesh.broker.store.types import Mesh
-from claudemesh.protocol import InvalidField
+from claudemesh.protocol.errors import InvalidField
 
 MESH = Mesh(id="m", slug="team", created_at=0)
 

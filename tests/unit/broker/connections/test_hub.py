@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from claudemesh.broker.connections.clone_policy import CloneVerdict
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.connections.open_connection import Push
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_event
 
 

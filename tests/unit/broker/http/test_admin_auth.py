@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from claudemesh.broker.http.admin_auth import BURST, EACH_S, AdminAuth
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from tests.support.clock import ManualClock
 
 TOKEN = b"s3cret"

@@ -7,7 +7,7 @@ import pytest
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.http.failures import not_found, reply_to
 from claudemesh.broker.metrics import BrokerMetrics
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable, StorageUnreachable
 from tests.support.clock import ManualClock

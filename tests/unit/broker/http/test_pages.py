@@ -8,7 +8,7 @@ import pytest
 
 from claudemesh.broker.http.pages import PageGuard
 from claudemesh.broker.settings import BrokerSettings
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 
 
 def verdict(*headers: tuple[bytes, bytes], listen: str = "127.0.0.1:7900", public: str = "") -> str:

@@ -8,16 +8,9 @@ import pytest
 from claudemesh.broker.limiter.base import Decision
 from claudemesh.broker.messages.results import accepted, existing, of_error, rate_limited, refused
 from claudemesh.broker.store.types import DedupeRow
-from claudemesh.protocol import (
-    PERMANENT_ERRORS,
-    Dead,
-    Done,
-    InvalidField,
-    ProtocolError,
-    Retry,
-    SendResult,
-    classify,
-)
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.protocol.frames import SendResult
+from claudemesh.protocol.outcomes import PERMANENT_ERRORS, Dead, Done, Retry, classify
 from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.errors import StorageBroken, StorageFull, StorageUnavailable
 

@@ -10,7 +10,7 @@ from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.messages.submission import SendInProgress, prepare
 from claudemesh.broker.store.types import NewSend, SendKey
-from claudemesh.protocol import ProtocolError
+from claudemesh.protocol.errors import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity
 
 MESH = "01900000-0000-7000-8000-000000000000"

@@ -12,7 +12,7 @@ import pytest
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.ws.frame_socket import TOO_BIG, Closed, Closing, FrameSocket
-from claudemesh.protocol import CloseCode
+from claudemesh.protocol.errors import CloseCode
 
 Message = MutableMapping[str, Any]
 

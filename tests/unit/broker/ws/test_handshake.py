@@ -10,7 +10,9 @@ import pytest
 from claudemesh.broker.addresses import Addresses
 from claudemesh.broker.store.types import Member
 from claudemesh.broker.ws.handshake import KEY_ROTATED_OUT, check_hello, check_member
-from claudemesh.protocol import CloseCode, Hello, sign_hello
+from claudemesh.protocol.errors import CloseCode
+from claudemesh.protocol.frames import Hello
+from claudemesh.protocol.signing import sign_hello
 from tests.support.wspeer import make_identity
 
 NONCE = bytes(range(32))
