@@ -1,4 +1,4 @@
-"""Files of a release besides the archive: the Python packages, the context of the container, the changes.
+"""Files of a release besides the archive: Python packages, context of the container, manual pages, changes.
 
 Each comes out with the same bytes wherever and whenever it is made.
 """
@@ -69,6 +69,22 @@ def container_context(tree: Path, folder: Path, version: str, epoch: int) -> str
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in _CONTEXT:
             archive.add(tree / path, path)
+    (folder / name).write_bytes(_normalised(gzip.compress(packed.getvalue()), epoch))
+    return name
+
+
+def manual_pages(tree: Path, folder: Path, version: str, epoch: int) -> str:
+    """Pack the manual pages of all commands; return the name of the file."""
+    name = f"claudemesh-{version}-man.tar.gz"
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="claudemesh-man-") as work:
+        command = [sys.executable, str(tree / "build" / "manpages.py"), work]
+        environment = {**os.environ, "PYTHONPATH": str(tree)}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{done.stderr}\nbuild/release: error: the manual pages cannot be made")
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(Path(work) / "man1", "man1")
     (folder / name).write_bytes(_normalised(gzip.compress(packed.getvalue()), epoch))
     return name
 

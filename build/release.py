@@ -1,7 +1,7 @@
 """Make what is released: audit the libraries, build twice and compare, write the checksums and sign them.
 
 Everything lands in dist/: the archive, its bill of materials, its licences, the audit, the Python packages,
-the container's context, the changes, and SHA256SUMS.
+the container's context, the manual pages, the changes, and SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from build_pyz import ROOT, checked_out, own_version, say
-from distributions import changes, container_context, packages
+from distributions import changes, container_context, manual_pages, packages
 
 DIST = ROOT / "dist"
 ARCHIVE = "claudemesh.pyz"
@@ -116,7 +116,8 @@ def make(tree: Path, targets: str, commit: str) -> tuple[str, ...]:
     notes = f"claudemesh-{version}.changes.md"
     (dist / notes).write_text(changes((tree / "CHANGELOG.md").read_text(), version))
     packed = packages(tree, dist, epoch)
-    return (ARCHIVE, BILL, LICENCES, *packed, container_context(tree, dist, version, epoch), notes)
+    context = container_context(tree, dist, version, epoch)
+    return (ARCHIVE, BILL, LICENCES, *packed, context, manual_pages(tree, dist, version, epoch), notes)
 
 
 def made_elsewhere(names: tuple[str, ...], targets: str, commit: str) -> list[str]:

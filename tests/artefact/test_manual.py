@@ -10,6 +10,7 @@ import pytest
 
 from claudemesh.cli.main import cli
 from manpages import write
+from tests.support.pyz import REPOSITORY
 
 needs_man = pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 
@@ -20,6 +21,13 @@ def test_each_command_has_a_page(tmp_path: Path) -> None:
     names = cli.list_commands(cli.make_context("claudemesh", ["--"], resilient_parsing=True))
     assert pages.keys() == {"claudemesh.1", *(f"claudemesh-{name}.1" for name in names)}
     assert {path.name: path.read_bytes() for path in write(tmp_path)} == pages
+
+
+def test_the_script_writes_them(tmp_path: Path) -> None:
+    """By itself, as it is called from a shell."""
+    done = subprocess.run([str(REPOSITORY / "build" / "man"), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "man1" / "claudemesh-send.1").is_file()
 
 
 @needs_man

@@ -74,7 +74,7 @@ def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived() -
     assert "made twice, in two folders, the same bytes" in done.stderr
     assert "NOT SIGNED" in done.stderr
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=dist, capture_output=True, text=True)
-    assert (checked.returncode, checked.stdout.count(": OK")) == (0, 8)
+    assert (checked.returncode, checked.stdout.count(": OK")) == (0, 9)
     check_packages(dist)
 
 
@@ -94,6 +94,9 @@ def check_packages(dist: Path) -> None:
     with tarfile.open(context) as packed:
         assert sorted(packed.getnames()) == [".dockerignore", "Dockerfile", "dist/claudemesh.pyz"]
         assert {(entry.uid, entry.uname) for entry in packed.getmembers()} == {(0, "")}
+    [manual] = dist.glob("claudemesh-*-man.tar.gz")
+    with tarfile.open(manual) as packed:
+        assert {"man1/claudemesh.1", "man1/claudemesh-send.1"} <= set(packed.getnames())
     [notes] = dist.glob("claudemesh-*.changes.md")
     assert notes.read_text().startswith(f"## {claudemesh.__version__}")
 
