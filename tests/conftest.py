@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import shutil
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +35,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(bounded())
     return True
+
+
+@pytest.fixture
+def short_path() -> Generator[Path]:
+    """A folder like `tmp_path` whose path leaves room for a socket's: a socket path has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="cm-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -265,7 +265,7 @@ class _Health:
 
     def __init__(self, health: DaemonHealth, broker_version: str) -> None:
         self.membership, self.clock, self.config = health.membership, health.clock, health.config
-        self.keyring, self.connected = health.keyring, True
+        self.keyring, self.connected, self.address = health.keyring, True, health.address
         self.make = health.make
         self.broker_version = broker_version
         self.schema_version, self.broker_features = health.schema_version, health.broker_features

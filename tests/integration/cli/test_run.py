@@ -27,19 +27,19 @@ def team() -> Generator[Mesh]:
 
 
 @pytest.fixture
-def environment(team: Mesh, tmp_path: Path) -> dict[str, str]:
+def environment(team: Mesh, short_path: Path) -> dict[str, str]:
     """The environment of a CI job: an invite, and a place of its own for private homes."""
     link = json.loads(
         team.cli(team.daemons["alice"], "invite", "create", "--uses", "100", "--ephemeral-only", "--json")
     )["invite"]
-    folder = tmp_path / "run"
+    folder = short_path / "run"
     folder.mkdir(mode=0o700)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
     return {
         **kept,
         "CI": "true",
         "CLAUDEMESH_INVITE": link,
-        "CLAUDEMESH_HOME": str(tmp_path / "home"),
+        "CLAUDEMESH_HOME": str(short_path / "home"),
         "XDG_RUNTIME_DIR": str(folder),
         "PYTHONPATH": str(REPOSITORY),
     }
@@ -257,7 +257,7 @@ def test_up_in_ci_with_an_invite_is_ephemeral(team: Mesh, environment: dict[str,
 
 
 def test_a_persistent_member_in_ci_keeps_its_identity_and_is_warned_of(
-    team: Mesh, environment: dict[str, str], tmp_path: Path
+    team: Mesh, environment: dict[str, str], short_path: Path
 ) -> None:
     """`join` has made it on purpose."""
     link = json.loads(team.cli(team.daemons["alice"], "invite", "create", "--json"))["invite"]
@@ -265,7 +265,7 @@ def test_a_persistent_member_in_ci_keeps_its_identity_and_is_warned_of(
     for words in (["join", link, "--name", "kept"], ["daemon", "up", "-d"], ["daemon", "down"]):
         command = [sys.executable, "-m", "claudemesh", *words]
         subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=True)
-    root = tmp_path / "home/daemon" / team.slug
+    root = short_path / "home/daemon" / team.slug
     assert "persistent_keypair_in_ci_environment" in (root / "daemon.log").read_text()
     assert (root / "keypair.json").exists()
     assert not left(team, "kept")

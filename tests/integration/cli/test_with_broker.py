@@ -37,9 +37,9 @@ class Home:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Generator[Home]:
+def host(short_path: Path) -> Generator[Home]:
     """A host whose daemon is stopped at the end."""
-    made = Home(tmp_path / "home")
+    made = Home(short_path / "home")
     made.path.mkdir(mode=0o700)
     yield made
     run(made.path, "daemon", "down")
