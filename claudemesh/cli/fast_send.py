@@ -80,7 +80,7 @@ def _parse(argv: list[str]) -> dict[str, str] | None:
             return None
         else:
             words.append(word)
-    if len(words) != 2 or not words[0] or _may_name_a_file(words[1]):
+    if len(words) != 2 or not all(words) or _may_name_a_file(words[1]):
         return None
     wait = given.get("wait")
     if wait is not None and not (

@@ -21,7 +21,7 @@ _MOST_BYTES = 1 << 20
 
 def text_argument(function: F) -> F:
     """Add TEXT, --file and --allow-empty; `message_text` reads them."""
-    option = click.option("--allow-empty", is_flag=True, help="Send an empty text from a file or a pipe.")
+    option = click.option("--allow-empty", is_flag=True, help="Send an empty text.")
     file = click.option(
         "--file",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
@@ -35,25 +35,29 @@ def text_argument(function: F) -> F:
 def message_text(text: str | None, file: Path | None, *, allow_empty: bool) -> str:
     """Return the text of the argument or of the file, else standard input.
 
-    Standard input is meant by `-` too. An empty file or pipe is refused unless `allow_empty`, because a
-    command that has failed produces it.
+    Standard input is meant by `-` too. An empty text is refused unless `allow_empty`, because a command
+    that has failed or a variable that is not set produces it.
     """
     if text is not None and file is not None:
         raise click.UsageError("Give the text or --file, not both. Nothing was sent.")
     if text is not None and text != "-":
+        if not text and not allow_empty:
+            raise _is_empty("The text")
         _note_file(text)
         return text
     is_pipe = file is None or str(file) == "-"
     place = "standard input" if is_pipe else str(file)
     raw = sys.stdin.buffer.read() if file is None or is_pipe else _read(file)
     if not raw and not allow_empty:
-        raise click.UsageError(
-            f"{place[0].upper()}{place[1:]} is empty. Nothing was sent. Use --allow-empty to send it."
-        )
+        raise _is_empty(f"{place[0].upper()}{place[1:]}")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"The text of {place} is not UTF-8. Nothing was sent.") from error
+
+
+def _is_empty(place: str) -> click.UsageError:
+    return click.UsageError(f"{place} is empty. Nothing was sent. Use --allow-empty to send it.")
 
 
 def _read(file: Path) -> bytes:
@@ -99,6 +103,32 @@ class NotSent(click.UsageError):
         self.possibilities = near
 
 
+class SeveralWords(click.UsageError):
+    """Error for a text of several words without quotation marks. `next_command` sends it as one text."""
+
+    def __init__(self, ctx: click.Context, args: list[str], surplus: list[str]) -> None:
+        super().__init__(
+            f"The text ends at the first space, and {shlex.join(surplus)} is left over. Nothing was sent. "
+            "Put the text in quotation marks.",
+            ctx,
+        )
+        words = list(args)
+        for word in reversed(surplus):
+            _remove_last(words, word)
+        text = str(ctx.params.get("text"))
+        if text in words:
+            place = _remove_last(words, text)
+            words.insert(place, " ".join([text, *surplus]))
+            self.next_command = shlex.join([*ctx.command_path.split(), *words])
+
+
+def _remove_last(words: list[str], word: str) -> int:
+    """Remove the last occurrence of a word; return its place."""
+    place = len(words) - 1 - words[::-1].index(word)
+    del words[place]
+    return place
+
+
 class TextCommand(click.Command):
     """A command that takes a text, which may begin with a dash.
 
@@ -108,10 +138,12 @@ class TextCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert `--` before a text that would be parsed as an option."""
+        """Insert `--` before a text that would be parsed as an option. Refuse a text of several words."""
         given = list(args)
+        # Words that are too many are refused below, with the command that sends them.
+        ctx.allow_extra_args = True
         try:
-            return super().parse_args(ctx, self._with_texts_last(args))
+            surplus = super().parse_args(ctx, self._with_texts_last(args))
         except click.exceptions.NoSuchOption as error:
             text = f"{error.message} A text that begins with - goes behind --."
             raise NotSent(text, ctx, given, error.option_name, error.possibilities) from None
@@ -120,6 +152,9 @@ class TextCommand(click.Command):
             if word is None or given[0].startswith("-"):
                 raise
             raise NotSent(f"Nothing was sent. A text {word} goes behind --.", ctx, given, word) from None
+        if surplus and not ctx.resilient_parsing:
+            raise SeveralWords(ctx, given, surplus)
+        return surplus
 
     def _with_texts_last(self, args: list[str]) -> list[str]:
         valued = {

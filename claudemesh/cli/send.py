@@ -124,7 +124,10 @@ def _destination(to: str | None, text: str | None, recipient: str | None) -> tup
     """Return destination and text. With --to the first argument is the text."""
     if recipient is not None:
         if text is not None:
-            raise click.UsageError("Give the destination once: as TO or with --to. Nothing was sent.")
+            raise click.UsageError(
+                "Give the destination once: as TO or with --to. A text of several words goes in quotation marks. "
+                "Nothing was sent."
+            )
         return recipient, to
     if to is None:
         raise click.UsageError("Missing argument 'TO'.")

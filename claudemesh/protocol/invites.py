@@ -200,10 +200,12 @@ def parse_link(text: str) -> Invite:
         raise _invalid("It must begin with claudemesh://join/ and be copied whole.")
     try:
         value = parse_json(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return _from_json(value)
     except (ValueError, ProtocolError) as error:
-        what = error.message if isinstance(error, ProtocolError) else "It was not copied whole."
-        raise _invalid(what) from error
+        raise _invalid("The link is cut or changed. Copy it whole, to its last character.") from error
+    try:
+        return _from_json(value)
+    except ProtocolError as error:
+        raise _invalid(f"The link is changed. {error.message}") from error
 
 
 def _from_json(value: Any) -> Invite:

@@ -85,7 +85,9 @@ def check_broker_url(url: str) -> SplitResult:
     """Return the parts of an address at which members dial a broker: ws or wss. `ValueError`."""
     parts = split_broker_url(url)
     if parts.scheme not in ("ws", "wss"):
-        raise ValueError("The scheme of a broker's URL is ws or wss.")
+        raise ValueError(
+            f"A broker's URL does not begin with {parts.scheme}://. Use wss:// (ws:// without encryption)."
+        )
     return parts
 
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from claudemesh.runtime.urls import host_port, is_address, is_loopback, split_broker_url, split_host_port
+from claudemesh.runtime.urls import (
+    check_broker_url,
+    host_port,
+    is_address,
+    is_loopback,
+    split_broker_url,
+    split_host_port,
+)
 
 Tls = Literal["files", "proxy", "none"]
 Run = Literal["service", "compose", "foreground"]
@@ -50,7 +57,7 @@ def public_url(name: str, tls: Tls, port: int) -> str:
         default = "" if tls == "proxy" else str(port)
         shown = given or default
         name = f"{scheme}://{host_port(host, shown) if shown else host}"
-    split_broker_url(name)
+    check_broker_url(name)
     return name
 
 

@@ -75,19 +75,54 @@ def test_the_help_of_a_command_is_no_error(pair: Mesh) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["send", "bob"], ["send", "bob", "-"], ["topic", "post", "all"], ["request", "bob"]]
+    "command",
+    [
+        ["send", "bob"],
+        ["send", "bob", "-"],
+        ["send", "bob", ""],
+        ["send", "bob", "", "--json"],
+        ["topic", "post", "all"],
+        ["topic", "post", "all", ""],
+        ["request", "bob"],
+        ["request", "bob", ""],
+    ],
 )
-def test_an_empty_standard_input_is_refused(pair: Mesh, command: list[str]) -> None:
-    """It is what a failed command in a pipe leaves behind."""
+def test_an_empty_text_is_refused(pair: Mesh, command: list[str]) -> None:
+    """It is what a failed command in a pipe, or a variable that is not set, leaves behind."""
     alice, _ = homes(pair)
     before = len(pair.daemons["alice"].outbox())
     done = run(alice, *command)
-    assert (done.code, "--allow-empty" in done.err) == (USAGE, True)
+    assert (done.code, "--allow-empty" in done.out + done.err) == (USAGE, True)
     assert len(pair.daemons["alice"].outbox()) == before
 
 
 def test_an_empty_text_is_sent_when_it_is_meant(pair: Mesh) -> None:
-    """By an option for standard input, or as an argument."""
+    """By an option, for standard input and for an argument."""
     alice, _ = homes(pair)
     assert sent(pair, run(alice, "send", "bob", "--allow-empty", "--json")) == ""
-    assert sent(pair, run(alice, "send", "bob", "", "--json")) == ""
+    assert sent(pair, run(alice, "send", "bob", "", "--allow-empty", "--json")) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["send", "bob", "hello", "there"], "claudemesh send bob 'hello there'"),
+        (
+            ["send", "bob", "so", "so", "so", "--priority", "now"],
+            "claudemesh send bob 'so so so' --priority now",
+        ),
+        (["topic", "post", "all", "it", "is", "green"], "claudemesh topic post all 'it is green'"),
+        (["request", "bob", "are", "you", "there?"], "claudemesh request bob 'are you there?'"),
+        (["reply", "1", "I", "am"], "claudemesh reply 1 'I am'"),
+    ],
+)
+def test_a_text_of_several_words_is_refused_with_the_command_that_sends_it(
+    pair: Mesh, words: list[str], command: str
+) -> None:
+    """Quotation marks are missing; nothing is sent."""
+    alice, _ = homes(pair)
+    before = len(pair.daemons["alice"].outbox())
+    done = run(alice, *words)
+    assert (done.code, "quotation marks" in done.err) == (USAGE, True)
+    assert done.err.endswith(f"try: {command}\n")
+    assert len(pair.daemons["alice"].outbox()) == before

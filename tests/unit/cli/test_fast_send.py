@@ -22,6 +22,7 @@ LEFT_ALONE = [
     ["send", "bob", "-"],
     ["send", "bob", "hi", "there"],
     ["send", "", "hi"],
+    ["send", "bob", ""],
     ["send", "bob", "hi", "--meta", "{}"],
     ["send", "bob", "hi", "--help"],
     ["send", "bob", "hi", "--wait", "soon"],

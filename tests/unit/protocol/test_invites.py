@@ -248,6 +248,18 @@ def test_a_link_that_was_cut_is_refused() -> None:
     refused(find_link(LINK_PREFIX + base64.urlsafe_b64encode(b"[" * 3000).decode().rstrip("=")))
 
 
+@pytest.mark.parametrize(
+    "link", [LINK_PREFIX + "abc", LINK_PREFIX + "a", LINK[:-5], LINK[:60], LINK[:40] + "zz" + LINK[42:]]
+)
+def test_the_error_for_a_damaged_link_is_about_the_link(link: str) -> None:
+    """It says that the link is to be copied whole, and shows no reason of a decoder."""
+    message = refused(link)
+    assert message == (
+        "The invite is not usable. The link is cut or changed. Copy it whole, to its last character. "
+        "Ask the inviter to send it again."
+    )
+
+
 def test_an_invite_for_ephemeral_members_is_signed_as_such() -> None:
     """The field cannot be added to a link nor taken from it. Links without it are as they were."""
     invite = sign_invite(ALICE, **FIELDS, ephemeral_only=True)

@@ -8,6 +8,7 @@ from claudemesh.runtime.urls import (
     audience_of,
     bracketed,
     canonical_audience,
+    check_broker_url,
     host_port,
     is_address,
     is_loopback,
@@ -80,3 +81,10 @@ def test_spellings_of_one_audience_have_one_canonical_form(spelling: str, canoni
 def test_splitting_is_the_inverse_of_joining(host: str) -> None:
     """For names and both families of addresses."""
     assert split_host_port(host_port(host, 7900)) == (host, "7900")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_address_of_a_web_page_is_refused_with_the_right_scheme(scheme: str) -> None:
+    """Members dial wss:// or ws://."""
+    with pytest.raises(ValueError, match=f"{scheme}://.* Use wss://"):
+        check_broker_url(f"{scheme}://mesh.example.org")
