@@ -125,8 +125,8 @@ def _destination(to: str | None, text: str | None, recipient: str | None) -> tup
     if recipient is not None:
         if text is not None:
             raise click.UsageError(
-                "Give the destination once: as TO or with --to. A text of several words goes in quotation marks. "
-                "Nothing was sent."
+                "Give the destination once: as TO or with --to. A text of several words goes in quotation "
+                "marks. Nothing was sent."
             )
         return recipient, to
     if to is None:
