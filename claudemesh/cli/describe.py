@@ -8,8 +8,10 @@ import click
 
 import claudemesh
 from claudemesh.cli import answers, output
+from claudemesh.cli.command_group import UnknownCommand
 from claudemesh.cli.description import describe as description_of
 from claudemesh.cli.description import error_fields, exit_codes, option_of, path_of, walk
+from claudemesh.cli.near_commands import near_commands
 from claudemesh.cli.options import json_option
 from claudemesh.cli.output import Column
 
@@ -44,7 +46,7 @@ def describe(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     root = ctx.find_root()
     found = [context for context in walk(root) if path_of(context)[: len(names)] == names]
     if not found:
-        raise click.UsageError(f"There is no command {' '.join(names)!r}.", ctx)
+        raise _unknown(root, names)
     if as_json:
         _print_json(root, found)
     elif len(found) == 1:
@@ -52,6 +54,22 @@ def describe(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     else:
         rows = [(" ".join(path_of(each)), each.command.get_short_help_str(limit=1000)) for each in found]
         output.table(("command", Column("does", "body")), rows)
+
+
+def _unknown(root: click.Context, names: tuple[str, ...]) -> click.UsageError:
+    """Return the error for names without a command; its next command describes the nearest one."""
+    ctx = root
+    for name in names:
+        group = ctx.command
+        found = group.get_command(ctx, name) if isinstance(group, click.Group) else None
+        if found is None:
+            error = UnknownCommand(name, near_commands(ctx, name), ctx)
+            error.next_command = (
+                f"claudemesh describe {error.near[0]}" if error.near else "claudemesh describe"
+            )
+            return error
+        ctx = click.Context(found, info_name=name, parent=ctx)
+    return click.UsageError(f"{ctx.command_path} cannot be described.", root)
 
 
 def _print_json(root: click.Context, found: list[click.Context]) -> None:

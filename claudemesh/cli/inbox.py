@@ -36,7 +36,12 @@ COMMANDS = {
 @click.option("--mentions", is_flag=True, help="Only messages that mention this member.")
 @click.option("--from", "sender", metavar="NAME", help="Only messages from this member.")
 @click.option("--topic", metavar="NAME", help="Only messages of this topic or queue.")
-@click.option("--grep", "text", metavar="TEXT", help="Only messages whose text contains TEXT, in any case.")
+@click.option(
+    "--grep",
+    "text",
+    metavar="TEXT",
+    help="Only messages whose text contains TEXT, in any case. TEXT is no pattern.",
+)
 @click.option(
     "--since",
     type=Moment(),

@@ -15,13 +15,14 @@ _CLOSE_ELSEWHERE = 0.75
 def near_commands(ctx: click.Context, name: str) -> list[str]:
     """Return the commands that are meant most likely, as they are typed behind `claudemesh`.
 
-    First come commands with exactly this word in their name, then similar ones of this group, and only
-    without both similar ones of other groups.
+    First come commands with exactly this word in their name, of these the ones whose groups were typed too;
+    then similar ones of this group, and only without both similar ones of other groups.
     """
     here = _path(ctx)
     root = ctx.find_root()
     paths = list(_commands(root.command, root, ()))
     same = [path for path in paths if name in (path[-1], *path[-1].split("-"))]
+    same.sort(key=lambda path: -len(set(path[:-1]) & set(here)))
     siblings = {path[-1]: path for path in paths if path[:-1] == here}
     near = [siblings[found] for found in get_close_matches(name, siblings)]
     if not same and not near:

@@ -24,7 +24,7 @@ def profile(
     """Show or change the profile of this member.
 
     Without an option the profile is shown. Other members see a change within a second. An invisible member
-    still sends and receives messages.
+    still sends and receives messages. `claudemesh daemon rename` changes the name.
 
     \b
     Examples:

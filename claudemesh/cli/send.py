@@ -80,9 +80,9 @@ def send(
     standard input when both are missing or TEXT is `-`. Exit code 0 means that the message is on this host's
     disk and will be delivered.
 
-    With --lines each line is a message, and empty lines are skipped. After a line that is refused, no further
-    line is sent, except for those that were on their way already. With `--on-error continue` all others are
-    sent. The exit code is that of the first refusal.
+    With --lines each line of standard input is a message, and empty lines are skipped. After a line that is
+    refused, no further line is sent, except for those that were on their way already. With
+    `--on-error continue` all others are sent. The exit code is that of the first refusal.
 
     \b
     Examples:
@@ -104,8 +104,9 @@ def send(
     }
     given = {name: value for name, value in fields.items() if value is not None}
     if lines:
-        if any(value is not None for value in (text, file, client_message_id, wait)):
-            raise click.UsageError("--lines takes its texts from standard input, and no --id and no --wait.")
+        texts = {"TEXT": text, "--file": file}
+        surplus = {name: value for name, value in texts.items() if value is not None and str(value) != "-"}
+        _refuse_beside_lines({**surplus, "--id": client_message_id, "--wait": wait})
         # Imported here: only --lines needs it.
         from claudemesh.cli.send_lines import send_lines
 
@@ -118,6 +119,15 @@ def send(
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
     answer = LocalClient(mesh).post(path, given)
     return print_sent(answer, mesh, as_json=as_json)
+
+
+def _refuse_beside_lines(given: dict[str, object]) -> None:
+    surplus = [name for name, value in given.items() if value is not None]
+    if surplus:
+        raise click.UsageError(
+            f"--lines takes its texts from standard input, so leave out {' and '.join(surplus)}. "
+            "Nothing was sent."
+        )
 
 
 def _destination(to: str | None, text: str | None, recipient: str | None) -> tuple[str, str | None]:

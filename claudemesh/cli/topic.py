@@ -14,6 +14,7 @@ from claudemesh.cli.output import Column
 from claudemesh.cli.sent import print_sent
 from claudemesh.cli.topic_admin import delete, show
 from claudemesh.client.local import LocalClient
+from claudemesh.runtime.destinations import spell_destination
 
 
 @click.group(cls=CommandGroup)
@@ -163,4 +164,6 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
 
 def _change(action: str, body: dict[str, str], mesh: str | None, as_json: bool, word: str) -> int:
     answer = LocalClient(mesh).post(f"/v1/topic/{action}", body)
-    return output.print_answer(as_json, answer, f"{word} {answer['topic']}")
+    # An answer about a subscription does not tell the mode.
+    shown = spell_destination(answer["mode"], answer["topic"]) if "mode" in answer else body["topic"]
+    return output.print_answer(as_json, answer, f"{word} {shown}")

@@ -82,9 +82,8 @@ def delete(name: str, force: bool, yes: bool, mesh: str | None, as_json: bool) -
         again = f"claudemesh topic delete {name} --force"
         raise ApiError(error.status, {**error.body, "message": text, "next": again}) from error
     dropped = f", and dropped {answer['dropped']} messages" if answer["dropped"] else ""
-    return output.print_answer(
-        as_json, {"status": "deleted", **answer}, f"deleted {answer['topic']}{dropped}"
-    )
+    shown = spell_destination(answer["mode"], answer["topic"])
+    return output.print_answer(as_json, {"status": "deleted", **answer}, f"deleted {shown}{dropped}")
 
 
 def _find(client: LocalClient, name: str) -> dict[str, Any]:

@@ -4,4 +4,8 @@
 #   CLAUDEMESH_INVITE=claudemesh://join/… ci-job.sh alice 'the build is green' build-42
 # The job fails when the broker has not accepted the message.
 set -eu
+if [ $# -ne 3 ]; then
+  echo 'usage: ci-job.sh MEMBER TEXT ID' >&2
+  exit 64
+fi
 exec claudemesh run --name "ci-$3" -- claudemesh send "$1" "$2" --id "$3"

@@ -71,7 +71,7 @@ def test_a_body_cannot_drive_the_readers_terminal(pair: Mesh) -> None:
 def test_topics_from_the_shell(pair: Mesh) -> None:
     """Create, subscribe, post, list, unsubscribe."""
     alice, bob = homes(pair)
-    assert run(alice, "topic", "create", "deploys").out == "created deploys\n"
+    assert run(alice, "topic", "create", "deploys").out == "created #deploys\n"
     assert run(bob, "topic", "subscribe", "deploys").out == "subscribed to deploys\n"
     posted = run(alice, "topic", "post", "deploys", "v42 is out", "--id", "v42")
     assert posted.out == "queued v42\n"

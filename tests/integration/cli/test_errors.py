@@ -108,6 +108,8 @@ ELSEWHERE = [
     (["rotate"], "daemon rotate-token"),
     (["help", "metrics"], "daemon metrics"),
     (["topic", "lst"], "topic list"),
+    (["broker", "mesh", "create", "ops"], "mesh create"),
+    (["broker", "invite", "create"], "invite create"),
 ]
 
 
@@ -120,6 +122,19 @@ def test_a_command_of_another_group_is_found(tmp_path: Path, arguments: list[str
     body = run(tmp_path, *arguments, "--json").json
     assert (body["near"][0], body["next"]) == (near, f"claudemesh {near} --help")
     assert run(tmp_path, *body["next"].split()[1:]).code == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "near"), [(["snd"], "send"), (["topic", "lst"], "topic list"), (["daemon", "send"], "send")]
+)
+def test_a_command_that_is_described_by_a_wrong_name_is_found(
+    tmp_path: Path, names: list[str], near: str
+) -> None:
+    """`next` describes the near one."""
+    body = run(tmp_path, "describe", *names, "--json")
+    assert (body.code, body.json["near"][0]) == (USAGE, near)
+    assert body.json["next"] == f"claudemesh describe {near}"
+    assert run(tmp_path, *body.json["next"].split()[1:]).code == 0
 
 
 def test_every_exit_code_is_explained(tmp_path: Path) -> None:

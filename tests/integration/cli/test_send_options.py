@@ -151,6 +151,10 @@ def test_lines_without_a_daemon_or_with_other_texts_are_refused(pair: Mesh) -> N
     alice, _ = homes(pair)
     for options in (["text"], ["--id", "x"], ["--wait", "1"], ["--id-prefix", "a b"], ["--file", "x"]):
         assert run(alice, "send", "bob", *options, "--lines", stdin=b"x\n").code == USAGE, options
+    refused = run(alice, "send", "bob", "text", "--id", "x", "--lines", stdin=b"x\n").err
+    assert "leave out TEXT and --id" in refused
+    for options in (["-"], ["--file", "-"]):
+        assert run(alice, "send", "bob", *options, "--lines", stdin=b"x\n").code == 0, options
     assert run(alice, "send", "bob", "text", "--id-prefix", "x").code == USAGE
     with mesh("alice", start=False) as made:
         done = run(made.daemons["alice"].home, "send", "alice", "--lines", stdin=b"x\n")

@@ -26,7 +26,7 @@ def test_a_topic_is_shown_and_a_wrong_name_is_answered_with_near_ones() -> None:
     """With or without its sign; deletion needs a terminal or --yes."""
     with mesh("alice") as made:
         alice = made.daemons["alice"]
-        made.cli(alice, "topic", "create", "queue:builds")
+        assert made.cli(alice, "topic", "create", "queue:builds") == "created queue:builds\n"
         shown = run(alice.home, "topic", "show", "builds", "--json").json
         assert (shown["topic"], shown["mode"], shown["subscribers"]) == ("builds", "queue", 0)
         assert "queue:builds" in run(alice.home, "topic", "show", "queue:builds").out
