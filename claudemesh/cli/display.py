@@ -48,6 +48,30 @@ def columns() -> int:
     return shutil.get_terminal_size().columns
 
 
+def wrapped(text: str, stream: TextIO, *, hanging: int = 0) -> str:
+    """Return sentences broken between words for a terminal; lines after the first are indented by `hanging`.
+
+    Elsewhere the text is unchanged, and so is a line that is no longer than the terminal is wide, or that
+    holds a command (`next:`, `try:`): a command is pasted as it is.
+    """
+    if not stream.isatty():
+        return text
+    # Imported here: most output is no terminal's.
+    import textwrap
+
+    width = max(columns(), 2 * hanging + 20)
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width or line.lstrip().startswith(("next:", "try:")):
+            lines.append(line)
+        else:
+            wrapper = textwrap.TextWrapper(
+                width, subsequent_indent=" " * hanging, break_long_words=False, break_on_hyphens=False
+            )
+            lines += wrapper.wrap(line)
+    return "\n".join(lines)
+
+
 def _flag(names: list[str], text: str, choose: Callable[[], None], *, hidden: bool) -> click.Option:
     def take(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         if value:

@@ -19,6 +19,8 @@ from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import UNAVAILABLE
 
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
+# The width of a mark and the gap after it.
+_INDENT = 9
 
 
 @click.command()
@@ -68,9 +70,10 @@ def doctor(fix: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
 
 def _show(findings: Sequence[Finding]) -> None:
     for finding in findings:
-        output.say(f"{_MARKS[finding.state]}  {finding.check}: {output.safe(finding.detail)}")
+        text = f"{_MARKS[finding.state]}  {finding.check}: {output.safe(finding.detail)}"
+        output.finding(text, hanging=_INDENT)
         if finding.remedy:
-            output.say(f"         {output.safe(finding.remedy)}")
+            output.finding(f"{' ' * _INDENT}{output.safe(finding.remedy)}", hanging=_INDENT)
         if finding.next:
             output.say(f"         next: {output.safe(finding.next)}")
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import orjson
 
 from claudemesh.cli.display import columns as terminal_columns
-from claudemesh.cli.display import display, is_terminal
+from claudemesh.cli.display import display, is_terminal, wrapped
 from claudemesh.cli.streams import discard_stdout
 from claudemesh.cli.table import Column as Column
 from claudemesh.cli.table import as_columns, key_of, plain_cells, terminal_cells
@@ -49,6 +49,11 @@ def print_items(items: Sequence[Any], next: str | None = None, **more: Any) -> N
 def say(text: str) -> None:
     """Print lines of the result."""
     _write(safe_lines(text))
+
+
+def finding(text: str, *, hanging: int) -> None:
+    """Print a sentence of the result; on a terminal its further lines are indented by `hanging`."""
+    _write(wrapped(safe_lines(text), sys.stdout, hanging=hanging))
 
 
 def body(text: str) -> None:
@@ -95,7 +100,7 @@ def print_answer(
 def note(text: str) -> None:
     """Print a remark that is not part of the result, on stderr."""
     if not display.quiet:
-        _write_stderr(safe_lines(text))
+        _write_stderr(wrapped(safe_lines(text), sys.stderr))
 
 
 def page(text: str) -> None:
@@ -105,7 +110,9 @@ def page(text: str) -> None:
 
 def error(message: str, next_command: str | None = None) -> None:
     """Print an error on stderr, and the command that helps."""
-    _write_stderr(f"{_colour('claudemesh: error:', _RED, sys.stderr)} {safe(message)}")
+    head = "claudemesh: error:"
+    text = wrapped(f"{head} {safe(message)}", sys.stderr)
+    _write_stderr(f"{_colour(head, _RED, sys.stderr)}{text.removeprefix(head)}")
     if next_command is not None:
         _write_stderr(f"try: {safe(next_command)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.cli import output
-from claudemesh.cli.display import display
+from claudemesh.cli.display import display, wrapped
 from claudemesh.runtime.terminal import safe, safe_json
 
 
@@ -96,3 +97,24 @@ def test_a_body_in_a_pipe_is_what_was_sent(capsys: pytest.CaptureFixture[str]) -
     """A Makefile keeps its tabs, a file of another system its line ends."""
     output.body("all:\r\n\techo \x1b[1mhello\r\n")
     assert capsys.readouterr().out == "all:\r\n\techo \x1b[1mhello\r\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentences_break_between_words_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command stays on one line, however long: it is pasted."""
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "ok       one two three four five six seven\nnext: claudemesh daemon up -d --mesh a-long-name"
+    assert wrapped(text, Terminal(), hanging=9).split("\n") == [
+        "ok       one two three four five six",
+        "         seven",
+        "next: claudemesh daemon up -d --mesh a-long-name",
+    ]
+    assert wrapped(text, io.StringIO(), hanging=9) == text
+    link = "claudemesh://join/" + "x" * 100
+    assert wrapped(f"a {link}", Terminal()).split("\n")[-1] == link
