@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.support.pages import ROOT, anchor, code_spans, headings, links, pages
+from claudemesh.cli.main import cli
+from tests.support.pages import ROOT, anchor, code_spans, headings, links, pages, shell_lines
 
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in pages()}
 # Pages about the past name files as they were.
 HISTORY = {"CHANGELOG.md", "docs/decisions.md"}
 _PATH = re.compile(r"(?:claudemesh|tests|build|docs)/[\w./-]*\w/?|(?:[a-z_]+/)+(?:[a-z_]+\.(?:py|sql|c))?")
 _FAILPOINT = re.compile(r"""failpoint\(["']([a-z_.]+)["']\)""")
+# Words behind which another command may stand on the same line.
+_BEFORE = {
+    "|",
+    "&&",
+    "||",
+    ";",
+    "(",
+    "sudo",
+    "exec",
+    "env",
+    "--",
+    "if",
+    "while",
+    "until",
+    "do",
+    "then",
+    "!",
+    "time",
+}
 _ROW = re.compile(r"^\|[^|]*\|[^|]*\| `([a-z_.]+)` \|", re.MULTILINE)
 
 
@@ -70,3 +92,68 @@ def test_every_page_of_docs_is_in_its_index() -> None:
     linked = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
     docs = {path.resolve() for path in PAGES.values() if Path("docs") in path.relative_to(ROOT).parents}
     assert docs - linked == {index.resolve()}
+
+
+@pytest.mark.parametrize("name", sorted(PAGES.keys() - HISTORY))
+def test_every_line_of_a_shell_block_is_one_command_that_exists(name: str) -> None:
+    assert [(line, fault) for line in shell_lines(PAGES[name]) if (fault := _fault_of(line))] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "claudemesh broker mesh list claudemesh broker audit team",
+        "team claudemesh broker check",
+        "claudemesh broker check     # exit 1 when not complete claudemesh broker job list",
+        "claudemesh broker polish",
+        "# of each job claudemesh broker job run message-sweep",
+    ],
+)
+def test_a_line_that_a_rewrap_has_joined_is_found(line: str) -> None:
+    assert _fault_of(line)
+
+
+def _fault_of(line: str) -> str | None:
+    """Return why a line cannot be pasted as it is, None if it can."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError:
+        # A quoted text that goes on in the next line, or an apostrophe of a comment.
+        words = line.split()
+    command, remark = words, list[str]()
+    if "#" in words:
+        command, remark = words[: words.index("#")], words[words.index("#") :]
+    if any(_names_a_command(remark[at:]) for at in range(len(remark))):
+        return "a comment holds a command"
+    starts = [at for at in range(len(command)) if _names_a_command(command[at:])]
+    for at in starts:
+        if at and not _begins_a_command(command[at - 1]):
+            return f"a command stands behind {command[at - 1]}"
+        if unknown := _unknown(command[at + 1 :]):
+            return f"there is no command {unknown}"
+    return None
+
+
+def _names_a_command(words: list[str]) -> bool:
+    """Tell whether words begin with the program and one of its commands, or what could be one."""
+    return len(words) > 1 and words[0] == "claudemesh" and re.fullmatch(r"[a-z][a-z-]*", words[1]) is not None
+
+
+def _begins_a_command(word: str) -> bool:
+    return word in _BEFORE or word.endswith(("$(", "=", ";", "(")) or "=" in word
+
+
+def _unknown(words: list[str]) -> str | None:
+    """Return the first word that names no command of its group, None when each does."""
+    found: click.Command | None = cli
+    context = click.Context(cli)
+    for word in words:
+        if not isinstance(found, click.Group) or word.startswith("-"):
+            return None
+        found = found.get_command(context, word)
+        if found is None:
+            return word
+    return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```.*?^```[^\n]*$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -43,3 +44,10 @@ def links(page: Path) -> list[str]:
 def code_spans(page: Path) -> list[str]:
     """Return the code spans of a page's prose."""
     return _CODE.findall(prose(page))
+
+
+def shell_lines(page: Path) -> list[str]:
+    """Return the lines of a page's blocks of shell, each joined with those that continue it."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [block.replace("\\\n", " ") for _, kind, block in _BLOCK.findall(text) if kind in {"sh", "bash"}]
+    return [line.strip() for block in blocks for line in block.splitlines()]
