@@ -156,7 +156,8 @@ class BrokerClient:
             told = refused(answer.body)
             if told is None:
                 raise self._no_broker(answer.status)
-            raise ApiError(answer.status, {"error": told.code, "message": told.message})
+            reasons = {"reasons": told.reasons} if told.reasons else {}
+            raise ApiError(answer.status, {"error": told.code, "message": told.message, **reasons})
         if answer.body is None:
             raise self._no_broker(answer.status)
         try:

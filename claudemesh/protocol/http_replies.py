@@ -52,10 +52,14 @@ class JoinedMember:
 
 @dataclass(frozen=True, slots=True)
 class RequestRefusal:
-    """The code and message with which a broker refused a request."""
+    """The code and message with which a broker refused a request.
+
+    `reasons` are the conditions for which it is not ready: code, since and message of each.
+    """
 
     code: str
     message: str
+    reasons: Sequence[Json] = ()
 
 
 @reader("join/challenge")
@@ -100,6 +104,7 @@ def refused(value: Any) -> RequestRefusal | None:
         return RequestRefusal(
             fields.matching(found, "error", fields.NAME),
             fields.text(found, "message", MAX_MESSAGE_CHARACTERS),
+            _conditions(found, "reasons") if "reasons" in found else (),
         )
     except InvalidField:
         return None
@@ -135,12 +140,19 @@ def table_with(reply: str, columns: Sequence[str]) -> Read[Json]:
 def readiness(value: Any) -> Json:
     """Read the answer to `GET /readyz` of a broker that serves."""
     found = _with_scalars(record(value, "answer"), ("ready",))
-    degraded = found.get("degraded")
-    if not isinstance(degraded, list) or len(degraded) > MAX_ENTRIES:
-        fields.refuse("degraded", f"be a list of at most {MAX_ENTRIES}")
-    for place, condition in enumerate(degraded):
-        _with_scalars(record(condition, f"degraded[{place}]"), ("code", "since", "message"))
+    _conditions(found, "degraded")
     return found
+
+
+def _conditions(found: Json, name: str) -> Sequence[Json]:
+    """Return the conditions in a field: code, since and message of each."""
+    listed = found.get(name)
+    if not isinstance(listed, list) or len(listed) > MAX_ENTRIES:
+        fields.refuse(name, f"be a list of at most {MAX_ENTRIES}")
+    names = ("code", "since", "message")
+    return [
+        _with_scalars(record(condition, f"{name}[{place}]"), names) for place, condition in enumerate(listed)
+    ]
 
 
 @reader("jobs/run")

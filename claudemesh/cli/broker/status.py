@@ -14,13 +14,14 @@ from claudemesh.cli.options import json_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.own_broker import OwnBroker, chosen_data_dir, find_broker
+from claudemesh.runtime.exits import OK, UNAVAILABLE
 from claudemesh.runtime.own_address import dialled_urls
 
 
 @click.command()
 @data_dir_option
 @json_option
-@answers.exits({69: "No broker runs."})
+@answers.exits({69: "No broker runs, or the one that runs is not ready."})
 @answers.one(
     url="string",
     dialled_urls="array",
@@ -32,7 +33,10 @@ from claudemesh.runtime.own_address import dialled_urls
     message="string?",
 )
 def status(data_dir: Path | None, as_json: bool) -> int:
-    """Show the state of the broker of this host. The exit code is 69 when none runs.
+    """Show the state of the broker of this host.
+
+    The exit code is 69 when no broker runs, and when the one that runs is not ready. The conditions that hold
+    follow, each with its reason and what to do.
 
     \b
     Examples:
@@ -44,9 +48,10 @@ def status(data_dir: Path | None, as_json: bool) -> int:
     if found is None:
         raise no_broker(folder)
     state = _readiness(found)
+    code = OK if state["ready"] else UNAVAILABLE
     if as_json:
         output.print_json({**shown(found), **state})
-        return 0
+        return code
     conditions = [item["code"] for item in state["degraded"]]
     output.fields(
         {
@@ -62,7 +67,7 @@ def status(data_dir: Path | None, as_json: bool) -> int:
         output.note(state["message"])
     for item in state["degraded"]:
         output.note(f"{item['code']}, since {output.moment(item['since'])}: {item['message']}")
-    return 0
+    return code
 
 
 def _readiness(found: OwnBroker) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def _readiness(found: OwnBroker) -> dict[str, Any]:
         client = BrokerClient(found.dial_url, insecure=True)
         answer = client.ask("GET", "/readyz", None, readiness)
     except ApiError as error:
-        return {"ready": False, "degraded": [], "message": error.message}
+        return {"ready": False, "degraded": error.body.get("reasons", []), "message": error.message}
     except ClientError as error:
         return {"ready": None, "degraded": [], "message": error.message}
     return {"ready": True, "degraded": answer["degraded"], "message": None}

@@ -17,7 +17,9 @@ from websockets.exceptions import ConnectionClosed
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.deadlines import DatabaseDeadlines
+from claudemesh.runtime.exits import UNAVAILABLE
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.cli import Ran, run
 from tests.support.postgres import Server, empty_database, shared_server, sql
 from tests.support.wspeer import Peer, http_request
 
@@ -35,6 +37,11 @@ async def readiness(broker: Broker) -> tuple[int, dict[str, Any]]:
     """Return the answer of /readyz, which comes soon in any state of the database."""
     async with asyncio.timeout(5):
         return await http_request(broker.url, "GET", "/readyz")
+
+
+def broker_status(folder: Path) -> Ran:
+    """Return what an operator sees on the broker's host."""
+    return run(folder, "broker", "status", "--data-dir", str(folder / "1"))
 
 
 async def is_ready(broker: Broker) -> bool:
@@ -176,6 +183,12 @@ async def test_an_outage_is_one_line_at_its_beginning_and_one_at_its_end(
                             async with ada.connect():
                                 pass
                         assert not await is_ready(one)
+                    shown = await asyncio.to_thread(broker_status, tmp_path)
+                    assert (shown.code, "degraded  database_unreachable\n" in shown.out) == (
+                        UNAVAILABLE,
+                        True,
+                    ), shown
+                    assert "the database did not answer" in " ".join(shown.err.split())
                     server.start()
                     await eventually(lambda: is_ready(one))
 
