@@ -84,7 +84,7 @@ def create(
     check_slug(slug)
     data_dir = chosen_data_dir(None)
     broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure, ca_file=ca_file)
-    token = read_token(admin_token_file, data_dir, broker)
+    token = read_token(admin_token_file, data_dir, broker, is_named=url is not None)
     membership = create_mesh(broker, token, slug, name or default_name(), ca_file=ca_file)
     text = f"created mesh {slug} with this host as {membership['name']}"
     other = needed(slug)

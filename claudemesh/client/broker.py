@@ -84,8 +84,9 @@ class BrokerClient:
                 raise WrongUse(
                     "no_admin_token",
                     f"{self.url} is not an address of this user's own broker on this host, so the admin "
-                    "token found here was not sent to it. Give the token of that broker with "
-                    "--admin-token-file, or set CLAUDEMESH_BROKER_ADMIN_TOKEN.",
+                    "token found here was not sent to it. The token of that broker is the file "
+                    "admin_token in its data directory. Give it with --admin-token-file, or set "
+                    "CLAUDEMESH_BROKER_ADMIN_TOKEN.",
                 )
             return
         others = owners_of_port(self._port) - {0, os.geteuid(), owner}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 import orjson
 
 from claudemesh.cli import output
+from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import ca_file_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
@@ -65,7 +67,7 @@ class AdminClient:
     ) -> None:
         folder = chosen_data_dir(data_dir)
         self._broker = BrokerClient(url or _running_at(folder), insecure=insecure, ca_file=ca_file)
-        self._token = read_token(admin_token_file, folder, self._broker)
+        self._token = read_token(admin_token_file, folder, self._broker, is_named=url is not None)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
         """Return a list below /v1/admin, read page after page. Its items have these columns."""
@@ -137,11 +139,12 @@ def no_broker(folder: Path) -> ClientError:
     )
 
 
-def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
+def read_token(path: Path | None, folder: Path, broker: BrokerClient, *, is_named: bool) -> str:
     """Return the admin token: from a file, the environment, or the data directory of the broker on this host.
 
     The token of the data directory is sent to that broker only: `WrongUse` for another one, `WrongHome` when
-    another user listens at its address.
+    another user listens at its address. `is_named` tells whether --broker names the broker: then a broker of
+    this host is not the remedy for a missing token.
     """
     given = os.environ.get("CLAUDEMESH_BROKER_ADMIN_TOKEN")
     if path is not None:
@@ -149,10 +152,22 @@ def read_token(path: Path | None, folder: Path, broker: BrokerClient) -> str:
     if given:
         return _checked(given, "CLAUDEMESH_BROKER_ADMIN_TOKEN")
     found = find_broker(folder)
-    broker.check_own(owner_of(folder), () if found is None else found.urls)
+    with_token = command(*sys.argv[1:], "--admin-token-file", "FILE")
+    try:
+        broker.check_own(owner_of(folder), () if found is None else found.urls)
+    except WrongUse as error:
+        raise WrongUse(error.code, error.message, next=with_token) from error
     try:
         return read_admin_token(folder)
     except FileNotFoundError as error:
+        if is_named:
+            raise WrongUse(
+                "no_admin_token",
+                f"The admin token of the broker at {broker.url} is needed. It is the file admin_token in the "
+                "data directory of that broker. Copy it to this host, and name the copy with "
+                "--admin-token-file, or set CLAUDEMESH_BROKER_ADMIN_TOKEN.",
+                next=with_token,
+            ) from error
         raise WrongUse(
             "no_admin_token",
             "The admin token of the broker is needed. Use --admin-token-file, or set "

@@ -203,3 +203,17 @@ def test_a_list_longer_than_a_page_is_listed_whole() -> None:
         made.broker.ready()
         names = [item["name"] for item in admin(made, "member", "list", "demo", "--json").json["items"]]
         assert sorted(names) == sorted(["alice", *(f"m{number}" for number in range(1100))])
+
+
+def test_a_broker_that_was_named_is_not_answered_with_one_to_start(trio: Mesh) -> None:
+    """The answer names the file of its token, and the same command with that file."""
+    there = ("mesh", "create", "ops", "--broker", trio.broker.url)
+    refused = run(trio.root / "stranger", *there, "--json")
+    assert (refused.code, refused.json["error"]) == (USAGE, "no_admin_token")
+    assert "admin_token in the data directory" in refused.json["message"]
+    assert refused.json["next"] == f"claudemesh {' '.join(there)} --json --admin-token-file FILE"
+    elsewhere = run(trio.root / "stranger", *there[:-1], "wss://mesh.example.org", "--json")
+    assert "admin_token in its data directory" in elsewhere.json["message"]
+    assert elsewhere.json["next"].endswith(" --admin-token-file FILE")
+    token = str(trio.broker.data / "admin_token")
+    assert run(trio.root / "stranger", *there, "--admin-token-file", token).code == OK
