@@ -9,11 +9,14 @@ from typing import Literal, TypeAlias
 from claudemesh.runtime.terminal import safe
 
 # `time` is a time of ISO 8601: the time of day on a terminal. `age` is one that is relative to now there.
-# `seconds` is a duration. `body` is a text of any length, which is cut to the width of a terminal.
-Kind: TypeAlias = Literal["text", "number", "time", "age", "seconds", "body"]
+# `seconds` is a duration and `bytes` a size, both with a unit there. `body` is a text of any length, which is
+# cut to the width of a terminal.
+Kind: TypeAlias = Literal["text", "number", "time", "age", "seconds", "bytes", "body"]
 # Fields that hold text of any length, and fields that a narrow terminal leaves out.
 _BODIES = ("summary", "data", "error", "message")
 _EXTRAS = ("member_id",)
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+_STEP = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ def _of_field(name: str) -> Column:
         return Column(name, "age")
     if name.endswith("_s"):
         return Column(name.removesuffix("_s"), "seconds")
+    if name.endswith("_bytes"):
+        return Column(name.removesuffix("_bytes"), "bytes")
     return Column(name, "body" if name in _BODIES else "text", is_extra=name in _EXTRAS)
 
 
@@ -66,7 +71,9 @@ def terminal_cells(columns: Sequence[Column], rows: Iterable[Sequence[object]]) 
 def _shown(column: Column, value: object) -> object:
     if column.kind == "body":
         return " ".join(str(_word(value)).split())
-    if column.kind in ("time", "age", "seconds") and value:
+    if column.kind == "bytes" and value is not None:
+        return _size(float(str(value)))
+    if column.kind in ("time", "age", "seconds") and value not in (None, ""):
         # Imported here: only times on a terminal need it.
         from claudemesh.cli.times import clock, duration, relative
 
@@ -74,6 +81,15 @@ def _shown(column: Column, value: object) -> object:
             return duration(float(str(value)))
         return (clock if column.kind == "time" else relative)(str(value))
     return _word(value)
+
+
+def _size(size: float) -> str:
+    """Return a size in its largest unit, such as `512 B`, `1.5 MiB` or `128 GiB`."""
+    for unit in _SIZES:
+        if size < _STEP or unit == _SIZES[-1]:
+            break
+        size /= _STEP
+    return f"{size:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def _word(value: object) -> object:

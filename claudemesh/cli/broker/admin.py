@@ -104,6 +104,14 @@ class AdminClient:
         known = [item["name"] for item in self.listed("members", ("name",), mesh=slug)["items"]]
         return _with_names(error, name, known, "The members are", f"claudemesh broker member list {slug}")
 
+    def about_job(self, name: str, error: ApiError) -> ApiError:
+        """Return the error of a request about a job, for an unknown one with the jobs there are."""
+        if error.code != "invalid_job":
+            return error
+        known = [item["job"] for item in self.listed("jobs", ("job",))["items"]]
+        unknown = ApiError(error.status, {**error.body, "message": f"There is no job {name}."})
+        return _with_names(unknown, name, known, "The jobs are", "claudemesh broker job list")
+
     def post(self, path: str, body: Mapping[str, Any], *names: str) -> dict[str, Any]:
         """POST to a route below /v1/admin, and return the answer."""
         from claudemesh.protocol.http_replies import object_with

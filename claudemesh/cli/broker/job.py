@@ -10,6 +10,7 @@ from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
+from claudemesh.client.errors import ApiError
 
 
 @click.group(cls=CommandGroup)
@@ -57,5 +58,9 @@ def run_job(name: str, as_json: bool, **which: Any) -> int:
     Examples:
       claudemesh broker job run message-sweep
     """
-    answer = AdminClient(**which).post("jobs/run", {"job": name}, "count")
+    client = AdminClient(**which)
+    try:
+        answer = client.post("jobs/run", {"job": name}, "count")
+    except ApiError as error:
+        raise client.about_job(name, error) from error
     return output.print_answer(as_json, answer, f"{name}: {answer['count']}")

@@ -29,6 +29,16 @@ _POLICIES = (
     "audit_events",
 )
 
+# Columns of the table. The other policies are in --json.
+_COLUMNS = (
+    "slug",
+    "online",
+    "created_at",
+    "message_retention_days",
+    "rate_limit_per_minute",
+    "stored_bytes",
+)
+
 _MESH = {
     "mesh_id": "string",
     "slug": "string",
@@ -55,13 +65,13 @@ def mesh() -> None:
 @json_option
 @answers.items(**_MESH)
 def list_meshes(as_json: bool, **which: Any) -> None:
-    """List the meshes of the broker and their policies.
+    """List the meshes of the broker. With --json, each has all its policies.
 
     \b
     Examples:
       claudemesh broker mesh list --json
     """
-    print_list(AdminClient(**which), as_json, "meshes", ("slug", "online", *_POLICIES))
+    print_list(AdminClient(**which), as_json, "meshes", _COLUMNS)
 
 
 @mesh.command("set")

@@ -118,6 +118,8 @@ def test_jobs_and_the_check_run_on_demand(trio: Mesh) -> None:
     for name in ("message-sweep", "dedupe-sweep", "ephemeral-reaper", "orphan-check"):
         assert admin(trio, "job", "run", name).code == OK
     assert admin(trio, "job", "run", "coffee").code == USAGE
+    wrong = admin(trio, "job", "run", "msg-sweep", "--json").json
+    assert (wrong["near"][0], wrong["next"]) == ("message-sweep", "claudemesh broker job list")
     trio.broker.stop()
     database = sqlite3.connect(trio.broker.data / "broker.db")
     database.execute("DELETE FROM message_history")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from claudemesh.cli import times
-from claudemesh.cli.table import Column, as_columns, terminal_cells
+from claudemesh.cli.table import Column, as_columns, plain_cells, terminal_cells
 from claudemesh.cli.terminal_table import draw, draw_records, layout
 
 COLUMNS = [Column("name"), Column("message", "body"), Column("count", "number"), Column("key", is_extra=True)]
@@ -125,3 +125,15 @@ NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 def test_an_age_is_in_its_largest_unit(iso: str, shown: str) -> None:
     """Short enough for a column."""
     assert times.relative(iso, NOW) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (512, "512 B"), (3 << 19, "1.5 MiB"), (128 << 30, "128 GiB"), (1 << 50, "1024 TiB")],
+)
+def test_a_size_has_a_unit_on_a_terminal_and_is_a_number_in_a_pipe(size: int, shown: str) -> None:
+    """A column of a field in bytes."""
+    columns = as_columns(("stored_bytes",))
+    assert terminal_cells(columns, [[size]]) == [[shown]]
+    assert plain_cells(columns, [size]) == [str(size)]
+    assert terminal_cells(as_columns(("age_s",)), [[0]]) == [["0 s"]]
