@@ -84,6 +84,9 @@ class Degraded:
         self._clock = clock
         self._metrics = metrics
         self._failed_at: dict[str, float] = {}
+        conditions.expect((DATABASE_UNREACHABLE, *(f"{operation}_failing" for operation in _EFFECTS)))
+        for operation in _EFFECTS:
+            metrics.store_errors.labels(operation)
         metrics.show(conditions)
 
     @property

@@ -8,6 +8,8 @@ from claudemesh.runtime.metrics import Metrics
 _LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _STATUS = {status: str(status) for status in (200, 201, 409, 429, 503, 507)}
 _REFUSED = "refused"
+_LIMITS = ("connections", "descriptors", "strangers", "strangers_per_address")
+_QUOTAS = ("member", "mesh")
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -52,6 +54,11 @@ class BrokerMetrics:
             "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
         )
         self._limits = made.counter("guard_limits", "Limits of connections that were reached", ("limit",))
+        # An alert sees a rise from 0 only, so series of known labels are there from the start.
+        for limit in _LIMITS:
+            self._limits.labels(limit)
+        for quota in _QUOTAS:
+            self.quota_refused.labels(quota)
         self._made = made
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
 

@@ -15,6 +15,8 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0)
 _HOOK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 # Ends of a link that have a label of their own: a broker may close with any of two thousand codes.
 _LINK_ENDS = frozenset({"lost", *map(str, range(1000, 1016)), *(str(code.value) for code in CloseCode)})
+# Conditions that are shown as 0 from the start. Others appear with their first report.
+_CONDITIONS = ("disk_full", "outbox_unavailable", "inbox_unavailable", "queue_full", "rate_limited")
 
 
 class DaemonMetrics:
@@ -23,7 +25,10 @@ class DaemonMetrics:
     def __init__(self, conditions: Conditions | None = None) -> None:
         self._metrics = metrics = Metrics("cm_daemon")
         if conditions is not None:
-            metrics.flags("degraded", "Conditions that hold, 1, or have held, 0", "code", conditions.states)
+            conditions.expect(_CONDITIONS)
+            metrics.flags(
+                "degraded", "Conditions by code: 1 while one holds, else 0", "code", conditions.states
+            )
         self._connected = metrics.gauge("connected", "1 while the link to the broker is up")
         self._lag = metrics.gauge("lag_seconds", "Round trip to the broker in seconds")
         self._depth = metrics.gauge("outbox_depth", "Rows in the outbox", ("status",))

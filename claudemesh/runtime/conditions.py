@@ -9,7 +9,7 @@ fields of the log line alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,13 @@ class Conditions:
         self._clock = clock
         self._log = log or get_logger("conditions")
         self._active: dict[str, _Condition] = {}
-        # Every code that was ever reported, with what it may log.
+        # Every code that was expected or reported, with what it may log.
         self._codes: dict[str, TokenBucket] = {}
+
+    def expect(self, codes: Iterable[str]) -> None:
+        """Show codes in the metric as 0 before their first report: an alert sees a rise from 0 only."""
+        for code in codes:
+            self._codes.setdefault(code, TokenBucket(_LOGGED_PER_S, _LOGGED_BURST))
 
     def begin(self, code: str, message: str, **logged: object) -> None:
         """Report a condition. The first report is logged; later ones update the message and are counted.
@@ -90,5 +95,5 @@ class Conditions:
         return list(self._active)
 
     def states(self) -> Mapping[str, bool]:
-        """Return every code that was ever reported, and whether it holds: the metric `degraded{code}`."""
+        """Return each code that was expected or reported, and whether it holds: the metric `degraded`."""
         return {code: code in self._active for code in self._codes}

@@ -42,6 +42,9 @@ CHECK_STAGES: Final = (
     "check_deliveries",
     "check_mentions",
 )
+DEDUPE_FINDINGS: Final = ("dedupe_without_body", "dedupe_without_history", "dedupe_without_tombstone")
+# Every kind of finding of the check.
+FINDING_KINDS: Final = (*DEDUPE_FINDINGS, *(stage.replace("check", "orphan") for stage in CHECK_STAGES[1:]))
 
 K = TypeVar("K")
 _LAST_ID: Final = "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -165,12 +168,9 @@ def dedupe_findings(
     broker_message_id: str, *, available: bool, has_body: bool, has_history: bool, has_tombstone: bool
 ) -> list[Finding]:
     """Return what is wrong with a dedupe row, by whether its message is said to be available."""
-    wrong = (
-        ("dedupe_without_body", available and not has_body),
-        ("dedupe_without_history", available and not has_history),
-        ("dedupe_without_tombstone", not available and not has_tombstone),
-    )
-    return [Finding(kind, broker_message_id) for kind, is_so in wrong if is_so]
+    wrong = (available and not has_body, available and not has_history, not available and not has_tombstone)
+    kinds = zip(DEDUPE_FINDINGS, wrong, strict=True)
+    return [Finding(kind, broker_message_id) for kind, is_so in kinds if is_so]
 
 
 def next_position(stage: str, last: Any, count: int) -> tuple[str, Any] | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.directory.feed import Feed
 from claudemesh.broker.environment import Environment
+from claudemesh.broker.store.decisions import FINDING_KINDS
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
 from claudemesh.broker.upkeep.audit import Audit
@@ -74,6 +75,8 @@ class Jobs:
         env: Environment,
         settle_s: float = SETTLE_S,
     ) -> None:
+        for kind in FINDING_KINDS:
+            env.metrics.violations.labels(kind)
         self._store = store
         self._cluster = cluster
         self._feed = feed
