@@ -108,8 +108,8 @@ class SeveralWords(click.UsageError):
 
     def __init__(self, ctx: click.Context, args: list[str], surplus: list[str]) -> None:
         super().__init__(
-            f"The text ends at the first space, and {shlex.join(surplus)} is left over. Nothing was sent. "
-            "Put the text in quotation marks.",
+            "The text has several words without quotation marks. Nothing was sent. Put the text in quotation "
+            "marks.",
             ctx,
         )
         words = list(args)

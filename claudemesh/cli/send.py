@@ -148,4 +148,6 @@ def _meta(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise click.UsageError(f"--meta is not JSON: {error}.") from error
+        raise click.UsageError(
+            f"--meta is not JSON: see column {error.colno} of line {error.lineno}. Nothing was sent."
+        ) from error

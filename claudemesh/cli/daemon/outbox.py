@@ -161,7 +161,9 @@ def requeue(
         try:
             body["patch"] = orjson.loads(patch_payload.read())
         except orjson.JSONDecodeError as error:
-            raise click.UsageError(f"--patch-payload is not JSON: {error}.") from error
+            raise click.UsageError(
+                f"--patch-payload is not JSON: see column {error.colno} of line {error.lineno}."
+            ) from error
     answer = LocalClient(mesh).post(f"/v1/outbox/{_segment(chosen)}/requeue", body)
     return output.print_answer(as_json, answer, f"{answer['status']} {answer['client_message_id']}")
 

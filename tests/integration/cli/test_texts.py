@@ -41,7 +41,7 @@ def test_the_value_of_an_option_may_begin_with_a_dash(pair: Mesh) -> None:
     """It is no text, though it holds a space."""
     alice, _ = homes(pair)
     done = run(alice, "send", "bob", "x", "--meta", "- no json")
-    assert (done.code, "--meta" in done.err) == (USAGE, True)
+    assert (done.code, "--meta is not JSON: see column " in done.err) == (USAGE, True)
 
 
 @pytest.mark.parametrize(
