@@ -72,5 +72,6 @@ def test_members_whose_sends_are_refused_without_end_delay_no_other_member(made:
         others = sent_meanwhile(made, f"{kind} x {len(LOUD)}")
     print([flood.result for flood in floods])
     for flood in floods:
-        assert flood.result[REFUSED[kind]] > IN_FLIGHT, flood.result
+        # A look that the flood was one: how many were refused depends on the machine.
+        assert flood.result[REFUSED[kind]] > 100, flood.result
     assert others < IN_FLIGHT

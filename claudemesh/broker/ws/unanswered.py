@@ -47,7 +47,10 @@ def is_light(text: str) -> bool:
 
 async def decode(text: str) -> Frame:
     """Decode a frame; one with many values is decoded in a thread. `ProtocolError` invalid_frame."""
-    weight = aside.weight_of(text)
-    if weight > MAX_VALUES:
+    return await aside.run(aside.weight_of(text), _decode, text)
+
+
+def _decode(text: str) -> Frame:
+    if aside.values_in(text) > MAX_VALUES:
         raise ProtocolError(INVALID_FRAME, f"A frame may hold {MAX_VALUES} values: send less at a time.")
-    return await aside.run(weight, decode_frame, text)
+    return decode_frame(text)
