@@ -136,8 +136,6 @@ def looking(walked: Walk) -> None:
         ["outbox", "list"],
         ["outbox", "inspect", "one"],
         ["topic", "list"],
-        ["topic", "show", "news"],
-        ["topic", "delete", "news", "--yes"],
         ["peers"],
         ["whoami"],
         ["ping", "bob"],

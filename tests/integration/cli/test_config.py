@@ -40,16 +40,18 @@ def test_check_passes_files_without_a_fault(home: Path) -> None:
     assert done.out.splitlines() == [
         f"{folder / 'config.toml'}: ok",
         f"{folder / 'hooks' / 'hooks.toml'}: ok (no file)",
+        f"{home / 'fleet.toml'}: ok (no file)",
         f"{home / 'broker' / 'broker.toml'}: ok (no file)",
     ]
     assert [item["exists"] for item in run(home, "config", "check", "--json").json["items"]] == [
         True,
         False,
         False,
+        False,
     ]
 
 
-def test_check_lists_every_fault_of_all_three_files(home: Path) -> None:
+def test_check_lists_every_fault_of_all_files(home: Path) -> None:
     folder = home / "daemon" / "team"
     (folder / "config.toml").write_text("[ipc]\nhttp_prt = 1\n[outbox]\nmax_age_hours_cap = 0\n")
     (folder / "hooks" / "hooks.toml").write_text("[on-dm]\ntimeout_s = 0\n")
@@ -72,6 +74,7 @@ def test_check_lists_every_fault_of_all_three_files(home: Path) -> None:
     assert [[fault["line"] for fault in item["faults"]] for item in found.json["items"]] == [
         [2, 4],
         [2],
+        [],
         [1, 2],
     ]
     assert SECRET not in found.out
