@@ -41,7 +41,7 @@ async def rotate(
     outcome = await context.store.rotations.rotate(mesh_id, new, context.clock.wall_ms())
     failpoint("rotate.after_commit")
     if isinstance(outcome, RotationRefused):
-        raise ProtocolError(outcome.error, _REFUSALS[outcome.error])
+        raise refusal(outcome.error)
     member = outcome.member
     for connection in context.hub.of_member(mesh_id, member.id):
         if connection.connection_id == connection_id:
@@ -51,12 +51,27 @@ async def rotate(
     return member
 
 
+def refusal(error: str) -> ProtocolError:
+    """Return the error for a rotation that wrote nothing."""
+    return ProtocolError(error, _REFUSALS[error])
+
+
 async def holder_of(context: Context, mesh_id: str, body: Mapping[str, object]) -> Member | None:
     """Return the member that has, or had, the key that the last statement leads to or from."""
     last = _statements(body)[-1]
     members = context.store.members
     found = await members.by_any_key(mesh_id, last.old_pubkey)
     return found or await members.by_any_key(mesh_id, last.pubkey)
+
+
+async def is_of_a_member(context: Context, mesh_id: str, body: Mapping[str, object]) -> bool:
+    """Tell whether a key of the statements is a member's. It costs a stranger's request no verification."""
+    statements = _statements(body)
+    keys = (statements[-1].pubkey, *(statement.old_pubkey for statement in reversed(statements)))
+    for key in keys:
+        if await context.store.members.by_any_key(mesh_id, key) is not None:
+            return True
+    return False
 
 
 async def _verified(context: Context, mesh_id: str, body: Mapping[str, object]) -> NewKeys:

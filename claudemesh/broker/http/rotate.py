@@ -34,6 +34,8 @@ class RotateRoutes:
             raise InvalidField("invalid_params", "rotations", text)
         if await self._context.store.meshes.get(mesh_id) is None:
             raise ProtocolError("mesh_not_found", "This broker has no such mesh.")
+        if not await rotation.is_of_a_member(self._context, mesh_id, body):
+            raise rotation.refusal("not_a_member")
         member = await rotation.rotate(self._context, mesh_id, body)
         return Reply(200, {"member_id": member.id, "pubkey": member.ed25519_pubkey})
 

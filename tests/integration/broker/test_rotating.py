@@ -15,7 +15,7 @@ from tests.integration.broker.test_clones import audited
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database
 from tests.support.rotations import request_of
-from tests.support.wspeer import Frame, Link, Peer, dial, make_identity, new_id
+from tests.support.wspeer import Frame, Link, Peer, dial, http_request, make_identity, new_id
 
 NO_SIGNATURE = b64encode(bytes(64)).decode()
 
@@ -126,6 +126,20 @@ async def test_a_rotation_without_every_proof_changes_nothing(
             reply = await link.call("rotate_keys", **wrong(ada, bob, make_identity()))
             assert reply["error"]["code"] == code, reply
             assert (await entry(link, ada.member_id))["pubkey"] == ada.pubkey
+
+
+async def test_a_chain_of_keys_that_no_member_has_is_not_even_verified() -> None:
+    """Sixty-four signatures are too much work for a request of a stranger."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        one = request_of(ada, make_identity(), make_identity()) | {"proof": NO_SIGNATURE}
+        body = {"mesh_id": ada.mesh_id, **one, "rotations": one["rotations"] * 64}
+        status, answer = await http_request(ada.broker_url, "POST", "/v1/rotate", body)
+        assert (status, answer["error"]) == (403, "not_a_member")
+        # Of a member the proofs are what counts.
+        body = {"mesh_id": ada.mesh_id, **request_of(ada, make_identity()), "proof": NO_SIGNATURE}
+        status, answer = await http_request(ada.broker_url, "POST", "/v1/rotate", body)
+        assert (status, answer["error"]) == (403, "bad_signature")
 
 
 def forged(ada: Peer, new: Identity) -> Frame:
