@@ -34,7 +34,7 @@ class Services:
         self.python, user = python_for_nobody()
         if user is None:
             pytest.skip("no Python that another user can run is installed")
-        manager.run("install", "-m", "0755", str(PYZ), PROGRAM, user=0)
+        manager.put(PYZ, PROGRAM)
         self.url = f"127.0.0.1:{free_port()}"
         manager.write(f"{DATA}/broker.toml", f'listen = "{self.url}"\n')
 

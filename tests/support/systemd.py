@@ -103,6 +103,12 @@ class Systemd:
         script = f'mkdir -p "${{1%/*}}"; printf %s "$2" >"$1"; chmod {mode} "$1"'
         self.run("sh", "-c", script, "-", path, text, user=user)
 
+    def put(self, source: Path, path: str) -> None:
+        """Copy a program to the manager's disk. Its own /tmp may hide the folder that the program is in."""
+        script = 'cat >"$1" && chmod 755 "$1"'
+        with source.open("rb") as file:
+            subprocess.run([*enter(self.pid), "sh", "-c", script, "-", path], stdin=file, check=True)
+
     def systemctl(self, *arguments: str, code: int | None = 0) -> str:
         """Run systemctl for this manager."""
         return self.run("systemctl", "--user", *arguments, code=code)
