@@ -65,7 +65,7 @@ def health(broker: Broker) -> int:
 
 
 def limits(broker: Broker) -> dict[str, float]:
-    """Return how many times each limit of the guard was reached."""
+    """Return how many times each limit of the guard was reached, of those that were."""
     with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
@@ -73,7 +73,7 @@ def limits(broker: Broker) -> dict[str, float]:
     for line in text.splitlines():
         if line.startswith("cm_broker_guard_limits_total{"):
             found[line.split('"')[1]] = float(line.split()[-1])
-    return found
+    return {limit: times for limit, times in found.items() if times}
 
 
 def serves(made: Mesh, what: str) -> None:
