@@ -121,7 +121,8 @@ async def test_a_deadlock_is_the_store_s_own_business() -> None:
         await s.call_accept([first._replace(broker_message_id=new_ulid())])
         await transaction.commit()
         outcomes = await call
-        assert deadlocks() == before + 1
+        # The next try can take the first key before the other side wakes: then the server ends it once more.
+        assert deadlocks() > before
         assert [type(outcome) for outcome in outcomes] == [Existing, Existing]
 
 
