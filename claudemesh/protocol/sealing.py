@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import orjson
 from nacl.bindings import crypto_box_beforenm, crypto_box_easy_afternm, crypto_box_open_easy_afternm
 from nacl.exceptions import CryptoError
 
+from claudemesh.protocol.attachments import Attachment, parse_attachments
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_key
@@ -81,14 +82,17 @@ class SealedContent:
     message: str
     meta: dict[str, Any] | None
     context: SealedContext | None
+    attachments: tuple[Attachment, ...] = ()
 
 
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
 
 
-def encode_content(message: str, meta_json: bytes, context: SealedContext) -> bytes:
+def encode_content(
+    message: str, meta_json: bytes, context: SealedContext, attachments: Sequence[Attachment] = ()
+) -> bytes:
     """Return the JSON text to seal; an empty `meta_json` means no meta. `ProtocolError` invalid_content."""
-    content = {
+    content: dict[str, Any] = {
         "mesh_id": context.mesh_id,
         "from": context.sender,
         "to": context.ref,
@@ -97,6 +101,8 @@ def encode_content(message: str, meta_json: bytes, context: SealedContext) -> by
         "message": message,
         "meta": orjson.Fragment(meta_json) if meta_json else None,
     }
+    if attachments:
+        content["attachments"] = [one.to_dict() for one in attachments]
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
@@ -116,7 +122,8 @@ def decode_content(raw: bytes) -> SealedContent:
     meta = value.get("meta")
     if meta is not None and not isinstance(meta, dict):
         raise _invalid("Its meta is not an object.")
-    return SealedContent(value["message"], meta or None, _context(value))
+    attachments = parse_attachments(value.get("attachments"))
+    return SealedContent(value["message"], meta or None, _context(value), attachments)
 
 
 def _context(value: Mapping[str, Any]) -> SealedContext | None:
