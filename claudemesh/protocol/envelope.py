@@ -257,8 +257,8 @@ def _parse_seal(value: object) -> Seal:
         _match(KEY_ID, recipient_key_id, "seal.recipient_key_id", "be k_ and a ULID")
     elif alg == "secretbox":
         key_epoch = value["epoch"]
-        if type(key_epoch) is not int or not 0 <= key_epoch <= MAX_KEY_EPOCH:
-            _bad("seal.epoch", f"be a whole number from 0 to {MAX_KEY_EPOCH}")
+        if type(key_epoch) is not int or not 1 <= key_epoch <= MAX_KEY_EPOCH:
+            _bad("seal.epoch", f"be a whole number from 1 to {MAX_KEY_EPOCH}")
     return Seal(cast("SealAlg", alg), nonce, sender_key_id, recipient_key_id, key_epoch)
 
 

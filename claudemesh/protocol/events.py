@@ -13,11 +13,16 @@ from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUI
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerList, Read, peer_list, reader
 from claudemesh.protocol.statements import Statement
+from claudemesh.protocol.topic_keys import key_epoch_of
 from claudemesh.protocol.wire import TOPIC_MODES, TopicMode
 
 UNCONFIRMED: Final = "member_unconfirmed"
 TOPIC_CREATED: Final = "topic_created"
 TOPIC_DELETED: Final = "topic_deleted"
+TOPIC_KEY_WANTED: Final = "topic_key_wanted"
+TOPIC_KEY_CHANGED: Final = "topic_key_changed"
+TOPIC_KEY_ADDED: Final = "topic_key_added"
+TOPIC_REKEY_WANTED: Final = "topic_rekey_wanted"
 MEMBERS_CHANGED: Final = "members_changed"
 PRESENCE: Final = "presence"
 MEMBER_RENAMED: Final = "member_renamed"
@@ -27,6 +32,7 @@ KEYPAIR_REVOKED: Final = "keypair_revoked"
 MESH_MOVED: Final = "mesh_moved"
 MAX_PRESENT: Final = MAX_MEMBERS
 _SINGLE: Final = ("peer_join", "peer_leave")
+_ABOUT_KEYS: Final = frozenset((TOPIC_KEY_WANTED, TOPIC_KEY_CHANGED, TOPIC_KEY_ADDED, TOPIC_REKEY_WANTED))
 _ABOUT_MEMBERS: Final = frozenset(
     {
         "member_added",
@@ -104,8 +110,30 @@ class TopicDeleted:
     topic: str
 
 
+@dataclass(frozen=True, slots=True)
+class TopicKeyEvent:
+    """An event about the keys of a topic; `event` is its name.
+
+    `topic_key_wanted`: the member `member_id` has no wrap of the epoch. `topic_key_changed`: the epoch is the
+    current one now. `topic_key_added`: a wrap of the epoch for this member is at the broker.
+    `topic_rekey_wanted`: the next epoch is to be made; `key_epoch` is None.
+    """
+
+    event: str
+    topic: str
+    key_epoch: int | None
+    member_id: str | None = None
+
+
 News: TypeAlias = (
-    TopicDeleted | MeshMoved | MemberEvent | PresenceEvent | UnconfirmedMember | TopicCreated | PeerList
+    TopicDeleted
+    | MeshMoved
+    | MemberEvent
+    | PresenceEvent
+    | UnconfirmedMember
+    | TopicCreated
+    | TopicKeyEvent
+    | PeerList
 )
 
 
@@ -127,6 +155,8 @@ def _parser(name: str) -> Read[News | None]:
             )
         if name == TOPIC_DELETED:
             return TopicDeleted(fields.matching(data, "topic", SLUG))
+        if name in _ABOUT_KEYS:
+            return _topic_key(name, data)
         if name == PRESENCE:
             return _presence(data)
         if name == MESH_MOVED:
@@ -146,6 +176,15 @@ def _presence(data: Json) -> PresenceEvent:
         fields.each(data, "offline", fields.member_id, MAX_PRESENT),
         is_whole=fields.boolean(data, "whole"),
         at_ms=fields.optional_timestamp(data, "at"),
+    )
+
+
+def _topic_key(name: str, data: Json) -> TopicKeyEvent:
+    return TopicKeyEvent(
+        name,
+        fields.matching(data, "topic", SLUG),
+        None if name == TOPIC_REKEY_WANTED else key_epoch_of(data),
+        fields.matching(data, "member_id", UUID_TEXT) if name == TOPIC_KEY_WANTED else None,
     )
 
 

@@ -112,9 +112,18 @@ def negotiate(
 
 
 def broker_offer(
-    *, mode: str, retention_days: int | None, inline_bytes: int, blob_bytes: int, policy: str
+    *,
+    mode: str,
+    retention_days: int | None,
+    inline_bytes: int,
+    blob_bytes: int,
+    policy: str,
+    key_epochs: int | None = None,
 ) -> dict[str, Any]:
-    """Return the field `supported` of a feature_negotiation_response."""
+    """Return the field `supported` of a feature_negotiation_response.
+
+    `key_epochs` is the number of epochs of a topic that are accepted; None leaves the feature out.
+    """
     dedupe: dict[str, object] = {"mode": mode, "request_fingerprint": True}
     if mode == "retention_scoped":
         dedupe["dedupe_retention_days"] = retention_days
@@ -125,6 +134,8 @@ def broker_offer(
         MAX_PAYLOAD: {"inline_bytes": inline_bytes, "blob_bytes": blob_bytes},
         PRESENCE: {},
     }
+    if key_epochs is not None:
+        params[KEY_EPOCH] = {"max_concurrent_epochs": key_epochs}
     return {name: {"params": {"version": VERSIONS[name], **params[name]}} for name in params}
 
 

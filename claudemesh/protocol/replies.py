@@ -97,13 +97,20 @@ class PeerList(Listing):
 
 @dataclass(frozen=True, slots=True)
 class TopicEntry:
-    """A topic or queue in the list of the broker."""
+    """A topic or queue in the list of the broker.
+
+    `key_epoch` is the current epoch, None without one. `members_without_key` are subscribers without a wrap
+    of it, None when the broker has not counted them.
+    """
 
     topic: str
     mode: TopicMode
     subscribed: bool
     subscribers: int | None
     created_at: int | None
+    sealed: bool = False
+    key_epoch: int | None = None
+    members_without_key: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +284,17 @@ def _topic_entry(item: Json) -> TopicEntry:
         topic=fields.matching(item, "topic", SLUG),
         mode=fields.one_of(item, "mode", TOPIC_MODES),
         subscribed=fields.boolean(item, "subscribed"),
-        subscribers=None if item.get("subscribers") is None else fields.integer(item, "subscribers"),
+        subscribers=_optional_integer(item, "subscribers"),
         created_at=fields.optional_timestamp(item, "created_at"),
+        # Brokers of version 0.1.0 list neither.
+        sealed="sealed" in item and fields.boolean(item, "sealed"),
+        key_epoch=_optional_integer(item, "key_epoch"),
+        members_without_key=_optional_integer(item, "members_without_key"),
     )
+
+
+def _optional_integer(item: Json, name: str) -> int | None:
+    return None if item.get(name) is None else fields.integer(item, name)
 
 
 @reader("topic_create")

@@ -17,6 +17,8 @@ _HELLO = "claudemesh-hello-v1"
 _JOIN = "claudemesh-join-v1"
 _REQUEST = "claudemesh-request-v1"
 _ROTATION = "claudemesh-rotation-v1"
+_TOPIC_EPOCH = "claudemesh-topic-epoch-v1"
+_TOPIC_WRAP = "claudemesh-topic-wrap-v1"
 
 
 def sign_envelope(identity: Identity, mesh_id: str, signed_part: bytes) -> bytes:
@@ -103,6 +105,26 @@ def sign_request(identity: Identity, *, purpose: str, mesh_id: str, payload: byt
 def verify_request(pubkey: str, *, purpose: str, mesh_id: str, payload: bytes, signature: bytes) -> bool:
     """Tell whether `pubkey` has signed this payload for this purpose and mesh."""
     return _verify(pubkey, signature, _REQUEST, purpose, mesh_id, pubkey, tail=payload)
+
+
+def sign_topic_epoch(identity: Identity, mesh_id: str, *fields: str) -> bytes:
+    """Sign an epoch of a topic: topic, number, commitment, and the commitment of the epoch before."""
+    return identity.sign(_statement(_TOPIC_EPOCH, mesh_id, *fields))
+
+
+def verify_topic_epoch(pubkey: str, mesh_id: str, *fields: str, signature: bytes) -> bool:
+    """Tell whether `pubkey` has signed this epoch of a topic."""
+    return _verify(pubkey, signature, _TOPIC_EPOCH, mesh_id, *fields)
+
+
+def sign_topic_wrap(identity: Identity, mesh_id: str, *fields: str) -> bytes:
+    """Sign a wrap: topic, number of the epoch, commitment, key of the recipient, hash of the sealed bytes."""
+    return identity.sign(_statement(_TOPIC_WRAP, mesh_id, *fields))
+
+
+def verify_topic_wrap(pubkey: str, mesh_id: str, *fields: str, signature: bytes) -> bool:
+    """Tell whether `pubkey` has signed this wrap."""
+    return _verify(pubkey, signature, _TOPIC_WRAP, mesh_id, *fields)
 
 
 def _verify(pubkey: str, signature: bytes, *fields: str, tail: bytes | None = None) -> bool:

@@ -10,15 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.protocol import events, invite_replies, replies
+from claudemesh.protocol import events, invite_replies, replies, topic_key_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, KnownSend
+from claudemesh.protocol.topic_keys import TopicKey, make_wrap, sign_epoch
 from tests.support.daemon import person
-from tests.support.envelopes import ULID_TEXT
+from tests.support.envelopes import ALICE, MESH_ID, NONCE, ULID_TEXT
 
 BOB = person("bob")
-TOPIC = {"topic": "all", "mode": "topic", "subscribed": True, "subscribers": 1, "created_at": 0}
+TOPIC = {
+    "topic": "all",
+    "mode": "topic",
+    "subscribed": True,
+    "subscribers": 1,
+    "created_at": 0,
+    "sealed": True,
+    "key_epoch": 1,
+    "members_without_key": 2,
+}
 INVITE = {
     "invite_id": ULID_TEXT,
     "role": "member",
@@ -29,6 +39,25 @@ INVITE = {
     "revoked_at": 0,
 }
 KNOWN = {"known": True, "broker_message_id": ULID_TEXT, "history_id": 7}
+EPOCH = sign_epoch(ALICE, MESH_ID, TopicKey("all", 2, bytes(32)), "a" * 64)
+WRAP = make_wrap(
+    ALICE,
+    MESH_ID,
+    TopicKey("all", 2, bytes(32)),
+    recipient=BOB.identity.ed25519_pubkey,
+    shared=bytes(32),
+    nonce=NONCE,
+)
+KEYS = {
+    "topic": "all",
+    "mode": "topic",
+    "current": {**EPOCH.to_dict(), "created_at": 7},
+    "epochs": [EPOCH.to_dict()],
+    "rekey_wanted": False,
+    "wraps": [WRAP.to_dict()],
+    "missing": [BOB.entry()],
+    "missing_more": False,
+}
 CARD = {name: BOB.entry()[name] for name in ("member_id", "name", "pubkey")}
 LOST = {
     name: BOB.entry()[name]
@@ -44,6 +73,10 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "topic_delete": (replies.topic_removed, {"topic": "all", "mode": "queue", "dropped": 1}),
     "topics_deleted": (replies.topics_deleted, {"items": ["all"]}),
     "invite_list": (invite_replies.invite_list, {"items": [INVITE], "next": ULID_TEXT}),
+    "topic_key": (topic_key_replies.topic_keys, KEYS),
+    "topic_epoch_create": (topic_key_replies.epoch_created, {"key_epoch": 1}),
+    "topic_wrap_add": (topic_key_replies.wraps_added, {"added": 3}),
+    "topic_rekey": (topic_key_replies.rekey_noted, {"rekey_wanted": True}),
     "send_status": (replies.send_status_of(["id-1"]), {"items": {"id-1": KNOWN}}),
     **{
         name: (lambda data, name=name: events.parse_event(Event(name, data)), data)
@@ -53,6 +86,10 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
             "member_unconfirmed": LOST,
             "topic_created": {"topic": "all", "mode": "topic"},
             "topic_deleted": {"topic": "all"},
+            "topic_key_wanted": {"topic": "all", "key_epoch": 1, "member_id": BOB.member_id},
+            "topic_key_changed": {"topic": "all", "key_epoch": 1},
+            "topic_key_added": {"topic": "all", "key_epoch": 1},
+            "topic_rekey_wanted": {"topic": "all"},
         }.items()
     },
 }
@@ -64,6 +101,10 @@ REPLIES = (
     "topics_deleted",
     "invite_list",
     "send_status",
+    "topic_key",
+    "topic_epoch_create",
+    "topic_wrap_add",
+    "topic_rekey",
 )
 JSON = st.recursive(
     st.none()
@@ -190,3 +231,11 @@ def test_a_bad_reply_is_a_protocol_error_that_asks_to_try_again_later() -> None:
         replies.topic_made({"topic": "all", "mode": "fax", "created": True})
     assert (caught.value.code, caught.value.status) == ("bad_reply", 503)
     assert caught.value.fields == {"field": "topic_create.mode"}
+
+
+def test_a_wrap_of_an_epoch_that_is_not_stated_is_left_out() -> None:
+    """There is no commitment that it could open to."""
+    other = {**WRAP.to_dict(), "key_epoch": 5}
+    found = topic_key_replies.topic_keys({**KEYS, "wraps": [other, WRAP.to_dict()]})
+    assert found.wraps == (WRAP,)
+    assert [fault.field for fault in found.faults] == ["topic_key.wraps[0].key_epoch"]
