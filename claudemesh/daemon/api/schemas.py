@@ -131,6 +131,16 @@ class Conflict(Struct):
     daemon_fingerprint_prefix: str | UnsetType = UNSET
 
 
+class AttachmentItem(Struct):
+    """A file that a message announces. `name` is the sender's: any characters may be in it."""
+
+    file_id: str
+    name: str
+    size: int
+    sha256: str
+    media_type: str | None
+
+
 class InboxItem(Struct):
     """A received message. `sealed` is true, and `body` null, until the key that opens it has arrived.
 
@@ -160,6 +170,7 @@ class InboxItem(Struct):
     shown_at: Moment | None
     acked_at: Moment | None
     sealed: bool
+    attachments: list[AttachmentItem]
     untrusted: list[str]
 
 

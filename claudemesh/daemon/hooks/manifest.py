@@ -138,7 +138,9 @@ class Manifest:
         hook = self.hooks.get(name)
         return hook if hook is not None and hook.enabled else None
 
-    def for_message(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
+    def for_message(
+        self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool = False
+    ) -> tuple[str, ...]:
         """Return the names of the hooks that a received message starts."""
         names = ["on-message"]
         if kind == "dm":
@@ -147,6 +149,8 @@ class Manifest:
             names.append(f"{TOPIC_PREFIX}{topic}")
         if mentioned:
             names.append("on-mention")
+        if has_files:
+            names.append("on-file-share")
         return tuple(name for name in names if self.enabled(name) is not None)
 
 

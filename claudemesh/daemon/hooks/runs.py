@@ -62,9 +62,11 @@ class HookRuns:
         """Return the hook of this name, None when the manifest has none that is enabled."""
         return self._manifest.enabled(name)
 
-    def for_message(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
+    def for_message(
+        self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool
+    ) -> tuple[str, ...]:
         """Name the hooks whose jobs belong into a message's transaction."""
-        return self._manifest.for_message(kind, topic, mentioned=mentioned)
+        return self._manifest.for_message(kind, topic, mentioned=mentioned, has_files=has_files)
 
     def grant(self, token: str) -> Grant | None:
         """Return what a capability token allows now."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
+from claudemesh.daemon.inbox.attached import shown_attachments
 from claudemesh.protocol.ids import is_ulid, ulid_time_ms
 from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
 # Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
-UNTRUSTED = ("body", "meta", "sender_name")
+UNTRUSTED = ("attachments", "body", "meta", "sender_name")
 
 
 def sent_at(broker_message_id: str | None) -> str | None:
@@ -37,6 +38,7 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         row["sent_at"] = sent_at(row["broker_message_id"])
         row["mentioned"] = bool(row["mentioned"])
         row["sealed"] = row["body"] is None
+        row["attachments"] = shown_attachments(row["attachments"])
         row["untrusted"] = UNTRUSTED
         items.append(row)
     return items

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.bus import Bus, BusEvent
@@ -43,4 +43,12 @@ class InboxPublisher:
         self._publish(items)
 
     def _publish(self, items: Sequence[Mapping[str, Any]]) -> None:
-        self._bus.publish(BusEvent("message", item, str(item["seq"])) for item in items)
+        self._bus.publish(event for item in items for event in _events(item))
+
+
+def _events(item: Mapping[str, Any]) -> Iterator[BusEvent]:
+    """Return the event of a message, and behind it one for each file that the message announces."""
+    yield BusEvent("message", item, str(item["seq"]))
+    for file in item["attachments"]:
+        about = {name: item[name] for name in ("seq", "id", "sender_name", "sender_pubkey", "kind", "topic")}
+        yield BusEvent("file_shared", {**file, **about, "untrusted": ("name", "media_type", "sender_name")})

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claudemesh.daemon.inbox.attached import add_files
 from claudemesh.daemon.inbox.hook_jobs import add_message_jobs
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.positions import Positions
@@ -42,6 +43,7 @@ class OpenedBody:
     body: str
     meta: str | None
     hooks: tuple[str, ...]
+    attachments: str | None = None
 
 
 class SealedMessages:
@@ -77,9 +79,9 @@ class SealedMessages:
             items: list[dict[str, Any]] = []
             for broker_message_id, content in opened:
                 seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
-                items += items_of(
-                    raw.execute(_Q["unseal"], (seq, content.body, content.meta, broker_message_id))
-                )
+                values = (seq, content.body, content.meta, broker_message_id, content.attachments)
+                items += items_of(raw.execute(_Q["unseal"], values))
+                add_files(raw, broker_message_id, content.attachments)
                 raw.execute(_Q["note_seq"], (seq,))
                 add_message_jobs(raw, broker_message_id, content.hooks)
             raw.executemany(_Q["remove_sealed"], [(broker_message_id,) for broker_message_id, _ in opened])

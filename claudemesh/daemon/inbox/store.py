@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claudemesh.daemon.inbox.attached import ReceivedFiles, add_files, shown_attachments
 from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.items import UNTRUSTED, items_of, sent_at
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
@@ -63,6 +64,8 @@ class InboxRow:
     reply_to_id: str | None
     # Whether the sender mentions this member.
     mentioned: bool = False
+    # The announced files with their keys, as JSON.
+    attachments: str | None = None
     sealed: bytes | None = None
     # Names of the hooks that it starts.
     hooks: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ class InboxStore:
         self.positions = positions
         self.jobs = HookJobs(database)
         self.sealed = SealedMessages(database, positions)
+        self.files = ReceivedFiles(database)
 
     @classmethod
     async def open(
@@ -251,6 +255,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "shown_at": None,
         "acked_at": None,
         "sealed": row.body is None,
+        "attachments": shown_attachments(row.attachments),
         "untrusted": UNTRUSTED,
     }
 
@@ -274,12 +279,14 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         row.reply_to_id,
         lived_ms,
         row.mentioned,
+        row.attachments,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:
         return None
     if row.sealed is not None:
         raw.execute(_Q["insert_sealed"], (row.id, row.sealed))
+    add_files(raw, row.id, row.attachments)
     if row.hooks:
         add_message_jobs(raw, row.id, row.hooks)
     seq: int = inserted[0]

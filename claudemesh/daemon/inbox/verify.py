@@ -15,6 +15,7 @@ from typing import Protocol
 import orjson
 
 from claudemesh.daemon.identity.peer import Peer
+from claudemesh.daemon.inbox.attached import encode_attachments
 from claudemesh.daemon.inbox.sealed import OpenedBody
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.home.keyring import Keyring
@@ -40,7 +41,9 @@ class Invalid:
 class HooksOf(Protocol):
     """Function that returns the names of the hooks that a message starts."""
 
-    def __call__(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]: ...
+    def __call__(
+        self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool
+    ) -> tuple[str, ...]: ...
 
 
 class Verifier:
@@ -84,12 +87,12 @@ class Verifier:
             return Invalid(reason)
         sealed = None
         try:
-            body, meta = await self._content(envelope, sender, signer)
+            body, meta, files = await self._content(envelope, sender, signer)
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
             # The signature is valid, so the message is genuine: keep it until its key is on this host.
-            body, meta, sealed = None, None, orjson.dumps(delivery.envelope)
+            body, meta, files, sealed = None, None, None, orjson.dumps(delivery.envelope)
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -107,23 +110,25 @@ class Verifier:
             received_at=now_ms,
             reply_to_id=envelope.reply_to_id,
             mentioned=self._mentions_us(envelope),
+            attachments=files,
             sealed=sealed,
             # No hooks yet: they need the text, so they run after the message has been opened.
-            hooks=() if sealed is not None else self._hooks_of(envelope),
+            hooks=() if sealed is not None else self._hooks_of(envelope, files),
         )
 
     async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
         """Open the envelope of a message that was stored sealed. None: its key is still missing."""
         try:
             envelope = Envelope.parse(orjson.loads(raw))
-            body, meta = await self._content(envelope, sender, self._signer(envelope, sender))
+            body, meta, files = await self._content(envelope, sender, self._signer(envelope, sender))
         except ProtocolError as error:
             return None if error.code == "cannot_open" else Invalid(error.code)
-        return OpenedBody(body, meta, self._hooks_of(envelope))
+        return OpenedBody(body, meta, self._hooks_of(envelope, files), files)
 
-    def _hooks_of(self, envelope: Envelope) -> tuple[str, ...]:
+    def _hooks_of(self, envelope: Envelope, files: str | None) -> tuple[str, ...]:
         kind, topic = envelope.destination_kind, _topic(envelope)
-        return self._hooks(kind, topic, mentioned=self._mentions_us(envelope))
+        mentioned, has_files = self._mentions_us(envelope), files is not None
+        return self._hooks(kind, topic, mentioned=mentioned, has_files=has_files)
 
     def _mentions_us(self, envelope: Envelope) -> bool:
         return any(map(self._keyring.is_own, envelope.mentions))
@@ -141,16 +146,19 @@ class Verifier:
             return "wrong_seal"
         return None
 
-    async def _content(self, envelope: Envelope, sender: Peer, signer: str | None) -> tuple[str, str | None]:
+    async def _content(
+        self, envelope: Envelope, sender: Peer, signer: str | None
+    ) -> tuple[str, str | None, str | None]:
+        """Return text, meta and attachments of a body; the last two as JSON, None without."""
         if envelope.seal.alg == "box":
             content = self._unboxed(envelope, sender, signer)
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
             raise ProtocolError("cannot_open", "The topic's key is not here.")
-        context, message, meta = await aside.run(aside.weight_of(content), _read, content)
+        context, message, meta, files = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
-        return message, meta
+        return message, meta, files
 
     def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
         """Return the key of the sender that signed the envelope: its present one, or one of its chain.
@@ -204,9 +212,10 @@ class Verifier:
             raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
 
 
-def _read(content: bytes) -> tuple[SealedContext | None, str, str | None]:
+def _read(content: bytes) -> tuple[SealedContext | None, str, str | None, str | None]:
     opened = decode_content(content)
-    return opened.context, opened.message, canonical_meta(opened.meta).decode() or None
+    meta = canonical_meta(opened.meta).decode() or None
+    return opened.context, opened.message, meta, encode_attachments(opened.attachments)
 
 
 def _topic(envelope: Envelope) -> str | None:

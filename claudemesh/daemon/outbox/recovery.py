@@ -7,6 +7,7 @@ done and nothing is sent twice (docs/spec/daemon.md, Outbox).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from claudemesh.daemon.outbox.age import OutboxClocks
@@ -150,14 +151,16 @@ class OutboxRecovery:
         if unknown:
             allowed = ", ".join(sorted(PATCH_FIELDS))
             raise InvalidField("unknown_field", f"patch.{unknown[0][:64]}", f"A patch may change {allowed}.")
+        kept = self._kept(envelope, needed="message" not in patch)
+        attachments = kept.pop("attachments", ())
         body: dict[str, Any] = {
-            **self._kept(envelope, needed="message" not in patch),
+            **kept,
             "priority": envelope.priority,
             "reply_to_id": envelope.reply_to_id,
             "mentions": list(envelope.mentions),
         }
         to = spell_destination(envelope.destination_kind, envelope.destination_ref)
-        return parse_send({**body, "to": to, **patch})
+        return replace(parse_send({**body, "to": to, **patch}), attachments=attachments)
 
     def _destination(self, envelope: Envelope) -> Destination:
         """Return the destination of a row. A topic or queue is not looked up again: it was known at
@@ -173,7 +176,7 @@ class OutboxRecovery:
             if not needed and error.code == "cannot_open":
                 return {}
             raise _sealed_to_other_keys(error) from error
-        return {"message": content.message, "meta": content.meta}
+        return {"message": content.message, "meta": content.meta, "attachments": content.attachments}
 
 
 def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import (
@@ -51,6 +52,8 @@ class SendRequest:
     reply_to_id: str | None = None
     mentions: tuple[Target, ...] = ()
     client_message_id: str | None = None
+    # Files that are at the broker already. A caller gives a path instead (daemon/files/).
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def meta(self) -> dict[str, Any] | None:

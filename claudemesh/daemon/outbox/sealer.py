@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -10,6 +10,7 @@ from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destination
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.home.keyring import Keyring
+from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
@@ -61,7 +62,8 @@ class Sealer:
         `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient,
         payload_too_large for a body over the broker's limit.
         """
-        body, seal = self._sealed(request.message, request.meta_json, to, client_message_id)
+        content = (request.message, request.meta_json, request.attachments)
+        body, seal = self._sealed(content, to, client_message_id)
         limit = self._body_limit.last
         if len(body) > limit:
             text = f"The sealed message has {len(body)} bytes; the broker takes {limit}."
@@ -86,7 +88,8 @@ class Sealer:
         """
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
-        body, seal = self._sealed(content.message, meta_json, to, client_message_id)
+        parts = (content.message, meta_json, content.attachments)
+        body, seal = self._sealed(parts, to, client_message_id)
         return build_envelope(
             identity=self._keyring.current,
             mesh_id=self._mesh_id,
@@ -114,11 +117,13 @@ class Sealer:
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(
-        self, message: str, meta_json: bytes, to: Destination, client_message_id: str
+        self, parts: tuple[str, bytes, Sequence[Attachment]], to: Destination, client_message_id: str
     ) -> tuple[bytes, Seal]:
+        """Seal text, meta and attachments."""
+        message, meta_json, attachments = parts
         own = self._keyring.current
         context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
-        content = encode_content(message, meta_json, context)
+        content = encode_content(message, meta_json, context, attachments)
         if to.peer is None:
             # Topic keys are not built: the bodies of topics and queues are plaintext
             # (docs/spec/protocol.md, Envelope).

@@ -1,8 +1,8 @@
 -- insert: insert a received message, once for each sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
-                   mentioned)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+                   mentioned, attachments)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
@@ -18,8 +18,24 @@ SELECT i.seq, i.id, s.envelope FROM inbox_sealed s JOIN inbox i ON i.id = s.id
 WHERE i.sender_member_id = ?1 AND i.seq > ?2 ORDER BY i.seq LIMIT ?3;
 
 -- unseal: write the body of a sealed message, which takes the next seq and becomes unread.
-UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, shown_at = NULL, acked_at = NULL
+UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, shown_at = NULL, acked_at = NULL
 WHERE id = ?4 AND body IS NULL RETURNING *;
+
+-- add_file: insert a file that a message announces.
+INSERT INTO inbox_file (file_id, inbox_id) VALUES (?, ?) ON CONFLICT DO NOTHING;
+
+-- file_by_id: the first file that was announced under this id.
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
+       i.received_at
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.file_id = ? ORDER BY f.number LIMIT 1;
+
+-- files_before: files that were announced before one of them, newest first.
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
+       i.received_at
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.number < ? ORDER BY f.number DESC LIMIT ?;
+
+-- file_fetched: set the time of the first download of a file.
+UPDATE inbox_file SET fetched_at = coalesce(fetched_at, ?) WHERE number = ?;
 
 -- note_seq: note a seq that was not given out by SQLite, so that it is never given again.
 UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'inbox';

@@ -83,7 +83,7 @@ def test_the_shared_key_of_a_peer_follows_the_installed_keys(tmp_path: Path) -> 
 async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path: Path) -> None:
     """Neither keeps the keys of its start: the next send is signed, and the next dm is opened, by the new."""
     keyring = made(tmp_path)
-    verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, *, mentioned: ())
+    verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, **_: ())
     sealer = Sealer(keyring, MESH_ID, os.urandom, BodyLimit())
     keyring.install(ALICE.identity)
 

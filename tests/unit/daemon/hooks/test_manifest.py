@@ -123,3 +123,9 @@ def test_which_hooks_a_message_raises(
     assert ALL.for_message(kind, topic, mentioned=mentioned) == names
     off = Manifest({name: Hook(name, enabled=False) for name in ALL.hooks})
     assert off.for_message(kind, topic, mentioned=mentioned) == ()
+
+
+def test_a_message_that_announces_a_file_raises_a_hook_of_its_own() -> None:
+    """Beside those of its kind."""
+    names = ("on-message", "on-dm", "on-file-share")
+    assert ALL.for_message("dm", None, mentioned=False, has_files=True) == names

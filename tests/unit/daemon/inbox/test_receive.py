@@ -20,6 +20,7 @@ from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver, DeliverySender
@@ -32,6 +33,16 @@ from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, NOW, Person, delivery, directory_of, keyring_of, new_ulid, person
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
+FILE = Attachment(
+    file_id="01HZ0000000000000000000000",
+    name="build.log",
+    size=3,
+    sha256="ab" * 32,
+    blob_id="blob-of-the-log",
+    blob_sha256="cd" * 32,
+    key=bytes(32),
+    chunk_bytes=1 << 20,
+)
 
 
 class Host:
@@ -57,7 +68,7 @@ class Host:
             PatientStore(store), verifier, directory, self._refresh, self, self.publisher, ManualClock()
         )
 
-    def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool) -> tuple[str, ...]:
+    def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool) -> tuple[str, ...]:
         return self.hooks
 
     def _note_without_context(self) -> None:
@@ -114,6 +125,41 @@ async def test_a_repeated_delivery_is_acknowledged_again_without_a_second_event(
             assert len([event async for event in stream]) == 1
         assert len(items) == 1
         assert bob.acked == [1, 2, 3]
+
+
+async def test_announced_files_are_shown_without_their_keys(tmp_path: Path) -> None:
+    """Keys and blobs stay in the database; each file raises an event behind its message."""
+    async with host(tmp_path) as bob:
+        request = replace(parse_send({"to": "bob", "message": "the log"}), attachments=(FILE,))
+        with bob.bus.subscribe() as stream:
+            [item] = await bob.take(delivery(ALICE, bob.directory, request))
+            bob.bus.close()
+            events = [event async for event in stream]
+        shown = {"file_id": FILE.file_id, "name": "build.log", "size": 3, "sha256": FILE.sha256}
+        assert item["attachments"] == [{**shown, "media_type": None}]
+        assert [event.event for event in events] == ["message", "file_shared"]
+        assert (events[1].data["file_id"], events[1].data["seq"]) == (FILE.file_id, item["seq"])
+        assert FILE.blob_id not in repr((item, events))
+        found = await bob.store.files.find(FILE.file_id)
+        assert found is not None and (found.file, found.fetched_at) == (FILE, None)
+
+
+async def test_a_later_message_does_not_take_the_id_of_an_earlier_file(tmp_path: Path) -> None:
+    """An id that another member repeats fetches the file that came first."""
+    async with host(tmp_path) as bob:
+        bob.directory.apply([ALICE.listed(), BOB.listed(), CAROL.listed()])
+        first = replace(parse_send({"to": "bob", "message": "one"}), attachments=(FILE,))
+        other = replace(first, attachments=(replace(FILE, key=bytes(range(32)), name="other"),))
+        await bob.take(delivery(ALICE, bob.directory, first))
+        await bob.take(delivery(CAROL, bob.directory, other, 2))
+        found = await bob.store.files.find(FILE.file_id)
+        assert found is not None and (found.file, found.sender_name) == (FILE, "alice")
+        assert [one.file.name for one in await bob.store.files.page(None, 9)] == ["other", "build.log"]
+        await bob.store.files.fetched(found.number, NOW)
+        assert [one.item()["state"] for one in await bob.store.files.page(None, 9)] == [
+            "announced",
+            "fetched",
+        ]
 
 
 async def test_a_topic_post_says_its_topic(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Files that received messages announce, in inbox.db (docs/spec/daemon.md, Files).
+
+The rows of files are written in the transaction of their message, and deleted with it. Keys stay in this
+database: the API, the events and the hooks get name, size and hash only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from claudemesh.protocol.attachments import Attachment, parse_attachments
+from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.queries import load_queries
+from claudemesh.runtime.sqlite import Database
+
+_Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """A file that a message has announced. `number` is its place in the order of arrival."""
+
+    number: int
+    file: Attachment
+    inbox_id: str
+    sender_name: str
+    sender_pubkey: str
+    kind: str
+    topic: str | None
+    received_at: int
+    fetched_at: int | None
+
+    def item(self) -> dict[str, Any]:
+        """Return the file as the API lists it, without its key."""
+        return {
+            **public(self.file),
+            "direction": "in",
+            "state": "fetched" if self.fetched_at is not None else "announced",
+            "message_id": self.inbox_id,
+            "sender_name": self.sender_name,
+            "sender_pubkey": self.sender_pubkey,
+            "kind": self.kind,
+            "topic": self.topic,
+            "received_at": iso_ms(self.received_at),
+            "fetched_at": None if self.fetched_at is None else iso_ms(self.fetched_at),
+        }
+
+
+def public(file: Attachment) -> dict[str, Any]:
+    """Return what the API shows of an attachment. Its key and its blob stay in the database."""
+    return {
+        "file_id": file.file_id,
+        "name": file.name,
+        "size": file.size,
+        "sha256": file.sha256,
+        "media_type": file.media_type,
+    }
+
+
+def encode_attachments(files: Sequence[Attachment]) -> str | None:
+    """Return the text of the column, None without files."""
+    return orjson.dumps([one.to_dict() for one in files]).decode() if files else None
+
+
+def shown_attachments(text: str | None) -> list[dict[str, Any]]:
+    """Return the files of the column as the API shows them."""
+    return [] if text is None else [public(one) for one in parse_attachments(orjson.loads(text))]
+
+
+def add_files(raw: sqlite3.Connection, inbox_id: str, text: str | None) -> None:
+    """Write the rows of a message's files, in the transaction that writes the message."""
+    if text is not None:
+        raw.executemany(_Q["add_file"], [(one["file_id"], inbox_id) for one in orjson.loads(text)])
+
+
+class ReceivedFiles:
+    """The announced files in inbox.db."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def find(self, file_id: str) -> ReceivedFile | None:
+        """Return a file by its id. A later message with the same id does not hide the first."""
+        return next(iter(await self._read("file_by_id", (file_id,))), None)
+
+    async def page(self, before: int | None, limit: int) -> Sequence[ReceivedFile]:
+        """Return up to `limit` files that arrived before the one of this number, newest first."""
+        return await self._read("files_before", (2**63 - 1 if before is None else before, limit))
+
+    async def fetched(self, number: int, now_ms: int) -> None:
+        """Set the time of the first download."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["file_fetched"], (now_ms, number)))
+
+    async def _read(self, name: str, values: Iterable[object]) -> Sequence[ReceivedFile]:
+        rows = await self._db.run(lambda raw: raw.execute(_Q[name], tuple(values)).fetchall())
+        return [_received(row) for row in rows]
+
+
+def _received(row: Sequence[Any]) -> ReceivedFile:
+    number, file_id, inbox_id, fetched_at, attachments, *rest = row
+    file = next(one for one in parse_attachments(orjson.loads(attachments)) if one.file_id == file_id)
+    sender_name, sender_pubkey, kind, topic, received_at = rest
+    return ReceivedFile(
+        number, file, inbox_id, sender_name, sender_pubkey, kind, topic, received_at, fetched_at
+    )
