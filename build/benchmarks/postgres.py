@@ -98,7 +98,8 @@ async def _function_alone(server: Server, made: Mesh, owner: Peer) -> float:
         statement = await connection.prepare(QUERIES["accept"])
         started = time.perf_counter()
         for first in range(0, _MESSAGES, _BATCH):
-            await statement.fetch(*arguments(sends[first : first + _BATCH], time.time_ns() // 1_000_000))
+            batch = arguments(sends[first : first + _BATCH], time.time_ns() // 1_000_000)
+            await statement.fetch(*batch, None)
         return _MESSAGES / (time.perf_counter() - started)
     finally:
         await connection.close()

@@ -202,9 +202,15 @@ def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restorin
         base.backoff,
         base.conditions,
         base.metrics,
-        DrainHandlers(stores.notices.ended, stores.monitor.outbox_storage, restoring.state.may_come_back),
+        DrainHandlers(
+            stores.notices.ended,
+            stores.monitor.outbox_storage,
+            restoring.state.may_come_back,
+            lambda: restoring.state.is_asked,
+        ),
         body_limit,
     )
+    restoring.state.on_asked(drain.wake)
     reconciler = _reconciler(base, stores, broker, restoring, drain)
     hook_runs = _hook_runs(base, stores)
     submitter = Submitter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -143,6 +144,51 @@ def test_a_postgres_restored_under_a_running_broker_has_everything_again(server:
         assert_contract(made, alice, [bob], ids)
         made.broker.ready()
         check_is_clean(made, alice)
+
+
+# More than a question at a link-up covers one by one.
+MANY = [f"waiting-{number}" for number in range(200)]
+
+
+def hidden_and_mended(made: Mesh, ids: list[str]) -> None:
+    """Everything arrives, although the lost sends lie behind many that the restored broker has accepted."""
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    wait_done(alice, MANY)
+    until(lambda: logged(alice, "reoffer_done"), "alice has offered what was lost")
+    bob.start()
+    wait_received(bob, [*ids, *MANY])
+    assert_contract(made, alice, [bob], [*ids, *MANY])
+
+
+def test_sends_that_waited_for_a_restored_broker_do_not_hide_the_lost_ones(pair: Mesh) -> None:
+    """The broker is asked about the newest accepted sends before any other one leaves."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    copy = Directory(pair)
+    copied(pair, copy)
+    bob.stop()
+    ids = ["lost-0", "lost-1", "lost-2"]
+    send(alice, "bob", ids)
+    wait_done(alice, ids)
+    pair.broker.stop()
+    send(alice, "bob", MANY)
+    restored(pair, copy)
+    hidden_and_mended(pair, ids)
+
+
+def test_sends_that_waited_for_a_restored_postgres_do_not_hide_the_lost_ones(server: Server) -> None:
+    """The broker runs on: it accepts nothing before its daemons have been sent to ask."""
+    with mesh("alice", "bob", database_url=server.url()) as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        copy = POSTGRES["directory"](made, server)
+        copied(made, copy)
+        bob.stop()
+        ids = ["lost-0", "lost-1", "lost-2"]
+        send(alice, "bob", ids)
+        wait_done(alice, ids)
+        server.stop(signal.SIGQUIT)
+        send(alice, "bob", MANY)
+        copy.put_back()
+        hidden_and_mended(made, ids)
 
 
 def test_a_daemon_that_dies_while_it_mends_begins_again(pair: Mesh) -> None:

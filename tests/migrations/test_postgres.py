@@ -262,7 +262,7 @@ async def test_a_broker_of_the_release_before_goes_on_accepting() -> None:
         earlier, later, unknown = w.post(w.owner, "all"), w.post(w.owner, "all"), w.post(w.owner, "nowhere")
 
         async def accept_v1(*sends: NewSend) -> list[AcceptOutcome]:
-            rows = await store.pools.fetch(_ACCEPT_V1, *arguments(sends, NOW))
+            rows = await store.pools.fetch(_ACCEPT_V1, *arguments(sends, NOW), None)
             return list(outcomes_of(rows, sends, NOW))
 
         [accepted, refused] = await accept_v1(earlier, unknown)

@@ -7,6 +7,7 @@ signal stays unnoticed.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -22,7 +23,7 @@ from claudemesh.protocol.errors import CloseCode
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import OffsetClock
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.services import TaskOwner, repeat
+from claudemesh.runtime.services import TaskOwner, repeat, supervise
 
 log = get_logger("broker.cluster")
 
@@ -59,6 +60,7 @@ class Sweep:
         self._steps = steps
         self._newest: deque[tuple[float, int]] = deque()
         self._life: Life | None = None
+        self._comparing = asyncio.Lock()
         self._tasks = TaskOwner(env.on_crash)
 
     async def start(self) -> None:
@@ -72,6 +74,8 @@ class Sweep:
             lambda: self._sweep(store), self._env.limits.sweep_s, "sweep", _BACKOFF, self._env.degraded
         )
         self._tasks.start(sweeping, "cluster_sweep")
+        watching = supervise(lambda worked: self._watch(store, worked), "sweep", _BACKOFF, self._env.degraded)
+        self._tasks.start(watching, "server_watch")
 
     async def stop(self) -> None:
         """Send the signals that wait, and end."""
@@ -91,13 +95,27 @@ class Sweep:
                 here[member_id], member_id, CloseCode.REVOKED, "this member is no longer active"
             )
 
+    async def _watch(self, store: ClusterStore, worked: Callable[[], None]) -> None:
+        """Compare as soon as a send has met another server: until then nothing is accepted."""
+        while True:
+            await store.exchanged()
+            await self._compare_epoch(store)
+            worked()
+
     async def _compare_epoch(self, store: ClusterStore) -> None:
-        """Close every connection when the database may hold older data: daemons ask as they come back."""
-        accepted = self._state.newest_history
-        store_epoch, life = await store.store_epoch(), await store.life()
-        before, self._life = self._life, life
-        if store_epoch == self._state.store_epoch and not may_have_gone_back(before, life, accepted):
-            return
+        """Close every connection when the database may hold older data: daemons ask as they come back.
+
+        Only then sends are accepted by the server that was found.
+        """
+        async with self._comparing:
+            accepted = self._state.newest_history
+            store_epoch, life = await store.store_epoch(), await store.life()
+            before, self._life = self._life, life
+            if store_epoch != self._state.store_epoch or may_have_gone_back(before, life, accepted):
+                self._close_all(store_epoch)
+            store.accept_from(life)
+
+    def _close_all(self, store_epoch: str) -> None:
         log.info("database_may_be_another", epoch_changed=store_epoch != self._state.store_epoch)
         self._state.store_epoch, self._state.newest_history = store_epoch, 0
         self._newest.clear()

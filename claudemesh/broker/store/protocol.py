@@ -65,6 +65,14 @@ class ClusterStore(Protocol):
         """Return when the server was started, and the newest history id that it has given out."""
         ...
 
+    def accept_from(self, life: Life) -> None:
+        """Let sends be accepted by the server of this life alone."""
+        ...
+
+    async def exchanged(self) -> None:
+        """Return when another server than that has been asked to accept a send."""
+        ...
+
     async def marks_differ(self, mark: int) -> bool:
         """Return whether another running broker holds a different mark."""
         ...

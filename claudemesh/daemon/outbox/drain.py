@@ -61,12 +61,14 @@ class DrainHandlers:
     """Callbacks of the drain.
 
     `on_storage` gets the error of a failed commit, and None after one that succeeded. `may_come_back` returns
-    whether a refusal may be temporary, after a restore of the broker.
+    whether a refusal may be temporary, after a restore of the broker. `may_leave` returns whether the broker
+    has told of the newest done sends on this link.
     """
 
     on_settled: Callable[[Settlement], None]
     on_storage: Callable[[StorageError | None], None] = lambda error: None
     may_come_back: Callable[[str], bool] = lambda error: False
+    may_leave: Callable[[], bool] = lambda: True
 
 
 class Drain:
@@ -206,6 +208,8 @@ class Drain:
 
     def _free(self) -> int:
         if self._stopping or self._is_held or not self._carrier.connected or self._window.isolating:
+            return 0
+        if not self._handlers.may_leave():
             return 0
         return self._pace.free(len(self._window), self._clocks.monotonic())
 

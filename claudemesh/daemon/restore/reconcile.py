@@ -1,8 +1,10 @@
 """Reconciliation with a broker whose database was restored from an older copy, at each link-up.
 
-1. Topics and subscriptions of this host are put back (`topics/own.py`), so that offered sends find them.
-2. The broker is asked about done sends (`outbox/lookback.py`). One that it does not know means that its
-   database went back. The broker's store epoch is a hint: when it changed, all done sends are asked about.
+1. The broker is asked about the newest done sends (`outbox/lookback.py`). One that it does not know means
+   that its database went back. The broker's store epoch is a hint: when it changed, all done sends are asked
+   about. No send leaves on a link before this answer: otherwise the newest done sends would be those of the
+   new database, and the lost ones would lie behind them.
+2. Topics and subscriptions of this host are put back (`topics/own.py`), so that offered sends find them.
 3. Forgotten sends are offered again (`outbox/reoffer.py`).
 
 A broker that has lost this member is asked to add it again (`restore/readmission.py`). The daemons of
@@ -89,12 +91,13 @@ class Reconciler:
     def link_up(self, agreed: Agreed) -> None:
         """Begin to compare and to repair on a new link."""
         self._state.show_lost()
-        self._state.is_unsure = True
+        self._state.is_unsure, self._state.is_asked = True, False
         self._notes.note(agreed.features, self.store_epoch)
         self._task = self._tasks.start(self._run(agreed), "reconcile")
 
     def link_down(self) -> None:
         """Stop the work of this link. The next link starts it again."""
+        self._state.is_asked = False
         self._topics.link_down()
         self._state.end_unchecked()
         if self._task is not None:
@@ -130,11 +133,12 @@ class Reconciler:
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _reconcile(self, agreed: Agreed) -> None:
-        await self._topics.put_back(self._link.call, agreed.broker_wall_ms)
         if not self._state.to_be_noted:
             self._state.to_be_noted = await self._has_gone_back(agreed)
         if self._state.to_be_noted:
             await self._note()
+        self._state.asked()
+        await self._topics.put_back(self._link.call, agreed.broker_wall_ms)
         if self.store_epoch != agreed.hello.store_epoch:
             self.store_epoch = agreed.hello.store_epoch
             self._notes.note(agreed.features, self.store_epoch)

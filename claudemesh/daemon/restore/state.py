@@ -1,6 +1,6 @@
 """State of a restore of the broker: what is known of it now, and the conditions that show it.
 
-The reconciler updates it at each link-up. The drain reads it before a row dies.
+The reconciler updates it at each link-up. The drain reads it before a row leaves or dies.
 """
 
 from __future__ import annotations
@@ -39,6 +39,18 @@ class RestoreState:
         self.to_be_noted = False
         # A link was opened, and no comparison has finished since.
         self.is_unsure = False
+        # The broker of this link has told of the newest done sends. No other send leaves before.
+        self.is_asked = False
+        self._on_asked: Callable[[], None] = lambda: None
+
+    def on_asked(self, listener: Callable[[], None]) -> None:
+        """Set the function to call when sends may leave on a link."""
+        self._on_asked = listener
+
+    def asked(self) -> None:
+        """Note that the broker of this link has told of the newest done sends."""
+        self.is_asked = True
+        self._on_asked()
 
     def may_come_back(self, error: str) -> bool:
         """Whether a restore may have caused a refusal: the destination may not have been put back yet."""
@@ -54,7 +66,7 @@ class RestoreState:
         self._conditions.begin(
             _UNCHECKED,
             f"The check whether the broker still has all accepted sends has failed ({error}). It is "
-            "repeated; sends and deliveries continue.",
+            "repeated. Sends are kept and leave when it has succeeded; deliveries continue.",
         )
 
     def end_unchecked(self) -> None:

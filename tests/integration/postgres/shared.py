@@ -46,7 +46,7 @@ class Shared:
 
     async def call_accept(self, sends: Sequence[NewSend]) -> Sequence[Any]:
         """Accept as a store would, in the present transaction of the test's connection."""
-        rows: Sequence[Any] = await self.connection.fetch(QUERIES["accept"], *arguments(sends, NOW))
+        rows: Sequence[Any] = await self.connection.fetch(QUERIES["accept"], *arguments(sends, NOW), None)
         return rows
 
     @asynccontextmanager

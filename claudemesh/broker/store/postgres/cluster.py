@@ -12,6 +12,7 @@ import asyncpg
 
 from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.broker.store.postgres.errors import state_of, translate_errors
+from claudemesh.broker.store.postgres.known_server import KnownServer
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.sessions import APPLICATION, connect
@@ -30,10 +31,13 @@ _DOES_NOT_TELL = frozenset({"42501", "0A000", "42883"})
 class PostgresCluster:
     """Implements `ClusterStore`."""
 
-    def __init__(self, database_url: str, pools: Pools, deadlines: DatabaseDeadlines) -> None:
+    def __init__(
+        self, database_url: str, pools: Pools, deadlines: DatabaseDeadlines, server: KnownServer
+    ) -> None:
         self._database_url = database_url
         self._db = pools
         self._deadlines = deadlines
+        self._server = server
         self._mark: int | None = None
         self._on_compared: Callable[[bool], None] = lambda differs: None
 
@@ -58,6 +62,13 @@ class PostgresCluster:
     async def life(self) -> Life:
         [row] = await self._db.fetch(_Q["life"])
         return Life(str(row[0]), int(row[1]))
+
+    def accept_from(self, life: Life) -> None:
+        self._server.known = life.server_started
+        self._server.differs.clear()
+
+    async def exchanged(self) -> None:
+        await self._server.differs.wait()
 
     async def marks_differ(self, mark: int) -> bool:
         [row] = await self._db.fetch(_Q["marks_differ"], mark)

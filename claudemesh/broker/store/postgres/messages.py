@@ -10,6 +10,7 @@ import asyncpg
 
 from claudemesh.broker.store.postgres.accept import arguments, dedupe_of, follow, outcomes_of
 from claudemesh.broker.store.postgres.errors import QUERY_CANCELED, state_of, text_of
+from claudemesh.broker.store.postgres.known_server import KnownServer
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import due_of
@@ -23,15 +24,16 @@ from claudemesh.broker.store.types import (
     NewSend,
     SendKey,
 )
-from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.errors import StorageError, StorageUnreachable
 from claudemesh.runtime.failpoints import failpoint
 
 
 class PostgresMessages:
     """Implements `MessageStore`."""
 
-    def __init__(self, pools: Pools) -> None:
+    def __init__(self, pools: Pools, server: KnownServer) -> None:
         self._db = pools
+        self._server = server
 
     async def lookup(self, keys: Collection[SendKey]) -> Mapping[SendKey, DedupeRow]:
         columns = (
@@ -88,10 +90,13 @@ class PostgresMessages:
 
         async def work(connection: Any) -> Sequence[Any]:
             with committing_in_full(connection):
-                rows: Sequence[Any] = await connection.fetch(_Q["accept"], *values)
+                rows: Sequence[Any] = await connection.fetch(_Q["accept"], *values, self._server.known)
             return rows
 
         rows = await self._db.run(work, accepting=True)
+        if not rows:
+            self._server.differs.set()
+            raise StorageUnreachable("the database's server was started again: its data is compared first")
         return outcomes_of(rows, sends, now_ms)
 
     async def deliveries_due(

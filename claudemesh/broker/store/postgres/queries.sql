@@ -207,10 +207,14 @@ CROSS JOIN LATERAL (
   WHERE c.mesh_id = w.mesh_id AND c.sender_member_id = w.sender AND c.client_message_id = w.client_id
   LIMIT 1) AS d;
 
--- accept: a batch of sends, each with its own outcome, in one transaction.
-SELECT send, outcome, error, broker_message_id, history_id, request_fingerprint, destination_kind, destination_ref,
-       first_seen_at, history_available, delivery_ids, recipients
-FROM mesh.accept_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+-- accept: a batch of sends, each with its own outcome, in one transaction. A server that was started at another time than
+-- the given one accepts nothing and returns no row.
+SELECT a.send, a.outcome, a.error, a.broker_message_id, a.history_id, a.request_fingerprint, a.destination_kind,
+       a.destination_ref, a.first_seen_at, a.history_available, a.delivery_ids, a.recipients
+FROM (
+  SELECT $1::timestamptz AS now_at
+  WHERE $13::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $13) AS s
+CROSS JOIN LATERAL mesh.accept_v2(s.now_at, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS a;
 
 -- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
@@ -367,7 +371,7 @@ SELECT md5(concat_ws('-', e.epoch, s.system_identifier, 'mesh.epoch'::regclass::
 FROM mesh.epoch AS e, pg_control_system() AS s;
 
 -- life: when the server was started, and the newest history id that was given out.
-SELECT pg_postmaster_start_time()::text, s.last_value FROM mesh.message_history_history_id_seq AS s;
+SELECT extract(epoch FROM pg_postmaster_start_time())::text, s.last_value FROM mesh.message_history_history_id_seq AS s;
 
 -- epoch_alone: the same when the server does not tell its identity.
 SELECT epoch FROM mesh.epoch;

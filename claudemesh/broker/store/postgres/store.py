@@ -8,6 +8,7 @@ from claudemesh.broker.store.postgres.audit import PostgresAudit
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
 from claudemesh.broker.store.postgres.departing import PostgresDeparted
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
+from claudemesh.broker.store.postgres.known_server import KnownServer
 from claudemesh.broker.store.postgres.members import PostgresMembers
 from claudemesh.broker.store.postgres.meshes import PostgresMeshes
 from claudemesh.broker.store.postgres.messages import PostgresMessages
@@ -69,6 +70,7 @@ class PostgresStore:
         url, deadlines = self._database_url, self._deadlines
         await prepare_database(url, allow_unsafe=self._allow_unsafe, connect_s=deadlines.connect_s)
         self._pools = pools = await Pools.open(url, deadlines)
+        server = KnownServer()
         self.meshes = PostgresMeshes(pools)
         self.members = PostgresMembers(pools)
         self.rotations = PostgresRotations(pools)
@@ -77,7 +79,7 @@ class PostgresStore:
         self.topic_deletions = PostgresTopicDeletions(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
-        self.messages = PostgresMessages(pools)
+        self.messages = PostgresMessages(pools, server)
         self.queues = PostgresQueues(pools)
         self.presence = PostgresPresence(pools)
         self.audit = PostgresAudit(pools)
@@ -85,7 +87,7 @@ class PostgresStore:
         self.retention = PostgresRetention(pools)
         self.usage = PostgresUsage(pools)
         self.restoring = PostgresRestoring(pools)
-        self.cluster = PostgresCluster(url, pools, deadlines)
+        self.cluster = PostgresCluster(url, pools, deadlines, server)
 
     async def close(self) -> None:
         """Close every connection."""

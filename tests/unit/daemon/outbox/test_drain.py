@@ -73,6 +73,7 @@ class Bench:
         self.carrier = Carrier()
         self.clock = ManualClock()
         self.settled: list[Settlement] = []
+        self.may_leave = True
         self._event = asyncio.Event()
         steady: Callable[[float, float], float] = lambda low, high: 1.0  # noqa: E731
         backoff = Backoff(0.5, 30, uniform=steady)
@@ -87,7 +88,7 @@ class Bench:
             backoff,
             self.conditions,
             DaemonMetrics(),
-            DrainHandlers(self._on_settled),
+            DrainHandlers(self._on_settled, may_leave=lambda: self.may_leave),
             self.body_limit,
         )
 
@@ -147,6 +148,22 @@ async def test_an_accepted_row_becomes_done_with_the_brokers_ids(tmp_path: Path)
             row = await bench.store.raw(row_id)
             assert row is not None
             assert (row["status"], row["history_id"]) == ("done", 7)
+
+
+async def test_no_row_leaves_before_the_broker_was_asked_about_the_done_ones(tmp_path: Path) -> None:
+    """Rows are accepted meanwhile, and leave in their order afterwards."""
+    async with running(tmp_path) as bench:
+        bench.may_leave = False
+        ids = await bench.put(3)
+        ids += await bench.put(3)
+        assert bench.carrier.sent == []
+        assert {row["status"] for row in [await bench.store.raw(row_id) for row_id in ids] if row} == {
+            "pending"
+        }
+        bench.may_leave = True
+        bench.drain.wake()
+        await bench.carrier.wait_sent(6)
+        assert bench.carrier.sent == ids
 
 
 async def test_at_most_a_window_is_in_flight(tmp_path: Path) -> None:

@@ -202,6 +202,24 @@ async def test_a_broker_that_knows_the_newest_is_asked_once(tmp_path: Path) -> N
         assert broker.offered == []
 
 
+async def test_no_send_may_leave_before_the_broker_was_asked(tmp_path: Path) -> None:
+    """On each link again; a question that fails leaves them waiting."""
+    broker = Broker()
+    async with host(tmp_path, broker) as alice:
+        await alice.send(3)
+        told: list[bool] = []
+        alice.restore.on_asked(lambda: told.append(alice.restore.is_asked))
+        broker.failing = 1
+        for links in (1, 2):
+            assert not alice.restore.is_asked
+            alice.reconciler.link_up(broker.opened())
+            assert not alice.restore.is_asked
+            await alice.until(lambda links=links: len(told) == links)
+            assert broker.asked[-1] == ["send-0003", "send-0002", "send-0001"]
+            alice.reconciler.link_down()
+        assert told == [True, True]
+
+
 async def test_features_are_noted_at_once_and_the_epoch_when_it_is_verified(tmp_path: Path) -> None:
     """A link that is lost at once leaves the negotiated sizes behind, and another link asks again."""
     broker = Broker()
