@@ -28,6 +28,7 @@ PACKAGE = "claudemesh.broker.store.postgres.migrations"
 # SHA-256 of each function as it was released.
 FUNCTIONS = {
     "accept_v2.sql": "d75b31401f14d6f2218a16c43fbbb1ad0f485fddcf241c2eb8dc1cb8a8fa6c5a",
+    "accept_v3.sql": "35e31ec3d656cf0fd11d7871f5086246a46775811c68c563a6896e0fccfe212f",
 }
 EXPECTED = Path(__file__).with_name("postgres_schema.txt")
 
@@ -250,28 +251,29 @@ async def test_members_of_the_first_schemas_get_versions() -> None:
     assert [tuple(row) for row in versions] == [("one", 4), ("two", 1)]
 
 
-# The statement of brokers before functions had versions.
-_ACCEPT_V1 = QUERIES["accept"].replace("mesh.accept_v2(", "mesh.accept(")
-
-
-async def test_a_broker_of_the_release_before_goes_on_accepting() -> None:
+@pytest.mark.parametrize("function", ["accept", "accept_v2"])
+async def test_a_broker_of_an_earlier_release_goes_on_accepting(function: str) -> None:
     """It calls the function that it knows; each of the two finds what the other has accepted."""
-    assert "mesh.accept_v2(" in QUERIES["accept"]
+    assert "mesh.accept_v3(" in QUERIES["accept"]
+    query = QUERIES["accept"].replace("mesh.accept_v3(", f"mesh.{function}(")
+    query = query.replace(", $13, $14)", ")").replace("$15", "$13")
     async with world("postgres") as w:
         store: Any = w.store
         earlier, later, unknown = w.post(w.owner, "all"), w.post(w.owner, "all"), w.post(w.owner, "nowhere")
 
-        async def accept_v1(*sends: NewSend) -> list[AcceptOutcome]:
-            rows = await store.pools.fetch(_ACCEPT_V1, *arguments(sends, NOW), None)
+        async def accept_earlier(*sends: NewSend) -> list[AcceptOutcome]:
+            rows = await store.pools.fetch(query, *arguments(sends, NOW)[:12], None)
             return list(outcomes_of(rows, sends, NOW))
 
-        [accepted, refused] = await accept_v1(earlier, unknown)
+        [accepted, refused] = await accept_earlier(earlier, unknown)
         assert isinstance(accepted, Accepted)
         assert refused == Refused("destination_not_found")
         [existing, new] = await w.store.messages.accept([earlier, later], NOW)
         assert isinstance(existing, Existing) and existing.row.history_id == accepted.history_id
         assert isinstance(new, Accepted)
-        assert await accept_v1(later) == [Existing((await w.store.messages.lookup([later.key]))[later.key])]
+        assert await accept_earlier(later) == [
+            Existing((await w.store.messages.lookup([later.key]))[later.key])
+        ]
 
 
 async def test_a_released_function_keeps_its_text() -> None:

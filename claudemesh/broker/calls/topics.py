@@ -149,7 +149,9 @@ async def list_topics(caller: Caller, params: Params) -> Answer:
                 "mode": row.mode,
                 "subscribed": row.subscribed,
                 "subscribers": row.subscribers,
-                "sealed": False,
+                "sealed": row.key_epoch > 0,
+                "key_epoch": row.key_epoch or None,
+                "members_without_key": row.keyless,
                 "created_at": row.created_at,
             }
             for row in rows[:limit]

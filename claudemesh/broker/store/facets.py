@@ -31,8 +31,6 @@ from claudemesh.broker.store.types import (
     Seen,
     SendKey,
     Swept,
-    TopicMode,
-    TopicRow,
     Version,
 )
 from claudemesh.runtime.lived import Mark
@@ -127,35 +125,6 @@ class RotationStore(Protocol):
 
         The older keys become rotated out, each with its statement. The newest 260 of them are kept. The same
         rotation once more changes nothing.
-        """
-        ...
-
-
-class TopicStore(Protocol):
-    """Topics, work queues and subscriptions."""
-
-    async def create(self, mesh_id: str, topic: str, mode: TopicMode, member_id: str, now_ms: int) -> bool:
-        """Create a topic or a queue. False: there is one of this name."""
-        ...
-
-    async def mode(self, mesh_id: str, topic: str) -> TopicMode | None:
-        """Return `topic` or `queue`, None when there is neither of this name."""
-        ...
-
-    async def subscribe(self, mesh_id: str, topic: str, member_id: str, now_ms: int) -> bool:
-        """Subscribe a member; once more changes nothing. False: there is no such topic."""
-        ...
-
-    async def unsubscribe(self, mesh_id: str, topic: str, member_id: str) -> bool:
-        """Remove a subscription. False: there was none."""
-        ...
-
-    async def page(
-        self, mesh_id: str, member_id: str, *, after: str = "", limit: int = 1000, counts: bool = True
-    ) -> Sequence[TopicRow]:
-        """Return topics as one member sees them, in the order of their names, from behind `after`.
-
-        Without `counts` the subscribers are not counted: counting takes longer the more there are.
         """
         ...
 

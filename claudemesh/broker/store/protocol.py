@@ -29,11 +29,12 @@ from claudemesh.broker.store.facets import (
     RestoreStore,
     RetentionStore,
     RotationStore,
-    TopicStore,
     UpkeepStore,
     UsageStore,
 )
 from claudemesh.broker.store.topic_deletion import TopicDeletionStore
+from claudemesh.broker.store.topic_keys import TopicKeyStore
+from claudemesh.broker.store.topics import TopicStore
 from claudemesh.broker.store.types import (
     Lease,
     Life,
@@ -183,6 +184,8 @@ class Store(Protocol):
     def departed(self) -> DepartedStore: ...
     @property
     def topic_deletions(self) -> TopicDeletionStore: ...
+    @property
+    def topic_keys(self) -> TopicKeyStore: ...
     @property
     def topics(self) -> TopicStore: ...
     @property

@@ -161,17 +161,6 @@ class RotationRefused:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class TopicRow:
-    """A topic or queue as one member sees it."""
-
-    topic: str
-    mode: TopicMode
-    created_at: int
-    subscribed: bool
-    subscribers: int | None  # None where they were not counted
-
-
 class SendKey(NamedTuple):
     """The idempotency key of a send: the client_message_id of one member."""
 
@@ -191,6 +180,7 @@ class NewSend(NamedTuple):
     priority: int
     mentions: tuple[str, ...]
     envelope: bytes
+    key_epoch: int | None = None  # None for a dm and for an unsealed body
 
 
 class DedupeRow(NamedTuple):
@@ -229,7 +219,10 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The check phase refused a send and wrote nothing. `error`: not_a_member, destination_not_found."""
+    """The check phase refused a send and wrote nothing.
+
+    `error`: not_a_member, destination_not_found, key_epoch_expired, key_epoch_unknown.
+    """
 
     error: str
 

@@ -21,6 +21,7 @@ from claudemesh.broker.store.types import (
     Refused,
     SendKey,
 )
+from claudemesh.protocol.topic_keys import DEFAULT_KEY_EPOCHS
 
 
 def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
@@ -41,6 +42,8 @@ def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
         [send.envelope for send in sends],
         [number for number, _ in mentions],
         [pubkey for _, pubkey in mentions],
+        [send.key_epoch for send in sends],
+        DEFAULT_KEY_EPOCHS,
     )
 
 

@@ -192,7 +192,14 @@ SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT FROM mesh.topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = $2),
        CASE WHEN $5::boolean THEN
-         (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END
+         (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END,
+       t.key_epoch,
+       CASE WHEN $5::boolean AND t.key_epoch > 0 THEN
+         (SELECT count(*) FROM mesh.topic_subscription AS s JOIN mesh.member AS m ON m.id = s.member_id
+          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active' AND NOT EXISTS (
+            SELECT FROM mesh.topic_wrap AS w
+            WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+              AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)) END
 FROM mesh.topic AS t WHERE t.mesh_id = $1 AND t.name > $3 ORDER BY t.name LIMIT $4;
 
 -- topic_mode: the mode of a topic, topic or queue.
@@ -213,8 +220,8 @@ SELECT a.send, a.outcome, a.error, a.broker_message_id, a.history_id, a.request_
        a.destination_ref, a.first_seen_at, a.history_available, a.delivery_ids, a.recipients
 FROM (
   SELECT $1::timestamptz AS now_at
-  WHERE $13::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $13) AS s
-CROSS JOIN LATERAL mesh.accept_v2(s.now_at, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS a;
+  WHERE $15::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $15) AS s
+CROSS JOIN LATERAL mesh.accept_v3(s.now_at, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS a;
 
 -- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
@@ -239,22 +246,29 @@ SELECT q.name FROM unnest($2::text[]) AS q (name)
 WHERE (SELECT d.delivery_id FROM mesh.delivery_queue AS d
        WHERE d.mesh_id = $1 AND d.queue = q.name AND d.recipient_member_id IS NULL LIMIT 1) IS NOT NULL;
 
--- queue_take: the oldest waiting messages of a queue, given in turn to those of these members that may have them.
+-- queue_take: the oldest waiting messages of a queue, given in turn to those of these members that may have them: a
+-- sealed message to a member with a wrap of its epoch.
 WITH taker AS MATERIALIZED (
-  SELECT u.member_id, row_number() OVER (ORDER BY u.place) - 1 AS turn
+  SELECT u.member_id, u.place,
+         ARRAY(SELECT DISTINCT w.key_epoch FROM mesh.topic_wrap AS w
+               WHERE w.mesh_id = $1 AND w.topic = $2 AND w.recipient_member_id = u.member_id) AS key_epochs
   FROM unnest($3::uuid[]) WITH ORDINALITY AS u (member_id, place)
   WHERE (SELECT s.since FROM mesh.topic_subscription AS s
          WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = u.member_id) IS NOT NULL
     AND (SELECT m.status FROM mesh.member AS m WHERE m.id = u.member_id) = 'active'),
 waiting AS MATERIALIZED (
-  SELECT q.delivery_id, q.priority FROM mesh.delivery_queue AS q
+  SELECT q.delivery_id, q.priority, b.key_epoch FROM mesh.delivery_queue AS q
+  CROSS JOIN LATERAL (SELECT e.key_epoch FROM mesh.message_queue AS e WHERE e.id = q.broker_message_id OFFSET 0) AS b
   WHERE q.mesh_id = $1 AND q.queue = $2 AND q.recipient_member_id IS NULL
-  ORDER BY q.priority, q.delivery_id LIMIT $4 FOR UPDATE SKIP LOCKED),
+    AND EXISTS (SELECT FROM taker AS t WHERE b.key_epoch IS NULL OR b.key_epoch = ANY (t.key_epochs))
+  ORDER BY q.priority, q.delivery_id LIMIT $4 FOR UPDATE OF q SKIP LOCKED),
 given AS (
   UPDATE mesh.delivery_queue AS d SET recipient_member_id = t.member_id
-  FROM (SELECT w.delivery_id, row_number() OVER (ORDER BY w.priority, w.delivery_id) - 1 AS place
+  FROM (SELECT w.*, row_number() OVER (ORDER BY w.priority, w.delivery_id) - 1 AS place
         FROM waiting AS w) AS n
-  JOIN taker AS t ON t.turn = n.place % nullif((SELECT count(*) FROM taker), 0)
+  CROSS JOIN LATERAL (
+    SELECT (array_agg(k.member_id ORDER BY k.place))[1 + n.place % count(*)] AS member_id FROM taker AS k
+    WHERE n.key_epoch IS NULL OR n.key_epoch = ANY (k.key_epochs)) AS t
   WHERE d.delivery_id = n.delivery_id
   RETURNING d.recipient_member_id, d.delivery_id, d.broker_message_id, d.enqueued_at, d.priority)
 SELECT d.recipient_member_id, d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name,
@@ -779,3 +793,125 @@ INSERT INTO mesh.member_statement (mesh_id, member_id, kind, subject, at_ms, bod
 SELECT mesh_id, $1::uuid, kind, subject, at_ms, body FROM mesh.member_statement
 WHERE member_id = $2::uuid AND kind = 'replacement'
 ON CONFLICT DO NOTHING;
+
+-- topic_key_state: mode and present epoch of a topic, and whether the next epoch is wanted.
+SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0 FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
+
+-- topic_key_lock: the present epoch of a topic, locked: of two makers the second finds what the first has made.
+SELECT key_epoch FROM mesh.topic WHERE mesh_id = $1 AND name = $2 FOR UPDATE;
+
+-- topic_epochs: some epochs of a topic, oldest first.
+SELECT key_epoch, commitment, previous_commitment, created_by, signature, created_at FROM mesh.topic_epoch
+WHERE mesh_id = $1 AND topic = $2 AND key_epoch = ANY ($3::integer[]) ORDER BY key_epoch;
+
+-- topic_wraps: the wraps of a member of some epochs, those for its present key first.
+SELECT w.key_epoch, w.recipient, w.wrapped_by, w.nonce, w.ciphertext, w.signature
+FROM mesh.topic_wrap AS w
+WHERE w.mesh_id = $1 AND w.topic = $2 AND w.key_epoch = ANY ($4::integer[]) AND w.recipient_member_id = $3
+ORDER BY w.key_epoch DESC,
+         w.recipient = (SELECT m.ed25519_pubkey FROM mesh.member AS m WHERE m.id = w.recipient_member_id) DESC,
+         w.wrapped_by;
+
+-- topic_key_missing: active subscribers without a wrap of the current epoch for their present key.
+SELECT m.* FROM mesh.topic AS t
+JOIN mesh.topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name
+JOIN mesh.member AS m ON m.id = s.member_id
+WHERE t.mesh_id = $1 AND t.name = $2 AND m.status = 'active'
+  AND NOT EXISTS (SELECT 1 FROM mesh.topic_wrap AS w
+                  WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+                    AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)
+ORDER BY s.member_id LIMIT $3;
+
+-- member_hold: whether a member is active; it stays so until the end of the transaction.
+SELECT status = 'active' FROM mesh.member WHERE mesh_id = $1 AND id = $2 FOR SHARE;
+
+-- topic_wrap_recipients_hold: members with some keys, locked in one order: one that is revoked waits, and then marks
+-- the topics of which it has a wrap.
+SELECT m.id FROM mesh.member AS m
+WHERE m.id IN (SELECT k.member_id FROM mesh.member_key AS k
+               WHERE k.mesh_id = $1 AND k.ed25519_pubkey = ANY ($2::bytea[]) AND k.state = 'current')
+ORDER BY m.id FOR SHARE;
+
+-- topic_epoch_commitment: the commitment of an epoch.
+SELECT commitment FROM mesh.topic_epoch WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3;
+
+-- topic_epochs_made: the number of epochs that a member has made since a lived time.
+SELECT count(*) FROM mesh.topic_epoch WHERE mesh_id = $1 AND made_by = $2 AND made_lived_ms > $3;
+
+-- topic_epoch_insert: insert an epoch.
+INSERT INTO mesh.topic_epoch (mesh_id, topic, key_epoch, commitment, previous_commitment, created_by, signature,
+  created_at, made_by, made_lived_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- topic_epoch_current: make an epoch the present one of its topic.
+UPDATE mesh.topic SET key_epoch = $3, key_lived_ms = $4, rekey_wanted = false WHERE mesh_id = $1 AND name = $2;
+
+-- topic_wraps_put: write wraps for the present keys of active members, which have to be subscribers or the member $10
+-- where one is given, unless other wrappers have written enough.
+INSERT INTO mesh.topic_wrap AS o (mesh_id, topic, key_epoch, recipient_member_id, recipient, wrapped_by, nonce,
+  ciphertext, signature)
+SELECT $1, $2, e.key_epoch, m.id, e.recipient, e.wrapped_by, e.nonce, e.ciphertext, e.signature
+FROM unnest($3::integer[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
+       AS e (key_epoch, recipient, wrapped_by, nonce, ciphertext, signature)
+JOIN mesh.member_key AS k ON k.mesh_id = $1 AND k.ed25519_pubkey = e.recipient AND k.state = 'current'
+JOIN mesh.member AS m ON m.id = k.member_id AND m.status = 'active'
+WHERE ($10::uuid IS NULL OR m.id = $10 OR EXISTS (
+    SELECT FROM mesh.topic_subscription AS s WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id))
+  AND (SELECT count(*) FROM mesh.topic_wrap AS w
+       WHERE w.mesh_id = $1 AND w.topic = $2 AND w.key_epoch = e.key_epoch AND w.recipient_member_id = m.id
+         AND w.recipient = e.recipient AND w.wrapped_by <> e.wrapped_by) < $9
+ON CONFLICT (mesh_id, topic, key_epoch, recipient_member_id, recipient, wrapped_by) DO UPDATE
+SET nonce = excluded.nonce, ciphertext = excluded.ciphertext, signature = excluded.signature
+WHERE o.nonce <> excluded.nonce
+RETURNING o.recipient_member_id;
+
+-- topic_key_want: mark that the next epoch of a topic is wanted.
+UPDATE mesh.topic SET rekey_wanted = true WHERE mesh_id = $1 AND name = $2 RETURNING key_epoch > 0;
+
+-- topic_keys_wanted: topics whose next epoch is wanted.
+SELECT name FROM mesh.topic WHERE mesh_id = $1 AND rekey_wanted AND key_epoch > 0 ORDER BY name LIMIT $2;
+
+-- topic_keys_wanted_of: topics of a member whose next epoch is wanted.
+SELECT t.name FROM (SELECT s.topic FROM mesh.topic_subscription AS s WHERE s.member_id = $2
+                    UNION SELECT w.topic FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = $2) AS o
+JOIN mesh.topic AS t ON t.mesh_id = $1 AND t.name = o.topic
+WHERE t.rekey_wanted AND t.key_epoch > 0 ORDER BY t.name LIMIT $3;
+
+-- topic_holders: those of some members that are active and have a wrap of a topic.
+SELECT m.id FROM unnest($3::uuid[]) AS e (id)
+JOIN mesh.member AS m ON m.id = e.id AND m.mesh_id = $1 AND m.status = 'active'
+WHERE EXISTS (SELECT FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2);
+
+-- topic_key_owed: whether a message under an epoch was accepted since a member subscribed, or waits in a queue.
+SELECT EXISTS (SELECT FROM mesh.topic_message AS b
+               WHERE b.mesh_id = $1 AND b.topic = $2 AND b.key_epoch = $4 AND b.created_at >= s.since)
+    OR EXISTS (SELECT FROM mesh.message_queue AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = $1 AND b.destination_ref = $2 AND b.key_epoch = $4)
+FROM mesh.topic_subscription AS s WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = $3;
+
+-- topic_keys_old: mark that the next epoch is wanted of topics whose epoch was made before a lived time.
+UPDATE mesh.topic SET rekey_wanted = true WHERE (mesh_id, name) IN (
+  SELECT mesh_id, name FROM mesh.topic WHERE key_epoch > 0 AND NOT rekey_wanted AND key_lived_ms < $1
+  ORDER BY mesh_id, name LIMIT $2 FOR UPDATE SKIP LOCKED);
+
+-- topic_epochs_past: epochs that are not accepted any more, with whether a message under them is owed or stored.
+SELECT e.mesh_id, e.topic, e.key_epoch,
+       EXISTS (SELECT FROM mesh.topic_wrap AS w
+               WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch),
+       EXISTS (SELECT FROM mesh.topic_message AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+    OR EXISTS (SELECT FROM mesh.message_queue AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch),
+       EXISTS (SELECT FROM mesh.topic_message AS b
+               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+    OR EXISTS (SELECT FROM mesh.message_queue AS b
+               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
+FROM mesh.topic AS t JOIN mesh.topic_epoch AS e ON e.mesh_id = t.mesh_id AND e.topic = t.name
+WHERE t.key_epoch > $1 AND e.key_epoch <= t.key_epoch - $1 AND e.made_lived_ms < $2
+ORDER BY e.made_lived_ms LIMIT $3;
+
+-- topic_wraps_delete: delete the wraps of an epoch.
+DELETE FROM mesh.topic_wrap WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3;
+
+-- topic_epoch_delete: delete an epoch.
+DELETE FROM mesh.topic_epoch WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3;

@@ -20,6 +20,7 @@ from claudemesh.broker.store.postgres.restoring import PostgresRestoring
 from claudemesh.broker.store.postgres.retention import PostgresRetention
 from claudemesh.broker.store.postgres.rotations import PostgresRotations
 from claudemesh.broker.store.postgres.topic_deletion import PostgresTopicDeletions
+from claudemesh.broker.store.postgres.topic_keys import PostgresTopicKeys
 from claudemesh.broker.store.postgres.topics import PostgresTopics
 from claudemesh.broker.store.postgres.upkeep import PostgresUpkeep
 from claudemesh.broker.store.postgres.usage import PostgresUsage
@@ -38,6 +39,7 @@ class PostgresStore:
     acts: PostgresActs
     departed: PostgresDeparted
     topic_deletions: PostgresTopicDeletions
+    topic_keys: PostgresTopicKeys
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
@@ -77,6 +79,7 @@ class PostgresStore:
         self.acts = PostgresActs(pools)
         self.departed = PostgresDeparted(pools)
         self.topic_deletions = PostgresTopicDeletions(pools)
+        self.topic_keys = PostgresTopicKeys(pools)
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools, server)

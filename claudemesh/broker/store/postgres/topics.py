@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.types import TopicMode, TopicRow
+from claudemesh.broker.store.topics import TopicRow
+from claudemesh.broker.store.types import TopicMode
 
 
 class PostgresTopics:

@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
+from claudemesh.broker.store.topic_keys import judge_key_epoch
 from claudemesh.broker.store.types import (
     Accepted,
     AcceptOutcome,
@@ -87,8 +88,8 @@ class _Batch:
         if not retention:
             return Refused("not_a_member")
         recipients = self._recipients(send)
-        if recipients is None:
-            return Refused("destination_not_found")
+        if isinstance(recipients, str):
+            return Refused(recipients)
         self._history_id += 1
         taken[send.key] = DedupeRow(
             send.broker_message_id,
@@ -122,14 +123,18 @@ class _Batch:
             failpoint(point)
         self._raw.executemany(_Q["stored_add"], [(*key, size) for key, size in self._stored.items()])
 
-    def _recipients(self, send: NewSend) -> list[str] | None:
-        """Return the recipients of a message, None when its destination does not exist."""
+    def _recipients(self, send: NewSend) -> list[str] | str:
+        """Return the recipients of a message, or why it is refused."""
         mesh_id, ref = send.key.mesh_id, send.destination_ref
         if send.destination_kind == "dm":
             found = self._ask("dm_recipient", mesh_id, ref)
-            return [row[0] for row in found] if found else None
-        if self._ask("topic_mode", mesh_id, ref) != [(send.destination_kind,)]:
-            return None
+            return [row[0] for row in found] if found else "destination_not_found"
+        topic = self._ask("topic_accepting", mesh_id, ref)
+        if not topic or topic[0][0] != send.destination_kind:
+            return "destination_not_found"
+        refusal = judge_key_epoch(send.key_epoch, topic[0][1])
+        if refusal is not None:
+            return refusal
         if send.destination_kind == "queue":
             return [_UNASSIGNED]
         members = [row[0] for row in self._ask("topic_recipients", mesh_id, ref)]
@@ -161,7 +166,7 @@ class _Batch:
                 expires_at,
             )
         )
-        body = (key.sender_member_id, send.envelope, now_ms)
+        body = (key.sender_member_id, send.envelope, now_ms, send.key_epoch)
         stored = (key.mesh_id, key.sender_member_id, "topic" if kind == "topic" else "queue")
         self._stored[stored] = self._stored.get(stored, 0) + len(send.envelope)
         if kind == "topic":

@@ -181,7 +181,14 @@ SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT 1 FROM topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2),
        CASE WHEN ?5 THEN
-         (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END
+         (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END,
+       t.key_epoch,
+       CASE WHEN ?5 AND t.key_epoch > 0 THEN
+         (SELECT count(*) FROM topic_subscription AS s CROSS JOIN member AS m ON m.id = s.member_id
+          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active' AND NOT EXISTS (
+            SELECT 1 FROM topic_wrap AS w
+            WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+              AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)) END
 FROM topic AS t WHERE t.mesh_id = ?1 AND t.name > ?3 ORDER BY t.name LIMIT ?4;
 
 -- dedupe_find: rows for a set of keys, given as a JSON array of [mesh, sender, id].
@@ -204,6 +211,9 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state <> 'revoked' AND m.stat
 -- topic_mode: the mode of a topic, topic or queue.
 SELECT mode FROM topic WHERE mesh_id = ? AND name = ?;
 
+-- topic_accepting: the mode of a topic, and the number of its present epoch.
+SELECT mode, key_epoch FROM topic WHERE mesh_id = ? AND name = ?;
+
 -- topic_recipients: active subscribers.
 SELECT s.member_id FROM topic_subscription AS s JOIN member AS m ON m.id = s.member_id
 WHERE s.mesh_id = ? AND s.topic = ? AND m.status = 'active' ORDER BY s.member_id;
@@ -215,12 +225,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- accept_queue_body: the body of a dm or queue send.
 INSERT INTO message_queue (id, mesh_id, client_message_id, destination_kind, destination_ref, sender_member_id,
-  envelope, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+  envelope, created_at, key_epoch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- accept_topic_body: the body of a topic send.
-INSERT INTO topic_message (id, mesh_id, client_message_id, topic, sender_member_id, envelope, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO topic_message (id, mesh_id, client_message_id, topic, sender_member_id, envelope, created_at,
+  key_epoch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- accept_history: the message's place in the mesh's history.
 INSERT INTO message_history (history_id, broker_message_id, mesh_id, destination_kind, destination_ref,
@@ -259,9 +270,19 @@ SELECT q.value FROM json_each(?2) AS q WHERE EXISTS (
   SELECT 1 FROM delivery_queue AS d
   WHERE d.mesh_id = ?1 AND d.queue = q.value AND d.recipient_member_id = '');
 
--- queue_waiting: the oldest messages of a queue without a recipient.
-SELECT delivery_id FROM delivery_queue WHERE mesh_id = ? AND queue = ? AND recipient_member_id = ''
-ORDER BY priority, delivery_id LIMIT ?;
+-- queue_waiting: the oldest messages of a queue without a recipient that a member of a JSON array can open.
+SELECT d.delivery_id, q.key_epoch FROM delivery_queue AS d
+CROSS JOIN message_queue AS q ON q.id = d.broker_message_id
+WHERE d.mesh_id = ?1 AND d.queue = ?2 AND d.recipient_member_id = ''
+  AND (q.key_epoch IS NULL OR EXISTS (
+    SELECT 1 FROM json_each(?4) AS m JOIN topic_wrap AS w
+      ON w.mesh_id = ?1 AND w.topic = ?2 AND w.key_epoch = q.key_epoch AND w.recipient_member_id = m.value))
+ORDER BY d.priority, d.delivery_id LIMIT ?3;
+
+-- queue_key_holders: those members of a JSON array that have a wrap of the epochs of another one.
+SELECT DISTINCT w.key_epoch, w.recipient_member_id FROM json_each(?3) AS e CROSS JOIN json_each(?4) AS m
+CROSS JOIN topic_wrap AS w ON w.mesh_id = ?1 AND w.topic = ?2 AND w.key_epoch = e.value
+  AND w.recipient_member_id = m.value;
 
 -- queue_give: make a subscriber the recipient of a message.
 UPDATE delivery_queue SET recipient_member_id = ? WHERE delivery_id = ? AND recipient_member_id = '';
@@ -595,3 +616,113 @@ DELETE FROM directory_token WHERE mesh_id = ? AND version < ?;
 INSERT INTO member_statement (mesh_id, member_id, kind, subject, at_ms, body)
 SELECT mesh_id, ?1, kind, subject, at_ms, body FROM member_statement WHERE member_id = ?2 AND kind = 'replacement'
 ON CONFLICT DO NOTHING;
+
+-- topic_key_state: mode and present epoch of a topic, and whether the next epoch is wanted.
+SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0 FROM topic WHERE mesh_id = ? AND name = ?;
+
+-- topic_epochs: those epochs of a topic that a JSON array lists, oldest first.
+SELECT key_epoch, commitment, previous_commitment, created_by, signature, created_at FROM topic_epoch
+WHERE mesh_id = ? AND topic = ? AND key_epoch IN (SELECT value FROM json_each(?)) ORDER BY key_epoch;
+
+-- topic_wraps: the wraps of a member of the epochs that a JSON array lists, those for its present key first.
+SELECT w.key_epoch, w.recipient, w.wrapped_by, w.nonce, w.ciphertext, w.signature
+FROM json_each(?4) AS e JOIN topic_wrap AS w
+  ON w.mesh_id = ?1 AND w.topic = ?2 AND w.key_epoch = e.value AND w.recipient_member_id = ?3
+ORDER BY w.key_epoch DESC,
+         w.recipient = (SELECT m.ed25519_pubkey FROM member AS m WHERE m.id = w.recipient_member_id) DESC,
+         w.wrapped_by;
+
+-- topic_key_missing: active subscribers without a wrap of the current epoch for their present key.
+SELECT m.* FROM topic AS t
+CROSS JOIN topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name
+CROSS JOIN member AS m ON m.id = s.member_id
+WHERE t.mesh_id = ?1 AND t.name = ?2 AND m.status = 'active'
+  AND NOT EXISTS (SELECT 1 FROM topic_wrap AS w
+                  WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+                    AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)
+ORDER BY s.member_id LIMIT ?3;
+
+-- member_is_active: whether a member is active.
+SELECT 1 FROM member WHERE mesh_id = ? AND id = ? AND status = 'active';
+
+-- topic_epoch_commitment: the commitment of an epoch.
+SELECT commitment FROM topic_epoch WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;
+
+-- topic_epochs_made: the number of epochs that a member has made since a lived time.
+SELECT count(*) FROM topic_epoch WHERE mesh_id = ? AND made_by = ? AND made_lived_ms > ?;
+
+-- topic_epoch_insert: insert an epoch.
+INSERT INTO topic_epoch (mesh_id, topic, key_epoch, commitment, previous_commitment, created_by, signature, created_at,
+  made_by, made_lived_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- topic_epoch_current: make an epoch the present one of its topic.
+UPDATE topic SET key_epoch = ?3, key_lived_ms = ?4, rekey_wanted = 0 WHERE mesh_id = ?1 AND name = ?2;
+
+-- topic_wrap_put: write a wrap for the present key of an active member, which has to be a subscriber or the member
+-- ?10 where one is given, unless other wrappers have written enough.
+INSERT INTO topic_wrap (mesh_id, topic, key_epoch, recipient_member_id, recipient, wrapped_by, nonce, ciphertext,
+  signature)
+SELECT ?1, ?2, ?3, m.id, ?4, ?5, ?6, ?7, ?8 FROM member_key AS k JOIN member AS m ON m.id = k.member_id
+WHERE k.mesh_id = ?1 AND k.ed25519_pubkey = ?4 AND k.state = 'current' AND m.status = 'active'
+  AND (?10 IS NULL OR m.id = ?10 OR EXISTS (
+    SELECT 1 FROM topic_subscription AS s WHERE s.mesh_id = ?1 AND s.topic = ?2 AND s.member_id = m.id))
+  AND (SELECT count(*) FROM topic_wrap AS w
+       WHERE w.mesh_id = ?1 AND w.topic = ?2 AND w.key_epoch = ?3 AND w.recipient_member_id = m.id
+         AND w.recipient = ?4 AND w.wrapped_by <> ?5) < ?9
+ON CONFLICT DO UPDATE SET nonce = excluded.nonce, ciphertext = excluded.ciphertext, signature = excluded.signature
+WHERE nonce <> excluded.nonce
+RETURNING recipient_member_id;
+
+-- topic_key_want: mark that the next epoch of a topic is wanted.
+UPDATE topic SET rekey_wanted = 1 WHERE mesh_id = ? AND name = ? RETURNING key_epoch > 0;
+
+-- topic_keys_wanted: topics whose next epoch is wanted.
+SELECT name FROM topic WHERE mesh_id = ? AND rekey_wanted = 1 AND key_epoch > 0 ORDER BY name LIMIT ?;
+
+-- topic_keys_wanted_of: topics of a member whose next epoch is wanted.
+SELECT t.name FROM (SELECT s.topic FROM topic_subscription AS s WHERE s.member_id = ?2
+                    UNION SELECT w.topic FROM topic_wrap AS w WHERE w.recipient_member_id = ?2) AS o
+JOIN topic AS t ON t.mesh_id = ?1 AND t.name = o.topic
+WHERE t.rekey_wanted = 1 AND t.key_epoch > 0 ORDER BY t.name LIMIT ?3;
+
+-- topic_holders: those members of a JSON array that are active and have a wrap of a topic.
+SELECT m.id FROM json_each(?3) AS e JOIN member AS m ON m.id = e.value AND m.mesh_id = ?1 AND m.status = 'active'
+WHERE EXISTS (SELECT 1 FROM topic_wrap AS w INDEXED BY topic_wrap_recipient
+              WHERE w.recipient_member_id = m.id AND w.topic = ?2);
+
+-- topic_key_owed: whether a message under an epoch was accepted since a member subscribed, or waits in a queue.
+SELECT EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
+               WHERE b.mesh_id = ?1 AND b.topic = ?2 AND b.key_epoch = ?4 AND b.created_at >= s.since)
+    OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
+               JOIN delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = ?1 AND b.destination_ref = ?2 AND b.key_epoch = ?4)
+FROM topic_subscription AS s WHERE s.mesh_id = ?1 AND s.topic = ?2 AND s.member_id = ?3;
+
+-- topic_keys_old: mark that the next epoch is wanted of topics whose epoch was made before a lived time.
+UPDATE topic SET rekey_wanted = 1 WHERE (mesh_id, name) IN (
+  SELECT mesh_id, name FROM topic WHERE key_epoch > 0 AND rekey_wanted = 0 AND key_lived_ms < ?1 LIMIT ?2);
+
+-- topic_epochs_past: epochs that are not accepted any more, with whether a message under them is owed or stored.
+SELECT e.mesh_id, e.topic, e.key_epoch,
+       EXISTS (SELECT 1 FROM topic_wrap AS w
+               WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch),
+       EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
+               JOIN delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+    OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
+               JOIN delivery_queue AS d ON d.broker_message_id = b.id
+               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch),
+       EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
+               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+    OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
+               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
+FROM topic AS t JOIN topic_epoch AS e ON e.mesh_id = t.mesh_id AND e.topic = t.name
+WHERE t.key_epoch > ?1 AND e.key_epoch <= t.key_epoch - ?1 AND e.made_lived_ms < ?2
+ORDER BY e.made_lived_ms LIMIT ?3;
+
+-- topic_wraps_delete: delete the wraps of an epoch.
+DELETE FROM topic_wrap WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;
+
+-- topic_epoch_delete: delete an epoch.
+DELETE FROM topic_epoch WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;

@@ -17,6 +17,7 @@ from claudemesh.broker.store.sqlite.restoring import SqliteRestoring
 from claudemesh.broker.store.sqlite.retention import SqliteRetention
 from claudemesh.broker.store.sqlite.rotations import SqliteRotations
 from claudemesh.broker.store.sqlite.topic_deletion import SqliteTopicDeletions
+from claudemesh.broker.store.sqlite.topic_keys import SqliteTopicKeys
 from claudemesh.broker.store.sqlite.topics import SqliteTopics
 from claudemesh.broker.store.sqlite.upkeep import SqliteUpkeep
 from claudemesh.broker.store.sqlite.usage import SqliteUsage
@@ -34,6 +35,7 @@ class SqliteStore:
     acts: SqliteActs
     departed: SqliteDeparted
     topic_deletions: SqliteTopicDeletions
+    topic_keys: SqliteTopicKeys
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
@@ -68,6 +70,7 @@ class SqliteStore:
         self.acts = SqliteActs(database)
         self.departed = SqliteDeparted(database)
         self.topic_deletions = SqliteTopicDeletions(database)
+        self.topic_keys = SqliteTopicKeys(database)
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)

@@ -6,7 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
-from claudemesh.broker.store.types import TopicMode, TopicRow
+from claudemesh.broker.store.topics import TopicRow
+from claudemesh.broker.store.types import TopicMode
 from claudemesh.runtime.sqlite import Database
 
 
@@ -49,4 +50,4 @@ class SqliteTopics:
     ) -> Sequence[TopicRow]:
         values = (mesh_id, member_id, after, limit, counts)
         rows = await self._db.run(lambda raw: raw.execute(_Q["topic_list"], values).fetchall())
-        return [TopicRow(name, mode, made, bool(mine), count) for name, mode, made, mine, count in rows]
+        return [TopicRow(name, mode, made, bool(mine), *counts) for name, mode, made, mine, *counts in rows]

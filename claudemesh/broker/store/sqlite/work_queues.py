@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
-from itertools import cycle
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence, Set
 
 import orjson
 
@@ -50,12 +50,32 @@ class SqliteQueues:
 def _take(
     raw: sqlite3.Connection, mesh_id: str, queue: str, member_ids: Sequence[str], limit: int
 ) -> list[tuple[str, DueDelivery]]:
-    """Give the oldest waiting messages of a queue, in turn, to those of these members that may take."""
+    """Give the oldest waiting messages of a queue, in turn, to those of these members that may take.
+
+    A sealed message goes to a member with a wrap of its epoch.
+    """
     allowed = {row[0] for row in raw.execute(_Q["topic_recipients"], (mesh_id, queue))}
     takers = [member_id for member_id in member_ids if member_id in allowed]
     if not takers:
         return []
-    waiting = [row[0] for row in raw.execute(_Q["queue_waiting"], (mesh_id, queue, limit))]
-    raw.executemany(_Q["queue_give"], zip(cycle(takers), waiting, strict=False))
-    held = raw.execute(_Q["queue_held"], (orjson.dumps(waiting).decode(),))
+    members = orjson.dumps(takers).decode()
+    waiting = raw.execute(_Q["queue_waiting"], (mesh_id, queue, limit, members)).fetchall()
+    epochs = orjson.dumps(sorted({row[1] for row in waiting if row[1] is not None})).decode()
+    able = set(raw.execute(_Q["queue_key_holders"], (mesh_id, queue, epochs, members)).fetchall())
+    raw.executemany(_Q["queue_give"], in_turn(waiting, takers, able))
+    held = raw.execute(_Q["queue_held"], (orjson.dumps([row[0] for row in waiting]).decode(),))
     return [(row[0], DueDelivery(*row[1:])) for row in held]
+
+
+def in_turn(
+    waiting: Sequence[tuple[int, int | None]], takers: Sequence[str], able: Set[tuple[int | None, str]]
+) -> Iterator[tuple[str, int]]:
+    """Return the taker of each message. `able` holds the pairs of an epoch and a member with a wrap of it."""
+    turn = deque(takers)
+    for delivery_id, key_epoch in waiting:
+        for taker in turn:
+            if key_epoch is None or (key_epoch, taker) in able:
+                yield taker, delivery_id
+                turn.remove(taker)
+                turn.append(taker)
+                break
