@@ -94,7 +94,13 @@ def _fields(item: Mapping[str, Any], threads: Threads) -> dict[str, object]:
         "replies": ", ".join(map(str, threads.replies(item["broker_message_id"]))),
         "priority": item["priority"],
         "meta": item["meta"] and orjson.dumps(item["meta"]).decode(),
+        # A daemon of an older version does not tell it.
+        "files": ", ".join(map(_file, item.get("attachments", ()))),
     }
+
+
+def _file(file: Mapping[str, Any]) -> str:
+    return f"{file['name']} ({file['size']} bytes, claudemesh file get {file['file_id']})"
 
 
 def _answered(item: Mapping[str, Any], threads: Threads) -> str:

@@ -23,6 +23,7 @@ COMMANDS = {
         "listen": ("listen", "listen", "Print each message as a line of JSON as it arrives."),
         "request": ("request", "request", "Send a message and print the reply to it."),
         "reply": ("reply", "reply", "Reply to a received message."),
+        "file": ("file", "file", "Send, fetch, list and delete files."),
         "outbox": ("daemon.outbox", "outbox", "List, requeue, drop and prune sends."),
         "topic": ("topic", "topic", "Create, list, use and delete topics and queues."),
     },

@@ -53,7 +53,10 @@ def message_text(text: str | None, file: Path | None, *, allow_empty: bool) -> s
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"The text of {place} is not UTF-8. Nothing was sent.") from error
+        raise click.UsageError(
+            f"The text of {place} is not UTF-8. Nothing was sent. Send a file as it is with "
+            "`claudemesh file send`."
+        ) from error
 
 
 def _is_empty(place: str) -> click.UsageError:
@@ -68,7 +71,8 @@ def _read(file: Path) -> bytes:
         raise click.UsageError(f"{file} cannot be read: {error.strerror}. Nothing was sent.") from error
     if len(raw) > _MOST_BYTES:
         raise click.UsageError(
-            f"{file} is larger than {_MOST_BYTES} bytes, more than any message. Nothing was sent."
+            f"{file} is larger than {_MOST_BYTES} bytes, more than any message. Nothing was sent. "
+            "Send it as a file with `claudemesh file send`."
         )
     return raw
 

@@ -47,6 +47,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, profile=profile, own=own),
         invites=api.InviteRoutes(directory=directory, call=link.call),
         members=api.MemberRoutes(acts=parts.acts, own=own, directory=directory, presence=presence),
+        files=api.FileRoutes(
+            sharing=parts.files.sharing, fetching=parts.files.fetching, lists=parts.files.lists
+        ),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
             health=parts.health,

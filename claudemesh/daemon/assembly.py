@@ -11,6 +11,7 @@ from functools import partial
 from claudemesh.daemon import startup
 from claudemesh.daemon.broker_session import BrokerSession, SessionParts
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.file_parts import file_side
 from claudemesh.daemon.hooks.presend import PreSendHook
 from claudemesh.daemon.hooks.runner import HookPlaces
 from claudemesh.daemon.hooks.runs import HookRuns
@@ -76,6 +77,7 @@ async def open_stores(base: Base) -> Stores:
     lived.at_least(await outbox.newest_stamp())
     kept = (lived, base.files.write)
     inbox = await startup.open_inbox(paths.inbox_db, base.clock, base.on_storage_broken, stack, *kept)
+    files = await startup.open_files(paths.files_db, base.on_storage_broken, stack)
     callers = WaitingCallers()
     notices = Notices(base.bus, base.metrics, callers)
     watched = (paths, base.settings, outbox, inbox)
@@ -85,6 +87,7 @@ async def open_stores(base: Base) -> Stores:
         directory=directory,
         outbox=outbox,
         inbox=inbox,
+        files=files,
         monitor=StorageMonitor(*watched, base.conditions, lived, notices.pressure_high),
         callers=callers,
         notices=notices,
@@ -122,6 +125,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
         restoring=restoring,
         sending=sending,
         receiving=receiving,
+        files=file_side(base, stores, broker, sending, config),
         housekeeping=housekeeping,
         config=config,
         health=health,
@@ -328,6 +332,7 @@ def _session(parts: Parts) -> BrokerSession:
         replies=broker.replies,
         own=broker.own,
         acts=parts.acts,
+        files=parts.files,
     )
     return BrokerSession(session, base.end)
 
@@ -350,6 +355,7 @@ def start_tasks(parts: Parts) -> None:
         tasks.start(parts.broker.mover.run(), "mover")
     tasks.start(sending.hooks.run(), "hooks")
     tasks.start(parts.housekeeping.run(), "housekeeping")
+    tasks.start(parts.files.uploads.run(), "uploads")
     tasks.start(parts.receiving.unsealer.run(), "unseal")
     tasks.start(parts.base.files.run(), "side_files")
     parts.stores.monitor.start(tasks)
@@ -359,6 +365,7 @@ async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
     """Finish receiving and draining, within `receive_s` and `drain_s` seconds, then close the link and all
     tasks. An ephemeral member leaves the mesh."""
     sending, receiver = parts.sending, parts.receiving.receiver
+    parts.files.stop()
     # Acknowledgements leave before the link closes, or a work queue gives stored messages to another
     # worker.
     await asyncio.gather(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.files.side import FileSide
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.acting import MemberActs
@@ -68,6 +69,7 @@ class SessionParts:
     replies: WrongReplies
     own: OwnMember
     acts: MemberActs
+    files: FileSide
 
 
 class BrokerSession:
@@ -126,6 +128,7 @@ class BrokerSession:
         parts.topics.link_up()
         parts.mover.link_up()
         parts.acts.link_up()
+        parts.files.link_up(features)
         parts.drain.wake()
 
     def link_down(self, reason: str, close_code: int) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.calls import WrongReplies
+from claudemesh.daemon.files.side import FileSide
+from claudemesh.daemon.files.store import FilesStore
 from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -94,6 +96,7 @@ class Stores:
     directory: Directory
     outbox: OutboxStore
     inbox: InboxStore
+    files: FilesStore
     monitor: StorageMonitor
     callers: WaitingCallers
     notices: Notices
@@ -155,6 +158,7 @@ class Parts:
     restoring: Restoring
     sending: Sending
     receiving: Receiving
+    files: FileSide
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport

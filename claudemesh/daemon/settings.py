@@ -104,6 +104,14 @@ class DaemonSettings:
         default_text="follows from the broker's window",
         reload=True,
     )
+    spool_bytes: int = setting(
+        Number(1 << 20, _MOST_BYTES),
+        "Upper bound of the encrypted copies of files that are on their way, in bytes. Above it a new file "
+        "gets 507.",
+        section="files",
+        default=2 << 30,
+        reload=True,
+    )
     inbox_retention_days: int = setting(
         Number(1, 3_660),
         "Days for which received messages are kept, read or unread. Only time that this host has "

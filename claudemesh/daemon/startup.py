@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from claudemesh.daemon.files.store import FilesStore
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Manifest, load_manifest
 from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.identity.directory import Directory
@@ -23,7 +24,7 @@ from claudemesh.home.paths import DaemonPaths
 from claudemesh.home.remint import Remint
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.features import Features
-from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
+from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES, DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
@@ -128,10 +129,21 @@ class HooksFile:
 
 def load_inline_bytes(path: Path) -> int:
     """Return the last negotiated body size in bytes, which applies until the broker announces another."""
+    known = _last_features(path)
+    return DEFAULT_INLINE_BYTES if known is None else known.inline_bytes
+
+
+def load_blob_bytes(path: Path) -> int:
+    """Return the last negotiated size of a blob in bytes. It applies until the broker announces another."""
+    known = _last_features(path)
+    return DEFAULT_BLOB_BYTES if known is None else known.blob_bytes
+
+
+def _last_features(path: Path) -> Features | None:
     try:
-        return Features.from_dict(orjson.loads(read_own(path))).inline_bytes
+        return Features.from_dict(orjson.loads(read_own(path)))
     except (OSError, UnsafeFile, orjson.JSONDecodeError, InvalidField):
-        return DEFAULT_INLINE_BYTES
+        return None
 
 
 def open_lived_clock(path: Path, clock: Clock, stack: AsyncExitStack) -> LivedClock:
@@ -159,6 +171,23 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
             "outbox_corrupt",
             f"{path}: {error}. It may hold unsent messages, so nothing was changed: restore it from a "
             "backup, or move it away to begin with an empty outbox.",
+        ) from error
+    except StorageError as error:
+        raise cannot_open(path, error) from error
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def open_files(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> FilesStore:
+    """Open files.db. Raise `ExitWith` 78 when it is damaged: files that wait are never deleted."""
+    try:
+        store = await FilesStore.open(path, on_failure)
+    except StorageCorrupt as error:
+        raise ExitWith(
+            CONFIGURATION,
+            "files_corrupt",
+            f"{path}: {error}. It may hold the keys of files that are not sent yet, so nothing was changed: "
+            "restore it from a backup, or move it away to give those files up.",
         ) from error
     except StorageError as error:
         raise cannot_open(path, error) from error

@@ -134,6 +134,16 @@ class DaemonPaths:
         return self.root / "inbox.db"
 
     @property
+    def files_db(self) -> Path:
+        """Files that this host shares, until their messages are at the broker."""
+        return self.root / "files.db"
+
+    @property
+    def spool(self) -> Path:
+        """Encrypted copies of files that are on their way."""
+        return self.root / "spool"
+
+    @property
     def lived_clock(self) -> Path:
         """The position of the host-lived clock (runtime/lived.py)."""
         return self.root / "lived_clock.json"

@@ -50,7 +50,7 @@ def exchange(
     answer of at most `most_bytes` within `deadline_s`. The timeout of the socket restarts with every byte,
     so a timer of its own ends the connection at the deadline.
     """
-    connection = _connection(host, port, tls, proxy, min(_QUIET_S, deadline_s))
+    connection = open_connection(host, port, tls, proxy, min(_QUIET_S, deadline_s))
     with closing(connection):
         connection.connect()
         with _cut_off(connection.sock, deadline_s) as late:
@@ -71,10 +71,10 @@ def exchange(
     return response.status, raw
 
 
-def _connection(
+def open_connection(
     host: str, port: int | None, tls: ssl.SSLContext | None, proxy: Proxy | None, timeout_s: float
 ) -> http.client.HTTPConnection:
-    """Return a connection that is not open yet."""
+    """Return a connection, which opens with its first request. `timeout_s` bounds each wait for a byte."""
     to, at = (host, port) if proxy is None else (proxy.host, proxy.port)
     made = (
         http.client.HTTPConnection(to, at, timeout=timeout_s)

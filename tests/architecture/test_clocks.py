@@ -48,6 +48,8 @@ READERS = {
     "daemon/status.py": "the offset to the broker, which is shown",
     "daemon/reload.py": "when the configuration was loaded",
     "daemon/inbox/receive.py": "received_at",
+    "daemon/files/sharing.py": "created_at of shared files",
+    "daemon/files/fetching.py": "fetched_at of files",
     "daemon/inbox/store.py": "the name of a damaged file that is moved aside",
     "daemon/outbox/submit.py": "enqueued_at",
     "daemon/outbox/age.py": "the stamp of a transaction that is shown",

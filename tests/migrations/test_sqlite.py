@@ -19,6 +19,7 @@ PACKAGES = [
     "claudemesh.broker.store.sqlite.migrations",
     "claudemesh.daemon.sql.outbox",
     "claudemesh.daemon.sql.inbox",
+    "claudemesh.daemon.sql.files",
 ]
 
 _OPEN = """

@@ -2,6 +2,7 @@
 
 from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventRoutes
+from claudemesh.daemon.api.files import FileRoutes
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
 from claudemesh.daemon.api.keys import KeyRoutes
@@ -16,6 +17,7 @@ __all__ = [
     "SERVED",
     "ApiRoutes",
     "EventRoutes",
+    "FileRoutes",
     "InboxRoutes",
     "InviteRoutes",
     "KeyRoutes",

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.daemon.api import events, inbox, invites, keys, members, outbox, peers, send, status, topics
+from claudemesh.daemon.api import (
+    events,
+    files,
+    inbox,
+    invites,
+    keys,
+    members,
+    outbox,
+    peers,
+    send,
+    status,
+    topics,
+)
 from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
+from claudemesh.daemon.api.files import FileRoutes
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
@@ -33,6 +46,7 @@ _DESCRIBED = (
     *peers.ROUTES,
     *invites.ROUTES,
     *members.ROUTES,
+    *files.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
 )
@@ -56,6 +70,7 @@ class ApiRoutes:
     peers: PeerRoutes
     invites: InviteRoutes
     members: MemberRoutes
+    files: FileRoutes
     events: EventRoutes
     status: StatusRoutes
 
@@ -70,6 +85,7 @@ class ApiRoutes:
             Group(self.peers, peers.ROUTES),
             Group(self.invites, invites.ROUTES),
             Group(self.members, members.ROUTES),
+            Group(self.files, files.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
             Group(None, (_DESCRIPTION,)),

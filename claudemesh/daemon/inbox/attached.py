@@ -1,4 +1,4 @@
-"""Files that received messages announce, in inbox.db (docs/spec/daemon.md, Files).
+"""Files that received messages announce, in inbox.db (docs/spec/daemon.md, Shared files).
 
 The rows of files are written in the transaction of their message, and deleted with it. Keys stay in this
 database: the API, the events and the hooks get name, size and hash only.

@@ -88,6 +88,16 @@ class Submitter:
         """Resolve, fingerprint and seal a request."""
         return self._sealed(request, self._drafts.make(request, client_message_id))
 
+    async def check(self, request: SendRequest, client_message_id: str) -> Answer | None:
+        """Return the refusal of a send that is submitted later, None when it would be accepted now."""
+        found = await self._store.find(client_message_id)
+        if found is not None:
+            return answer_known(found[0], match=False)
+        submission = self.prepare(request, client_message_id)
+        if submission.row is None and await self._drafts.look_again(request.target):
+            submission = self.prepare(request, client_message_id)
+        return submission.refusal
+
     async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
         found = self._drafts.make(request, client_message_id)
         answer = await self._pass(request, found)

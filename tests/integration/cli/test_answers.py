@@ -31,6 +31,7 @@ LEFT_OUT = {
     "peers accept",
     "daemon backup",
     "daemon restore",
+    "file get",
 }
 # Paths to a command that has another path too.
 SHORT = ("daemon inbox", "daemon outbox", "daemon uninstall")
@@ -116,6 +117,9 @@ def talking(walked: Walk) -> None:
     walked.say("bob", "wait", "--for", "message=one")
     walked.say("bob", "reply", "1", "yes")
     walked.say("bob", "listen", "--since", "0", "--one")
+    shared = walked.say("alice", "file", "send", str(walked.data / "broker.db"), "bob", "-m", "the database")
+    walked.say("alice", "file", "list", "--sent")
+    walked.say("alice", "file", "delete", str(shared["file_id"]))
     walked.line("bob", "events", "--since", "0")
     walked.line("bob", "inbox", "-f", "--json")
     with begin(walked.homes["alice"], "request", "bob", "may I?", "--json") as asking:
@@ -133,6 +137,7 @@ def looking(walked: Walk) -> None:
         ["inbox", "show", "1"],
         ["inbox", "ack", "1"],
         ["outbox"],
+        ["file", "list"],
         ["outbox", "list"],
         ["outbox", "inspect", "one"],
         ["topic", "list"],

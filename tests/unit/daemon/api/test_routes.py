@@ -40,6 +40,7 @@ def test_the_flags_of_routes() -> None:
     acts = {"/v1/rename", "/v1/leave", "/v1/peers/accept", "/v1/members/revoke", "/v1/members/role"}
     acts |= {"/v1/members/replacement"}
     acts |= {"/v1/peers/verify", "/v1/keys/rotate", "/v1/keys/archive/cleanup"}
+    acts |= {"/v1/file/share", "/v1/file/get"}
     assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown", *acts}
 
 

@@ -1,0 +1,1 @@
+"""Files: shared with members and fetched from them (docs/spec/daemon.md, Shared files)."""

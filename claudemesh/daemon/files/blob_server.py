@@ -1,0 +1,112 @@
+"""HTTP with the broker for blobs: parts of an upload, and a download as a stream.
+
+See docs/spec/protocol.md, Attachments.
+
+The methods block; they run on a thread. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.exchange import open_connection
+from claudemesh.runtime.outward import proxy_for, tls_context
+
+# Seconds without a byte after which a request ends. The broker syncs a blob before it answers the last part.
+_QUIET_S = 60.0
+_MOST_BYTES = 1 << 16
+_OFFSET = "offset"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobServer:
+    """The blobs of a broker at its ws:// or wss:// URL. `ca_file`: as of the link."""
+
+    url: str
+    ca_file: Path | None
+
+    @contextmanager
+    def connect(self) -> Generator[BlobConnection]:
+        """Open a connection for some requests. Raise `OSError`."""
+        parts = urlsplit(self.url)
+        tls = tls_context(self.ca_file) if parts.scheme == "wss" else None
+        opened = open_connection(parts.hostname or "", parts.port, tls, proxy_for(self.url), _QUIET_S)
+        with closing(opened):
+            yield BlobConnection(opened, parts.path.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class PartAnswer:
+    """The broker's answer to a part: the bytes that it has, and whether it has verified the whole blob."""
+
+    offset: int
+    is_complete: bool
+
+
+class BlobConnection:
+    """One connection. `OSError` and `HTTPException` mean that nothing is known about the request."""
+
+    def __init__(self, connection: http.client.HTTPConnection, prefix: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    def put(self, blob_id: str, ticket: str, start: int, part: bytes, total: int) -> PartAnswer:
+        """Send a part. Raise the broker's `ProtocolError`; a gap is answered with the offset it wants."""
+        headers = {
+            "Authorization": f"Bearer {ticket}",
+            "Content-Range": f"bytes {start}-{start + len(part) - 1}/{total}",
+            "Content-Type": "application/octet-stream",
+        }
+        self._connection.request("PUT", self._path(blob_id), part, headers)
+        response = self._connection.getresponse()
+        body = _object(response.read(_MOST_BYTES))
+        if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return PartAnswer(_offset(body, total), False)
+        if response.status >= 300:
+            raise _refusal(response.status, body)
+        return PartAnswer(_offset(body, total, start + len(part)), body.get("complete") is True)
+
+    def get(self, blob_id: str, ticket: str, start: int, length: int | None = None) -> Iterator[bytes]:
+        """Yield the bytes of a blob from an offset on, in pieces. Raise the broker's `ProtocolError`."""
+        end = "" if length is None else str(start + length - 1)
+        headers = {"Authorization": f"Bearer {ticket}", "Range": f"bytes={start}-{end}"}
+        self._connection.request("GET", self._path(blob_id), None, headers)
+        response = self._connection.getresponse()
+        if response.status not in (200, 206) or (response.status == 200 and start):
+            raise _refusal(response.status, _object(response.read(_MOST_BYTES)))
+        while piece := response.read(1 << 18):
+            yield piece
+
+    def _path(self, blob_id: str) -> str:
+        return f"{self._prefix}/v1/blobs/{quote(blob_id, safe='')}"
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _offset(body: dict[str, Any], total: int, default: int = 0) -> int:
+    found = body.get(_OFFSET, default)
+    return found if type(found) is int and 0 <= found <= total else default
+
+
+def _refusal(status: int, body: dict[str, Any]) -> ProtocolError:
+    code, message = body.get("error"), body.get("message")
+    if status < 500 and isinstance(code, str) and isinstance(message, str):
+        return ProtocolError(code, message)
+    if code == "mesh_quota_exceeded" and isinstance(message, str):
+        return ProtocolError(code, message)
+    return ProtocolError("broker_unavailable", f"The broker answers with status {status} for a file.")

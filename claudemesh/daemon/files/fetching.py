@@ -1,0 +1,206 @@
+"""Downloads of announced files: one job for each file and target, which goes on when its caller has gone.
+
+A download that a crash or a lost connection has ended resumes with the next request for the same target.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from claudemesh.daemon.calls import Ask
+from claudemesh.daemon.files.blob_server import BlobServer
+from claudemesh.daemon.files.download import Download, Ticket, check_size
+from claudemesh.daemon.files.target import Target, cannot_write, open_target
+from claudemesh.daemon.inbox.attached import ReceivedFile, ReceivedFiles
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.protocol.attachments import Attachment
+from claudemesh.protocol.blob_replies import blob_noted, blob_opened
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
+
+log = get_logger("files")
+
+MAX_JOBS = 64
+# Attempts without a further byte, after which a download ends until it is asked for again.
+_ATTEMPTS = 5
+# The broker may learn the recipients of a blob a moment after the message.
+_AGAIN = frozenset({"ticket_expired", "ticket_invalid", "blob_not_found"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchParts:
+    """The parts that downloads use. `server` returns the broker's blobs at the present address."""
+
+    home: Path
+    files: ReceivedFiles
+    ask: Ask
+    server: Callable[[], BlobServer]
+    executor: Executor
+    tasks: TaskOwner
+    clock: Clock
+    backoff: Backoff
+
+
+@dataclass(slots=True)
+class _Job:
+    """A download under way. `attempt` is the present one, whose bytes count."""
+
+    found: ReceivedFile
+    done: asyncio.Future[Answer]
+    attempt: Download | None = None
+
+    @property
+    def received(self) -> int:
+        return 0 if self.attempt is None else self.attempt.received
+
+
+@dataclass(slots=True)
+class Fetching:
+    """The downloads of this host."""
+
+    parts: FetchParts
+    _jobs: dict[tuple[str, str], _Job] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """End all downloads behind the present chunk."""
+        self._stop.set()
+
+    async def fetch(self, file_id: str, out: str, wait_ms: int) -> Answer:
+        """Start a download or join it, and return 200 when it is done, 202 while it goes on.
+
+        Raise `ProtocolError` for an unknown file, a target that is refused, and a download that has failed.
+        """
+        key = (file_id, out)
+        job = self._jobs.get(key)
+        if job is None:
+            job = await self._begin(key)
+        await asyncio.wait([job.done], timeout=wait_ms / 1000)
+        if not job.done.done():
+            body = {"status": "fetching", "file_id": file_id, "received": job.received}
+            return Answer(202, {**body, "size": job.found.file.size})
+        self._jobs.pop(key, None)
+        return job.done.result()
+
+    async def _begin(self, key: tuple[str, str]) -> _Job:
+        file_id, out = key
+        found = await self.parts.files.find(file_id)
+        if found is None:
+            text = f"No message has announced a file {file_id}; GET /v1/file/list lists the files."
+            raise ProtocolError("not_found", text)
+        if key in self._jobs:
+            return self._jobs[key]
+        self._forget()
+        if len(self._jobs) >= MAX_JOBS:
+            raise ProtocolError("daemon_busy", f"{MAX_JOBS} files are fetched already. Wait for one of them.")
+        target = await self._in_thread(open_target, out, found.file.name, file_id, self.parts.home)
+        job = _Job(found, asyncio.get_running_loop().create_future())
+        self._jobs[key] = job
+        self.parts.tasks.start(self._run(job, target), "fetch")
+        return job
+
+    def _forget(self) -> None:
+        """Remove jobs whose outcome was not asked for."""
+        if len(self._jobs) >= MAX_JOBS:
+            self._jobs = {key: job for key, job in self._jobs.items() if not job.done.done()}
+
+    async def _run(self, job: _Job, target: Target) -> None:
+        """Bring a job to its end. Its outcome, also a failure, is kept for its caller."""
+        try:
+            answer = await self._fetch(job, target)
+        except ProtocolError as error:
+            log.warning("file_not_fetched", file_id=job.found.file.file_id, error=error.code)
+            _settle(job, error)
+        except OSError as error:
+            _settle(job, cannot_write(target.path, error))
+        except asyncio.CancelledError:
+            _settle(job, ProtocolError("daemon_busy", "The download was interrupted. Ask for it again."))
+            raise
+        except Exception as error:
+            log.error("fetch_failed", file_id=job.found.file.file_id, error=repr(error), exc_info=error)
+            _settle(job, ProtocolError("internal_error", "The download failed. The log has the reason."))
+        else:
+            job.done.set_result(answer)
+        finally:
+            target.close()
+
+    async def _fetch(self, job: _Job, target: Target) -> Answer:
+        file, parts = job.found.file, self.parts
+        await self._pull(job, target)
+        await self._in_thread(target.finish)
+        await parts.files.fetched(job.found.number, parts.clock.wall_ms())
+        parts.tasks.start(self._tell(file), "blob_fetched")
+        return Answer(
+            200,
+            {
+                "status": "done",
+                "file_id": file.file_id,
+                "path": str(target.path),
+                "name": target.path.name,
+                "size": file.size,
+                "sha256": file.sha256,
+            },
+        )
+
+    async def _pull(self, job: _Job, target: Target) -> None:
+        """Fetch until the whole is verified. Attempts without progress are limited."""
+        file, parts = job.found.file, self.parts
+        failures, best = 0, -1
+        while True:
+            error: Exception
+            try:
+                opened = await parts.ask("blob_open", {"blob_id": file.blob_id}, blob_opened)
+                ticket = Ticket(file.blob_id, opened.ticket, opened.size)
+                check_size(file, ticket, opened.sha256)
+                job.attempt = Download(file, target.descriptor, parts.server(), self._stop.is_set)
+                if await self._in_thread(partial(job.attempt.run, ticket)):
+                    return
+                raise ProtocolError("daemon_busy", "The daemon stops. Ask for the file again later.")
+            except ProtocolError as refused:
+                if refused.code not in _AGAIN:
+                    raise
+                error = refused
+            except (http.client.HTTPException, ConnectionError, TimeoutError) as lost:
+                error = lost
+            failures = failures + 1 if job.received <= best else 0
+            best = max(best, job.received)
+            if failures >= _ATTEMPTS:
+                raise _ended(file, error) from error
+            await asyncio.sleep(min(parts.backoff.delay_s(failures + 1), 2.0))
+
+    async def _tell(self, file: Attachment) -> None:
+        """Tell the broker that this host has the file. A lost note only keeps the blob for longer."""
+        try:
+            await self.parts.ask("blob_fetched", {"blob_id": file.blob_id}, blob_noted)
+        except ProtocolError as error:
+            log.info("fetch_not_noted", file_id=file.file_id, error=error.code)
+
+    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.parts.executor, work, *values)
+
+
+def _settle(job: _Job, error: ProtocolError) -> None:
+    job.done.set_exception(error)
+    # A caller that has gone does not read it.
+    job.done.exception()
+
+
+def _ended(file: Attachment, error: Exception) -> ProtocolError:
+    if isinstance(error, ProtocolError):
+        if error.code != "blob_not_found":
+            return error
+        text = f"The broker has no blob of {file.file_id}, or not for this member. Ask its sender for it."
+        return ProtocolError("blob_not_found", text)
+    text = f"The connection to the broker was lost {_ATTEMPTS} times. Ask again: the download continues."
+    return ProtocolError("broker_unavailable", text)

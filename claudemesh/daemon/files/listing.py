@@ -1,0 +1,70 @@
+"""Files of this host as the API lists and deletes them: those that it shares, and those announced to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from claudemesh.daemon.calls import Ask
+from claudemesh.daemon.files.spool import Spool
+from claudemesh.daemon.files.states import ShareState
+from claudemesh.daemon.files.store import FilesStore
+from claudemesh.daemon.files.uploads import Uploads
+from claudemesh.daemon.inbox.attached import ReceivedFiles
+from claudemesh.protocol.blob_replies import blob_noted
+from claudemesh.protocol.errors import ProtocolError
+
+Direction = Literal["in", "out"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLists:
+    """Lists and deletes files."""
+
+    store: FilesStore
+    received: ReceivedFiles
+    spool: Spool
+    uploads: Uploads
+    ask: Ask
+
+    async def page(
+        self, direction: Direction, before: int | None, limit: int
+    ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
+        """Return up to `limit` files, newest first, and the cursor of the next page or None."""
+        if direction == "in":
+            received = await self.received.page(before, limit + 1)
+            items = [(one.number, one.item()) for one in received]
+        else:
+            shared = await self.store.page(before, limit + 1)
+            sent = self.uploads.sent
+            items = [(one.number, {**one.item(), "sent": sent.get(one.file_id)}) for one in shared]
+        more = str(items[limit - 1][0]) if len(items) > limit else None
+        return [item for _, item in items[:limit]], more
+
+    async def delete(self, file_id: str) -> Mapping[str, Any]:
+        """Delete the blob of a shared file. Before its message has left, the message does not leave.
+
+        Raise `ProtocolError` not_found, not_authorized for another member's file, and broker_unavailable.
+        """
+        file = await self.store.by_id(file_id)
+        if file is None:
+            if await self.received.find(file_id) is not None:
+                text = "Only the sender of a file can delete it at the broker. Delete your own copy of it."
+                raise ProtocolError("not_authorized", text)
+            raise ProtocolError("not_found", f"This host shares no file {file_id}.")
+        if file.state is ShareState.UPLOADING:
+            self.uploads.cancel(file_id)
+        if file.blob_id is not None and file.state is not ShareState.DELETED:
+            await self._delete_blob(file.blob_id)
+        if file.state is not ShareState.DELETED and await self.store.move(file, ShareState.DELETED) is None:
+            raise ProtocolError("daemon_busy", "The file has just changed its state. Try again.")
+        self.spool.remove(file_id)
+        return {"status": "deleted", "file_id": file_id}
+
+    async def _delete_blob(self, blob_id: str) -> None:
+        try:
+            await self.ask("blob_delete", {"blob_id": blob_id}, blob_noted)
+        except ProtocolError as error:
+            if error.code != "blob_not_found":
+                raise

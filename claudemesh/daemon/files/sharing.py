@@ -1,0 +1,173 @@
+"""Acceptance of a file: checked, encrypted into the spool, and written (docs/spec/daemon.md, Shared files).
+
+Crash story: before the row is committed the caller has no answer, and the copy is deleted at the next start.
+After it the file is shared, also when the source has changed or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import mimetypes
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+
+from claudemesh.daemon.files.source import open_source
+from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
+from claudemesh.daemon.files.states import ShareState
+from claudemesh.daemon.files.store import FilesStore, SharedFile
+from claudemesh.daemon.outbox.request import SendRequest, parse_send
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.protocol.attachments import KEY_BYTES, MAX_NAME_BYTES, MEDIA_TYPE
+from claudemesh.protocol.filestream import CHUNK_BYTES
+from claudemesh.runtime.clock import Clock
+
+_HASHED = "claudemesh-share-v1"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """A file to share. `send` is its announcement, with the fields of a send."""
+
+    path: str
+    send: SendRequest
+    fields: Mapping[str, Any]
+    persistent: bool
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of what the caller asks for. A retry has the same, also when the source has vanished."""
+        parts = [_HASHED, self.path, self.persistent, dict(sorted(self.fields.items()))]
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def parse_share(body: Mapping[str, Any]) -> ShareRequest:
+    """Parse the body of `POST /v1/file/share`. Raise `InvalidField`."""
+    fields = {name: body[name] for name in ("to", "client_message_id") if body.get(name) is not None}
+    fields["message"] = body.get("message") or ""
+    return ShareRequest(body["path"], parse_send(fields), fields, bool(body.get("persistent")))
+
+
+class Gate(Protocol):
+    """The check of an announcement before its file is read."""
+
+    async def __call__(self, request: SendRequest, client_message_id: str) -> Answer | None:
+        """Return the refusal, or None for a send that would be accepted now."""
+        ...
+
+
+class Sharing:
+    """Accepts files, one after the other."""
+
+    def __init__(
+        self,
+        home: Path,
+        store: FilesStore,
+        spool: Spool,
+        limits: Callable[[], SpoolLimits],
+        gate: Gate,
+        clock: Clock,
+        new_id: Callable[[], str],
+        executor: Executor,
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._spool = spool
+        self._limits = limits
+        self._gate = gate
+        self._clock = clock
+        self._new_id = new_id
+        self._executor = executor
+        self._lock = asyncio.Lock()
+        self.on_added: Callable[[], None] = lambda: None
+
+    async def share(self, request: ShareRequest) -> Answer:
+        """Accept a file durably, or answer from the row of a known id. Raise `ProtocolError`."""
+        client_message_id = request.send.client_message_id or self._new_id()
+        async with self._lock:
+            known = await self._store.by_send(client_message_id)
+            if known is not None:
+                return _known(known, request)
+            refusal = await self._gate(request.send, client_message_id)
+            if refusal is not None:
+                return refusal
+            file = await self._spooled(request, client_message_id)
+            await self._store.add(file)
+        self.on_added()
+        return _accepted(file)
+
+    async def _spooled(self, request: ShareRequest, client_message_id: str) -> SharedFile:
+        file_id, key = self._new_id(), os.urandom(KEY_BYTES)
+        loop, limits = asyncio.get_running_loop(), self._limits()
+        name, found = await loop.run_in_executor(
+            self._executor, self._read, request.path, file_id, key, limits
+        )
+        return SharedFile(
+            file_id=file_id,
+            client_message_id=client_message_id,
+            request_fingerprint=request.fingerprint,
+            request={**request.fields, "client_message_id": client_message_id},
+            persistent=request.persistent,
+            name=name,
+            media_type=media_type_of(name),
+            size=found.size,
+            sha256=found.sha256,
+            blob_size=found.blob_size,
+            blob_sha256=found.blob_sha256,
+            chunk_bytes=CHUNK_BYTES,
+            key=key,
+            created_at=self._clock.wall_ms(),
+        )
+
+    def _read(self, path: str, file_id: str, key: bytes, limits: SpoolLimits) -> tuple[str, Spooled]:
+        source = open_source(path, self._home)
+        try:
+            return _offered(source.name), self._spool.add(source, file_id, key, limits)
+        finally:
+            os.close(source.descriptor)
+
+
+def announcement(file: SharedFile) -> SendRequest:
+    """Return the send that announces a file."""
+    return replace(parse_send(dict(file.request)), attachments=(file.attachment(),))
+
+
+def media_type_of(name: str) -> str | None:
+    """Return the media type that the name suggests."""
+    found, encoding = mimetypes.guess_type(name)
+    return found if found is not None and encoding is None and MEDIA_TYPE.fullmatch(found) else None
+
+
+def _offered(name: str) -> str:
+    """Return a file's name as text. Bytes that are no UTF-8 become replacement characters."""
+    text = os.fsencode(name).decode(errors="replace")
+    return text.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
+def _accepted(file: SharedFile) -> Answer:
+    return Answer(
+        200 if file.state is ShareState.SHARED else 202,
+        {
+            "status": "done" if file.state is ShareState.SHARED else "queued",
+            "client_message_id": file.client_message_id,
+            "file_id": file.file_id,
+            "name": file.name,
+            "size": file.size,
+            "sha256": file.sha256,
+            "state": file.state.value,
+        },
+    )
+
+
+def _known(file: SharedFile, request: ShareRequest) -> Answer:
+    if file.request_fingerprint == request.fingerprint:
+        return _accepted(file)
+    text = "This client_message_id belongs to another file; use a new id for a new file."
+    body = {"error": "idempotency_key_reused", "message": text, "client_message_id": file.client_message_id}
+    return Answer(409, body)

@@ -1,0 +1,35 @@
+"""The parts of a daemon that share and fetch files, as one group."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from claudemesh.daemon.files.fetching import Fetching
+from claudemesh.daemon.files.listing import FileLists
+from claudemesh.daemon.files.sharing import Sharing
+from claudemesh.daemon.files.uploads import Uploads
+from claudemesh.protocol.features import Features
+
+
+@dataclass(slots=True, kw_only=True)
+class FileSide:
+    """The parts that share and fetch files. `blob_bytes` is the broker's limit of one blob."""
+
+    sharing: Sharing
+    uploads: Uploads
+    fetching: Fetching
+    lists: FileLists
+    executor: ThreadPoolExecutor
+    blob_bytes: int
+
+    def link_up(self, features: Features) -> None:
+        """Take the limit of a new link, and go on with uploads."""
+        self.blob_bytes = features.blob_bytes
+        self.uploads.wake()
+
+    def stop(self) -> None:
+        """End all transfers behind the present part. They resume at the next start."""
+        self.uploads.stop()
+        self.fetching.stop()
+        self.executor.shutdown(wait=False, cancel_futures=True)

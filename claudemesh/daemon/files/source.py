@@ -1,0 +1,93 @@
+"""Opening of a file to share: a regular file outside of this program's own directory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from claudemesh.protocol.errors import InvalidField, ProtocolError
+from claudemesh.runtime.oserrors import explain
+
+_MAX_PATH_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file to share. The caller closes `descriptor`."""
+
+    descriptor: int
+    name: str
+    size: int
+
+    def is_unchanged(self, seen: int) -> bool:
+        """Whether the file has the size that was read, and had it when it was opened."""
+        return self.size == seen == os.fstat(self.descriptor).st_size
+
+
+def open_source(text: str, home: Path) -> Source:
+    """Open a file for reading. Links are followed, and what they lead to is checked.
+
+    Raise `ProtocolError` for a relative path, a file that cannot be read, a directory, a device, a FIFO, a
+    socket, and every file below `home`, which holds keys.
+    """
+    path = _checked(text)
+    try:
+        real = Path(os.path.realpath(path, strict=True))
+        # Looked at before it is opened: opening a device may already have an effect.
+        _check_kind(real.stat(), path)
+        _check_place(real, home, path)
+        descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        found = os.fstat(descriptor)
+        _check_kind(found, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Source(descriptor, path.name, found.st_size)
+
+
+def check_outside(path: Path, home: Path, field: str) -> None:
+    """Raise `InvalidField` for a path in this program's own directory, where files are its own."""
+    if _is_below(path, home):
+        text = f"{path} is in {home}, the directory of claudemesh itself. Use a path outside of it."
+        raise InvalidField("own_directory", field, text)
+
+
+def _checked(text: str) -> Path:
+    if "\0" in text or len(os.fsencode(text)) > _MAX_PATH_BYTES:
+        raise InvalidField("invalid_field", "path", "path must be the path of a file.")
+    path = Path(text)
+    if not path.is_absolute():
+        text = "path must be absolute: the daemon runs in a directory of its own."
+        raise InvalidField("invalid_field", "path", text)
+    return path
+
+
+def _check_kind(found: os.stat_result, path: Path) -> None:
+    if stat.S_ISREG(found.st_mode):
+        return
+    is_dir = stat.S_ISDIR(found.st_mode)
+    what = "a directory" if is_dir else "a device, a pipe or a socket"
+    remedy = "Pack it first, as with tar." if is_dir else "Copy what it yields to a file first."
+    raise InvalidField("not_a_regular_file", "path", f"{path} is {what}, and only files are shared. {remedy}")
+
+
+def _check_place(real: Path, home: Path, path: Path) -> None:
+    if _is_below(real, home):
+        text = f"{path} is in {home}, which holds the keys of this host, so it is not shared."
+        raise InvalidField("own_directory", "path", text)
+
+
+def _is_below(path: Path, home: Path) -> bool:
+    return path.is_relative_to(os.path.realpath(home))
+
+
+def _unreadable(path: Path, error: OSError) -> ProtocolError:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return InvalidField("file_not_found", "path", f"There is no file {path}.")
+    return InvalidField("file_unreadable", "path", f"{path} cannot be read: {explain(error)}.")

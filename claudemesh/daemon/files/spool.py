@@ -1,0 +1,170 @@
+"""Spool: encrypted copies of files that are on their way (docs/spec/daemon.md, Shared files).
+
+The source is read once. Its encrypted copy is on the disk before the share is accepted, so the source may
+change or vanish afterwards. A file in the spool without a row is left from a crash, and is deleted at start.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from claudemesh.daemon.files.source import Source
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer, sealed_size
+from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.files import make_private_dir, sync_dir
+from claudemesh.runtime.oserrors import explain
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An encrypted copy on the disk: size and SHA-256 of the file and of the copy."""
+
+    size: int
+    sha256: str
+    blob_size: int
+    blob_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolLimits:
+    """Upper bounds in bytes: of one blob, and of all files in the spool."""
+
+    blob_bytes: int
+    spool_bytes: int
+
+
+class Spool:
+    """The directory of encrypted copies. Its methods block; they run on a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, file_id: str) -> Path:
+        """Return the path of a copy."""
+        return self._folder / file_id
+
+    def used(self) -> int:
+        """Return the bytes of all copies."""
+        if not self._folder.exists():
+            return 0
+        total = 0
+        for entry in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                total += entry.lstat().st_size
+        return total
+
+    def tidy(self, wanted: Iterable[str]) -> int:
+        """Delete copies without a row, and return their number."""
+        if not self._folder.exists():
+            return 0
+        kept = set(wanted)
+        orphans = [entry for entry in self._folder.iterdir() if entry.name not in kept]
+        for orphan in orphans:
+            orphan.unlink(missing_ok=True)
+        return len(orphans)
+
+    def remove(self, file_id: str) -> None:
+        """Delete a copy."""
+        self.path(file_id).unlink(missing_ok=True)
+
+    def add(self, source: Source, file_id: str, key: bytes, limits: SpoolLimits) -> Spooled:
+        """Encrypt a file into the spool, and sync it.
+
+        Raise `ProtocolError` blob_too_large, spool_full, source_changed, insufficient_storage. Nothing is
+        left behind then.
+        """
+        blob_size = sealed_size(source.size)
+        if blob_size > limits.blob_bytes:
+            raise too_large(source.size, limits.blob_bytes)
+        try:
+            make_private_dir(self._folder)
+            if self.used() + blob_size > limits.spool_bytes:
+                raise ProtocolError(
+                    "spool_full",
+                    f"The files that wait for the broker, with this one, have more than {limits.spool_bytes} "
+                    "bytes ([files] spool_bytes). Wait until some have left, or raise the limit.",
+                )
+            return self._write(source, file_id, key)
+        except OSError as error:
+            self._discard(file_id)
+            raise _storage(self._folder, error) from error
+        except BaseException:
+            self._discard(file_id)
+            raise
+
+    def _write(self, source: Source, file_id: str, key: bytes) -> Spooled:
+        sealer, plain, sealed = StreamSealer(key), hashlib.sha256(), hashlib.sha256()
+        size, blob_size = 0, len(sealer.header)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(self.path(file_id), "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as copy:
+            copy.write(sealer.header)
+            sealed.update(sealer.header)
+            read = reader_of(source.descriptor)
+            chunk = read(CHUNK_BYTES)
+            while True:
+                following = read(CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
+                plain.update(chunk)
+                part = sealer.seal(chunk, is_last=not following)
+                sealed.update(part)
+                copy.write(part)
+                size, blob_size = size + len(chunk), blob_size + len(part)
+                if size > source.size:
+                    break
+                if not following:
+                    break
+                chunk = following
+            failpoint("share.before_spool_sync")
+            copy.flush()
+            os.fsync(copy.fileno())
+        sync_dir(self._folder)
+        if not source.is_unchanged(size):
+            raise ProtocolError(
+                "source_changed",
+                "The file has another size than the system said when it was opened, so it changes, or it is "
+                "no ordinary file. Nothing was sent. Copy it first, and send the copy.",
+            )
+        return Spooled(size, plain.hexdigest(), blob_size, sealed.hexdigest())
+
+    def _discard(self, file_id: str) -> None:
+        with suppress(OSError):
+            self.remove(file_id)
+
+
+def reader_of(descriptor: int) -> Callable[[int], bytes]:
+    """Return a function that reads exactly as many bytes as it is asked for, fewer at the end of the file."""
+
+    def read(wanted: int) -> bytes:
+        parts = []
+        while wanted and (part := os.read(descriptor, wanted)):
+            parts.append(part)
+            wanted -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    return read
+
+
+def too_large(size: int, limit: int) -> ProtocolError:
+    """Return the error for a file that the broker does not take."""
+    return ProtocolError(
+        "blob_too_large",
+        f"The file has {size} bytes, and the broker takes an encrypted file of at most {limit}. "
+        "Send less, or ask the broker's operator for a higher blob_bytes.",
+        limit=limit,
+    )
+
+
+def _storage(folder: Path, error: OSError) -> ProtocolError:
+    if error.errno in _FULL:
+        text = f"The disk that holds {folder} is full, so nothing was sent. Free some space."
+        return ProtocolError("insufficient_storage", text)
+    text = f"{folder} cannot be used: {explain(error)}. Nothing was sent."
+    return ProtocolError("storage_unavailable", text)

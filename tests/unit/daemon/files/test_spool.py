@@ -1,0 +1,150 @@
+"""Sources of shared files, and their encrypted copies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from claudemesh.daemon.files.source import open_source
+from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.filestream import CHUNK_BYTES, HEADER_BYTES, OVERHEAD_BYTES, StreamOpener
+from claudemesh.runtime.failpoints import install
+
+KEY = bytes(range(32))
+LIMITS = SpoolLimits(8 << 20, 16 << 20)
+
+
+def add(folder: Path, path: Path, limits: SpoolLimits = LIMITS, file_id: str = "f") -> Spooled:
+    """Share this file into the spool of this folder."""
+    source = open_source(str(path), folder / "home")
+    try:
+        return Spool(folder / "spool").add(source, file_id, KEY, limits)
+    finally:
+        os.close(source.descriptor)
+
+
+def opened(raw: bytes) -> bytes:
+    """The content of a copy."""
+    opener = StreamOpener(KEY, raw[:HEADER_BYTES])
+    step = CHUNK_BYTES + OVERHEAD_BYTES
+    parts = [raw[at : at + step] for at in range(HEADER_BYTES, len(raw), step)]
+    return b"".join(opener.open(part, is_last=part is parts[-1]) for part in parts)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
+def test_the_copy_opens_to_the_file(tmp_path: Path, size: int) -> None:
+    """Sizes and hashes are those of the bytes on the disk, and no byte of the file is among them."""
+    content = os.urandom(size)
+    (tmp_path / "file").write_bytes(content)
+    found = add(tmp_path, tmp_path / "file")
+    raw = (tmp_path / "spool" / "f").read_bytes()
+    assert opened(raw) == content
+    assert (found.size, found.blob_size) == (size, len(raw))
+    assert (found.sha256, found.blob_sha256) == tuple(hashlib.sha256(b).hexdigest() for b in (content, raw))
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("spool", "spool/f")]
+    assert modes == [0o700, 0o600]
+
+
+def refused(folder: Path, path: Path | str) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        open_source(str(path), folder / "home")
+    assert caught.value.message.endswith(".")
+    return caught.value.code
+
+
+def test_only_regular_files_outside_of_the_own_directory_are_shared(tmp_path: Path) -> None:
+    """Devices, pipes, sockets and directories are refused; so are keys, by any way to them."""
+    home = tmp_path / "home" / "daemon" / "demo"
+    home.mkdir(parents=True)
+    (home / "keypair.json").write_text("secret")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(home / "keypair.json")
+    (tmp_path / "folder").symlink_to(tmp_path / "home")
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.chdir(tmp_path)
+        listener.bind("sock")
+        for name in ("fifo", "sock", "home", "/dev/null", "/dev/zero", "/dev/tty"):
+            if name != "/dev/tty" or Path(name).exists():
+                assert refused(tmp_path, tmp_path / name) == "not_a_regular_file"
+    for name in ("home/daemon/demo/keypair.json", "link", "folder/daemon/demo/keypair.json", "home/../link"):
+        assert refused(tmp_path, tmp_path / name) == "own_directory"
+    assert refused(tmp_path, tmp_path / "none") == "file_not_found"
+    assert refused(tmp_path, "relative") == refused(tmp_path, "/a\0b") == "invalid_field"
+    assert refused(tmp_path, tmp_path / ("n" * 300)) == "file_unreadable"
+
+
+def test_a_link_to_an_ordinary_file_is_followed(tmp_path: Path) -> None:
+    """`latest.log` is a common name for a link."""
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "latest").symlink_to(tmp_path / "file")
+    assert add(tmp_path, tmp_path / "latest").size == 4
+
+
+def left(folder: Path) -> list[str]:
+    spool = folder / "spool"
+    return os.listdir(spool) if spool.exists() else []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs procfs")
+def test_a_file_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    """Files of /proc say 0 bytes."""
+    with pytest.raises(ProtocolError, match="source_changed"):
+        add(tmp_path, Path("/proc/self/status"))
+    assert left(tmp_path) == []
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """A log that is written meanwhile has no content of its own."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(CHUNK_BYTES))
+
+    def grow(name: str) -> None:
+        if name == "share.before_spool_sync":
+            with path.open("ab") as file:
+                file.write(b"x")
+
+    install(grow)
+    try:
+        with pytest.raises(ProtocolError, match="source_changed"):
+            add(tmp_path, path)
+    finally:
+        install(None)
+    assert left(tmp_path) == []
+
+
+def test_a_file_over_a_limit_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The broker's limit of a blob, and the limit of the spool."""
+    (tmp_path / "file").write_bytes(bytes(2000))
+    with pytest.raises(ProtocolError, match="blob_too_large") as caught:
+        add(tmp_path, tmp_path / "file", SpoolLimits(2000, 1 << 20))
+    assert caught.value.status == 413
+    add(tmp_path, tmp_path / "file", SpoolLimits(4000, 4000), "first")
+    with pytest.raises(ProtocolError, match="spool_full") as caught:
+        add(tmp_path, tmp_path / "file", SpoolLimits(4000, 4000), "second")
+    assert caught.value.status == 507
+    assert left(tmp_path) == ["first"]
+
+
+def test_copies_without_a_row_are_deleted(tmp_path: Path) -> None:
+    """A crash before the commit leaves one."""
+    (tmp_path / "file").write_text("text")
+    for file_id in ("kept", "orphan"):
+        add(tmp_path, tmp_path / "file", file_id=file_id)
+    assert Spool(tmp_path / "spool").tidy(["kept"]) == 1
+    assert left(tmp_path) == ["kept"]
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
+    """A reader of a FIFO would wait for a writer."""
+    os.mkfifo(tmp_path / "fifo")
+    codes: list[str] = []
+    thread = threading.Thread(target=lambda: codes.append(refused(tmp_path, tmp_path / "fifo")), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert codes == ["not_a_regular_file"]
