@@ -170,7 +170,7 @@ def list_files(sent: bool, mesh: str | None, as_json: bool) -> None:
       claudemesh file list --json | jq -r '.items[].file_id'
     """
     direction = "out" if sent else "in"
-    items = LocalClient(mesh).items(f"/v1/file/list?direction={direction}")
+    items = LocalClient(mesh).items("/v1/file/list", direction=direction)
     if as_json:
         output.print_items(items)
         return

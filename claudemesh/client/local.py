@@ -67,12 +67,12 @@ class LocalClient:
         given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
         return self._request("GET", f"{path}?{urlencode(given)}" if given else path, None)
 
-    def items(self, path: str) -> list[dict[str, Any]]:
+    def items(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """GET a list whole, page after page."""
         items: list[dict[str, Any]] = []
         after: str | None = None
         while True:
-            page = self.get(path, after=after, limit=_PAGE)
+            page = self.get(path, after=after, limit=_PAGE, **query)
             items += page["items"]
             after = page["next"]
             if after is None:

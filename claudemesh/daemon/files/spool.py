@@ -36,7 +36,7 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Upper bounds in bytes: of one blob, and of all files in the spool."""
+    """Upper bounds in bytes: of one file, and of all encrypted copies in the spool."""
 
     blob_bytes: int
     spool_bytes: int
@@ -83,7 +83,7 @@ class Spool:
         left behind then.
         """
         blob_size = sealed_size(source.size)
-        if blob_size > limits.blob_bytes:
+        if source.size > limits.blob_bytes:
             raise too_large(source.size, limits.blob_bytes)
         try:
             make_private_dir(self._folder)
@@ -156,7 +156,7 @@ def too_large(size: int, limit: int) -> ProtocolError:
     """Return the error for a file that the broker does not take."""
     return ProtocolError(
         "blob_too_large",
-        f"The file has {size} bytes, and the broker takes an encrypted file of at most {limit}. "
+        f"The file has {size} bytes, and the broker takes files of at most {limit}. "
         "Send less, or ask the broker's operator for a higher blob_bytes.",
         limit=limit,
     )

@@ -122,7 +122,7 @@ def test_a_file_over_a_limit_leaves_nothing_behind(tmp_path: Path) -> None:
     """The broker's limit of a blob, and the limit of the spool."""
     (tmp_path / "file").write_bytes(bytes(2000))
     with pytest.raises(ProtocolError, match="blob_too_large") as caught:
-        add(tmp_path, tmp_path / "file", SpoolLimits(2000, 1 << 20))
+        add(tmp_path, tmp_path / "file", SpoolLimits(1999, 1 << 20))
     assert caught.value.status == 413
     add(tmp_path, tmp_path / "file", SpoolLimits(4000, 4000), "first")
     with pytest.raises(ProtocolError, match="spool_full") as caught:
