@@ -24,8 +24,8 @@ from claudemesh.broker.settings import Limits
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.statements import MOVE, REVOCATION, ROLE, sign_statement
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.postgres import empty_database
 from tests.support.rotations import request_of
+from tests.support.stores import database
 from tests.support.wspeer import (
     Frame,
     Peer,
@@ -65,7 +65,7 @@ async def broker_on(engine: str, **settings: Any) -> AsyncGenerator[Broker]:
         async with running_broker(**settings) as broker:
             yield broker
     else:
-        async with empty_database() as url, running_broker(database_url=url, **settings) as broker:
+        async with database() as url, running_broker(database_url=url, **settings) as broker:
             yield broker
 
 

@@ -149,11 +149,11 @@ async def sql(url: str, *statements: str) -> Any:
 
 
 @asynccontextmanager
-async def empty_database(server: Server | None = None) -> AsyncGenerator[str]:
+async def empty_database(server: Server | None = None, *, template: str = "template1") -> AsyncGenerator[str]:
     """A database of the test's own, with nothing in it; yields its address."""
     there = server or shared_server()
     name = f"t{next(_numbers)}"
-    await sql(there.url(), f"CREATE DATABASE {name}")
+    await sql(there.url(), f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield there.url(name)
     finally:

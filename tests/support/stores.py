@@ -17,7 +17,7 @@ from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.types import InviteRow, Joined, Member, Mesh, NewSend, PresenceRow, SendKey
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.runtime.failpoints import install
-from tests.support.postgres import empty_database, sql
+from tests.support.postgres import empty_database, shared_server, sql
 
 NOW = 1_780_000_000_000
 DAY = 86_400_000
@@ -71,9 +71,26 @@ async def _failing_here(point: str) -> AsyncGenerator[None]:
         install(None)
 
 
+_migrated: set[str] = set()
+
+
+@asynccontextmanager
+async def database() -> AsyncGenerator[str]:
+    """A database of the test's own with the schema of this version, a copy of one; yields its address."""
+    server = shared_server()
+    if not _migrated:
+        await sql(server.url(), "CREATE DATABASE migrated")
+        store = PostgresStore(server.url("migrated"))
+        await store.open()
+        await store.close()
+        _migrated.add("migrated")
+    async with empty_database(template="migrated") as url:
+        yield url
+
+
 @asynccontextmanager
 async def _postgres() -> AsyncGenerator[Engine]:
-    async with empty_database() as url:
+    async with database() as url:
         store = PostgresStore(url)
         await store.open()
         try:

@@ -13,8 +13,8 @@ from claudemesh.protocol.replies import peer_entry
 from claudemesh.protocol.rotation import make_rotation, proven_chain
 from tests.integration.broker.test_clones import audited
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.postgres import empty_database
 from tests.support.rotations import request_of
+from tests.support.stores import database
 from tests.support.wspeer import Frame, Link, Peer, dial, http_request, make_identity, new_id
 
 NO_SIGNATURE = b64encode(bytes(64)).decode()
@@ -152,7 +152,7 @@ def forged(ada: Peer, new: Identity) -> Frame:
 async def test_other_connections_of_the_member_are_closed_at_every_broker() -> None:
     """They were opened with the older key. They are told to connect again, which then needs the new one."""
     async with (
-        empty_database() as url,
+        database() as url,
         running_broker(database_url=url) as one,
         running_broker(database_url=url) as two,
     ):

@@ -15,8 +15,7 @@ from claudemesh.broker.store.postgres.accept import arguments
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.sessions import prepare_session
 from claudemesh.broker.store.types import Member, NewSend
-from tests.support.postgres import empty_database
-from tests.support.stores import NOW, World, member, new_mesh
+from tests.support.stores import NOW, World, database, member, new_mesh
 
 _GATE = 4711
 _WAITING = """SELECT count(*) FROM pg_stat_activity
@@ -84,7 +83,7 @@ async def watching(url: str) -> AsyncGenerator[Any]:
 @asynccontextmanager
 async def shared(deadlines: DatabaseDeadlines = DEADLINES) -> AsyncGenerator[Shared]:
     """Two stores on one database; alice made the mesh, bob joined."""
-    async with empty_database() as url:
+    async with database() as url:
         first, second = (PostgresStore(url, deadlines=deadlines) for _ in range(2))
         await first.open()
         await second.open()

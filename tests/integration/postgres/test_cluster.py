@@ -22,7 +22,8 @@ from tests.integration.broker import test_queues as queues
 from tests.integration.broker.test_clones import audited
 from tests.integration.postgres.shared import watching
 from tests.support.broker import create_mesh, join_mesh, nothing_else_is_told, running_broker
-from tests.support.postgres import empty_database, sql
+from tests.support.postgres import sql
+from tests.support.stores import database
 from tests.support.wspeer import Peer, dial, http_request, new_id, nothing_else_is_delivered
 
 # No test here waits for the sweep unless it is about the sweep.
@@ -34,7 +35,7 @@ async def brokers(
     tmp_path: Path, count: int = 2, limits: Limits = SIGNALS_ONLY
 ) -> AsyncGenerator[tuple[list[Broker], str]]:
     """So many brokers on one database."""
-    async with empty_database() as url, AsyncExitStack() as stack:
+    async with database() as url, AsyncExitStack() as stack:
         made = [
             await stack.enter_async_context(
                 running_broker(database_url=url, data_dir=tmp_path / str(number), limits=limits)
@@ -394,7 +395,7 @@ async def test_brokers_go_by_the_databases_clock(tmp_path: Path) -> None:
     from tests.support.clock import ManualClock
 
     async with (
-        empty_database() as url,
+        database() as url,
         running_broker(
             database_url=url, data_dir=tmp_path / "one", clock=ManualClock(), limits=Limits(sweep_s=3600)
         ) as broker,
@@ -444,7 +445,7 @@ async def test_what_a_dead_brokers_subscribers_held_is_given_to_others(tmp_path:
 async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) -> None:
     """A broker ends, and all members connect to the other one at once: all are admitted and get their
     deliveries."""
-    async with empty_database() as url, AsyncExitStack() as stack:
+    async with database() as url, AsyncExitStack() as stack:
         settings = {"database_url": url, "limits": SIGNALS_ONLY}
         async with running_broker(data_dir=tmp_path / "one", **settings) as one:
             ada = await create_mesh(one)
@@ -470,7 +471,7 @@ async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) 
 async def test_a_broker_with_another_admin_token_does_not_start(tmp_path: Path) -> None:
     """Joins would fail that meet both; the token can be replaced while no broker runs."""
     old, new = "the-old-token-of-all-brokers", "the-new-token-of-all-brokers"
-    async with empty_database() as url:
+    async with database() as url:
         async with running_broker(database_url=url, data_dir=tmp_path / "0", admin_token=old) as first:
 
             async def is_marked() -> bool:

@@ -20,7 +20,8 @@ from claudemesh.broker.store.deadlines import DatabaseDeadlines
 from claudemesh.runtime.exits import UNAVAILABLE
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.cli import Ran, run
-from tests.support.postgres import Server, empty_database, shared_server, sql
+from tests.support.postgres import Server, shared_server, sql
+from tests.support.stores import database
 from tests.support.wspeer import Peer, http_request
 
 _QUICK = Limits(sweep_s=0.2, lease_s=1.0, retry_s=0.2)
@@ -74,7 +75,7 @@ async def leases_are_renewed(url: str, members: set[str]) -> None:
 async def test_a_table_that_was_missing_for_longer_than_a_lease_leaves_nothing_behind(tmp_path: Path) -> None:
     """Every loop goes on: members are online, and messages between brokers arrive, also of a later broker."""
     async with (
-        empty_database() as url,
+        database() as url,
         running_broker(database_url=url, data_dir=tmp_path / "1", limits=_QUICK) as one,
     ):
         ada = await create_mesh(one)
@@ -122,7 +123,7 @@ async def test_a_table_that_was_missing_for_longer_than_a_lease_leaves_nothing_b
 async def test_a_right_that_is_taken_away_for_a_while_refuses_sends_and_nothing_else(tmp_path: Path) -> None:
     """The send is transient, and accepted as soon as the right is back; no message is called a bad one."""
     async with (
-        empty_database() as url,
+        database() as url,
         running_broker(database_url=url, data_dir=tmp_path / "1", limits=_QUICK) as one,
     ):
         ada = await create_mesh(one)
@@ -273,7 +274,7 @@ async def test_connections_that_swallow_everything_are_given_up_and_replaced(
     """Sends are answered, /readyz answers all the time, and messages of another broker arrive again."""
     limits = replace(_QUICK, database=DatabaseDeadlines(use_s=2.0))
     async with (
-        empty_database() as url,
+        database() as url,
         way_to(shared_server(), url) as (way, slow),
         running_broker(database_url=slow, data_dir=tmp_path / "1", limits=limits) as one,
         running_broker(database_url=url, data_dir=tmp_path / "2", limits=_QUICK) as two,

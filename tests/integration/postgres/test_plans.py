@@ -8,8 +8,8 @@ import pytest
 
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.types import Accepted, Ack, Member, PresenceRow, Seen
-from tests.support.postgres import empty_database, shared_server, sql
-from tests.support.stores import NOW, World, member, new_mesh, new_ulid
+from tests.support.postgres import shared_server, sql
+from tests.support.stores import NOW, World, database, member, new_mesh, new_ulid
 
 # Tables that grow with meshes, members or messages.
 GROWING = {
@@ -157,7 +157,7 @@ async def sharing_traffic(w: World, member_id: str) -> None:
 
 async def test_no_sweep_and_no_check_reads_more_than_its_batch() -> None:
     """They run beside the accepts, on tables that are large: a batch is a batch."""
-    async with empty_database() as url:
+    async with database() as url:
         store = PostgresStore(url)
         await store.open()
         mesh = new_mesh()
@@ -194,7 +194,7 @@ async def test_no_statement_of_the_hot_path_reads_a_whole_table(age: str) -> Non
 
     On a young database, on an old one, and on one that grew since the plans were made.
     """
-    async with empty_database() as url:
+    async with database() as url:
         store = PostgresStore(url)
         await store.open()
         mesh = new_mesh()

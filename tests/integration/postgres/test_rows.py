@@ -10,8 +10,8 @@ from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.types import Accepted, InviteRow, Joined
 from claudemesh.protocol.ids import ulid_to_bytes
 from tests.integration.postgres.shared import shared
-from tests.support.postgres import empty_database, sql
-from tests.support.stores import DAY, NOW, World, member, new_mesh, new_ulid
+from tests.support.postgres import sql
+from tests.support.stores import DAY, NOW, World, database, member, new_mesh, new_ulid
 
 
 async def test_a_message_leaves_its_rows() -> None:
@@ -47,7 +47,7 @@ async def test_a_message_leaves_its_rows() -> None:
 
 async def test_a_permanent_mesh_s_ids_never_expire() -> None:
     """`expires_at` is null; a topic post's body is in its own table."""
-    async with empty_database() as url:
+    async with database() as url:
         store = PostgresStore(url)
         await store.open()
         mesh = new_mesh(dedupe_retention_mode="permanent")
@@ -65,7 +65,7 @@ async def test_a_permanent_mesh_s_ids_never_expire() -> None:
 
 async def test_a_broker_goes_on_when_a_newer_one_adds_columns_to_its_tables() -> None:
     """A migration only ever adds: what runs meanwhile reads what it knows."""
-    async with empty_database() as url:
+    async with database() as url:
         store = PostgresStore(url)
         await store.open()
         try:
