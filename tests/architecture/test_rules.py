@@ -13,13 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "claudemesh"
 MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
-# Which Python runs the statements of which file.
+# Which Python runs the statements of which file, and by which name.
 QUERIES = {
-    "daemon/sql/files.sql": "daemon/files",
-    "daemon/sql/outbox.sql": "daemon/outbox",
-    "daemon/sql/inbox.sql": "daemon/inbox",
-    "broker/store/sqlite/queries.sql": "broker/store/sqlite",
-    "broker/store/postgres/queries.sql": "broker/store/postgres",
+    "daemon/sql/files.sql": ("daemon/files", "_Q"),
+    "daemon/sql/outbox.sql": ("daemon/outbox", "_Q"),
+    "daemon/sql/inbox.sql": ("daemon/inbox", "_Q"),
+    "broker/store/sqlite/queries.sql": ("broker/store/sqlite", "_Q"),
+    "broker/store/postgres/queries.sql": ("broker/store/postgres", "_Q"),
+    "broker/store/sqlite/blobs.sql": ("broker/store/sqlite", "_B"),
+    "broker/store/postgres/blobs.sql": ("broker/store/postgres", "_B"),
 }
 _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
 _URL_HOST = re.compile(r"\b(?:https?|wss?)://(?:[^\s/@\"'`<>]*@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)")
@@ -143,15 +145,16 @@ def test_every_query_is_used_and_every_used_query_exists(sql: str) -> None:
     """An unused statement is dead code; a name without a statement is a crash."""
     defined = set(_HEADER.findall((PACKAGE / sql).read_text()))
     named, subscripts = set(), set()
+    folder, mapping = QUERIES[sql]
     shared = [PACKAGE / "broker" / "store" / "decisions.py"] if sql.startswith("broker/") else []
-    for path in [*(PACKAGE / QUERIES[sql]).glob("*.py"), *shared]:
+    for path in [*(PACKAGE / folder).glob("*.py"), *shared]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value)
             if (
                 isinstance(node, ast.Subscript)
                 and isinstance(node.value, ast.Name)
-                and node.value.id == "_Q"
+                and node.value.id == mapping
                 and isinstance(node.slice, ast.Constant)
             ):
                 subscripts.add(node.slice.value)

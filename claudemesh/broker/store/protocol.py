@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from claudemesh.broker.store.acts import Acted
+from claudemesh.broker.store.blobs import BlobStore
 from claudemesh.broker.store.departing import DepartedStore
 from claudemesh.broker.store.facets import (
     AuditStore,
@@ -206,6 +207,8 @@ class Store(Protocol):
     def usage(self) -> UsageStore: ...
     @property
     def restoring(self) -> RestoreStore: ...
+    @property
+    def blobs(self) -> BlobStore: ...
 
     @property
     def cluster(self) -> ClusterStore | None:

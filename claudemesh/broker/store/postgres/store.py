@@ -5,6 +5,7 @@ from __future__ import annotations
 from claudemesh.broker.store.deadlines import DEADLINES, DatabaseDeadlines
 from claudemesh.broker.store.postgres.acts import PostgresActs
 from claudemesh.broker.store.postgres.audit import PostgresAudit
+from claudemesh.broker.store.postgres.blobs import PostgresBlobs
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
 from claudemesh.broker.store.postgres.departing import PostgresDeparted
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
@@ -50,6 +51,7 @@ class PostgresStore:
     retention: PostgresRetention
     usage: PostgresUsage
     restoring: PostgresRestoring
+    blobs: PostgresBlobs
     cluster: PostgresCluster
 
     def __init__(
@@ -90,6 +92,7 @@ class PostgresStore:
         self.retention = PostgresRetention(pools)
         self.usage = PostgresUsage(pools)
         self.restoring = PostgresRestoring(pools)
+        self.blobs = PostgresBlobs(pools)
         self.cluster = PostgresCluster(url, pools, deadlines, server)
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from claudemesh.broker.store.sqlite.acts import SqliteActs
 from claudemesh.broker.store.sqlite.audit import SqliteAudit
+from claudemesh.broker.store.sqlite.blobs import SqliteBlobs
 from claudemesh.broker.store.sqlite.departing import SqliteDeparted
 from claudemesh.broker.store.sqlite.directory import SqliteDirectory
 from claudemesh.broker.store.sqlite.members import SqliteMembers
@@ -46,6 +47,7 @@ class SqliteStore:
     retention: SqliteRetention
     usage: SqliteUsage
     restoring: SqliteRestoring
+    blobs: SqliteBlobs
     cluster: None = None
 
     def __init__(self, path: Path, on_failure: OnFailure | None = None) -> None:
@@ -81,6 +83,7 @@ class SqliteStore:
         self.retention = SqliteRetention(database)
         self.usage = SqliteUsage(database)
         self.restoring = SqliteRestoring(database)
+        self.blobs = SqliteBlobs(database, self._path.parent / "blobs")
 
     async def close(self) -> None:
         """Close the file."""
