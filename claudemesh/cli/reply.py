@@ -28,8 +28,8 @@ def reply(
     """Reply to a received message.
 
     ID is the number that `claudemesh inbox` shows, or any id of the message. The reply to a message of a
-    topic goes to the topic. Every other reply goes to the sender. The text is TEXT or the content of
-    --file, or standard input when both are missing or TEXT is `-`.
+    topic goes to the topic. Every other reply goes to the sender, and to its session if it named one. The
+    text is TEXT or the content of --file, or standard input when TEXT is `-`.
 
     \b
     Examples:
@@ -42,7 +42,11 @@ def reply(
         missing = f"The inbox holds no message {id_or_seq}."
         raise ExitWith(USAGE, "not_found", missing, next="claudemesh inbox")
     # The reply to a message of a queue goes to its sender: the queue would deliver it to any worker.
-    to = spell_destination("topic", item["topic"]) if item["kind"] == "topic" else item["sender_pubkey"]
+    if item["kind"] == "topic":
+        to = spell_destination("topic", item["topic"])
+    else:
+        session = item.get("from_session")
+        to = f"{item['sender_pubkey']}/{session}" if session else item["sender_pubkey"]
     body = {
         "to": to,
         "message": message_text(text, file, allow_empty=allow_empty),

@@ -76,9 +76,9 @@ def send(
 ) -> int:
     """Send a message to a member, a topic or a queue.
 
-    TO is a member's name or public key, #TOPIC or queue:NAME. The text is TEXT or the content of --file, or
-    standard input when both are missing or TEXT is `-`. Exit code 0 means that the message is on this host's
-    disk and will be delivered.
+    TO is a member's name or public key, #TOPIC or queue:NAME. NAME/SESSION is a session of a member. The text
+    is TEXT or the content of --file, or standard input when both are missing or TEXT is `-`. Exit code 0
+    means that the message is on this host's disk and will be delivered.
 
     With --lines each line of standard input is a message, and empty lines are skipped. After a line that is
     refused, no further line is sent, except for those that were on their way already. With

@@ -129,6 +129,11 @@ def check_topic(value: object, field: str = "topic") -> str:
     return _checked(value, SLUG, "topic", field, f"1 to 63 of a-z 0-9 . _ -, {_FIRST}")
 
 
+def check_session(value: object, field: str = "session") -> str:
+    """Return a valid name of a session unchanged. `InvalidField` invalid_session."""
+    return _checked(value, SLUG, "session", field, f"1 to 63 of a-z 0-9 . _ -, {_FIRST}")
+
+
 def check_member_name(value: object, field: str = "name") -> str:
     """Return a valid member name unchanged. `InvalidField` invalid_name."""
     return _checked(value, MEMBER_NAME, "name", field, f"1 to 63 of A-Z a-z 0-9 . _ -, {_FIRST}")

@@ -13,7 +13,7 @@ from nacl.exceptions import CryptoError
 from claudemesh.protocol.attachments import Attachment, parse_attachments
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.ids import check_key
+from claudemesh.protocol.ids import check_key, check_session
 
 
 class BoxKeys:
@@ -76,6 +76,17 @@ class SealedContext:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionNames:
+    """The session that sends a message, and the one that it is for. None: no session is named."""
+
+    sender: str | None = None
+    recipient: str | None = None
+
+
+NO_SESSIONS: Final = SessionNames()
+
+
+@dataclass(frozen=True, slots=True)
 class SealedContent:
     """The content of a body. `context` is None for bodies of versions that sealed none."""
 
@@ -83,13 +94,18 @@ class SealedContent:
     meta: dict[str, Any] | None
     context: SealedContext | None
     attachments: tuple[Attachment, ...] = ()
+    sessions: SessionNames = NO_SESSIONS
 
 
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
 
 
 def encode_content(
-    message: str, meta_json: bytes, context: SealedContext, attachments: Sequence[Attachment] = ()
+    message: str,
+    meta_json: bytes,
+    context: SealedContext,
+    attachments: Sequence[Attachment] = (),
+    sessions: SessionNames = NO_SESSIONS,
 ) -> bytes:
     """Return the JSON text to seal; an empty `meta_json` means no meta. `ProtocolError` invalid_content."""
     content: dict[str, Any] = {
@@ -103,6 +119,10 @@ def encode_content(
     }
     if attachments:
         content["attachments"] = [one.to_dict() for one in attachments]
+    if sessions.sender is not None:
+        content["from_session"] = sessions.sender
+    if sessions.recipient is not None:
+        content["to_session"] = sessions.recipient
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
@@ -123,7 +143,17 @@ def decode_content(raw: bytes) -> SealedContent:
     if meta is not None and not isinstance(meta, dict):
         raise _invalid("Its meta is not an object.")
     attachments = parse_attachments(value.get("attachments"))
-    return SealedContent(value["message"], meta or None, _context(value), attachments)
+    return SealedContent(value["message"], meta or None, _context(value), attachments, _sessions(value))
+
+
+def _sessions(value: Mapping[str, Any]) -> SessionNames:
+    """Return the names of sessions. A value that is no name of a session is refused."""
+    found = [value.get(name) for name in ("from_session", "to_session")]
+    try:
+        sender, recipient = (None if name is None else check_session(name) for name in found)
+    except ProtocolError as error:
+        raise _invalid("The name of a session is not valid.") from error
+    return SessionNames(sender, recipient)
 
 
 def _context(value: Mapping[str, Any]) -> SealedContext | None:

@@ -15,7 +15,7 @@ from tests.support.audit import wait_received
 from tests.support.cli import run
 from tests.support.processes import Daemon, mesh
 
-CHOSEN = ["attachments", "body", "meta", "sender_name"]
+CHOSEN = ["attachments", "body", "from_session", "meta", "sender_name", "to_session"]
 
 
 def first_event(daemon: Daemon) -> Any:

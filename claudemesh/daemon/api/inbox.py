@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from claudemesh.daemon.api.parameters import member, row_key, topic
+from claudemesh.daemon.api.parameters import member, row_key, session, topic
 from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
 from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.daemon.inbox.store import InboxStore
@@ -34,6 +34,7 @@ class InboxRoutes:
             sender=query["from"],
             unread=query["unread"],
             mentioned=query["mentioned"],
+            session=query["session"],
             newest_first=query["order"] == "desc",
         )
 
@@ -80,6 +81,7 @@ ROUTES = (
             member("from"),
             flag("unread"),
             flag("mentioned"),
+            session("session"),
             page_order(),
             page_limit(),
         ),

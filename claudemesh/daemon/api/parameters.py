@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.protocol.errors import InvalidField
-from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, check_member_name, check_uuid
+from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, HEX_32, check_member_name, check_session, check_uuid
 from claudemesh.runtime.web.query import Parameter, cursor
 from claudemesh.runtime.web.routes import Request
 
@@ -39,6 +39,12 @@ def member(name: str) -> Parameter:
         return check_member_name(text.removeprefix("@"))
 
     return Parameter(name, {"type": "string"}, "a member's name or its key in 64 hexadecimal digits", read)
+
+
+def session(name: str) -> Parameter:
+    """Declare the name of a session of this host."""
+    takes = "a session's name: 1 to 63 of a-z 0-9 . _ -"
+    return Parameter(name, {"type": "string"}, takes, lambda text: check_session(text, name))
 
 
 def row_key(request: Request) -> str:

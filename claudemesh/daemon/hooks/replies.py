@@ -66,7 +66,7 @@ class Replies:
         if event["kind"] == "topic":
             target = Target("topic", ref=event["topic"])
         else:
-            target = Target("dm", ref=event["sender_pubkey"])
+            target = Target("dm", ref=event["sender_pubkey"], session=event.get("from_session"))
         return SendRequest(
             target=target,
             message=text,

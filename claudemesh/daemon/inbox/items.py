@@ -12,7 +12,7 @@ from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "shown_at", "acked_at")
 # Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
-UNTRUSTED = ("attachments", "body", "meta", "sender_name")
+UNTRUSTED = ("attachments", "body", "from_session", "meta", "sender_name", "to_session")
 
 
 def sent_at(broker_message_id: str | None) -> str | None:

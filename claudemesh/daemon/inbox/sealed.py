@@ -44,6 +44,8 @@ class OpenedBody:
     meta: str | None
     hooks: tuple[str, ...]
     attachments: str | None = None
+    from_session: str | None = None
+    to_session: str | None = None
 
 
 class SealedMessages:
@@ -79,7 +81,8 @@ class SealedMessages:
             items: list[dict[str, Any]] = []
             for broker_message_id, content in opened:
                 seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
-                values = (seq, content.body, content.meta, broker_message_id, content.attachments)
+                text = (content.body, content.meta, broker_message_id, content.attachments)
+                values = (seq, *text, content.from_session, content.to_session)
                 items += items_of(raw.execute(_Q["unseal"], values))
                 add_files(raw, broker_message_id, content.attachments)
                 raw.execute(_Q["note_seq"], (seq,))

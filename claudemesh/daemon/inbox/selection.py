@@ -25,6 +25,8 @@ class Selection:
     sender: str | None = None
     unread: bool = False
     mentioned: bool = False
+    # The session that the messages are for.
+    session: str | None = None
     newest_first: bool = False
     # Whether messages that are still sealed are left out.
     readable: bool = False
@@ -43,6 +45,8 @@ class Selection:
             conditions.append("acked_at IS NULL")
         if self.mentioned:
             conditions.append("mentioned")
+        if self.session is not None:
+            conditions.append("for_session = :session")
         if self.readable:
             conditions.append("body IS NOT NULL")
         if self.since_ms is not None:
@@ -55,7 +59,7 @@ class Selection:
         where = " AND ".join(conditions)
         text = f"SELECT * FROM inbox WHERE {where} ORDER BY seq {order} LIMIT :limit"  # noqa: S608 - all ours
         values = {"after": after, "topic": self.topic, "sender": self.sender, "since": self.since_ms}
-        return text, {**values, "limit": limit}
+        return text, {**values, "session": self.session, "limit": limit}
 
 
 ALL = Selection()

@@ -66,6 +66,9 @@ class InboxRow:
     mentioned: bool = False
     # The announced files with their keys, as JSON.
     attachments: str | None = None
+    # The sender's session, and the session of this host that the message is for.
+    from_session: str | None = None
+    to_session: str | None = None
     sealed: bytes | None = None
     # Names of the hooks that it starts.
     hooks: tuple[str, ...] = ()
@@ -251,6 +254,9 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "sent_at": sent_at(row.broker_message_id),
         "received_at": iso_ms(row.received_at),
         "reply_to_id": row.reply_to_id,
+        "from_session": row.from_session,
+        "to_session": row.to_session,
+        "for_session": row.to_session,
         "mentioned": row.mentioned,
         "shown_at": None,
         "acked_at": None,
@@ -280,6 +286,8 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         lived_ms,
         row.mentioned,
         row.attachments,
+        row.from_session,
+        row.to_session,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:

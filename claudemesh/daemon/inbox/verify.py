@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -29,6 +29,20 @@ from claudemesh.runtime import aside
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("inbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The content of an opened body; meta and attachments as JSON, None without. `NO_TEXT` is sealed."""
+
+    body: str | None = None
+    meta: str | None = None
+    attachments: str | None = None
+    from_session: str | None = None
+    to_session: str | None = None
+
+
+NO_TEXT = Text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +101,12 @@ class Verifier:
             return Invalid(reason)
         sealed = None
         try:
-            body, meta, files = await self._content(envelope, sender, signer)
+            text = await self._content(envelope, sender, signer)
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
             # The signature is valid, so the message is genuine: keep it until its key is on this host.
-            body, meta, files, sealed = None, None, None, orjson.dumps(delivery.envelope)
+            text, sealed = NO_TEXT, orjson.dumps(delivery.envelope)
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -104,26 +118,30 @@ class Verifier:
             topic=_topic(envelope),
             sender_pubkey=sender.pubkey,
             sender_name=sender.name,
-            body=body,
-            meta=meta,
+            body=text.body,
+            meta=text.meta,
             priority=envelope.priority,
             received_at=now_ms,
             reply_to_id=envelope.reply_to_id,
             mentioned=self._mentions_us(envelope),
-            attachments=files,
+            attachments=text.attachments,
+            from_session=text.from_session,
+            to_session=text.to_session,
             sealed=sealed,
             # No hooks yet: they need the text, so they run after the message has been opened.
-            hooks=() if sealed is not None else self._hooks_of(envelope, files),
+            hooks=() if sealed is not None else self._hooks_of(envelope, text.attachments),
         )
 
     async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
         """Open the envelope of a message that was stored sealed. None: its key is still missing."""
         try:
             envelope = Envelope.parse(orjson.loads(raw))
-            body, meta, files = await self._content(envelope, sender, self._signer(envelope, sender))
+            text = await self._content(envelope, sender, self._signer(envelope, sender))
         except ProtocolError as error:
             return None if error.code == "cannot_open" else Invalid(error.code)
-        return OpenedBody(body, meta, self._hooks_of(envelope, files), files)
+        assert text.body is not None
+        hooks = self._hooks_of(envelope, text.attachments)
+        return OpenedBody(text.body, text.meta, hooks, text.attachments, text.from_session, text.to_session)
 
     def _hooks_of(self, envelope: Envelope, files: str | None) -> tuple[str, ...]:
         kind, topic = envelope.destination_kind, _topic(envelope)
@@ -146,19 +164,18 @@ class Verifier:
             return "wrong_seal"
         return None
 
-    async def _content(
-        self, envelope: Envelope, sender: Peer, signer: str | None
-    ) -> tuple[str, str | None, str | None]:
-        """Return text, meta and attachments of a body; the last two as JSON, None without."""
+    async def _content(self, envelope: Envelope, sender: Peer, signer: str | None) -> Text:
+        """Return the content of a body. `ProtocolError` cannot_open: its key is not here."""
         if envelope.seal.alg == "box":
             content = self._unboxed(envelope, sender, signer)
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
             raise ProtocolError("cannot_open", "The topic's key is not here.")
-        context, message, meta, files = await aside.run(aside.weight_of(content), _read, content)
+        context, text = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
-        return message, meta, files
+        # A session is of one member: a topic has none.
+        return text if envelope.destination_kind == "dm" else replace(text, to_session=None)
 
     def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
         """Return the key of the sender that signed the envelope: its present one, or one of its chain.
@@ -212,10 +229,11 @@ class Verifier:
             raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
 
 
-def _read(content: bytes) -> tuple[SealedContext | None, str, str | None, str | None]:
+def _read(content: bytes) -> tuple[SealedContext | None, Text]:
     opened = decode_content(content)
     meta = canonical_meta(opened.meta).decode() or None
-    return opened.context, opened.message, meta, encode_attachments(opened.attachments)
+    files, sessions = encode_attachments(opened.attachments), opened.sessions
+    return opened.context, Text(opened.message, meta, files, sessions.sender, sessions.recipient)
 
 
 def _topic(envelope: Envelope) -> str | None:

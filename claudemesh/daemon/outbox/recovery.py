@@ -152,7 +152,7 @@ class OutboxRecovery:
             allowed = ", ".join(sorted(PATCH_FIELDS))
             raise InvalidField("unknown_field", f"patch.{unknown[0][:64]}", f"A patch may change {allowed}.")
         kept = self._kept(envelope, needed="message" not in patch)
-        attachments = kept.pop("attachments", ())
+        attachments, session = kept.pop("attachments", ()), kept.pop("to_session", None)
         body: dict[str, Any] = {
             **kept,
             "priority": envelope.priority,
@@ -160,6 +160,7 @@ class OutboxRecovery:
             "mentions": list(envelope.mentions),
         }
         to = spell_destination(envelope.destination_kind, envelope.destination_ref)
+        to = to if session is None else f"{to}/{session}"
         return replace(parse_send({**body, "to": to, **patch}), attachments=attachments)
 
     def _destination(self, envelope: Envelope) -> Destination:
@@ -176,7 +177,13 @@ class OutboxRecovery:
             if not needed and error.code == "cannot_open":
                 return {}
             raise _sealed_to_other_keys(error) from error
-        return {"message": content.message, "meta": content.meta, "attachments": content.attachments}
+        return {
+            "message": content.message,
+            "meta": content.meta,
+            "attachments": content.attachments,
+            "from_session": content.sessions.sender,
+            "to_session": content.sessions.recipient,
+        }
 
 
 def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:

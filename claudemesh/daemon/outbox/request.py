@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import (
     check_client_message_id,
     check_member_name,
+    check_session,
     check_topic,
     check_ulid,
 )
@@ -22,7 +23,9 @@ from claudemesh.protocol.wire import PRIORITY_RANK, DestinationKind, Priority
 from claudemesh.runtime.destinations import QUEUE_MARK, TOPIC_MARK
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
-_COMMON = frozenset({"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"})
+_COMMON = frozenset(
+    {"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id", "from_session"}
+)
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
 CHANGE_FIELDS = frozenset({"message", "meta", "priority"})
@@ -31,11 +34,15 @@ MAX_MENTIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target of a send: a member by `name` or by key (`ref`), or a topic or queue by `ref`."""
+    """The target of a send: a member by `name` or by key (`ref`), or a topic or queue by `ref`.
+
+    `session` is the session of the member that the message is for, None for its host.
+    """
 
     kind: DestinationKind
     ref: str | None = None
     name: str | None = None
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class SendRequest:
     client_message_id: str | None = None
     # Files that are at the broker already. A caller gives a path instead (daemon/files/).
     attachments: tuple[Attachment, ...] = ()
+    # The session of this host that sends.
+    from_session: str | None = None
 
     @property
     def meta(self) -> dict[str, Any] | None:
@@ -102,12 +111,17 @@ def meta_fields(meta: object) -> dict[str, Any]:
 
 
 def parse_target(to: str, field: str = "to") -> Target:
-    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`; the inverse of `spell_destination`."""
+    """Read `@name`, `name`, a 64-hex key, `#topic` or `queue:name`; the inverse of `spell_destination`.
+
+    A session of a member follows the member: `name/session`.
+    """
     if to.startswith(TOPIC_MARK):
         return Target("topic", ref=check_topic(to.removeprefix(TOPIC_MARK), field))
     if to.startswith(QUEUE_MARK):
         return Target("queue", ref=check_topic(to.removeprefix(QUEUE_MARK), field))
-    return _parse_member(to, field)
+    member, slash, session = to.partition("/")
+    target = _parse_member(member, field)
+    return replace(target, session=check_session(session, field)) if slash else target
 
 
 def check_topic_or_queue(text: str, field: str = "topic") -> str:
@@ -125,6 +139,7 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
     meta = body.get("meta")
     reply_to_id = body.get("reply_to_id")
     body_id = body.get("client_message_id")
+    from_session = body.get("from_session")
     if body_id is not None:
         check_client_message_id(body_id)
     own_id = body_id if header_key is None else check_client_message_id(header_key)
@@ -136,6 +151,7 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
         reply_to_id=None if reply_to_id is None else check_ulid(reply_to_id, "reply_to_id"),
         mentions=_mentions(body.get("mentions")),
         client_message_id=own_id,
+        from_session=None if from_session is None else check_session(from_session, "from_session"),
     )
 
 

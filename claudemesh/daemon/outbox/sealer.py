@@ -17,6 +17,7 @@ from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
     SealedContent,
     SealedContext,
+    SessionNames,
     decode_content,
     encode_content,
     open_box,
@@ -27,10 +28,14 @@ NONCE_BYTES = 24
 
 
 def fingerprint(request: SendRequest, kind: str, ref: str) -> bytes:
-    """Return the SHA-256 fingerprint of a caller's plaintext request. It never leaves this host."""
+    """Return the SHA-256 fingerprint of a caller's plaintext request. It never leaves this host.
+
+    The session that the message is for follows the reference: another session is another request.
+    """
+    session = request.target.session
     return request_fingerprint(
         kind=kind,
-        ref=ref,
+        ref=ref if session is None else f"{ref}/{session}",
         reply_to_id=request.reply_to_id,
         priority=request.priority,
         meta=request.canonical_meta,
@@ -62,7 +67,8 @@ class Sealer:
         `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient,
         payload_too_large for a body over the broker's limit.
         """
-        content = (request.message, request.meta_json, request.attachments)
+        sessions = SessionNames(request.from_session, request.target.session)
+        content = (request.message, request.meta_json, request.attachments, sessions)
         body, seal = self._sealed(content, to, client_message_id)
         limit = self._body_limit.last
         if len(body) > limit:
@@ -88,7 +94,7 @@ class Sealer:
         """
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
-        parts = (content.message, meta_json, content.attachments)
+        parts = (content.message, meta_json, content.attachments, content.sessions)
         body, seal = self._sealed(parts, to, client_message_id)
         return build_envelope(
             identity=self._keyring.current,
@@ -117,13 +123,16 @@ class Sealer:
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
     def _sealed(
-        self, parts: tuple[str, bytes, Sequence[Attachment]], to: Destination, client_message_id: str
+        self,
+        parts: tuple[str, bytes, Sequence[Attachment], SessionNames],
+        to: Destination,
+        client_message_id: str,
     ) -> tuple[bytes, Seal]:
-        """Seal text, meta and attachments."""
-        message, meta_json, attachments = parts
+        """Seal text, meta, attachments and names of sessions."""
+        message, meta_json, attachments, sessions = parts
         own = self._keyring.current
         context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
-        content = encode_content(message, meta_json, context, attachments)
+        content = encode_content(message, meta_json, context, attachments, sessions)
         if to.peer is None:
             # Topic keys are not built: the bodies of topics and queues are plaintext
             # (docs/spec/protocol.md, Envelope).

@@ -1,8 +1,8 @@
 -- insert: insert a received message, once for each sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
-                   mentioned, attachments)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
+                   mentioned, attachments, from_session, to_session, for_session)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
@@ -18,7 +18,8 @@ SELECT i.seq, i.id, s.envelope FROM inbox_sealed s JOIN inbox i ON i.id = s.id
 WHERE i.sender_member_id = ?1 AND i.seq > ?2 ORDER BY i.seq LIMIT ?3;
 
 -- unseal: write the body of a sealed message, which takes the next seq and becomes unread.
-UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, shown_at = NULL, acked_at = NULL
+UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, from_session = ?6,
+  to_session = ?7, for_session = ?7, shown_at = NULL, acked_at = NULL
 WHERE id = ?4 AND body IS NULL RETURNING *;
 
 -- add_file: insert a file that a message announces.

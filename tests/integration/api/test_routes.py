@@ -181,6 +181,18 @@ async def test_a_patch_changes_the_message_that_is_sent_again(tmp_path: Path) ->
         assert [row["status"] for row in await daemon.rows()] == ["aborted", "pending"]
 
 
+async def test_a_patched_message_is_for_the_same_session(tmp_path: Path) -> None:
+    """The id of the new row stands for a send to that session."""
+    async with served(tmp_path) as daemon:
+        body = {"to": "bob/api", "message": "hi", "from_session": "web"}
+        await daemon.send({**body, "client_message_id": "old"})
+        patched = {"patch": {"message": "x"}, "new_client_message_id": "new"}
+        assert (await daemon.ask("POST", "/v1/outbox/old/requeue", patched)).status == 200
+        again = {**body, "message": "x", "client_message_id": "new"}
+        assert (await daemon.send(again)).status == 202
+        assert (await daemon.send({**again, "to": "bob"})).status == 409
+
+
 async def test_a_drop_retires_a_row_without_a_successor(tmp_path: Path) -> None:
     """A row in flight or done may not be dropped: 409; one that is not there is 404."""
     async with served(tmp_path) as daemon:

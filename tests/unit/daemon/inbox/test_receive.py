@@ -127,6 +127,26 @@ async def test_a_repeated_delivery_is_acknowledged_again_without_a_second_event(
         assert bob.acked == [1, 2, 3]
 
 
+async def test_the_sessions_of_a_message_are_those_that_its_sender_sealed(tmp_path: Path) -> None:
+    """The envelope, which the broker reads, does not name them. A message to a topic is for no session."""
+    async with host(tmp_path) as bob:
+        request = parse_send({"to": "bob/api", "message": "deploy?", "from_session": "web"})
+        sent = delivery(ALICE, bob.directory, request)
+        assert "session" not in repr({**sent.envelope, "body": None})
+        with bob.bus.subscribe() as stream:
+            [item] = await bob.take(sent)
+            bob.bus.close()
+            [event] = [event async for event in stream]
+        names = {"from_session": "web", "to_session": "api", "for_session": "api"}
+        assert names.items() <= item.items()
+        assert names.items() <= event.data.items()
+        assert {"from_session", "to_session"} <= set(item["untrusted"])
+        post = replace(parse_post({"topic": "all", "message": "hi"}), from_session="web")
+        forged = replace(post, target=replace(post.target, session="api"))
+        *_, item = await bob.take(delivery(ALICE, bob.directory, forged, delivery_id=2))
+        assert (item["from_session"], item["to_session"], item["for_session"]) == ("web", None, None)
+
+
 async def test_announced_files_are_shown_without_their_keys(tmp_path: Path) -> None:
     """Keys and blobs stay in the database; each file raises an event behind its message."""
     async with host(tmp_path) as bob:

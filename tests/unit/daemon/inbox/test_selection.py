@@ -103,6 +103,7 @@ def test_pages_bring_each_chosen_message_once_and_in_order(
         ({"topic": "all"}, "inbox_topic"),
         ({"sender": "bob"}, "inbox_sender"),
         ({"unread": True}, "inbox_unread"),
+        ({"session": "api"}, "inbox_for_session"),
     ],
 )
 def test_each_filter_of_the_inbox_finds_its_index(

@@ -19,6 +19,8 @@ VALID: dict[str, Any] = {"to": "bob", "message": "hello"}
         ("bob", Target("dm", name="bob")),
         ("@bob", Target("dm", name="bob")),
         (KEY, Target("dm", ref=KEY)),
+        ("bob/api", Target("dm", name="bob", session="api")),
+        (f"{KEY}/api-2", Target("dm", ref=KEY, session="api-2")),
         ("#alerts", Target("topic", ref="alerts")),
         ("queue:builds", Target("queue", ref="builds")),
     ],
@@ -26,6 +28,16 @@ VALID: dict[str, Any] = {"to": "bob", "message": "hello"}
 def test_to_takes_a_name_a_key_a_topic_or_a_queue(to: str, target: Target) -> None:
     """`@name` or `name`, a 64-hex key, `#topic`, `queue:name`."""
     assert parse_send({**VALID, "to": to}).target == target
+
+
+@pytest.mark.parametrize(
+    "to", ["bob/", "/api", "bob/Api", "bob/a/b", "bob/-x", f"bob/{'a' * 64}", "#all/api"]
+)
+def test_a_session_has_the_syntax_of_a_topic_and_belongs_to_a_member(to: str) -> None:
+    """A topic and a queue have none."""
+    with pytest.raises(InvalidField) as caught:
+        parse_send({**VALID, "to": to})
+    assert caught.value.field == "to"
 
 
 def test_the_header_wins_over_the_bodys_id() -> None:

@@ -22,6 +22,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.types import Now, Submission
 from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.sealing import SealedContent
 from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import SystemClock
 from tests.support.daemon import MESH_ID, NOW, directory_of, keyring_of, new_ulid, person
@@ -73,12 +74,15 @@ class Host:
         return await self.submitter().submit(parse_send({"to": "bob", "message": "hello", **body}))
 
     async def message(self, client_message_id: str) -> str:
+        return (await self.content(client_message_id)).message
+
+    async def content(self, client_message_id: str) -> SealedContent:
         found = await self.store.find(client_message_id)
         assert found is not None
         sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit())
         envelope = Envelope.decode(found[1])
         to = Destinations(self.directory).resolve(Target("dm", ref=envelope.destination_ref))
-        return sealer.open_own(envelope, to).message
+        return sealer.open_own(envelope, to)
 
     def _entropy(self, size: int) -> bytes:
         assert size == NONCE_BYTES
@@ -111,6 +115,17 @@ async def test_a_plain_send_is_sealed_once() -> None:
     async with host() as alice:
         assert (await alice.send()).status == 202
         assert (alice.seals, alice.looked) == (1, [])
+
+
+async def test_another_session_is_another_request() -> None:
+    """An id that was used for one session is refused for another one and for the host."""
+    async with host() as alice:
+        given = {"client_message_id": "one", "from_session": "web"}
+        assert (await alice.send(to="bob/api", **given)).status == 202
+        assert (await alice.send(to="bob/api", **given)).status == 202
+        assert [(await alice.send(to=to, **given)).status for to in ("bob/other", "bob")] == [409, 409]
+        sessions = (await alice.content("one")).sessions
+        assert (sessions.sender, sessions.recipient) == ("web", "api")
 
 
 async def test_a_send_that_a_hook_changes_is_sealed_once_as_changed() -> None:
