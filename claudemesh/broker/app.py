@@ -26,6 +26,7 @@ from claudemesh.broker.directory.feed import Feed
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.http.guard import guardroom, with_descriptors
 from claudemesh.broker.http.routes import build_app
+from claudemesh.broker.key_news import KeyNews
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.limiter.memory import MemoryLimiter
 from claudemesh.broker.messages.accept import Acceptor, Outputs
@@ -47,6 +48,7 @@ from claudemesh.broker.upkeep.jobs import Jobs
 from claudemesh.broker.upkeep.pulse import Pulse
 from claudemesh.broker.upkeep.restore_watch import HighWater
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
+from claudemesh.broker.upkeep.topic_keys import KeyUpkeep
 from claudemesh.broker.ws.listener import Listener
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.wire import broker_frame_bytes
@@ -258,6 +260,8 @@ class Broker:
         announcer = Announcer(hub, signals, store.cluster, env)
         cluster, leases = Cluster(hub, signals), Leases(store.presence, store.cluster, hub, env)
         queues = WorkQueues(store.queues, hub, acks, signals, env)
+        keys = KeyNews(store.topic_keys, hub, announcer, cluster, env)
+        upkeep = KeyUpkeep(store, keys, time.lived, settings.topic_key_max_age_days)
         feed, audit = Feed(store.directory, hub, signals, env), Audit(store.audit, env)
         limiter, admin_token = _limiter(settings, env), admin_token_of(settings)
         steps = (leases.sweep, announcer.read, queues.sweep, feed.sweep)
@@ -289,7 +293,8 @@ class Broker:
             sweep=sweep,
             feed=feed,
             queues=queues,
-            jobs=Jobs(store, cluster=cluster, feed=feed, audit=audit, time=time, env=env),
+            keys=keys,
+            jobs=Jobs(store, cluster=cluster, feed=feed, audit=audit, keys=upkeep, time=time, env=env),
             audit=audit,
             pulse=Pulse(store, env),
             mint=mint,

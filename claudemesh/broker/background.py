@@ -29,6 +29,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
     stack.push_async_callback(context.announcer.stop)
     await share_token(context)
     await context.sweep.start()
+    stack.push_async_callback(context.keys.stop)
     stack.push_async_callback(context.queues.stop)
     await context.queues.start()
     context.jobs.start()

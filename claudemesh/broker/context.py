@@ -16,6 +16,7 @@ from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.feed import Feed
 from claudemesh.broker.environment import Environment
+from claudemesh.broker.key_news import KeyNews
 from claudemesh.broker.limiter.base import Limiter
 from claudemesh.broker.messages.accept import Acceptor
 from claudemesh.broker.messages.work_queues import WorkQueues
@@ -54,6 +55,7 @@ class Context:
     sweep: Sweep
     feed: Feed
     queues: WorkQueues
+    keys: KeyNews
     jobs: Jobs
     audit: Audit
     challenge: ChallengeKeys

@@ -55,6 +55,7 @@ _EFFECTS: Mapping[str, str] = {
     "ephemeral_reaper": "Ephemeral members that are gone stay members",
     "departed_sweep": "Ephemeral members that have left stay in the database",
     "audit_prune": "Old audit events stay",
+    "topic_keys": "Members get keys of topics late, and old keys are not replaced",
     "stored_check": "The counts of stored bytes are not checked",
     "orphan_check": "The database is not checked",
 }

@@ -53,10 +53,17 @@ class BrokerMetrics:
         self.violations = made.counter(
             "atomicity_violation_found", "Rows that an accept or a sweep never leaves behind", ("kind",)
         )
+        self.topic_epochs = made.counter("topic_epochs", "Epochs of topics, by outcome", ("outcome",))
+        self.topic_wraps = made.counter("topic_wraps", "Wraps of topic keys that were added")
+        self.topic_keys_asked = made.counter(
+            "topic_keys_asked", "Holders that were asked for a wrap or an epoch", ("event",)
+        )
         self._limits = made.counter("guard_limits", "Limits of connections that were reached", ("limit",))
         # An alert sees a rise from 0 only, so series of known labels are there from the start.
         for limit in _LIMITS:
             self._limits.labels(limit)
+        for outcome in ("made", "conflict", "refused"):
+            self.topic_epochs.labels(outcome)
         for quota in _QUOTAS:
             self.quota_refused.labels(quota)
         self._made = made

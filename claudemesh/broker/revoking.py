@@ -22,6 +22,7 @@ def tell_revoked(context: Context, member: Member, statement: Statement | None =
     if statement is not None:
         told["statement"] = statement.to_dict()
     context.feed.publish(mesh_id)
+    context.keys.departed(mesh_id, member.id)
     context.cluster.broadcast_to(mesh_id, (member.id,), MEMBER_REVOKED, told)
     context.cluster.broadcast(mesh_id, KEYPAIR_REVOKED, told, besides=member.id)
     context.cluster.disconnect(mesh_id, member.id, CloseCode.REVOKED, "This member was revoked.")

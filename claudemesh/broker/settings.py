@@ -85,6 +85,10 @@ class Limits:
     answering_s: float = 5.0  # an unreachable database that answers pings counts as reachable after this time
     database: DatabaseDeadlines = DEADLINES  # of Postgres
     redis_s: float = 0.5  # Redis is away when it does not answer in this time; every send is allowed then
+    key_answer_s: float = (
+        5.0  # a topic key that no holder has passed on in this time is asked for from others
+    )
+    key_epochs_an_hour: int = 120  # of topics, made by one member; one more is too_many_epochs
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 
@@ -215,6 +219,11 @@ class BrokerSettings:
     )
     blob_bytes: int = setting(
         Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER), "Largest blob, in bytes.", default=DEFAULT_BLOB_BYTES
+    )
+    topic_key_max_age_days: int = setting(
+        Number(1, 36_500),
+        "Age in days, by the lived clock, after which the next key of a topic is asked for.",
+        default=90,
     )
     log_level: str = setting(
         OneOf(("debug", "info", "warning", "error"), any_case=True),

@@ -24,6 +24,7 @@ READERS = {
     "broker/http/rejoin.py": "created_at of members that are not written",
     "broker/calls/deleting.py": "deleted_at of topics: the order in which notes of deletions go",
     "broker/calls/invites.py": "revoked_at of invites",
+    "broker/calls/topic_keys.py": "created_at of epochs",
     "broker/calls/topics.py": "created_at of topics, since of subscriptions",
     "broker/ws/connection.py": "server_time of the challenge, which is shown",
     "broker/http/health.py": "since when a broker that does not say more is not ready",

@@ -51,6 +51,7 @@ async def leave(caller: Caller, params: Params) -> Answer:
     acted = _done(await context.store.acts.leave(mesh_id, caller.member_id, force=flag(params, "force")))
     context.audit.record(mesh_id, "member_left", caller.member_id, name=acted.before.name)
     context.feed.publish(mesh_id)
+    context.keys.departed(mesh_id, caller.member_id)
     # The answer is put into the outbound queue before the next turn of the event loop.
     asyncio.get_running_loop().call_soon(
         context.cluster.disconnect,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from claudemesh.broker.calls import acts, deleting, invites, keys, moving, peers, status, topics, vouching
+from claudemesh.broker.calls import (
+    acts,
+    deleting,
+    invites,
+    keys,
+    moving,
+    peers,
+    status,
+    topic_keys,
+    topics,
+    vouching,
+)
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params
 from claudemesh.broker.messages.results import of_error
 from claudemesh.protocol.errors import ProtocolError
@@ -19,6 +30,7 @@ METHODS: dict[str, Method] = (
     | moving.METHODS
     | invites.METHODS
     | deleting.METHODS
+    | topic_keys.METHODS
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claudemesh.broker.calls.base import Answer, Caller, Method, Params, count, flag, only, short_text
+from claudemesh.broker.calls.topic_keys import want_for_subscriber
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.ids import check_topic
@@ -58,6 +59,7 @@ async def subscribe(caller: Caller, params: Params) -> Answer:
     if not done:
         raise _not_found(topic)
     context.queues.refresh_member(caller.mesh_id, caller.member_id)
+    await want_for_subscriber(caller, topic)
     if since_ms is not None:
         await _backfill(caller, topic, since_ms)
     return {"topic": topic, "subscribed": True}
@@ -120,7 +122,8 @@ async def unsubscribe(caller: Caller, params: Params) -> Answer:
     """Remove the caller's subscription; a second time changes nothing."""
     only(params, "topic")
     topic = check_topic(params.get("topic"))
-    await caller.context.store.topics.unsubscribe(caller.mesh_id, topic, caller.member_id)
+    if await caller.context.store.topics.unsubscribe(caller.mesh_id, topic, caller.member_id):
+        caller.context.keys.departed(caller.mesh_id, caller.member_id)
     caller.context.queues.refresh_member(caller.mesh_id, caller.member_id)
     return {"topic": topic, "subscribed": False}
 

@@ -16,6 +16,14 @@ from claudemesh.runtime.errors import StorageError, StorageFull
 _REFUSALS = {
     "not_a_member": "The sender is not an active member of this mesh. Ask an owner for a new invite.",
     "destination_not_found": "The mesh has no such recipient or topic. Check the key or the name.",
+    "key_epoch_expired": (
+        "The body is sealed under an epoch of the topic that is not accepted any more. Seal it again with "
+        "the present key."
+    ),
+    "key_epoch_unknown": (
+        "The broker has no such epoch of the topic; its database may have been restored. Register the epoch, "
+        "then send the same again."
+    ),
 }
 
 

@@ -108,6 +108,7 @@ def _judge(
         mentions=envelope.mentions,
         # As it came: it parsed, so it has exactly the known fields, each in its one spelling.
         envelope=orjson.dumps(raw),
+        key_epoch=envelope.seal.key_epoch,
     )
 
 

@@ -184,6 +184,14 @@ class TopicKeyStore(Protocol):
         """Return those of some members that are active and have a wrap of any epoch of a topic."""
         ...
 
+    async def audience(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
+        """Return those of some members that are active, and subscribe to a topic or have a wrap of it."""
+        ...
+
+    async def waiting(self, mesh_id: str, topic: str) -> frozenset[int]:
+        """Return the epochs of the messages of a queue that wait for a recipient."""
+        ...
+
     async def is_owed(self, mesh_id: str, topic: str, member_id: str, key_epoch: int) -> bool:
         """Tell whether a message under an epoch was accepted since a member subscribed, or waits for it.
 

@@ -19,6 +19,7 @@ from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
 from claudemesh.broker.upkeep.audit import Audit
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
+from claudemesh.broker.upkeep.topic_keys import KeyUpkeep
 from claudemesh.protocol.errors import CloseCode
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageError
@@ -71,6 +72,7 @@ class Jobs:
         cluster: Cluster,
         feed: Feed,
         audit: Audit,
+        keys: KeyUpkeep,
         time: Timekeeper,
         env: Environment,
         settle_s: float = SETTLE_S,
@@ -81,6 +83,7 @@ class Jobs:
         self._cluster = cluster
         self._feed = feed
         self._audit = audit
+        self._keys = keys
         self._time = time
         self._settle_s = settle_s
         # Ephemeral members without a lease, with the lived time at which they were first found so.
@@ -96,6 +99,7 @@ class Jobs:
             "ephemeral-reaper": _Job(self._reap, _MINUTE_MS),
             "departed-sweep": _Job(self._forget, _HOUR_MS),
             "audit-prune": _Job(self._prune_audit, _HOUR_MS),
+            "topic-keys": _Job(self._keep_topic_keys, _HOUR_MS),
             "stored-check": _Job(self._recount, 24 * _HOUR_MS),
             "orphan-check": _Job(self._check, 24 * _HOUR_MS),
         }
@@ -181,6 +185,9 @@ class Jobs:
                 count += pruned
         return JobOutcome("audit-prune", count)
 
+    async def _keep_topic_keys(self) -> JobOutcome:
+        return JobOutcome("topic-keys", await self._keys.run())
+
     async def _recount(self) -> JobOutcome:
         """Compare the counts of stored bytes with the bodies, and correct them."""
         wrong = await self._store.usage.recount()
@@ -202,6 +209,7 @@ class Jobs:
         for mesh_id, member_id in gone:
             self._audit.record(mesh_id, "ephemeral_member_left", member_id)
             self._cluster.disconnect(mesh_id, member_id, CloseCode.REVOKED, "this ephemeral member has left")
+            self._keys.news.departed(mesh_id, member_id)
         return JobOutcome("ephemeral-reaper", len(gone))
 
     async def _forget(self) -> JobOutcome:

@@ -13,6 +13,7 @@ from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.features import broker_offer
 from claudemesh.protocol.frames import Hello
 from claudemesh.protocol.signing import verify_hello
+from claudemesh.protocol.topic_keys import DEFAULT_KEY_EPOCHS
 
 
 class HandshakeRefusal(NamedTuple):
@@ -90,4 +91,5 @@ def offer(mesh: Mesh, settings: BrokerSettings) -> dict[str, Any]:
         inline_bytes=settings.inline_bytes,
         blob_bytes=settings.blob_bytes,
         policy=mesh.clone_concurrency_policy,
+        key_epochs=DEFAULT_KEY_EPOCHS,
     )

@@ -218,9 +218,9 @@ def test_half_open_connections_on_the_loopback_leave_the_socket_usable(alice: Da
 def test_a_feature_that_the_broker_lacks_ends_the_daemon_and_says_which(alice: Daemon) -> None:
     """Exit 78, once it is asked for: nothing is sent under other rules than the person wants."""
     assert alice.stop() == OK
-    configure(alice, '[features]\nrequire = ["key_epoch"]\n')
+    configure(alice, '[features]\nrequire = ["time_travel"]\n')
     done = run(alice.home, "daemon", "up", stdin=b"")
-    assert (done.code, "key_epoch" in done.err) == (CONFIGURATION, True)
+    assert (done.code, "time_travel" in done.err) == (CONFIGURATION, True)
 
 
 def test_what_is_stuck_is_listed_without_a_verb(alice: Daemon) -> None:

@@ -882,6 +882,17 @@ SELECT m.id FROM unnest($3::uuid[]) AS e (id)
 JOIN mesh.member AS m ON m.id = e.id AND m.mesh_id = $1 AND m.status = 'active'
 WHERE EXISTS (SELECT FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2);
 
+-- topic_key_audience: those of some members that are active, and subscribe to a topic or have a wrap of it.
+SELECT m.id FROM unnest($3::uuid[]) AS e (id)
+JOIN mesh.member AS m ON m.id = e.id AND m.mesh_id = $1 AND m.status = 'active'
+WHERE EXISTS (SELECT FROM mesh.topic_subscription AS s
+              WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id)
+   OR EXISTS (SELECT FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2);
+
+-- queue_epochs_waiting: the epochs of the messages of a queue without a recipient.
+SELECT DISTINCT q.key_epoch FROM mesh.delivery_queue AS d JOIN mesh.message_queue AS q ON q.id = d.broker_message_id
+WHERE d.mesh_id = $1 AND d.queue = $2 AND d.recipient_member_id IS NULL AND q.key_epoch IS NOT NULL;
+
 -- topic_key_owed: whether a message under an epoch was accepted since a member subscribed, or waits in a queue.
 SELECT EXISTS (SELECT FROM mesh.topic_message AS b
                WHERE b.mesh_id = $1 AND b.topic = $2 AND b.key_epoch = $4 AND b.created_at >= s.since)

@@ -99,6 +99,14 @@ class PostgresTopicKeys:
         rows = await self._db.fetch(_Q["topic_holders"], mesh_id, topic, sorted(among))
         return [str(row[0]) for row in rows]
 
+    async def audience(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
+        rows = await self._db.fetch(_Q["topic_key_audience"], mesh_id, topic, sorted(among))
+        return [str(row[0]) for row in rows]
+
+    async def waiting(self, mesh_id: str, topic: str) -> frozenset[int]:
+        rows = await self._db.fetch(_Q["queue_epochs_waiting"], mesh_id, topic)
+        return frozenset(row[0] for row in rows)
+
     async def is_owed(self, mesh_id: str, topic: str, member_id: str, key_epoch: int) -> bool:
         rows = await self._db.fetch(_Q["topic_key_owed"], mesh_id, topic, member_id, key_epoch)
         return bool(rows and rows[0][0])

@@ -691,6 +691,16 @@ SELECT m.id FROM json_each(?3) AS e JOIN member AS m ON m.id = e.value AND m.mes
 WHERE EXISTS (SELECT 1 FROM topic_wrap AS w INDEXED BY topic_wrap_recipient
               WHERE w.recipient_member_id = m.id AND w.topic = ?2);
 
+-- topic_key_audience: those members of a JSON array that are active, and subscribe to a topic or have a wrap of it.
+SELECT m.id FROM json_each(?3) AS e JOIN member AS m ON m.id = e.value AND m.mesh_id = ?1 AND m.status = 'active'
+WHERE EXISTS (SELECT 1 FROM topic_subscription AS s WHERE s.mesh_id = ?1 AND s.topic = ?2 AND s.member_id = m.id)
+   OR EXISTS (SELECT 1 FROM topic_wrap AS w INDEXED BY topic_wrap_recipient
+              WHERE w.recipient_member_id = m.id AND w.topic = ?2);
+
+-- queue_epochs_waiting: the epochs of the messages of a queue without a recipient.
+SELECT DISTINCT q.key_epoch FROM delivery_queue AS d JOIN message_queue AS q ON q.id = d.broker_message_id
+WHERE d.mesh_id = ? AND d.queue = ? AND d.recipient_member_id = '' AND q.key_epoch IS NOT NULL;
+
 -- topic_key_owed: whether a message under an epoch was accepted since a member subscribed, or waits in a queue.
 SELECT EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
                WHERE b.mesh_id = ?1 AND b.topic = ?2 AND b.key_epoch = ?4 AND b.created_at >= s.since)

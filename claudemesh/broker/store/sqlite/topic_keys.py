@@ -88,6 +88,16 @@ class SqliteTopicKeys:
         rows = await self._db.run(lambda raw: raw.execute(_Q["topic_holders"], values).fetchall())
         return [row[0] for row in rows]
 
+    async def audience(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
+        values = (mesh_id, topic, orjson.dumps(sorted(among)).decode())
+        rows = await self._db.run(lambda raw: raw.execute(_Q["topic_key_audience"], values).fetchall())
+        return [row[0] for row in rows]
+
+    async def waiting(self, mesh_id: str, topic: str) -> frozenset[int]:
+        values = (mesh_id, topic)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["queue_epochs_waiting"], values).fetchall())
+        return frozenset(row[0] for row in rows)
+
     async def is_owed(self, mesh_id: str, topic: str, member_id: str, key_epoch: int) -> bool:
         values = (mesh_id, topic, member_id, key_epoch)
         row = await self._db.run(lambda raw: raw.execute(_Q["topic_key_owed"], values).fetchone())

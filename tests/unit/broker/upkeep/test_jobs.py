@@ -13,6 +13,7 @@ import pytest
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import JobRun, Seen
 from claudemesh.broker.upkeep.jobs import Jobs, wait_ms
+from claudemesh.broker.upkeep.topic_keys import KeyUpkeep
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
 
@@ -145,7 +146,13 @@ async def test_a_broker_that_is_restarted_daily_does_check(tmp_path: Path) -> No
     for _ in range(3):
         async with running_broker(clock=clock, data_dir=folder) as broker:
             context = broker.context
-            parts = {"cluster": context.cluster, "feed": context.feed, "audit": context.audit}
+            upkeep = KeyUpkeep(context.store, context.keys, context.lived, 90)
+            parts = {
+                "cluster": context.cluster,
+                "feed": context.feed,
+                "audit": context.audit,
+                "keys": upkeep,
+            }
             jobs = Jobs(context.store, **parts, time=broker.time, env=context.env, settle_s=0)  # type: ignore[arg-type]
             last = await check_ran(jobs, context.store, last)
             runs = {job: run for job, _, run in await context.jobs.schedule()}
