@@ -78,6 +78,8 @@ class Limits:
     status_ids: int = 256  # client_message_ids in one send_status call
     list_items: int = 256  # entries in one page of a list; the rest follows on the next ones
     list_bytes: int = 65_536  # of the entries in one page; one at least
+    history_items: int = 500  # messages in one page of the history
+    history_bytes: int = 1 << 20  # of their envelopes; one message at least
     told_bytes: int = 32 << 20  # of one change of a list on its way to all connections; the next waits
     lease_s: float = 60.0  # presence; renewed three times as often
     presence_s: float = 0.001  # for each connected member, between two presence events; 0.05 to 5 s in all

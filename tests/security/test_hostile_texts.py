@@ -199,6 +199,7 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         # Of another member, so that the caller's own connection stays.
         "rotate_keys": request_of(bob, make_identity()),
         "send_status": {"client_message_ids": [new_id()]},
+        "history": {"after": 1, "before": 9, "limit": 5, "destination": "#all"},
         "leave": {"force": False},
         "member_rename": {"name": "another"},
         "member_revoke": {"statement": stated(owner, bob, REVOCATION, pubkey=bob.pubkey)},

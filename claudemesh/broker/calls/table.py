@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from claudemesh.broker.calls import (
     acts,
     deleting,
+    history,
     invites,
     keys,
     moving,
@@ -31,6 +32,7 @@ METHODS: dict[str, Method] = (
     | invites.METHODS
     | deleting.METHODS
     | topic_keys.METHODS
+    | history.METHODS
 )
 
 

@@ -33,6 +33,7 @@ from claudemesh.broker.store.facets import (
     UpkeepStore,
     UsageStore,
 )
+from claudemesh.broker.store.history import HistoryStore
 from claudemesh.broker.store.topic_deletion import TopicDeletionStore
 from claudemesh.broker.store.topic_keys import TopicKeyStore
 from claudemesh.broker.store.topics import TopicStore
@@ -193,6 +194,8 @@ class Store(Protocol):
     def directory(self) -> DirectoryStore: ...
     @property
     def messages(self) -> MessageStore: ...
+    @property
+    def history(self) -> HistoryStore: ...
     @property
     def queues(self) -> QueueStore: ...
     @property

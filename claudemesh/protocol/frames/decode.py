@@ -139,7 +139,8 @@ def _send_result(value: Json) -> SendResult:
     return SendResult(request_id, status, value)
 
 
-def _deliver(value: Json) -> Deliver:
+def parse_deliver(value: Json) -> Deliver:
+    """Return the delivery that a JSON object holds. `InvalidField` names a wrong field."""
     sender = value.get("sender")
     if not isinstance(sender, dict):
         fields.refuse("sender", "be a JSON object")
@@ -198,7 +199,7 @@ _PARSERS: Final[Mapping[str, Callable[[Json], Frame]]] = MappingProxyType(
         FeatureResponse.TYPE: _feature_response,
         Send.TYPE: _send,
         SendResult.TYPE: _send_result,
-        Deliver.TYPE: _deliver,
+        Deliver.TYPE: parse_deliver,
         DeliverAck.TYPE: _deliver_ack,
         Call.TYPE: _call,
         Reply.TYPE: _reply,

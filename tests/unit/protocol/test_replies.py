@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.protocol import events, invite_replies, replies, topic_key_replies
+from claudemesh.protocol import events, history_replies, invite_replies, replies, topic_key_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, KnownSend
@@ -58,6 +58,19 @@ KEYS = {
     "missing": [BOB.entry()],
     "missing_more": False,
 }
+HISTORY = {
+    "items": [
+        {
+            "broker_message_id": ULID_TEXT,
+            "history_id": 7,
+            "sender": {name: BOB.entry()[name] for name in ("member_id", "name", "pubkey")},
+            "accepted_at": 1_780_000_000_000,
+            "envelope": {"body": "sealed"},
+        }
+    ],
+    "more": False,
+    "pruned_before": 0,
+}
 CARD = {name: BOB.entry()[name] for name in ("member_id", "name", "pubkey")}
 LOST = {
     name: BOB.entry()[name]
@@ -73,6 +86,7 @@ READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "topic_delete": (replies.topic_removed, {"topic": "all", "mode": "queue", "dropped": 1}),
     "topics_deleted": (replies.topics_deleted, {"items": ["all"]}),
     "invite_list": (invite_replies.invite_list, {"items": [INVITE], "next": ULID_TEXT}),
+    "history": (history_replies.history_page, HISTORY),
     "topic_key": (topic_key_replies.topic_keys, KEYS),
     "topic_epoch_create": (topic_key_replies.epoch_created, {"key_epoch": 1}),
     "topic_wrap_add": (topic_key_replies.wraps_added, {"added": 3}),
@@ -101,6 +115,7 @@ REPLIES = (
     "topics_deleted",
     "invite_list",
     "send_status",
+    "history",
     "topic_key",
     "topic_epoch_create",
     "topic_wrap_add",

@@ -926,3 +926,73 @@ DELETE FROM mesh.topic_wrap WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3
 
 -- topic_epoch_delete: delete an epoch.
 DELETE FROM mesh.topic_epoch WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3;
+
+-- history_keys: the keys that a member has or had.
+SELECT encode(ed25519_pubkey, 'hex') FROM mesh.member_key WHERE mesh_id = $1 AND member_id = $2;
+
+-- history_refs_sent: the keys that a member has sent dms to, one look-up for each.
+WITH RECURSIVE refs (ref) AS (
+  (SELECT h.destination_ref FROM mesh.message_history AS h
+   WHERE h.mesh_id = $1 AND h.sender_member_id = $2 AND h.destination_kind = 'dm'
+   ORDER BY h.destination_ref LIMIT 1)
+  UNION ALL
+  SELECT n.ref FROM refs CROSS JOIN LATERAL (
+    SELECT h.destination_ref AS ref FROM mesh.message_history AS h
+    WHERE h.mesh_id = $1 AND h.sender_member_id = $2 AND h.destination_kind = 'dm' AND h.destination_ref > refs.ref
+    ORDER BY h.destination_ref LIMIT 1) AS n)
+SELECT ref FROM refs;
+
+-- history_refs_taken: the queues that a member has taken messages from, one look-up for each.
+WITH RECURSIVE refs (ref) AS (
+  (SELECT h.destination_ref FROM mesh.message_history AS h
+   WHERE h.mesh_id = $1 AND h.taken_by = $2 ORDER BY h.destination_ref LIMIT 1)
+  UNION ALL
+  SELECT n.ref FROM refs CROSS JOIN LATERAL (
+    SELECT h.destination_ref AS ref FROM mesh.message_history AS h
+    WHERE h.mesh_id = $1 AND h.taken_by = $2 AND h.destination_ref > refs.ref
+    ORDER BY h.destination_ref LIMIT 1) AS n)
+SELECT ref FROM refs;
+
+-- history_periods: the periods of a member's subscriptions, of one topic or of all.
+SELECT topic, after_history, until_history FROM mesh.topic_period
+WHERE member_id = $2 AND mesh_id = $1 AND ($3::text IS NULL OR topic = $3);
+
+-- history_ids: the first ids of these sources. Each has one id at least, so those with the nearest fill the page.
+WITH source AS (
+  SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[])
+    WITH ORDINALITY AS u (family, kind, ref, member_id, low, high, number)
+), near AS MATERIALIZED (
+  SELECT s.* FROM source AS s CROSS JOIN LATERAL mesh.history_of(
+    $1, s.family, s.kind, s.ref, nullif(s.member_id, '')::uuid, s.low, s.high, $9, 1) AS f (history_id)
+  ORDER BY f.history_id ASC LIMIT $8
+)
+SELECT DISTINCT f.history_id FROM near AS s CROSS JOIN LATERAL mesh.history_of(
+  $1, s.family, s.kind, s.ref, nullif(s.member_id, '')::uuid, s.low, s.high, $9, $8) AS f (history_id)
+ORDER BY f.history_id ASC LIMIT $8;
+
+-- history_rows: the messages of these history ids, as deliveries.
+SELECT 0, h.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey, h.created_at, 1,
+       coalesce((SELECT q.envelope FROM mesh.message_queue AS q WHERE q.id = h.broker_message_id),
+                (SELECT t.envelope FROM mesh.topic_message AS t WHERE t.id = h.broker_message_id))
+FROM mesh.message_history AS h
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS m WHERE m.id = h.sender_member_id LIMIT 1) AS s
+WHERE h.history_id = ANY ($1::bigint[]);
+
+-- history_pruned: the history id that messages of a mesh are deleted below.
+SELECT before FROM mesh.history_pruned WHERE mesh_id = $1;
+
+-- history_prune: write that messages up to these history ids were deleted.
+INSERT INTO mesh.history_pruned AS known (mesh_id, before)
+SELECT u.mesh_id, max(u.history_id) + 1 FROM unnest($1::uuid[], $2::bigint[]) AS u (mesh_id, history_id)
+GROUP BY u.mesh_id
+ON CONFLICT (mesh_id) DO UPDATE SET before = greatest(known.before, excluded.before);
+
+-- sweep_periods: delete periods of subscriptions whose posts are all deleted.
+DELETE FROM mesh.topic_period WHERE until_history < (SELECT min(history_id) FROM mesh.message_history);
+
+-- history_reach: let the open period of a subscription begin with the first post since an id.
+UPDATE mesh.topic_period AS p SET after_history = least(p.after_history, h.history_id - 1)
+FROM mesh.message_history AS h
+WHERE p.member_id = $3 AND p.mesh_id = $1 AND p.topic = $2 AND p.until_history IS NULL AND h.broker_message_id = (
+  SELECT t.id FROM mesh.topic_message AS t WHERE t.mesh_id = $1 AND t.topic = $2 AND t.id >= $4
+  ORDER BY t.id LIMIT 1);

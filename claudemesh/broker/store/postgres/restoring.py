@@ -37,4 +37,5 @@ class PostgresRestoring:
         self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
     ) -> int:
         first = message_uuid(first_id_since(since_ms))
+        await self._db.execute(_Q["history_reach"], mesh_id, topic, member_id, first)
         return await self._db.execute(_Q["topic_backfill"], mesh_id, topic, member_id, first, now_ms, limit)

@@ -102,6 +102,9 @@ async def _sweep_messages(connection: Any, lived_ms: int, now_ms: int, after: in
         await connection.execute(_Q["sweep_bodies"], ids)
         await connection.execute(_Q["sweep_mentions"], ids)
         await connection.execute(_Q["sweep_history"], [row.history_id for row in going], now_ms)
+        meshes = [row.mesh for row in going]
+        await connection.execute(_Q["history_prune"], meshes, [row.history_id for row in going])
+        await connection.execute(_Q["sweep_periods"])
     return swept(rows, limits, len(going))
 
 

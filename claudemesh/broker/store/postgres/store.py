@@ -9,6 +9,7 @@ from claudemesh.broker.store.postgres.blobs import PostgresBlobs
 from claudemesh.broker.store.postgres.cluster import PostgresCluster
 from claudemesh.broker.store.postgres.departing import PostgresDeparted
 from claudemesh.broker.store.postgres.directory import PostgresDirectory
+from claudemesh.broker.store.postgres.history import PostgresHistory
 from claudemesh.broker.store.postgres.known_server import KnownServer
 from claudemesh.broker.store.postgres.members import PostgresMembers
 from claudemesh.broker.store.postgres.meshes import PostgresMeshes
@@ -44,6 +45,7 @@ class PostgresStore:
     topics: PostgresTopics
     directory: PostgresDirectory
     messages: PostgresMessages
+    history: PostgresHistory
     queues: PostgresQueues
     presence: PostgresPresence
     audit: PostgresAudit
@@ -85,6 +87,7 @@ class PostgresStore:
         self.topics = PostgresTopics(pools)
         self.directory = PostgresDirectory(pools)
         self.messages = PostgresMessages(pools, server)
+        self.history = PostgresHistory(pools)
         self.queues = PostgresQueues(pools)
         self.presence = PostgresPresence(pools)
         self.audit = PostgresAudit(pools)

@@ -736,3 +736,73 @@ DELETE FROM topic_wrap WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;
 
 -- topic_epoch_delete: delete an epoch.
 DELETE FROM topic_epoch WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;
+
+-- history_keys: the keys that a member has or had.
+SELECT ed25519_pubkey FROM member_key WHERE mesh_id = ? AND member_id = ?;
+
+-- history_refs_sent: the keys that a member has sent dms to, one look-up for each.
+WITH RECURSIVE refs (ref) AS (
+  SELECT min(destination_ref) FROM message_history INDEXED BY message_history_sent
+  WHERE mesh_id = ?1 AND sender_member_id = ?2 AND destination_kind = 'dm'
+  UNION ALL
+  SELECT (SELECT min(h.destination_ref) FROM message_history AS h INDEXED BY message_history_sent
+          WHERE h.mesh_id = ?1 AND h.sender_member_id = ?2 AND h.destination_kind = 'dm'
+            AND h.destination_ref > refs.ref)
+  FROM refs WHERE refs.ref IS NOT NULL)
+SELECT ref FROM refs WHERE ref IS NOT NULL;
+
+-- history_refs_taken: the queues that a member has taken messages from, one look-up for each.
+WITH RECURSIVE refs (ref) AS (
+  SELECT min(destination_ref) FROM message_history INDEXED BY message_history_taken
+  WHERE mesh_id = ?1 AND taken_by = ?2
+  UNION ALL
+  SELECT (SELECT min(h.destination_ref) FROM message_history AS h INDEXED BY message_history_taken
+          WHERE h.mesh_id = ?1 AND h.taken_by = ?2 AND h.destination_ref > refs.ref)
+  FROM refs WHERE refs.ref IS NOT NULL)
+SELECT ref FROM refs WHERE ref IS NOT NULL;
+
+-- history_periods: the periods of a member's subscriptions, of one topic or of all.
+SELECT topic, after_history, until_history FROM topic_period
+WHERE member_id = ?2 AND mesh_id = ?1 AND (?3 IS NULL OR topic = ?3);
+
+-- history_to: ids of messages to a key or topic between two ids.
+SELECT history_id FROM message_history INDEXED BY message_history_destination
+WHERE mesh_id = ?1 AND destination_kind = ?2 AND destination_kind <> 'queue' AND destination_ref = ?3
+  AND history_id > ?5 AND history_id < ?6 AND ?4 IS NOT NULL
+ORDER BY history_id ASC LIMIT ?7;
+
+-- history_from: the same for the dms of a member to a key.
+SELECT history_id FROM message_history INDEXED BY message_history_sent
+WHERE mesh_id = ?1 AND destination_kind = 'dm' AND ?2 = 'dm' AND destination_ref = ?3 AND sender_member_id = ?4
+  AND history_id > ?5 AND history_id < ?6
+ORDER BY history_id ASC LIMIT ?7;
+
+-- history_taken: the same for the messages that a member took from a queue.
+SELECT history_id FROM message_history INDEXED BY message_history_taken
+WHERE mesh_id = ?1 AND ?2 = 'queue' AND destination_ref = ?3 AND taken_by = ?4
+  AND history_id > ?5 AND history_id < ?6
+ORDER BY history_id ASC LIMIT ?7;
+
+-- history_rows: the messages of a JSON array of history ids, as deliveries.
+SELECT 0, h.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey, h.created_at, 1,
+       coalesce(q.envelope, t.envelope)
+FROM json_each(?) AS w CROSS JOIN message_history AS h ON h.history_id = w.value
+JOIN member AS s ON s.id = h.sender_member_id
+LEFT JOIN message_queue AS q ON q.id = h.broker_message_id
+LEFT JOIN topic_message AS t ON t.id = h.broker_message_id;
+
+-- history_pruned: the history id that messages of a mesh are deleted below.
+SELECT before FROM history_pruned WHERE mesh_id = ?;
+
+-- history_prune: write that messages up to a history id were deleted.
+INSERT INTO history_pruned AS known (mesh_id, before) VALUES (?, ?)
+ON CONFLICT (mesh_id) DO UPDATE SET before = max(known.before, excluded.before);
+
+-- sweep_periods: delete periods of subscriptions whose posts are all deleted.
+DELETE FROM topic_period WHERE until_history < (SELECT min(history_id) FROM message_history);
+
+-- history_reach: let the open period of a subscription begin with the first post since an id.
+UPDATE topic_period SET after_history = coalesce((
+  SELECT min(after_history, h.history_id - 1) FROM message_history AS h WHERE h.broker_message_id = (
+    SELECT min(t.id) FROM topic_message AS t WHERE t.mesh_id = ?1 AND t.topic = ?2 AND t.id >= ?4)), after_history)
+WHERE member_id = ?3 AND mesh_id = ?1 AND topic = ?2 AND until_history IS NULL;

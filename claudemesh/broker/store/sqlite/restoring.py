@@ -37,4 +37,9 @@ class SqliteRestoring:
         self, mesh_id: str, topic: str, member_id: str, *, since_ms: int, limit: int, now_ms: int
     ) -> int:
         values = (mesh_id, topic, member_id, first_id_since(since_ms), now_ms, limit)
-        return await self._db.transaction(lambda raw: raw.execute(_Q["topic_backfill"], values).rowcount)
+
+        def work(raw: sqlite3.Connection) -> int:
+            raw.execute(_Q["history_reach"], values[:4])
+            return raw.execute(_Q["topic_backfill"], values).rowcount
+
+        return await self._db.transaction(work)

@@ -82,6 +82,8 @@ def _sweep_messages(raw: sqlite3.Connection, lived_ms: int, now_ms: int, after: 
             raw.execute(_Q[name], ids)
         raw.executemany(_Q["sweep_history"], [(row.history_id,) for row in going])
         raw.executemany(_Q["tombstone"], [(row.message, row.mesh, now_ms) for row in going])
+        raw.executemany(_Q["history_prune"], [(row.mesh, row.history_id + 1) for row in going])
+        raw.execute(_Q["sweep_periods"])
     return swept(rows, limits, len(going))
 
 

@@ -9,6 +9,7 @@ from claudemesh.broker.store.sqlite.audit import SqliteAudit
 from claudemesh.broker.store.sqlite.blobs import SqliteBlobs
 from claudemesh.broker.store.sqlite.departing import SqliteDeparted
 from claudemesh.broker.store.sqlite.directory import SqliteDirectory
+from claudemesh.broker.store.sqlite.history import SqliteHistory
 from claudemesh.broker.store.sqlite.members import SqliteMembers
 from claudemesh.broker.store.sqlite.meshes import SqliteMeshes
 from claudemesh.broker.store.sqlite.messages import SqliteMessages
@@ -40,6 +41,7 @@ class SqliteStore:
     topics: SqliteTopics
     directory: SqliteDirectory
     messages: SqliteMessages
+    history: SqliteHistory
     queues: SqliteQueues
     presence: SqlitePresence
     audit: SqliteAudit
@@ -76,6 +78,7 @@ class SqliteStore:
         self.topics = SqliteTopics(database)
         self.directory = SqliteDirectory(database)
         self.messages = SqliteMessages(database)
+        self.history = SqliteHistory(database)
         self.queues = SqliteQueues(database)
         self.presence = SqlitePresence(database)
         self.audit = SqliteAudit(database)
