@@ -14,6 +14,7 @@ import orjson
 
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.background import start_parts, within
+from claudemesh.broker.blobs.service import Blobs
 from claudemesh.broker.challenge import ChallengeKeys
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
@@ -294,6 +295,7 @@ class Broker:
             feed=feed,
             queues=queues,
             keys=keys,
+            blobs=Blobs(store, settings, env),
             jobs=Jobs(store, cluster=cluster, feed=feed, audit=audit, keys=upkeep, time=time, env=env),
             audit=audit,
             pulse=Pulse(store, env),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from claudemesh.broker.addresses import Addresses
+from claudemesh.broker.blobs.service import Blobs
 from claudemesh.broker.challenge import ChallengeKeys
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.cluster.signals import Signals
@@ -56,6 +57,7 @@ class Context:
     feed: Feed
     queues: WorkQueues
     keys: KeyNews
+    blobs: Blobs
     jobs: Jobs
     audit: Audit
     challenge: ChallengeKeys

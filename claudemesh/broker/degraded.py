@@ -47,6 +47,8 @@ _EFFECTS: Mapping[str, str] = {
     "audit": "Audit events are in the log only",
     "connection": "Members cannot connect",
     "request": "HTTP requests and calls are answered with an error",
+    "blobs": "Files are not stored or not sent",
+    "blob_sweep": "Files stay after their time",
     "clone_warning": "Owners and admins are not warned of a member on another host than before",
     "high_water": "A restore of the database may go unnoticed",
     "slow_consumers": "Members that do not read keep their connections",

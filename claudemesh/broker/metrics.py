@@ -10,6 +10,7 @@ _STATUS = {status: str(status) for status in (200, 201, 409, 429, 503, 507)}
 _REFUSED = "refused"
 _LIMITS = ("connections", "descriptors", "strangers", "strangers_per_address")
 _QUOTAS = ("member", "mesh")
+_BLOB_REFUSALS = ("member_quota_exceeded", "mesh_quota_exceeded", "too_many_blobs", "too_many_uploads")
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -66,8 +67,22 @@ class BrokerMetrics:
             self.topic_epochs.labels(outcome)
         for quota in _QUOTAS:
             self.quota_refused.labels(quota)
+        self._measure_blobs(made)
         self._made = made
         self.joins = made.counter("joins", "Join requests, by outcome", ("outcome",))
+
+    def _measure_blobs(self, made: Metrics) -> None:
+        self.blob_bytes = made.counter("blob_bytes", "Bytes of blobs carried, by direction", ("direction",))
+        self.blobs_completed = made.counter("blobs_completed", "Uploads whose bytes are all here, verified")
+        self.blobs_refused = made.counter(
+            "blobs_refused", "Uploads that may not begin, by reason", ("reason",)
+        )
+        self.blobs_deleted = made.counter("blobs_deleted", "Blobs that the sweep has deleted")
+        self.blobs_stored_bytes = made.gauge("blobs_stored_bytes", "Bytes of blobs, as of the last sweep")
+        for reason in _BLOB_REFUSALS:
+            self.blobs_refused.labels(reason)
+        for direction in ("up", "down"):
+            self.blob_bytes.labels(direction)
 
     def show(self, conditions: Conditions) -> None:
         """Show which conditions hold."""

@@ -76,6 +76,11 @@ class Limits:
     unread_s: float = 30.0  # a stranger that does not read its answer for this time is closed
     body_bytes: int = 65_536  # of an HTTP request; 413
     status_ids: int = 256  # client_message_ids in one send_status call
+    transfers: int = 64  # requests that carry bytes of blobs; one more is answered 503
+    member_transfers: int = 8  # likewise, of one member
+    blob_uploads: int = 32  # unfinished uploads of a member; 429
+    blobs: int = 10_000  # of a member; 429
+    blob_floor: int = 65_536  # bytes of a blob that a client sends in body_s; less ends its connection
     list_items: int = 256  # entries in one page of a list; the rest follows on the next ones
     list_bytes: int = 65_536  # of the entries in one page; one at least
     history_items: int = 500  # messages in one page of the history
@@ -220,7 +225,12 @@ class BrokerSettings:
         default=DEFAULT_INLINE_BYTES,
     )
     blob_bytes: int = setting(
-        Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER), "Largest blob, in bytes.", default=DEFAULT_BLOB_BYTES
+        Number(MIN_PAYLOAD_BYTES, MAX_PARAMETER), "Largest file, in bytes.", default=DEFAULT_BLOB_BYTES
+    )
+    blob_quota_bytes: int = setting(
+        Number(MIN_PAYLOAD_BYTES, 2**60),
+        "Bytes of files that each mesh may store, unfinished uploads included. A member may use a fifth.",
+        default=10 << 30,
     )
     topic_key_max_age_days: int = setting(
         Number(1, 36_500),

@@ -13,6 +13,8 @@ _DEFAULT_STATUS = 400
 _STATUS: Mapping[str, int] = MappingProxyType(
     {
         "unauthenticated": 401,
+        "ticket_expired": 401,
+        "ticket_invalid": 401,
         "bad_signature": 403,
         "forbidden": 403,
         "not_a_member": 403,
@@ -47,6 +49,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "statement_outdated": 409,
         "queue_not_empty": 409,
         "key_epoch_conflict": 409,
+        "upload_interrupted": 409,
         "invite_exhausted": 410,
         "invite_expired": 410,
         "invite_revoked": 410,
@@ -56,6 +59,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "blob_too_large": 413,
         "wrong_address": 421,
         "unsupported_media_type": 415,
+        "range_not_satisfiable": 416,
         "fingerprint_drift": 422,
         "blob_changed": 422,
         "blob_hash_mismatch": 422,
@@ -71,6 +75,8 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "too_many_topics": 429,
         "too_many_subscriptions": 429,
         "too_many_invites": 429,
+        "too_many_uploads": 429,
+        "too_many_blobs": 429,
         "too_many_guesses": 429,
         "too_many_epochs": 429,
         "internal_error": 500,

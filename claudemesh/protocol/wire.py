@@ -22,7 +22,7 @@ PING_INTERVAL_S: Final = 20.0
 
 # Upper bound of a sealed body within a frame, unless the broker negotiates another one.
 DEFAULT_INLINE_BYTES: Final = 262_144
-DEFAULT_BLOB_BYTES: Final = 26_214_400
+DEFAULT_BLOB_BYTES: Final = 256 << 20
 # A broker that offers less than this is not usable.
 MIN_PAYLOAD_BYTES: Final = 1024
 # The largest inline body that a daemon reads.

@@ -100,6 +100,11 @@ class Gate:
         self._frames_in_all = self._bytes_in_all = 0
         self._set_plain()
 
+    def widen(self, wide: bool) -> None:
+        """Parse more bytes in one step: a body that is only copied costs little."""
+        if self._scanner is None:
+            self._step_bytes = _STEP_BYTES if wide else _STEP_HTTP_BYTES
+
     def expect_frames(self) -> None:
         """Count WebSocket frames from the next byte on."""
         self._scanner = FrameScanner()

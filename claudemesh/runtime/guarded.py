@@ -10,12 +10,13 @@ import asyncio
 import ipaddress
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias, cast
 
 from claudemesh.runtime.crowd import Caps, Crowd, address_key
 from claudemesh.runtime.episodes import Episodes
-from claudemesh.runtime.gate import MEMBER, Abuse, Gate
+from claudemesh.runtime.gate import MEMBER, STRANGER, Abuse, Gate
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.rate_limit import TokenBucket, TokenBuckets
 from claudemesh.runtime.transport import JoinedWrites
@@ -191,6 +192,8 @@ class Guard(asyncio.Protocol):
         self._transport: GuardedTransport | None = None
         self._is_member = self._is_socket = False
         self._free_requests = _FREE_REQUESTS
+        # Bytes by which a body has to grow within its deadline to get another one; None for no other one.
+        self.body_floor: int | None = None
         self._cut: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._sign_in: asyncio.TimerHandle | None = None
@@ -213,6 +216,25 @@ class Guard(asyncio.Protocol):
             self._forget_sign_in()
             self.room.crowd.admit(self)
             self.gate.pace(MEMBER)
+
+    @contextmanager
+    def carrying(self, floor: int) -> Generator[None]:
+        """Let one authenticated request have a long body: read fast, and without an end while it grows.
+
+        `floor` is the number of bytes by which it has to grow within the deadline of a body. The connection
+        stays a stranger afterwards: behind a proxy it may carry other clients.
+        """
+        self.body_floor = floor
+        self.gate.widen(True)
+        if not self._is_member:
+            self.gate.pace(MEMBER)
+        try:
+            yield
+        finally:
+            self.body_floor = None
+            self.gate.widen(False)
+            if not self._is_member:
+                self.gate.pace(STRANGER)
 
     def upgrade(self, protocol: asyncio.Protocol) -> None:
         """Pass the following input on to a WebSocket protocol."""

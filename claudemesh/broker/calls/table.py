@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from claudemesh.broker.calls import (
     acts,
+    blobs,
     deleting,
     history,
     invites,
@@ -33,6 +34,7 @@ METHODS: dict[str, Method] = (
     | deleting.METHODS
     | topic_keys.METHODS
     | history.METHODS
+    | blobs.METHODS
 )
 
 

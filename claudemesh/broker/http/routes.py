@@ -8,6 +8,7 @@ from claudemesh.broker.context import Context
 from claudemesh.broker.http import admin, health, join, move, rejoin, rotate
 from claudemesh.broker.http.admin import AdminRoutes
 from claudemesh.broker.http.admin_auth import AdminAuth
+from claudemesh.broker.http.blobs import PREFIX, BlobRoutes
 from claudemesh.broker.http.failures import not_found, reply_to
 from claudemesh.broker.http.health import HealthRoutes
 from claudemesh.broker.http.join import JoinRoutes
@@ -49,7 +50,7 @@ def build_app(context: Context, listener: Listener) -> App:
         Group(AdminRoutes(context), admin.ROUTES),
         Group(HealthRoutes(context), health.ROUTES),
     )
-    dispatch = Dispatcher(groups, options)
+    dispatch, blobs = Dispatcher(groups, options), BlobRoutes(context)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -60,6 +61,7 @@ def build_app(context: Context, listener: Listener) -> App:
         except ProtocolError as error:
             await respond(send, refused(error))
         else:
-            await dispatch(scope, receive, send)
+            serve = blobs if scope["path"].startswith(PREFIX) else dispatch
+            await serve(scope, receive, send)
 
     return app

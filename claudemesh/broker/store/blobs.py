@@ -117,6 +117,11 @@ class BlobStore(Protocol):
     spoil it: the later one is refused.
     """
 
+    @property
+    def sync_every(self) -> int:
+        """Bytes after which an upload is to be synced; 0 where each piece is on the disk on return."""
+        ...
+
     async def ticket_key(self, fresh: bytes) -> bytes:
         """Return the key of tickets; `fresh` becomes it where there is none."""
         ...

@@ -18,6 +18,7 @@ from claudemesh.broker.store.decisions import FINDING_KINDS
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import Absent, CheckPosition, Finding, JobRun
 from claudemesh.broker.upkeep.audit import Audit
+from claudemesh.broker.upkeep.blob_sweep import BlobSweep
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
 from claudemesh.broker.upkeep.topic_keys import KeyUpkeep
 from claudemesh.protocol.errors import CloseCode
@@ -84,6 +85,7 @@ class Jobs:
         self._feed = feed
         self._audit = audit
         self._keys = keys
+        self._blobs = BlobSweep(store.blobs, env)
         self._time = time
         self._settle_s = settle_s
         # Ephemeral members without a lease, with the lived time at which they were first found so.
@@ -102,6 +104,7 @@ class Jobs:
             "topic-keys": _Job(self._keep_topic_keys, _HOUR_MS),
             "stored-check": _Job(self._recount, 24 * _HOUR_MS),
             "orphan-check": _Job(self._check, 24 * _HOUR_MS),
+            "blob-sweep": _Job(self._sweep_blobs, _HOUR_MS),
         }
 
     @property
@@ -194,6 +197,11 @@ class Jobs:
         if wrong:
             log.error("stored_bytes_corrected", count=wrong)
         return JobOutcome("stored-check", wrong, found=wrong)
+
+    async def _sweep_blobs(self) -> JobOutcome:
+        """Delete blobs that are over, and compare the others with their bytes."""
+        deleted, damaged = await self._blobs.run()
+        return JobOutcome("blob-sweep", deleted, found=damaged)
 
     async def _reap(self) -> JobOutcome:
         """Let ephemeral members leave that have been without a lease for two minutes of lived time, and those

@@ -52,7 +52,7 @@ class GuardedHttp(HttpToolsProtocol):
     """
 
     _guard: Guard
-    _head_bytes = _lines = _chunks = _body_bytes = 0
+    _head_bytes = _lines = _chunks = _body_bytes = _body_seen = 0
     _in_head = _in_body = _is_next = _is_upgraded = False
     _awaited = ""
     _forwarded = ""
@@ -108,7 +108,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
-        self._chunks = self._body_bytes = 0
+        self._chunks = self._body_bytes = self._body_seen = 0
         self._guard.requested()
         if self._forwarded:
             self._guard.asks_for(self._forwarded)
@@ -167,8 +167,17 @@ class GuardedHttp(HttpToolsProtocol):
             # Reading is paused by this server: an earlier request of the connection is still being answered.
             self._await(self._awaited)
             return
+        if self._awaited == "body_deadline" and self._has_grown():
+            self._await(self._awaited)
+            return
         self._guard.note(self._awaited)
         self.transport.abort()
+
+    def _has_grown(self) -> bool:
+        """Whether a body that may be long has come far enough since the last look."""
+        floor, grown = self._guard.body_floor, self._body_bytes - self._body_seen
+        self._body_seen = self._body_bytes
+        return floor is not None and grown >= floor
 
 
 def _unix_peer(transport: asyncio.Transport) -> tuple[str, int] | None:

@@ -77,6 +77,17 @@ def admit(scope: Scope) -> None:
         guard.admit()
 
 
+@contextlib.contextmanager
+def carrying(scope: Scope, floor: int) -> Generator[None]:
+    """Let an authenticated request have a long body (`Guard.carrying`)."""
+    guard: Guard | None = scope.get(_GUARD)
+    if guard is None:
+        yield
+        return
+    with guard.carrying(floor):
+        yield
+
+
 def address_of(scope: Scope) -> str:
     """Return the client's address for rate limits: the peer's, or the one that a trusted proxy names."""
     address: str | None = scope.get(ADDRESS)

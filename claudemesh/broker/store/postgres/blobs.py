@@ -30,6 +30,8 @@ from claudemesh.broker.store.postgres.queries import BLOBS as _B
 class PostgresBlobs:
     """Implements `BlobStore`."""
 
+    sync_every = 0
+
     def __init__(self, pools: Pools) -> None:
         self._db = pools
 

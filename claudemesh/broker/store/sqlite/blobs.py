@@ -30,6 +30,8 @@ from claudemesh.runtime.sqlite import Database
 class SqliteBlobs:
     """Implements `BlobStore`. A row is deleted before its file, so that a crash leaves a stray at most."""
 
+    sync_every = 8 << 20
+
     def __init__(self, database: Database, folder: Path) -> None:
         self._db = database
         self._files = BlobFiles(folder)
@@ -39,7 +41,9 @@ class SqliteBlobs:
             raw.execute(_B["ticket_key_make"], (fresh,))
             return bytes(raw.execute(_B["ticket_key"]).fetchone()[0])
 
-        return await self._db.transaction(work)
+        # Without a write where there is a key: the disk may be full.
+        row = await self._db.run(lambda raw: raw.execute(_B["ticket_key"]).fetchone())
+        return bytes(row[0]) if row is not None else await self._db.transaction(work)
 
     async def begin(self, new: NewBlob, bounds: BlobBounds) -> Blob | BlobRefused:
         def work(raw: sqlite3.Connection) -> Blob | BlobRefused:

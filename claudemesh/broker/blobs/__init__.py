@@ -1,0 +1,1 @@
+"""Blobs: tickets, uploads that resume, and downloads (docs/spec/broker.md, Blobs)."""
