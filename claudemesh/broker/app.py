@@ -261,7 +261,7 @@ class Broker:
         announcer = Announcer(hub, signals, store.cluster, env)
         cluster, leases = Cluster(hub, signals), Leases(store.presence, store.cluster, hub, env)
         queues = WorkQueues(store.queues, hub, acks, signals, env)
-        keys = KeyNews(store.topic_keys, hub, announcer, cluster, env)
+        keys = KeyNews(store.topic_keys, hub, announcer, cluster, signals, env)
         upkeep = KeyUpkeep(store, keys, time.lived, settings.topic_key_max_age_days)
         feed, audit = Feed(store.directory, hub, signals, env), Audit(store.audit, env)
         limiter, admin_token = _limiter(settings, env), admin_token_of(settings)

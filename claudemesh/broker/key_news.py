@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from claudemesh.broker.cluster.cluster import Cluster
-from claudemesh.broker.cluster.signals import chunks
+from claudemesh.broker.cluster.signals import Signal, Signals, chunks
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.presence.announcer import Announcer
@@ -42,15 +42,23 @@ class KeyNews:
     """Asks holders and tells members, wherever in the cluster they are connected."""
 
     def __init__(
-        self, store: TopicKeyStore, hub: Hub, announcer: Announcer, cluster: Cluster, env: Environment
+        self,
+        store: TopicKeyStore,
+        hub: Hub,
+        announcer: Announcer,
+        cluster: Cluster,
+        signals: Signals,
+        env: Environment,
     ) -> None:
         self._store = store
         self._hub = hub
         self._announcer = announcer
         self._cluster = cluster
+        self._signals = signals
         self._env = env
         self._open: set[tuple[str, ...]] = set()
         self._tasks = TaskOwner(env.on_crash)
+        signals.subscribe("topic_key", self._on_changed)
 
     async def stop(self) -> None:
         """Ask nothing more."""
@@ -79,12 +87,25 @@ class KeyNews:
 
         self._tasks.start(self._guarded(ask), "topic_keys")
 
-    async def changed(self, mesh_id: str, topic: str, key_epoch: int) -> None:
-        """Tell connected subscribers and holders that an epoch is the present one."""
-        data = {"topic": topic, "key_epoch": key_epoch}
-        for some in chunks(sorted(self._connected(mesh_id)), _LOOKED_AT):
-            audience = await self._store.audience(mesh_id, topic, some)
-            self._cluster.broadcast_to(mesh_id, audience, TOPIC_KEY_CHANGED, data)
+    def changed(self, mesh_id: str, topic: str, key_epoch: int) -> None:
+        """Tell subscribers and holders that an epoch is the present one, in the background.
+
+        Each broker tells those that are connected to it.
+        """
+        self._tell_changed(mesh_id, topic, key_epoch)
+        self._signals.publish("topic_key", mesh=mesh_id, topic=topic, key_epoch=key_epoch)
+
+    def _on_changed(self, signal: Signal) -> None:
+        self._tell_changed(signal["mesh"], signal["topic"], signal["key_epoch"])
+
+    def _tell_changed(self, mesh_id: str, topic: str, key_epoch: int) -> None:
+        async def tell() -> None:
+            data = {"topic": topic, "key_epoch": key_epoch}
+            for some in chunks(sorted(self._hub.online(mesh_id)), _LOOKED_AT):
+                audience = await self._store.audience(mesh_id, topic, some)
+                self._hub.broadcast_to(mesh_id, audience, TOPIC_KEY_CHANGED, data)
+
+        self._tasks.start(self._guarded(tell), "topic_keys")
 
     def added(self, mesh_id: str, topic: str, key_epoch: int, member_ids: Sequence[str]) -> None:
         """Tell members that wraps of an epoch are there for them."""

@@ -102,7 +102,7 @@ async def topic_epoch_create(caller: Caller, params: Params) -> Answer:
         raise _refusal(topic, outcome, context.settings.limits.key_epochs_an_hour)
     if outcome.is_new:
         metrics.labels("made").inc()
-        await context.keys.changed(mesh_id, topic, outcome.key_epoch)
+        context.keys.changed(mesh_id, topic, outcome.key_epoch)
     await _told(caller, topic, outcome.key_epoch, outcome.recipients)
     return {"key_epoch": outcome.key_epoch}
 

@@ -9,6 +9,7 @@ No message depends on a signal: it is in the database, and the sweep of every br
 | `wake` | deliveries for members that may be connected elsewhere were committed | `Cluster` |
 | `queue` | a work queue has messages, and no member of this broker has room | `WorkQueues` |
 | `presence` | members of this broker came, went, or changed whether they are visible | `Announcer` |
+| `topic_key` | an epoch of a topic was made | `KeyNews` |
 | `directory` | the member list of a mesh changed | `Feed` |
 | `tell`, `tell_members` | an event is for all members of a mesh, or for some | `Cluster` |
 | `close` | connections of a member have to close | `Cluster`, `Announcer` |

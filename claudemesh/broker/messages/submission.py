@@ -18,6 +18,7 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fingerprint import fingerprint_prefix
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
+from claudemesh.protocol.topic_keys import SEAL_REQUIRED
 from claudemesh.protocol.wire import PRIORITY_RANK
 
 _FINGERPRINT_HEX = 64
@@ -59,9 +60,17 @@ class SendInProgress(NamedTuple):
 
 
 def prepare(
-    sender: Sender, raw: Mapping[str, object], *, inline_bytes: int, broker_message_id: str
+    sender: Sender,
+    raw: Mapping[str, object],
+    *,
+    inline_bytes: int,
+    broker_message_id: str,
+    needs_seal: bool = SEAL_REQUIRED,
 ) -> SendInProgress | ProtocolError:
-    """Validate an envelope, all but its signature. A bare error: it has no usable id to look up."""
+    """Validate an envelope, all but its signature. A bare error: it has no usable id to look up.
+
+    With `needs_seal` an unsealed body is refused. A send that was accepted before is answered from its row.
+    """
     client_message_id = raw.get("client_message_id")
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
         return InvalidField(
@@ -74,6 +83,12 @@ def prepare(
     signed = None
     try:
         envelope = Envelope.parse(raw)
+        if needs_seal and envelope.seal.alg == "none":
+            raise ProtocolError(
+                "seal_required",
+                "The body is not sealed, and this broker takes sealed ones only. Upgrade claudemesh at the "
+                "sender.",
+            )
         verdict = _judge(envelope, key, raw, inline_bytes, broker_message_id)
         size, signed = len(verdict.envelope), Signed(envelope.signed_part(), envelope.signature)
     except ProtocolError as error:

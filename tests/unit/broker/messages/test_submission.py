@@ -10,6 +10,7 @@ from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.messages.submission import SendInProgress, prepare
 from claudemesh.broker.store.types import NewSend, SendKey
+from claudemesh.protocol.envelope import Seal
 from claudemesh.protocol.errors import ProtocolError
 from tests.support.wspeer import Frame, Peer, make_identity
 
@@ -56,6 +57,31 @@ def test_the_size_limit_is_of_the_sealed_body() -> None:
     envelope = ADA.envelope("all", "x" * 100)
     assert isinstance(prepared(envelope, inline_bytes=100).verdict, NewSend)
     assert verdict_code(envelope, inline_bytes=99) == "payload_too_large"
+
+
+def test_an_unsealed_body_is_refused_where_a_seal_is_needed() -> None:
+    """Its id stays usable: it is looked up first, and it is free for the sealed send."""
+    envelope = ADA.envelope("all", "text")
+    submission = prepare(SENDER, envelope, inline_bytes=4096, broker_message_id=MESSAGE, needs_seal=True)
+    assert isinstance(submission, SendInProgress)
+    assert isinstance(submission.verdict, ProtocolError)
+    assert (submission.verdict.code, submission.verdict.status) == ("seal_required", 422)
+    assert submission.key == SendKey(MESH, "member-ada", envelope["client_message_id"])
+    for sealed in (ADA.envelope(BOB), secret_post()):
+        found = prepare(SENDER, sealed, inline_bytes=4096, broker_message_id=MESSAGE, needs_seal=True)
+        assert isinstance(found, SendInProgress)
+        assert isinstance(found.verdict, NewSend)
+
+
+def test_the_epoch_of_a_sealed_post_is_part_of_its_row() -> None:
+    """The store compares it with the topic's; a dm and an unsealed body have none."""
+    found = [prepared(one).verdict for one in (secret_post(), ADA.envelope("all"), ADA.envelope(BOB))]
+    assert [isinstance(one, NewSend) and one.key_epoch for one in found] == [3, None, None]
+
+
+def secret_post() -> Frame:
+    """A post under the third epoch of its topic."""
+    return ADA.envelope("all", "x" * 32, seal=Seal("secretbox", bytes(24), ADA.identity.key_id, key_epoch=3))
 
 
 @pytest.mark.parametrize("field", ["destination_ref", "priority", "body", "reply_to_id"])
