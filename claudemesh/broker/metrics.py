@@ -73,6 +73,7 @@ class BrokerMetrics:
 
     def _measure_blobs(self, made: Metrics) -> None:
         self.blob_bytes = made.counter("blob_bytes", "Bytes of blobs carried, by direction", ("direction",))
+        self.blob_transfers = made.gauge("blob_transfers", "Requests that carry bytes of blobs now")
         self.blobs_completed = made.counter("blobs_completed", "Uploads whose bytes are all here, verified")
         self.blobs_refused = made.counter(
             "blobs_refused", "Uploads that may not begin, by reason", ("reason",)

@@ -29,7 +29,6 @@ async def exchange(
     address = urlsplit(url)
     given = {
         "host": address.netloc,
-        "connection": "close",
         "content-length": str(len(body) if length is None else length),
         **headers,
     }
@@ -38,12 +37,12 @@ async def exchange(
     try:
         writer.write(head.encode("latin-1") + b"\r\n" + body)
         await writer.drain()
-        answer = await reader.read()
+        top = await reader.readuntil(b"\r\n\r\n")
+        lines = top.decode("latin-1").strip().split("\r\n")
+        found = dict(line.lower().split(": ", 1) for line in lines[1:])
+        content = b"" if method == "HEAD" else await reader.readexactly(int(found["content-length"]))
     finally:
         writer.close()
-    top, _, content = answer.partition(b"\r\n\r\n")
-    lines = top.decode("latin-1").split("\r\n")
-    found = dict(line.lower().split(": ", 1) for line in lines[1:])
     return int(lines[0].split(" ", 2)[1]), found, content
 
 

@@ -10,8 +10,8 @@ from claudemesh.protocol.errors import ProtocolError
 
 # A part that does not reach the end of the blob has at least so many bytes.
 LEAST_PART: Final = 65_536
-_CONTENT: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_WANTED: Final = re.compile(r"bytes=(\d{1,18})-(\d{1,18})?")
+_CONTENT: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_WANTED: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})?")
 
 
 @dataclass(frozen=True, slots=True)

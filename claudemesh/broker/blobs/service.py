@@ -113,9 +113,11 @@ class Blobs:
                 retry_after_ms=_BUSY_MS,
             )
         self._transfers[member_id] += 1
+        self._env.metrics.blob_transfers.inc()
         try:
             yield
         finally:
+            self._env.metrics.blob_transfers.dec()
             self._transfers[member_id] -= 1
             if not self._transfers[member_id]:
                 del self._transfers[member_id]

@@ -25,6 +25,7 @@ from claudemesh.broker.store.blobs import (
 )
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import BLOBS as _B
+from claudemesh.runtime.failpoints import failpoint
 
 
 class PostgresBlobs:
@@ -76,7 +77,9 @@ class PostgresBlobs:
             await connection.execute(_B["blob_chunk_add"], blob_id, at, data)
             return True
 
-        return not data or await self._db.transaction(work)
+        counted = not data or await self._db.transaction(work)
+        failpoint("blob.after_progress")
+        return counted
 
     async def finish(self, blob: Blob, lived_ms: int) -> bool:
         found, at = hashlib.sha256(), 0
@@ -84,7 +87,9 @@ class PostgresBlobs:
             found.update(piece)
             at += len(piece)
         if at == blob.size and found.digest() == blob.sha256:
-            return await self._db.execute(_B["blob_complete"], blob.id, lived_ms) > 0
+            done = await self._db.execute(_B["blob_complete"], blob.id, lived_ms) > 0
+            failpoint("blob.after_complete")
+            return done
 
         async def again(connection: Any) -> None:
             if await connection.fetchval(_B["blob_restart"], blob.id) is not None:
