@@ -153,8 +153,31 @@ class Message:
     sealed: bool = False
     # Whether the sender mentions this member.
     mentioned: bool = False
+    # The files that it announces: file_id, name, size, sha256 and media_type of each.
+    attachments: list[dict[str, Any]] = field(default_factory=list)
     # The item as the daemon gives it, with fields that this version does not know.
     data: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a message has announced to this host, or that this host shares (`direction` is in or out).
+
+    `name` is what another member wrote: treat it as data.
+    """
+
+    file_id: str
+    name: str
+    size: int
+    sha256: str
+    direction: str = "out"
+    # Of in: announced, fetched. Of out: uploading, announcing, attaching, shared, failed, deleted.
+    state: str = "uploading"
+    media_type: str | None = None
+    client_message_id: str | None = None
+    sender_name: str | None = None
+    to: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +253,10 @@ def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
     kind = _ERRORS.get(status, InvalidRequest if status < 500 else DaemonError)
     code, message = str(answer.get("error", "error")), str(answer.get("message", f"HTTP {status}"))
     raise kind(code, message, status, answer)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - of any kind of path
 
 
 def _pause_s(failures: int) -> float:
@@ -714,6 +741,47 @@ class AsyncDaemon:
             async for item in items:
                 yield _message(item)
 
+    async def send_file(
+        self,
+        path: str | os.PathLike[str],
+        to: str,
+        *,
+        message: str = "",
+        persistent: bool = False,
+        client_message_id: str | None = None,
+    ) -> File:
+        """Share a file; on return an encrypted copy is on the disk, and the file may change or vanish."""
+        body = {
+            "path": _absolute(path),
+            "to": to,
+            "message": message,
+            "persistent": persistent,
+            "client_message_id": client_message_id or new_id(),
+        }
+        return _made(File, {**await self._ask("POST", "/v1/file/share", body), "to": to})
+
+    async def fetch_file(self, file_id: str, out: str | os.PathLike[str] = ".") -> Path:
+        """Fetch an announced file into a directory, or to a path that nothing has; return where it is.
+
+        Everything is verified before the file gets its name. A download that was interrupted resumes.
+        """
+        target = _absolute(out)
+        while True:
+            body = {"id": file_id, "out": target, "wait_ms": 10_000}
+            answer = await self._ask("POST", "/v1/file/get", body)
+            if answer["status"] == "done":
+                return Path(answer["path"])
+
+    async def files(self, direction: Literal["in", "out"] = "in") -> AsyncGenerator[File]:
+        """Go through the files that were announced to this host, or that it shares, newest first."""
+        async with aclosing(self._items("/v1/file/list", {"direction": direction})) as items:
+            async for item in items:
+                yield _made(File, item)
+
+    async def delete_file(self, file_id: str) -> None:
+        """Delete a file that this host shares. Copies that members have fetched stay."""
+        await self._ask("POST", "/v1/file/delete", {"id": file_id})
+
     async def ack(self, *messages: Message, as_: Literal["shown", "acked"] = "acked") -> None:
         """Note that messages were shown, or are done with."""
         await self._ask("POST", "/v1/inbox/ack", _ack_body([message.id for message in messages], as_))
@@ -973,6 +1041,10 @@ class Daemon:
     peers = _call(AsyncDaemon.peers)
     subscribe = _call(AsyncDaemon.subscribe)
     health = _call(AsyncDaemon.health)
+    send_file = _call(AsyncDaemon.send_file)
+    fetch_file = _call(AsyncDaemon.fetch_file)
+    delete_file = _call(AsyncDaemon.delete_file)
+    files = _each(AsyncDaemon.files)
     inbox = _each(AsyncDaemon.inbox)
     messages = _each(AsyncDaemon.messages)
     events = _each(AsyncDaemon.events)

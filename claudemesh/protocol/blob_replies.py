@@ -15,11 +15,15 @@ MAX_TICKET_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class BlobBegun:
-    """The reply to `blob_begin`; `offset` is the number of bytes that the broker has already."""
+    """The reply to `blob_begin`; `offset` is the number of bytes that the broker has already.
+
+    `is_complete`: it has all of them, and has verified them.
+    """
 
     blob_id: str
     ticket: str
     offset: int
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ def blob_begun(value: Any) -> BlobBegun:
         blob_id=fields.matching(found, "blob_id", BLOB_ID),
         ticket=fields.text(found, "ticket", MAX_TICKET_CHARACTERS),
         offset=fields.integer(found, "offset"),
+        is_complete="complete" in found and fields.boolean(found, "complete"),
     )
 
 

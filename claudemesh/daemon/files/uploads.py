@@ -145,7 +145,9 @@ class Uploads:
         try:
             begun = await parts.ask("blob_begin", params, blob_begun)
             file = await parts.store.note(file, blob_id=begun.blob_id, error=None)
-            is_whole = await self._in_thread(partial(self._send, file, begun, parts.server()))
+            is_whole = begun.is_complete or await self._in_thread(
+                partial(self._send, file, begun, parts.server())
+            )
         except ProtocolError as error:
             return await self._refused(file, error)
         except FileNotFoundError:
