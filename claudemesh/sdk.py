@@ -22,6 +22,7 @@ import secrets
 import socket
 import stat
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
@@ -48,6 +49,9 @@ _RESTART_S = 10.0
 _LAST_S = 5.0
 _PIECE = 64 << 10
 _PAGE = 100
+# The daemon takes no larger request. A text of fewer characters fits, however JSON spells it.
+_LONGEST_REQUEST = 1 << 20
+_LONG_CHARACTERS = 80_000
 _LONGEST_HEAD = 64 << 10
 _CAPABILITY = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -155,6 +159,9 @@ class Message:
     mentioned: bool = False
     # The files that it announces: file_id, name, size, sha256 and media_type of each.
     attachments: list[dict[str, Any]] = field(default_factory=list)
+    # Whether `body` is the beginning of a long text of `body_bytes` bytes; `whole` fetches all of it.
+    body_truncated: bool = False
+    body_bytes: int | None = None
     # The item as the daemon gives it, with fields that this version does not know.
     data: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -253,6 +260,12 @@ def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
     kind = _ERRORS.get(status, InvalidRequest if status < 500 else DaemonError)
     code, message = str(answer.get("error", "error")), str(answer.get("message", f"HTTP {status}"))
     raise kind(code, message, status, answer)
+
+
+def _text_file(folder: str, text: str) -> str:
+    path = Path(folder, "message.txt")
+    path.write_text(text, encoding="utf-8", newline="")
+    return str(path)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -721,6 +734,8 @@ class AsyncDaemon:
         """Send to a member, a key, `#topic` or `queue:name`; on return it is on the disk."""
         # An id of our own makes every retry of ours free.
         body = {"to": to, "message": message, "client_message_id": new_id(), **given}
+        if len(message) > _LONG_CHARACTERS and len(json.dumps(body)) > _LONGEST_REQUEST:
+            return await self._send_long(message, body)
         path = f"/v1/send?wait_ms={wait_ms}" if wait_ms else "/v1/send"
         return _made(Sent, await self._ask("POST", path, body))
 
@@ -740,6 +755,18 @@ class AsyncDaemon:
         async with aclosing(self._items("/v1/inbox", given)) as items:
             async for item in items:
                 yield _message(item)
+
+    async def _send_long(self, message: str, body: Mapping[str, Any]) -> Sent:
+        """Give a text to the daemon as a file: a request would be too large for it."""
+        with tempfile.TemporaryDirectory(prefix="claudemesh-") as folder:
+            path = _text_file(folder, message)
+            fields = {name: value for name, value in body.items() if name != "message"}
+            share = {**fields, "path": path, "as_text": True}
+            return _made(Sent, await self._ask("POST", "/v1/file/share", share))
+
+    async def whole(self, message: Message) -> Message:
+        """Return a message with its whole text, of which the inbox shows the beginning (`body_truncated`)."""
+        return _message(await self._ask("GET", f"/v1/inbox/{message.id}"))
 
     async def send_file(
         self,
@@ -1041,6 +1068,7 @@ class Daemon:
     peers = _call(AsyncDaemon.peers)
     subscribe = _call(AsyncDaemon.subscribe)
     health = _call(AsyncDaemon.health)
+    whole = _call(AsyncDaemon.whole)
     send_file = _call(AsyncDaemon.send_file)
     fetch_file = _call(AsyncDaemon.fetch_file)
     delete_file = _call(AsyncDaemon.delete_file)

@@ -68,6 +68,11 @@ def show_message(client: LocalClient, item: Mapping[str, Any]) -> None:
         output.fields({name: value for name, value in _fields(item, threads).items() if value})
         output.say("")
     output.body(_SEALED if item["body"] is None else item["body"])
+    if item.get("body_truncated"):
+        output.note(
+            f"This is the beginning of a text of {item['body_bytes']} bytes. The rest could not be fetched: "
+            "show the message again when the daemon is connected (`claudemesh status`)."
+        )
 
 
 def note_empty(client: LocalClient) -> None:

@@ -15,8 +15,8 @@ from claudemesh.cli import output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# The daemon takes no larger request.
-_MOST_BYTES = 1 << 20
+# The daemon takes no longer text.
+_MOST_BYTES = 16 << 20
 
 
 def text_argument(function: F) -> F:

@@ -10,7 +10,7 @@ from claudemesh.cli import answers
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.sent import print_sent
+from claudemesh.cli.sent import post_text, print_sent
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import USAGE, ExitWith
@@ -52,5 +52,5 @@ def reply(
         "message": message_text(text, file, allow_empty=allow_empty),
         "reply_to_id": item["broker_message_id"],
     }
-    answer = client.post("/v1/send", body)
+    answer = post_text(client, "/v1/send", body)
     return print_sent(answer, mesh, as_json=as_json)

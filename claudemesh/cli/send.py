@@ -11,7 +11,7 @@ import orjson
 from claudemesh.cli import answers
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import complete_members, json_option, mesh_option
-from claudemesh.cli.sent import print_sent
+from claudemesh.cli.sent import post_text, print_sent
 from claudemesh.client.local import LocalClient
 
 
@@ -117,7 +117,7 @@ def send(
     if client_message_id is not None:
         given["client_message_id"] = client_message_id
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
-    answer = LocalClient(mesh).post(path, given)
+    answer = post_text(LocalClient(mesh), path, given)
     return print_sent(answer, mesh, as_json=as_json)
 
 

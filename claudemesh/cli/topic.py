@@ -11,7 +11,7 @@ from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
-from claudemesh.cli.sent import print_sent
+from claudemesh.cli.sent import post_text, print_sent
 from claudemesh.cli.topic_admin import delete, show
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
@@ -126,7 +126,7 @@ def post(
     body = {"topic": name, "message": message_text(text, file, allow_empty=allow_empty)}
     if client_message_id is not None:
         body["client_message_id"] = client_message_id
-    answer = LocalClient(mesh).post("/v1/topic/post", body)
+    answer = post_text(LocalClient(mesh), "/v1/topic/post", body)
     return print_sent(answer, mesh, as_json=as_json)
 
 

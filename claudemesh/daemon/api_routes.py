@@ -37,9 +37,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         sync=parts.broker.sync,
     )
     return api.ApiRoutes(
-        send=api.SendRoutes(submit=sending.submitter.submit),
+        send=api.SendRoutes(submit=parts.files.texts.submit),
         topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
-        inbox=api.InboxRoutes(store=stores.inbox, clock=clock),
+        inbox=api.InboxRoutes(store=stores.inbox, clock=clock, whole=parts.files.whole.complete),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
         keys=api.KeyRoutes(
             rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification

@@ -11,6 +11,7 @@ from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing
 from claudemesh.daemon.files.side import FileSide
 from claudemesh.daemon.files.spool import Spool, SpoolLimits
+from claudemesh.daemon.files.texts import LongTexts, WholeTexts
 from claudemesh.daemon.files.uploads import UploadParts, Uploads
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.parts import Base, BrokerSide, Sending, Stores
@@ -74,6 +75,8 @@ def file_side(
         uploads=uploads,
         fetching=fetching,
         lists=lists,
+        texts=LongTexts(sending.submitter.submit, sharing, stores.files, lambda: sending.body_limit.last),
+        whole=WholeTexts(base.paths.texts, stores.inbox.files, fetching),
         executor=executor,
         blob_bytes=startup.load_blob_bytes(base.paths.broker_features),
     )

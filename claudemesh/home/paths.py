@@ -144,6 +144,11 @@ class DaemonPaths:
         return self.root / "spool"
 
     @property
+    def texts(self) -> Path:
+        """Received texts that were too long to come with their messages."""
+        return self.root / "texts"
+
+    @property
     def lived_clock(self) -> Path:
         """The position of the host-lived clock (runtime/lived.py)."""
         return self.root / "lived_clock.json"

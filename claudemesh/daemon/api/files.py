@@ -25,7 +25,7 @@ from claudemesh.daemon.api.schemas_files import (
 )
 from claudemesh.daemon.files.fetching import Fetching
 from claudemesh.daemon.files.listing import FileLists
-from claudemesh.daemon.files.sharing import Sharing, parse_share
+from claudemesh.daemon.files.sharing import Sharing, parse_share, share_of_text
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import check_ulid
 from claudemesh.runtime.web.paging import page, page_limit
@@ -49,7 +49,14 @@ class FileRoutes:
     async def share(self, request: Request) -> Reply:
         """Accept a file: 202 when its encrypted copy is on this host's disk."""
         body: FileShareBody = request.body
-        return answered(await self.sharing.share(parse_share(msgspec.structs.asdict(body))))
+        fields = msgspec.structs.asdict(body)
+        if not body.as_text:
+            return answered(await self.sharing.share(parse_share(fields)))
+        if body.message is not None or body.persistent:
+            text = "With as_text the file is the message, so leave out message and persistent."
+            raise InvalidField("invalid_field", "as_text", text)
+        text_of_file = await self.sharing.text_at(body.path)
+        return answered(await self.sharing.share(share_of_text(text_of_file, fields)))
 
     async def get(self, request: Request) -> Reply:
         """Fetch a file, by the query."""

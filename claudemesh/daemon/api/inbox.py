@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class InboxRoutes:
 
     store: InboxStore
     clock: Clock
+    # Returns a message with its whole text.
+    whole: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
     async def list_messages(self, request: Request) -> Reply:
         """Return received messages in the requested order."""
@@ -49,7 +51,7 @@ class InboxRoutes:
         item = await self.store.get(row_key(request))
         if item is None:
             raise HttpRefusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
-        return Reply(200, item)
+        return Reply(200, await self.whole(item))
 
     async def acknowledge(self, request: Request) -> Reply:
         """Mark messages as shown or acked; the time of the first mark is kept."""

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from claudemesh.daemon.api.schemas import Body, ClientMessageId, Moment, Ulid
+from claudemesh.daemon.api.schemas import Body, ClientMessageId, Mentions, Moment, Priority, Session, Ulid
 
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
 class FileShareBody(Body):
-    """A file to share: an absolute path on this host, and the message that announces it."""
+    """A file to share: an absolute path on this host, and the message that announces it.
+
+    With `as_text` the file holds the text of the message: UTF-8, at most 16 MiB. `message` is left out then.
+    """
 
     path: _Path
     to: Annotated[str, Meta(min_length=1, description="@name, name, a 64-hex key, #topic or queue:name")]
     message: str | None = None
     persistent: bool | None = None
     client_message_id: ClientMessageId | None = None
+    as_text: bool | None = None
+    priority: Priority | None = None
+    meta: dict[str, Any] | None = None
+    reply_to_id: Ulid | None = None
+    mentions: Mentions | None = None
+    from_session: Session | None = None
 
 
 class FileGetBody(Body):

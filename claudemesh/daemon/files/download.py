@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from claudemesh.daemon.files.blob_server import BlobServer
-from claudemesh.daemon.files.spool import reader_of
+from claudemesh.daemon.files.source import read_fully
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import HEADER_BYTES, OVERHEAD_BYTES, StreamOpener, chunks_in, sealed_size
@@ -83,9 +83,8 @@ class Download:
         whole = os.fstat(self._descriptor).st_size // chunk
         done = min(whole, chunks_in(self._file.size, chunk) - 1)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        read = reader_of(self._descriptor)
         for _ in range(done):
-            plain = read(chunk)
+            plain = read_fully(self._descriptor, chunk)
             self._plain.update(plain)
             self._sealed.update(opener.skip(plain))
         os.ftruncate(self._descriptor, done * chunk)

@@ -83,32 +83,44 @@ class Fetching:
         Raise `ProtocolError` for an unknown file, a target that is refused, and a download that has failed.
         """
         key = (file_id, out)
-        job = self._jobs.get(key)
-        if job is None:
-            job = await self._begin(key)
+        if key not in self._jobs:
+            found = await self.parts.files.find(file_id)
+            if found is None:
+                text = f"No message has announced a file {file_id}; GET /v1/file/list lists the files."
+                raise ProtocolError("not_found", text)
+            place = (out, found.file.name, file_id, self.parts.home)
+            await self._begin(key, found, partial(open_target, *place))
+        return await self._answer(key, wait_ms)
+
+    async def fetch_to(self, found: ReceivedFile, folder: Path, wait_ms: int) -> Answer:
+        """Fetch a file into a folder of the daemon, where its name is its id."""
+        file_id = found.file.file_id
+        key = (file_id, str(folder))
+        if key not in self._jobs:
+            await self._begin(key, found, partial(Target, folder, file_id, file_id))
+        return await self._answer(key, wait_ms)
+
+    async def _answer(self, key: tuple[str, str], wait_ms: int) -> Answer:
+        job = self._jobs[key]
         await asyncio.wait([job.done], timeout=wait_ms / 1000)
         if not job.done.done():
-            body = {"status": "fetching", "file_id": file_id, "received": job.received}
+            body = {"status": "fetching", "file_id": key[0], "received": job.received}
             return Answer(202, {**body, "size": job.found.file.size})
         self._jobs.pop(key, None)
         return job.done.result()
 
-    async def _begin(self, key: tuple[str, str]) -> _Job:
-        file_id, out = key
-        found = await self.parts.files.find(file_id)
-        if found is None:
-            text = f"No message has announced a file {file_id}; GET /v1/file/list lists the files."
-            raise ProtocolError("not_found", text)
-        if key in self._jobs:
-            return self._jobs[key]
+    async def _begin(self, key: tuple[str, str], found: ReceivedFile, opened: Callable[[], Target]) -> None:
         self._forget()
         if len(self._jobs) >= MAX_JOBS:
             raise ProtocolError("daemon_busy", f"{MAX_JOBS} files are fetched already. Wait for one of them.")
-        target = await self._in_thread(open_target, out, found.file.name, file_id, self.parts.home)
+        target = await self._in_thread(opened)
+        if key in self._jobs:
+            # Another request for the same target was faster.
+            target.close()
+            return
         job = _Job(found, asyncio.get_running_loop().create_future())
         self._jobs[key] = job
         self.parts.tasks.start(self._run(job, target), "fetch")
-        return job
 
     def _forget(self) -> None:
         """Remove jobs whose outcome was not asked for."""

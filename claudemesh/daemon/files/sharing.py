@@ -18,40 +18,85 @@ from typing import Any, Protocol
 
 import orjson
 
-from claudemesh.daemon.files.source import open_source
+from claudemesh.daemon.files.source import TextSource, open_source
 from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
 from claudemesh.daemon.files.states import ShareState
 from claudemesh.daemon.files.store import FilesStore, SharedFile
-from claudemesh.daemon.outbox.request import SendRequest, parse_send
+from claudemesh.daemon.outbox.request import SEND_FIELDS, SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.attachments import KEY_BYTES, MAX_NAME_BYTES, MEDIA_TYPE
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.destinations import spell_destination
 
+# The longest text, and the part of it that comes with its message.
+MAX_TEXT_BYTES = 16 << 20
+BEGINNING_BYTES = 4096
+_TEXT_NAME = "message.txt"
 _HASHED = "claudemesh-share-v1"
+_SEND_FIELDS = SEND_FIELDS - {"message"}
 
 
 @dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """A file to share. `send` is its announcement, with the fields of a send."""
+    """A file or a long text to share. `send` is its announcement, with the fields of a send.
+
+    `text` is set for a text, whose beginning is the message of the announcement.
+    """
 
     path: str
     send: SendRequest
     fields: Mapping[str, Any]
-    persistent: bool
+    persistent: bool = False
+    text: bytes | None = None
 
     @property
     def fingerprint(self) -> bytes:
         """SHA-256 of what the caller asks for. A retry has the same, also when the source has vanished."""
-        parts = [_HASHED, self.path, self.persistent, dict(sorted(self.fields.items()))]
+        origin = self.path if self.text is None else hashlib.sha256(self.text).hexdigest()
+        parts = [_HASHED, self.text is not None, origin, self.persistent, dict(self.fields)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def parse_share(body: Mapping[str, Any]) -> ShareRequest:
-    """Parse the body of `POST /v1/file/share`. Raise `InvalidField`."""
-    fields = {name: body[name] for name in ("to", "client_message_id") if body.get(name) is not None}
+    """Parse the body of `POST /v1/file/share` for a file. Raise `InvalidField`."""
+    fields = _given(body)
     fields["message"] = body.get("message") or ""
     return ShareRequest(body["path"], parse_send(fields), fields, bool(body.get("persistent")))
+
+
+def share_of_text(text: bytes, body: Mapping[str, Any]) -> ShareRequest:
+    """Return the share of a text, with the other fields of a send. Raise `InvalidField`."""
+    fields = {**_given(body), "message": beginning(text)}
+    return ShareRequest("", parse_send(fields), fields, text=text)
+
+
+def beginning(text: bytes) -> str:
+    """Return the part of a text that comes with its message."""
+    return text[:BEGINNING_BYTES].decode(errors="ignore")
+
+
+def fields_of(request: SendRequest) -> dict[str, Any]:
+    """Return the fields of a send, without its message, as `parse_send` takes them."""
+    return {
+        "to": _spelled(request.target),
+        "priority": request.priority,
+        "meta": request.meta,
+        "reply_to_id": request.reply_to_id,
+        "mentions": [_spelled(target) for target in request.mentions] or None,
+        "client_message_id": request.client_message_id,
+        "from_session": request.from_session,
+    }
+
+
+def _spelled(target: Target) -> str:
+    member = target.name or spell_destination(target.kind, target.ref or "")
+    return member if target.session is None else f"{member}/{target.session}"
+
+
+def _given(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in _SEND_FIELDS if body.get(name) is not None}
 
 
 class Gate(Protocol):
@@ -105,9 +150,7 @@ class Sharing:
     async def _spooled(self, request: ShareRequest, client_message_id: str) -> SharedFile:
         file_id, key = self._new_id(), os.urandom(KEY_BYTES)
         loop, limits = asyncio.get_running_loop(), self._limits()
-        name, found = await loop.run_in_executor(
-            self._executor, self._read, request.path, file_id, key, limits
-        )
+        name, found = await loop.run_in_executor(self._executor, self._read, request, file_id, key, limits)
         return SharedFile(
             file_id=file_id,
             client_message_id=client_message_id,
@@ -123,10 +166,34 @@ class Sharing:
             chunk_bytes=CHUNK_BYTES,
             key=key,
             created_at=self._clock.wall_ms(),
+            is_text=request.text is not None,
         )
 
-    def _read(self, path: str, file_id: str, key: bytes, limits: SpoolLimits) -> tuple[str, Spooled]:
+    async def text_at(self, path: str) -> bytes:
+        """Return the text in a file. Raise `ProtocolError` for a larger one, and one that is no UTF-8."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_text, path)
+
+    def _read_text(self, path: str) -> bytes:
         source = open_source(path, self._home)
+        try:
+            raw = source.read(MAX_TEXT_BYTES + 1)
+        finally:
+            os.close(source.descriptor)
+        if len(raw) > MAX_TEXT_BYTES:
+            text = f"A text may have at most {MAX_TEXT_BYTES} bytes. Send it as a file."
+            raise ProtocolError("payload_too_large", text, limit=MAX_TEXT_BYTES)
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidField("not_utf8", "path", f"{path} is not UTF-8. Send it as a file.") from error
+        return raw
+
+    def _read(
+        self, request: ShareRequest, file_id: str, key: bytes, limits: SpoolLimits
+    ) -> tuple[str, Spooled]:
+        if request.text is not None:
+            return _TEXT_NAME, self._spool.add(TextSource(request.text), file_id, key, limits)
+        source = open_source(request.path, self._home)
         try:
             return _offered(source.name), self._spool.add(source, file_id, key, limits)
         finally:

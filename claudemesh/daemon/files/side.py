@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from claudemesh.daemon.files.fetching import Fetching
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing
+from claudemesh.daemon.files.texts import LongTexts, WholeTexts
 from claudemesh.daemon.files.uploads import Uploads
 from claudemesh.protocol.features import Features
 
@@ -20,6 +21,8 @@ class FileSide:
     uploads: Uploads
     fetching: Fetching
     lists: FileLists
+    texts: LongTexts
+    whole: WholeTexts
     executor: ThreadPoolExecutor
     blob_bytes: int
 

@@ -22,9 +22,45 @@ class Source:
     name: str
     size: int
 
+    def read(self, wanted: int) -> bytes:
+        """Return exactly as many bytes, fewer at the end of the file."""
+        return read_fully(self.descriptor, wanted)
+
     def is_unchanged(self, seen: int) -> bool:
         """Whether the file has the size that was read, and had it when it was opened."""
         return self.size == seen == os.fstat(self.descriptor).st_size
+
+
+@dataclass(slots=True)
+class TextSource:
+    """A text that goes the way of a file. It holds at most 16 MiB."""
+
+    raw: bytes
+    at: int = 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of the text."""
+        return len(self.raw)
+
+    def read(self, wanted: int) -> bytes:
+        """Return as many bytes, fewer at the end of the text."""
+        part = self.raw[self.at : self.at + wanted]
+        self.at += len(part)
+        return part
+
+    def is_unchanged(self, seen: int) -> bool:
+        """Whether all of it was read."""
+        return seen == self.size
+
+
+def read_fully(descriptor: int, wanted: int) -> bytes:
+    """Read exactly as many bytes, fewer at the end of the file."""
+    parts = []
+    while wanted and (part := os.read(descriptor, wanted)):
+        parts.append(part)
+        wanted -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def open_source(text: str, home: Path) -> Source:

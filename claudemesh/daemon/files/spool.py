@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from claudemesh.daemon.files.source import Source
+from claudemesh.daemon.files.source import Source, TextSource
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer, sealed_size
 from claudemesh.runtime.failpoints import failpoint
@@ -76,7 +76,7 @@ class Spool:
         """Delete a copy."""
         self.path(file_id).unlink(missing_ok=True)
 
-    def add(self, source: Source, file_id: str, key: bytes, limits: SpoolLimits) -> Spooled:
+    def add(self, source: Source | TextSource, file_id: str, key: bytes, limits: SpoolLimits) -> Spooled:
         """Encrypt a file into the spool, and sync it.
 
         Raise `ProtocolError` blob_too_large, spool_full, source_changed, insufficient_storage. Nothing is
@@ -101,17 +101,16 @@ class Spool:
             self._discard(file_id)
             raise
 
-    def _write(self, source: Source, file_id: str, key: bytes) -> Spooled:
+    def _write(self, source: Source | TextSource, file_id: str, key: bytes) -> Spooled:
         sealer, plain, sealed = StreamSealer(key), hashlib.sha256(), hashlib.sha256()
         size, blob_size = 0, len(sealer.header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(self.path(file_id), "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as copy:
             copy.write(sealer.header)
             sealed.update(sealer.header)
-            read = reader_of(source.descriptor)
-            chunk = read(CHUNK_BYTES)
+            chunk = source.read(CHUNK_BYTES)
             while True:
-                following = read(CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
+                following = source.read(CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
                 plain.update(chunk)
                 part = sealer.seal(chunk, is_last=not following)
                 sealed.update(part)
@@ -137,19 +136,6 @@ class Spool:
     def _discard(self, file_id: str) -> None:
         with suppress(OSError):
             self.remove(file_id)
-
-
-def reader_of(descriptor: int) -> Callable[[int], bytes]:
-    """Return a function that reads exactly as many bytes as it is asked for, fewer at the end of the file."""
-
-    def read(wanted: int) -> bytes:
-        parts = []
-        while wanted and (part := os.read(descriptor, wanted)):
-            parts.append(part)
-            wanted -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    return read
 
 
 def too_large(size: int, limit: int) -> ProtocolError:

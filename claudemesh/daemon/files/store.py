@@ -44,6 +44,8 @@ class SharedFile:
     chunk_bytes: int
     key: bytes
     created_at: int
+    # Whether it is the text of its message.
+    is_text: bool = False
     state: ShareState = ShareState.UPLOADING
     blob_id: str | None = None
     error: str | None = None
@@ -62,6 +64,7 @@ class SharedFile:
             key=self.key,
             chunk_bytes=self.chunk_bytes,
             media_type=self.media_type,
+            is_text=self.is_text,
         )
 
     def item(self) -> dict[str, Any]:
@@ -114,6 +117,7 @@ class FilesStore:
             file.chunk_bytes,
             file.key,
             file.created_at,
+            file.is_text,
         )
 
         def work(raw: sqlite3.Connection) -> None:
@@ -176,6 +180,6 @@ class FilesStore:
 
 def _file(row: dict[str, Any]) -> SharedFile:
     row["request"] = orjson.loads(row["request"])
-    row["persistent"] = bool(row["persistent"])
+    row["persistent"], row["is_text"] = bool(row["persistent"]), bool(row["is_text"])
     row["state"] = ShareState(row["state"])
     return SharedFile(**row)

@@ -67,15 +67,30 @@ def encode_attachments(files: Sequence[Attachment]) -> str | None:
     return orjson.dumps([one.to_dict() for one in files]).decode() if files else None
 
 
-def shown_attachments(text: str | None) -> list[dict[str, Any]]:
-    """Return the files of the column as the API shows them."""
-    return [] if text is None else [public(one) for one in parse_attachments(orjson.loads(text))]
+def shown_attachments(text: str | None) -> dict[str, Any]:
+    """Return the fields of a message that follow from the column.
+
+    A text that was too long to come with its message is no file of its own.
+    """
+    files = () if text is None else parse_attachments(orjson.loads(text))
+    whole = next((one for one in files if one.is_text), None)
+    return {
+        "attachments": [public(one) for one in files if not one.is_text],
+        "body_truncated": whole is not None,
+        "body_bytes": None if whole is None else whole.size,
+    }
+
+
+def announces_files(text: str | None) -> bool:
+    """Whether the column has a file that is not the text of the message."""
+    return bool(shown_attachments(text)["attachments"])
 
 
 def add_files(raw: sqlite3.Connection, inbox_id: str, text: str | None) -> None:
     """Write the rows of a message's files, in the transaction that writes the message."""
     if text is not None:
-        raw.executemany(_Q["add_file"], [(one["file_id"], inbox_id) for one in orjson.loads(text)])
+        files = parse_attachments(orjson.loads(text))
+        raw.executemany(_Q["add_file"], [(one.file_id, inbox_id, one.is_text) for one in files])
 
 
 class ReceivedFiles:
@@ -87,6 +102,15 @@ class ReceivedFiles:
     async def find(self, file_id: str) -> ReceivedFile | None:
         """Return a file by its id. A later message with the same id does not hide the first."""
         return next(iter(await self._read("file_by_id", (file_id,))), None)
+
+    async def text_of(self, inbox_id: str) -> ReceivedFile | None:
+        """Return the file that holds the whole text of a message."""
+        return next(iter(await self._read("file_of_text", (inbox_id,))), None)
+
+    async def known(self) -> list[str]:
+        """Return the ids of all files."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["files_known"]).fetchall())
+        return [row[0] for row in rows]
 
     async def page(self, before: int | None, limit: int) -> Sequence[ReceivedFile]:
         """Return up to `limit` files that arrived before the one of this number, newest first."""

@@ -38,7 +38,7 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
         row["sent_at"] = sent_at(row["broker_message_id"])
         row["mentioned"] = bool(row["mentioned"])
         row["sealed"] = row["body"] is None
-        row["attachments"] = shown_attachments(row["attachments"])
+        row |= shown_attachments(row["attachments"])
         row["untrusted"] = UNTRUSTED
         items.append(row)
     return items

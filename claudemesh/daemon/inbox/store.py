@@ -261,7 +261,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "shown_at": None,
         "acked_at": None,
         "sealed": row.body is None,
-        "attachments": shown_attachments(row.attachments),
+        **shown_attachments(row.attachments),
         "untrusted": UNTRUSTED,
     }
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import orjson
 
 from claudemesh.daemon.identity.peer import Peer
-from claudemesh.daemon.inbox.attached import encode_attachments
+from claudemesh.daemon.inbox.attached import announces_files, encode_attachments
 from claudemesh.daemon.inbox.sealed import OpenedBody
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.home.keyring import Keyring
@@ -145,7 +145,7 @@ class Verifier:
 
     def _hooks_of(self, envelope: Envelope, files: str | None) -> tuple[str, ...]:
         kind, topic = envelope.destination_kind, _topic(envelope)
-        mentioned, has_files = self._mentions_us(envelope), files is not None
+        mentioned, has_files = self._mentions_us(envelope), announces_files(files)
         return self._hooks(kind, topic, mentioned=mentioned, has_files=has_files)
 
     def _mentions_us(self, envelope: Envelope) -> bool:

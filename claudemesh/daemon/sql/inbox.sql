@@ -23,7 +23,15 @@ UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, from_session 
 WHERE id = ?4 AND body IS NULL RETURNING *;
 
 -- add_file: insert a file that a message announces.
-INSERT INTO inbox_file (file_id, inbox_id) VALUES (?, ?) ON CONFLICT DO NOTHING;
+INSERT INTO inbox_file (file_id, inbox_id, is_text) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- file_of_text: the file that holds the whole text of a message.
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
+       i.received_at
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.inbox_id = ? AND f.is_text LIMIT 1;
+
+-- files_known: the ids of all announced files.
+SELECT file_id FROM inbox_file;
 
 -- file_by_id: the first file that was announced under this id.
 SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
@@ -33,7 +41,7 @@ FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.file_id = ? OR
 -- files_before: files that were announced before one of them, newest first.
 SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
        i.received_at
-FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.number < ? ORDER BY f.number DESC LIMIT ?;
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.number < ? AND NOT f.is_text ORDER BY f.number DESC LIMIT ?;
 
 -- file_fetched: set the time of the first download of a file.
 UPDATE inbox_file SET fetched_at = coalesce(fetched_at, ?) WHERE number = ?;

@@ -238,13 +238,16 @@ async def test_a_body_past_one_mebibyte_is_too_large(tmp_path: Path) -> None:
         assert await daemon.rows() == []
 
 
-async def test_a_message_past_what_the_broker_takes_is_too_large(tmp_path: Path) -> None:
-    """Within 1 MiB, but past inline_bytes: 413, no row, the id is free."""
+async def test_a_message_past_what_the_broker_takes_goes_as_a_file(tmp_path: Path) -> None:
+    """Within 1 MiB, but past inline_bytes: 202, no row until the broker has it, and the id is taken."""
     async with served(tmp_path) as daemon:
-        answer = await daemon.send({**VALID, "message": "x" * (600 << 10), "client_message_id": "x"})
-        assert (answer.status, answer.error) == (413, "payload_too_large")
+        long = {**VALID, "message": "x" * (600 << 10), "client_message_id": "x"}
+        for _ in range(2):
+            answer = await daemon.send(long)
+            assert (answer.status, answer.json) == (202, {"status": "queued", "client_message_id": "x"})
         assert await daemon.rows() == []
-        assert (await daemon.send({**VALID, "client_message_id": "x"})).status == 202
+        other = await daemon.send({**long, "message": "y" * (600 << 10)})
+        assert (other.status, other.error) == (409, "idempotency_key_reused")
 
 
 async def test_a_client_that_leaves_before_its_answer_leaves_the_row(tmp_path: Path) -> None:

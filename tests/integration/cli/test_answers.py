@@ -31,7 +31,6 @@ LEFT_OUT = {
     "peers accept",
     "daemon backup",
     "daemon restore",
-    "file get",
 }
 # Paths to a command that has another path too.
 SHORT = ("daemon inbox", "daemon outbox", "daemon uninstall")
@@ -119,6 +118,8 @@ def talking(walked: Walk) -> None:
     walked.say("bob", "listen", "--since", "0", "--one")
     shared = walked.say("alice", "file", "send", str(walked.data / "broker.db"), "bob", "-m", "the database")
     walked.say("alice", "file", "list", "--sent")
+    walked.say("bob", "wait", "--for", f"message={shared['client_message_id']}")
+    walked.say("bob", "file", "get", str(shared["file_id"]), "--out", str(walked.data.parent / "copy.db"))
     walked.say("alice", "file", "delete", str(shared["file_id"]))
     walked.line("bob", "events", "--since", "0")
     walked.line("bob", "inbox", "-f", "--json")

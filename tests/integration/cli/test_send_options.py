@@ -52,7 +52,7 @@ def test_a_text_comes_from_a_file(pair: Mesh, tmp_path: Path, command: list[str]
     assert last_text(bob, sent) == "first\nsecond\n"
     before = len(alice.outbox())
     assert "cannot be read" in run(alice.home, *command, "--file", str(tmp_path / "none")).err
-    for content, words in ((b"", "is empty"), (b"\xff", "not UTF-8"), (b"x" * (1 << 20) + b"x", "larger")):
+    for content, words in ((b"", "is empty"), (b"\xff", "not UTF-8"), (b"x" * (16 << 20) + b"x", "larger")):
         file.write_bytes(content)
         done = run(alice.home, *command, "--file", str(file))
         assert (done.code, words in done.err, "Nothing was sent" in done.err) == (USAGE, True, True), done.err

@@ -48,6 +48,28 @@ def of(made: Mesh, name: str, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     return Daemon()
 
 
+def test_a_file_and_a_long_text_go_to_another_host(
+    pair: Mesh, alice: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The text over 1 MiB is given to the daemon as a file, and read whole."""
+    (tmp_path / "build.log").write_bytes(b"content")
+    shared = alice.send_file(tmp_path / "build.log", "bob", message="the log")
+    text = "ü" * 1_200_000
+    sent = alice.send("bob", text)
+    bob = of(pair, "bob", monkeypatch)
+    wait_received(pair.daemons["bob"], [str(shared.client_message_id), sent.client_message_id])
+    assert [(file.file_id, file.state) for file in bob.files()] == [(shared.file_id, "announced")]
+    (tmp_path / "out").mkdir()
+    assert bob.fetch_file(shared.file_id, tmp_path / "out") == tmp_path / "out" / "build.log"
+    assert (tmp_path / "out" / "build.log").read_bytes() == b"content"
+    [long] = [message for message in bob.inbox() if message.client_message_id == sent.client_message_id]
+    assert (long.body_truncated, long.body_bytes) == (True, len(text.encode()))
+    assert bob.whole(long).body == text
+    monkeypatch.setenv("CLAUDEMESH_HOME", str(pair.daemons["alice"].home))
+    until(lambda: [file.state for file in alice.files("out")] == ["shared"], "the sender is done")
+    alice.delete_file(shared.file_id)
+
+
 def test_a_message_is_sent_received_acknowledged_and_answered(
     pair: Mesh, alice: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,119 @@
+"""Long texts: a text over the broker's limit of a body goes the way of a file.
+
+See docs/spec/daemon.md, Shared files.
+
+Its message holds the beginning. The receiver fetches the rest when it is asked for, and keeps it in a folder
+until the message is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from claudemesh.daemon.files.fetching import Fetching
+from claudemesh.daemon.files.sharing import MAX_TEXT_BYTES, Sharing, fields_of, share_of_text
+from claudemesh.daemon.files.store import FilesStore
+from claudemesh.daemon.inbox.attached import ReceivedFiles
+from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.states import Answer
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.files import make_private_dir
+from claudemesh.runtime.logs import get_logger
+
+log = get_logger("files")
+
+# A text below this share of the limit fits always: JSON spells a character with six bytes at most.
+_SURELY_FITS = 8
+_WAIT_MS = 20_000
+
+
+class Submit(Protocol):
+    """Accepts a send, or answers with the state of the row that has its id."""
+
+    async def __call__(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Return the answer."""
+        ...
+
+
+class LongTexts:
+    """Sends of any length: short ones by the outbox, long ones as files."""
+
+    def __init__(
+        self,
+        submit: Submit,
+        sharing: Sharing,
+        store: FilesStore,
+        inline_bytes: Callable[[], int],
+    ) -> None:
+        self._submit = submit
+        self._sharing = sharing
+        self._store = store
+        self._inline_bytes = inline_bytes
+
+    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        """Accept a send durably. A long text is answered with 202 without waiting for the broker."""
+        if len(request.message) * _SURELY_FITS <= self._inline_bytes():
+            return await self._submit(request, wait_ms=wait_ms)
+        known = request.client_message_id
+        if known is not None and await self._store.by_send(known) is not None:
+            return await self._share(request)
+        answer = await self._submit(request, wait_ms=wait_ms)
+        if answer.body.get("error") != "payload_too_large":
+            return answer
+        return await self._share(request)
+
+    async def _share(self, request: SendRequest) -> Answer:
+        text = request.message.encode()
+        if len(text) > MAX_TEXT_BYTES:
+            message = f"A text may have at most {MAX_TEXT_BYTES} bytes. Send it as a file."
+            raise ProtocolError("payload_too_large", message, limit=MAX_TEXT_BYTES)
+        answer = await self._sharing.share(share_of_text(text, fields_of(request)))
+        if answer.status not in (200, 202):
+            return answer
+        return Answer(202, {"status": "queued", "client_message_id": answer.body["client_message_id"]})
+
+
+class WholeTexts:
+    """The long texts of received messages, in a folder of their own."""
+
+    def __init__(self, folder: Path, files: ReceivedFiles, fetching: Fetching) -> None:
+        self._folder = folder
+        self._files = files
+        self._fetching = fetching
+
+    async def complete(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a message with its whole text. While it cannot be fetched, the message stays cut."""
+        if not item["body_truncated"]:
+            return item
+        try:
+            text = await self._text(str(item["id"]))
+        except (ProtocolError, OSError) as error:
+            log.info("text_not_fetched", id=item["id"], error=str(error))
+            return item
+        return item if text is None else {**item, "body": text, "body_truncated": False}
+
+    async def _text(self, inbox_id: str) -> str | None:
+        found = await self._files.text_of(inbox_id)
+        if found is None or found.file.size > MAX_TEXT_BYTES:
+            return None
+        path = self._folder / found.file.file_id
+        if not path.exists():
+            make_private_dir(self._folder)
+            await self._tidy()
+            answer = await self._fetching.fetch_to(found, self._folder, _WAIT_MS)
+            if answer.status != 200:
+                return None
+        raw = await asyncio.to_thread(path.read_bytes)
+        return raw.decode(errors="replace")
+
+    async def _tidy(self) -> None:
+        """Delete texts whose messages are deleted."""
+        known = set(await self._files.known())
+        for path in self._folder.iterdir():
+            if path.name.strip(".").removesuffix(".part") not in known:
+                with suppress(OSError):
+                    path.unlink()
