@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from claudemesh.daemon import startup
-from claudemesh.daemon.files.blob_server import BlobServer
+from claudemesh.daemon.files.blob_server import BlobServer, OpenConnections
 from claudemesh.daemon.files.fetching import Fetching, FetchParts
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing
@@ -26,8 +26,10 @@ def file_side(
     """Return the parts, with the parts of the daemon that they need."""
     executor, spool, call = ThreadPoolExecutor(_THREADS, "files"), Spool(base.paths.spool), broker.link.call
 
+    connections = OpenConnections()
+
     def server() -> BlobServer:
-        return BlobServer(base.address.url, base.address.ca_file)
+        return BlobServer(base.address.url, base.address.ca_file, connections)
 
     def limits() -> SpoolLimits:
         return SpoolLimits(side.blob_bytes, config.settings.spool_bytes)
@@ -78,6 +80,7 @@ def file_side(
         texts=LongTexts(sending.submitter.submit, sharing, stores.files, lambda: sending.body_limit.last),
         whole=WholeTexts(base.paths.texts, stores.inbox.files, fetching),
         executor=executor,
+        connections=connections,
         blob_bytes=startup.load_blob_bytes(base.paths.broker_features),
     )
     return side

@@ -8,8 +8,11 @@ The methods block; they run on a thread. Redirects are not followed.
 from __future__ import annotations
 
 import http.client
+import os
+import socket
+import threading
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +30,51 @@ _MOST_BYTES = 1 << 16
 _OFFSET = "offset"
 
 
+class OpenConnections:
+    """The connections under way, which `end` ends, so that no thread waits for a broker at the end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[http.client.HTTPConnection] = set()
+        self._is_over = False
+
+    def end(self) -> None:
+        """End all connections, and refuse new ones."""
+        with self._lock:
+            self._is_over = True
+            for connection in self._open:
+                _hang_up(connection)
+
+    @contextmanager
+    def hold(self, connection: http.client.HTTPConnection) -> Generator[None]:
+        """Open a connection, and list it while it is in use. Raise `OSError`."""
+        connection.connect()
+        with self._lock:
+            if self._is_over:
+                connection.close()
+                raise ConnectionError("the daemon stops")
+            self._open.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    # A duplicate of the descriptor: another thread may not close a TLS socket.
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.sock.fileno())) as below:
+        below.shutdown(socket.SHUT_RDWR)
+
+
 @dataclass(frozen=True, slots=True)
 class BlobServer:
     """The blobs of a broker at its ws:// or wss:// URL. `ca_file`: as of the link."""
 
     url: str
     ca_file: Path | None
+    open: OpenConnections
 
     @contextmanager
     def connect(self) -> Generator[BlobConnection]:
@@ -40,7 +82,7 @@ class BlobServer:
         parts = urlsplit(self.url)
         tls = tls_context(self.ca_file) if parts.scheme == "wss" else None
         opened = open_connection(parts.hostname or "", parts.port, tls, proxy_for(self.url), _QUIET_S)
-        with closing(opened):
+        with self.open.hold(opened):
             yield BlobConnection(opened, parts.path.rstrip("/"))
 
 

@@ -9,7 +9,7 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,16 @@ class _Job:
     found: ReceivedFile
     done: asyncio.Future[Answer]
     attempt: Download | None = None
+
+    # The work on the thread, once there is one.
+    thread: Future[Any] | None = None
+
+    def close_after(self, target: Target) -> None:
+        """Close a target when the thread is done with it."""
+        if self.thread is None:
+            target.close()
+        else:
+            self.thread.add_done_callback(lambda _: target.close())
 
     @property
     def received(self) -> int:
@@ -145,7 +155,8 @@ class Fetching:
         else:
             job.done.set_result(answer)
         finally:
-            target.close()
+            # A thread that has not noticed the end yet still writes to the file.
+            job.close_after(target)
 
     async def _fetch(self, job: _Job, target: Target) -> Answer:
         file, parts = job.found.file, self.parts
@@ -176,7 +187,8 @@ class Fetching:
                 ticket = Ticket(file.blob_id, opened.ticket, opened.size)
                 check_size(file, ticket, opened.sha256)
                 job.attempt = Download(file, target.descriptor, parts.server(), self._stop.is_set)
-                if await self._in_thread(partial(job.attempt.run, ticket)):
+                job.thread = parts.executor.submit(job.attempt.run, ticket)
+                if await asyncio.wrap_future(job.thread):
                     return
                 raise ProtocolError("daemon_busy", "The daemon stops. Ask for the file again later.")
             except ProtocolError as refused:

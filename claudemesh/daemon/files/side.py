@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from claudemesh.daemon.files.blob_server import OpenConnections
 from claudemesh.daemon.files.fetching import Fetching
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing
@@ -24,6 +25,7 @@ class FileSide:
     texts: LongTexts
     whole: WholeTexts
     executor: ThreadPoolExecutor
+    connections: OpenConnections
     blob_bytes: int
 
     def link_up(self, features: Features) -> None:
@@ -35,4 +37,5 @@ class FileSide:
         """End all transfers behind the present part. They resume at the next start."""
         self.uploads.stop()
         self.fetching.stop()
+        self.connections.end()
         self.executor.shutdown(wait=False, cancel_futures=True)
