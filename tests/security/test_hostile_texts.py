@@ -25,6 +25,7 @@ from claudemesh.broker.http.routes import ROUTES
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.statements import MOVE, REVOCATION, ROLE, sign_statement
+from tests.integration.broker import test_topic_keys as keys
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.rotations import request_of
 from tests.support.stores import database
@@ -185,7 +186,14 @@ async def test_no_text_in_a_body_or_a_query_is_an_error_of_the_broker(engine: st
 
 def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
     """Valid parameters for each method."""
+    key = keys.TopicKey("all", 1, bytes(32))
+    epoch = keys.sign_epoch(owner.identity, owner.mesh_id, key, "ab" * 32).to_dict()
+    wraps = [keys.wrap(key, owner, bob)]
     return {
+        "topic_key": {"topic": "all", "key_epochs": [1], "wanted": False},
+        "topic_epoch_create": {"topic": "all", "expected": 0, "epoch": epoch, "wraps": wraps},
+        "topic_wrap_add": {"topic": "all", "key_epoch": 1, "wraps": wraps},
+        "topic_rekey": {"topic": "all"},
         "topic_create": {"topic": "one", "mode": "topic"},
         "topic_subscribe": {"topic": "all"},
         "topic_unsubscribe": {"topic": "one"},
@@ -206,6 +214,11 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         "member_role": {"statement": stated(owner, bob, ROLE, role="admin")},
         "members_left": {"member_ids": [bob.member_id]},
         "mesh_moved": {},
+        "blob_begin": {"size": 100, "sha256": "ab" * 32, "blob_id": new_id()},
+        "blob_open": {"blob_id": new_id()},
+        "blob_attach": {"blob_id": new_id(), "client_message_id": new_id(), "persistent": False},
+        "blob_fetched": {"blob_id": new_id()},
+        "blob_delete": {"blob_id": new_id()},
         "member_vouch": {
             "member_id": bob.member_id,
             "name": "bob",
