@@ -195,11 +195,12 @@ SELECT t.name, t.mode, t.created_at,
          (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END,
        t.key_epoch,
        CASE WHEN $5::boolean AND t.key_epoch > 0 THEN
-         (SELECT count(*) FROM mesh.topic_subscription AS s JOIN mesh.member AS m ON m.id = s.member_id
-          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active' AND NOT EXISTS (
-            SELECT FROM mesh.topic_wrap AS w
-            WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
-              AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)) END
+         (SELECT count(*) FROM mesh.topic_subscription AS s
+          CROSS JOIN LATERAL (SELECT * FROM mesh.member AS e WHERE e.id = s.member_id LIMIT 1) AS m
+          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active'
+            AND (SELECT w.key_epoch FROM mesh.topic_wrap AS w
+                 WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+                   AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey LIMIT 1) IS NULL) END
 FROM mesh.topic AS t WHERE t.mesh_id = $1 AND t.name > $3 ORDER BY t.name LIMIT $4;
 
 -- topic_mode: the mode of a topic, topic or queue.
@@ -814,12 +815,13 @@ ORDER BY w.key_epoch DESC,
 
 -- topic_key_missing: active subscribers without a wrap of the current epoch for their present key.
 SELECT m.* FROM mesh.topic AS t
-JOIN mesh.topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name
-JOIN mesh.member AS m ON m.id = s.member_id
+CROSS JOIN LATERAL (SELECT u.member_id FROM mesh.topic_subscription AS u
+                    WHERE u.mesh_id = t.mesh_id AND u.topic = t.name OFFSET 0) AS s
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS e WHERE e.id = s.member_id LIMIT 1) AS m
 WHERE t.mesh_id = $1 AND t.name = $2 AND m.status = 'active'
-  AND NOT EXISTS (SELECT 1 FROM mesh.topic_wrap AS w
-                  WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
-                    AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)
+  AND (SELECT w.key_epoch FROM mesh.topic_wrap AS w
+       WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
+         AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey LIMIT 1) IS NULL
 ORDER BY s.member_id LIMIT $3;
 
 -- member_hold: whether a member is active; it stays so until the end of the transaction.
@@ -828,8 +830,8 @@ SELECT status = 'active' FROM mesh.member WHERE mesh_id = $1 AND id = $2 FOR SHA
 -- topic_wrap_recipients_hold: members with some keys, locked in one order: one that is revoked waits, and then marks
 -- the topics of which it has a wrap.
 SELECT m.id FROM mesh.member AS m
-WHERE m.id IN (SELECT k.member_id FROM mesh.member_key AS k
-               WHERE k.mesh_id = $1 AND k.ed25519_pubkey = ANY ($2::bytea[]) AND k.state = 'current')
+WHERE m.id = ANY (ARRAY(SELECT k.member_id FROM mesh.member_key AS k
+                        WHERE k.mesh_id = $1 AND k.ed25519_pubkey = ANY ($2::bytea[]) AND k.state = 'current'))
 ORDER BY m.id FOR SHARE;
 
 -- topic_epoch_commitment: the commitment of an epoch.
@@ -853,10 +855,13 @@ INSERT INTO mesh.topic_wrap AS o (mesh_id, topic, key_epoch, recipient_member_id
 SELECT $1, $2, e.key_epoch, m.id, e.recipient, e.wrapped_by, e.nonce, e.ciphertext, e.signature
 FROM unnest($3::integer[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[])
        AS e (key_epoch, recipient, wrapped_by, nonce, ciphertext, signature)
-JOIN mesh.member_key AS k ON k.mesh_id = $1 AND k.ed25519_pubkey = e.recipient AND k.state = 'current'
-JOIN mesh.member AS m ON m.id = k.member_id AND m.status = 'active'
-WHERE ($10::uuid IS NULL OR m.id = $10 OR EXISTS (
-    SELECT FROM mesh.topic_subscription AS s WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id))
+CROSS JOIN LATERAL (SELECT c.member_id FROM mesh.member_key AS c
+                    WHERE c.mesh_id = $1 AND c.ed25519_pubkey = e.recipient AND c.state = 'current' LIMIT 1) AS k
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS n WHERE n.id = k.member_id LIMIT 1) AS m
+WHERE m.status = 'active'
+  AND ($10::uuid IS NULL OR m.id = $10 OR (
+    SELECT s.since FROM mesh.topic_subscription AS s
+    WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id) IS NOT NULL)
   AND (SELECT count(*) FROM mesh.topic_wrap AS w
        WHERE w.mesh_id = $1 AND w.topic = $2 AND w.key_epoch = e.key_epoch AND w.recipient_member_id = m.id
          AND w.recipient = e.recipient AND w.wrapped_by <> e.wrapped_by) < $9
@@ -879,15 +884,19 @@ WHERE t.rekey_wanted AND t.key_epoch > 0 ORDER BY t.name LIMIT $3;
 
 -- topic_holders: those of some members that are active and have a wrap of a topic.
 SELECT m.id FROM unnest($3::uuid[]) AS e (id)
-JOIN mesh.member AS m ON m.id = e.id AND m.mesh_id = $1 AND m.status = 'active'
-WHERE EXISTS (SELECT FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2);
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS n
+                    WHERE n.id = e.id AND n.mesh_id = $1 AND n.status = 'active' LIMIT 1) AS m
+WHERE (SELECT w.key_epoch FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2
+       LIMIT 1) IS NOT NULL;
 
 -- topic_key_audience: those of some members that are active, and subscribe to a topic or have a wrap of it.
 SELECT m.id FROM unnest($3::uuid[]) AS e (id)
-JOIN mesh.member AS m ON m.id = e.id AND m.mesh_id = $1 AND m.status = 'active'
-WHERE EXISTS (SELECT FROM mesh.topic_subscription AS s
-              WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id)
-   OR EXISTS (SELECT FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2);
+CROSS JOIN LATERAL (SELECT * FROM mesh.member AS n
+                    WHERE n.id = e.id AND n.mesh_id = $1 AND n.status = 'active' LIMIT 1) AS m
+WHERE (SELECT s.since FROM mesh.topic_subscription AS s
+       WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id) IS NOT NULL
+   OR (SELECT w.key_epoch FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2
+       LIMIT 1) IS NOT NULL;
 
 -- queue_epochs_waiting: the epochs of the messages of a queue without a recipient.
 SELECT DISTINCT q.key_epoch FROM mesh.delivery_queue AS d JOIN mesh.message_queue AS q ON q.id = d.broker_message_id
