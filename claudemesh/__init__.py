@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from claudemesh.sdk import AsyncDaemon, Daemon, DaemonError, Event, Message, Peer, Sent
+    from claudemesh.sdk import AsyncDaemon, Daemon, DaemonError, Event, Kept, Message, Peer, Sent
 
 __version__ = "0.1.0"
-__all__ = ["AsyncDaemon", "Daemon", "DaemonError", "Event", "Message", "Peer", "Sent"]
+__all__ = ["AsyncDaemon", "Daemon", "DaemonError", "Event", "Kept", "Message", "Peer", "Sent"]
 
 
 def __getattr__(name: str) -> Any:

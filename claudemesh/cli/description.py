@@ -13,7 +13,15 @@ from claudemesh.cli.help import EXIT_CODES
 from claudemesh.cli.options import variable_of
 
 # Types of the daemon's API, in these modules.
-_MODULES = ("schemas", "schemas_status", "schemas_members", "schemas_files", "invites", "keys")
+_MODULES = (
+    "schemas",
+    "schemas_status",
+    "schemas_members",
+    "schemas_files",
+    "schemas_history",
+    "invites",
+    "keys",
+)
 _API = tuple(f"claudemesh.daemon.api.{name}" for name in _MODULES)
 _ERROR = {"error": "string", "message": "string", "near": "array*", "next": "string*"}
 # Exit codes of every command. 1 is for the commands that declare it.

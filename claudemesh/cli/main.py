@@ -20,6 +20,7 @@ COMMANDS = {
     "Messages": {
         "send": ("send", "send", "Send a message to a member, a topic or a queue."),
         "inbox": ("inbox", "inbox", "Show the newest received messages."),
+        "history": ("history", "history", "Show messages that the broker keeps, received and sent."),
         "listen": ("listen", "listen", "Print each message as a line of JSON as it arrives."),
         "request": ("request", "request", "Send a message and print the reply to it."),
         "reply": ("reply", "reply", "Reply to a received message."),

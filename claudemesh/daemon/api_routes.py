@@ -50,6 +50,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         files=api.FileRoutes(
             sharing=parts.files.sharing, fetching=parts.files.fetching, lists=parts.files.lists
         ),
+        history=api.HistoryRoutes(history=parts.receiving.history, directory=directory, clock=clock),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
             health=parts.health,

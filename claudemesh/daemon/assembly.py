@@ -25,6 +25,7 @@ from claudemesh.daemon.identity.news import MemberNews
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.history import History
 from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
@@ -306,7 +307,15 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         base.clock,
         unsealer.stored,
     )
-    return Receiving(receiver=receiver, unsealer=unsealer)
+    history = History(
+        broker.link.call,
+        verifier,
+        stores.directory,
+        broker.sync.know,
+        membership.member_id,
+        publisher.dropped,
+    )
+    return Receiving(receiver=receiver, unsealer=unsealer, history=history)
 
 
 def _session(parts: Parts) -> BrokerSession:

@@ -21,6 +21,7 @@ from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.rotation import KeyRotation
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.daemon.inbox.history import History
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
@@ -146,6 +147,7 @@ class Receiving:
 
     receiver: Receiver
     unsealer: Unsealer
+    history: History
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ READERS = {
     "daemon/app.py": "the name of a damaged key archive that is moved aside",
     "home/key_archive.py": "passes on the moment of a rotation, which is shown",
     "daemon/identity/rotation.py": "rotated_at_ms of statements, moments of archived keys, time in ULIDs",
+    "daemon/api/history.py": "received_at of a row, which is not shown",
     "daemon/api/inbox.py": "shown_at and acked_at",
     "daemon/api/peers.py": "last_seen_at of members that are online",
     "daemon/api/status.py": "the answer to a heartbeat",

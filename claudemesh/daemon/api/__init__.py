@@ -3,6 +3,7 @@
 from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.files import FileRoutes
+from claudemesh.daemon.api.history import HistoryRoutes
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
 from claudemesh.daemon.api.keys import KeyRoutes
@@ -18,6 +19,7 @@ __all__ = [
     "ApiRoutes",
     "EventRoutes",
     "FileRoutes",
+    "HistoryRoutes",
     "InboxRoutes",
     "InviteRoutes",
     "KeyRoutes",

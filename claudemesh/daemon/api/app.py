@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from claudemesh.daemon.api import (
     events,
     files,
+    history,
     inbox,
     invites,
     keys,
@@ -21,6 +22,7 @@ from claudemesh.daemon.api.access import AccessControl, AccessRules
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.files import FileRoutes
+from claudemesh.daemon.api.history import HistoryRoutes
 from claudemesh.daemon.api.hook_auth import HookAccess, HookAuth
 from claudemesh.daemon.api.inbox import InboxRoutes
 from claudemesh.daemon.api.invites import InviteRoutes
@@ -47,6 +49,7 @@ _DESCRIBED = (
     *invites.ROUTES,
     *members.ROUTES,
     *files.ROUTES,
+    *history.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
 )
@@ -71,6 +74,7 @@ class ApiRoutes:
     invites: InviteRoutes
     members: MemberRoutes
     files: FileRoutes
+    history: HistoryRoutes
     events: EventRoutes
     status: StatusRoutes
 
@@ -86,6 +90,7 @@ class ApiRoutes:
             Group(self.invites, invites.ROUTES),
             Group(self.members, members.ROUTES),
             Group(self.files, files.ROUTES),
+            Group(self.history, history.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
             Group(None, (_DESCRIPTION,)),

@@ -11,7 +11,7 @@ from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.store import InboxRow
-from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.inbox.verify import Invalid, Verifier, refusal_of
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.runtime.aside import Slices
@@ -147,11 +147,9 @@ class Receiver:
 
     async def _open(self, delivery: Deliver, now_ms: int) -> InboxRow | None:
         sender = self._directory.by_id(delivery.sender.member_id)
-        if sender is None:
-            opened: InboxRow | Invalid = Invalid("unknown_sender")
-        elif sender.revocation is not None and delivery.accepted_at > sender.revocation.at_ms:
-            # Messages from before stay. A broker that takes others from a revoked key is not followed.
-            opened = Invalid("revoked_sender")
+        refused = refusal_of(sender, delivery.accepted_at)
+        if sender is None or refused is not None:
+            opened: InboxRow | Invalid = Invalid(refused or "unknown_sender")
         else:
             opened = await self._verifier.open(delivery, sender, now_ms)
         if isinstance(opened, Invalid):

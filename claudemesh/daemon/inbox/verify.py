@@ -52,6 +52,16 @@ class Invalid:
     reason: str
 
 
+def refusal_of(sender: Peer | None, accepted_at: int) -> str | None:
+    """Return the reason to drop a message because of its sender, None without one."""
+    if sender is None:
+        return "unknown_sender"
+    if sender.revocation is not None and accepted_at > sender.revocation.at_ms:
+        # Messages from before stay. A broker that takes others from a revoked key is not followed.
+        return "revoked_sender"
+    return None
+
+
 class HooksOf(Protocol):
     """Function that returns the names of the hooks that a message starts."""
 
@@ -89,19 +99,24 @@ class Verifier:
         self._on_without_context = on_without_context
         self._on_older_key = on_older_key
 
-    async def open(self, delivery: Deliver, sender: Peer, now_ms: int) -> InboxRow | Invalid:
-        """Return the row of a genuine message, or the reason to drop the delivery."""
+    async def open(
+        self, delivery: Deliver, sender: Peer, now_ms: int, recipient: Peer | None = None
+    ) -> InboxRow | Invalid:
+        """Return the row of a genuine message, or the reason to drop the delivery.
+
+        `recipient` is the other member of a dm that this member has sent, in the broker's history.
+        """
         try:
             envelope = Envelope.parse(delivery.envelope)
         except ProtocolError as error:
             return Invalid(error.code)
         signer = self._signer(envelope, sender)
-        reason = self._forged(envelope, signer)
+        reason = self._forged(envelope, signer, recipient)
         if reason is not None:
             return Invalid(reason)
         sealed = None
         try:
-            text = await self._content(envelope, sender, signer)
+            text = await self._content(envelope, sender, signer, recipient)
         except ProtocolError as error:
             if error.code != "cannot_open":
                 return Invalid(error.code)
@@ -151,10 +166,10 @@ class Verifier:
     def _mentions_us(self, envelope: Envelope) -> bool:
         return any(map(self._keyring.is_own, envelope.mentions))
 
-    def _forged(self, envelope: Envelope, signer: str | None) -> str | None:
+    def _forged(self, envelope: Envelope, signer: str | None, recipient: Peer | None) -> str | None:
         if len(envelope.body) > self._limit:
             return "payload_too_large"
-        if envelope.destination_kind == "dm" and not self._keyring.is_own(envelope.destination_ref):
+        if envelope.destination_kind == "dm" and not self._is_ours(envelope, recipient):
             return "not_for_this_member"
         if not hmac.compare_digest(envelope.expected_fingerprint(), envelope.request_fingerprint):
             return "fingerprint_drift"
@@ -164,10 +179,17 @@ class Verifier:
             return "wrong_seal"
         return None
 
-    async def _content(self, envelope: Envelope, sender: Peer, signer: str | None) -> Text:
+    def _is_ours(self, envelope: Envelope, recipient: Peer | None) -> bool:
+        if recipient is None:
+            return self._keyring.is_own(envelope.destination_ref)
+        return envelope.destination_ref in (recipient.pubkey, *recipient.earlier_keys)
+
+    async def _content(
+        self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Peer | None = None
+    ) -> Text:
         """Return the content of a body. `ProtocolError` cannot_open: its key is not here."""
         if envelope.seal.alg == "box":
-            content = self._unboxed(envelope, sender, signer)
+            content = self._unboxed(envelope, sender, signer, recipient)
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
@@ -191,11 +213,17 @@ class Verifier:
                 return key
         return None
 
-    def _unboxed(self, envelope: Envelope, sender: Peer, signer: str | None) -> bytes:
+    def _unboxed(self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Peer | None) -> bytes:
         """Open a body with the pairs of keys that belong to its signature and to its recipient.
 
         The key ids of the seal are not used: no key that is current elsewhere vouches for them.
         """
+        if recipient is not None:
+            # A box opens with either pair: the sender's private key is as good as the recipient's.
+            theirs = recipient.sealing_key_of(envelope.destination_ref)
+            if not theirs:
+                raise ProtocolError("cannot_open", "The sealing key of the recipient is not known.")
+            return open_box(envelope.body, envelope.seal.nonce, self._keyring.shared(theirs, signer))
         own = envelope.destination_ref
         sealing_key = sender.sealing_key_of(signer)
         if not sealing_key:

@@ -136,6 +136,7 @@ def looking(walked: Walk) -> None:
     for words in (
         ["inbox"],
         ["inbox", "show", "1"],
+        ["history"],
         ["inbox", "ack", "1"],
         ["outbox"],
         ["file", "list"],

@@ -81,6 +81,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/file/get",
         "GET /v1/file/list",
         "POST /v1/file/delete",
+        "GET /v1/history",
         "GET /v1/events",
         "GET /v1/health",
         "GET /v1/version",

@@ -1,0 +1,148 @@
+"""Messages of the broker's history are believed after verification only (docs/spec/daemon.md, Inbox)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.daemon.inbox.history import History, HistoryWish, Seen
+from claudemesh.daemon.inbox.verify import Verifier
+from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.replies import BadReply, Read
+from tests.support.daemon import MESH_ID, NOW, Person, delivery, directory_of, keyring_of, new_ulid, person
+
+ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
+TO_ALICE = parse_send({"to": "alice", "message": "to alice"})
+PUBKEY = {one.name: one.identity.ed25519_pubkey for one in (ALICE, BOB, CAROL)}
+
+
+class Broker:
+    """A broker that answers each call with these messages, and the history of bob."""
+
+    def __init__(self, folder: Path) -> None:
+        self.directory = directory_of(folder, ALICE, BOB, CAROL)
+        self.items: list[dict[str, Any]] = []
+        self.more = False
+        self.dropped = 0
+        self.params: list[Mapping[str, Any]] = []
+
+    def holds(self, *messages: Deliver, first: int = 1) -> None:
+        """Keep these messages under ids from `first`."""
+        kept = [replace(one, history_id=number).to_dict() for number, one in enumerate(messages, first)]
+        self.items = [{k: v for k, v in one.items() if k not in ("type", "delivery_id")} for one in kept]
+
+    def message(self, sender: Person, request: Any = None) -> Deliver:
+        """A genuine message."""
+        return delivery(sender, self.directory, request)
+
+    async def ask(self, method: str, params: Mapping[str, Any], read: Read[Any]) -> Any:
+        """Answer a call."""
+        assert method == "history"
+        self.params.append(params)
+        return read({"items": self.items, "more": self.more, "pruned_before": 3})
+
+    async def page(self, **wish: Any) -> Seen:
+        """Return the page that bob gets."""
+
+        async def know(member_ids: Collection[str]) -> None:
+            assert member_ids
+
+        def drop() -> None:
+            self.dropped += 1
+
+        keyring = keyring_of(BOB.identity)
+        verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda *_, **__: ())
+        history = History(self.ask, verifier, self.directory, know, BOB.member_id, drop)
+        return await history.page(HistoryWish(**{"limit": 10, **wish}), NOW)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Broker:
+    """A broker without messages."""
+    return Broker(tmp_path)
+
+
+def texts(seen: Seen) -> list[str | None]:
+    """The texts of a page."""
+    return [one.row.body for one in seen.messages]
+
+
+async def test_received_and_sent_messages_are_opened(broker: Broker) -> None:
+    """A dm that this member sent is opened with its own key, and names its recipient."""
+    post = broker.message(CAROL, parse_post({"topic": "all", "message": "to all"}))
+    note = broker.message(BOB, parse_send({"to": "bob", "message": "to myself"}))
+    broker.holds(broker.message(ALICE), broker.message(BOB, TO_ALICE), post, note)
+    seen = await broker.page()
+    assert texts(seen) == ["hello", "to alice", "to all", "to myself"]
+    assert [one.is_own for one in seen.messages] == [False, True, False, True]
+    assert [one.recipient and one.recipient.name for one in seen.messages] == [None, "alice", None, None]
+    assert (seen.dropped, seen.next, seen.pruned_before) == (0, None, 3)
+
+
+async def test_what_a_broker_has_made_up_is_dropped_and_counted(broker: Broker) -> None:
+    """A changed envelope, another's dm, a message under another's name, and what is no message at all."""
+    good, own = broker.message(ALICE), broker.message(BOB, TO_ALICE)
+    changed = replace(good, envelope={**good.envelope, "priority": "now"})
+    foreign = broker.message(CAROL, TO_ALICE)
+    renamed = replace(good, sender=replace(good.sender, member_id=CAROL.member_id))
+    moved = replace(own, envelope={**own.envelope, "destination_ref": PUBKEY["carol"]})
+    broker.holds(good, changed, foreign, renamed, moved)
+    broker.items.append({"history_id": 9})
+    seen = await broker.page()
+    assert texts(seen) == ["hello"]
+    assert (seen.dropped, broker.dropped) == (5, 4)
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [
+        (PUBKEY["alice"], ["hello", "to alice"]),
+        (PUBKEY["carol"], []),
+        ("#all", ["to all"]),
+        ("#other", []),
+        ("queue:all", []),
+    ],
+)
+async def test_messages_of_another_destination_are_dropped(
+    broker: Broker, destination: str, expected: list[str]
+) -> None:
+    """A genuine message is shown where it belongs only."""
+    post = broker.message(CAROL, parse_post({"topic": "all", "message": "to all"}))
+    broker.holds(broker.message(ALICE), broker.message(BOB, TO_ALICE), post)
+    seen = await broker.page(destination=destination)
+    assert texts(seen) == expected
+    assert seen.dropped == 3 - len(expected)
+
+
+async def test_the_next_page_begins_where_the_page_of_the_broker_ends(broker: Broker) -> None:
+    """Also when the message there is dropped, so that no page comes twice."""
+    broker.more = True
+    broker.holds(broker.message(CAROL, TO_ALICE), broker.message(ALICE), first=5)
+    assert (await broker.page()).next == 5
+    broker.holds(broker.message(ALICE), broker.message(CAROL, TO_ALICE), first=5)
+    assert (await broker.page(after=4)).next == 6
+    assert broker.params == [{"limit": 10}, {"limit": 10, "after": 4}]
+
+
+@pytest.mark.parametrize("wish", [{"after": 5}, {"before": 6}, {"limit": 1}])
+async def test_a_page_out_of_its_bounds_is_refused(broker: Broker, wish: Mapping[str, int]) -> None:
+    """It would be read for ever, or skip messages."""
+    broker.holds(broker.message(ALICE), broker.message(ALICE), first=5)
+    with pytest.raises(BadReply):
+        await broker.page(**wish)
+
+
+async def test_an_endless_empty_history_and_one_out_of_order_are_refused(broker: Broker) -> None:
+    """A reader of pages comes to an end."""
+    broker.more = True
+    with pytest.raises(BadReply):
+        await broker.page()
+    broker.holds(broker.message(ALICE), broker.message(ALICE))
+    broker.items.reverse()
+    with pytest.raises(BadReply):
+        await broker.page()
