@@ -1,6 +1,7 @@
 """Uploads: the bytes of parts, in order, to the store of the broker.
 
-Memory: an upload holds one piece of at most 1 MiB. The rest stays unread at the client.
+Memory: an upload holds two pieces of at most 1 MiB, one that is written and one that arrives. The rest stays
+unread at the client.
 
 A part that was taken may not be on the disk yet: an embedded broker syncs every 8 MiB and at the end. After a
 crash an upload goes on at the last sync, so its client keeps the blob until it is complete.
@@ -19,11 +20,15 @@ from claudemesh.broker.blobs.ranges import LEAST_PART, Part
 from claudemesh.broker.store.blobs import Blob, BlobStore
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.lived import LivedClock
+from claudemesh.runtime.services import TaskOwner
 
 Find: TypeAlias = Callable[[], Awaitable[Blob]]
+PartOf: TypeAlias = Callable[[Blob], Part]
 HangUp: TypeAlias = Callable[[], None]
 
-_PIECE: Final = 1 << 20
+# Bytes of one write: a row of a shared database, or a piece of a file.
+_ROW: Final = 1 << 20
+_PIECE: Final = 256 << 10
 # Uploads whose end is not synced, as far as it is remembered. A forgotten one goes on at its last sync.
 _REMEMBERED: Final = 256
 
@@ -34,10 +39,19 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The state of an upload after a part: the next byte that the broker takes, and whether it has all."""
+    """The state of an upload after a part: the next byte that the broker takes.
 
+    `is_new`: the part was not one of a blob that was complete before.
+    """
+
+    blob: Blob
     offset: int
-    complete: bool
+    is_new: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole blob is on the disk, with the right hash."""
+        return self.offset == self.blob.size
 
 
 @dataclass(slots=True)
@@ -55,6 +69,7 @@ class Uploads:
     def __init__(self, store: BlobStore, lived: LivedClock) -> None:
         self._store = store
         self._lived = lived
+        self.tasks = TaskOwner()
         self._turns: dict[str, _Turn] = {}
         # By blob, the offset behind the last byte, and the offset of the last sync.
         self._unsynced: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -68,19 +83,22 @@ class Uploads:
         """Forget an upload: its bytes are deleted, or an error has left them unknown."""
         self._unsynced.pop(blob_id, None)
 
-    async def take(self, find: Find, part: Part, pieces: AsyncIterator[bytes], hang_up: HangUp) -> Progress:
+    async def take(
+        self, blob_id: str, find: Find, part_of: PartOf, pieces: AsyncIterator[bytes], hang_up: HangUp
+    ) -> Progress:
         """Write the bytes of a part, and complete the blob with its last one.
 
-        `find` returns the blob as it is now, or raises. `hang_up` ends the request that sends the part, when
-        a newer one begins. `ProtocolError` 416 with the wanted offset for a part behind a gap.
+        `find` returns the blob as it is now, or raises, and `part_of` the part of it. `hang_up` ends the
+        request that sends the part, when a newer one begins. `ProtocolError` 416 with the wanted offset for
+        a part behind a gap.
         """
-        blob = await find()
-        async with self._turn(blob.id, hang_up):
+        async with self._turn(blob_id, hang_up):
             blob = await find()
+            part = part_of(blob)
             if blob.complete:
                 # The answer to the last part was lost.
-                return Progress(blob.size, True)
-            writer = _Writer(self, blob, await self._begin(blob))
+                return Progress(blob, blob.size, is_new=False)
+            writer = _Writer(self, blob, await self._begin(blob), self._store.sync_every == 0)
             try:
                 await writer.write(part, pieces)
                 if writer.offset == blob.size and not await self._finish(blob, find):
@@ -94,7 +112,7 @@ class Uploads:
             except Exception:
                 self.forget(blob.id)
                 raise
-            return Progress(writer.offset, writer.offset == blob.size)
+            return Progress(blob, writer.offset, is_new=True)
 
     async def append(self, blob: Blob, at: int, data: bytes) -> None:
         """Write bytes at the end of an upload; sync them with those before when it is time."""
@@ -141,13 +159,18 @@ class Uploads:
 
 
 class _Writer:
-    """Writes one part of one upload."""
+    """Writes one part of one upload: a piece is written while the next one arrives."""
 
-    def __init__(self, uploads: Uploads, blob: Blob, offset: int) -> None:
+    def __init__(self, uploads: Uploads, blob: Blob, offset: int, is_shared: bool) -> None:
+        # Everything before is written.
         self.offset = offset
         self._uploads = uploads
         self._blob = blob
         self._buffer = bytearray()
+        self._begins = offset  # of the buffer
+        self._piece = _ROW if is_shared else _PIECE
+        self._writing: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
 
     async def write(self, part: Part, pieces: AsyncIterator[bytes]) -> None:
         """Write the bytes of a part that the broker has not yet; the others are not looked at."""
@@ -157,31 +180,49 @@ class _Writer:
                 f"The broker has {self.offset} bytes of the blob. Go on from there.",
                 offset=self.offset,
             )
-        at = part.first
         try:
-            async for piece in pieces:
-                if at + len(piece) > part.end:
-                    raise ProtocolError("invalid_range", "The body is longer than its Content-Range.")
-                end = at + len(piece)
-                self._buffer += piece[max(0, self._end - at) :]
-                at = end
-                if len(self._buffer) >= _PIECE:
-                    await self._flush(len(self._buffer))
+            await self._receive(part, pieces)
+            await self._flush(len(self._buffer))
         except ClientGone:
             # Short parts would become as many rows.
             await self._flush(len(self._buffer) - len(self._buffer) % LEAST_PART)
             raise
+        finally:
+            await self._written()
+
+    async def _receive(self, part: Part, pieces: AsyncIterator[bytes]) -> None:
+        at = part.first
+        async for piece in pieces:
+            end = at + len(piece)
+            if end > part.end:
+                raise ProtocolError("invalid_range", "The body is longer than its Content-Range.")
+            self._buffer += piece[max(0, self._begins + len(self._buffer) - at) :]
+            at = end
+            if len(self._buffer) >= self._piece:
+                await self._flush(len(self._buffer))
         if at < part.end:
             raise ProtocolError("invalid_range", "The body is shorter than its Content-Range.")
-        await self._flush(len(self._buffer))
-
-    @property
-    def _end(self) -> int:
-        return self.offset + len(self._buffer)
 
     async def _flush(self, size: int) -> None:
+        """Begin to write the buffer, when what was written before is done."""
+        await self._written()
         if size:
-            data = bytes(self._buffer[:size])
-            await self._uploads.append(self._blob, self.offset, data)
-            del self._buffer[:size]
-            self.offset += size
+            data = bytes(self._buffer) if size == len(self._buffer) else bytes(self._buffer[:size])
+            self._buffer = bytearray()
+            self._writing = self._uploads.tasks.start(self._append(self._begins, data), "blob_write")
+            self._begins += size
+
+    async def _append(self, at: int, data: bytes) -> None:
+        try:
+            await self._uploads.append(self._blob, at, data)
+        except Exception as error:
+            self._failure = error
+        else:
+            self.offset = at + len(data)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await asyncio.wait([writing])
+            if self._failure is not None:
+                raise self._failure

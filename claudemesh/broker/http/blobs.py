@@ -82,18 +82,15 @@ class BlobRoutes:
                         await body.drop()
 
     async def _take(self, ticket: Ticket, scope: Scope, body: _Body, end: Callable[[], None]) -> Reply:
-        blob = await self._blobs.admitted(ticket)
-        part = uploaded_part(_header(scope, b"content-range") or "", blob.size)
-        if _length(scope) not in (None, part.length):
-            raise ProtocolError("invalid_range", "Content-Length and Content-Range differ.")
-        find = partial(self._blobs.admitted, ticket)
-        progress = await self._blobs.uploads.take(find, part, body.pieces(), end)
-        if progress.complete and not blob.complete:
+        find, part_of = partial(self._blobs.admitted, ticket), partial(_part, scope)
+        progress = await self._blobs.uploads.take(ticket.blob_id, find, part_of, body.pieces(), end)
+        size = progress.blob.size
+        if progress.complete and progress.is_new:
             self._context.metrics.blobs_completed.inc()
             self._context.audit.record(
-                ticket.mesh_id, "blob_stored", ticket.member_id, blob_id=blob.id, size=blob.size
+                ticket.mesh_id, "blob_stored", ticket.member_id, blob_id=ticket.blob_id, size=size
             )
-        return Reply(200, {"offset": progress.offset, "size": blob.size, "complete": progress.complete})
+        return Reply(200, {"offset": progress.offset, "size": size, "complete": progress.complete})
 
     async def _download(self, scope: Scope, send: Send, blob_id: str) -> None:
         ticket = await self._ticket(scope, blob_id, "down")
@@ -152,6 +149,14 @@ class BlobRoutes:
             self._context.degraded.failed("blobs", error)
             return refused(HttpRefusal(507, "insufficient_storage", _DISK_FULL))
         return reply_to(self._context.degraded, error)
+
+
+def _part(scope: Scope, blob: Blob) -> Part:
+    """Return the part of a blob that a request sends."""
+    part = uploaded_part(_header(scope, b"content-range") or "", blob.size)
+    if _length(scope) not in (None, part.length):
+        raise ProtocolError("invalid_range", "Content-Length and Content-Range differ.")
+    return part
 
 
 class _Body:

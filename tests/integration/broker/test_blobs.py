@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +15,7 @@ import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
+from claudemesh.runtime import failpoints
 from tests.support.blobs import begin, digest_of, exchange, fetch, get, put, refused, share
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database
@@ -222,3 +225,51 @@ async def test_the_bytes_of_an_embedded_broker_are_private_files(tmp_path: Path)
         assert folder.stat().st_mode & 0o777 == 0o700
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
         assert modes == {blob_id: 0o600, f"{granted['blob_id']}.part": 0o600}
+
+
+def _raising(name: str, code: int) -> Callable[[str], None]:
+    """Return a handler of failpoints that fails at one as a disk does."""
+
+    def strike(point: str) -> None:
+        if point == name:
+            raise OSError(code, os.strerror(code))
+
+    return strike
+
+
+@pytest.mark.parametrize("point", ["blob.after_write", "blob.after_sync", "blob.after_rename"])
+async def test_a_full_disk_at_any_step_is_507_and_the_upload_goes_on_when_there_is_space(point: str) -> None:
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            granted = await begin(link, DATA)
+            assert (await put(broker, granted, DATA, 0, 1_000_000))[0] == 200
+            failpoints.install(_raising(point, errno.ENOSPC))
+            try:
+                status, answer = await put(broker, granted, DATA, 1_000_000)
+            finally:
+                failpoints.install(None)
+            assert (status, answer["error"]) == (507, "insufficient_storage")
+            assert broker.context.degraded.conditions.holds("blobs_failing")
+            again = await begin(link, DATA)
+            assert again["blob_id"] == granted["blob_id"]
+            status, answer = await put(broker, granted, DATA, min(again["offset"], len(DATA) - 1))
+            if status == 416:
+                status, answer = await put(broker, granted, DATA, answer["offset"])
+            assert (status, answer["complete"]) == (200, True)
+            assert await fetch(broker, link, granted["blob_id"]) == DATA
+
+
+async def test_a_disk_that_fails_is_503_and_no_byte_behind_the_last_sync_counts() -> None:
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            granted = await begin(link, DATA)
+            failpoints.install(_raising("blob.after_write", errno.EIO))
+            try:
+                status, answer = await put(broker, granted, DATA)
+            finally:
+                failpoints.install(None)
+            assert (status, answer["error"]) == (503, "storage_unavailable")
+            assert (await begin(link, DATA))["offset"] == 0
+            assert await share(broker, link, DATA) == granted["blob_id"]
