@@ -1,4 +1,4 @@
-"""Replies of a broker to the calls about blobs (docs/spec/protocol.md, Attachments)."""
+"""Replies of a broker to the calls about blobs (docs/spec/protocol.md, Blobs)."""
 
 from __future__ import annotations
 

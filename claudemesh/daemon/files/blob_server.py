@@ -1,6 +1,6 @@
 """HTTP with the broker for blobs: parts of an upload, and a download as a stream.
 
-See docs/spec/protocol.md, Attachments.
+See docs/spec/protocol.md, Blobs.
 
 The methods block; they run on a thread. Redirects are not followed.
 """
@@ -11,7 +11,7 @@ import http.client
 import os
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,15 @@ class BlobServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a blob with `total` bytes."""
+
+    start: int
+    length: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartAnswer:
     """The broker's answer to a part: the bytes that it has, and whether it has verified the whole blob."""
 
@@ -101,21 +110,25 @@ class BlobConnection:
         self._connection = connection
         self._prefix = prefix
 
-    def put(self, blob_id: str, ticket: str, start: int, part: bytes, total: int) -> PartAnswer:
+    def put(self, blob_id: str, ticket: str, part: Part, pieces: Iterable[bytes]) -> PartAnswer:
         """Send a part. Raise the broker's `ProtocolError`; a gap is answered with the offset it wants."""
         headers = {
             "Authorization": f"Bearer {ticket}",
-            "Content-Range": f"bytes {start}-{start + len(part) - 1}/{total}",
+            "Content-Length": str(part.length),
+            "Content-Range": f"bytes {part.start}-{part.start + part.length - 1}/{part.total}",
             "Content-Type": "application/octet-stream",
         }
-        self._connection.request("PUT", self._path(blob_id), part, headers)
+        # A broker that refuses a part answers before it is whole.
+        with suppress(BrokenPipeError):
+            self._connection.request("PUT", self._path(blob_id), pieces, headers)
         response = self._connection.getresponse()
         body = _object(response.read(_MOST_BYTES))
         if response.status == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return PartAnswer(_offset(body, total), False)
+            return PartAnswer(_offset(body, part.total), False)
         if response.status >= 300:
             raise _refusal(response.status, body)
-        return PartAnswer(_offset(body, total, start + len(part)), body.get("complete") is True)
+        end = part.start + part.length
+        return PartAnswer(_offset(body, part.total, end), body.get("complete") is True)
 
     def get(self, blob_id: str, ticket: str, start: int, length: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of a blob from an offset on, in pieces. Raise the broker's `ProtocolError`."""

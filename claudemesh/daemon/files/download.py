@@ -60,14 +60,14 @@ class Download:
         done = self._resume(opener)
         try:
             is_whole = self._pull(opener, ticket, done)
-        except _Unopened as unopened:
+        except _Unopened:
             if done:
                 # The chunks on the disk may be the wrong ones.
                 os.ftruncate(self._descriptor, 0)
                 raise ConnectionError(
                     "the temporary file was changed, so the download begins again"
                 ) from None
-            raise self._judge(unopened) from None
+            raise self._judge() from None
         if is_whole:
             self._check()
         return is_whole
@@ -115,7 +115,10 @@ class Download:
         try:
             plain = opener.open(sealed, is_last=is_last)
         except ProtocolError as error:
-            raise _Unopened(rest) from error
+            # The connection is still open here. The hash of the whole blob tells whose fault it is.
+            for part in rest:
+                self._sealed.update(part)
+            raise _Unopened from error
         self._plain.update(plain)
         view = memoryview(plain)
         while view:
@@ -127,10 +130,8 @@ class Download:
         file = self._file
         return file.size - (chunks_in(file.size, file.chunk_bytes) - 1) * file.chunk_bytes + OVERHEAD_BYTES
 
-    def _judge(self, unopened: _Unopened) -> ProtocolError:
+    def _judge(self) -> ProtocolError:
         """Return the error for a chunk that does not open, by the hash of the whole blob."""
-        for part in unopened.rest:
-            self._sealed.update(part)
         is_as_sent = self._sealed.hexdigest() == self._file.blob_sha256
         return wrong_by_sender(self._file) if is_as_sent else wrong_by_broker(self._file)
 
@@ -142,11 +143,7 @@ class Download:
 
 
 class _Unopened(Exception):
-    """A chunk does not open. `rest` yields the bytes behind it."""
-
-    def __init__(self, rest: Iterator[bytes]) -> None:
-        super().__init__()
-        self.rest = rest
+    """A chunk does not open."""
 
 
 def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:

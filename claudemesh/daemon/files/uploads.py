@@ -10,14 +10,14 @@ import asyncio
 import http.client
 import os
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
-from claudemesh.daemon.files.blob_server import BlobConnection, BlobServer, PartAnswer
+from claudemesh.daemon.files.blob_server import BlobConnection, BlobServer, Part, PartAnswer
 from claudemesh.daemon.files.sharing import announcement
 from claudemesh.daemon.files.spool import Spool
 from claudemesh.daemon.files.states import ShareState
@@ -35,7 +35,9 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("files")
 
-PART_BYTES = 1 << 20
+# A part is one request, for which one ticket is enough. A piece of it is in memory.
+PART_BYTES = 32 << 20
+_PIECE_BYTES = 256 << 10
 _IDLE_S = 60.0
 _STALLED = 3
 # Refusals of a blob that no later attempt changes.
@@ -182,8 +184,20 @@ class Uploads:
     def _send_part(
         self, copy: int, file: SharedFile, begun: BlobBegun, connection: BlobConnection, at: int
     ) -> PartAnswer:
-        part = os.pread(copy, PART_BYTES, at)
-        return connection.put(begun.blob_id, begun.ticket, at, part, file.blob_size)
+        part = Part(at, min(PART_BYTES, file.blob_size - at), file.blob_size)
+        return connection.put(begun.blob_id, begun.ticket, part, self._pieces(copy, file, part))
+
+    def _pieces(self, copy: int, file: SharedFile, part: Part) -> Iterator[bytes]:
+        """Yield the bytes of a part, and count what is sent."""
+        at, end = part.start, part.start + part.length
+        while at < end:
+            if self._stop.is_set() or file.file_id in self._cancelled:
+                raise ConnectionError("the upload was ended")
+            piece = os.pread(copy, min(_PIECE_BYTES, end - at), at)
+            if not piece:
+                raise FileNotFoundError
+            yield piece
+            at = self.sent[file.file_id] = at + len(piece)
 
     async def _refused(self, file: SharedFile, error: ProtocolError) -> bool:
         if error.code in _PERMANENT:

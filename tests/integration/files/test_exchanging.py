@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Generator
@@ -214,6 +215,55 @@ def test_a_broker_that_changes_a_blob_is_named(pair: Mesh, tmp_path: Path) -> No
     blob.write_bytes(good)
     assert get(bob, file_id, tmp_path / "out")[0] == 200
     assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_a_broker_that_gives_another_blob_is_named(pair: Mesh, tmp_path: Path) -> None:
+    """Of the same size or not."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    blobs, ids = [], []
+    for name, content in (("one", CONTENT), ("two", CONTENT[::-1]), ("short", b"short")):
+        before = set(_blob_files(pair))
+        ids.append(share(alice, written(tmp_path / name, content)))
+        announced(bob, ids[-1])
+        blobs += set(_blob_files(pair)) - before
+    wanted = blobs[0].read_bytes()
+    for other in blobs[1:]:
+        blobs[0].write_bytes(other.read_bytes())
+        status, answer = get(bob, ids[0], tmp_path / "out")
+        assert status in (404, 422, 503) and answer.get("at_fault", "broker") == "broker", answer
+        assert not (tmp_path / "out").exists()
+    blobs[0].write_bytes(wanted)
+    assert get(bob, ids[0], tmp_path / "out")[0] == 200
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("sha256", "ab" * 32, "sender"),
+        ("blob_sha256", "ab" * 32, "sender"),
+        ("size", len(CONTENT) - 1, "sender"),
+        ("key", "A" * 43 + "=", "sender"),
+    ],
+)
+def test_a_sender_that_announces_something_else_is_named(
+    pair: Mesh, tmp_path: Path, field: str, value: object, fault: str
+) -> None:
+    """The broker delivers what was uploaded, so the announcement is wrong; nothing is deleted."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    file_id = share(alice, written(tmp_path / "file"))
+    message = announced(bob, file_id)
+    bob.stop()
+    with closing(sqlite3.connect(bob.root / "inbox.db")) as database, database:
+        query = "SELECT attachments FROM inbox WHERE id = ?"
+        [file] = json.loads(database.execute(query, (message["id"],)).fetchone()[0])
+        changed = json.dumps([{**file, field: value}])
+        database.execute("UPDATE inbox SET attachments = ? WHERE id = ?", (changed, message["id"]))
+    bob.start()
+    bob.ready()
+    status, answer = get(bob, file_id, tmp_path / "out")
+    assert (status, answer["error"], answer["at_fault"]) == (422, "file_wrong", fault)
+    assert not (tmp_path / "out").exists()
 
 
 def _flipped(raw: bytes, place: int) -> bytes:
