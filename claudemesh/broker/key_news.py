@@ -150,7 +150,7 @@ class KeyNews:
         random.shuffle(left)
         found: list[str] = []
         for some in chunks(left, _LOOKED_AT):
-            found += await self._store.holders(mesh_id, topic, some)
+            found += await self._store.holders(mesh_id, topic, some, subscribed=event == TOPIC_REKEY_WANTED)
             if len(found) >= HOLDERS:
                 break
         random.shuffle(found)

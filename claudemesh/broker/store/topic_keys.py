@@ -180,8 +180,13 @@ class TopicKeyStore(Protocol):
         """
         ...
 
-    async def holders(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
-        """Return those of some members that are active and have a wrap of any epoch of a topic."""
+    async def holders(
+        self, mesh_id: str, topic: str, among: Collection[str], *, subscribed: bool = False
+    ) -> Sequence[str]:
+        """Return those of some members that are active and have a wrap of any epoch of a topic.
+
+        With `subscribed` only its subscribers: a member that has left a topic is not to make its next epoch.
+        """
         ...
 
     async def audience(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:

@@ -285,6 +285,10 @@ async def test_holders_are_active_members_with_a_wrap(engine: str) -> None:
         await w.store.members.set_status(w.mesh.id, cleo.id, "revoked")
         among = [bob.id, cleo.id, dora.id]
         assert await w.store.topic_keys.holders(w.mesh.id, "alerts", among) == [bob.id]
+        assert await w.store.topic_keys.holders(w.mesh.id, "alerts", among, subscribed=True) == [bob.id]
+        await w.store.topics.unsubscribe(w.mesh.id, "alerts", bob.id)
+        assert await w.store.topic_keys.holders(w.mesh.id, "alerts", among) == [bob.id]
+        assert await w.store.topic_keys.holders(w.mesh.id, "alerts", among, subscribed=True) == []
 
 
 async def test_two_thousand_subscribers_are_listed_and_wrapped_in_parts(engine: str) -> None:

@@ -234,6 +234,10 @@ async def test_the_next_epoch_is_asked_for_when_a_member_goes(engine: str, act: 
                 )
                 assert "ok" in await one.call("member_revoke", statement=statement.to_dict())
             assert await one.event("topic_rekey_wanted") == {"topic": "all"}
+            if act == "unsubscribe":
+                await two.settle()
+                told = {frame["event"] for frame in two.waiting("event")}
+                assert "topic_rekey_wanted" not in told
             assert (await keys_of(one)).rekey_wanted
             await make(one, ada, bob, expected=1)
             found = await keys_of(one)

@@ -882,12 +882,15 @@ SELECT t.name FROM (SELECT s.topic FROM mesh.topic_subscription AS s WHERE s.mem
 JOIN mesh.topic AS t ON t.mesh_id = $1 AND t.name = o.topic
 WHERE t.rekey_wanted AND t.key_epoch > 0 ORDER BY t.name LIMIT $3;
 
--- topic_holders: those of some members that are active and have a wrap of a topic.
+-- topic_holders: those of some members that are active and have a wrap of a topic; $4: and subscribe to it.
 SELECT m.id FROM unnest($3::uuid[]) AS e (id)
 CROSS JOIN LATERAL (SELECT * FROM mesh.member AS n
                     WHERE n.id = e.id AND n.mesh_id = $1 AND n.status = 'active' LIMIT 1) AS m
 WHERE (SELECT w.key_epoch FROM mesh.topic_wrap AS w WHERE w.recipient_member_id = m.id AND w.topic = $2
-       LIMIT 1) IS NOT NULL;
+       LIMIT 1) IS NOT NULL
+  AND (NOT $4::boolean OR (
+    SELECT s.since FROM mesh.topic_subscription AS s
+    WHERE s.mesh_id = $1 AND s.topic = $2 AND s.member_id = m.id) IS NOT NULL);
 
 -- topic_key_audience: those of some members that are active, and subscribe to a topic or have a wrap of it.
 SELECT m.id FROM unnest($3::uuid[]) AS e (id)

@@ -95,8 +95,10 @@ class PostgresTopicKeys:
             rows = await self._db.fetch(_Q["topic_keys_wanted_of"], mesh_id, member_id, BATCH_TOPICS)
         return [row[0] for row in rows]
 
-    async def holders(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
-        rows = await self._db.fetch(_Q["topic_holders"], mesh_id, topic, sorted(among))
+    async def holders(
+        self, mesh_id: str, topic: str, among: Collection[str], *, subscribed: bool = False
+    ) -> Sequence[str]:
+        rows = await self._db.fetch(_Q["topic_holders"], mesh_id, topic, sorted(among), subscribed)
         return [str(row[0]) for row in rows]
 
     async def audience(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:

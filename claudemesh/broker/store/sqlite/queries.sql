@@ -686,10 +686,12 @@ SELECT t.name FROM (SELECT s.topic FROM topic_subscription AS s WHERE s.member_i
 JOIN topic AS t ON t.mesh_id = ?1 AND t.name = o.topic
 WHERE t.rekey_wanted = 1 AND t.key_epoch > 0 ORDER BY t.name LIMIT ?3;
 
--- topic_holders: those members of a JSON array that are active and have a wrap of a topic.
+-- topic_holders: those members of a JSON array that are active and have a wrap of a topic; ?4: and subscribe to it.
 SELECT m.id FROM json_each(?3) AS e JOIN member AS m ON m.id = e.value AND m.mesh_id = ?1 AND m.status = 'active'
 WHERE EXISTS (SELECT 1 FROM topic_wrap AS w INDEXED BY topic_wrap_recipient
-              WHERE w.recipient_member_id = m.id AND w.topic = ?2);
+              WHERE w.recipient_member_id = m.id AND w.topic = ?2)
+  AND (NOT ?4 OR EXISTS (
+    SELECT 1 FROM topic_subscription AS s WHERE s.mesh_id = ?1 AND s.topic = ?2 AND s.member_id = m.id));
 
 -- topic_key_audience: those members of a JSON array that are active, and subscribe to a topic or have a wrap of it.
 SELECT m.id FROM json_each(?3) AS e JOIN member AS m ON m.id = e.value AND m.mesh_id = ?1 AND m.status = 'active'

@@ -83,8 +83,10 @@ class SqliteTopicKeys:
         rows = await self._db.run(work)
         return [row[0] for row in rows]
 
-    async def holders(self, mesh_id: str, topic: str, among: Collection[str]) -> Sequence[str]:
-        values = (mesh_id, topic, orjson.dumps(sorted(among)).decode())
+    async def holders(
+        self, mesh_id: str, topic: str, among: Collection[str], *, subscribed: bool = False
+    ) -> Sequence[str]:
+        values = (mesh_id, topic, orjson.dumps(sorted(among)).decode(), subscribed)
         rows = await self._db.run(lambda raw: raw.execute(_Q["topic_holders"], values).fetchall())
         return [row[0] for row in rows]
 
