@@ -19,6 +19,7 @@ _MODULES = (
     "schemas_members",
     "schemas_files",
     "schemas_history",
+    "schemas_sessions",
     "invites",
     "keys",
 )

@@ -32,6 +32,7 @@ COMMANDS = {
         "whoami": ("whoami", "whoami", "Show this host's member: name, mesh, role and key."),
         "peers": ("peers", "peers", "List the members of the mesh."),
         "verify": ("verify", "verify", "Show digits by which two people verify each other's keys."),
+        "sessions": ("sessions", "sessions", "List the sessions of this host."),
         "profile": ("profile", "profile", "Show or change the profile of this member."),
         "member": ("member", "member", "List members, give roles and revoke members."),
         "ping": ("ping", "ping", "Check whether a member is online."),

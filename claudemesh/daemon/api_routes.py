@@ -39,7 +39,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
     return api.ApiRoutes(
         send=api.SendRoutes(submit=parts.files.texts.submit),
         topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
-        inbox=api.InboxRoutes(store=stores.inbox, clock=clock, whole=parts.files.whole.complete),
+        inbox=api.InboxRoutes(
+            store=stores.inbox, sessions=parts.sessions, clock=clock, whole=parts.files.whole.complete
+        ),
         outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
         keys=api.KeyRoutes(
             rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification
@@ -51,6 +53,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
             sharing=parts.files.sharing, fetching=parts.files.fetching, lists=parts.files.lists
         ),
         history=api.HistoryRoutes(history=parts.receiving.history, directory=directory, clock=clock),
+        sessions=api.SessionRoutes(sessions=parts.sessions),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
             health=parts.health,

@@ -53,6 +53,8 @@ from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
+from claudemesh.daemon.sessions.service import Sessions
+from claudemesh.daemon.sessions.store import SessionStore
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
@@ -127,6 +129,12 @@ def assemble(base: Base, stores: Stores) -> Parts:
         sending=sending,
         receiving=receiving,
         files=file_side(base, stores, broker, sending, config),
+        sessions=Sessions(
+            SessionStore(stores.inbox.database),
+            base.clock,
+            base.new_id,
+            lambda: config.settings.deliver_host_messages,
+        ),
         housekeeping=housekeeping,
         config=config,
         health=health,
@@ -352,6 +360,7 @@ async def recover(parts: Parts) -> None:
     longest_wait_ms = round(base.settings.max_backoff_ms * 1.25)
     await parts.stores.monitor.recover(sending.drain, longest_wait_ms, base.tasks)
     await sending.reconciler.load()
+    await parts.sessions.load()
 
 
 def start_tasks(parts: Parts) -> None:
@@ -365,6 +374,7 @@ def start_tasks(parts: Parts) -> None:
     tasks.start(sending.hooks.run(), "hooks")
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.files.uploads.run(), "uploads")
+    tasks.start(parts.sessions.run(), "sessions")
     tasks.start(parts.receiving.unsealer.run(), "unseal")
     tasks.start(parts.base.files.run(), "side_files")
     parts.stores.monitor.start(tasks)

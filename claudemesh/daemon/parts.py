@@ -41,6 +41,7 @@ from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
+from claudemesh.daemon.sessions.service import Sessions
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
@@ -161,6 +162,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     files: FileSide
+    sessions: Sessions
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport

@@ -121,6 +121,13 @@ class DaemonSettings:
         default=30,
         reload=True,
     )
+    deliver_host_messages: str = setting(
+        OneOf(("one", "all", "none")),
+        "Sessions that a message for the host is listed for: one of them, all, or none.",
+        section="sessions",
+        default="one",
+        reload=True,
+    )
     initial_backoff_ms: int = setting(
         Number(10, 60_000),
         "First delay after a failure.",

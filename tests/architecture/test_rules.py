@@ -18,6 +18,7 @@ QUERIES = {
     "daemon/sql/files.sql": ("daemon/files", "_Q"),
     "daemon/sql/outbox.sql": ("daemon/outbox", "_Q"),
     "daemon/sql/inbox.sql": ("daemon/inbox", "_Q"),
+    "daemon/sql/sessions.sql": ("daemon/sessions", "_Q"),
     "broker/store/sqlite/queries.sql": ("broker/store/sqlite", "_Q"),
     "broker/store/postgres/queries.sql": ("broker/store/postgres", "_Q"),
     "broker/store/sqlite/blobs.sql": ("broker/store/sqlite", "_B"),

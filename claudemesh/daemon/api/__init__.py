@@ -11,6 +11,7 @@ from claudemesh.daemon.api.members import MemberRoutes
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
 from claudemesh.daemon.api.send import SendRoutes
+from claudemesh.daemon.api.sessions import SessionRoutes
 from claudemesh.daemon.api.status import StatusRoutes
 from claudemesh.daemon.api.topics import TopicRoutes
 
@@ -27,6 +28,7 @@ __all__ = [
     "OutboxRoutes",
     "PeerRoutes",
     "SendRoutes",
+    "SessionRoutes",
     "StatusRoutes",
     "TopicRoutes",
     "build_api",

@@ -15,6 +15,7 @@ from claudemesh.daemon.api import (
     outbox,
     peers,
     send,
+    sessions,
     status,
     topics,
 )
@@ -32,6 +33,7 @@ from claudemesh.daemon.api.openapi import description_of
 from claudemesh.daemon.api.outbox import OutboxRoutes
 from claudemesh.daemon.api.peers import PeerRoutes
 from claudemesh.daemon.api.send import SendRoutes
+from claudemesh.daemon.api.sessions import SessionRoutes
 from claudemesh.daemon.api.status import StatusRoutes
 from claudemesh.daemon.api.topics import TopicRoutes
 from claudemesh.runtime.rate_limit import TokenBucket
@@ -50,6 +52,7 @@ _DESCRIBED = (
     *members.ROUTES,
     *files.ROUTES,
     *history.ROUTES,
+    *sessions.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
 )
@@ -75,6 +78,7 @@ class ApiRoutes:
     members: MemberRoutes
     files: FileRoutes
     history: HistoryRoutes
+    sessions: SessionRoutes
     events: EventRoutes
     status: StatusRoutes
 
@@ -91,6 +95,7 @@ class ApiRoutes:
             Group(self.members, members.ROUTES),
             Group(self.files, files.ROUTES),
             Group(self.history, history.ROUTES),
+            Group(self.sessions, sessions.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
             Group(None, (_DESCRIPTION,)),

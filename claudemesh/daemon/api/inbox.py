@@ -10,6 +10,7 @@ from claudemesh.daemon.api.parameters import member, row_key, session, topic
 from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
 from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.sessions.service import Sessions
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.paging import page, page_limit
@@ -23,6 +24,7 @@ class InboxRoutes:
     """Handlers of /v1/inbox (docs/spec/daemon.md, Local API)."""
 
     store: InboxStore
+    sessions: Sessions
     clock: Clock
     # Returns a message with its whole text.
     whole: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -30,6 +32,8 @@ class InboxRoutes:
     async def list_messages(self, request: Request) -> Reply:
         """Return received messages in the requested order."""
         query = request.query
+        if query["session"] is not None:
+            await self.sessions.asks(query["session"])
         chosen = Selection(
             since_ms=query["since"],
             topic=query["topic"],
@@ -37,6 +41,7 @@ class InboxRoutes:
             unread=query["unread"],
             mentioned=query["mentioned"],
             session=query["session"],
+            with_host=self.sessions.takes_all,
             newest_first=query["order"] == "desc",
         )
 
@@ -87,6 +92,7 @@ ROUTES = (
             page_order(),
             page_limit(),
         ),
+        errors=(404, 507),
     ),
     Route(
         "POST",

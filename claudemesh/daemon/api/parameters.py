@@ -47,6 +47,11 @@ def session(name: str) -> Parameter:
     return Parameter(name, {"type": "string"}, takes, lambda text: check_session(text, name))
 
 
+def session_cursor() -> Parameter:
+    """Declare `after` where the cursor is the name of a session."""
+    return cursor(lambda text: check_session(text, "after"))
+
+
 def row_key(request: Request) -> str:
     """Return the path's `id`: a row's own id, or its client_message_id. `InvalidField`."""
     key = request.path_values["id"]

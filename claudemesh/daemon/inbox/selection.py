@@ -27,6 +27,8 @@ class Selection:
     mentioned: bool = False
     # The session that the messages are for.
     session: str | None = None
+    # Whether messages for the host are for the session too.
+    with_host: bool = False
     newest_first: bool = False
     # Whether messages that are still sealed are left out.
     readable: bool = False
@@ -46,7 +48,8 @@ class Selection:
         if self.mentioned:
             conditions.append("mentioned")
         if self.session is not None:
-            conditions.append("for_session = :session")
+            own = "for_session = :session"
+            conditions.append(f"({own} OR to_session IS NULL)" if self.with_host else own)
         if self.readable:
             conditions.append("body IS NOT NULL")
         if self.since_ms is not None:

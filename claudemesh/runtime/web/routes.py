@@ -15,7 +15,7 @@ from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.query import Parameter
 from claudemesh.runtime.web.replies import WRITE_DEADLINE_S, Reply
 
-Method: TypeAlias = Literal["GET", "POST"]
+Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 
 OTHER: Final = "other"
 MAX_BODY: Final = 1 << 20

@@ -115,6 +115,7 @@ def talking(walked: Walk) -> None:
     walked.say("alice", "send", "bob", "two", "--meta", '{"a": 1}')
     walked.say("bob", "wait", "--for", "message=one")
     walked.say("bob", "reply", "1", "yes")
+    walked.say("bob", "sessions", "list")
     walked.say("bob", "listen", "--since", "0", "--one")
     shared = walked.say("alice", "file", "send", str(walked.data / "broker.db"), "bob", "-m", "the database")
     walked.say("alice", "file", "list", "--sent")
