@@ -38,7 +38,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.mark.parametrize("path", ["", "/mesh"])
 def test_a_mesh_works_behind_a_proxy(kind: str, path: str, signed: Authority) -> None:
-    """Create, join, doctor, and messages over links that the proxy upgrades; metrics stay inside."""
+    """Create, join, doctor, messages and files over links that the proxy upgrades; metrics stay inside."""
     port = free_port()
     url = f"wss://localhost:{port}{path}"
     with mesh(start=False) as made, front(kind, port, made.broker.port, signed):
@@ -56,6 +56,7 @@ def test_a_mesh_works_behind_a_proxy(kind: str, path: str, signed: Authority) ->
         joined = run(bob.home, "join", link, "--name", "bob", "--ca-file", str(signed.ca))
         assert joined.code == OK, joined.err
         exchange(made)
+        exchange_file(made)
         items = run(bob.home, "doctor", "--json").json["items"]
         assert next(item for item in items if item["check"] == "broker")["state"] == "ok"
         assert status_of(port, f"{path}/readyz", signed) == 200
@@ -120,6 +121,21 @@ def test_a_path_that_no_proxy_removes_is_explained() -> None:
         done = run(home, "daemon", "set-broker", f"{made.broker.url}/mesh", "--json")
         assert done.code != OK
         assert "proxy in front of it removes the path" in done.json["message"]
+
+
+def exchange_file(made: Mesh) -> None:
+    """Let alice share a file of several parts, and bob fetch it."""
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    content = bytes(range(256)) * 20_000
+    source, out = made.root / "source", made.root / "fetched"
+    source.write_bytes(content)
+    fields = {"path": str(source), "to": "bob", "message": "the file"}
+    status, shared = alice.request("POST", "/v1/file/share", fields)
+    assert status == 202, shared
+    until(lambda: any(item["body"] == "the file" for item in bob.inbox()), "the file is announced")
+    get = {"id": shared["file_id"], "out": str(out)}
+    until(lambda: bob.request("POST", "/v1/file/get", get)[0] == 200, "the file is fetched")
+    assert out.read_bytes() == content
 
 
 def exchange(made: Mesh) -> None:
