@@ -17,7 +17,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from benchmarks import accept, cli, directory, growth, hooks, idle, path, peers, postgres, reading, send
+from benchmarks import (
+    accept,
+    cli,
+    directory,
+    files,
+    growth,
+    hooks,
+    idle,
+    path,
+    peers,
+    postgres,
+    reading,
+    send,
+)
 from benchmarks.lab import Lab
 
 
@@ -59,6 +72,9 @@ ROWS = (
     Row("events, 32 readers", "messages/s", "32 times one reader", ">=", 0.7, reading.fan_out),
     Row("inbox page of 500", "ms", "the same out of 1,000 rows", "<=", 1.3, reading.page),
     Row("a hook per message", "runs/s", "the program by subprocess, 8 at a time", ">=", 0.7, hooks.rate),
+    Row("file of 256 MiB", "MiB/s", "cp + sha256 + secretstream, one process", ">=", 0.5, files.rate),
+    Row("file of 256 MiB, memory", "MiB", "16 MiB", "<=", 1.0, files.memory),
+    Row("file of 256 MiB, sends meanwhile", "ms", "the same without it", "<=", 2.0, files.latency),
     Row("claudemesh send", "ms", "python3 -c pass", "<=", 3.0, cli.warm),
     Row("a command as a member", "ms", "1.5 s", "<=", 1.0, cli.job),
     Row("first start", "ms", "its files copied and synced", "<=", 20.0, cli.first),

@@ -1,0 +1,127 @@
+"""A file from one daemon to the other, through an embedded broker, and messages meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.lab import Caller, Lab, median_ms, send_request
+from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer
+from tests.support.processes import Daemon, Process, until
+
+_SIZE = 256 << 20
+_MIB = 1 << 20
+_QUIET_SENDS = 100
+_PAUSE_S = 0.02
+_LONGEST_S = 300.0
+
+
+def rate(lab: Lab) -> tuple[float, float]:
+    """Share to fetched, in MiB/s. The ceiling: cp, SHA-256 and secretstream of it in one process, synced."""
+    with _source() as source:
+        taken_s = _exchanged(lab, source)
+        return _SIZE / _MIB / taken_s, _SIZE / _MIB / _alone_s(source)
+
+
+def memory(lab: Lab) -> tuple[float, float]:
+    """Growth of the process that grows most, in MiB, against 16 MiB."""
+    processes = (lab.alice, lab.bob, lab.live.broker)
+    before = [_resident_mib(process) for process in processes]
+    most = [0.0]
+
+    def look() -> None:
+        now = [_resident_mib(process) for process in processes]
+        most[0] = max(most[0], *(after - first for after, first in zip(now, before, strict=True)))
+
+    with _source() as source, _meanwhile(look):
+        _exchanged(lab, source)
+    return most[0], 16.0
+
+
+def latency(lab: Lab) -> tuple[float, float]:
+    """A send during the exchange, until it is accepted, in milliseconds, against one before it."""
+    request = send_request("bob")
+    during: list[float] = []
+    with Caller(lab.alice) as caller:
+        quiet = [caller.timed(request) for _ in range(_QUIET_SENDS)]
+        with _source() as source, _meanwhile(lambda: during.append(caller.timed(request))):
+            _exchanged(lab, source)
+    return median_ms(during), median_ms(quiet)
+
+
+@contextmanager
+def _source() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cm-bench-") as folder:
+        source = Path(folder) / "source"
+        with source.open("wb") as file:
+            for _ in range(_SIZE // _MIB):
+                file.write(os.urandom(_MIB))
+        yield source
+
+
+@contextmanager
+def _meanwhile(act: Callable[[], object]) -> Generator[None]:
+    """Do something again and again on another thread."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(_PAUSE_S):
+            act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _exchanged(lab: Lab, source: Path) -> float:
+    """Share a file and fetch it; return the seconds."""
+    target = source.with_name(f"fetched-{time.monotonic_ns()}")
+    started = time.perf_counter()
+    status, shared = lab.alice.request("POST", "/v1/file/share", {"path": str(source), "to": "bob"})
+    assert status == 202, shared
+    until(lambda: _announced(lab.bob, shared["file_id"]), "the file is announced", _LONGEST_S)
+    status = 202
+    while status == 202:
+        body = {"id": shared["file_id"], "out": str(target)}
+        status, answer = lab.bob.request("POST", "/v1/file/get", body)
+    taken_s = time.perf_counter() - started
+    assert status == 200, answer
+    target.unlink()
+    lab.alice.request("POST", "/v1/file/delete", {"id": shared["file_id"]})
+    return taken_s
+
+
+def _announced(daemon: Daemon, file_id: str) -> bool:
+    _, page = daemon.request("GET", "/v1/file/list?limit=5")
+    return file_id in [item["file_id"] for item in page["items"]]
+
+
+def _alone_s(source: Path) -> float:
+    started = time.perf_counter()
+    shutil.copyfile(source, source.with_name("copy"))
+    hashed, sealer = hashlib.sha256(), StreamSealer(bytes(32))
+    with source.open("rb") as file, source.with_name("sealed").open("wb") as sealed:
+        while chunk := file.read(CHUNK_BYTES):
+            hashed.update(chunk)
+            sealed.write(sealer.seal(chunk, is_last=False))
+        sealed.flush()
+        os.fsync(sealed.fileno())
+    return time.perf_counter() - started
+
+
+def _resident_mib(process: Process) -> float:
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no resident memory")
