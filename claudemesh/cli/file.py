@@ -103,9 +103,11 @@ def send(
         _rest()
         found = _shared(client, answer["file_id"])
         line |= {"state": found["state"], "error": found["error"], "sent": found["sent"] or line["sent"]}
+        if line["state"] == "shared":
+            line["sent"] = line["size"]
         if as_json:
             output.print_json(_only(line, _SENDING))
-        progress.show(line["size"] if line["state"] in _OVER else line["sent"], line["size"])
+        progress.show(line["sent"], line["size"])
     progress.end()
     if line["state"] != "shared":
         raise ExitWith(UNAVAILABLE, f"file_{line['state']}", line["error"] or "The file was deleted.")
