@@ -131,7 +131,10 @@ def check_topic(value: object, field: str = "topic") -> str:
 
 def check_session(value: object, field: str = "session") -> str:
     """Return a valid name of a session unchanged. `InvalidField` invalid_session."""
-    return _checked(value, SLUG, "session", field, f"1 to 63 of a-z 0-9 . _ -, {_FIRST}")
+    if isinstance(value, str) and SLUG.fullmatch(value) is not None:
+        return value
+    text = f"The name of a session in {field} must be 1 to 63 of a-z 0-9 . _ -, {_FIRST}."
+    raise InvalidField("invalid_session", field, text)
 
 
 def check_member_name(value: object, field: str = "name") -> str:

@@ -167,5 +167,5 @@ class Sessions:
 
 
 def _not_found(what: str) -> ProtocolError:
-    text = f"No live session is {what}. Register it again with POST /v1/sessions."
+    text = f"This host has no live session {what}. Register it with POST /v1/sessions."
     return ProtocolError("session_not_found", text)

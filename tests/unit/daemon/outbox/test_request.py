@@ -40,6 +40,14 @@ def test_a_session_has_the_syntax_of_a_topic_and_belongs_to_a_member(to: str) ->
     assert caught.value.field == "to"
 
 
+def test_the_refusal_of_a_session_does_not_read_as_one_of_the_member() -> None:
+    """The member may have an upper-case name."""
+    with pytest.raises(InvalidField) as caught:
+        parse_send({**VALID, "to": "Bob/Api"})
+    assert (caught.value.code, caught.value.field) == ("invalid_session", "to")
+    assert caught.value.message.startswith("The name of a session in to must be 1 to 63 of a-z")
+
+
 def test_the_header_wins_over_the_bodys_id() -> None:
     """The id comes from the Idempotency-Key header, else the body."""
     body = {**VALID, "client_message_id": "from-body"}
