@@ -17,6 +17,7 @@ from pathlib import Path
 from claudemesh.client.errors import ClientError
 from claudemesh.home.ended import Ended, save_ended
 from claudemesh.home.paths import DaemonPaths
+from claudemesh.home.recovered import recovered_path
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import FileLock, remove, sync_dir
 
@@ -56,7 +57,12 @@ def wipe_state(paths: DaemonPaths) -> None:
     with _without_daemon(paths):
         databases = (paths.outbox_db, paths.inbox_db)
         files = [path.with_name(path.name + side) for path in databases for side in _SIDES]
-        files += [paths.peers, paths.peers.with_suffix(".changes"), paths.topics]
+        files += [
+            recovered_path(paths.outbox_db),
+            paths.peers,
+            paths.peers.with_suffix(".changes"),
+            paths.topics,
+        ]
         files += [paths.broker_features, paths.topic_subscriptions, paths.schema_version]
         for path in files:
             remove(path)

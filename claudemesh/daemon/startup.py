@@ -21,6 +21,7 @@ from claudemesh.home.ended import load_ended
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
+from claudemesh.home.recovered import finish_exchange
 from claudemesh.home.remint import Remint
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.features import Features
@@ -164,14 +165,19 @@ def keep_lived_clock(path: Path, lived: LivedClock) -> None:
 async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
     """Open outbox.db. Raise `ExitWith` 78 when it is damaged: unsent messages are never deleted."""
     try:
+        if finish_exchange(path):
+            log.info("recovery_finished", path=str(path))
         store = await OutboxStore.open(path, on_failure)
     except StorageCorrupt as error:
         raise ExitWith(
             CONFIGURATION,
             "outbox_corrupt",
-            f"{path}: {error}. It may hold unsent messages, so nothing was changed: restore it from a "
-            "backup, or move it away to begin with an empty outbox.",
+            f"{path}: {error}. It may hold unsent messages, so nothing was changed: "
+            "`claudemesh daemon recover` copies the readable ones to a new outbox.",
+            next="claudemesh daemon recover",
         ) from error
+    except OSError as error:
+        raise cannot("finish the recovery of", error, path) from error
     except StorageError as error:
         raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)

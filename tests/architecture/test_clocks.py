@@ -38,6 +38,7 @@ READERS = {
     "cli/fast_send.py": "the time in ULIDs",
     "cli/options.py": "the moment of --since 1h, which selects what is shown",
     "sdk.py": "the time in ULIDs",
+    "client/recovering.py": "the name of a damaged file that is kept",
     "client/backing_up.py": "created_at of a backup, which is shown",
     "daemon/app.py": "the name of a damaged key archive that is moved aside",
     "home/key_archive.py": "passes on the moment of a rotation, which is shown",

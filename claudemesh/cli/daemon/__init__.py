@@ -64,6 +64,11 @@ COMMANDS = {
         ),
     },
     "Removal": {
+        "recover": (
+            "daemon.recover",
+            "recover",
+            "Check the databases of a stopped daemon, and salvage a damaged outbox.",
+        ),
         "reset": ("daemon.reset", "reset", "Delete the local state, and stay a member of the mesh."),
         "uninstall": ("leave", "uninstall", "Leave the mesh, and delete what this host keeps of it."),
     },

@@ -232,6 +232,7 @@ def ending(walked: Walk) -> None:
     for words in (["down"], ["daemon", "down"]):
         walked.say("alice", *words)
     walked.say("alice", "daemon", "reset", "--yes")
+    walked.say("alice", "daemon", "recover")
     walked.say("alice", "up", "-d")
     walked.say("alice", "wait", "--for", "online")
     walked.say("alice", "leave", "--yes", "--force")
