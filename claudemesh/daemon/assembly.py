@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import Callable
 from functools import partial
 
@@ -12,11 +11,6 @@ from claudemesh.daemon import startup
 from claudemesh.daemon.broker_session import BrokerSession, SessionParts
 from claudemesh.daemon.calls import WrongReplies
 from claudemesh.daemon.file_parts import file_side
-from claudemesh.daemon.hooks.presend import PreSendHook
-from claudemesh.daemon.hooks.runner import HookPlaces
-from claudemesh.daemon.hooks.runs import HookRuns
-from claudemesh.daemon.hooks.senders import is_sender
-from claudemesh.daemon.hooks.service import Hooks
 from claudemesh.daemon.housekeeping import Housekeeping
 from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.clones import CloneWatch
@@ -30,29 +24,20 @@ from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
-from claudemesh.daemon.inbox.verify import Verifier
-from claudemesh.daemon.key_parts import key_rotation
+from claudemesh.daemon.inbox.verify import OpeningNotes, Verifier
+from claudemesh.daemon.key_parts import key_rotation, topic_keys
 from claudemesh.daemon.link.handshake import Handshake
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.moving import Mover
 from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
-from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
-from claudemesh.daemon.outbox.destinations import Destinations
-from claudemesh.daemon.outbox.draft import Drafts
-from claudemesh.daemon.outbox.drain import Drain, DrainHandlers
-from claudemesh.daemon.outbox.recovery import OutboxRecovery
-from claudemesh.daemon.outbox.reoffer import Reoffer
-from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Restoring, Sending, Stores
-from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.readmission import Readmission
-from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
+from claudemesh.daemon.sending_side import sending_side
 from claudemesh.daemon.sessions.service import Sessions
 from claudemesh.daemon.sessions.store import SessionStore
 from claudemesh.daemon.status import HealthReport
@@ -102,7 +87,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
     broker = _broker_side(base, stores)
     config = LiveConfig(base.settings, base.clock.wall_ms())
     restoring = _restoring(base, stores, broker, config)
-    sending = _sending(base, stores, broker, restoring)
+    sending = sending_side(base, stores, broker, restoring)
     receiving = _receiving(base, stores, broker, sending)
     broker.sync.on_news(MemberNews(stores.directory, base.bus.publish, sending.hooks.tell).on_news)
     kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
@@ -186,6 +171,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         topics=topics,
         mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),
         own=own,
+        topic_keys=topic_keys(base, stores, link, sync.know),
     )
 
 
@@ -203,86 +189,6 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide, config: LiveConfi
     )
 
 
-def _sending(base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring) -> Sending:
-    stores.monitor.disk.look()
-    destinations = Destinations(stores.directory, broker.topics.check)
-    body_limit = BodyLimit(startup.load_inline_bytes(base.paths.broker_features))
-    sealer = Sealer(base.keyring, base.membership.mesh_id, secrets.token_bytes, body_limit)
-    drain = Drain(
-        stores.outbox,
-        broker.link,
-        stores.clocks,
-        base.backoff,
-        base.conditions,
-        base.metrics,
-        DrainHandlers(
-            stores.notices.ended,
-            stores.monitor.outbox_storage,
-            restoring.state.may_come_back,
-            lambda: restoring.state.is_asked,
-        ),
-        body_limit,
-    )
-    restoring.state.on_asked(drain.wake)
-    reconciler = _reconciler(base, stores, broker, restoring, drain)
-    hook_runs = _hook_runs(base, stores)
-    submitter = Submitter(
-        stores.outbox,
-        Drafts(
-            destinations,
-            stores.monitor.disk.refusal,
-            lambda target: (broker.sync if target.kind == "dm" else broker.topics).after_miss(),
-        ),
-        sealer,
-        base.clock,
-        base.new_id,
-        stores.callers,
-        drain.submit,
-        PreSendHook(hook_runs),
-    )
-    concurrency = base.settings.hooks_concurrency
-    hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, submitter.submit, concurrency)
-    parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
-    recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
-    return Sending(
-        body_limit=body_limit,
-        hooks=hooks,
-        hook_runs=hook_runs,
-        drain=drain,
-        submitter=submitter,
-        reconciler=reconciler,
-        recovery=recovery,
-    )
-
-
-def _reconciler(
-    base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring, drain: Drain
-) -> Reconciler:
-    sends, state = stores.outbox.done, restoring.state
-    return Reconciler(
-        sends,
-        broker.link,
-        Reoffer(sends, broker.link, base.backoff, lambda: drain.inflight > 0, state.show_waiting),
-        restoring.own_topics,
-        BrokerNotes(base.paths.broker_features, base.files.write),
-        state,
-        base.backoff,
-        base.on_crash,
-    )
-
-
-def _hook_runs(base: Base, stores: Stores) -> HookRuns:
-    return HookRuns(
-        HookPlaces(base.paths.hooks, base.paths.sock, base.paths.slug),
-        base.metrics,
-        base.bus,
-        partial(is_sender, stores.directory),
-        base.clock.monotonic,
-        base.settings.hooks_concurrency,
-        startup.load_hooks(base.paths.hooks_manifest, base.settings),
-    )
-
-
 def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending) -> Receiving:
     membership, hooks, monitor = base.membership, sending.hooks, stores.monitor
     verifier = Verifier(
@@ -292,8 +198,8 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         base.new_id,
         _MAX_BODY,
         sending.hook_runs.for_message,
-        base.metrics.body_without_context,
-        base.metrics.sealed_to_older_key,
+        broker.topic_keys,
+        OpeningNotes(base.metrics.body_without_context, base.metrics.sealed_to_older_key),
     )
     publisher = InboxPublisher(base.bus, base.metrics, hooks.wake)
     unsealer = Unsealer(
@@ -305,6 +211,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         base.clock.monotonic,
     )
     broker.sync.on_change(unsealer.directory_changed)
+    broker.topic_keys.on_key(unsealer.topic_key_came)
     receiver = Receiver(
         PatientStore(stores.inbox, monitor.disk.check_room_for_messages, monitor.inbox_storage),
         verifier,
@@ -328,7 +235,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
 
 def _session(parts: Parts) -> BrokerSession:
     base, broker, sending, restoring = parts.base, parts.broker, parts.sending, parts.restoring
-    followers = (broker.sync, broker.topics, sending.reconciler)
+    followers = (broker.sync, broker.topics, broker.topic_keys, sending.reconciler)
     session = SessionParts(
         body_limit=sending.body_limit,
         drain=sending.drain,
@@ -340,8 +247,15 @@ def _session(parts: Parts) -> BrokerSession:
         reconciler=sending.reconciler,
         presence=broker.presence,
         topics=broker.topics,
+        topic_keys=broker.topic_keys,
         mover=broker.mover,
-        event_parts=(*followers, restoring.vouching, broker.clones, broker.mover, broker.own),
+        event_parts=(
+            *followers,
+            restoring.vouching,
+            broker.clones,
+            broker.mover,
+            broker.own,
+        ),
         hooks=sending.hooks,
         bus=base.bus,
         metrics=base.metrics,
@@ -368,6 +282,7 @@ def start_tasks(parts: Parts) -> None:
     tasks, sending = parts.base.tasks, parts.sending
     tasks.start(sending.drain.run(), "drain")
     tasks.start(sending.drain.carry(), "drain_carry")
+    tasks.start(sending.waiting.run(), "waiting_rows")
     tasks.start(_session(parts).run(parts.broker.link), "link")
     if not parts.base.with_broker:
         tasks.start(parts.broker.mover.run(), "mover")

@@ -25,6 +25,7 @@ from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.status import HealthReport
+from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.home.ended import LEFT, REVOKED
 from claudemesh.protocol.errors import ProtocolError
@@ -60,6 +61,7 @@ class SessionParts:
     reconciler: Reconciler
     presence: Presence
     topics: KnownTopics
+    topic_keys: TopicKeys
     mover: Mover
     event_parts: Iterable[EventPart]
     hooks: Hooks
@@ -126,6 +128,7 @@ class BrokerSession:
         parts.reconciler.link_up(agreed)
         parts.presence.link_up(told=features.presence)
         parts.topics.link_up()
+        parts.topic_keys.link_up()
         parts.mover.link_up()
         parts.acts.link_up()
         parts.files.link_up(features)
@@ -136,6 +139,7 @@ class BrokerSession:
         parts = self._parts
         parts.reconciler.link_down()
         parts.housekeeping.link_down()
+        parts.topic_keys.link_down()
         parts.metrics.link_down(reason)
         parts.presence.link_down()
         parts.drain.link_down(close_code)

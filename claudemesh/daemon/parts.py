@@ -37,6 +37,7 @@ from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
+from claudemesh.daemon.outbox.waiting_rows import WaitingRows
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.state import RestoreState
@@ -45,6 +46,7 @@ from claudemesh.daemon.sessions.service import Sessions
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
+from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.home.keyring import Keyring
@@ -116,6 +118,7 @@ class BrokerSide:
     topics: KnownTopics
     mover: Mover
     own: OwnMember
+    topic_keys: TopicKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,7 @@ class Sending:
     submitter: Submitter
     reconciler: Reconciler
     recovery: OutboxRecovery
+    waiting: WaitingRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ NAMES: Final = (
     "peers.json",
     "peers.changes",
     "topic_subscriptions.json",
+    "topic_keys.json",
     "config.toml",
     "schema_version",
 )

@@ -109,6 +109,11 @@ class DaemonPaths:
         return self.root / "topics.json"
 
     @property
+    def topic_keys(self) -> Path:
+        """Keys of topics and queues."""
+        return self.root / "topic_keys.json"
+
+    @property
     def broker_features(self) -> Path:
         """Features that were last negotiated with the broker."""
         return self.root / "broker_features.json"

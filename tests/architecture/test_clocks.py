@@ -40,6 +40,7 @@ READERS = {
     "sdk.py": "the time in ULIDs",
     "client/recovering.py": "the name of a damaged file that is kept",
     "client/backing_up.py": "created_at of a backup, which is shown",
+    "daemon/key_parts.py": "the name of a malformed file that is moved aside",
     "daemon/app.py": "the name of a damaged key archive that is moved aside",
     "home/key_archive.py": "passes on the moment of a rotation, which is shown",
     "daemon/identity/rotation.py": "rotated_at_ms of statements, moments of archived keys, time in ULIDs",

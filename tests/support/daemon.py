@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,49 @@ from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.replies import PeerEntry, peer_entry
+from claudemesh.protocol.topic_keys import TopicKey
 
 MESH_ID = "01899e2d-0000-7000-8000-000000000001"
 NOW = 1_780_000_000_000
 
 _random = random.Random(7)
 new_ulid = UlidFactory(lambda: NOW, _random.randbytes).new
+
+
+class KeyOfEachTopic:
+    """Holds one key of every topic, unless `is_missing`; notes the keys that are wanted."""
+
+    def __init__(self, *, is_missing: bool = False) -> None:
+        self.is_missing = is_missing
+        self.key_epoch = 1
+        self.wanted: list[str] = []
+
+    def current(self, topic: str) -> TopicKey | None:
+        return None if self.is_missing else self._key(topic, self.key_epoch)
+
+    def find(self, topic: str, key_epoch: int) -> TopicKey | None:
+        return None if self.is_missing else self._key(topic, key_epoch)
+
+    def want(self, topic: str, key_epoch: int) -> None:
+        self.wanted.append(topic)
+
+    def present(self, topic: str) -> TopicKey | None:
+        return self.current(topic)
+
+    def begin(self, topic: str) -> None:
+        self.wanted.append(topic)
+
+    def written(self, topic: str) -> None:
+        return
+
+    def want_to_send(self, topic: str) -> None:
+        self.wanted.append(topic)
+
+    def renew(self, topic: str) -> None:
+        self.wanted.append(topic)
+
+    def _key(self, topic: str, key_epoch: int) -> TopicKey:
+        return TopicKey(topic, key_epoch, hashlib.sha256(f"{topic} {key_epoch}".encode()).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +116,7 @@ def keyring_of(identity: Identity) -> Keyring:
 
 def sealer_of(one: Person) -> Sealer:
     """Return the sealer of this member."""
-    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit())
+    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit(), KeyOfEachTopic())
 
 
 def sealed(one: Person, directory: Directory, request: SendRequest, client_message_id: str) -> Envelope:

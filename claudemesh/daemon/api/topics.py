@@ -112,8 +112,8 @@ def _item(entry: TopicEntry) -> dict[str, Any]:
         "mode": entry.mode,
         "subscribed": entry.subscribed,
         "subscribers": entry.subscribers,
-        # Bodies to topics are not sealed until topics have keys (docs/spec/protocol.md, Envelope).
-        "sealed": False,
+        # A post waits for the key of its topic, which its sender makes if there is none.
+        "sealed": True,
         "created_at": None if entry.created_at is None else iso_ms(entry.created_at),
     }
 

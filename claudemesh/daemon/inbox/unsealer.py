@@ -55,6 +55,11 @@ class Unsealer:
         """Try sealed messages again: the keys of their senders may have changed."""
         self._wake.set()
 
+    def topic_key_came(self, topic: str) -> None:
+        """Try every sealed message again: one of them may be a post of this topic."""
+        self._tried.clear()
+        self._wake.set()
+
     def stored(self, senders: Iterable[Peer]) -> None:
         """Try the messages of these senders again if their key has changed since, or refresh the directory.
 

@@ -25,6 +25,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.sealing import SealedContext, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
+from claudemesh.protocol.topic_keys import TopicKey, open_secret
 from claudemesh.runtime import aside
 from claudemesh.runtime.logs import get_logger
 
@@ -70,6 +71,30 @@ class HooksOf(Protocol):
     ) -> tuple[str, ...]: ...
 
 
+class TopicKeyFinder(Protocol):
+    """The keys of topics that open posts and jobs."""
+
+    def find(self, topic: str, key_epoch: int) -> TopicKey | None:
+        """Return the key of an epoch, if it is held."""
+        ...
+
+    def want(self, topic: str, key_epoch: int) -> None:
+        """Get the key of an epoch when a member has wrapped it for this one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningNotes:
+    """Callbacks for bodies of older versions and keys.
+
+    `on_without_context` is called for each body that was sealed without a context, `on_older_key` for each
+    that was sealed to a rotated-out key of this member, with whether that key is still in the archive.
+    """
+
+    on_without_context: Callable[[], None] = lambda: None
+    on_older_key: Callable[[bool], None] = lambda is_opened: None
+
+
 class Verifier:
     """Verifies deliveries for one member and opens what was sealed to it."""
 
@@ -81,14 +106,9 @@ class Verifier:
         new_id: Callable[[], str],
         limit: int,
         hooks: HooksOf,
-        on_without_context: Callable[[], None] = lambda: None,
-        on_older_key: Callable[[bool], None] = lambda is_opened: None,
+        topic_keys: TopicKeyFinder,
+        notes: OpeningNotes | None = None,
     ) -> None:
-        """`on_without_context` is called for each body that was sealed without a context.
-
-        `on_older_key` is called for each body that was sealed to a rotated-out key of this member, with
-        whether that key is still in the archive.
-        """
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._slug = slug
@@ -96,8 +116,8 @@ class Verifier:
         self._limit = limit
         self._hooks = hooks
         self._older: set[str] = set()
-        self._on_without_context = on_without_context
-        self._on_older_key = on_older_key
+        self._topic_keys = topic_keys
+        self._notes = notes or OpeningNotes()
 
     async def open(
         self, delivery: Deliver, sender: Peer, now_ms: int, recipient: Peer | None = None
@@ -193,7 +213,7 @@ class Verifier:
         elif envelope.seal.alg == "none":
             content = envelope.body
         else:
-            raise ProtocolError("cannot_open", "The topic's key is not here.")
+            content = self._unlocked(envelope)
         context, text = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
         # A session is of one member: a topic has none.
@@ -232,11 +252,25 @@ class Verifier:
             content = open_box(envelope.body, envelope.seal.nonce, self._keyring.shared(sealing_key, own))
         except ProtocolError:
             if own != self._keyring.pubkey and self._keyring.archive.find(own) is None:
-                self._on_older_key(False)
+                self._notes.on_older_key(False)
             raise
         if own != self._keyring.pubkey:
-            self._on_older_key(True)
+            self._notes.on_older_key(True)
         return content
+
+    def _unlocked(self, envelope: Envelope) -> bytes:
+        """Open a post or job with the key of its epoch. `ProtocolError` cannot_open while it is not held."""
+        topic, key_epoch = envelope.destination_ref, envelope.seal.key_epoch
+        assert key_epoch is not None
+        key = self._topic_keys.find(topic, key_epoch)
+        if key is None:
+            self._topic_keys.want(topic, key_epoch)
+            raise ProtocolError("cannot_open", "The key of the topic is not here yet.")
+        try:
+            return open_secret(envelope.body, envelope.seal.nonce, key.key)
+        except ProtocolError as error:
+            # The key is right, so no later one opens it.
+            raise ProtocolError("wrong_topic_key", "The body was sealed with another key.") from error
 
     def _compare(self, context: SealedContext | None, envelope: Envelope, sender: Peer) -> None:
         """Raise `ProtocolError` wrong_context for a body that was sealed for another envelope."""
@@ -244,7 +278,7 @@ class Verifier:
             if sender.member_id not in self._older:
                 self._older.add(sender.member_id)
                 log.info("body_without_context", sender=sender.name)
-            self._on_without_context()
+            self._notes.on_without_context()
             return
         expected = SealedContext(
             self._mesh_id,

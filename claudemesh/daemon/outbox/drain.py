@@ -62,13 +62,16 @@ class DrainHandlers:
 
     `on_storage` gets the error of a failed commit, and None after one that succeeded. `may_come_back` returns
     whether a refusal may be temporary, after a restore of the broker. `may_leave` returns whether the broker
-    has told of the newest done sends on this link.
+    has told of the newest done sends on this link. `refused_key` returns the topic with whose present key a
+    refused row is to be sealed again, or None; `row_waits` is called when that row waits on the disk.
     """
 
     on_settled: Callable[[Settlement], None]
     on_storage: Callable[[StorageError | None], None] = lambda error: None
     may_come_back: Callable[[str], bool] = lambda error: False
     may_leave: Callable[[], bool] = lambda: True
+    refused_key: Callable[[TakenRow, str], str | None] = lambda row, error: None
+    row_waits: Callable[[str], None] = lambda topic: None
 
 
 class Drain:
@@ -331,6 +334,8 @@ class Drain:
 
     def _report(self, settlement: Settlement) -> None:
         if settlement.status is Status.PENDING:
+            if settlement.waiting_topic is not None:
+                self._handlers.row_waits(settlement.waiting_topic)
             return
         if settlement.status is Status.DEAD:
             log.warning("outbox_dead", id=settlement.row.id, reason=settlement.error)
@@ -338,6 +343,10 @@ class Drain:
 
     def _settlement(self, row: TakenRow, result: SendResult) -> Settlement:
         outcome = classify(result)
+        if not isinstance(outcome, Done):
+            topic = self._handlers.refused_key(row, outcome.error)
+            if topic is not None:
+                return Settlement(row, Status.PENDING, outcome.error, waiting_topic=topic)
         if isinstance(outcome, Done):
             self._pace.accepted()
             return Settlement(

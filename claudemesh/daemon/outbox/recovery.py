@@ -91,6 +91,7 @@ class OutboxRecovery:
         status, answer = await self._store.replace(
             row["id"], submission, attempts=row["attempts"], by="operator", now=self._clocks.now()
         )
+        self._sealer.written(submission.row)
         if answer is None:
             return _illegal(status, "requeued")
         if answer.status != 202 or submission.row is None:
@@ -143,7 +144,8 @@ class OutboxRecovery:
         except ProtocolError as error:
             raise _sealed_to_other_keys(error) from error
         now_ms = self._clocks.now().wall_ms
-        new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms)
+        waits = envelope.destination_ref if fresh.seal.alg == "none" else None
+        new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms, waits)
         return Submission(client_message_id, row["request_fingerprint"], new_row)
 
     def _patched(self, envelope: Envelope, patch: Mapping[str, Any]) -> SendRequest:

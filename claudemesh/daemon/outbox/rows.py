@@ -47,7 +47,9 @@ def page_statement(status: Status | None, *, newest_first: bool, first: bool) ->
     return f"SELECT rowid AS cursor, * FROM outbox WHERE rowid IN ({chosen}) ORDER BY rowid {order}"  # noqa: S608
 
 
-_HIDDEN = frozenset({"payload", "cursor", "priority", "lived_ms", "done_lived_ms", "first_sent_broker_ms"})
+_HIDDEN = frozenset(
+    {"payload", "cursor", "priority", "lived_ms", "done_lived_ms", "first_sent_broker_ms", "waiting_topic"}
+)
 
 
 def public(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +57,7 @@ def public(row: Mapping[str, Any]) -> dict[str, Any]:
     payload."""
     item = {name: value for name, value in row.items() if name not in _HIDDEN}
     item["request_fingerprint"] = row["request_fingerprint"].hex()
+    item["waiting_for"] = None if row["waiting_topic"] is None else "topic_key"
     if row["payload"]:
         envelope = orjson.loads(row["payload"])
         for name in ("destination_kind", "destination_ref", "priority", "reply_to_id"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import orjson
 
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destination
 from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.daemon.outbox.types import NewRow
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
@@ -23,6 +25,7 @@ from claudemesh.protocol.sealing import (
     open_box,
     seal_box,
 )
+from claudemesh.protocol.topic_keys import TopicKey, open_secret, seal_secret
 
 NONCE_BYTES = 24
 
@@ -43,8 +46,35 @@ def fingerprint(request: SendRequest, kind: str, ref: str) -> bytes:
     )
 
 
+class TopicKeyLookup(Protocol):
+    """The keys of topics that the sealer uses."""
+
+    def current(self, topic: str) -> TopicKey | None:
+        """Return the key to seal with, None while there is none."""
+        ...
+
+    def find(self, topic: str, key_epoch: int) -> TopicKey | None:
+        """Return the key of an epoch, if it is held."""
+        ...
+
+    def present(self, topic: str) -> TopicKey | None:
+        """Return the key that waiting rows are sealed with, None while there is none."""
+        ...
+
+    def begin(self, topic: str) -> None:
+        """Note that a row which has to wait is on its way to the disk, and ask for the key."""
+        ...
+
+    def written(self, topic: str) -> None:
+        """Note that such a row is on the disk, or will not be."""
+        ...
+
+
 class Sealer:
-    """Seals and signs with this host's current keys."""
+    """Seals and signs with this host's current keys.
+
+    Without a key of its topic a post is encoded and signed, and not sealed: its row waits for the key.
+    """
 
     def __init__(
         self,
@@ -52,11 +82,13 @@ class Sealer:
         mesh_id: str,
         entropy: Callable[[int], bytes],
         body_limit: BodyLimit,
+        topic_keys: TopicKeyLookup,
     ) -> None:
         self._keyring = keyring
         self._mesh_id = mesh_id
         self._entropy = entropy
         self._body_limit = body_limit
+        self._topic_keys = topic_keys
 
     def seal(
         self, request: SendRequest, to: Destination, mentions: tuple[str, ...], client_message_id: str
@@ -69,22 +101,24 @@ class Sealer:
         """
         sessions = SessionNames(request.from_session, request.target.session)
         content = (request.message, request.meta_json, request.attachments, sessions)
-        body, seal = self._sealed(content, to, client_message_id)
+        body, seal = self._sealed(content, to, client_message_id, self._topic_key(to))
         limit = self._body_limit.last
         if len(body) > limit:
             text = f"The sealed message has {len(body)} bytes; the broker takes {limit}."
             raise ProtocolError("payload_too_large", text, limit=limit)
-        return build_envelope(
-            identity=self._keyring.current,
-            mesh_id=self._mesh_id,
-            client_message_id=client_message_id,
-            destination_kind=to.kind,
-            destination_ref=to.ref,
-            reply_to_id=request.reply_to_id,
-            priority=request.priority,
-            mentions=mentions,
-            body=body,
-            seal=seal,
+        return self._begun(
+            build_envelope(
+                identity=self._keyring.current,
+                mesh_id=self._mesh_id,
+                client_message_id=client_message_id,
+                destination_kind=to.kind,
+                destination_ref=to.ref,
+                reply_to_id=request.reply_to_id,
+                priority=request.priority,
+                mentions=mentions,
+                body=body,
+                seal=seal,
+            )
         )
 
     def reissue(self, envelope: Envelope, to: Destination, client_message_id: str) -> Envelope:
@@ -92,10 +126,15 @@ class Sealer:
 
         Raise `ProtocolError` cannot_open when the keys that it was sealed with are not known any more.
         """
+        return self._begun(self._reissued(envelope, to, client_message_id, self._topic_key(to)))
+
+    def _reissued(
+        self, envelope: Envelope, to: Destination, client_message_id: str, key: TopicKey | None
+    ) -> Envelope:
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
         parts = (content.message, meta_json, content.attachments, content.sessions)
-        body, seal = self._sealed(parts, to, client_message_id)
+        body, seal = self._sealed(parts, to, client_message_id, key)
         return build_envelope(
             identity=self._keyring.current,
             mesh_id=self._mesh_id,
@@ -109,11 +148,32 @@ class Sealer:
             seal=seal,
         )
 
+    def seal_again(self, payload: bytes) -> bytes:
+        """Seal the envelope of a post or a job with the present key of its topic, under the same id.
+
+        The broker has accepted nothing under the id. Raise `ProtocolError` key_not_here without a key.
+        """
+        envelope = Envelope.decode(payload)
+        topic = envelope.destination_ref
+        key = self._topic_keys.present(topic)
+        if key is None:
+            raise ProtocolError("key_not_here", f"The key of {topic} is not here yet.")
+        to = Destination(envelope.destination_kind, topic)
+        return self._reissued(envelope, to, envelope.client_message_id, key).encode()
+
     def open_own(self, envelope: Envelope, to: Destination) -> SealedContent:
         """Open a body that this host has sealed; both ends of a box share one key. Raise the error of
         `reissue`."""
         if envelope.seal.alg == "none":
             return decode_content(envelope.body)
+        if envelope.seal.alg == "secretbox":
+            assert envelope.seal.key_epoch is not None
+            key = self._topic_keys.find(envelope.destination_ref, envelope.seal.key_epoch)
+            if key is None:
+                raise ProtocolError(
+                    "cannot_open", "The topic key that this was sealed with is not held here."
+                )
+            return decode_content(open_secret(envelope.body, envelope.seal.nonce, key.key))
         assert to.peer is not None
         own = self._keyring.pubkey_of(envelope.seal.sender_key_id)
         sealing_key = to.peer.sealing_key_of(envelope.destination_ref)
@@ -122,21 +182,40 @@ class Sealer:
         shared = self._keyring.shared(sealing_key, own)
         return decode_content(open_box(envelope.body, envelope.seal.nonce, shared))
 
+    def _begun(self, envelope: Envelope) -> Envelope:
+        """Return an envelope; note one that has to wait for its key. `written` follows."""
+        if envelope.seal.alg == "none":
+            self._topic_keys.begin(envelope.destination_ref)
+        return envelope
+
+    def written(self, row: NewRow | None) -> None:
+        """Note that a new row is on the disk, or will not be."""
+        if row is not None and row.waiting_topic is not None:
+            self._topic_keys.written(row.waiting_topic)
+
+    def _topic_key(self, to: Destination) -> TopicKey | None:
+        """Return the key of a topic or queue, None while rows have to wait for it."""
+        return None if to.peer is not None else self._topic_keys.current(to.ref)
+
     def _sealed(
         self,
         parts: tuple[str, bytes, Sequence[Attachment], SessionNames],
         to: Destination,
         client_message_id: str,
+        key: TopicKey | None,
     ) -> tuple[bytes, Seal]:
-        """Seal text, meta, attachments and names of sessions."""
+        """Seal text, meta, attachments and names of sessions. `key` is that of a topic, if it is here."""
         message, meta_json, attachments, sessions = parts
         own = self._keyring.current
         context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
         content = encode_content(message, meta_json, context, attachments, sessions)
         if to.peer is None:
-            # Topic keys are not built: the bodies of topics and queues are plaintext
-            # (docs/spec/protocol.md, Envelope).
-            return content, Seal("none", b"", own.key_id, None, None)
+            if key is None:
+                # The row waits for the key, and is sealed before it leaves.
+                return content, Seal("none", b"", own.key_id, None, None)
+            nonce = self._entropy(NONCE_BYTES)
+            sealed = seal_secret(content, nonce, key.key)
+            return sealed, Seal("secretbox", nonce, own.key_id, None, key.key_epoch)
         nonce = self._entropy(NONCE_BYTES)
         body = seal_box(content, nonce, self._keyring.shared(to.peer.x25519_pubkey))
         return body, Seal("box", nonce, own.key_id, to.peer.key_id, None)

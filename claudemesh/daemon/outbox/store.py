@@ -17,7 +17,15 @@ from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.rows import dicts, get_row, move, page_statement, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, may_move
 from claudemesh.daemon.outbox.turn import REFUSE, TAKE, answer_without_space, find, submit, take_turn
-from claudemesh.daemon.outbox.types import Expired, Now, Settlement, Submission, Totals, Turn
+from claudemesh.daemon.outbox.types import (
+    Expired,
+    Now,
+    Settlement,
+    Submission,
+    TakenRow,
+    Totals,
+    Turn,
+)
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -263,6 +271,43 @@ class OutboxStore:
             return None, _gone(before, row["payload"])
 
         await self._write(work)
+
+    async def topics_waited_for(self) -> Sequence[str]:
+        """Return the topics and queues whose key a row waits for."""
+        return [
+            row[0] for row in await self._db.run(lambda raw: raw.execute(_Q["topics_waited_for"]).fetchall())
+        ]
+
+    async def seal_waiting(self, topic: str, seal: Callable[[bytes], bytes], limit: int) -> int:
+        """Seal up to `limit` rows that wait for the key of a topic, in one commit; return their number.
+
+        `seal` gets an envelope and returns the sealed one. Its `ProtocolError` leaves all of them waiting.
+        """
+
+        def work(raw: sqlite3.Connection) -> tuple[int, Totals]:
+            rows = raw.execute(_Q["waiting_of"], (topic, limit)).fetchall()
+            sealed = [(seal(payload), rowid) for rowid, payload in rows]
+            raw.executemany(_Q["sealed"], sealed)
+            failpoint("seal.before_commit")
+            before, after = (
+                sum(map(len, part)) for part in ([row[1] for row in rows], [row[0] for row in sealed])
+            )
+            return len(rows), Totals(queued_bytes=after - before)
+
+        return await self._write(work)
+
+    async def refuse_waiting(self, topic: str, reason: str) -> Sequence[Settlement]:
+        """Make every row dead that waits for the key of a topic; return them."""
+
+        def work(raw: sqlite3.Connection) -> tuple[Sequence[Settlement], Totals]:
+            rows = [TakenRow(*row) for row in raw.execute(_Q["waiting_rows_of"], (topic,))]
+            move(raw, "refuse", REFUSE, [((reason,), row.id) for row in rows])
+            raw.executemany(_Q["wait_no_more"], [(row.id,) for row in rows])
+            size = sum(len(row.payload) for row in rows)
+            change = Totals(pending=-len(rows), dead=len(rows), queued_bytes=-size)
+            return [Settlement(row, Status.DEAD, reason) for row in rows], change
+
+        return await self._write(work)
 
     async def _write(self, work: Callable[[sqlite3.Connection], tuple[R, Totals]]) -> R:
         """Run a transaction and add its change to the totals."""

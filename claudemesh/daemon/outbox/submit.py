@@ -96,6 +96,7 @@ class Submitter:
         submission = self.prepare(request, client_message_id)
         if submission.row is None and await self._drafts.look_again(request.target):
             submission = self.prepare(request, client_message_id)
+        self._sealer.written(submission.row)
         return submission.refusal
 
     async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
@@ -144,7 +145,8 @@ class Submitter:
     def _new_row(self, request: SendRequest, to: Destination, found: Draft) -> NewRow:
         envelope = self._sealer.seal(request, to, found.mentions, found.client_message_id)
         now_ms = self._clock.wall_ms()
-        return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms)
+        waits = to.ref if envelope.seal.alg == "none" else None
+        return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms, waits)
 
     async def _write(self, submission: Submission) -> Answer:
         try:
@@ -155,6 +157,8 @@ class Submitter:
             return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
+        finally:
+            self._sealer.written(submission.row)
 
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
         """Return the answer that a retry would get now, without `duplicate` for a send that was just

@@ -91,7 +91,7 @@ def submit(
         else:
             row = submission.row
             ids = (row.id, submission.client_message_id, submission.request_fingerprint)
-            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, row.priority))
+            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, row.priority, row.waiting_topic))
             size += len(row.payload)
             # A second submission of this id in the same batch must find the first one's row.
             known[submission.client_message_id] = (_pending(submission, row.id), row.payload)
@@ -137,11 +137,13 @@ def settle(raw: sqlite3.Connection, settlements: Sequence[Settlement], now: Now)
         for s in by_status[Status.DONE]
     ]
     dead = [((s.error,), s.row.id) for s in by_status[Status.DEAD]]
-    retry = [((s.error, s.due_lived_ms), s.row.id) for s in by_status[Status.PENDING]]
+    waiting = [s for s in by_status[Status.PENDING] if s.waiting_topic is not None]
+    retry = [((s.error, s.due_lived_ms), s.row.id) for s in by_status[Status.PENDING] if not s.waiting_topic]
+    unsealed = [((s.error, s.waiting_topic), s.row.id) for s in waiting]
     counts = [
         move(raw, "settle_done", _DONE, done),
         move(raw, "settle_dead", _DEAD, dead),
-        move(raw, "settle_retry", _RETRY, retry),
+        move(raw, "settle_retry", _RETRY, retry) + move(raw, "settle_unsealed", _RETRY, unsealed),
     ]
     failpoint("drain.before_settle_commit")
     over = sum(len(s.row.payload) for s in settlements if s.status is not Status.PENDING)

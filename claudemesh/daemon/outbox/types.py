@@ -11,12 +11,16 @@ from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A send that may be inserted: its frozen envelope, its priority, and the wall time for display."""
+    """A send that may be inserted: its envelope, its priority, and the wall time for display.
+
+    The envelope is frozen, unless the row waits for the key of `waiting_topic`: it is sealed then.
+    """
 
     id: str
     payload: bytes
     priority: int
     now_ms: int
+    waiting_topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,10 @@ class TakenRow:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait, 0 without a wait."""
+    """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait, 0 without a wait.
+
+    A pending row with a `waiting_topic` is to be sealed with the present key of that topic first.
+    """
 
     row: TakenRow
     status: Literal[Status.DONE, Status.DEAD, Status.PENDING]
@@ -55,6 +62,7 @@ class Settlement:
     broker_message_id: str | None = None
     history_id: int | None = None
     duplicate: bool = False
+    waiting_topic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

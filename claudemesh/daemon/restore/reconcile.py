@@ -133,8 +133,8 @@ class Reconciler:
             await asyncio.sleep(self._backoff.delay_s(failures))
 
     async def _reconcile(self, agreed: Agreed) -> None:
-        if not self._state.to_be_noted:
-            self._state.to_be_noted = await self._has_gone_back(agreed)
+        if not self._state.to_be_noted and await self._has_gone_back(agreed):
+            self._state.went_back()
         if self._state.to_be_noted:
             await self._note()
         self._state.asked()

@@ -42,10 +42,20 @@ class RestoreState:
         # The broker of this link has told of the newest done sends. No other send leaves before.
         self.is_asked = False
         self._on_asked: Callable[[], None] = lambda: None
+        self._on_went_back: Callable[[], None] = lambda: None
 
     def on_asked(self, listener: Callable[[], None]) -> None:
         """Set the function to call when sends may leave on a link."""
         self._on_asked = listener
+
+    def on_went_back(self, listener: Callable[[], None]) -> None:
+        """Set the function to call when the broker's database was found to have gone back."""
+        self._on_went_back = listener
+
+    def went_back(self) -> None:
+        """Note that the broker's database has gone back."""
+        self.to_be_noted = True
+        self._on_went_back()
 
     def asked(self) -> None:
         """Note that the broker of this link has told of the newest done sends."""

@@ -7,9 +7,9 @@ SELECT o.id, o.client_message_id, o.status, o.request_fingerprint, o.last_error,
 FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.value;
 
 -- insert: a new send, pending.
-INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, due_lived_ms, status,
-                    priority)
-VALUES (?, ?, ?, ?, ?, ?, 0, 'pending', ?);
+INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, status, priority,
+                    waiting_topic, due_lived_ms)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?8, iif(?8 IS NULL, 0, 4611686018427387904));
 
 -- promote: make rows ready whose wait is over.
 UPDATE outbox SET due_lived_ms = 0 WHERE rowid IN (
@@ -39,9 +39,30 @@ UPDATE outbox SET status = ?, last_error = ?, attempts = attempts + 1 WHERE id =
 UPDATE outbox SET status = ?, last_error = ?, due_lived_ms = ?, attempts = attempts + 1
 WHERE id = ? AND status = ?;
 
--- next_due: the lived time at which the next waiting row is ready.
+-- settle_unsealed: inflight back to pending, until it is sealed with the key of its topic.
+UPDATE outbox SET status = ?, last_error = ?, waiting_topic = ?, attempts = attempts + 1, due_lived_ms = 4611686018427387904
+WHERE id = ? AND status = ?;
+
+-- topics_waited_for: the topics and queues whose key a row waits for.
+SELECT DISTINCT waiting_topic FROM outbox WHERE waiting_topic IS NOT NULL;
+
+-- waiting_of: rows that wait for the key of a topic, in the order in which they leave.
+SELECT rowid, payload FROM outbox INDEXED BY outbox_waiting_topic
+WHERE waiting_topic = ? AND status = 'pending' ORDER BY priority, rowid LIMIT ?;
+
+-- waiting_rows_of: the same rows, all of them, as they would be taken.
+SELECT id, client_message_id, payload, attempts FROM outbox INDEXED BY outbox_waiting_topic
+WHERE waiting_topic = ? AND status = 'pending' ORDER BY priority, rowid;
+
+-- wait_no_more: a row waits for no key.
+UPDATE outbox SET waiting_topic = NULL, due_lived_ms = 0 WHERE id = ?;
+
+-- sealed: give a row its sealed envelope; it is ready.
+UPDATE outbox SET payload = ?, waiting_topic = NULL, due_lived_ms = 0, last_error = NULL WHERE rowid = ?;
+
+-- next_due: the lived time at which the next waiting row is ready. A row that waits for a key has none.
 SELECT due_lived_ms FROM outbox INDEXED BY outbox_waiting
-WHERE status = 'pending' AND due_lived_ms > 0 ORDER BY due_lived_ms LIMIT 1;
+WHERE status = 'pending' AND due_lived_ms > 0 AND due_lived_ms < 4611686018427387904 ORDER BY due_lived_ms LIMIT 1;
 
 -- newest_stamp: the newest lived time in the file. The stamps of acceptance never decrease from row to row.
 SELECT max(stamp) FROM (
@@ -60,7 +81,7 @@ UPDATE outbox SET status = ?, attempts = attempts + 1, due_lived_ms = 0, last_er
 WHERE status = 'inflight';
 
 -- clamp_waits: shorten waits to the longest backoff.
-UPDATE outbox SET due_lived_ms = ?1 WHERE status = 'pending' AND due_lived_ms > ?1;
+UPDATE outbox SET due_lived_ms = ?1 WHERE status = 'pending' AND due_lived_ms > ?1 AND waiting_topic IS NULL;
 
 -- too_old: pending rows accepted before a lived time. They are the oldest rows, so no other row is read.
 SELECT id, client_message_id, length(payload), attempts, first_sent_broker_ms FROM (

@@ -18,7 +18,17 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.runtime.exits import ExitWith
-from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person, sealed
+from tests.support.daemon import (
+    MESH_ID,
+    NOW,
+    KeyOfEachTopic,
+    Person,
+    directory_of,
+    keyring_of,
+    new_ulid,
+    person,
+    sealed,
+)
 
 ALICE, BOB = person("alice"), person("bob")
 
@@ -83,8 +93,10 @@ def test_the_shared_key_of_a_peer_follows_the_installed_keys(tmp_path: Path) -> 
 async def test_sealer_and_verifier_go_by_keys_that_are_installed_later(tmp_path: Path) -> None:
     """Neither keeps the keys of its start: the next send is signed, and the next dm is opened, by the new."""
     keyring = made(tmp_path)
-    verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, **_: ())
-    sealer = Sealer(keyring, MESH_ID, os.urandom, BodyLimit())
+    verifier = Verifier(
+        keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda kind, topic, **_: (), KeyOfEachTopic()
+    )
+    sealer = Sealer(keyring, MESH_ID, os.urandom, BodyLimit(), KeyOfEachTopic())
     keyring.install(ALICE.identity)
 
     request = parse_send({"to": "bob", "message": "hello"})

@@ -21,7 +21,7 @@ from claudemesh.protocol.features import (
 from claudemesh.protocol.frames import FeatureResponse
 from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES, DEFAULT_INLINE_BYTES
 
-DEDUPE, POLICY = REQUIRED
+DEDUPE, POLICY, EPOCHS = REQUIRED
 OFFER: dict[str, Any] = {
     DEDUPE: {
         "params": {
@@ -76,9 +76,9 @@ def test_a_full_offer_is_adopted() -> None:
 
 def test_least_offer_gets_the_defaults() -> None:
     """The optional features may all be absent."""
-    least = {DEDUPE: OFFER[DEDUPE], POLICY: OFFER[POLICY]}
+    least = {name: OFFER[name] for name in REQUIRED}
     expected = Features(
-        "retention_scoped", 30, 90, DEFAULT_INLINE_BYTES, DEFAULT_BLOB_BYTES, "prefer_oldest", None, False
+        "retention_scoped", 30, 90, DEFAULT_INLINE_BYTES, DEFAULT_BLOB_BYTES, "prefer_oldest", 2, False
     )
     assert agree(least) == expected
 
@@ -105,6 +105,7 @@ INVALID: list[tuple[str, str, object]] = [
     *((DEDUPE, "dedupe_retention_days", value) for value in NO_WHOLE),
     *((DEDUPE, "request_fingerprint", value) for value in (GONE, None, False, 1, "true")),
     *((POLICY, "version", value) for value in (GONE, 2, True, "1")),
+    *((EPOCHS, "max_concurrent_epochs", value) for value in NO_WHOLE),
 ]
 
 
@@ -124,6 +125,12 @@ def test_retention_below_the_floor_closes_with_4012(days: int) -> None:
         CloseCode.FEATURE_PARAM_BELOW_FLOOR,
         "feature_param_below_floor",
     )
+
+
+def test_no_epoch_closes_with_4012() -> None:
+    """max_concurrent_epochs is at least 1."""
+    failure = failed(agree(offer(EPOCHS, max_concurrent_epochs=0)))
+    assert failure.close_code == CloseCode.FEATURE_PARAM_BELOW_FLOOR
 
 
 def test_retention_at_the_floor_is_enough() -> None:
@@ -146,19 +153,16 @@ OPTIONAL_INVALID: list[tuple[str, str, object, CloseCode]] = [
     *(
         (feature, name, value, CloseCode.FEATURE_PARAM_INVALID)
         for feature, name in (
-            ("key_epoch", "max_concurrent_epochs"),
             ("max_payload", "inline_bytes"),
             ("max_payload", "blob_bytes"),
         )
         for value in NO_WHOLE
     ),
-    ("key_epoch", "max_concurrent_epochs", 0, CloseCode.FEATURE_PARAM_BELOW_FLOOR),
     ("max_payload", "inline_bytes", 1023, CloseCode.FEATURE_PARAM_BELOW_FLOOR),
     ("max_payload", "blob_bytes", 1023, CloseCode.FEATURE_PARAM_BELOW_FLOOR),
     ("member_keypair_rotated_event", "version", 2, CloseCode.FEATURE_PARAM_INVALID),
 ]
 DEFAULTS: dict[str, dict[str, object]] = {
-    "key_epoch": {"key_epochs": None},
     "max_payload": {"inline_bytes": DEFAULT_INLINE_BYTES, "blob_bytes": DEFAULT_BLOB_BYTES},
     "member_keypair_rotated_event": {"rotated_event": False},
 }
@@ -203,7 +207,8 @@ def test_an_unknown_feature_can_be_required() -> None:
 @pytest.mark.parametrize("policy", ["prefer_newest", "prefer_oldest", "allow_concurrent"])
 def test_the_offer_of_this_version_is_accepted(mode: str, policy: str) -> None:
     """Broker and daemon share this module."""
-    supported = broker_offer(mode=mode, retention_days=365, inline_bytes=2048, blob_bytes=4096, policy=policy)
+    sizes = {"inline_bytes": 2048, "blob_bytes": 4096}
+    supported = broker_offer(mode=mode, retention_days=365, policy=policy, key_epochs=3, **sizes)
     features = agreed(agree(orjson.loads(orjson.dumps(supported))))
     assert (features.dedupe_mode, features.default_policy, features.inline_bytes) == (mode, policy, 2048)
     assert features.dedupe_retention_days == (365 if mode == "retention_scoped" else None)

@@ -813,15 +813,16 @@ ORDER BY w.key_epoch DESC,
          w.recipient = (SELECT m.ed25519_pubkey FROM mesh.member AS m WHERE m.id = w.recipient_member_id) DESC,
          w.wrapped_by;
 
--- topic_key_missing: active subscribers without a wrap of the current epoch for their present key.
+-- topic_key_missing: active subscribers without a wrap of the current epoch for their present key; all of them when
+-- the next epoch is wanted.
 SELECT m.* FROM mesh.topic AS t
 CROSS JOIN LATERAL (SELECT u.member_id FROM mesh.topic_subscription AS u
                     WHERE u.mesh_id = t.mesh_id AND u.topic = t.name OFFSET 0) AS s
 CROSS JOIN LATERAL (SELECT * FROM mesh.member AS e WHERE e.id = s.member_id LIMIT 1) AS m
 WHERE t.mesh_id = $1 AND t.name = $2 AND m.status = 'active'
-  AND (SELECT w.key_epoch FROM mesh.topic_wrap AS w
+  AND (t.rekey_wanted OR (SELECT w.key_epoch FROM mesh.topic_wrap AS w
        WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
-         AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey LIMIT 1) IS NULL
+         AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey LIMIT 1) IS NULL)
 ORDER BY s.member_id LIMIT $3;
 
 -- member_hold: whether a member is active; it stays so until the end of the transaction.

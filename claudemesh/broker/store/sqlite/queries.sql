@@ -632,14 +632,15 @@ ORDER BY w.key_epoch DESC,
          w.recipient = (SELECT m.ed25519_pubkey FROM member AS m WHERE m.id = w.recipient_member_id) DESC,
          w.wrapped_by;
 
--- topic_key_missing: active subscribers without a wrap of the current epoch for their present key.
+-- topic_key_missing: active subscribers without a wrap of the current epoch for their present key; all of them when
+-- the next epoch is wanted.
 SELECT m.* FROM topic AS t
 CROSS JOIN topic_subscription AS s ON s.mesh_id = t.mesh_id AND s.topic = t.name
 CROSS JOIN member AS m ON m.id = s.member_id
 WHERE t.mesh_id = ?1 AND t.name = ?2 AND m.status = 'active'
-  AND NOT EXISTS (SELECT 1 FROM topic_wrap AS w
+  AND (t.rekey_wanted = 1 OR NOT EXISTS (SELECT 1 FROM topic_wrap AS w
                   WHERE w.mesh_id = t.mesh_id AND w.topic = t.name AND w.key_epoch = t.key_epoch
-                    AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey)
+                    AND w.recipient_member_id = m.id AND w.recipient = m.ed25519_pubkey))
 ORDER BY s.member_id LIMIT ?3;
 
 -- member_is_active: whether a member is active.

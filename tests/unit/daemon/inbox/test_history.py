@@ -14,7 +14,17 @@ from claudemesh.daemon.inbox.verify import Verifier
 from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.replies import BadReply, Read
-from tests.support.daemon import MESH_ID, NOW, Person, delivery, directory_of, keyring_of, new_ulid, person
+from tests.support.daemon import (
+    MESH_ID,
+    NOW,
+    KeyOfEachTopic,
+    Person,
+    delivery,
+    directory_of,
+    keyring_of,
+    new_ulid,
+    person,
+)
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 TO_ALICE = parse_send({"to": "alice", "message": "to alice"})
@@ -56,7 +66,9 @@ class Broker:
             self.dropped += 1
 
         keyring = keyring_of(BOB.identity)
-        verifier = Verifier(keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda *_, **__: ())
+        verifier = Verifier(
+            keyring, MESH_ID, "demo", new_ulid, 1 << 20, lambda *_, **__: (), KeyOfEachTopic()
+        )
         history = History(self.ask, verifier, self.directory, know, BOB.member_id, drop)
         return await history.page(HistoryWish(**{"limit": 10, **wish}), NOW)
 

@@ -17,7 +17,7 @@ from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
-from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.daemon.inbox.verify import Invalid, OpeningNotes, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.request import parse_post, parse_send
 from claudemesh.protocol.attachments import Attachment
@@ -30,7 +30,17 @@ from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.sealing import BoxKeys, seal_box
 from claudemesh.protocol.statements import sign_statement
 from tests.support.clock import ManualClock
-from tests.support.daemon import MESH_ID, NOW, Person, delivery, directory_of, keyring_of, new_ulid, person
+from tests.support.daemon import (
+    MESH_ID,
+    NOW,
+    KeyOfEachTopic,
+    Person,
+    delivery,
+    directory_of,
+    keyring_of,
+    new_ulid,
+    person,
+)
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 FILE = Attachment(
@@ -61,7 +71,14 @@ class Host:
         self.without_context = 0
         keyring = keyring_of(BOB.identity)
         verifier = Verifier(
-            keyring, MESH_ID, "demo", new_ulid, 1 << 20, self._hooks_of, self._note_without_context
+            keyring,
+            MESH_ID,
+            "demo",
+            new_ulid,
+            1 << 20,
+            self._hooks_of,
+            KeyOfEachTopic(),
+            OpeningNotes(self._note_without_context),
         )
         self.publisher = InboxPublisher(self.bus, DaemonMetrics(), self._note_jobs)
         self.receiver = Receiver(

@@ -42,7 +42,12 @@ CHALLENGE = Challenge(b"\2" * 32, 1_700_000_000_000, "1.2.3", (1,))
 HELLO_ACK = HelloAck(MEMBER_ID, ULID_TEXT, {"slug": "prod"}, 1_700_000_000_000, ULID_TEXT)
 OFFER = FeatureResponse(
     broker_offer(
-        mode="permanent", retention_days=None, inline_bytes=4096, blob_bytes=4096, policy="prefer_newest"
+        mode="permanent",
+        retention_days=None,
+        inline_bytes=4096,
+        blob_bytes=4096,
+        policy="prefer_newest",
+        key_epochs=3,
     ),
     (),
 )

@@ -25,7 +25,7 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.sealing import SealedContent
 from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import SystemClock
-from tests.support.daemon import MESH_ID, NOW, directory_of, keyring_of, new_ulid, person
+from tests.support.daemon import MESH_ID, NOW, KeyOfEachTopic, directory_of, keyring_of, new_ulid, person
 
 ALICE, BOB = person("alice"), person("bob")
 FULL = Answer(507, {"error": "insufficient_storage", "message": "Full."})
@@ -57,12 +57,15 @@ class Host:
         self.refusal: Answer | None = None
         self.hook: Hook | None = None
         self.limit = DEFAULT_INLINE_BYTES
+        self.topic_keys = KeyOfEachTopic()
 
     def submitter(self) -> Submitter:
         return Submitter(
             self.store,
             Drafts(Destinations(self.directory), lambda: self.refusal, self._look_again),
-            Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit(self.limit)),
+            Sealer(
+                keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit(self.limit), self.topic_keys
+            ),
             SystemClock(),
             new_ulid,
             WaitingCallers(),
@@ -79,10 +82,13 @@ class Host:
     async def content(self, client_message_id: str) -> SealedContent:
         found = await self.store.find(client_message_id)
         assert found is not None
-        sealer = Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, BodyLimit())
+        sealer = self._sealer(BodyLimit())
         envelope = Envelope.decode(found[1])
         to = Destinations(self.directory).resolve(Target("dm", ref=envelope.destination_ref))
         return sealer.open_own(envelope, to)
+
+    def _sealer(self, limit: BodyLimit) -> Sealer:
+        return Sealer(keyring_of(ALICE.identity), MESH_ID, self._entropy, limit, self.topic_keys)
 
     def _entropy(self, size: int) -> bytes:
         assert size == NONCE_BYTES

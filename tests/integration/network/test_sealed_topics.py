@@ -1,0 +1,112 @@
+"""Posts and jobs are sealed with the key of their topic: the broker can read none of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Daemon, Mesh, mesh, until
+
+CANARY = "canary-7f3a-of-this-test"
+
+
+@pytest.fixture
+def team() -> Generator[Mesh]:
+    """Alice, bob and carol, all connected."""
+    with mesh("alice", "bob", "carol") as made:
+        yield made
+
+
+def subscribed(made: Mesh, topic: str, *names: str, mode: str = "topic") -> None:
+    """Make a topic and subscribe members."""
+    first = made.daemons[names[0]]
+    assert first.request("POST", "/v1/topic/create", {"topic": topic, "mode": mode})[0] in (200, 201)
+    for name in names:
+        assert made.daemons[name].request("POST", "/v1/topic/subscribe", {"topic": topic})[0] == 200
+
+
+def bodies(daemon: Daemon) -> list[str]:
+    """The texts of an inbox, None for one that is sealed still."""
+    return [item["body"] for item in daemon.inbox()]
+
+
+def done(daemon: Daemon) -> bool:
+    """Whether every send is with the broker."""
+    return all(row["status"] == "done" for row in daemon.outbox().values())
+
+
+def keys_of(daemon: Daemon) -> list[int]:
+    """The epochs of which a daemon holds keys on disk."""
+    path = daemon.root / "topic_keys.json"
+    return [one["key_epoch"] for one in json.loads(path.read_bytes())["keys"]] if path.exists() else []
+
+
+def disk_of(folder: Path) -> bytes:
+    """All bytes of the files below a folder."""
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_the_broker_keeps_no_byte_of_a_post_or_a_job(team: Mesh) -> None:
+    """Nor of their meta; the members read them."""
+    alice, bob, carol = (team.daemons[name] for name in ("alice", "bob", "carol"))
+    subscribed(team, "news", "bob", "carol")
+    subscribed(team, "work", "bob", mode="queue")
+    alice.post("news", CANARY, meta={"note": CANARY})
+    alice.send("queue:work", CANARY)
+    until(lambda: bodies(bob) == [CANARY, CANARY], "bob reads both")
+    until(lambda: bodies(carol) == [CANARY], "carol reads the post")
+    until(lambda: done(alice), "the sends are done")
+    for daemon in (alice, bob, carol):
+        daemon.stop()
+    team.broker.stop()
+    assert CANARY.encode() not in disk_of(team.broker.data)
+
+
+def test_a_post_of_a_host_that_is_offline_is_sealed_before_it_leaves(team: Mesh) -> None:
+    """It was accepted without a key, and waits for it."""
+    alice, bob = team.daemons["alice"], team.daemons["bob"]
+    subscribed(team, "news", "bob")
+    until(lambda: alice.post("news", "a first one")[0] == 202, "alice knows the topic")
+    until(lambda: bodies(bob) == ["a first one"], "bob reads it")
+    alice.stop()
+    (alice.root / "topic_keys.json").unlink()
+    team.broker.stop()
+    alice.start()
+    alice.ready(connected=False)
+    assert alice.post("news", CANARY)[0] == 202
+    [row] = [row for row in alice.outbox().values() if row["status"] == "pending"]
+    assert row["waiting_for"] == "topic_key"
+    team.broker.start()
+    until(lambda: bodies(bob)[-1] == CANARY, "bob reads it")
+    team.broker.stop()
+    assert CANARY.encode() not in disk_of(team.broker.data)
+
+
+def test_a_subscriber_that_was_away_gets_its_key_when_it_is_back(team: Mesh) -> None:
+    """Its posts wait at the broker, and are opened in their order."""
+    alice, bob = team.daemons["alice"], team.daemons["bob"]
+    subscribed(team, "news", "bob", "carol")
+    bob.stop()
+    texts = [f"post {number}" for number in range(5)]
+    for text in texts:
+        assert alice.post("news", text)[0] == 202
+    until(lambda: done(alice), "the posts are done")
+    bob.start()
+    until(lambda: bodies(bob) == texts, "bob reads them")
+
+
+def test_what_is_sent_after_a_member_has_left_a_topic_is_sealed_with_another_key(team: Mesh) -> None:
+    """The member that has unsubscribed holds no key of the new epoch."""
+    alice, bob, carol = (team.daemons[name] for name in ("alice", "bob", "carol"))
+    subscribed(team, "news", "bob", "carol")
+    alice.post("news", "for both")
+    until(lambda: bodies(bob) == ["for both"] and bodies(carol) == ["for both"], "both read it")
+    assert carol.request("POST", "/v1/topic/unsubscribe", {"topic": "news"})[0] == 200
+    until(lambda: max(keys_of(alice) + keys_of(bob)) > 1, "the next epoch is made")
+    alice.post("news", "for bob")
+    until(lambda: bodies(bob)[-1] == "for bob", "bob reads the second")
+    assert max(keys_of(bob)) > 1
+    assert keys_of(carol) == [1]
