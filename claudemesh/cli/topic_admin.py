@@ -40,7 +40,9 @@ def show(name: str, mesh: str | None, as_json: bool) -> int:
             "mode": item["mode"],
             "subscribers": item["subscribers"],
             "subscribed": "yes" if item["subscribed"] else "no",
-            "sealed": "yes" if item["sealed"] else "no",
+            "key epoch": item["key_epoch"] or "none yet",
+            "key here": "yes" if item["have_key"] else "no",
+            "without key": item["members_without_key"] or 0,
             "created": output.moment(item["created_at"], never="unknown"),
         }
     )

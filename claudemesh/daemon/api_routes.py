@@ -38,7 +38,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
     )
     return api.ApiRoutes(
         send=api.SendRoutes(submit=parts.files.texts.submit),
-        topics=api.TopicRoutes(own=parts.restoring.own_topics, known=known, call=link.call),
+        topics=api.TopicRoutes(
+            own=parts.restoring.own_topics, known=known, keys=parts.broker.topic_keys, call=link.call
+        ),
         inbox=api.InboxRoutes(
             store=stores.inbox, sessions=parts.sessions, clock=clock, whole=parts.files.whole.complete
         ),

@@ -162,6 +162,8 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     base.stack.callback(topics.close)
     own = OwnMember(base.membership, base.paths, directory, base.end)
     sync.on_change(own.directory_changed)
+    keys = topic_keys(base, stores, link, sync.know)
+    topics.on_list(keys.listed)
     return BrokerSide(
         link=link,
         replies=replies,
@@ -171,7 +173,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         topics=topics,
         mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),
         own=own,
-        topic_keys=topic_keys(base, stores, link, sync.know),
+        topic_keys=keys,
     )
 
 

@@ -305,13 +305,20 @@ class ProfileUpdated(Struct):
 
 
 class TopicItem(Struct):
-    """A topic. `sealed` is false while the broker can read the posts to it."""
+    """A topic. `sealed` is true: the broker can read no post to it.
+
+    `key_epoch` is the epoch of its present key, null before the first post. `have_key` tells whether this
+    host holds that key, `members_without_key` how many subscribers do not have it yet.
+    """
 
     topic: str
     mode: str
     subscribed: bool
     subscribers: int | None
     sealed: bool
+    key_epoch: int | None
+    have_key: bool
+    members_without_key: int | None
     created_at: Moment | None
 
 

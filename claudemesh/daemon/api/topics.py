@@ -18,6 +18,7 @@ from claudemesh.daemon.api.schemas import (
 )
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.outbox.request import check_topic_or_queue
+from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.protocol import replies
@@ -36,6 +37,7 @@ class TopicRoutes:
 
     own: OwnTopics
     known: KnownTopics
+    keys: TopicKeys
     call: Ask
 
     async def create(self, request: Request) -> Reply:
@@ -85,8 +87,23 @@ class TopicRoutes:
         """Return the mesh's topics by name."""
         limit = request.query["limit"]
         found = await self._behind(request.query["after"], limit)
-        items = sorted((_item(topic) for topic in found), key=_cursor)
+        items = sorted((self._item(topic) for topic in found), key=_cursor)
         return await page(request, listed(items, _cursor), _cursor, limit)
+
+    def _item(self, entry: TopicEntry) -> dict[str, Any]:
+        number = entry.key_epoch
+        return {
+            "topic": entry.topic,
+            "mode": entry.mode,
+            "subscribed": entry.subscribed,
+            "subscribers": entry.subscribers,
+            # A post waits for the key of its topic, which its sender makes if there is none.
+            "sealed": True,
+            "key_epoch": number,
+            "have_key": number is not None and self.keys.find(entry.topic, number) is not None,
+            "members_without_key": entry.members_without_key,
+            "created_at": None if entry.created_at is None else iso_ms(entry.created_at),
+        }
 
     async def _behind(self, after: str | None, limit: int) -> Sequence[TopicEntry]:
         """Return one topic more than `limit` after a name, or all that exist."""
@@ -104,18 +121,6 @@ class TopicRoutes:
             if answer.next is None or len(found) > limit:
                 return found
             params = {"after": answer.next}
-
-
-def _item(entry: TopicEntry) -> dict[str, Any]:
-    return {
-        "topic": entry.topic,
-        "mode": entry.mode,
-        "subscribed": entry.subscribed,
-        "subscribers": entry.subscribers,
-        # A post waits for the key of its topic, which its sender makes if there is none.
-        "sealed": True,
-        "created_at": None if entry.created_at is None else iso_ms(entry.created_at),
-    }
 
 
 def _cursor(item: Item) -> str:

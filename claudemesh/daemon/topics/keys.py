@@ -26,7 +26,7 @@ from claudemesh.protocol.events import (
     TopicDeleted,
     TopicKeyEvent,
 )
-from claudemesh.protocol.replies import PeerEntry
+from claudemesh.protocol.replies import PeerEntry, TopicList
 from claudemesh.protocol.topic_keys import (
     DEFAULT_KEY_EPOCHS,
     MAX_WRAPS,
@@ -167,6 +167,13 @@ class TopicKeys:
             self._outdated.add(topic)
             self._want(topic)
             self._start(topic)
+
+    def listed(self, answer: TopicList) -> None:
+        """Note the topics whose present epoch is newer than the held one."""
+        for entry in answer.items:
+            newest = self._held.newest(entry.topic)
+            if newest is not None and (entry.key_epoch or 0) > newest.key.key_epoch:
+                self._outdated.add(entry.topic)
 
     def _want(self, topic: str) -> Wish:
         return self._wishes.setdefault(topic, Wish())

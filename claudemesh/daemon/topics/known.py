@@ -55,8 +55,13 @@ class KnownTopics:
         self._modes: dict[str, str] | None = None
         self._asking = asyncio.Lock()
         self._asked_at = clock.monotonic() - _ASK_EVERY_S
+        self._on_list: Callable[[TopicList], None] = lambda answer: None
         self._lists = 0
         self._failed = False
+
+    def on_list(self, listener: Callable[[TopicList], None]) -> None:
+        """Set the function that gets each list of the broker."""
+        self._on_list = listener
 
     def load(self) -> None:
         """Read topics.json."""
@@ -91,6 +96,7 @@ class KnownTopics:
         modes = dict(self._modes or {}) if answer.faults else {}
         modes.update((entry.topic, entry.mode) for entry in answer.items)
         self._lists += 1
+        self._on_list(answer)
         if modes != self._modes:
             self._modes = modes
             self._file.changed()

@@ -270,7 +270,7 @@ async def test_topics_are_made_joined_and_listed_by_the_broker(tmp_path: Path) -
         assert left.json == {"topic": "all", "subscribed": False}
         topics = (await daemon.ask("GET", "/v1/topic/list")).json
         assert [topic["topic"] for topic in topics["items"]] == ["a", "b"]
-        assert {topic["sealed"] for topic in topics["items"]} == {False}
+        assert {(topic["sealed"], topic["have_key"]) for topic in topics["items"]} == {(True, False)}
         assert topics["items"][0]["created_at"] == "1970-01-01T00:00:00.000Z"
         profile = await daemon.ask("POST", "/v1/profile", {"summary": "busy", "visible": False})
         assert profile.json == {"updated": ["summary", "visible"]}
