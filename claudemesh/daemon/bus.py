@@ -61,7 +61,8 @@ class Stream:
     async def next(self, timeout_s: float) -> BusEvent | None:
         """Return the next event, or None after `timeout_s`. Raise `StopAsyncIteration` at the end."""
         try:
-            return await asyncio.wait_for(anext(self), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await anext(self)
         except TimeoutError:
             return None
 

@@ -135,7 +135,8 @@ class Calls:
         self._waiting[call_id] = future
         try:
             await self._send(encode_frame(Call(call_id, method, dict(params))).encode())
-            ok, weight = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                ok, weight = await future
         except (ConnectionError, TimeoutError) as error:
             raise broker_unavailable() from error
         finally:

@@ -45,6 +45,7 @@ class Pause:
         """Wait for this many seconds, or until `end`."""
         self._ended.clear()
         try:
-            await asyncio.wait_for(self._ended.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
         except TimeoutError:
             return

@@ -49,6 +49,11 @@ def test_tasks_are_made_in_one_module_only() -> None:
     }
 
 
+def test_no_wait_loses_a_cancellation() -> None:
+    """`wait_for` of Python 3.11 does, when what it waits for ends at the same moment: `timeout` does not."""
+    assert [name for name, path in MODULES.items() if "asyncio.wait_for" in path.read_text()] == []
+
+
 def test_every_queue_has_a_bound() -> None:
     """A queue without a limit fails."""
     unbounded = [

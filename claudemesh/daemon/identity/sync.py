@@ -31,6 +31,8 @@ from claudemesh.runtime.sparse import SparseLog
 log = SparseLog(get_logger("directory"))
 
 _FIRST_LIST_S = 2.0
+# The same once the link is open and the list has been asked for.
+_LINKED_LIST_S = 10.0
 _MISS_EVERY_S = 1.0
 # After an event that makes all members ask again, each asks at a random moment within this time.
 SPREAD_S = 2.0
@@ -237,12 +239,13 @@ class DirectorySync:
     async def after_miss(self) -> bool:
         """Ask for the list again after a name was not found, and return whether that changed anything.
 
-        Within 2 s of the first start and of the first link the list may still be on its way; the call waits
-        for it. A broker that cannot be reached delays no caller. Misses cause at most one request a second.
+        Within 2 s of the first start, and 10 s of the first link, the list may still be on its way; the call
+        waits for it. A broker that cannot be reached delays no caller. Misses cause at most one request a second.
         """
         if not self._synced.is_set():
             try:
-                await asyncio.wait_for(self._synced.wait(), self._first_list_by - self._clock.monotonic())
+                async with asyncio.timeout(self._first_list_by - self._clock.monotonic()):
+                    await self._synced.wait()
             except TimeoutError:
                 return False
             return True
@@ -302,7 +305,7 @@ class DirectorySync:
     def soon(self) -> None:
         """Ask in the background. Calls during a request cause one more request in all."""
         if not self._synced.is_set():
-            self._first_list_by = self._clock.monotonic() + _FIRST_LIST_S
+            self._first_list_by = self._clock.monotonic() + _LINKED_LIST_S
         self._wanted = True
         if not self._running:
             self._running = True

@@ -45,7 +45,8 @@ class PatientStore:
                 failures += 1
                 self._on_storage(error)
                 try:
-                    await asyncio.wait_for(self._ending.wait(), self._backoff.delay_s(failures))
+                    async with asyncio.timeout(self._backoff.delay_s(failures)):
+                        await self._ending.wait()
                 except TimeoutError:
                     continue
                 raise

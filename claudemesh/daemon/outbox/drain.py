@@ -205,7 +205,8 @@ class Drain:
         self._idle.clear()
         self._wake.set()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         except TimeoutError:
             log.info("drain_unfinished", inflight=len(self._window))
 
@@ -325,7 +326,6 @@ class Drain:
             # Rows that have not left yet will have left by then.
             ends.append((self._window.first_sent_s() or now_s) + ANSWER_DEADLINE_S)
         until_s = min((end for end in ends if end is not None), default=None)
-        # Not `wait_for`: it loses a cancellation that arrives together with the wake.
         try:
             async with asyncio.timeout(None if until_s is None else max(0.0, until_s - now_s)):
                 await self._wake.wait()

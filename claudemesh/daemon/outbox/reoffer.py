@@ -77,7 +77,8 @@ class Reoffer:
                 return taken
             rounds += 1
             try:
-                await asyncio.wait_for(self._again.wait(), ROUNDS.delay_s(rounds))
+                async with asyncio.timeout(ROUNDS.delay_s(rounds)):
+                    await self._again.wait()
             except TimeoutError:
                 continue
 

@@ -36,3 +36,18 @@ async def test_a_link_that_ends_while_a_question_leaves_is_told_once() -> None:
     await asyncio.sleep(0)
     gc.collect()
     assert told == []
+
+
+async def test_a_question_that_is_cancelled_as_the_link_ends_is_cancelled() -> None:
+    """Otherwise its task goes on, and the daemon waits for its end when it stops."""
+
+    async def send(frame: bytes) -> None:
+        return
+
+    calls = Calls(send, WrongReplies(Conditions(ManualClock()), lambda kind: None))
+    asked = asyncio.ensure_future(calls.ask("peers", {}, lambda value: value, 10))
+    await asyncio.sleep(0)
+    calls.link_down()
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert asked.cancelled()

@@ -99,7 +99,8 @@ class PostgresCluster:
                 worked()
                 while True:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(ended.wait(), self._deadlines.ping_s)
+                        async with asyncio.timeout(self._deadlines.ping_s):
+                            await ended.wait()
                         return
                     # A network that swallows everything is only noticed by asking.
                     if self._mark is None:
