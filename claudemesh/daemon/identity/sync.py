@@ -240,7 +240,8 @@ class DirectorySync:
         """Ask for the list again after a name was not found, and return whether that changed anything.
 
         Within 2 s of the first start, and 10 s of the first link, the list may still be on its way; the call
-        waits for it. A broker that cannot be reached delays no caller. Misses cause at most one request a second.
+        waits for it. A broker that cannot be reached delays no caller. Misses cause at most one request a
+        second.
         """
         if not self._synced.is_set():
             try:
