@@ -276,6 +276,7 @@ async def recover(parts: Parts) -> None:
     longest_wait_ms = round(base.settings.max_backoff_ms * 1.25)
     await parts.stores.monitor.recover(sending.drain, longest_wait_ms, base.tasks)
     await sending.reconciler.load()
+    await sending.waiting.load()
     await parts.sessions.load()
 
 

@@ -13,7 +13,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.types import NewRow
 from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.attachments import Attachment
-from claudemesh.protocol.envelope import Envelope, Seal, build_envelope
+from claudemesh.protocol.envelope import MAC_BYTES, Envelope, Seal, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
@@ -103,8 +103,10 @@ class Sealer:
         content = (request.message, request.meta_json, request.attachments, sessions)
         body, seal = self._sealed(content, to, client_message_id, self._topic_key(to))
         limit = self._body_limit.last
-        if len(body) > limit:
-            text = f"The sealed message has {len(body)} bytes; the broker takes {limit}."
+        # A body that is sealed later grows by then.
+        size = len(body) + (MAC_BYTES if seal.alg == "none" else 0)
+        if size > limit:
+            text = f"The sealed message has {size} bytes; the broker takes {limit}."
             raise ProtocolError("payload_too_large", text, limit=limit)
         return self._begun(
             build_envelope(

@@ -26,6 +26,7 @@ from claudemesh.daemon.outbox.types import (
     Totals,
     Turn,
 )
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -278,21 +279,30 @@ class OutboxStore:
             row[0] for row in await self._db.run(lambda raw: raw.execute(_Q["topics_waited_for"]).fetchall())
         ]
 
-    async def seal_waiting(self, topic: str, seal: Callable[[bytes], bytes], limit: int) -> int:
-        """Seal up to `limit` rows that wait for the key of a topic, in one commit; return their number.
+    async def seal_waiting(
+        self, topic: str, seal: Callable[[bytes], bytes], limit: int
+    ) -> tuple[int, Sequence[Settlement]]:
+        """Seal up to `limit` rows that wait for the key of a topic, in one commit.
 
-        `seal` gets an envelope and returns the sealed one. Its `ProtocolError` leaves all of them waiting.
+        Return how many rows were looked at, and those that died. `seal` gets an envelope and returns the
+        sealed one. Its `ProtocolError` key_not_here leaves all of them waiting, any other makes the row dead.
         """
 
-        def work(raw: sqlite3.Connection) -> tuple[int, Totals]:
+        def work(raw: sqlite3.Connection) -> tuple[tuple[int, Sequence[Settlement]], Totals]:
             rows = raw.execute(_Q["waiting_of"], (topic, limit)).fetchall()
-            sealed = [(seal(payload), rowid) for rowid, payload in rows]
+            sealed, dead, change = [], list[Settlement](), Totals()
+            for rowid, *row in rows:
+                taken = TakenRow(*row)
+                try:
+                    sealed.append((seal(taken.payload), rowid))
+                    change = change.plus(Totals(queued_bytes=len(sealed[-1][0]) - len(taken.payload)))
+                except ProtocolError as error:
+                    if error.code == "key_not_here":
+                        raise
+                    dead.append(Settlement(taken, Status.DEAD, f"{error.code}: {error.message}"))
             raw.executemany(_Q["sealed"], sealed)
             failpoint("seal.before_commit")
-            before, after = (
-                sum(map(len, part)) for part in ([row[1] for row in rows], [row[0] for row in sealed])
-            )
-            return len(rows), Totals(queued_bytes=after - before)
+            return (len(rows), dead), change.plus(_die(raw, dead))
 
         return await self._write(work)
 
@@ -301,11 +311,8 @@ class OutboxStore:
 
         def work(raw: sqlite3.Connection) -> tuple[Sequence[Settlement], Totals]:
             rows = [TakenRow(*row) for row in raw.execute(_Q["waiting_rows_of"], (topic,))]
-            move(raw, "refuse", REFUSE, [((reason,), row.id) for row in rows])
-            raw.executemany(_Q["wait_no_more"], [(row.id,) for row in rows])
-            size = sum(len(row.payload) for row in rows)
-            change = Totals(pending=-len(rows), dead=len(rows), queued_bytes=-size)
-            return [Settlement(row, Status.DEAD, reason) for row in rows], change
+            dead = [Settlement(row, Status.DEAD, reason) for row in rows]
+            return dead, _die(raw, dead)
 
         return await self._write(work)
 
@@ -324,6 +331,13 @@ class OutboxStore:
         unknown outcome."""
         self._totals = Totals(*await self._db.run(lambda raw: raw.execute(_Q["totals"]).fetchone()))
         self._uncounted = False
+
+
+def _die(raw: sqlite3.Connection, dead: Sequence[Settlement]) -> Totals:
+    """Make pending rows dead, and return the change of the totals."""
+    move(raw, "refuse", REFUSE, [((ended.error,), ended.row.id) for ended in dead])
+    size = sum(len(ended.row.payload) for ended in dead)
+    return Totals(pending=-len(dead), dead=len(dead), queued_bytes=-size)
 
 
 def _gone(status: Status, payload: bytes) -> Totals:

@@ -145,7 +145,6 @@ class WaitingRows:
 
     async def run(self) -> None:
         """Seal rows until cancelled, or until the storage is broken."""
-        await self.load()
         while True:
             await self._came.wait()
             self._came.clear()
@@ -169,12 +168,14 @@ class WaitingRows:
         count = _AT_ONCE
         while count == _AT_ONCE:
             try:
-                count = await self._store.seal_waiting(topic, self._seal, _AT_ONCE)
+                count, dead = await self._store.seal_waiting(topic, self._seal, _AT_ONCE)
             except ProtocolError as error:
                 # The key is not here, or is outdated again; it is on its way.
                 log.debug("rows_wait_for_key", topic=topic, error=error.code)
                 self._keys.want_to_send(topic)
                 return
+            for ended in dead:
+                self._on_ended(ended)
             if count:
                 self._wake()
         if not self._behind.get(topic):

@@ -25,11 +25,11 @@ ORDER BY priority, rowid LIMIT ?;
 UPDATE outbox SET status = ?, first_sent_broker_ms = coalesce(first_sent_broker_ms, ?) WHERE id = ? AND status = ?;
 
 -- refuse: pending to dead, never sent as it is.
-UPDATE outbox SET status = ?, last_error = ? WHERE id = ? AND status = ?;
+UPDATE outbox SET status = ?, last_error = ?, waiting_topic = NULL WHERE id = ? AND status = ?;
 
 -- settle_done: inflight or dead to done, with the broker's ids.
 UPDATE outbox SET status = ?, broker_message_id = ?, history_id = ?, delivered_at = ?, done_lived_ms = ?,
-  last_error = NULL
+  last_error = NULL, waiting_topic = NULL
 WHERE id = ? AND status = ?;
 
 -- settle_dead: inflight to dead, with the reason.
@@ -44,18 +44,15 @@ UPDATE outbox SET status = ?, last_error = ?, waiting_topic = ?, attempts = atte
 WHERE id = ? AND status = ?;
 
 -- topics_waited_for: the topics and queues whose key a row waits for.
-SELECT DISTINCT waiting_topic FROM outbox WHERE waiting_topic IS NOT NULL;
+SELECT DISTINCT waiting_topic FROM outbox WHERE waiting_topic IS NOT NULL AND status = 'pending';
 
 -- waiting_of: rows that wait for the key of a topic, in the order in which they leave.
-SELECT rowid, payload FROM outbox INDEXED BY outbox_waiting_topic
+SELECT rowid, id, client_message_id, payload, attempts FROM outbox INDEXED BY outbox_waiting_topic
 WHERE waiting_topic = ? AND status = 'pending' ORDER BY priority, rowid LIMIT ?;
 
 -- waiting_rows_of: the same rows, all of them, as they would be taken.
 SELECT id, client_message_id, payload, attempts FROM outbox INDEXED BY outbox_waiting_topic
 WHERE waiting_topic = ? AND status = 'pending' ORDER BY priority, rowid;
-
--- wait_no_more: a row waits for no key.
-UPDATE outbox SET waiting_topic = NULL, due_lived_ms = 0 WHERE id = ?;
 
 -- sealed: give a row its sealed envelope; it is ready.
 UPDATE outbox SET payload = ?, waiting_topic = NULL, due_lived_ms = 0, last_error = NULL WHERE rowid = ?;
@@ -104,7 +101,8 @@ SELECT (SELECT count(*) FROM outbox WHERE status = 'pending'),
        (SELECT coalesce(sum(length(payload)), 0) FROM outbox WHERE status IN ('pending', 'inflight'));
 
 -- abort: dead or pending to aborted, perhaps with a successor.
-UPDATE outbox SET status = ?, aborted_at = ?, aborted_by = ?, superseded_by = ? WHERE id = ? AND status = ?;
+UPDATE outbox SET status = ?, aborted_at = ?, aborted_by = ?, superseded_by = ?, waiting_topic = NULL
+WHERE id = ? AND status = ?;
 
 -- drop_payloads: drop the payloads of rows done before a lived time, except of those that wait to be offered again.
 UPDATE outbox SET payload = x'' WHERE rowid IN (

@@ -85,6 +85,24 @@ def test_a_post_of_a_host_that_is_offline_is_sealed_before_it_leaves(team: Mesh)
     assert CANARY.encode() not in disk_of(team.broker.data)
 
 
+def test_a_host_that_is_killed_while_it_seals_a_post_seals_it_at_the_next_start(team: Mesh) -> None:
+    """The post arrives once."""
+    alice, bob = team.daemons["alice"], team.daemons["bob"]
+    subscribed(team, "news", "bob")
+    until(lambda: alice.request("GET", "/v1/topic/list")[1]["items"], "alice knows the topic")
+    alice.stop()
+    team.broker.stop()
+    alice.start("seal.before_commit=kill")
+    alice.ready(connected=False)
+    assert alice.post("news", CANARY)[0] == 202
+    team.broker.start()
+    alice.wait_killed()
+    alice.start()
+    until(lambda: bodies(bob) == [CANARY], "bob reads it")
+    until(lambda: done(alice), "it is done")
+    assert bodies(bob) == [CANARY]
+
+
 def test_a_subscriber_that_was_away_gets_its_key_when_it_is_back(team: Mesh) -> None:
     """Its posts wait at the broker, and are opened in their order."""
     alice, bob = team.daemons["alice"], team.daemons["bob"]
