@@ -34,7 +34,7 @@ def test_a_message_sealed_to_a_key_that_comes_later_reaches_followers_once(failp
         bob.start()
         bob.ready()
         sealed = alice.send("bob", "for later")[1]["client_message_id"]
-        wait_received(bob, [sealed])
+        wait_received(bob, [sealed], opened=False)
         (item,) = bob.inbox()
         assert (item["body"], item["sealed"]) == (None, True)
         assert "encrypted for a key that is not on this host yet" in run(bob.home, "inbox").out

@@ -53,12 +53,15 @@ def wait_done(sender: Daemon, ids: list[str]) -> None:
     until(all_done, f"{len(ids)} sends of {sender.name} are done")
 
 
-def wait_received(receiver: Daemon, ids: list[str]) -> None:
-    """Wait until every message is in the inbox."""
+def wait_received(receiver: Daemon, ids: list[str], *, opened: bool = True) -> None:
+    """Wait until every message is in the inbox, and opened: the key of a post may come behind it."""
 
     def all_there() -> bool:
         assert receiver.running, receiver.log.read_text()[-3000:]
-        return set(ids) <= {item["client_message_id"] for item in receiver.inbox()}
+        items = receiver.inbox()
+        return set(ids) <= {
+            item["client_message_id"] for item in items if not (opened and item.get("sealed"))
+        }
 
     try:
         until(all_there, f"{len(ids)} messages are in {receiver.name}'s inbox")

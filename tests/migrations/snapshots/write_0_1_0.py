@@ -122,7 +122,7 @@ def deliver_sealed(alice: Daemon, bob: Daemon, host: Host) -> None:
     bob.start()
     bob.ready()
     ok(alice.send("bob", "dm sealed", client_message_id="dm-sealed"))
-    wait_received(bob, ["dm-sealed"])
+    wait_received(bob, ["dm-sealed"], opened=False)
     bob.stop()
     path.write_text(keypair)
     folder.rename(host.folder)
