@@ -12,7 +12,7 @@ from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
 from claudemesh.cli.sent import post_text, print_sent
-from claudemesh.cli.topic_admin import delete, show
+from claudemesh.cli.topic_admin import delete, rekey, show
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
@@ -34,6 +34,7 @@ def topic() -> None:
 
 topic.add_command(show)
 topic.add_command(delete)
+topic.add_command(rekey)
 
 
 @topic.command()

@@ -1,4 +1,4 @@
-"""`claudemesh topic show` and `claudemesh topic delete`."""
+"""`claudemesh topic show`, `delete` and `rekey`."""
 
 from __future__ import annotations
 
@@ -86,6 +86,32 @@ def delete(name: str, force: bool, yes: bool, mesh: str | None, as_json: bool) -
     dropped = f", and dropped {answer['dropped']} messages" if answer["dropped"] else ""
     shown = spell_destination(answer["mode"], answer["topic"])
     return output.print_answer(as_json, {"status": "deleted", **answer}, f"deleted {shown}{dropped}")
+
+
+@click.command()
+@click.argument("name")
+@mesh_option
+@json_option
+@answers.action("TopicRekeyed", status="string")
+def rekey(name: str, mesh: str | None, as_json: bool) -> int:
+    """Give a topic or a queue a new key.
+
+    A connected member that holds the present key, or the next one that posts, makes it. Messages that are
+    sent from then on cannot be read with the older key. That happens by itself when a subscriber leaves or
+    is revoked, and every 90 days.
+
+    NAME is the name of a topic or a queue.
+
+    \b
+    Examples:
+      claudemesh topic rekey deploys
+    """
+    answer = LocalClient(mesh).post("/v1/topic/rekey", {"topic": name})
+    shown = output.safe(name)
+    if answer["rekey_wanted"]:
+        return output.print_answer(as_json, {"status": "wanted", **answer}, f"{shown} gets a new key")
+    text = f"{shown} has no key yet: the first post makes one"
+    return output.print_answer(as_json, {"status": "no_key_yet", **answer}, text)
 
 
 def _find(client: LocalClient, name: str) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class OutboxRoutes:
     def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
         item = {name: value for name, value in row.items() if name != "due_lived_ms"}
         item |= {name: None if row[name] is None else iso_ms(row[name]) for name in _TIMES}
-        waits = row["status"] == Status.PENDING and row["due_lived_ms"]
+        # A row that waits for a key is tried when the key comes.
+        waits = row["status"] == Status.PENDING and row["due_lived_ms"] and row["waiting_for"] is None
         item["next_attempt_at"] = iso_ms(self.wall_of(row["due_lived_ms"])) if waits else None
         return item
 

@@ -208,7 +208,8 @@ class Marked(Struct):
 class OutboxItem(Struct):
     """A send, without its payload. It has destination and priority as long as the payload is kept.
 
-    `next_attempt_at` is the time of the next retry, null when none is scheduled.
+    `next_attempt_at` is the time of the next retry, null when none is scheduled. `waiting_for` is "topic_key"
+    while a post or job waits for the key of its topic.
     """
 
     id: str
@@ -225,6 +226,7 @@ class OutboxItem(Struct):
     aborted_at: Moment | None
     aborted_by: str | None
     superseded_by: str | None
+    waiting_for: Literal["topic_key"] | None
     destination_kind: Literal["dm", "topic", "queue"] | UnsetType = UNSET
     destination_ref: str | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
@@ -343,6 +345,13 @@ class TopicDeleted(Struct):
     topic: str
     mode: str
     dropped: int
+
+
+class TopicRekeyed(Struct):
+    """Whether the next key of the topic is wanted; false before its first post."""
+
+    topic: str
+    rekey_wanted: bool
 
 
 class TopicSubscribed(Struct):

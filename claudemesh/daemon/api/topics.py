@@ -14,6 +14,7 @@ from claudemesh.daemon.api.schemas import (
     TopicDeleteBody,
     TopicDeleted,
     TopicPage,
+    TopicRekeyed,
     TopicSubscribed,
 )
 from claudemesh.daemon.calls import Ask
@@ -21,7 +22,7 @@ from claudemesh.daemon.outbox.request import check_topic_or_queue
 from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
-from claudemesh.protocol import replies
+from claudemesh.protocol import replies, topic_key_replies
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import TopicEntry
 from claudemesh.runtime.clock import iso_ms
@@ -82,6 +83,18 @@ class TopicRoutes:
             raise self.known.missing(topic, is_queue=body.topic.startswith(QUEUE_MARK)) from error
         self.known.deleted(topic)
         return Reply(200, {"topic": topic, "mode": answer.mode, "dropped": answer.dropped})
+
+    async def rekey(self, request: Request) -> Reply:
+        """Ask for the next key of a topic: what is sent from then on needs it."""
+        body: TopicBody = request.body
+        topic = check_topic_or_queue(body.topic)
+        try:
+            wanted = await self.call("topic_rekey", {"topic": topic}, topic_key_replies.rekey_noted)
+        except ProtocolError as error:
+            if error.code != "topic_not_found":
+                raise
+            raise self.known.missing(topic, is_queue=body.topic.startswith(QUEUE_MARK)) from error
+        return Reply(200, {"topic": topic, "rekey_wanted": wanted})
 
     async def list_topics(self, request: Request) -> Reply:
         """Return the mesh's topics by name."""
@@ -165,6 +178,15 @@ ROUTES = (
         {200: TopicDeleted},
         TopicRoutes.delete,
         body=TopicDeleteBody,
+        errors=_ERRORS,
+    ),
+    Route(
+        "POST",
+        "/v1/topic/rekey",
+        "Ask for the next key of a topic or a queue",
+        {200: TopicRekeyed},
+        TopicRoutes.rekey,
+        body=TopicBody,
         errors=_ERRORS,
     ),
     Route(

@@ -35,6 +35,7 @@ _BROKER = {
     "topic_create": {"topic": "all", "mode": "topic", "created": False},
     "topic_subscribe": {},
     "topic_unsubscribe": {},
+    "topic_rekey": {"topic": "all", "rekey_wanted": True},
     "topic_list": {"items": [_ROW]},
     "topic_delete": {"topic": "all", "mode": "topic", "dropped": 0},
     "profile": {},

@@ -78,7 +78,7 @@ def test_a_post_of_a_host_that_is_offline_is_sealed_before_it_leaves(team: Mesh)
     alice.ready(connected=False)
     assert alice.post("news", CANARY)[0] == 202
     [row] = [row for row in alice.outbox().values() if row["status"] == "pending"]
-    assert row["waiting_for"] == "topic_key"
+    assert (row["waiting_for"], row["next_attempt_at"]) == ("topic_key", None)
     team.broker.start()
     until(lambda: bodies(bob)[-1] == CANARY, "bob reads it")
     team.broker.stop()

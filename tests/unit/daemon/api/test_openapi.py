@@ -53,6 +53,7 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/topic/unsubscribe",
         "GET /v1/topic/list",
         "POST /v1/topic/delete",
+        "POST /v1/topic/rekey",
         "GET /v1/invites",
         "POST /v1/invites/revoke",
         "GET /v1/inbox",
