@@ -99,6 +99,9 @@ async def test_missing_rights_are_said() -> None:
         ending = await refused(as_guest)
         assert (ending.code, ending.error) == (PERMISSION, "database_rights_missing")
         assert "may not use message_history_history_id_seq" in ending.message
+        await sql(url, "GRANT USAGE ON ALL SEQUENCES IN SCHEMA mesh TO guest", "SELECT 1")
+        ending = await refused(as_guest)
+        assert "may not use message_history_history_id_seq" in ending.message
 
 
 async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
@@ -111,7 +114,7 @@ async def test_a_role_that_only_uses_the_tables_is_enough() -> None:
         await sql(
             url,
             """GRANT USAGE ON SCHEMA mesh TO server;
-               GRANT USAGE ON ALL SEQUENCES IN SCHEMA mesh TO server""",
+               GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA mesh TO server""",
             _GRANT.format("server"),
             "SELECT 1",
         )

@@ -441,6 +441,7 @@ SELECT coalesce(string_agg(relname, ', ' ORDER BY relname), '') FROM pg_class
 WHERE relnamespace = to_regnamespace('mesh') AND NOT CASE
   WHEN relname = 'schema_migration' THEN true
   WHEN relname = 'message_history_history_id_seq' THEN has_sequence_privilege(oid, 'USAGE')
+                                                       AND has_sequence_privilege(oid, 'SELECT')
   WHEN relkind = 'r' THEN has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
                           AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
   ELSE true END;
