@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.home.fleet import share_in
-from claudemesh.protocol.features import OPTIONAL, REQUIRED
+from claudemesh.protocol.features import KEY_EPOCH, OPTIONAL, REQUIRED
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.settings.document import Document, read_own_document
 from claudemesh.runtime.settings.keys import differing, setting, table_of
@@ -221,7 +221,8 @@ class DaemonSettings:
         default=(),
     )
     features_optional: tuple[str, ...] = setting(
-        some_of(OPTIONAL),
+        # key_epoch was optional before it was required.
+        some_of((*OPTIONAL, KEY_EPOCH)),
         "Features that are used when the broker has them.",
         section="features",
         name="optional",

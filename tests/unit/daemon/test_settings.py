@@ -86,3 +86,11 @@ def test_what_is_not_toml_is_refused(tmp_path: Path) -> None:
     path.write_text("[daemon\n")
     with pytest.raises(ExitWith, match="not TOML"):
         load_settings(path)
+
+
+def test_a_feature_that_was_optional_in_an_older_version_stops_no_start(tmp_path: Path) -> None:
+    """A file that was written for it names key_epoch, which every daemon needs now."""
+    path = tmp_path / "config.toml"
+    path.write_text('[features]\noptional = ["key_epoch", "presence"]\n')
+    path.chmod(0o600)
+    assert "key_epoch" in load_settings(path).features_optional
