@@ -28,6 +28,7 @@ def test_what_is_not_given_has_its_default() -> None:
         "after": None,
         "topic": None,
         "from": None,
+        "session": None,
         "unread": False,
         "mentioned": False,
         "order": "asc",
@@ -38,12 +39,13 @@ def test_what_is_not_given_has_its_default() -> None:
 def test_each_parameter_is_read() -> None:
     """Names may have their sigils, times become milliseconds."""
     raw = b"since=2026-01-02T03:04:05.678Z&after=12&topic=%23all&from=@Bob&unread=true&mentioned=true"
-    raw += b"&order=desc&limit=500"
+    raw += b"&order=desc&limit=500&session=api"
     assert parse_query(raw, INBOX) == {
         "since": 1767323045678,
         "after": "12",
         "topic": "all",
         "from": "Bob",
+        "session": "api",
         "unread": True,
         "mentioned": True,
         "order": "desc",
