@@ -222,7 +222,7 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         broker.link,
         publisher,
         base.clock,
-        unsealer.stored,
+        unsealer,
     )
     history = History(
         broker.link.call,

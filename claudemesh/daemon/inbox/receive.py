@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from claudemesh.daemon.identity.directory import Directory
@@ -38,6 +38,20 @@ class Acknowledger(Protocol):
         ...
 
 
+class SealedWatch(Protocol):
+    """The part of the unsealer that the receiver uses."""
+
+    @property
+    def topic_keys(self) -> int:
+        """The count of topic keys that have come."""
+        ...
+
+    def stored(self, senders: Iterable[Peer], topic_keys: int) -> None:
+        """Note the senders of messages that were stored sealed, and the count of topic keys, both as they
+        were before the messages were tried."""
+        ...
+
+
 class Receiver:
     """Verifies, stores and acknowledges deliveries, in batches that share a commit."""
 
@@ -50,9 +64,9 @@ class Receiver:
         acknowledger: Acknowledger,
         publisher: InboxPublisher,
         clock: Clock,
-        on_sealed: Callable[[Sequence[Peer]], None] = lambda senders: None,
+        sealed: SealedWatch,
     ) -> None:
-        """`know` asks for members by their ids. `on_sealed` gets the senders of messages stored sealed."""
+        """`know` asks for members by their ids."""
         self._store = store
         self._verifier = verifier
         self._directory = directory
@@ -60,7 +74,7 @@ class Receiver:
         self._acknowledger = acknowledger
         self._publisher = publisher
         self._clock = clock
-        self._on_sealed = on_sealed
+        self._sealed = sealed
         self._batcher: Batcher[tuple[int, Deliver], None] = Batcher(
             self._take, max_batch=256, max_pending=MAX_WAITING
         )
@@ -98,15 +112,17 @@ class Receiver:
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
         known = await self._know_senders(batch)
         now_ms = self._clock.wall_ms()
+        # A key that comes from here on may be too late for the attempt and too early for the commit.
+        topic_keys = self._sealed.topic_keys
+        ids = {delivery.sender.member_id for _, delivery in known}
+        senders = {member_id: self._directory.by_id(member_id) for member_id in ids}
         rows = await self._open_all([delivery for _, delivery in known], now_ms)
-        sealers = [
-            peer for row in rows if row.sealed and (peer := self._directory.by_id(row.sender_member_id))
-        ]
+        sealers = [peer for row in rows if row.sealed and (peer := senders[row.sender_member_id])]
         seqs = await self._store.insert(rows)
         self._publisher.stored(rows, seqs)
         if sealers:
             _told.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
-            self._on_sealed(sealers)
+            self._sealed.stored(sealers, topic_keys)
         by_connection: dict[int, list[int]] = {}
         for connection, delivery in known:
             by_connection.setdefault(connection, []).append(delivery.delivery_id)

@@ -45,8 +45,10 @@ class Unsealer:
         self._on_opened = on_opened
         self._refresh = refresh
         self._monotonic = monotonic
-        # For each sender, the sealing keys that its messages were tried with. At most one entry per member.
-        self._tried: dict[str, tuple[str, ...]] = {}
+        # For each sender, its sealing keys and the count of topic keys that its messages were tried with. At
+        # most one entry per member.
+        self._tried: dict[str, tuple[tuple[str, ...], int]] = {}
+        self._topic_keys = 0
         self._wake = asyncio.Event()
         self._wake.set()
         self._refreshed_at = -_REFRESH_EVERY_S
@@ -57,17 +59,22 @@ class Unsealer:
 
     def topic_key_came(self, topic: str) -> None:
         """Try every sealed message again: one of them may be a post of this topic."""
-        self._tried.clear()
+        self._topic_keys += 1
         self._wake.set()
 
-    def stored(self, senders: Iterable[Peer]) -> None:
-        """Try the messages of these senders again if their key has changed since, or refresh the directory.
+    @property
+    def topic_keys(self) -> int:
+        """The count of topic keys that have come, for `stored`."""
+        return self._topic_keys
 
-        Each sender is given as it was known when its message could not be opened.
+    def stored(self, senders: Iterable[Peer], topic_keys: int) -> None:
+        """Try the messages of these senders again if a key has come since, or refresh the directory.
+
+        Senders and count are those of the moment before the messages were tried.
         """
         for sender in senders:
             now = self._directory.by_id(sender.member_id)
-            if now is not None and now.sealing_keys != sender.sealing_keys:
+            if now is not None and (now.sealing_keys, self._topic_keys) != (sender.sealing_keys, topic_keys):
                 # The key arrived between the attempt and the commit.
                 self._tried.pop(sender.member_id, None)
                 self._wake.set()
@@ -97,10 +104,15 @@ class Unsealer:
         self._tried = {sender: keys for sender, keys in self._tried.items() if sender in set(senders)}
         for member_id in senders:
             peer = self._directory.by_id(member_id)
-            if peer is None or self._tried.get(member_id) == peer.sealing_keys:
+            if peer is None or self._tried.get(member_id) == (peer.sealing_keys, self._topic_keys):
                 continue
-            await self._open_from(peer)
-            self._tried[member_id] = peer.sealing_keys
+            # Noted before the attempt: a key that comes meanwhile makes the note out of date.
+            self._tried[member_id] = (peer.sealing_keys, self._topic_keys)
+            try:
+                await self._open_from(peer)
+            except BaseException:
+                self._tried.pop(member_id, None)
+                raise
 
     async def _open_from(self, peer: Peer) -> None:
         after = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,12 @@ import pytest
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
-from claudemesh.daemon.inbox.store import InboxStore
+from claudemesh.daemon.inbox.sealed import OpenedBody
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Invalid, OpeningNotes, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -69,6 +71,7 @@ class Host:
         self.newcomers: list[PeerEntry] = []
         self.broker_away = False
         self.without_context = 0
+        self.topic_keys = KeyOfEachTopic()
         keyring = keyring_of(BOB.identity)
         verifier = Verifier(
             keyring,
@@ -77,12 +80,22 @@ class Host:
             new_ulid,
             1 << 20,
             self._hooks_of,
-            KeyOfEachTopic(),
+            self.topic_keys,
             OpeningNotes(self._note_without_context),
         )
         self.publisher = InboxPublisher(self.bus, DaemonMetrics(), self._note_jobs)
+        self.unsealer = Unsealer(
+            store.sealed, verifier, directory, self.publisher.unsealed, lambda: None, lambda: 0.0
+        )
         self.receiver = Receiver(
-            PatientStore(store), verifier, directory, self._refresh, self, self.publisher, ManualClock()
+            PatientStore(store),
+            verifier,
+            directory,
+            self._refresh,
+            self,
+            self.publisher,
+            ManualClock(),
+            self.unsealer,
         )
 
     def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool) -> tuple[str, ...]:
@@ -411,14 +424,10 @@ async def with_sealed(tmp_path: Path, *texts: str) -> AsyncGenerator[tuple[Host,
         bob.hooks = ("on-dm",)
         renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
         full = directory_of(tmp_path / "x", renewed, BOB)
-        verifier = bob.receiver._verifier
-        unsealer = Unsealer(
-            bob.store.sealed, verifier, bob.directory, bob.publisher.unsealed, lambda: None, lambda: 0.0
-        )
         for number, text in enumerate(texts):
             request = parse_send({"to": "bob", "message": text})
             await bob.take(delivery(renewed, full, request, number + 1))
-        yield bob, unsealer
+        yield bob, bob.unsealer
 
 
 def _with_new_sealing_key(identity: Identity) -> Identity:
@@ -457,16 +466,74 @@ async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -
 
 async def test_a_key_that_comes_between_the_attempt_and_the_commit_is_not_missed(tmp_path: Path) -> None:
     """The message is tried again with the key that is known by then."""
-    async with with_sealed(tmp_path, "text") as (bob, unsealer):
-        before = bob.directory.by_id(ALICE.member_id)
-        assert before is not None
-        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
-        unsealer._tried[ALICE.member_id] = _with_new_sealing_key(ALICE.identity).x25519_pubkey
-        unsealer._wake.clear()
-        unsealer.stored([before])
-        assert unsealer._wake.is_set()
-        await unsealer.open_all()
+    renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
+    async with host(tmp_path) as bob:
+
+        async def before_the_commit() -> None:
+            bob.directory.apply([renewed.listed()])
+            bob.unsealer.directory_changed()
+            await bob.unsealer.open_all()
+
+        before_commit(bob, before_the_commit)
+        full = directory_of(tmp_path / "x", renewed, BOB)
+        await bob.take(delivery(renewed, full, parse_send({"to": "bob", "message": "text"})))
+        await bob.unsealer.open_all()
         assert [item["body"] for item in await bob.store.replay(0, 9)] == ["text"]
+
+
+async def test_a_topic_key_that_comes_between_the_attempt_and_the_commit_is_not_missed(
+    tmp_path: Path,
+) -> None:
+    """The post is in no table yet when the key comes."""
+    async with host(tmp_path) as bob:
+        bob.topic_keys.is_missing = True
+
+        async def before_the_commit() -> None:
+            bob.topic_keys.is_missing = False
+            bob.unsealer.topic_key_came("news")
+            await bob.unsealer.open_all()
+
+        # An earlier post of alice has been tried already.
+        await bob.take(delivery(ALICE, bob.directory, parse_post({"topic": "news", "message": "first"})))
+        await bob.unsealer.open_all()
+        before_commit(bob, before_the_commit)
+        post = parse_post({"topic": "news", "message": "second"})
+        await bob.take(delivery(ALICE, bob.directory, post, delivery_id=2))
+        await bob.unsealer.open_all()
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["first", "second"]
+
+
+async def test_a_topic_key_that_comes_during_an_attempt_is_not_missed(tmp_path: Path) -> None:
+    """What was tried without it is tried once more."""
+    async with host(tmp_path) as bob:
+        bob.topic_keys.is_missing = True
+        await bob.take(delivery(ALICE, bob.directory, parse_post({"topic": "news", "message": "post"})))
+        reopen = bob.unsealer._verifier.reopen
+
+        async def slow_reopen(envelope: bytes, peer: Peer) -> OpenedBody | Invalid | None:
+            found = await reopen(envelope, peer)
+            if bob.topic_keys.is_missing:
+                bob.topic_keys.is_missing = False
+                bob.unsealer.topic_key_came("news")
+            return found
+
+        bob.unsealer._verifier.reopen = slow_reopen  # type: ignore[method-assign]
+        await bob.unsealer.open_all()
+        assert await bob.store.replay(0, 9) == []
+        await bob.unsealer.open_all()
+        assert [item["body"] for item in await bob.store.replay(0, 9)] == ["post"]
+
+
+def before_commit(bob: Host, act: Callable[[], Awaitable[None]]) -> None:
+    """Do something once after messages were tried, and before they are stored."""
+    store, insert = bob.receiver._store, bob.receiver._store.insert
+
+    async def insert_later(rows: Sequence[InboxRow]) -> Any:
+        store.insert = insert  # type: ignore[method-assign]
+        await act()
+        return await insert(rows)
+
+    store.insert = insert_later  # type: ignore[method-assign]
 
 
 async def test_a_message_pruned_from_the_inbox_is_not_shown_again(tmp_path: Path) -> None:
