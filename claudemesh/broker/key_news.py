@@ -1,8 +1,8 @@
 """News of topic keys: holders are asked to wrap a key or to make an epoch, and members are told of it.
 
-A question goes to up to three connected holders, chosen at random, and to others when it is not answered for
-a while. After three rounds it ends: the member asks again when it needs the key, and the next poster makes a
-wanted epoch.
+A question goes to up to three connected holders, chosen at random. When it is not answered for a while, it
+goes to others first, and again to those that were asked: a holder may have been restarted meanwhile. After
+three rounds it ends: the member asks again when it needs the key, and the next poster makes a wanted epoch.
 """
 
 from __future__ import annotations
@@ -146,14 +146,16 @@ class KeyNews:
     async def _ask_some(
         self, mesh_id: str, topic: str, event: str, data: Mapping[str, object], asked: set[str]
     ) -> Sequence[str]:
-        left = sorted(self._connected(mesh_id) - asked - {str(data.get("member_id"))})
-        random.shuffle(left)
+        connected = sorted(self._connected(mesh_id) - {str(data.get("member_id"))})
+        random.shuffle(connected)
+        connected.sort(key=asked.__contains__)
         found: list[str] = []
-        for some in chunks(left, _LOOKED_AT):
+        for some in chunks(connected, _LOOKED_AT):
             found += await self._store.holders(mesh_id, topic, some, subscribed=event == TOPIC_REKEY_WANTED)
             if len(found) >= HOLDERS:
                 break
         random.shuffle(found)
+        found.sort(key=asked.__contains__)
         chosen = found[:HOLDERS]
         self._env.metrics.topic_keys_asked.labels(event).inc(len(chosen))
         self._cluster.broadcast_to(mesh_id, chosen, event, data)

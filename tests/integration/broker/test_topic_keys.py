@@ -209,6 +209,18 @@ async def test_another_holder_is_asked_when_one_does_not_answer() -> None:
                     assert (await link.event("topic_key_wanted"))["member_id"] == eve.member_id
 
 
+async def test_the_only_holder_is_asked_again() -> None:
+    """The first question may have been lost with its connection or its process."""
+    async with running_broker(limits=IMPATIENT) as broker:
+        ada, bob, eve = await members(broker, "bob", "eve")
+        async with ada.connect() as one:
+            await make(one, ada, bob)
+        async with eve.connect() as last, bob.connect() as holder:
+            await keys_of(last)
+            for _ in range(2):
+                assert (await holder.event("topic_key_wanted"))["member_id"] == eve.member_id
+
+
 @both
 @pytest.mark.parametrize("act", ["unsubscribe", "leave", "revoke", "rekey"])
 async def test_the_next_epoch_is_asked_for_when_a_member_goes(engine: str, act: str) -> None:
