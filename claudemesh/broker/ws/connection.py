@@ -154,9 +154,9 @@ class Connection:
         else:
             leave()
 
-    def check_progress(self, now: float) -> None:
-        """Close with 4005 when the peer does not drain its socket."""
-        self._socket.check_progress(now)
+    def check_progress(self, most_stalled: int) -> None:
+        """Close with 4005 when the peer does not drain its socket. See `FrameSocket.check_progress`."""
+        self._socket.check_progress(most_stalled)
 
     async def run(self) -> None:
         """Serve the connection to its end. Every error becomes a close code."""

@@ -64,7 +64,9 @@ class FrameSocket:
         self._close: tuple[int, str] | None = None
         self._cut: asyncio.TimerHandle | None = None
         self._gone = False
-        self._seen = (0, 0.0)
+        # Frames that the socket had taken at the last check, and the checks since then without another one.
+        self._taken = 0
+        self._stalled = 0
 
     @property
     def is_closing(self) -> bool:
@@ -120,12 +122,17 @@ class FrameSocket:
             self._cut.cancel()
         await self._tasks.stop()
 
-    def check_progress(self, now: float) -> None:
-        """Close with 4005 when no frame was taken for `stall_s` although frames wait."""
-        taken, since = self._seen
-        if self.outbound.idle or taken != self.outbound.taken:
-            self._seen = (self.outbound.taken, now)
-        elif now - since >= self._limits.stall_s:
+    def check_progress(self, most_stalled: int) -> None:
+        """Close with 4005 at the check after `most_stalled` ones without a taken frame although frames wait.
+
+        Checks are counted and not time: a process that was paused has not given its peers the time.
+        """
+        taken = self.outbound.taken
+        if self.outbound.idle or taken != self._taken:
+            self._taken, self._stalled = taken, 0
+        elif self._stalled < most_stalled:
+            self._stalled += 1
+        else:
             self.close(CloseCode.SLOW_CONSUMER, "The peer does not read its socket.", discard=True)
 
     async def _write(self) -> None:

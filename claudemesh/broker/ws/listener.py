@@ -58,9 +58,8 @@ class Listener:
         await repeat(self._check_progress, every_s, "slow_consumers", _BACKOFF, self._context.degraded)
 
     async def _check_progress(self) -> None:
-        now = self._context.clock.monotonic()
         for connection in list(self._connections):
-            connection.check_progress(now)
+            connection.check_progress(_CHECKS_PER_STALL)
 
     async def drain(self, timeout_s: float) -> None:
         """Close each connection with 4006 when its deliveries are acknowledged; wait `timeout_s` for all.

@@ -90,24 +90,39 @@ async def test_one_frame_too_many_closes_with_slow_consumer() -> None:
     assert [message.get("code") for message in server.sent] == [4005]
 
 
-async def test_a_socket_that_takes_nothing_is_closed_after_a_while() -> None:
-    """The time counts from the last frame that left; an idle connection is no slow one."""
+async def test_a_socket_that_takes_nothing_is_closed_after_some_checks() -> None:
+    """They count from the last frame that left; an idle connection is no slow one."""
     server = Server()
-    wire = wire_to(server, stall_s=10)
-    wire.check_progress(0)
-    wire.check_progress(100)
+    wire = wire_to(server)
+    for _ in range(9):
+        wire.check_progress(3)
     assert wire.is_closing is False
     server.writable.clear()
     wire.put("a")
     await asyncio.sleep(0)
     closing = []
-    for now in (101, 110, 111):
-        wire.check_progress(now)
+    for _ in range(5):
+        wire.check_progress(3)
         closing.append(wire.is_closing)
-    assert closing == [False, False, True]
+    assert closing == [False, False, False, False, True]
     server.writable.set()
     await wire.end()
     assert server.sent[-1]["code"] == 4005
+
+
+async def test_a_frame_that_waits_at_the_first_check_has_as_much_time_as_any_other() -> None:
+    """The first frame of a connection is put before any check."""
+    server = Server()
+    server.writable.clear()
+    wire = wire_to(server)
+    wire.put("a")
+    for _ in range(3):
+        wire.check_progress(3)
+    assert wire.is_closing is False
+    server.writable.set()
+    wire.close(CloseCode.DRAINING)
+    await wire.end()
+    assert [message.get("text", message.get("code")) for message in server.sent] == ["a", 4006]
 
 
 async def test_a_peer_that_does_not_even_take_the_close_is_cut_off() -> None:
