@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SHOWN = 5
 # The longest wait for the link before the command starts without it.
 _LINK_S = 10.0
+# The longest wait for the end of a daemon that does not answer any more.
+_END_S = 5.0
 _LOST = ("pending", "inflight", "dead")
 # A hook's token is for the daemon of the hook.
 _WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
@@ -89,7 +91,7 @@ def run(
         slug = join_as_ephemeral(link, name, home.path, ttl_s=ttl, insecure=insecure, ca_file=ca_file)
         return _run_as_member(slug, ttl, command, outside, drain_timeout)
     finally:
-        home.close()
+        home.close(wait_s=_END_S)
 
 
 def _run_as_member(

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from claudemesh.runtime.oserrors import cannot
 
 _IN_USE = "in_use"
 _GUARD = "lock"
+_POLL_S = 0.01
 
 
 class PrivateHome:
@@ -74,8 +76,15 @@ class PrivateHome:
         except OSError:
             return None
 
-    def close(self) -> None:
-        """Remove the home. It stays while a daemon runs in it, which removes it at its end."""
+    def close(self, *, wait_s: float = 0) -> None:
+        """Remove the home. It stays while a daemon runs in it, which removes it at its end.
+
+        A daemon that was killed removes nothing, and keeps its lock until its memory is freed. `wait_s` is
+        the longest wait for the end of a daemon.
+        """
+        deadline = time.monotonic() + wait_s
+        while _has_daemon(self.path) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
         guard = FileLock(self.path.parent / _GUARD)
         with suppress(OSError):
             guard.wait()

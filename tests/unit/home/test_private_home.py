@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_home_stays_while_a_daemon_runs_in_it() -> None:
     taken = PrivateHome.of(home.path)
     assert taken is not None
     taken.close()
+    assert not home.path.exists()
+
+
+def test_a_home_is_removed_when_its_killed_daemon_has_ended() -> None:
+    """The daemon keeps its lock for a moment after it answers no more."""
+    home = PrivateHome.make()
+    root = home.path / "daemon/team"
+    root.mkdir(parents=True)
+    lock = FileLock(root / "lock")
+    assert lock.acquire()
+    closing = threading.Thread(target=home.close, kwargs={"wait_s": 600})
+    closing.start()
+    closing.join(0.05)
+    assert root.exists()
+    lock.release()
+    closing.join()
     assert not home.path.exists()
 
 
