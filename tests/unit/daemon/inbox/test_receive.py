@@ -504,7 +504,7 @@ async def test_a_topic_key_that_comes_between_the_attempt_and_the_commit_is_not_
 
 
 async def test_a_topic_key_that_comes_during_an_attempt_is_not_missed(tmp_path: Path) -> None:
-    """What was tried without it is tried once more."""
+    """A post that was tried without it is tried once more."""
     async with host(tmp_path) as bob:
         bob.topic_keys.is_missing = True
         await bob.take(delivery(ALICE, bob.directory, parse_post({"topic": "news", "message": "post"})))
