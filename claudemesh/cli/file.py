@@ -10,7 +10,7 @@ import click
 
 from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
-from claudemesh.cli.options import complete_members, json_option, mesh_option
+from claudemesh.cli.options import FileId, complete_members, json_option, mesh_option
 from claudemesh.cli.output import Column
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import UNAVAILABLE, ExitWith
@@ -114,17 +114,23 @@ def send(
 
 
 @file.command()
-@click.argument("file_id", metavar="ID")
+@click.argument("file_id", metavar="ID", type=FileId())
 @click.option(
     "--out",
     metavar="PATH",
     default=".",
     help="A directory, or a file to create. `-` is standard output. Default: this directory.",
 )
+@click.option(
+    "--message",
+    "message_id",
+    metavar="ID",
+    help="The message that announces the file, when several members announce the same id.",
+)
 @mesh_option
 @json_option
 @answers.lines(**_FETCHING)
-def get(file_id: str, out: str, mesh: str | None, as_json: bool) -> None:
+def get(file_id: str, out: str, message_id: str | None, mesh: str | None, as_json: bool) -> None:
     """Fetch a file that a message has announced.
 
     ID is the file_id that `claudemesh file list` shows. Everything is verified before the file gets its name,
@@ -138,9 +144,10 @@ def get(file_id: str, out: str, mesh: str | None, as_json: bool) -> None:
       claudemesh file get 01HZ0000000000000000000000 --out - | tar tz
     """
     client = LocalClient(mesh)
+    wanted = {"id": file_id} if message_id is None else {"id": file_id, "message_id": message_id}
     if out != "-":
         target = str(Path(out).absolute()) + ("/" if out.endswith("/") else "")
-        answer = _fetch(client, file_id, target, as_json=as_json)
+        answer = _fetch(client, {**wanted, "out": target}, as_json=as_json)
         if not as_json:
             output.say(answer["path"])
         return
@@ -151,7 +158,7 @@ def get(file_id: str, out: str, mesh: str | None, as_json: bool) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="claudemesh-") as folder:
-        answer = _fetch(client, file_id, folder, as_json=False)
+        answer = _fetch(client, {**wanted, "out": folder}, as_json=False)
         with Path(answer["path"]).open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
@@ -184,7 +191,7 @@ def list_files(sent: bool, mesh: str | None, as_json: bool) -> None:
 
 
 @file.command()
-@click.argument("file_id", metavar="ID")
+@click.argument("file_id", metavar="ID", type=FileId())
 @mesh_option
 @json_option
 @answers.action("FileDeleted")
@@ -209,11 +216,11 @@ def _print_sending(line: dict[str, Any], *, as_json: bool) -> None:
         output.say(f"queued {line['file_id']}" if line["state"] != "shared" else f"shared {line['file_id']}")
 
 
-def _fetch(client: LocalClient, file_id: str, out: str, *, as_json: bool) -> dict[str, Any]:
+def _fetch(client: LocalClient, wanted: dict[str, str], *, as_json: bool) -> dict[str, Any]:
     """Ask until the file is there. Print a line a second, or show the progress on a terminal."""
-    progress = _Progress(file_id, as_json=as_json)
+    progress = _Progress(wanted["id"], as_json=as_json)
     while True:
-        answer = client.post("/v1/file/get", {"id": file_id, "out": out, "wait_ms": _WAIT_MS})
+        answer = client.post("/v1/file/get", {**wanted, "wait_ms": _WAIT_MS})
         line = {"received": answer["size"], "path": None, **answer}
         if as_json:
             output.print_json(_only(line, _FETCHING))

@@ -13,6 +13,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_FILE_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _SEQ = re.compile(r"[0-9]{1,18}")
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd])")
 
@@ -79,6 +80,21 @@ class Position(click.ParamType[Any]):
         if not isinstance(value, int) and _SEQ.fullmatch(value) is None:
             self.fail(f"{value!r} is not a position. Use the number of a message, now or unread.", param, ctx)
         return int(value)
+
+
+class FileId(click.ParamType[str]):
+    """The id of a file."""
+
+    name = "file id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id as it is."""
+        if _FILE_ID.fullmatch(value) is None:
+            listed = "file list --sent" if ctx and ctx.info_name == "delete" else "file list"
+            text = f"{value!r} is not the id of a file. An id has 26 digits and capital letters."
+            text = f"{text} `claudemesh {listed}` shows the ids."
+            self.fail(text, param, ctx)
+        return str(value)
 
 
 def default_name() -> str:

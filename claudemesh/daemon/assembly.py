@@ -113,7 +113,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
         restoring=restoring,
         sending=sending,
         receiving=receiving,
-        files=file_side(base, stores, broker, sending, config),
+        files=file_side(base, stores, broker, sending, restoring, config),
         sessions=Sessions(
             SessionStore(stores.inbox.database),
             base.clock,

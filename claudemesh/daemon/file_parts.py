@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from claudemesh.daemon import startup
@@ -12,21 +13,28 @@ from claudemesh.daemon.files.sharing import Sharing
 from claudemesh.daemon.files.side import FileSide
 from claudemesh.daemon.files.spool import Spool, SpoolLimits
 from claudemesh.daemon.files.texts import LongTexts, WholeTexts
+from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.files.uploads import UploadParts, Uploads
 from claudemesh.daemon.live_config import LiveConfig
-from claudemesh.daemon.parts import Base, BrokerSide, Sending, Stores
+from claudemesh.daemon.parts import Base, BrokerSide, Restoring, Sending, Stores
 
-# Encryption, an upload and some downloads at a time; each holds a few chunks of 1 MiB.
-_THREADS = 4
+# An upload and some downloads at a time; each holds a few chunks of 1 MiB. A broker that does not answer
+# holds its threads, so encryption and the other work on files have threads of their own.
+_TRANSFERS = 4
+_LOCAL = 2
 
 
 def file_side(
-    base: Base, stores: Stores, broker: BrokerSide, sending: Sending, config: LiveConfig
+    base: Base,
+    stores: Stores,
+    broker: BrokerSide,
+    sending: Sending,
+    restoring: Restoring,
+    config: LiveConfig,
 ) -> FileSide:
     """Return the parts, with the parts of the daemon that they need."""
-    executor, spool, call = ThreadPoolExecutor(_THREADS, "files"), Spool(base.paths.spool), broker.link.call
-
-    connections = OpenConnections()
+    spool, call, connections = Spool(base.paths.spool), broker.link.call, OpenConnections()
+    threads = Threads(ThreadPoolExecutor(_TRANSFERS, "transfers"), ThreadPoolExecutor(_LOCAL, "files"))
 
     def server() -> BlobServer:
         return BlobServer(base.address.url, base.address.ca_file, connections)
@@ -41,10 +49,11 @@ def file_side(
             outbox=stores.outbox,
             callers=stores.callers,
             submit=sending.submitter.submit,
+            may_come_back=restoring.state.may_come_back,
             ask=call,
             is_connected=lambda: broker.link.connected,
             server=server,
-            executor=executor,
+            threads=threads,
             backoff=base.backoff,
         )
     )
@@ -56,31 +65,37 @@ def file_side(
         sending.submitter.check,
         base.clock,
         base.new_id,
-        executor,
+        threads.local,
     )
     sharing.on_added = uploads.wake
-    fetching = Fetching(
-        FetchParts(
-            home=base.paths.home,
-            files=stores.inbox.files,
-            ask=call,
-            server=server,
-            executor=executor,
-            tasks=base.tasks,
-            clock=base.clock,
-            backoff=base.backoff,
-        )
-    )
+    fetching = _fetching(base, stores, broker, server, threads)
     lists = FileLists(store=stores.files, received=stores.inbox.files, spool=spool, uploads=uploads, ask=call)
     side = FileSide(
         sharing=sharing,
         uploads=uploads,
         fetching=fetching,
         lists=lists,
-        texts=LongTexts(sending.submitter.submit, sharing, stores.files, lambda: sending.body_limit.last),
+        texts=LongTexts(sending.submitter.submit, sharing, lambda: sending.body_limit.last),
         whole=WholeTexts(base.paths.texts, stores.inbox.files, fetching),
-        executor=executor,
+        threads=threads,
         connections=connections,
         blob_bytes=startup.load_blob_bytes(base.paths.broker_features),
     )
     return side
+
+
+def _fetching(
+    base: Base, stores: Stores, broker: BrokerSide, server: Callable[[], BlobServer], threads: Threads
+) -> Fetching:
+    return Fetching(
+        FetchParts(
+            home=base.paths.home,
+            files=stores.inbox.files,
+            ask=broker.link.call,
+            server=server,
+            threads=threads,
+            tasks=base.tasks,
+            clock=base.clock,
+            backoff=base.backoff,
+        )
+    )

@@ -55,6 +55,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "invite_expired": 410,
         "invite_revoked": 410,
         "file_exists": 409,
+        "file_id_ambiguous": 409,
         "source_changed": 409,
         "payload_too_large": 413,
         "blob_too_large": 413,

@@ -64,13 +64,15 @@ class FileRoutes:
         for name in ("id", "out"):
             if query[name] is None:
                 raise InvalidField("missing_parameter", name, f"Give {name}.")
-        return answered(await self.fetching.fetch(query["id"], query["out"], query["wait_ms"]))
+        return answered(
+            await self.fetching.fetch(query["id"], query["message_id"], query["out"], query["wait_ms"])
+        )
 
     async def get_by_body(self, request: Request) -> Reply:
         """Fetch a file, by a body."""
         body: FileGetBody = request.body
         wait_ms = _WAIT_MS if body.wait_ms is None else body.wait_ms
-        return answered(await self.fetching.fetch(body.id, body.out, wait_ms))
+        return answered(await self.fetching.fetch(body.id, body.message_id, body.out, wait_ms))
 
     async def list_files(self, request: Request) -> Reply:
         """Return files, newest first."""
@@ -89,6 +91,11 @@ class FileRoutes:
 
 def _file_id() -> Parameter:
     return Parameter("id", {"type": "string"}, "the file_id of a file", lambda text: check_ulid(text, "id"))
+
+
+def _message_id() -> Parameter:
+    text = "the id of the message that announces the file"
+    return Parameter("message_id", {"type": "string"}, text, lambda given: check_ulid(given, "message_id"))
 
 
 def _out() -> Parameter:
@@ -115,9 +122,10 @@ ROUTES = (
         "Fetch a file into a directory; 202 means that the download goes on",
         _FETCHED,
         FileRoutes.get,
-        query=(_file_id(), _out(), whole_number("wait_ms", 0, _LONGEST_WAIT_MS, _WAIT_MS)),
+        query=(_file_id(), _message_id(), _out(), whole_number("wait_ms", 0, _LONGEST_WAIT_MS, _WAIT_MS)),
         errors=_GET_ERRORS,
         socket_only=True,
+        acts=True,
     ),
     Route(
         "POST",

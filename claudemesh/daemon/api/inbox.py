@@ -93,6 +93,8 @@ ROUTES = (
             page_limit(),
         ),
         errors=(404, 507),
+        # With a session, its messages count as given.
+        acts=True,
     ),
     Route(
         "POST",
@@ -110,5 +112,7 @@ ROUTES = (
         {200: InboxItem},
         InboxRoutes.get_message,
         errors=(404,),
+        # A long text is fetched.
+        acts=True,
     ),
 )

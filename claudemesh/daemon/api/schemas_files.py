@@ -31,10 +31,14 @@ class FileShareBody(Body):
 
 
 class FileGetBody(Body):
-    """A file to fetch, and an absolute path: a directory, or a file to create in one."""
+    """A file to fetch, and an absolute path: a directory, or a file to create in one.
+
+    `message_id` is the id of the message that announces it, for files of several members with one id.
+    """
 
     id: Ulid
     out: _Path
+    message_id: Ulid | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=30_000)] | None = None
 
 

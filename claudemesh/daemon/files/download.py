@@ -75,7 +75,7 @@ class Download:
     def _header(self, ticket: Ticket) -> bytes:
         with self._server.connect() as connection:
             pieces = connection.get(ticket.blob_id, ticket.ticket, 0, HEADER_BYTES)
-            return b"".join(pieces)[:HEADER_BYTES]
+            return b"".join(pieces)
 
     def _resume(self, opener: StreamOpener) -> int:
         """Take up the chunks on the disk, without the last one of the file; return their number."""
@@ -96,7 +96,7 @@ class Download:
         chunk = self._file.chunk_bytes
         start = HEADER_BYTES + done * (chunk + OVERHEAD_BYTES)
         with self._server.connect() as connection:
-            pieces = connection.get(ticket.blob_id, ticket.ticket, start)
+            pieces = connection.get(ticket.blob_id, ticket.ticket, start, ticket.size - start)
             last = chunks_in(self._file.size, chunk) - 1
             parts = _cut(pieces, chunk + OVERHEAD_BYTES)
             for number in range(done, last + 1):
@@ -105,10 +105,11 @@ class Download:
                 sealed = next(parts, b"")
                 if number < last and len(sealed) < chunk + OVERHEAD_BYTES:
                     raise ConnectionError("the connection has ended")
-                self._open(opener, sealed, parts, is_last=number == last)
+                self._open(opener, sealed, parts, number)
         return True
 
-    def _open(self, opener: StreamOpener, sealed: bytes, rest: Iterator[bytes], *, is_last: bool) -> None:
+    def _open(self, opener: StreamOpener, sealed: bytes, rest: Iterator[bytes], number: int) -> None:
+        is_last = number == chunks_in(self._file.size, self._file.chunk_bytes) - 1
         if is_last and len(sealed) < self._last_bytes():
             raise ConnectionError("the connection has ended")
         self._sealed.update(sealed)
@@ -116,8 +117,14 @@ class Download:
             plain = opener.open(sealed, is_last=is_last)
         except ProtocolError as error:
             # The connection is still open here. The hash of the whole blob tells whose fault it is.
+            at = HEADER_BYTES + number * (self._file.chunk_bytes + OVERHEAD_BYTES) + len(sealed)
             for part in rest:
+                if self._is_stopped():
+                    break
                 self._sealed.update(part)
+                at += len(part)
+            if at < sealed_size(self._file.size, self._file.chunk_bytes):
+                raise ConnectionError("the connection has ended") from error
             raise _Unopened from error
         self._plain.update(plain)
         view = memoryview(plain)

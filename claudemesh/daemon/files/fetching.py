@@ -9,7 +9,7 @@ import asyncio
 import http.client
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.blob_server import BlobServer
 from claudemesh.daemon.files.download import Download, Ticket, check_size
 from claudemesh.daemon.files.target import Target, cannot_write, open_target
+from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.inbox.attached import ReceivedFile, ReceivedFiles
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.attachments import Attachment
@@ -46,7 +47,7 @@ class FetchParts:
     files: ReceivedFiles
     ask: Ask
     server: Callable[[], BlobServer]
-    executor: Executor
+    threads: Threads
     tasks: TaskOwner
     clock: Clock
     backoff: Backoff
@@ -80,50 +81,53 @@ class Fetching:
     """The downloads of this host."""
 
     parts: FetchParts
-    _jobs: dict[tuple[str, str], _Job] = field(default_factory=dict)
+    _jobs: dict[tuple[int, str], _Job] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
         """End all downloads behind the present chunk."""
         self._stop.set()
 
-    async def fetch(self, file_id: str, out: str, wait_ms: int) -> Answer:
+    async def fetch(self, file_id: str, message_id: str | None, out: str, wait_ms: int) -> Answer:
         """Start a download or join it, and return 200 when it is done, 202 while it goes on.
 
         Raise `ProtocolError` for an unknown file, a target that is refused, and a download that has failed.
         """
-        key = (file_id, out)
+        found = await self.parts.files.find(file_id, message_id)
+        if found is None:
+            text = f"No message has announced a file {file_id}. `claudemesh file list` lists the files."
+            raise ProtocolError("not_found", text)
+        key = (found.number, out)
         if key not in self._jobs:
-            found = await self.parts.files.find(file_id)
-            if found is None:
-                text = f"No message has announced a file {file_id}; GET /v1/file/list lists the files."
-                raise ProtocolError("not_found", text)
             place = (out, found.file.name, file_id, self.parts.home)
             await self._begin(key, found, partial(open_target, *place))
         return await self._answer(key, wait_ms)
 
     async def fetch_to(self, found: ReceivedFile, folder: Path, wait_ms: int) -> Answer:
-        """Fetch a file into a folder of the daemon, where its name is its id."""
-        file_id = found.file.file_id
-        key = (file_id, str(folder))
+        """Fetch the text of a message into a folder of the daemon, where its name is the message's id.
+
+        The id of the file was chosen by its sender, and may be that of another message's text.
+        """
+        key = (found.number, str(folder))
         if key not in self._jobs:
-            await self._begin(key, found, partial(Target, folder, file_id, file_id))
+            await self._begin(key, found, partial(Target, folder, found.inbox_id, found.inbox_id))
         return await self._answer(key, wait_ms)
 
-    async def _answer(self, key: tuple[str, str], wait_ms: int) -> Answer:
+    async def _answer(self, key: tuple[int, str], wait_ms: int) -> Answer:
         job = self._jobs[key]
         await asyncio.wait([job.done], timeout=wait_ms / 1000)
         if not job.done.done():
-            body = {"status": "fetching", "file_id": key[0], "received": job.received}
-            return Answer(202, {**body, "size": job.found.file.size})
+            file = job.found.file
+            body = {"status": "fetching", "file_id": file.file_id, "received": job.received}
+            return Answer(202, {**body, "size": file.size})
         self._jobs.pop(key, None)
         return job.done.result()
 
-    async def _begin(self, key: tuple[str, str], found: ReceivedFile, opened: Callable[[], Target]) -> None:
+    async def _begin(self, key: tuple[int, str], found: ReceivedFile, opened: Callable[[], Target]) -> None:
         self._forget()
         if len(self._jobs) >= MAX_JOBS:
             raise ProtocolError("daemon_busy", f"{MAX_JOBS} files are fetched already. Wait for one of them.")
-        target = await self._in_thread(opened)
+        target = await self.parts.threads.run(opened)
         if key in self._jobs:
             # Another request for the same target was faster.
             target.close()
@@ -161,7 +165,7 @@ class Fetching:
     async def _fetch(self, job: _Job, target: Target) -> Answer:
         file, parts = job.found.file, self.parts
         await self._pull(job, target)
-        await self._in_thread(target.finish)
+        await self.parts.threads.run(target.finish)
         await parts.files.fetched(job.found.number, parts.clock.wall_ms())
         parts.tasks.start(self._tell(file), "blob_fetched")
         return Answer(
@@ -187,7 +191,7 @@ class Fetching:
                 ticket = Ticket(file.blob_id, opened.ticket, opened.size)
                 check_size(file, ticket, opened.sha256)
                 job.attempt = Download(file, target.descriptor, parts.server(), self._stop.is_set)
-                job.thread = parts.executor.submit(job.attempt.run, ticket)
+                job.thread = parts.threads.transfers.submit(job.attempt.run, ticket)
                 if await asyncio.wrap_future(job.thread):
                     return
                 raise ProtocolError("daemon_busy", "The daemon stops. Ask for the file again later.")
@@ -209,9 +213,6 @@ class Fetching:
             await self.parts.ask("blob_fetched", {"blob_id": file.blob_id}, blob_noted)
         except ProtocolError as error:
             log.info("fetch_not_noted", file_id=file.file_id, error=error.code)
-
-    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.parts.executor, work, *values)
 
 
 def _settle(job: _Job, error: ProtocolError) -> None:

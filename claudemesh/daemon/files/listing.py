@@ -9,7 +9,7 @@ from typing import Any, Literal
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.spool import Spool
 from claudemesh.daemon.files.states import ShareState
-from claudemesh.daemon.files.store import FilesStore
+from claudemesh.daemon.files.store import FilesStore, SharedFile
 from claudemesh.daemon.files.uploads import Uploads
 from claudemesh.daemon.inbox.attached import ReceivedFiles
 from claudemesh.protocol.blob_replies import blob_noted
@@ -49,18 +49,26 @@ class FileLists:
         """
         file = await self.store.by_id(file_id)
         if file is None:
-            if await self.received.find(file_id) is not None:
+            if await self.received.is_announced(file_id):
                 text = "Only the sender of a file can delete it at the broker. Delete your own copy of it."
                 raise ProtocolError("not_authorized", text)
-            raise ProtocolError("not_found", f"This host shares no file {file_id}.")
-        if file.state is ShareState.UPLOADING:
+            text = f"This host shares no file {file_id}. `claudemesh file list --sent` lists its files."
+            raise ProtocolError("not_found", text)
+        if file.state is not ShareState.DELETED:
             self.uploads.cancel(file_id)
-        if file.blob_id is not None and file.state is not ShareState.DELETED:
-            await self._delete_blob(file.blob_id)
-        if file.state is not ShareState.DELETED and await self.store.move(file, ShareState.DELETED) is None:
-            raise ProtocolError("daemon_busy", "The file has just changed its state. Try again.")
+            try:
+                await self._delete(file)
+            except BaseException:
+                self.uploads.go_on(file_id)
+                raise
         self.spool.remove(file_id)
         return {"status": "deleted", "file_id": file_id}
+
+    async def _delete(self, file: SharedFile) -> None:
+        if file.blob_id is not None:
+            await self._delete_blob(file.blob_id)
+        if await self.store.move(file, ShareState.DELETED) is None:
+            raise ProtocolError("daemon_busy", "The file has just changed its state. Try again.")
 
     async def _delete_blob(self, blob_id: str) -> None:
         try:

@@ -29,6 +29,7 @@ from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
+from claudemesh.runtime.errors import StorageUnavailable
 
 # The longest text, and the part of it that comes with its message.
 MAX_TEXT_BYTES = 16 << 20
@@ -139,18 +140,45 @@ class Sharing:
             known = await self._store.by_send(client_message_id)
             if known is not None:
                 return _known(known, request)
-            refusal = await self._gate(request.send, client_message_id)
-            if refusal is not None:
-                return refusal
-            file = await self._spooled(request, client_message_id)
-            await self._store.add(file)
+            # Taken from here on, so that a send meanwhile does not take the same id.
+            self._store.ids.add(client_message_id)
+            try:
+                answer = await self._added(request, client_message_id)
+            except BaseException:
+                self._store.ids.discard(client_message_id)
+                raise
+            if isinstance(answer, Answer):
+                self._store.ids.discard(client_message_id)
+                return answer
         self.on_added()
-        return _accepted(file)
+        return _accepted(answer)
+
+    def is_known(self, client_message_id: str) -> bool:
+        """Whether a file or a long text has this id."""
+        return client_message_id in self._store.ids
+
+    async def answer_known(self, request: ShareRequest) -> Answer | None:
+        """Return the answer from the row of a known id; None when there is no row after all."""
+        async with self._lock:
+            known = await self._store.by_send(request.send.client_message_id or "")
+        return None if known is None else _known(known, request)
+
+    async def _added(self, request: ShareRequest, client_message_id: str) -> SharedFile | Answer:
+        refusal = await self._gate(request.send, client_message_id)
+        if refusal is not None:
+            return refusal
+        file = await self._spooled(request, client_message_id)
+        try:
+            await self._store.add(file)
+        except StorageUnavailable:
+            # Nothing was committed. After any other failure the daemon ends, and its next start tidies.
+            await self._in_thread(self._spool.remove, file.file_id)
+            raise
+        return file
 
     async def _spooled(self, request: ShareRequest, client_message_id: str) -> SharedFile:
         file_id, key = self._new_id(), os.urandom(KEY_BYTES)
-        loop, limits = asyncio.get_running_loop(), self._limits()
-        name, found = await loop.run_in_executor(self._executor, self._read, request, file_id, key, limits)
+        name, found = await self._in_thread(self._read, request, file_id, key, self._limits())
         return SharedFile(
             file_id=file_id,
             client_message_id=client_message_id,
@@ -171,7 +199,11 @@ class Sharing:
 
     async def text_at(self, path: str) -> bytes:
         """Return the text in a file. Raise `ProtocolError` for a larger one, and one that is no UTF-8."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._read_text, path)
+        text: bytes = await self._in_thread(self._read_text, path)
+        return text
+
+    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *values)
 
     def _read_text(self, path: str) -> bytes:
         source = open_source(path, self._home)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from claudemesh.daemon.files.blob_server import OpenConnections
@@ -10,6 +9,7 @@ from claudemesh.daemon.files.fetching import Fetching
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing
 from claudemesh.daemon.files.texts import LongTexts, WholeTexts
+from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.files.uploads import Uploads
 from claudemesh.protocol.features import Features
 
@@ -24,7 +24,7 @@ class FileSide:
     lists: FileLists
     texts: LongTexts
     whole: WholeTexts
-    executor: ThreadPoolExecutor
+    threads: Threads
     connections: OpenConnections
     blob_bytes: int
 
@@ -38,4 +38,4 @@ class FileSide:
         self.uploads.stop()
         self.fetching.stop()
         self.connections.end()
-        self.executor.shutdown(wait=False, cancel_futures=True)
+        self.threads.end()

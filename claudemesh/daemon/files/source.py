@@ -19,16 +19,26 @@ class Source:
     """An open file to share. The caller closes `descriptor`."""
 
     descriptor: int
-    name: str
+    path: Path
     size: int
+    modified_ns: int
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.path.name
 
     def read(self, wanted: int) -> bytes:
-        """Return exactly as many bytes, fewer at the end of the file."""
-        return read_fully(self.descriptor, wanted)
+        """Return exactly as many bytes, fewer at the end of the file. Raise `InvalidField`."""
+        try:
+            return read_fully(self.descriptor, wanted)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
 
     def is_unchanged(self, seen: int) -> bool:
-        """Whether the file has the size that was read, and had it when it was opened."""
-        return self.size == seen == os.fstat(self.descriptor).st_size
+        """Whether `seen` bytes are the whole file, and it was not written since it was opened."""
+        found = os.fstat(self.descriptor)
+        return self.size == seen == found.st_size and self.modified_ns == found.st_mtime_ns
 
 
 @dataclass(slots=True)
@@ -84,7 +94,7 @@ def open_source(text: str, home: Path) -> Source:
     except BaseException:
         os.close(descriptor)
         raise
-    return Source(descriptor, path.name, found.st_size)
+    return Source(descriptor, path, found.st_size, found.st_mtime_ns)
 
 
 def check_outside(path: Path, home: Path, field: str) -> None:
@@ -120,7 +130,14 @@ def _check_place(real: Path, home: Path, path: Path) -> None:
 
 
 def _is_below(path: Path, home: Path) -> bool:
-    return path.is_relative_to(os.path.realpath(home))
+    """Whether a resolved path leads through `home`, also by another spelling of it or another mount."""
+    if path.is_relative_to(os.path.realpath(home)):
+        return True
+    try:
+        own = home.stat()
+    except FileNotFoundError:
+        return False
+    return any(os.path.samestat(own, folder.stat()) for folder in (path, *path.parents))
 
 
 def _unreadable(path: Path, error: OSError) -> ProtocolError:

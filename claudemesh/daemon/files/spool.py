@@ -72,6 +72,14 @@ class Spool:
             orphan.unlink(missing_ok=True)
         return len(orphans)
 
+    def holds(self, file_id: str, sha256: str) -> bool:
+        """Whether a copy has this hash. A missing one has none. Raise `OSError`."""
+        try:
+            with self.path(file_id).open("rb") as copy:
+                return hashlib.file_digest(copy, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
     def remove(self, file_id: str) -> None:
         """Delete a copy."""
         self.path(file_id).unlink(missing_ok=True)
@@ -128,8 +136,8 @@ class Spool:
         if not source.is_unchanged(size):
             raise ProtocolError(
                 "source_changed",
-                "The file has another size than the system said when it was opened, so it changes, or it is "
-                "no ordinary file. Nothing was sent. Copy it first, and send the copy.",
+                "The file was written while it was read, or it is no ordinary file. Nothing was sent. Copy "
+                "it first, and send the copy.",
             )
         return Spooled(size, plain.hexdigest(), blob_size, sealed.hexdigest())
 

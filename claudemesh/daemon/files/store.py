@@ -90,11 +90,15 @@ class FilesStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        # The ids of all announcements, so that a send is compared with them without a look at the disk.
+        self.ids: set[str] = set()
 
     @classmethod
     async def open(cls, path: Path, on_failure: OnFailure | None = None) -> FilesStore:
         """Open or create files.db. Raise `StorageError`."""
-        return cls(await Database.open(path, load_migrations("claudemesh.daemon.sql.files"), on_failure))
+        store = cls(await Database.open(path, load_migrations("claudemesh.daemon.sql.files"), on_failure))
+        store.ids.update(await store._db.run(lambda raw: [row[0] for row in raw.execute(_Q["ids"])]))
+        return store
 
     async def close(self) -> None:
         """Close the file."""
@@ -164,7 +168,7 @@ class FilesStore:
 
     async def note(self, file: SharedFile, *, blob_id: str | None, error: str | None) -> SharedFile:
         """Write the blob of an upload, and the cause of a wait."""
-        values = (blob_id, error, file.file_id)
+        values = (blob_id, error, file.file_id, file.state.value)
         if (blob_id, error) != (file.blob_id, file.error):
             await self._db.transaction(lambda raw: raw.execute(_Q["note"], values))
         return replace(file, blob_id=blob_id, error=error)

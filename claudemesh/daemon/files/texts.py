@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from claudemesh.daemon.files.fetching import Fetching
-from claudemesh.daemon.files.sharing import MAX_TEXT_BYTES, Sharing, fields_of, share_of_text
-from claudemesh.daemon.files.store import FilesStore
+from claudemesh.daemon.files.sharing import (
+    MAX_TEXT_BYTES,
+    ShareRequest,
+    Sharing,
+    fields_of,
+    share_of_text,
+)
 from claudemesh.daemon.inbox.attached import ReceivedFiles
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
@@ -42,39 +47,38 @@ class Submit(Protocol):
 class LongTexts:
     """Sends of any length: short ones by the outbox, long ones as files."""
 
-    def __init__(
-        self,
-        submit: Submit,
-        sharing: Sharing,
-        store: FilesStore,
-        inline_bytes: Callable[[], int],
-    ) -> None:
+    def __init__(self, submit: Submit, sharing: Sharing, inline_bytes: Callable[[], int]) -> None:
         self._submit = submit
         self._sharing = sharing
-        self._store = store
         self._inline_bytes = inline_bytes
 
     async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
         """Accept a send durably. A long text is answered with 202 without waiting for the broker."""
+        known = request.client_message_id
+        if known is not None and self._sharing.is_known(known):
+            answer = await self._sharing.answer_known(_share_of(request))
+            if answer is not None:
+                return _queued(answer)
         if len(request.message) * _SURELY_FITS <= self._inline_bytes():
             return await self._submit(request, wait_ms=wait_ms)
-        known = request.client_message_id
-        if known is not None and await self._store.by_send(known) is not None:
-            return await self._share(request)
         answer = await self._submit(request, wait_ms=wait_ms)
         if answer.body.get("error") != "payload_too_large":
             return answer
-        return await self._share(request)
-
-    async def _share(self, request: SendRequest) -> Answer:
-        text = request.message.encode()
-        if len(text) > MAX_TEXT_BYTES:
+        if len(request.message.encode()) > MAX_TEXT_BYTES:
             message = f"A text may have at most {MAX_TEXT_BYTES} bytes. Send it as a file."
             raise ProtocolError("payload_too_large", message, limit=MAX_TEXT_BYTES)
-        answer = await self._sharing.share(share_of_text(text, fields_of(request)))
-        if answer.status not in (200, 202):
-            return answer
-        return Answer(202, {"status": "queued", "client_message_id": answer.body["client_message_id"]})
+        return _queued(await self._sharing.share(_share_of(request)))
+
+
+def _share_of(request: SendRequest) -> ShareRequest:
+    return share_of_text(request.message.encode(), fields_of(request))
+
+
+def _queued(answer: Answer) -> Answer:
+    """Return the answer to a share as that to a send."""
+    if answer.status not in (200, 202):
+        return answer
+    return Answer(202, {"status": "queued", "client_message_id": answer.body["client_message_id"]})
 
 
 class WholeTexts:
@@ -100,7 +104,7 @@ class WholeTexts:
         found = await self._files.text_of(inbox_id)
         if found is None or found.file.size > MAX_TEXT_BYTES:
             return None
-        path = self._folder / found.file.file_id
+        path = self._folder / inbox_id
         if not path.exists():
             make_private_dir(self._folder)
             await self._tidy()
@@ -112,7 +116,7 @@ class WholeTexts:
 
     async def _tidy(self) -> None:
         """Delete texts whose messages are deleted."""
-        known = set(await self._files.known())
+        known = await self._files.texts()
         for path in self._folder.iterdir():
             if path.name.strip(".").removesuffix(".part") not in known:
                 with suppress(OSError):

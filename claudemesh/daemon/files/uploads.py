@@ -11,9 +11,8 @@ import http.client
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
@@ -22,6 +21,7 @@ from claudemesh.daemon.files.sharing import announcement
 from claudemesh.daemon.files.spool import Spool
 from claudemesh.daemon.files.states import ShareState
 from claudemesh.daemon.files.store import FilesStore, SharedFile
+from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer, Status
@@ -41,7 +41,7 @@ _PIECE_BYTES = 256 << 10
 _IDLE_S = 60.0
 _STALLED = 3
 # Refusals of a blob that no later attempt changes.
-_PERMANENT = frozenset({"blob_too_large", "blob_hash_mismatch"})
+_PERMANENT = frozenset({"blob_too_large"})
 _NEW_TICKET = frozenset({"ticket_expired", "ticket_invalid"})
 _RETRIED = frozenset({429, 500, 503, 507})
 _GIVEN_UP = frozenset({"outbox_dead_fingerprint_match", "outbox_aborted_fingerprint_match"})
@@ -49,17 +49,22 @@ _GIVEN_UP = frozenset({"outbox_dead_fingerprint_match", "outbox_aborted_fingerpr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadParts:
-    """The parts that uploads use. `server` returns the broker's blobs at the present address."""
+    """The parts that uploads use.
+
+    `server` returns the broker's blobs at the present address. `may_come_back` tells whether a refusal of a
+    message may be temporary, because the broker's database was restored.
+    """
 
     store: FilesStore
     spool: Spool
     outbox: OutboxStore
     callers: WaitingCallers
     submit: Callable[[SendRequest], Awaitable[Answer]]
+    may_come_back: Callable[[str], bool]
     ask: Ask
     is_connected: Callable[[], bool]
     server: Callable[[], BlobServer]
-    executor: Executor
+    threads: Threads
     backoff: Backoff
 
 
@@ -82,6 +87,10 @@ class Uploads:
     def cancel(self, file_id: str) -> None:
         """End the upload of a file behind the present part."""
         self._cancelled.add(file_id)
+
+    def go_on(self, file_id: str) -> None:
+        """Go on with a file that was not deleted after all."""
+        self._cancelled.discard(file_id)
         self.wake()
 
     def stop(self) -> None:
@@ -118,21 +127,34 @@ class Uploads:
         """Do the next step of every file; return whether another round has something to do at once."""
         files = await self._parts.store.open_files()
         self._failures = 0 if not files else self._failures
+        self._cancelled.intersection_update(file.file_id for file in files)
         is_ahead = False
         for file in files:
             if file.state is ShareState.ANNOUNCING:
-                is_ahead |= await self._announce(file)
+                is_ahead |= await self._alone(self._announce, file)
             elif file.state is ShareState.ATTACHING:
-                is_ahead |= await self._attach(file)
+                is_ahead |= await self._alone(self._attach, file)
         for file in files:
-            if file.state is ShareState.UPLOADING and await self._upload(file):
+            if file.state is ShareState.UPLOADING and await self._alone(self._upload, file):
                 return True
         return is_ahead
+
+    async def _alone(self, step: Callable[[SharedFile], Awaitable[bool]], file: SharedFile) -> bool:
+        """Do a step of one file. A fault of it holds up no other file."""
+        try:
+            return await step(file)
+        except StorageError:
+            raise
+        except ProtocolError as error:
+            return await self._later(file, f"{error.code}: {error.message}")
+        except Exception as error:
+            log.error("share_failed", file_id=file.file_id, error=repr(error), exc_info=error)
+            return await self._later(file, f"internal_error: {error!r}. The log has the place.")
 
     async def _tidy(self) -> None:
         """Delete encrypted copies that a crash has left without a row."""
         spooled = await self._parts.store.spooled()
-        count = await self._in_thread(self._parts.spool.tidy, spooled)
+        count = await self._parts.threads.run(self._parts.spool.tidy, spooled)
         if count:
             log.info("spool_tidied", count=count)
 
@@ -147,8 +169,8 @@ class Uploads:
         try:
             begun = await parts.ask("blob_begin", params, blob_begun)
             file = await parts.store.note(file, blob_id=begun.blob_id, error=None)
-            is_whole = begun.is_complete or await self._in_thread(
-                partial(self._send, file, begun, parts.server())
+            is_whole = begun.is_complete or await parts.threads.transfer(
+                self._send, file, begun, parts.server()
             )
         except ProtocolError as error:
             return await self._refused(file, error)
@@ -158,11 +180,21 @@ class Uploads:
             return await self._later(file, f"The upload was interrupted, and goes on by itself: {error!r}.")
         finally:
             self.sent.pop(file.file_id, None)
+            await self._drop_deleted(file)
         if not is_whole:
             return False
         self._failures = 0
         failpoint("share.after_upload")
         return await parts.store.move(file, ShareState.ANNOUNCING) is not None
+
+    async def _drop_deleted(self, file: SharedFile) -> None:
+        """Delete the blob of a file that was deleted here before its upload had an id."""
+        if file.file_id not in self._cancelled or file.blob_id is None:
+            return
+        row = await self._parts.store.by_id(file.file_id)
+        if row is not None and row.state is ShareState.DELETED:
+            with suppress(ProtocolError):
+                await self._parts.ask("blob_delete", {"blob_id": file.blob_id}, blob_noted)
 
     def _send(self, file: SharedFile, begun: BlobBegun, server: BlobServer) -> bool:
         """Send parts from the broker's offset on. True: the broker has verified the whole blob."""
@@ -202,6 +234,8 @@ class Uploads:
     async def _refused(self, file: SharedFile, error: ProtocolError) -> bool:
         if error.code in _PERMANENT:
             return await self._give_up(file, f"{error.code}: {error.message}")
+        if error.code == "blob_hash_mismatch":
+            return await self._changed_on_the_way(file)
         if error.code in _NEW_TICKET:
             return await self._later(file, error.message)
         if error.code == "blob_not_found" and file.blob_id is not None:
@@ -210,14 +244,26 @@ class Uploads:
             return True
         return await self._later(file, f"{error.code}: {error.message}")
 
+    async def _changed_on_the_way(self, file: SharedFile) -> bool:
+        """Find out which side has changed the bytes of a blob. An unchanged copy is sent again."""
+        if await self._parts.threads.run(self._parts.spool.holds, file.file_id, file.blob_sha256):
+            text = (
+                "The broker has received other bytes than this host has sent, so the upload begins again. If "
+                "this goes on, check the broker's disk and the proxies before it."
+            )
+            return await self._later(file, text)
+        text = "The encrypted copy in the spool was damaged on this host's disk. Send the file again."
+        return await self._give_up(file, text)
+
     async def _announce(self, file: SharedFile) -> bool:
         """Give the message to the outbox; return whether it has taken it."""
         answer = await self._parts.submit(announcement(file))
         failpoint("share.after_announcement")
         if answer.status in (200, 202) or answer.body.get("conflict") in _GIVEN_UP:
             return await self._parts.store.move(file, ShareState.ATTACHING) is not None
-        text = f"{answer.body.get('error')}: {answer.body.get('message')}"
-        if answer.status in _RETRIED:
+        error = str(answer.body.get("error"))
+        text = f"{error}: {answer.body.get('message')}"
+        if answer.status in _RETRIED or self._parts.may_come_back(error):
             return await self._later(file, text)
         return await self._give_up(file, f"The message was not accepted. {text}")
 
@@ -245,7 +291,7 @@ class Uploads:
             return await self._later(file, f"{error.code}: {error.message}")
         self._failures = 0
         changed = await self._parts.store.move(file, ShareState.SHARED)
-        await self._in_thread(self._parts.spool.remove, file.file_id)
+        await self._parts.threads.run(self._parts.spool.remove, file.file_id)
         log.info("file_shared", file_id=file.file_id, size=file.size)
         return changed is not None
 
@@ -289,8 +335,5 @@ class Uploads:
     async def _give_up(self, file: SharedFile, text: str) -> bool:
         log.warning("file_not_shared", file_id=file.file_id, reason=text)
         changed = await self._parts.store.move(file, ShareState.FAILED, error=text)
-        await self._in_thread(self._parts.spool.remove, file.file_id)
+        await self._parts.threads.run(self._parts.spool.remove, file.file_id)
         return changed is not None
-
-    async def _in_thread(self, work: Callable[..., Any], *values: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._parts.executor, work, *values)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from claudemesh.protocol.attachments import Attachment, parse_attachments
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sqlite import Database
@@ -99,18 +100,35 @@ class ReceivedFiles:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def find(self, file_id: str) -> ReceivedFile | None:
-        """Return a file by its id. A later message with the same id does not hide the first."""
-        return next(iter(await self._read("file_by_id", (file_id,))), None)
+    async def find(self, file_id: str, inbox_id: str | None = None) -> ReceivedFile | None:
+        """Return a file by its id, and by the message that announces it.
+
+        A sender chooses the ids of its files, so another one may announce the same. `ProtocolError`
+        file_id_ambiguous then, without the message.
+        """
+        found = await self._read("files_by_id", (file_id, inbox_id))
+        if len(found) > 1:
+            messages = ", ".join(f"{one.inbox_id} of {one.sender_name}" for one in found)
+            raise ProtocolError(
+                "file_id_ambiguous",
+                f"Several members announce a file {file_id}, so the id alone does not name one. Give the "
+                f"message too (--message): {messages}.",
+                message_ids=[one.inbox_id for one in found],
+            )
+        return next(iter(found), None)
+
+    async def is_announced(self, file_id: str) -> bool:
+        """Whether a message announces a file with this id."""
+        return bool(await self._read("files_by_id", (file_id, None)))
 
     async def text_of(self, inbox_id: str) -> ReceivedFile | None:
         """Return the file that holds the whole text of a message."""
         return next(iter(await self._read("file_of_text", (inbox_id,))), None)
 
-    async def known(self) -> list[str]:
-        """Return the ids of all files."""
-        rows = await self._db.run(lambda raw: raw.execute(_Q["files_known"]).fetchall())
-        return [row[0] for row in rows]
+    async def texts(self) -> set[str]:
+        """Return the ids of the messages whose whole text is a file."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["texts_known"]).fetchall())
+        return {row[0] for row in rows}
 
     async def page(self, before: int | None, limit: int) -> Sequence[ReceivedFile]:
         """Return up to `limit` files that arrived before the one of this number, newest first."""

@@ -30,13 +30,14 @@ SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_na
        i.received_at
 FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.inbox_id = ? AND f.is_text LIMIT 1;
 
--- files_known: the ids of all announced files.
-SELECT file_id FROM inbox_file;
+-- texts_known: the messages whose whole text is a file.
+SELECT inbox_id FROM inbox_file WHERE is_text;
 
--- file_by_id: the first file that was announced under this id.
-SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
-       i.received_at
-FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.file_id = ? ORDER BY f.number LIMIT 1;
+-- files_by_id: the files that were announced under this id, the first one of each sender.
+SELECT min(f.number), f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind,
+       i.topic, i.received_at
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.file_id = ?1 AND (?2 IS NULL OR f.inbox_id = ?2)
+GROUP BY i.sender_member_id ORDER BY min(f.number) LIMIT 8;
 
 -- files_before: files that were announced before one of them, newest first.
 SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,

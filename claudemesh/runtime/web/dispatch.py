@@ -30,7 +30,8 @@ class Group:
 class Dispatcher:
     """The ASGI app of some groups of routes: bare routes first, then the others by Starlette's router.
 
-    `HEAD` is answered by the handler of `GET`; uvicorn drops the body of the reply.
+    `HEAD` is answered by the handler of `GET`; uvicorn drops the body of the reply. A `GET` that acts has no
+    `HEAD`, because a client that asks for the head expects that nothing happens.
     """
 
     def __init__(self, groups: Iterable[Group], options: ServeOptions) -> None:
@@ -74,9 +75,10 @@ class _Endpoint:
         await serve(self._reply(scope, receive), send, self._options)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        acts = "GET" in self._methods and self._methods["GET"][0].acts
+        method = "GET" if scope["method"] == "HEAD" and not acts else scope["method"]
         if method not in self._methods:
-            raise method_not_allowed(self._methods)
+            raise method_not_allowed(self._methods, with_head=not acts)
         route, handler, owner = self._methods[method]
         if self._options.authorize is not None:
             self._options.authorize(route, scope)

@@ -41,10 +41,13 @@ def not_found(hint: str) -> HttpRefusal:
     return HttpRefusal(404, "not_found", f"There is no such route. {hint}", unknown="route")
 
 
-def method_not_allowed(allowed: Iterable[str]) -> HttpRefusal:
-    """Return the 405 of a route that does not have the method, with `Allow`. `GET` brings `HEAD` with it."""
+def method_not_allowed(allowed: Iterable[str], *, with_head: bool = True) -> HttpRefusal:
+    """Return the 405 of a route that does not have the method, with `Allow`.
+
+    `GET` brings `HEAD` with it, unless `with_head` is false.
+    """
     known = set(allowed)
-    methods = ", ".join(sorted(known | {"HEAD"} if "GET" in known else known))
+    methods = ", ".join(sorted(known | {"HEAD"} if "GET" in known and with_head else known))
     return HttpRefusal(
         405,
         "method_not_allowed",

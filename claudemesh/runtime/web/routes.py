@@ -101,6 +101,8 @@ class Route:
     socket_only: bool = False
     # Requires the broker's admin token.
     admin: bool = False
+    # A GET that changes or fetches something.
+    acts: bool = False
 
 
 class RouteTable:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.files.source import open_source
+from claudemesh.daemon.files.source import check_outside, open_source
 from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, HEADER_BYTES, OVERHEAD_BYTES, StreamOpener
@@ -116,6 +116,45 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     finally:
         install(None)
     assert left(tmp_path) == []
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    """Its size is the same, and its copy would be of no state that it ever had."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(CHUNK_BYTES))
+    os.utime(path, ns=(1, 1))
+
+    def rewrite(name: str) -> None:
+        if name == "share.before_spool_sync":
+            path.write_bytes(b"x" * CHUNK_BYTES)
+
+    install(rewrite)
+    try:
+        with pytest.raises(ProtocolError, match="source_changed"):
+            add(tmp_path, path)
+    finally:
+        install(None)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs procfs")
+def test_a_file_that_cannot_be_read_is_named_and_not_the_spool(tmp_path: Path) -> None:
+    """The first page of a process is no memory."""
+    with pytest.raises(ProtocolError, match="/proc/self/mem cannot be read") as caught:
+        add(tmp_path, Path("/proc/self/mem"))
+    assert caught.value.code == "file_unreadable"
+    assert left(tmp_path) == []
+
+
+def test_the_own_directory_is_known_by_another_name_too(tmp_path: Path) -> None:
+    """A second mount of it, or another spelling where the file system ignores case."""
+    (tmp_path / "home" / "daemon").mkdir(parents=True)
+    (tmp_path / "home" / "daemon" / "keypair.json").write_text("secret")
+    other = Path(f"/proc/{os.getpid()}/root{tmp_path}/home/daemon/keypair.json")
+    if not other.exists():
+        pytest.skip("needs procfs")
+    with pytest.raises(ProtocolError, match="own_directory"):
+        check_outside(other, tmp_path / "home", "path")
 
 
 def test_a_file_over_a_limit_leaves_nothing_behind(tmp_path: Path) -> None:

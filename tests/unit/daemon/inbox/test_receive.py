@@ -195,14 +195,18 @@ async def test_announced_files_are_shown_without_their_keys(tmp_path: Path) -> N
 
 
 async def test_a_later_message_does_not_take_the_id_of_an_earlier_file(tmp_path: Path) -> None:
-    """An id that another member repeats fetches the file that came first."""
+    """An id that another member repeats names no file any more, unless the message is named too."""
     async with host(tmp_path) as bob:
         bob.directory.apply([ALICE.listed(), BOB.listed(), CAROL.listed()])
         first = replace(parse_send({"to": "bob", "message": "one"}), attachments=(FILE,))
         other = replace(first, attachments=(replace(FILE, key=bytes(range(32)), name="other"),))
         await bob.take(delivery(ALICE, bob.directory, first))
         await bob.take(delivery(CAROL, bob.directory, other, 2))
-        found = await bob.store.files.find(FILE.file_id)
+        with pytest.raises(ProtocolError, match="file_id_ambiguous") as caught:
+            await bob.store.files.find(FILE.file_id)
+        message_ids = caught.value.fields["message_ids"]
+        assert isinstance(message_ids, list)
+        found = await bob.store.files.find(FILE.file_id, message_ids[0])
         assert found is not None and (found.file, found.sender_name) == (FILE, "alice")
         assert [one.file.name for one in await bob.store.files.page(None, 9)] == ["other", "build.log"]
         await bob.store.files.fetched(found.number, NOW)

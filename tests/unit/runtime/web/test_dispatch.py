@@ -58,6 +58,7 @@ ROUTES = (
     Route("POST", "/v1/things", "Add", handler=shown, body=Named),
     Route("GET", "/v1/things/{id}", "Get", handler=shown),
     Route("POST", "/v1/send", "Send", build=_bare),
+    Route("GET", "/v1/fetch", "Fetch", handler=shown, acts=True),
     Route("POST", "/v1/admin", "Rule", handler=shown, body=Named, admin=True),
     Route("GET", "/v1/open", "Open", handler=shown, query=None),
     Route("GET", "/v1/broken", "Break", handler=broken),
@@ -136,6 +137,13 @@ async def test_head_is_answered_by_the_handler_of_get() -> None:
     """A route without GET refuses it."""
     assert (await ask(app(), "HEAD", "/v1/things")).status == 200
     assert (await ask(app(), "HEAD", "/v1/admin")).status == 405
+
+
+async def test_head_of_a_get_that_acts_is_refused() -> None:
+    """Nothing is done by it, and `Allow` has no HEAD."""
+    refused_head = await ask(app(), "HEAD", "/v1/fetch")
+    assert (refused_head.status, refused_head.json["allowed"]) == (405, "GET")
+    assert (await ask(app(), "GET", "/v1/fetch")).status == 200
 
 
 async def test_a_client_that_has_gone_gets_nothing() -> None:

@@ -1,0 +1,154 @@
+"""Fetching of files and texts whose ids their senders have chosen: none stands for that of another member."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claudemesh.daemon.files.fetching import Fetching, FetchParts
+from claudemesh.daemon.files.texts import WholeTexts
+from claudemesh.daemon.files.threads import Threads
+from claudemesh.daemon.inbox.attached import encode_attachments
+from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.protocol.attachments import Attachment
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.services import TaskOwner
+from tests.support.blob_host import BlobHost
+from tests.support.clock import ManualClock
+from tests.support.daemon import new_ulid
+from tests.support.sealed_files import sealed_file
+
+FILE_ID = "01HZ0000000000000000000000"
+
+
+class Bench:
+    """A host that has received messages with files; the blobs are in the hands of the test."""
+
+    def __init__(self, folder: Path, inbox: InboxStore, executor: ThreadPoolExecutor) -> None:
+        self.inbox = inbox
+        self.blobs: dict[str, bytes] = {}
+        self.host = BlobHost(self._give)
+        self.host.replies["blob_open"] = lambda params: self._opened(params["blob_id"])
+        self.tasks = TaskOwner()
+        self.fetching = Fetching(
+            FetchParts(
+                home=folder / "home",
+                files=inbox.files,
+                ask=self.host.ask,
+                server=self.host.server,
+                threads=Threads(executor, executor),
+                tasks=self.tasks,
+                clock=ManualClock(),
+                backoff=Backoff(initial_s=0.01, cap_s=0.01),
+            )
+        )
+        self.texts = WholeTexts(folder / "texts", inbox.files, self.fetching)
+
+    async def receive(self, sender: str, content: bytes, *, is_text: bool = False) -> str:
+        """Receive a message that announces a file under the one id; return the message's id."""
+        blob_id = f"{len(self.blobs):032x}"
+        file, self.blobs[blob_id] = sealed_file(content, file_id=FILE_ID, blob_id=blob_id, is_text=is_text)
+        message_id = new_ulid()
+        await self.inbox.insert([_row(message_id, sender, file)])
+        return message_id
+
+    async def get(self, message_id: str | None, out: Path) -> bytes:
+        """Fetch a file, and return what was written."""
+        answer = await self.fetching.fetch(FILE_ID, message_id, str(out), 30_000)
+        assert answer.status == 200, answer
+        return out.read_bytes()
+
+    async def shown(self, message_id: str) -> object:
+        """The text of a message, as it is shown."""
+        item = await self.inbox.get(message_id)
+        assert item is not None
+        return (await self.texts.complete(item))["body"]
+
+    def _opened(self, blob_id: str) -> Mapping[str, Any]:
+        blob = self.blobs[blob_id]
+        return {"ticket": "t", "size": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
+
+    def _give(self, request: BaseHTTPRequestHandler) -> None:
+        blob = self.blobs[request.path.rsplit("/", 1)[1]]
+        first, last = request.headers["range"].removeprefix("bytes=").split("-")
+        part = blob[int(first) : int(last) + 1]
+        request.send_response(206)
+        request.send_header("Content-Length", str(len(part)))
+        request.end_headers()
+        request.wfile.write(part)
+
+
+def _row(message_id: str, sender: str, file: Attachment) -> InboxRow:
+    return InboxRow(
+        id=message_id,
+        client_message_id=message_id,
+        sender_member_id=sender,
+        broker_message_id=message_id,
+        history_id=1,
+        mesh="demo",
+        kind="dm",
+        topic=None,
+        sender_pubkey="00" * 32,
+        sender_name=sender,
+        body="the beginning",
+        meta=None,
+        priority="next",
+        received_at=1,
+        reply_to_id=None,
+        attachments=encode_attachments([file]),
+    )
+
+
+@asynccontextmanager
+async def bench(folder: Path) -> AsyncGenerator[Bench]:
+    """A host and its broker."""
+    inbox = await InboxStore.open(folder / "inbox.db", ManualClock())
+    executor = ThreadPoolExecutor(2)
+    made = Bench(folder, inbox, executor)
+    try:
+        with made.host:
+            yield made
+    finally:
+        await made.tasks.stop()
+        executor.shutdown()
+        await inbox.close()
+
+
+async def test_a_text_is_shown_under_its_own_sender_though_another_uses_the_id_of_its_file(
+    tmp_path: Path,
+) -> None:
+    """Mallory knows the id from a topic, and its message is shown first."""
+    async with bench(tmp_path) as made:
+        honest = await made.receive("alice", b"from alice", is_text=True)
+        forged = await made.receive("mallory", b"from mallory", is_text=True)
+        for _ in range(2):
+            assert await made.shown(forged) == "from mallory"
+            assert await made.shown(honest) == "from alice"
+
+
+async def test_a_file_id_of_two_members_is_refused_until_the_message_is_named(tmp_path: Path) -> None:
+    """The error names both messages."""
+    async with bench(tmp_path) as made:
+        forged = await made.receive("mallory", b"from mallory")
+        honest = await made.receive("alice", b"from alice")
+        with pytest.raises(ProtocolError, match="file_id_ambiguous") as caught:
+            await made.get(None, tmp_path / "out")
+        assert caught.value.fields["message_ids"] == [forged, honest]
+        assert await made.get(honest, tmp_path / "honest") == b"from alice"
+        assert await made.get(forged, tmp_path / "forged") == b"from mallory"
+
+
+async def test_a_file_that_its_sender_announces_again_is_one_file(tmp_path: Path) -> None:
+    """A message that was sent again after a restore."""
+    async with bench(tmp_path) as made:
+        for _ in range(2):
+            await made.receive("alice", b"from alice")
+        assert await made.get(None, tmp_path / "out") == b"from alice"
