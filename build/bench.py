@@ -124,6 +124,11 @@ def main() -> int:
         action="store_true",
         help="also rows that take minutes to prepare: a grown mesh, ten million messages",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="smallest sizes, to see that rows run: the figures say nothing",
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = [

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.lab import BODY, Lab
+from benchmarks.size import size
 from claudemesh.broker.store.sqlite.queries import QUERIES
 from claudemesh.client.broker import BrokerClient
 from claudemesh.protocol.keys import Identity
@@ -19,7 +20,7 @@ from tests.support.broker import join_mesh
 from tests.support.processes import Daemon
 from tests.support.wspeer import Link, Peer, make_invite, new_id
 
-_MESSAGES = 6000
+_MESSAGES = size(6000, 256)
 _WINDOW = 512
 _BATCH = 128
 
@@ -111,7 +112,7 @@ def _write_batch(database: sqlite3.Connection, batch: list[tuple[int, bytes]]) -
     )
     database.executemany(
         sql["accept_queue_body"],
-        [(own, mesh, own, "dm", ref, sender, envelope, now) for _, own, envelope in rows],
+        [(own, mesh, own, "dm", ref, sender, envelope, now, None) for _, own, envelope in rows],
     )
     database.executemany(
         sql["accept_history"], [(number, own, mesh, "dm", ref, sender, now) for number, own, _ in rows]

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 from benchmarks.lab import Lab, median_ms
+from benchmarks.size import size
 from tests.support.processes import REPOSITORY
 
-_RUNS = 15
-_FIRST_STARTS = 5
-_JOBS = 5
+_RUNS = size(15, 1)
+_FIRST_STARTS = size(5, 1)
+_JOBS = size(5, 1)
 
 
 def warm(lab: Lab) -> tuple[float, float]:

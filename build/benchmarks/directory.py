@@ -14,18 +14,19 @@ from typing import Any
 from benchmarks.accept import peer_of
 from benchmarks.idle import cpu_s
 from benchmarks.lab import Lab
+from benchmarks.size import size
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol import replies
 from claudemesh.runtime.files import append_private
 from tests.support.processes import Mesh
 from tests.support.wspeer import Link, Peer, http_request, make_identity, make_invite, new_id
 
-MEMBERS = 20_000
-_CROWD = 2_000
+MEMBERS = size(20_000, 150)
+_CROWD = size(2_000, 150)
 # Members that join and leave in a minute.
-_COMING = 100
-_QUESTIONS = 400
-_CHANGES = 50
+_COMING = size(100, 1)
+_QUESTIONS = size(400, 3)
+_CHANGES = size(50, 3)
 # A profile of the usual kind.
 SUMMARY = "builds the release branches and answers questions about them"
 

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.lab import Caller, Lab, median_ms, send_request
+from benchmarks.size import size
 from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer
 from tests.support.processes import Daemon, Process, until
 
-_SIZE = 256 << 20
+_SIZE = size(256 << 20, 3 << 20)
 _MIB = 1 << 20
-_QUIET_SENDS = 100
+_QUIET_SENDS = size(100, 3)
 _PAUSE_S = 0.02
 _LONGEST_S = 300.0
 

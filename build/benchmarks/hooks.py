@@ -12,10 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.lab import Lab, load, received
+from benchmarks.size import size
 from tests.support.processes import Daemon, until
 
-_MESSAGES = 3840
-_ALONE = 1500
+_MESSAGES = size(3840, 64)
+_ALONE = size(1500, 16)
 _AT_A_TIME = 8
 _HOOK = "#!/bin/sh\nread -r event\nexit 0\n"
 

@@ -8,12 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from benchmarks.lab import Lab
+from benchmarks.size import QUICK, size
 from claudemesh.protocol.possession import challenge_keypair
 from tests.support.processes import Broker, mesh
 from tests.support.wspeer import Peer, http_request, make_identity, new_id, owner_body
 
-_SECONDS = 8.0
-_CONNECTIONS = 1000
+_SECONDS = 0.1 if QUICK else 8.0
+_CONNECTIONS = size(1000, 5)
 
 
 def memory(lab: Lab) -> tuple[float, float]:

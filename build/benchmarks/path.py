@@ -9,13 +9,14 @@ import time
 
 from benchmarks.accept import peer_of, pipelined
 from benchmarks.lab import EMPTY_REQUEST, Caller, Lab, load, median_ms, received, send_request
+from benchmarks.size import size
 from tests.support.broker import join_mesh
 from tests.support.processes import Daemon, until
 from tests.support.wspeer import make_invite, new_id
 
-_LATENCIES = 150
+_LATENCIES = size(150, 3)
 _CALLERS = 64
-_MESSAGES = 9600
+_MESSAGES = size(9600, 640)
 _ID = re.compile(rb'"client_message_id":"(\w+)"')
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from benchmarks.accept import peer_of, pipelined
 from benchmarks.lab import Lab
+from benchmarks.size import size
 from claudemesh.broker.store.postgres.accept import arguments
 from claudemesh.broker.store.postgres.queries import QUERIES
 from claudemesh.broker.store.postgres.sessions import SESSION, connect
@@ -16,10 +17,10 @@ from tests.support.postgres import Server, sql
 from tests.support.processes import Mesh
 from tests.support.wspeer import Peer, new_id
 
-_MESSAGES = 6000
+_MESSAGES = size(6000, 256)
 _BATCH = 128
 _ENVELOPE = b"x" * 1900
-_POSTS = 1000
+_POSTS = size(1000, 20)
 _SUBSCRIBERS = (
     """INSERT INTO mesh.topic SELECT id, 'hundred', 'topic', id, now() FROM mesh.mesh
        ON CONFLICT DO NOTHING""",

@@ -12,15 +12,16 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.lab import HERE, Lab, load, received
+from benchmarks.size import size
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.runtime.clock import SystemClock
 from tests.support.processes import until
 
-_MESSAGES = 1600
+_MESSAGES = size(1600, 64)
 _CALLERS = 64
-_READERS = 32
-_PAGES = 60
-_LARGE = 1_000_000
+_READERS = size(32, 2)
+_PAGES = size(60, 2)
+_LARGE = size(1_000_000, 2_000)
 _SMALL = 1_000
 _PAGE = 500
 

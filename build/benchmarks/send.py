@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from benchmarks.lab import EMPTY_REQUEST, Caller, Lab, load, median_ms, send_request
+from benchmarks.size import size
 
 _CALLERS = 64
-_REQUESTS = 6400
-_LATENCIES = 400
+_REQUESTS = size(6400, 640)
+_LATENCIES = size(400, 3)
 
 
 def many(lab: Lab) -> tuple[float, float]:

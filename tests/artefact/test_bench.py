@@ -1,0 +1,26 @@
+"""The bench: every row of it runs against the product as it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.support.processes import REPOSITORY
+
+# All but those beside other brokers, and those that take minutes to prepare.
+_ROWS = ("send", "accept", "postgres", "topic", "end to end", "events", "inbox", "a ", "file", "claudemesh")
+_MORE_ROWS = ("first", "20,000", "idle")
+
+
+def test_every_row_of_the_bench_runs() -> None:
+    """With the least sizes, whose figures say nothing."""
+    command = [sys.executable, "build/bench.py", "--quick", "--rounds", "1", "--json", *_ROWS, *_MORE_ROWS]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 22
+    # A process may happen not to grow.
+    assert [row["path"] for row in rows if row["rounds"][0][0] <= 0 and "memory" not in row["path"]] == []
