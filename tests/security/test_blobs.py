@@ -128,7 +128,7 @@ async def test_lying_lengths_and_ranges_change_no_byte_of_an_upload() -> None:
 
 
 async def test_a_slow_body_ends_its_connection_and_a_growing_one_does_not() -> None:
-    limits = Limits(body_s=1.0, blob_floor=1000)
+    limits = Limits(body_s=3.0, blob_floor=1000)
     async with running_broker(limits=limits) as broker:
         ada = await create_mesh(broker)
         host, port = broker.url.removeprefix("ws://").split(":")

@@ -262,7 +262,7 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_deadlines_of_requests_end_no_websocket() -> None:
     """A member that says nothing for longer than a head or a body may take stays connected."""
-    async with running_broker(limits=Limits(head_s=0.1, body_s=0.1)) as broker:
+    async with running_broker(limits=Limits(head_s=1, body_s=1)) as broker:
         ada = await create_mesh(broker)
         port = int(broker.url.rpartition(":")[2])
         async with ada.connect() as link:

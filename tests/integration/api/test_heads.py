@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from pathlib import Path
@@ -45,7 +44,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path, beg
     async with served(tmp_path, deadlines=Deadlines(head_s=0.05)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(begun)
-        await asyncio.wait_for(reader.read(-1), 5)
+        await reader.read(-1)
         writer.close()
 
 
@@ -54,11 +53,11 @@ async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path, beg
 )
 async def test_a_body_that_does_not_come_ends_the_connection(tmp_path: Path, begun: bytes) -> None:
     """Its place is free again; a request that is whole has all the time that it needs."""
-    async with served(tmp_path, deadlines=Deadlines(body_s=0.05)) as daemon:
+    async with served(tmp_path, deadlines=Deadlines(body_s=1)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(POST + begun)
         with contextlib.suppress(ConnectionResetError):
-            await asyncio.wait_for(reader.read(-1), 5)
+            await reader.read(-1)
         writer.close()
         guards: Any = daemon.app
         await until(lambda: guards.in_flight == 0)
@@ -99,11 +98,11 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
 
 async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path) -> None:
     """After an answer too, where they end the time that an idle connection has."""
-    async with served(tmp_path, deadlines=Deadlines(head_s=0.05)) as daemon:
+    async with served(tmp_path, deadlines=Deadlines(head_s=1)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(HEAD + b"\r\n")
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"\r\n")
         with contextlib.suppress(ConnectionResetError):
-            await asyncio.wait_for(reader.read(-1), 5)
+            await reader.read(-1)
         writer.close()

@@ -192,7 +192,7 @@ async def test_a_large_frame_before_hello_ack_is_refused() -> None:
 
 async def test_a_handshake_that_takes_too_long_is_ended() -> None:
     """The whole handshake has a limit, the feature negotiation included."""
-    async with running_broker(limits=Limits(handshake_s=0.2)) as broker:
+    async with running_broker(limits=Limits(handshake_s=2)) as broker:
         ada = await create_mesh(broker)
         async with dial(ada.broker_url) as link:
             assert (await link.closed())[0] == 4000

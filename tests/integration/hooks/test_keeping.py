@@ -73,7 +73,7 @@ async def test_the_outcome_says_how_it_ended(isolation: str) -> None:
 async def test_a_hook_that_ends_in_time_after_sigterm_is_not_killed(isolation: str) -> None:
     """SIGTERM comes first, and five seconds to tidy up."""
     async with worker_pool(isolation) as made:
-        outcome = await made.run(shell("trap 'echo bye; exit 5' TERM; sleep 981 & wait", timeout_s=0.3))
+        outcome = await made.run(shell("trap 'echo bye; exit 5' TERM; sleep 981 & wait", timeout_s=3))
         assert (outcome.exit, outcome.stdout, outcome.timed_out) == (5, b"bye\n", True)
 
 

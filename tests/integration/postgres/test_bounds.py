@@ -70,7 +70,7 @@ async def test_a_full_disk_is_said_as_such() -> None:
 
 async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
     """The wait is bounded; readers and senders have pools of their own."""
-    async with shared(DatabaseDeadlines(acquire_s=1.0)) as s:
+    async with shared(DatabaseDeadlines(acquire_s=3.0, lock_s=60, statement_s=60, use_s=60)) as s:
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
         async with s.gate("delivery_queue"):
             calls = [asyncio.ensure_future(s.one.store.messages.accept([send], NOW)) for send in sends]
@@ -84,7 +84,7 @@ async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
 
 async def test_a_transaction_left_open_is_ended_by_the_server() -> None:
     """Its locks go with it, its caller gets the error, and every connection continues."""
-    async with shared(DatabaseDeadlines(idle_s=0.1)) as s:
+    async with shared(DatabaseDeadlines(idle_s=0.3)) as s:
         ended = asyncio.Event()
 
         async def leak(connection: Any) -> None:

@@ -36,7 +36,7 @@ async def eventually(condition: Any) -> None:
 
 async def readiness(broker: Broker) -> tuple[int, dict[str, Any]]:
     """Return the answer of /readyz, which comes soon in any state of the database."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await http_request(broker.url, "GET", "/readyz")
 
 
