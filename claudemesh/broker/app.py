@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import orjson
 
@@ -333,10 +334,18 @@ class Broker:
         if scheme == "ws" and not is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
-        found = orjson.dumps({"url": url, "public_urls": self.settings.public_url, "pid": os.getpid()})
+        found = _found_by(self.settings, url)
         self._files.write(path.name, lambda: write_atomic(path, found))
         stack.callback(remove, path)
         return url
+
+
+def _found_by(settings: BrokerSettings, url: str) -> bytes:
+    """Return broker.json, by which commands on this host find the broker and trust its certificate."""
+    found = {"url": url, "public_urls": settings.public_url, "pid": os.getpid()}
+    if settings.tls_cert is not None:
+        found["tls_cert"] = str(Path(settings.tls_cert).absolute())
+    return orjson.dumps(found)
 
 
 def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:

@@ -33,6 +33,8 @@ class OwnBroker:
     url: str
     public_urls: tuple[str, ...]
     pid: int
+    # The file of its certificate chain, with TLS.
+    tls_cert: Path | None = None
 
     @property
     def dial_url(self) -> str:
@@ -75,7 +77,9 @@ def find_broker(data_dir: Path) -> OwnBroker | None:
         if not FileLock(data_dir / "lock").is_held():
             return None
         told = orjson.loads(read_own(data_dir / "broker.json", for_root=True))
-        return OwnBroker(data_dir, told["url"], _texts(told.get("public_urls")), int(told["pid"]))
+        cert = told.get("tls_cert")
+        tls_cert = Path(cert) if isinstance(cert, str) else None
+        return OwnBroker(data_dir, told["url"], _texts(told.get("public_urls")), int(told["pid"]), tls_cert)
     except PermissionError as error:
         raise unreadable(data_dir) from error
     except (OSError, ValueError, KeyError, TypeError):

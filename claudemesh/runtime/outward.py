@@ -104,11 +104,13 @@ def _unusable(reason: str) -> UnusableProxy:
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return the settings of TLS for a client.
 
-    The authorities of `ca_file` are trusted besides those of the system, where the file exists. `OSError`
-    for a file that cannot be read or holds no certificate.
+    The certificates of `ca_file` are trusted besides the authorities of the system, where the file exists: of
+    authorities, or of brokers themselves. `OSError` for a file that cannot be read or holds no certificate.
     """
     made = ssl.create_default_context()
     if ca_file is not None and ca_file.exists():
+        # A certificate that no other one in the file has signed may be trusted too.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         made.load_verify_locations(ca_file)
     return made
 

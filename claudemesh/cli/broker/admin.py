@@ -66,8 +66,15 @@ class AdminClient:
         ca_file: Path | None,
     ) -> None:
         folder = chosen_data_dir(data_dir)
-        self._broker = BrokerClient(url or _running_at(folder), insecure=insecure, ca_file=ca_file)
-        self._token = read_token(admin_token_file, folder, self._broker, is_named=url is not None)
+        is_named = url is not None
+        if url is None:
+            found = find_broker(folder)
+            if found is None:
+                raise no_broker(folder)
+            # The broker of this host is known by its data directory: its own certificate is trusted.
+            url, ca_file = found.dial_url, ca_file or found.tls_cert
+        self._broker = BrokerClient(url, insecure=insecure, ca_file=ca_file)
+        self._token = read_token(admin_token_file, folder, self._broker, is_named=is_named)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
         """Return a list below /v1/admin, read page after page. Its items have these columns."""
@@ -129,13 +136,6 @@ def _with_names(error: ApiError, wanted: str, known: Sequence[str], listing: str
     hint = f"Did you mean {' or '.join(near)}?" if near else f"{listing} {shown}." if known else ""
     message = f"{error.message} {hint}".rstrip()
     return ApiError(error.status, {**error.body, "message": message, "near": near, "next": command})
-
-
-def _running_at(folder: Path) -> str:
-    found = find_broker(folder)
-    if found is None:
-        raise no_broker(folder)
-    return found.dial_url
 
 
 def no_broker(folder: Path) -> ClientError:

@@ -76,7 +76,7 @@ def _readiness(found: OwnBroker) -> dict[str, Any]:
     from claudemesh.protocol.http_replies import readiness
 
     try:
-        client = BrokerClient(found.dial_url, insecure=True)
+        client = BrokerClient(found.dial_url, insecure=True, ca_file=found.tls_cert)
         answer = client.ask("GET", "/readyz", None, readiness)
     except ApiError as error:
         return {"ready": False, "degraded": error.body.get("reasons", []), "message": error.message}

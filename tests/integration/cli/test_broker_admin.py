@@ -165,21 +165,42 @@ def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["SSL_CERT_FILE"] == str(cert)
 
 
-def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificate(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The certificate is made out to the public address, and not to the wildcard at which it listens."""
+def signed_certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """A certificate for localhost, its key, and the authority that has signed it."""
+    authority, authority_key = certificate(folder)
+    authority, authority_key = authority.rename(folder / "ca.pem"), authority_key.rename(folder / "ca.key")
+    _, key = certificate(folder)
+    request = ["openssl", "req", "-new", "-key", str(key), "-subj", "/CN=broker"]
+    asked = subprocess.run(
+        [*request, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
+    ).stdout
+    by = ["-CA", str(authority), "-CAkey", str(authority_key), "-CAcreateserial", "-days", "2"]
+    signed = subprocess.run(
+        ["openssl", "x509", "-req", *by, "-copy_extensions", "copy"],
+        input=asked,
+        check=True,
+        capture_output=True,
+    ).stdout
+    cert = folder / "cert.pem"
+    cert.write_bytes(signed)
+    return cert, key, authority
+
+
+def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificate() -> None:
+    """It is made out to the public address, and signed by an authority that the host does not know."""
     with mesh(start=False) as made:
         made.broker.stop()
-        cert, key = certificate(made.root, "DNS:localhost")
+        cert, key, authority = signed_certificate(made.root)
         public = f"wss://localhost:{made.broker.port}"
         made.broker.arguments += ["--tls-cert", str(cert), "--tls-key", str(key), "--public-url", public]
-        made.broker.tls = str(cert)
+        made.broker.tls = str(authority)
         made.broker.start()
         made.broker.ready()
-        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         assert admin(made, "mesh", "list").code == OK
-        assert admin(made, "status", "--json").json["url"] == public
+        status = admin(made, "status", "--json")
+        assert (status.code, status.json["url"], status.json["ready"]) == (OK, public, True)
+        named = admin(made, "mesh", "list", "--broker", public)
+        assert (named.code, "signed by no authority that this host trusts" in named.err) == (78, True)
 
 
 @pytest.mark.parametrize(
