@@ -61,6 +61,8 @@ async def pipelined(
         for number, envelope in enumerate(envelopes)
     ]
     async with sender.connect() as link:
+        if topic is not None:
+            await link.have_key(topic)
         await link.settle()
         started = time.perf_counter()
         await _pipeline(link, frames, window)

@@ -21,11 +21,12 @@ from typing import Any
 import orjson
 import uvloop
 
-from claudemesh.protocol.envelope import Seal, build_envelope
+from claudemesh.protocol.envelope import build_envelope
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.signing import sign_hello
 from claudemesh.runtime.backoff import Backoff
+from tests.support.cheapseal import cheap_epoch, cheap_seal
 
 _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 _DRAINING = 4006
@@ -46,7 +47,7 @@ class Crowd:
         self.changes: dict[bytes, tuple[int, int]] = {}
         self.complete: set[Member] = set()
         self.last_open = self.last_complete = self.last_post = 0.0
-        self.posts = 0
+        self.posts = self.keyed = 0
         self.reset()
 
     def reset(self) -> None:
@@ -64,6 +65,7 @@ class Crowd:
             "last_open": self.last_open,
             "last_complete": self.last_complete,
             "posts": self.posts,
+            "keyed": self.keyed,
             "last_post": self.last_post,
             "frames": dict(self.frames),
             "bytes": self.bytes,
@@ -226,6 +228,8 @@ class Member(asyncio.Protocol):
             if not crowd.optional:
                 self.online = (1 << crowd.expected) - 1
                 self._look()
+        elif kind == "reply" and frame["id"] == "key":
+            crowd.keyed += 1
         elif kind == "deliver":
             crowd.posts += 1
             crowd.last_post = time.monotonic()
@@ -263,6 +267,15 @@ class Member(asyncio.Protocol):
             signature=b64encode(signature).decode(),
         )
 
+    @property
+    def mesh_id(self) -> str:
+        """The mesh of the crowd."""
+        return self.crowd.mesh_id  # type: ignore[no-any-return]
+
+    def make_key(self) -> None:
+        """Register an epoch of the topic of all."""
+        self._say(type="call", id="key", method="topic_epoch_create", params=cheap_epoch(self, "all"))
+
     def post(self, text: str) -> None:
         """Post to the topic of all."""
         envelope = build_envelope(
@@ -275,7 +288,7 @@ class Member(asyncio.Protocol):
             priority="next",
             mentions=(),
             body=text.encode(),
-            seal=Seal("none", b"", self.identity.key_id),
+            seal=cheap_seal(self.identity),
         )
         raw = orjson.dumps({"type": "send", "id": 1, "envelope": envelope.to_dict()})
         self._write(_TEXT, raw)
@@ -292,6 +305,8 @@ async def main(spec: dict[str, Any]) -> None:
     while line := (await reader.readline()).decode().split():
         if line[0] == "go":
             tasks += [asyncio.create_task(member.live()) for member in crowd.members]
+        elif line[0] == "key":
+            crowd.members[0].make_key()
         elif line[0] == "post":
             crowd.members[0].post("x" * 1024)
         elif line[0] == "reset":

@@ -205,6 +205,8 @@ def _measure(broker: Broker, crowd: Crowds, connected: int) -> Grown:
     frames = found["frames"]
     if found["failures"]:
         print(found["failures"], file=sys.stderr)
+    crowd.tell_one("key")
+    crowd.seen(lambda now: now["keyed"] == 1, "the topic has an epoch")
     crowd.tell("reset")
     posted, before_s = time.monotonic(), cpu_s(broker.pid)
     crowd.tell_one("post")

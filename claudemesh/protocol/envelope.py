@@ -38,7 +38,7 @@ _SEAL_FIELDS: Final[dict[SealAlg, frozenset[str]]] = {
     "secretbox": frozenset(("alg", "nonce", "sender_key_id", "epoch")),
     "none": frozenset(("alg", "sender_key_id")),
 }
-# A dm is always sealed to its recipient. Topics and queues may carry a plain body; lists say so.
+# `none` is of version 0.1.0, and of rows that wait for the key of their topic on their own host.
 _SEALS: Final[dict[DestinationKind, tuple[SealAlg, ...]]] = {
     "dm": ("box",),
     "topic": ("secretbox", "none"),

@@ -40,8 +40,6 @@ WRAP_BYTES: Final = KEY_BYTES + MAC_BYTES
 MAX_WRAPS: Final = 500
 MAX_WRAPS_A_RECIPIENT: Final = 4
 DEFAULT_KEY_EPOCHS: Final = 3
-# Whether a broker refuses unsealed bodies of topics and queues (`seal_required`).
-SEAL_REQUIRED: Final = False
 
 _COMMITMENT: Final = b"claudemesh-topic-key-v1"
 

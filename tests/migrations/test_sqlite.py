@@ -14,6 +14,7 @@ from claudemesh.daemon.outbox.types import Now
 from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.migrations import Migration, load_migrations
 from claudemesh.runtime.sqlite import Database
+from tests.support.envelopes import build, build_topic
 
 PACKAGES = [
     "claudemesh.broker.store.sqlite.migrations",
@@ -94,6 +95,35 @@ async def test_sends_of_the_first_schema_go_on_and_begin_to_age_at_the_upgrade(t
         await store.recover(5_002, 37_500)
         assert await store.expire(5_000, 0, 10) == []
         assert len(await store.expire(5_001, 0, 10)) == 2
+    finally:
+        await store.close()
+
+
+async def test_posts_that_version_0_1_0_never_sent_wait_for_the_key_of_their_topic(tmp_path: Path) -> None:
+    """They leave sealed. One that was sent may have been accepted, and leaves as it is."""
+    migrations = load_migrations("claudemesh.daemon.sql.outbox")
+    database = await Database.open(tmp_path / "outbox.db", migrations[:1])
+    insert = (
+        "INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, attempts,"
+        " next_attempt_at, status, priority) VALUES (?1, ?1, x'00', ?2, 0, ?3, 0, ?4, 1)"
+    )
+    post = build_topic().encode()
+    rows = (
+        ("new", post, 0, "pending"),
+        ("sent", post, 1, "pending"),
+        ("flying", post, 0, "inflight"),
+        ("dm", build().encode(), 0, "pending"),
+        ("damaged", b"{", 0, "pending"),
+    )
+    for row in rows:
+        await database.transaction(lambda raw, row=row: raw.execute(insert, row))
+    await database.close()
+    store = await OutboxStore.open(tmp_path / "outbox.db")
+    try:
+        assert await store.topics_waited_for() == ["alerts"]
+        await store.recover(5_000, 37_500)
+        turn = await store.turn([], [], Now(1_780_000_000_000, 5_001, None), 10)
+        assert [row.id for row in turn.taken] == ["sent", "flying", "dm", "damaged"]
     finally:
         await store.close()
 

@@ -110,7 +110,7 @@ def test_the_broker_knows_what_it_accepted(mesh: Mesh) -> None:
     alice = mesh.daemons["alice"]
     with closing(sqlite3.connect(alice.root / "outbox.db")) as connection, connection:
         forgotten = connection.execute(
-            """UPDATE outbox SET status = 'pending', broker_message_id = NULL, history_id = NULL,
+            """UPDATE outbox SET status = 'inflight', broker_message_id = NULL, history_id = NULL,
                delivered_at = NULL WHERE status = 'done' RETURNING client_message_id"""
         ).fetchall()
     names = [*(name for (name,) in forgotten), "inflight-1"]

@@ -277,6 +277,8 @@ async def test_no_text_in_a_frame_is_an_error_of_the_broker(engine: str) -> None
         bob = await join_mesh(owner, "bob")
         assert calls(owner, bob).keys() == METHODS.keys()
         failed: list[Any] = []
+        async with owner.connect() as link:
+            await link.have_key("all")
         waiting = list(traffic(owner, bob))
         assert len(waiting) > 500
         while waiting:

@@ -27,6 +27,7 @@ from claudemesh.protocol.invites import sign_invite
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.possession import prove_possession
 from claudemesh.protocol.signing import sign_hello, sign_join
+from tests.support.cheapseal import cheap_epoch, cheap_seal, is_cheap
 
 REQUIRED = ("client_message_id_dedupe", "concurrent_connection_policy")
 _ulids = UlidFactory(lambda: time.time_ns() // 1_000_000, secrets.token_bytes)
@@ -159,10 +160,10 @@ class Peer:
             "reply_to_id": None,
             "priority": "next",
             "mentions": (),
-            "body": text.encode().ljust(16) if dm else text.encode(),
+            "body": text.encode().ljust(16),
             "seal": Seal("box", bytes(24), self.identity.key_id, self.identity.key_id)
             if dm
-            else Seal("none", b"", self.identity.key_id),
+            else cheap_seal(self.identity),
         }
         return build_envelope(identity=self.identity, mesh_id=self.mesh_id, **(fields | changes)).to_dict()
 
@@ -179,6 +180,7 @@ class Peer:
         features that it asks for besides the required ones.
         """
         async with dial(self.broker_url, **options) as link:
+            link.peer = self
             await link.say(self.hello(await link.next("challenge"), **(hello or {})))
             link.ack = await link.next("hello_ack")
             if negotiate:
@@ -239,6 +241,9 @@ class Link:
     ack: Frame = field(default_factory=dict)
     features: Frame = field(default_factory=dict)
     seen: deque[Frame] = field(default_factory=deque)
+    peer: Peer | None = None
+    # The topics of which this connection has registered the epoch of the cheap seal.
+    _keyed: set[str] = field(default_factory=set)
     _requests: int = 0
 
     async def negotiate(self, require: Iterable[str] = REQUIRED, optional: Iterable[str] = ()) -> Frame:
@@ -254,7 +259,12 @@ class Link:
         await self.websocket.send(orjson.dumps(frame).decode())
 
     async def send(self, envelope: Mapping[str, Any]) -> int:
-        """Send an envelope without waiting; return the request's id."""
+        """Send an envelope without waiting; return the request's id.
+
+        The first one with the cheap seal to a topic registers its epoch at the broker.
+        """
+        if is_cheap(envelope) and envelope["destination_ref"] not in self._keyed:
+            await self.have_key(envelope["destination_ref"])
         self._requests += 1
         await self.say({"type": "send", "id": self._requests, "envelope": envelope})
         return self._requests
@@ -273,6 +283,21 @@ class Link:
         wanted = self._requests
         await self.say({"type": "call", "id": wanted, "method": method, "params": params})
         return await self._await(lambda frame: frame["type"] == "reply" and frame["id"] == wanted)
+
+    async def have_key(self, topic: str) -> None:
+        """Register the epoch of the cheap seal, with a wrap for each subscriber. An error is kept quiet."""
+        if self.peer is None:
+            return
+        missing = (await self.call("topic_key", topic=topic)).get("ok", {}).get("missing", ())
+        recipients = [entry["pubkey"] for entry in missing]
+        if "ok" in await self.call("topic_epoch_create", **cheap_epoch(self.peer, topic, recipients)):
+            self._keyed.add(topic)
+
+    async def work(self, queue: str) -> bool:
+        """Subscribe to a queue as a worker that can open what is sent with the cheap seal."""
+        reply = await self.call("topic_subscribe", topic=queue)
+        await self.have_key(queue)
+        return "ok" in reply and reply["ok"]["subscribed"] is True
 
     async def next(self, kind: str) -> Frame:
         """Wait for the next frame of a type; others wait in `seen`."""

@@ -18,7 +18,6 @@ from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fingerprint import fingerprint_prefix
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
-from claudemesh.protocol.topic_keys import SEAL_REQUIRED
 from claudemesh.protocol.wire import PRIORITY_RANK
 
 _FINGERPRINT_HEX = 64
@@ -65,11 +64,10 @@ def prepare(
     *,
     inline_bytes: int,
     broker_message_id: str,
-    needs_seal: bool = SEAL_REQUIRED,
 ) -> SendInProgress | ProtocolError:
     """Validate an envelope, all but its signature. A bare error: it has no usable id to look up.
 
-    With `needs_seal` an unsealed body is refused. A send that was accepted before is answered from its row.
+    A send that was accepted before is answered from its row, one of version 0.1.0 without a seal too.
     """
     client_message_id = raw.get("client_message_id")
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
@@ -83,7 +81,7 @@ def prepare(
     signed = None
     try:
         envelope = Envelope.parse(raw)
-        if needs_seal and envelope.seal.alg == "none":
+        if envelope.seal.alg == "none":
             raise ProtocolError(
                 "seal_required",
                 "The body is not sealed, and this broker takes sealed ones only. Upgrade claudemesh at the "

@@ -117,7 +117,7 @@ def judge_epoch(wish: NewEpoch, facts: EpochFacts) -> EpochRefused | None:
 
 
 def judge_key_epoch(key_epoch: int | None, current: int) -> str | None:
-    """Return why a send under an epoch is refused, None when it is not. An unsealed body has no epoch."""
+    """Return why a send under an epoch is refused, None when it is not. A dm has no epoch."""
     if key_epoch is None:
         return None
     if key_epoch > current:

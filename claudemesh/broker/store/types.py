@@ -180,7 +180,7 @@ class NewSend(NamedTuple):
     priority: int
     mentions: tuple[str, ...]
     envelope: bytes
-    key_epoch: int | None = None  # None for a dm and for an unsealed body
+    key_epoch: int | None = None  # None for a dm
 
 
 class DedupeRow(NamedTuple):

@@ -211,6 +211,8 @@ class Verifier:
         if envelope.seal.alg == "box":
             content = self._unboxed(envelope, sender, signer, recipient)
         elif envelope.seal.alg == "none":
+            # A broker of an earlier version has accepted it.
+            log.info("message_without_seal", sender=sender.name, topic=envelope.destination_ref)
             content = envelope.body
         else:
             content = self._unlocked(envelope)

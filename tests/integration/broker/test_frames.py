@@ -125,6 +125,7 @@ async def one_round(chance: random.Random, ada: Peer, bob: Peer) -> None:
                 await finish(link)
         else:
             async with ada.connect() as link:
+                await link.have_key("all")
                 for frame in traffic(ada, bob):
                     await link.websocket.send(damaged(chance, frame))
                 await finish(link)

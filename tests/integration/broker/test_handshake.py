@@ -205,7 +205,7 @@ async def test_traffic_before_feature_negotiation_is_a_protocol_error() -> None:
     async with running_broker() as broker:
         ada = await create_mesh(broker)
         async with ada.connect(negotiate=False) as link:
-            await link.send(ada.envelope("all"))
+            await link.say({"type": "send", "id": 1, "envelope": ada.envelope("all")})
             assert (await link.closed())[0] == 4000
 
 

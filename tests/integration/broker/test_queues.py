@@ -15,7 +15,7 @@ async def make_queue(link: Link, *subscribers: Link) -> None:
     """Make the queue `jobs`; these take from it."""
     assert (await link.call("topic_create", topic="jobs", mode="queue"))["ok"]["mode"] == "queue"
     for subscriber in subscribers:
-        assert (await subscriber.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+        assert await subscriber.work("jobs")
 
 
 async def put(sender: Peer, link: Link, count: int) -> list[str]:
@@ -77,7 +77,7 @@ async def test_a_message_waits_for_the_first_subscriber() -> None:
             await make_queue(sending)
             sent = await put(ada, sending, 3)
         async with bob.connect() as worker:
-            assert (await worker.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+            assert await worker.work("jobs")
             assert ids(await take(worker, 3)) == sent
         await nothing_is_owed(broker.context)
 
@@ -95,7 +95,7 @@ async def test_what_was_not_acknowledged_goes_to_another() -> None:
                 await leaving.acknowledge(held[:2])
                 await leaving.settle()
             async with cleo.connect() as staying:
-                assert (await staying.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+                assert await staying.work("jobs")
                 assert ids(await take(staying, 3)) == sent[2:]
         await nothing_is_owed(broker.context)
 
@@ -112,7 +112,7 @@ async def test_a_subscriber_that_does_not_acknowledge_holds_so_many_and_no_more(
             await slow.settle()
             assert slow.waiting("deliver") == []
             async with cleo.connect() as quick:
-                assert (await quick.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+                assert await quick.work("jobs")
                 rest = await take(quick, HELD)
             assert ids(held) == sent[:HELD]
             assert sorted(ids(rest)) == sorted(sent[HELD:])
@@ -147,7 +147,7 @@ async def test_workers_that_come_and_go_do_every_job() -> None:
             async def work(peer: Peer, patience: int) -> None:
                 while sum(done.values()) < 300:
                     async with peer.connect() as link:
-                        await link.call("topic_subscribe", topic="jobs")
+                        await link.work("jobs")
                         try:
                             async with asyncio.timeout(0.5):
                                 for _ in range(patience):

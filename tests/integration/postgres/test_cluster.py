@@ -417,7 +417,7 @@ async def test_a_queue_is_served_by_whichever_broker_has_a_subscriber(tmp_path: 
                 held = await worker.deliveries(4)
             assert sorted(queues.ids(held)) == sorted(sent)
             async with cleo.connect() as other:
-                assert (await other.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+                assert await other.work("jobs")
                 await worker.websocket.close()
                 assert sorted(queues.ids(await queues.take(other, 4))) == sorted(sent)
 
@@ -438,7 +438,7 @@ async def test_what_a_dead_brokers_subscribers_held_is_given_to_others(tmp_path:
                         'a-dead-broker', now(), now() + interval '1 s', 'x')""",
                 "SELECT 1",
             )
-            assert (await worker.call("topic_subscribe", topic="jobs"))["ok"]["subscribed"]
+            assert await worker.work("jobs")
             assert sorted(queues.ids(await queues.take(worker, 3))) == sorted(sent)
 
 

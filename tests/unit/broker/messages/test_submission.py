@@ -59,24 +59,23 @@ def test_the_size_limit_is_of_the_sealed_body() -> None:
     assert verdict_code(envelope, inline_bytes=99) == "payload_too_large"
 
 
-def test_an_unsealed_body_is_refused_where_a_seal_is_needed() -> None:
+@pytest.mark.parametrize("kind", ["topic", "queue"])
+def test_an_unsealed_body_is_refused(kind: str) -> None:
     """Its id stays usable: it is looked up first, and it is free for the sealed send."""
-    envelope = ADA.envelope("all", "text")
-    submission = prepare(SENDER, envelope, inline_bytes=4096, broker_message_id=MESSAGE, needs_seal=True)
-    assert isinstance(submission, SendInProgress)
+    seal = Seal("none", b"", ADA.identity.key_id)
+    envelope = ADA.envelope("all", "text", destination_kind=kind, seal=seal)
+    submission = prepared(envelope)
     assert isinstance(submission.verdict, ProtocolError)
     assert (submission.verdict.code, submission.verdict.status) == ("seal_required", 422)
     assert submission.key == SendKey(MESH, "member-ada", envelope["client_message_id"])
     for sealed in (ADA.envelope(BOB), secret_post()):
-        found = prepare(SENDER, sealed, inline_bytes=4096, broker_message_id=MESSAGE, needs_seal=True)
-        assert isinstance(found, SendInProgress)
-        assert isinstance(found.verdict, NewSend)
+        assert isinstance(prepared(sealed).verdict, NewSend)
 
 
 def test_the_epoch_of_a_sealed_post_is_part_of_its_row() -> None:
-    """The store compares it with the topic's; a dm and an unsealed body have none."""
-    found = [prepared(one).verdict for one in (secret_post(), ADA.envelope("all"), ADA.envelope(BOB))]
-    assert [isinstance(one, NewSend) and one.key_epoch for one in found] == [3, None, None]
+    """The store compares it with the topic's; a dm has none."""
+    found = [prepared(one).verdict for one in (secret_post(), ADA.envelope(BOB))]
+    assert [isinstance(one, NewSend) and one.key_epoch for one in found] == [3, None]
 
 
 def secret_post() -> Frame:
