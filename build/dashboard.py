@@ -64,6 +64,7 @@ _DAEMON: tuple[Panel, ...] = (
         (("sum by (hook, exit) (rate(cm_daemon_hook_invocations_total[5m]))", "{{hook}} {{exit}}"),),
     ),
     ("Hook duration", "s", _quantiles("cm_daemon_hook_duration_seconds")),
+    ("Files on their way", "short", (("cm_daemon_files_waiting", "{{instance}} {{state}}"),)),
     ("Not genuine", "short", (("cm_daemon_invalid_inbound_total", "{{instance}}"),)),
     ("Conditions", "short", (("cm_daemon_degraded", "{{instance}} {{code}}"),)),
 )

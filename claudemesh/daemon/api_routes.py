@@ -17,6 +17,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         metrics=base.metrics,
         link=link,
         outbox_store=outbox,
+        files=stores.files,
         drain=sending.drain,
         bus=base.bus,
         lived=stores.lived,

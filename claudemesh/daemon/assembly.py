@@ -68,7 +68,7 @@ async def open_stores(base: Base) -> Stores:
     files = await startup.open_files(paths.files_db, base.on_storage_broken, stack)
     callers = WaitingCallers()
     notices = Notices(base.bus, base.metrics, callers)
-    watched = (paths, base.settings, outbox, inbox)
+    watched = (paths, base.settings, outbox, inbox, files)
     return Stores(
         lived=lived,
         clocks=OutboxClocks(base.clock, lived, BrokerTime(base.clock)),
@@ -92,7 +92,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
     broker.sync.on_news(MemberNews(stores.directory, base.bus.publish, sending.hooks.tell).on_news)
     kept = (stores.outbox, stores.inbox, stores.clocks, base.settings, stores.notices.expired)
     keep_clock = partial(startup.keep_lived_clock, base.paths.lived_clock, stores.lived)
-    housekeeping = Housekeeping(*kept, keep_clock, restoring.rotation.expire)
+    housekeeping = Housekeeping(*kept, keep_clock, restoring.rotation.expire, stores.files.drop_requests)
     health = HealthReport(
         membership=base.membership,
         address=base.address,

@@ -2,9 +2,9 @@
 
 The budget is `[disk] reserved_bytes` for this daemon's own files, or else the file system. Of the
 databases, the pages in use and the write-ahead log count. Free pages do not: new rows take those first.
-`daemon.log` does not count either, because it has a bound of its own. With a budget, received messages
-count too. When the budget is used up, the oldest acknowledged messages are deleted. When there are none,
-new messages stay at the broker.
+`daemon.log` does not count either, because it has a bound of its own. Encrypted copies of shared files and
+fetched texts count. With a budget, received messages count too. When the budget is used up, the oldest
+acknowledged messages are deleted. When there are none, new messages stay at the broker.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageError, StorageFull
 from claudemesh.runtime.logs import get_logger
@@ -34,6 +35,8 @@ _CALM_PCT = 75.0
 _EVERY_S = 2.0
 # With this much free space the file system counts as not full any more, even if the last commit failed.
 _ROOM_AGAIN_BYTES = 1 << 20
+# Encrypted copies of shared files, and received texts.
+_FILE_FOLDERS = ("spool", "texts")
 _DATABASE_PARTS = (".db", ".db-wal", ".db-shm", ".db-journal")
 
 
@@ -56,12 +59,13 @@ class Used:
 
     outbox: int = 0
     inbox: int = 0
+    files: int = 0
     other: int = 0
 
     @property
     def total(self) -> int:
         """The sum."""
-        return self.outbox + self.inbox + self.other
+        return self.outbox + self.inbox + self.files + self.other
 
 
 def measure(folder: Path, queued_bytes: int, settings: DaemonSettings, used: Used) -> Room:
@@ -73,6 +77,11 @@ def measure(folder: Path, queued_bytes: int, settings: DaemonSettings, used: Use
     # As `df` counts: blocks reserved for root are not available.
     usable = found.f_blocks - found.f_bfree + found.f_bavail
     return Room(100 - 100 * found.f_bavail / usable if usable else 100.0, queue_pct)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of the files in a folder, 0 where there is none."""
+    return other_bytes(folder) if folder.is_dir() else 0
 
 
 def other_bytes(folder: Path) -> int:
@@ -103,8 +112,8 @@ class DiskWatch:
         upkeeps: Sequence[Upkeep],
         make_room: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Watch a folder. `upkeeps` are those of outbox.db and inbox.db, in this order; `make_room` removes
-        some acknowledged messages and returns whether there were any."""
+        """Watch a folder. `upkeeps` are those of outbox.db, inbox.db and files.db, in this order; `make_room`
+        removes some acknowledged messages and returns whether there were any."""
         self._folder = folder
         self._queued_bytes = queued_bytes
         self._on_high = on_high
@@ -114,7 +123,7 @@ class DiskWatch:
         self._alarmed = False
         self._refusal: Answer | None = None
         self._used = Used()
-        self._queued_then = self._received_since = 0
+        self._queued_then = self._received_since = self._shared_since = 0
         self._settings = settings
         self.room = Room(0.0, 0.0)
 
@@ -150,9 +159,10 @@ class DiskWatch:
             log.info("acknowledged_messages_removed", reason="reserved_bytes", used=self._used.total)
 
     async def _read_sizes(self, *, pressed: bool) -> None:
-        queued, self._received_since = self._queued_bytes(), 0
-        outbox, inbox = [(await upkeep.step(pressure=pressed)).used_bytes for upkeep in self._upkeeps]
-        self._used = Used(outbox, inbox, other_bytes(self._folder))
+        queued, self._received_since, self._shared_since = self._queued_bytes(), 0, 0
+        outbox, inbox, files = [(await upkeep.step(pressure=pressed)).used_bytes for upkeep in self._upkeeps]
+        files += sum(folder_bytes(self._folder / name) for name in _FILE_FOLDERS)
+        self._used = Used(outbox, inbox, files, other_bytes(self._folder))
         self._queued_then = queued
 
     def look(self) -> None:
@@ -206,10 +216,42 @@ class DiskWatch:
             raise StorageFull(self._disk_text(pct).rstrip("."))
         self._received_since += size
 
+    def take_room_for_file(self, size: int) -> None:
+        """Count an encrypted copy of `size` bytes that is about to be written.
+
+        Raise `ProtocolError` insufficient_storage when new sends would be refused then.
+        """
+        reserved = self._settings.reserved_bytes
+        if reserved is not None:
+            taken, whole = self._used_now().total, reserved
+        else:
+            # Written copies are in the numbers of the file system already.
+            found = os.statvfs(self._folder)
+            usable = (found.f_blocks - found.f_bfree + found.f_bavail) * found.f_frsize
+            taken, whole = usable - found.f_bavail * found.f_frsize, usable
+        if 100 * (taken + size) >= FULL_PCT * whole:
+            raise ProtocolError(
+                "insufficient_storage",
+                f"The encrypted copy of the file has {size} bytes, and with it more than {FULL_PCT:.0f} % of "
+                f"{self._budget()} would be taken. Nothing was sent. Free some space, or wait until other "
+                "files have left.",
+            )
+        self._shared_since += size
+
+    def _budget(self) -> str:
+        if self._settings.reserved_bytes is None:
+            return f"the file system of {self._folder}"
+        return "[disk] reserved_bytes"
+
     def _used_now(self) -> Used:
         """Return the sizes as last read, plus the bytes queued and received since."""
         grown = max(0, self._queued_bytes() - self._queued_then)
-        return Used(self._used.outbox + grown, self._used.inbox + self._received_since, self._used.other)
+        return Used(
+            self._used.outbox + grown,
+            self._used.inbox + self._received_since,
+            self._used.files + self._shared_since,
+            self._used.other,
+        )
 
     def _pct(self, used: Used) -> float:
         return 100 * used.total / (self._settings.reserved_bytes or 1)
@@ -228,7 +270,13 @@ class DiskWatch:
         if self._settings.reserved_bytes is None:
             return f"The file system of {self._folder} is {pct:.0f} % full: free some space."
         used = self._used_now()
-        parts = f"outbox {_mb(used.outbox)}, inbox {_mb(used.inbox)}, other files {_mb(used.other)}"
+        sizes = {
+            "outbox": used.outbox,
+            "inbox": used.inbox,
+            "shared files": used.files,
+            "other files": used.other,
+        }
+        parts = ", ".join(f"{name} {_mb(size)}" for name, size in sizes.items())
         return (
             f"{pct:.0f} % of [disk] reserved_bytes is taken in {self._folder} ({parts}): raise it, remove "
             "delivered payloads (claudemesh daemon outbox prune --confirm), or acknowledge messages that "

@@ -40,7 +40,8 @@ def file_side(
         return BlobServer(base.address.url, base.address.ca_file, connections)
 
     def limits() -> SpoolLimits:
-        return SpoolLimits(side.blob_bytes, config.settings.spool_bytes)
+        take_room = stores.monitor.disk.take_room_for_file
+        return SpoolLimits(side.blob_bytes, config.settings.spool_bytes, take_room)
 
     uploads = Uploads(
         UploadParts(
@@ -55,6 +56,7 @@ def file_side(
             server=server,
             threads=threads,
             backoff=base.backoff,
+            count=base.metrics.file_shared,
         )
     )
     sharing = Sharing(
@@ -97,5 +99,6 @@ def _fetching(
             tasks=base.tasks,
             clock=base.clock,
             backoff=base.backoff,
+            count=base.metrics.file_fetched,
         )
     )

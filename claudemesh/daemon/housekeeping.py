@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.age import MaxAgeError, OutboxClocks, max_age_hours
@@ -25,6 +26,14 @@ DONE_PAYLOAD_MS = 72 * _HOUR_MS
 _FOREVER_DAYS = 3650
 
 
+class DropRequests(Protocol):
+    """Drops requests of shared files."""
+
+    async def __call__(self, now_ms: int, kept_ms: int, limit: int) -> int:
+        """Return the number of rows that were changed."""
+        ...
+
+
 class Housekeeping:
     """Applies the maximum age to the outbox (outbox/age.py) and retention to both databases."""
 
@@ -37,8 +46,10 @@ class Housekeeping:
         on_expired: Callable[[Sequence[Expired]], None],
         keep_clock: Callable[[], None] = lambda: None,
         expire_keys: Callable[[], object] = lambda: None,
+        drop_requests: DropRequests | None = None,
     ) -> None:
-        """`expire_keys` removes archived keys whose grace period has passed."""
+        """`expire_keys` removes archived keys whose grace period has passed. `drop_requests` drops the
+        requests of shared files that have come to their end (`FilesStore`)."""
         self._outbox = outbox
         self._inbox = inbox
         self._clocks = clocks
@@ -46,6 +57,7 @@ class Housekeeping:
         self._on_expired = on_expired
         self._keep_clock = keep_clock
         self._expire_keys = expire_keys
+        self._drop_requests = drop_requests
         self._wake = asyncio.Event()
         self._max_age_ms: int | None = None
         self._features: Features | None = None
@@ -105,12 +117,18 @@ class Housekeeping:
                 return
 
     async def tidy(self) -> None:
-        """Delete payloads of rows done three days ago, and messages older than their retention.
+        """Delete payloads of rows done three days ago, requests of files done then, and messages older than
+        their retention.
 
-        Both are measured by the host-lived clock.
+        All are measured by the host-lived clock.
         """
         now_ms = self._clocks.now().lived_ms
         while await self._outbox.drop_payloads(now_ms - DONE_PAYLOAD_MS, _BATCH) == _BATCH:
+            pass
+        while (
+            self._drop_requests is not None
+            and await self._drop_requests(now_ms, DONE_PAYLOAD_MS, _BATCH) == _BATCH
+        ):
             pass
         kept_ms = self._settings.inbox_retention_days * _DAY_MS
         while await self._inbox.prune(kept_ms, self._dedupe_days * _DAY_MS, _BATCH) == _BATCH:

@@ -75,14 +75,27 @@ class DaemonMetrics:
         self._limits = metrics.counter(
             "guard_limits_total", "Limits of connections that were reached", ("transport", "limit")
         )
+        self._add_api(metrics)
+        self._add_files(metrics)
+        self._add_keys(metrics)
+        self._add_hooks(metrics)
+
+    def _add_api(self, metrics: Metrics) -> None:
         self._requests = metrics.tally(
             "ipc_request_total", "Requests of local programs", ("endpoint", "status", "transport")
         )
         self._durations = metrics.timings(
             "ipc_duration_seconds", "How long they took", _BUCKETS, ("endpoint",)
         )
-        self._add_keys(metrics)
-        self._add_hooks(metrics)
+
+    def _add_files(self, metrics: Metrics) -> None:
+        self._waiting = metrics.gauge("files_waiting", "Files that are not shared yet", ("state",))
+        self._waiting_bytes = metrics.gauge("files_waiting_bytes", "Bytes of their encrypted copies")
+        self._shared = metrics.counter("files_shared_total", "Shares of files that ended", ("status",))
+        self._fetched = metrics.counter("files_fetched_total", "Downloads of files that ended", ("status",))
+        self._file_bytes = metrics.counter(
+            "file_bytes_total", "Bytes of files that were shared (out) and fetched (in)", ("direction",)
+        )
 
     def _add_keys(self, metrics: Metrics) -> None:
         self._force_expired = metrics.counter(
@@ -106,6 +119,18 @@ class DaemonMetrics:
         self._unenforceable = metrics.counter(
             "hook_unenforceable_total", "Hooks run with a network that could not be taken from them"
         )
+
+    def file_shared(self, status: str, size: int) -> None:
+        """Count a share that ended as `shared` or `failed`."""
+        self._shared.labels(status).inc()
+        if status == "shared":
+            self._file_bytes.labels("out").inc(size)
+
+    def file_fetched(self, status: str, size: int) -> None:
+        """Count a download that ended as `fetched`, or with the code of its error."""
+        self._fetched.labels(status).inc()
+        if status == "fetched":
+            self._file_bytes.labels("in").inc(size)
 
     def requested(self, endpoint: str, status: int, transport: str, seconds: float | None) -> None:
         """Count a request of a local program, and its duration if `seconds` is given."""
@@ -198,6 +223,8 @@ class DaemonMetrics:
         oldest_s: float,
         held_s: float,
         streams: int,
+        files: Mapping[str, int],
+        files_bytes: int,
     ) -> bytes:
         """Return all metrics as Prometheus text, with the present values of the gauges."""
         self._connected.set(connected)
@@ -207,6 +234,9 @@ class DaemonMetrics:
         self._streams.set(streams)
         for status, count in depth.items():
             self._depth.labels(status).set(count)
+        for state, count in files.items():
+            self._waiting.labels(state).set(count)
+        self._waiting_bytes.set(files_bytes)
         self._disk.labels("disk").set(room.disk_pct)
         self._disk.labels("queue").set(room.queue_pct)
         return self._metrics.render()

@@ -11,6 +11,7 @@ import claudemesh
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
+from claudemesh.daemon.files.store import FilesStore
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -118,6 +119,7 @@ class MetricsPage:
     metrics: DaemonMetrics
     link: Link
     outbox_store: OutboxStore
+    files: FilesStore
     drain: Drain
     bus: Bus
     lived: LivedClock
@@ -125,6 +127,7 @@ class MetricsPage:
 
     async def make(self) -> bytes:
         """Return the page in Prometheus text format."""
+        files = await self.files.waiting()
         return self.metrics.render(
             connected=self.link.connected,
             lag_ms=self.link.lag_ms,
@@ -133,6 +136,8 @@ class MetricsPage:
             oldest_s=await self._oldest_s(),
             held_s=self.drain.held_s,
             streams=self.bus.followers,
+            files=files.counts,
+            files_bytes=files.size,
         )
 
     async def _oldest_s(self) -> float:

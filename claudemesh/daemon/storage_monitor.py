@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from claudemesh.daemon.disk import DiskWatch, storage_texts
+from claudemesh.daemon.files.store import FilesStore
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -30,6 +31,7 @@ class StorageMonitor:
         settings: DaemonSettings,
         outbox: OutboxStore,
         inbox: InboxStore,
+        files: FilesStore,
         conditions: Conditions,
         lived: LivedClock,
         on_high: Callable[[Mapping[str, float]], None],
@@ -40,7 +42,7 @@ class StorageMonitor:
         self._inbox = inbox
         self._conditions = conditions
         self._lived = lived
-        self._upkeeps = tuple(Upkeep(store.database, conditions) for store in (outbox, inbox))
+        self._upkeeps = tuple(Upkeep(store.database, conditions) for store in (outbox, inbox, files))
         self.disk = DiskWatch(
             paths.root,
             settings,

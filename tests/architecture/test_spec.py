@@ -183,5 +183,7 @@ def test_daemon_lists_every_metric() -> None:
         oldest_s=0.0,
         held_s=0.0,
         streams=0,
+        files={},
+        files_bytes=0,
     )
     assert metric_names("daemon.md") == exposed(page.decode(), "cm_daemon_") | {"degraded"}

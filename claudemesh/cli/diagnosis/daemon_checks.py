@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from claudemesh.cli.diagnosis.facts import BrokerFacts, DaemonFacts, DeadSend, Facts, LastEnd
+from claudemesh.cli.diagnosis.facts import BrokerFacts, DaemonFacts, DeadSend, Facts, LastEnd, TroubledFile
 from claudemesh.cli.diagnosis.faults import finding_of, is_own
 from claudemesh.cli.diagnosis.findings import FIX, Finding, failed, ok, warning
 from claudemesh.runtime.exits import PERMISSION
@@ -16,6 +16,7 @@ _CLOCK_MS = 30_000
 _LOGS = "claudemesh daemon logs"
 # A broker names a topic that is missing by either of them.
 _NOT_FOUND = ("destination_not_found", "topic_not_found")
+_FILES = "claudemesh file list"
 _RELOAD = "claudemesh daemon reload"
 
 
@@ -142,6 +143,32 @@ def outbox(facts: Facts) -> Iterator[Finding]:
         yield warning("outbox", "dead_sends", detail, remedy, command)
 
 
+def files(facts: Facts) -> Iterator[Finding]:
+    """Check for files that do not leave, and for files that could not be fetched."""
+    if facts.daemon.health is None:
+        return
+    found = facts.daemon.files
+    waiting = [one for one in found if one.direction == "out" and one.state != "failed"]
+    given_up = [one for one in found if one.direction == "out" and one.state == "failed"]
+    lost = [one for one in found if one.direction == "in"]
+    if not found:
+        yield ok("files", "none waits with an error")
+    if waiting:
+        remedy = "They go on by themselves when the cause is gone. Delete those that are not to leave."
+        yield warning("files", "files_waiting", _listed("wait", waiting), remedy, f"{_FILES} --sent")
+    if given_up:
+        remedy = "Send them again, and delete these."
+        yield warning("files", "files_failed", _listed("were given up", given_up), remedy, f"{_FILES} --sent")
+    if lost:
+        remedy = "Ask their senders to send them again."
+        yield warning("files", "files_not_fetched", _listed("could not be fetched", lost), remedy, _FILES)
+
+
+def _listed(state: str, files: Sequence[TroubledFile]) -> str:
+    shown = "; ".join(f"{one.name}: {one.error.rstrip('.')}" for one in files[:3])
+    return f"{len(files)} files {state} ({shown})"
+
+
 def may_requeue(found: DaemonFacts) -> list[DeadSend]:
     """Return the dead sends whose cause is gone: a broker that was away, a recipient that was not there."""
     if found.health is None or not found.health["connected"]:
@@ -201,4 +228,4 @@ def _audience(url: str) -> str:
     return canonical_audience(audience_of(url))
 
 
-CHECKS = (daemon, databases, versions, link, clock, outbox, conditions, broker)
+CHECKS = (daemon, databases, versions, link, clock, outbox, files, conditions, broker)

@@ -91,6 +91,16 @@ class LastEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubledFile:
+    """A file that waits with an error, that was given up, or that could not be fetched: `in` or `out`."""
+
+    name: str
+    direction: str
+    state: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonFacts:
     """A mesh's daemon. `health` is None when none answers; `api_error` is its answer instead of the health.
 
@@ -108,6 +118,7 @@ class DaemonFacts:
     dead: tuple[DeadSend, ...] = ()
     members: frozenset[str] = frozenset()
     topics: frozenset[str] = frozenset()
+    files: tuple[TroubledFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from claudemesh.cli.diagnosis.facts import (
     HookFacts,
     HooksFacts,
     LastEnd,
+    TroubledFile,
 )
 from claudemesh.cli.diagnosis.faults import fault_of
 from claudemesh.cli.diagnosis.host import host_facts, verdict_of
@@ -44,6 +45,7 @@ from claudemesh.runtime.outward import UnusableProxy, proxy_for
 
 _CONNECT_S = 3.0
 _LOG_BYTES = 1 << 20
+_NEWEST_FILES = 100
 _MOST_DEAD = 500
 _OTHERS = 0o077
 
@@ -158,7 +160,7 @@ def _daemon(client: LocalClient, paths: DaemonPaths) -> DaemonFacts:
         health = client.get("/v1/health")
         process = shown_pid(client, health)
         if not health["dead"]:
-            return DaemonFacts(is_held, health=health, process=process)
+            return DaemonFacts(is_held, health=health, process=process, files=_troubled(client))
         return DaemonFacts(
             is_held,
             health=health,
@@ -166,6 +168,7 @@ def _daemon(client: LocalClient, paths: DaemonPaths) -> DaemonFacts:
             dead=_dead(client),
             members=frozenset(peer["pubkey"] for peer in client.items("/v1/peers")),
             topics=_topics(client),
+            files=_troubled(client),
         )
     except DaemonNotRunning:
         pass
@@ -173,7 +176,9 @@ def _daemon(client: LocalClient, paths: DaemonPaths) -> DaemonFacts:
         return DaemonFacts(is_held, api_error=error.message)
     if is_held:
         return DaemonFacts(is_held)
-    databases = {path: verdict_of(path) for path in (paths.outbox_db, paths.inbox_db) if path.exists()}
+    databases = {
+        path: verdict_of(path) for path in (paths.outbox_db, paths.inbox_db, paths.files_db) if path.exists()
+    }
     leftovers = tuple(path for path in (paths.sock, paths.pid, paths.http_port) if path.exists())
     return DaemonFacts(is_held, leftovers, last_end=_last_end(paths), databases=databases)
 
@@ -188,6 +193,21 @@ def _dead(client: LocalClient) -> tuple[DeadSend, ...]:
             item.get("destination_ref"),
         )
         for item in items
+    )
+
+
+def _troubled(client: LocalClient) -> tuple[TroubledFile, ...]:
+    """Return the newest files with an error. A daemon of an older version has no such list."""
+    found = []
+    try:
+        for direction in ("out", "in"):
+            found += client.get("/v1/file/list", direction=direction, limit=_NEWEST_FILES)["items"]
+    except ClientError:
+        return ()
+    return tuple(
+        TroubledFile(item["name"], item["direction"], item["state"], item["error"])
+        for item in found
+        if item.get("error") and item["state"] != "deleted"
     )
 
 

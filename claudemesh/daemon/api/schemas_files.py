@@ -84,7 +84,8 @@ class FileItem(Struct):
     """A file. `direction` is `in` for a file that was announced to this host, `out` for one that it shares.
 
     `state` of `in`: announced, fetched; of `out`: uploading, announcing, attaching, shared, failed, deleted.
-    `sent` is the number of bytes that the broker has during an upload.
+    `sent` is the number of bytes that the broker has during an upload. `error` is the cause of a wait or of a
+    failure; of `in` it is the code of the last download.
     """
 
     file_id: str

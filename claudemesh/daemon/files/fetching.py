@@ -10,6 +10,7 @@ import http.client
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from claudemesh.protocol.blob_replies import blob_noted, blob_opened
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
 
@@ -35,13 +37,20 @@ log = get_logger("files")
 MAX_JOBS = 64
 # Attempts without a further byte, after which a download ends until it is asked for again.
 _ATTEMPTS = 5
+# Failures that another attempt may meet again: the file is not to be had as it was announced.
+LASTING = frozenset({"blob_not_found", "blob_changed", "file_wrong"})
+_TOLD_AT_ONCE = 100
 # The broker may learn the recipients of a blob a moment after the message.
 _AGAIN = frozenset({"ticket_expired", "ticket_invalid", "blob_not_found"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchParts:
-    """The parts that downloads use. `server` returns the broker's blobs at the present address."""
+    """The parts that downloads use.
+
+    `server` returns the broker's blobs at the present address. `count` gets each download that ended, as
+    `fetched` or with the code of its error, and the size of its file.
+    """
 
     home: Path
     files: ReceivedFiles
@@ -51,6 +60,7 @@ class FetchParts:
     tasks: TaskOwner
     clock: Clock
     backoff: Backoff
+    count: Callable[[str, int], None] = lambda status, size: None
 
 
 @dataclass(slots=True)
@@ -83,6 +93,8 @@ class Fetching:
     parts: FetchParts
     _jobs: dict[tuple[int, str], _Job] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _untold: bool = False
+    _is_telling: bool = False
 
     def stop(self) -> None:
         """End all downloads behind the present chunk."""
@@ -147,6 +159,9 @@ class Fetching:
             answer = await self._fetch(job, target)
         except ProtocolError as error:
             log.warning("file_not_fetched", file_id=job.found.file.file_id, error=error.code)
+            self.parts.count(error.code if error.code in LASTING else "other", 0)
+            if error.code in LASTING:
+                await self._note(job, error)
             _settle(job, error)
         except OSError as error:
             _settle(job, cannot_write(target.path, error))
@@ -164,10 +179,13 @@ class Fetching:
 
     async def _fetch(self, job: _Job, target: Target) -> Answer:
         file, parts = job.found.file, self.parts
-        await self._pull(job, target)
-        await self.parts.threads.run(target.finish)
+        if not target.is_named:
+            await self._pull(job, target)
+        await parts.threads.run(target.finish)
         await parts.files.fetched(job.found.number, parts.clock.wall_ms())
-        parts.tasks.start(self._tell(file), "blob_fetched")
+        parts.count("fetched", file.size)
+        await parts.threads.run(target.tidy)
+        self.tell()
         return Answer(
             200,
             {
@@ -207,12 +225,45 @@ class Fetching:
                 raise _ended(file, error) from error
             await asyncio.sleep(min(parts.backoff.delay_s(failures + 1), 2.0))
 
-    async def _tell(self, file: Attachment) -> None:
-        """Tell the broker that this host has the file. A lost note only keeps the blob for longer."""
+    async def _note(self, job: _Job, error: ProtocolError) -> None:
+        """Write the failure down, for `claudemesh doctor`."""
+        with suppress(StorageError):
+            await self.parts.files.failed(job.found.number, error.code)
+
+    def tell(self) -> None:
+        """Tell the broker which files this host has, in the background: after a download, and at link-up.
+
+        A note whose answer is lost is sent again. Without it the broker only keeps the blob for longer.
+        """
+        self._untold = True
+        if not self._is_telling:
+            self._is_telling = True
+            self.parts.tasks.start(self._tell(), "blob_fetched")
+
+    async def _tell(self) -> None:
         try:
-            await self.parts.ask("blob_fetched", {"blob_id": file.blob_id}, blob_noted)
-        except ProtocolError as error:
-            log.info("fetch_not_noted", file_id=file.file_id, error=error.code)
+            while self._untold:
+                self._untold = False
+                await self._tell_all()
+        except (ProtocolError, StorageError) as error:
+            log.info("fetch_not_noted", error=str(error))
+        finally:
+            self._is_telling = False
+
+    async def _tell_all(self) -> None:
+        after = 0
+        while found := await self.parts.files.untold(after, _TOLD_AT_ONCE):
+            for one in found:
+                after = one.number
+                try:
+                    await self.parts.ask("blob_fetched", {"blob_id": one.file.blob_id}, blob_noted)
+                except ProtocolError as error:
+                    if error.code == "broker_unavailable":
+                        raise
+                    log.info("fetch_not_noted", file_id=one.file.file_id, error=error.code)
+                    if error.code != "blob_not_found":
+                        continue
+                await self.parts.files.told(one.number)
 
 
 def _settle(job: _Job, error: ProtocolError) -> None:

@@ -29,9 +29,10 @@ class FileSide:
     blob_bytes: int
 
     def link_up(self, features: Features) -> None:
-        """Take the limit of a new link, and go on with uploads."""
+        """Take the limit of a new link, and go on with uploads and with notes of downloads."""
         self.blob_bytes = features.blob_bytes
         self.uploads.wake()
+        self.fetching.tell()
 
     def stop(self) -> None:
         """End all transfers behind the present part. They resume at the next start."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,14 @@ class Spooled:
 
 @dataclass(frozen=True, slots=True)
 class SpoolLimits:
-    """Upper bounds in bytes: of one file, and of all encrypted copies in the spool."""
+    """Upper bounds in bytes: of one file, and of all encrypted copies in the spool.
+
+    `take_room` counts a copy of so many bytes, or raises `ProtocolError` when the disk has no room for it.
+    """
 
     blob_bytes: int
     spool_bytes: int
+    take_room: Callable[[int], None] = lambda size: None
 
 
 class Spool:
@@ -101,6 +105,7 @@ class Spool:
                     f"The files that wait for the broker, with this one, have more than {limits.spool_bytes} "
                     "bytes ([files] spool_bytes). Wait until some have left, or raise the limit.",
                 )
+            limits.take_room(blob_size)
             return self._write(source, file_id, key)
         except OSError as error:
             self._discard(file_id)

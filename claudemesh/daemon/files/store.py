@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from claudemesh.daemon.files.states import ShareState, check_step
+from claudemesh.daemon.files.states import OPEN, ShareState, check_step
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.failpoints import failpoint
@@ -50,6 +50,7 @@ class SharedFile:
     blob_id: str | None = None
     error: str | None = None
     number: int = 0
+    settled_lived: int | None = None
 
     def attachment(self) -> Attachment:
         """Return the attachment of the announcement. The blob must be known."""
@@ -85,6 +86,14 @@ class SharedFile:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The files that are not shared yet: their number by state, and the bytes of their encrypted copies."""
+
+    counts: Mapping[str, int]
+    size: int
+
+
 class FilesStore:
     """The shared files on disk."""
 
@@ -99,6 +108,11 @@ class FilesStore:
         store = cls(await Database.open(path, load_migrations("claudemesh.daemon.sql.files"), on_failure))
         store.ids.update(await store._db.run(lambda raw: [row[0] for row in raw.execute(_Q["ids"])]))
         return store
+
+    @property
+    def database(self) -> Database:
+        """The open file."""
+        return self._db
 
     async def close(self) -> None:
         """Close the file."""
@@ -143,6 +157,12 @@ class FilesStore:
         """Return the files that are not shared yet, oldest first."""
         return await self._read("open", ())
 
+    async def waiting(self) -> Waiting:
+        """Return the number of files that are not shared yet, and their bytes."""
+        rows = await self._db.run(lambda raw: raw.execute(_Q["waiting"]).fetchall())
+        counts = {state.value: 0 for state in OPEN} | {state: count for state, count, _ in rows}
+        return Waiting(counts, sum(size for _, _, size in rows))
+
     async def spooled(self) -> list[str]:
         """Return the ids of the files whose encrypted copy is still needed."""
         return [file.file_id for file in await self.open_files()]
@@ -172,6 +192,19 @@ class FilesStore:
         if (blob_id, error) != (file.blob_id, file.error):
             await self._db.transaction(lambda raw: raw.execute(_Q["note"], values))
         return replace(file, blob_id=blob_id, error=error)
+
+    async def drop_requests(self, now_ms: int, kept_ms: int, limit: int) -> int:
+        """Drop the requests of up to `limit` files that came to their end `kept_ms` of lived time ago.
+
+        Id, fingerprint, name and destination stay. Return the number of rows that were changed.
+        """
+
+        def work(raw: sqlite3.Connection) -> int:
+            settled: int = raw.execute(_Q["settle"], (now_ms, limit)).rowcount
+            dropped: int = raw.execute(_Q["drop_requests"], (now_ms - kept_ms, limit)).rowcount
+            return max(settled, dropped)
+
+        return await self._db.transaction(work)
 
     async def _read(self, name: str, values: Sequence[object]) -> Sequence[SharedFile]:
         def work(raw: sqlite3.Connection) -> list[SharedFile]:

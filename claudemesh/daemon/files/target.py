@@ -24,7 +24,10 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 class Target:
-    """An open temporary file, and the name that it gets. Its methods block."""
+    """An open temporary file, and the name that it gets. Its methods block.
+
+    `is_named`: a download that a crash has interrupted behind the name left the whole file.
+    """
 
     def __init__(self, folder: Path, name: str, file_id: str) -> None:
         """Open the folder and the temporary file. Raise `ProtocolError`; `OSError` for the caller to wrap."""
@@ -34,8 +37,9 @@ class Target:
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.descriptor = -1
         try:
-            self._refuse_existing()
-            self.descriptor = self._open_part()
+            self.is_named = self._is_named()
+            if not self.is_named:
+                self.descriptor = self._open_part()
         except BaseException:
             self.close()
             raise
@@ -49,13 +53,17 @@ class Target:
 
     def finish(self) -> None:
         """Sync the file and give it its name. `ProtocolError` file_exists."""
-        os.fsync(self.descriptor)
-        failpoint("fetch.before_name")
-        self._give_name()
+        if not self.is_named:
+            os.fsync(self.descriptor)
+            failpoint("fetch.before_name")
+            self._give_name()
+        os.fsync(self._folder)
         failpoint("fetch.after_name")
+
+    def tidy(self) -> None:
+        """Remove the name of the temporary file, when the end of the download is written down."""
         with suppress(FileNotFoundError):
             os.unlink(self._part, dir_fd=self._folder)
-        os.fsync(self._folder)
 
     def _give_name(self) -> None:
         folder = self._folder
@@ -74,16 +82,19 @@ class Target:
                 raise self._exists() from None
             os.rename(self._part, self._name, src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _refuse_existing(self) -> None:
-        """Refuse a name that is taken. A crash may have left the name and the temporary file as one file."""
+    def _is_named(self) -> bool:
+        """Whether the name is the temporary file, as a crash behind the name leaves it.
+
+        Raise `ProtocolError` file_exists for a name that is taken.
+        """
         try:
             found = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
-            return
+            return False
         with suppress(FileNotFoundError):
             part = os.stat(self._part, dir_fd=self._folder, follow_symlinks=False)
-            if os.path.samestat(found, part):
-                os.unlink(self._part, dir_fd=self._folder)
+            if os.path.samestat(found, part) and _is_ours(found):
+                return True
         raise self._exists()
 
     def _open_part(self) -> int:
@@ -108,8 +119,7 @@ class Target:
         except OSError as error:
             raise _unsafe(part) from error
         found = os.fstat(opened)
-        is_ours = found.st_uid == os.geteuid() and not found.st_mode & 0o022 and found.st_nlink == 1
-        if not stat.S_ISREG(found.st_mode) or not is_ours:
+        if not _is_ours(found) or found.st_nlink > 1:
             os.close(opened)
             raise _unsafe(part)
         return opened
@@ -117,6 +127,11 @@ class Target:
     def _exists(self) -> ProtocolError:
         text = f"{self.path} exists, and no file is replaced. Choose another name or directory."
         return ProtocolError("file_exists", text)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether a file is a regular one of this user, and no other may write to it."""
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def open_target(out: str, offered: str, file_id: str, home: Path) -> Target:

@@ -52,7 +52,8 @@ class UploadParts:
     """The parts that uploads use.
 
     `server` returns the broker's blobs at the present address. `may_come_back` tells whether a refusal of a
-    message may be temporary, because the broker's database was restored.
+    message may be temporary, because the broker's database was restored. `count` gets each share that ended,
+    and the size of its file.
     """
 
     store: FilesStore
@@ -66,6 +67,7 @@ class UploadParts:
     server: Callable[[], BlobServer]
     threads: Threads
     backoff: Backoff
+    count: Callable[[str, int], None] = lambda status, size: None
 
 
 class Uploads:
@@ -292,6 +294,7 @@ class Uploads:
         self._failures = 0
         changed = await self._parts.store.move(file, ShareState.SHARED)
         await self._parts.threads.run(self._parts.spool.remove, file.file_id)
+        self._parts.count("shared", file.size)
         log.info("file_shared", file_id=file.file_id, size=file.size)
         return changed is not None
 
@@ -333,6 +336,7 @@ class Uploads:
         return False
 
     async def _give_up(self, file: SharedFile, text: str) -> bool:
+        self._parts.count("failed", file.size)
         log.warning("file_not_shared", file_id=file.file_id, reason=text)
         changed = await self._parts.store.move(file, ShareState.FAILED, error=text)
         await self._parts.threads.run(self._parts.spool.remove, file.file_id)

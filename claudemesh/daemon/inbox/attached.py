@@ -24,7 +24,10 @@ _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """A file that a message has announced. `number` is its place in the order of arrival."""
+    """A file that a message has announced. `number` is its place in the order of arrival.
+
+    `error` is the code of the last download, if it has failed.
+    """
 
     number: int
     file: Attachment
@@ -35,6 +38,7 @@ class ReceivedFile:
     topic: str | None
     received_at: int
     fetched_at: int | None
+    error: str | None = None
 
     def item(self) -> dict[str, Any]:
         """Return the file as the API lists it, without its key."""
@@ -49,6 +53,7 @@ class ReceivedFile:
             "topic": self.topic,
             "received_at": iso_ms(self.received_at),
             "fetched_at": None if self.fetched_at is None else iso_ms(self.fetched_at),
+            "error": self.error,
         }
 
 
@@ -138,15 +143,27 @@ class ReceivedFiles:
         """Set the time of the first download."""
         await self._db.transaction(lambda raw: raw.execute(_Q["file_fetched"], (now_ms, number)))
 
+    async def failed(self, number: int, code: str) -> None:
+        """Set the code of a failed download."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["file_failed"], (code, number)))
+
+    async def untold(self, after: int, limit: int) -> Sequence[ReceivedFile]:
+        """Return up to `limit` fetched files behind a number that the broker may not know as fetched."""
+        return await self._read("files_untold", (after, limit))
+
+    async def told(self, number: int) -> None:
+        """Note that the broker knows a file as fetched."""
+        await self._db.transaction(lambda raw: raw.execute(_Q["file_told"], (number,)))
+
     async def _read(self, name: str, values: Iterable[object]) -> Sequence[ReceivedFile]:
         rows = await self._db.run(lambda raw: raw.execute(_Q[name], tuple(values)).fetchall())
         return [_received(row) for row in rows]
 
 
 def _received(row: Sequence[Any]) -> ReceivedFile:
-    number, file_id, inbox_id, fetched_at, attachments, *rest = row
+    number, file_id, inbox_id, fetched_at, error, attachments, *rest = row
     file = next(one for one in parse_attachments(orjson.loads(attachments)) if one.file_id == file_id)
     sender_name, sender_pubkey, kind, topic, received_at = rest
     return ReceivedFile(
-        number, file, inbox_id, sender_name, sender_pubkey, kind, topic, received_at, fetched_at
+        number, file, inbox_id, sender_name, sender_pubkey, kind, topic, received_at, fetched_at, error
     )

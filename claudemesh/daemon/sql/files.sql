@@ -23,3 +23,18 @@ UPDATE shared SET state = ?, blob_id = ?, error = ?, key = iif(?, key, x'') WHER
 
 -- note: write the cause of a wait, and the blob. The row must have the state before.
 UPDATE shared SET blob_id = ?, error = ? WHERE file_id = ? AND state = ?;
+
+-- settle: begin the time of rows that have come to their end since housekeeping last looked.
+UPDATE shared SET settled_lived = ? WHERE rowid IN (
+  SELECT rowid FROM shared INDEXED BY shared_settled WHERE settled_lived IS NULL
+  AND state IN ('shared', 'failed', 'deleted') AND json_extract(request, '$.message') IS NOT NULL LIMIT ?);
+
+-- drop_requests: drop the text and the fields of announcements that came to their end before a lived time. The
+-- destination stays, as do id and fingerprint.
+UPDATE shared SET request = json_object('to', json_extract(request, '$.to')) WHERE rowid IN (
+  SELECT rowid FROM shared INDEXED BY shared_settled WHERE settled_lived < ?
+  AND state IN ('shared', 'failed', 'deleted') AND json_extract(request, '$.message') IS NOT NULL LIMIT ?);
+
+-- waiting: the number and the bytes of the files that are not shared yet, by state.
+SELECT state, count(*), sum(blob_size) FROM shared INDEXED BY shared_open
+WHERE state IN ('uploading', 'announcing', 'attaching') GROUP BY state;

@@ -26,7 +26,7 @@ WHERE id = ?4 AND body IS NULL RETURNING *;
 INSERT INTO inbox_file (file_id, inbox_id, is_text) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
 
 -- file_of_text: the file that holds the whole text of a message.
-SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, f.error, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
        i.received_at
 FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.inbox_id = ? AND f.is_text LIMIT 1;
 
@@ -34,18 +34,30 @@ FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.inbox_id = ? A
 SELECT inbox_id FROM inbox_file WHERE is_text;
 
 -- files_by_id: the files that were announced under this id, the first one of each sender.
-SELECT min(f.number), f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind,
+SELECT min(f.number), f.file_id, f.inbox_id, f.fetched_at, f.error, i.attachments, i.sender_name, i.sender_pubkey, i.kind,
        i.topic, i.received_at
 FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.file_id = ?1 AND (?2 IS NULL OR f.inbox_id = ?2)
 GROUP BY i.sender_member_id ORDER BY min(f.number) LIMIT 8;
 
 -- files_before: files that were announced before one of them, newest first.
-SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, f.error, i.attachments, i.sender_name, i.sender_pubkey, i.kind, i.topic,
        i.received_at
 FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id WHERE f.number < ? AND NOT f.is_text ORDER BY f.number DESC LIMIT ?;
 
 -- file_fetched: set the time of the first download of a file.
-UPDATE inbox_file SET fetched_at = coalesce(fetched_at, ?) WHERE number = ?;
+UPDATE inbox_file SET fetched_at = coalesce(fetched_at, ?), error = NULL WHERE number = ?;
+
+-- file_failed: set the code of a failed download.
+UPDATE inbox_file SET error = ? WHERE number = ? AND fetched_at IS NULL;
+
+-- files_untold: fetched files that the broker may not know as fetched, oldest first.
+SELECT f.number, f.file_id, f.inbox_id, f.fetched_at, f.error, i.attachments, i.sender_name, i.sender_pubkey, i.kind,
+       i.topic, i.received_at
+FROM inbox_file AS f JOIN inbox AS i ON i.id = f.inbox_id
+WHERE f.fetched_at IS NOT NULL AND NOT f.is_told AND f.number > ? ORDER BY f.number LIMIT ?;
+
+-- file_told: note that the broker knows a file as fetched.
+UPDATE inbox_file SET is_told = 1 WHERE number = ?;
 
 -- note_seq: note a seq that was not given out by SQLite, so that it is never given again.
 UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'inbox';

@@ -11,6 +11,7 @@ import pytest
 
 from claudemesh.daemon.disk import DiskWatch, Used, measure
 from claudemesh.daemon.settings import DaemonSettings
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageFull
 from claudemesh.runtime.migrations import Migration
@@ -23,9 +24,9 @@ SCHEMA = [Migration(1, "CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB);")]
 
 
 class Watched:
-    """Two databases and a file of a chosen size in a folder, a queue of a chosen length, and the alarms."""
+    """Three databases and a file of a chosen size in a folder, a queue of a chosen length, and the alarms."""
 
-    def __init__(self, folder: Path, outbox: Database, inbox: Database) -> None:
+    def __init__(self, folder: Path, outbox: Database, inbox: Database, files: Database) -> None:
         self.file = folder / "file"
         self.outbox, self.inbox = outbox, inbox
         self.queued = 0
@@ -38,7 +39,7 @@ class Watched:
             lambda: self.queued,
             self.alarms.append,
             self.conditions,
-            [Upkeep(database, self.conditions) for database in (outbox, inbox)],
+            [Upkeep(database, self.conditions) for database in (outbox, inbox, files)],
             self._make_room,
         )
 
@@ -72,12 +73,13 @@ class Watched:
 @asynccontextmanager
 async def watched(folder: Path) -> AsyncGenerator[Watched]:
     """A folder that is watched."""
-    outbox, inbox = [await Database.open(folder / name, SCHEMA) for name in ("outbox.db", "inbox.db")]
+    names = ("outbox.db", "inbox.db", "files.db")
+    outbox, inbox, files = [await Database.open(folder / name, SCHEMA) for name in names]
     try:
-        yield Watched(folder, outbox, inbox)
+        yield Watched(folder, outbox, inbox, files)
     finally:
-        await outbox.close()
-        await inbox.close()
+        for database in (outbox, inbox, files):
+            await database.close()
 
 
 async def insert(database: Database, count: int, size: int) -> None:
@@ -157,6 +159,30 @@ async def test_over_the_budget_acknowledged_messages_make_room_and_unread_ones_s
         await made.look()
         with pytest.raises(StorageFull, match="reserved_bytes"):
             made.watch.check_room_for_messages(1)
+
+
+async def test_shared_files_and_their_database_count(tmp_path: Path) -> None:
+    """The encrypted copies, and the texts that were fetched."""
+    async with watched(tmp_path) as made:
+        assert await made.look() is None
+        for name, size in (("spool", 500_000), ("texts", 440_000)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "one").write_bytes(bytes(size))
+        assert await made.look() == 507
+        refusal = made.watch.refusal()
+        assert refusal is not None and "shared files" in refusal.body["message"]
+
+
+async def test_a_file_that_would_pass_the_budget_is_refused_before_it_is_copied(tmp_path: Path) -> None:
+    """Also when several come between two looks."""
+    async with watched(tmp_path) as made:
+        assert await made.look(100) is None
+        made.watch.take_room_for_file(400_000)
+        made.watch.take_room_for_file(400_000)
+        with pytest.raises(ProtocolError, match="insufficient_storage"):
+            made.watch.take_room_for_file(400_000)
+        await made.watch.examine()
+        made.watch.take_room_for_file(400_000)
 
 
 def test_without_a_budget_the_file_system_counts(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from claudemesh.cli.diagnosis.facts import (
     HooksFacts,
     HostFacts,
     LastEnd,
+    TroubledFile,
     UnitFacts,
 )
 from claudemesh.cli.diagnosis.faults import FAULTS
@@ -108,6 +109,12 @@ def dead(*sends: DeadSend, **changes: Any) -> Facts:
     """A host with dead sends."""
     changed = replace(running(dead=len(sends), **changes).daemon, dead=sends)
     return replace(HEALTHY, daemon=replace(changed, members=frozenset({"key"}), topics=frozenset({"known"})))
+
+
+def troubled(direction: str, state: str) -> Facts:
+    """A host with a file that has an error."""
+    found = TroubledFile("build.log", direction, state, "mesh_quota_exceeded: Full.")
+    return replace(HEALTHY, daemon=replace(running().daemon, files=(found,)))
 
 
 def file(**changes: Any) -> Facts:
@@ -207,6 +214,9 @@ CASES: list[tuple[str, str, str, Facts, str | None]] = [
     ("link", "failed", "link_down", running(connected=False), "claudemesh daemon logs"),
     ("clock", "warning", "clock_skew", running(clock_offset_ms=-30_001), "timedatectl set-ntp true"),
     ("clock", "warning", "clock_skew", running(clock_offset_ms=30_001), "timedatectl set-ntp true"),
+    ("files", "warning", "files_waiting", troubled("out", "uploading"), "claudemesh file list --sent"),
+    ("files", "warning", "files_failed", troubled("out", "failed"), "claudemesh file list --sent"),
+    ("files", "warning", "files_not_fetched", troubled("in", "announced"), "claudemesh file list"),
     ("outbox", "warning", "dead_sends", dead(DeadSend("1", "max_age_exceeded")), FIX),
     (
         "outbox",

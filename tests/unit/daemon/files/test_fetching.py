@@ -152,3 +152,39 @@ async def test_a_file_that_its_sender_announces_again_is_one_file(tmp_path: Path
         for _ in range(2):
             await made.receive("alice", b"from alice")
         assert await made.get(None, tmp_path / "out") == b"from alice"
+
+
+async def test_a_note_that_a_file_was_fetched_is_sent_until_the_broker_has_answered_it(
+    tmp_path: Path,
+) -> None:
+    """Its answer may be lost with the link; after the answer nothing more is sent."""
+    async with bench(tmp_path) as made:
+        made.host.replies["blob_fetched"] = ProtocolError("broker_unavailable", "Away.")
+        await made.receive("alice", b"from alice")
+        await made.get(None, tmp_path / "out")
+        await made.tasks.join()
+        made.host.replies["blob_fetched"] = {}
+        for _ in range(2):
+            made.fetching.tell()
+            await made.tasks.join()
+        assert [method for method, _ in made.host.calls if method == "blob_fetched"] == ["blob_fetched"] * 2
+
+
+async def test_a_blob_that_is_gone_is_not_noted_for_ever_and_is_shown_as_failed(tmp_path: Path) -> None:
+    """The broker has lost it, or has deleted it after a month."""
+    async with bench(tmp_path) as made:
+        await made.receive("alice", b"from alice")
+        made.host.replies["blob_open"] = ProtocolError("blob_not_found", "None.")
+        with pytest.raises(ProtocolError, match="blob_not_found"):
+            await made.get(None, tmp_path / "out")
+        [item] = [one.item() for one in await made.inbox.files.page(None, 9)]
+        assert (item["state"], item["error"]) == ("announced", "blob_not_found")
+        made.host.replies["blob_open"] = lambda params: made._opened(params["blob_id"])
+        made.host.replies["blob_fetched"] = ProtocolError("blob_not_found", "None.")
+        await made.get(None, tmp_path / "out")
+        await made.tasks.join()
+        made.fetching.tell()
+        await made.tasks.join()
+        assert [method for method, _ in made.host.calls if method == "blob_fetched"] == ["blob_fetched"]
+        [item] = [one.item() for one in await made.inbox.files.page(None, 9)]
+        assert (item["state"], item["error"]) == ("fetched", None)

@@ -28,6 +28,7 @@ def written(folder: Path, out: Path | str, offered: str = "name.txt") -> Path:
     made = target(folder, out, offered)
     os.write(made.descriptor, b"content")
     made.finish()
+    made.tidy()
     made.close()
     return made.path
 
@@ -84,12 +85,18 @@ def test_two_downloads_do_not_write_one_file(tmp_path: Path) -> None:
     target(tmp_path, tmp_path).close()
 
 
-def test_a_crash_behind_the_name_leaves_one_file(tmp_path: Path) -> None:
-    """Name and temporary file are the same file then."""
+def test_a_download_that_a_crash_has_ended_behind_the_name_is_whole(tmp_path: Path) -> None:
+    """Name and temporary file are the same file then; another file under the name is not taken for it."""
     path = written(tmp_path, tmp_path)
     (tmp_path / f".{ID}.part").hardlink_to(path)
+    again = target(tmp_path, tmp_path)
+    assert again.is_named
+    again.finish()
+    again.tidy()
+    again.close()
+    assert (os.listdir(tmp_path), path.read_bytes()) == (["name.txt"], b"content")
+    (tmp_path / f".{ID}.part").write_bytes(b"part")
     assert refused(tmp_path, tmp_path) == "file_exists"
-    assert os.listdir(tmp_path) == ["name.txt"]
 
 
 def test_places_that_are_no_target(tmp_path: Path) -> None:

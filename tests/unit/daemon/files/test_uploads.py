@@ -249,3 +249,23 @@ async def test_a_send_does_not_take_the_id_of_a_file(tmp_path: Path) -> None:
             )
             assert long.body == {"status": "queued", "client_message_id": "text"}
         assert {file.client_message_id for file in await made.files.open_files()} == {"taken", "text"}
+
+
+async def test_the_text_of_an_announcement_is_dropped_three_days_after_its_end(tmp_path: Path) -> None:
+    """Name, destination and fingerprint stay, so that a retry is answered as before; open files keep all."""
+    async with bench(tmp_path) as made:
+        await made.share("open")
+        file = await made.share("over")
+        await made.files.move(file, ShareState.FAILED, error="No.")
+        assert await made.files.drop_requests(1000, 500, 9) == 1
+        assert "message" in (await made.now("over")).request
+        assert await made.files.drop_requests(1499, 500, 9) == 0
+        assert await made.files.drop_requests(1501, 500, 9) == 1
+        assert await made.files.drop_requests(9999, 500, 9) == 0
+        assert (await made.now("over")).request == {"to": "bob"}
+        assert "message" in (await made.now("open")).request
+        again = await made.sharing.share(
+            parse_share({"path": str(tmp_path / "over"), "to": "bob", "client_message_id": "over"})
+        )
+        assert again.body["file_id"] == file.file_id
+        assert [item["name"] for item in (await made.lists.page("out", None, 9))[0]] == ["over", "open"]
