@@ -219,15 +219,29 @@ EMPTY_REQUEST = b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def send_request(to: str) -> bytes:
     """POST /v1/send with a message of 1 KiB."""
-    body = json.dumps({"to": to, "message": BODY}).encode()
-    head = "POST /v1/send HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return _request("/v1/send", {"to": to, "message": BODY})
+
+
+def post_request(topic: str) -> bytes:
+    """POST /v1/topic/post with a message of 1 KiB."""
+    return _request("/v1/topic/post", {"topic": topic, "message": BODY})
+
+
+def _request(path: str, fields: dict[str, str]) -> bytes:
+    body = json.dumps(fields).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 def load(daemon: Daemon, to: str, callers: int, total: int) -> float:
     """Let many callers send at once, from a process of their own; requests/s."""
+    return load_with(daemon, send_request(to), callers, total)
+
+
+def load_with(daemon: Daemon, request: bytes, callers: int, total: int) -> float:
+    """Let many callers make the same request; requests/s."""
     command = [sys.executable, str(HERE / "load.py"), str(daemon.sock), str(callers), str(total)]
-    done = subprocess.run(command, input=send_request(to), capture_output=True, check=True)
+    done = subprocess.run(command, input=request, capture_output=True, check=True)
     return float(done.stdout)
 
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import socket
 import time
 
 from benchmarks.accept import peer_of, pipelined
-from benchmarks.lab import EMPTY_REQUEST, Caller, Lab, load, median_ms, received, send_request
+from benchmarks.lab import (
+    EMPTY_REQUEST,
+    Caller,
+    Lab,
+    load,
+    load_with,
+    median_ms,
+    post_request,
+    received,
+    send_request,
+)
 from benchmarks.size import size
 from tests.support.broker import join_mesh
-from tests.support.processes import Daemon, until
+from tests.support.processes import Daemon, Mesh, mesh, until
 from tests.support.wspeer import make_invite, new_id
 
 _LATENCIES = size(150, 3)
 _CALLERS = 64
 _MESSAGES = size(9600, 640)
+_WAITING = size(10_000, 640)
+_LONGEST_S = 120.0
+_TOPIC = "bench"
 _ID = re.compile(rb'"client_message_id":"(\w+)"')
 
 
@@ -81,8 +96,51 @@ async def _ping_ms(lab: Lab) -> float:
 def loaded(lab: Lab) -> tuple[float, float]:
     """64 callers until the last message is in the other inbox, beside the broker's accept. Messages/s."""
     _, accepted = asyncio.run(pipelined(peer_of(lab.alice)))
+    return _arriving(lab, send_request("bob")), accepted
+
+
+def posted(lab: Lab) -> tuple[float, float]:
+    """Posts of 64 callers to a topic with one subscriber, beside as many direct messages. Messages/s.
+
+    Both are sealed: a post with the key of its topic, a direct message with the keys of both members.
+    """
+    for daemon, act in ((lab.alice, "create"), (lab.bob, "subscribe")):
+        assert daemon.request("POST", f"/v1/topic/{act}", {"topic": _TOPIC})[0] in (200, 201)
+    # The key is made for the first post.
+    _arriving(lab, post_request(_TOPIC), _CALLERS)
+    return _arriving(lab, post_request(_TOPIC)), _arriving(lab, send_request("bob"))
+
+
+def _arriving(lab: Lab, request: bytes, messages: int = _MESSAGES) -> float:
     before = received(lab.bob)
     started = time.perf_counter()
-    load(lab.alice, "bob", _CALLERS, _MESSAGES)
-    until(lambda: received(lab.bob) >= before + _MESSAGES, "all of it has arrived", 120)
-    return _MESSAGES / (time.perf_counter() - started), accepted
+    load_with(lab.alice, request, _CALLERS, messages)
+    arrived = before + messages // _CALLERS * _CALLERS
+    until(lambda: received(lab.bob) >= arrived, "all of it has arrived", _LONGEST_S)
+    return messages / (time.perf_counter() - started)
+
+
+def to_an_older_key(_: Lab) -> tuple[float, float]:
+    """Messages that waited while their recipient rotated its keys, beside as many without. Messages/s."""
+    with mesh("alice", "bob") as made:
+        return _after_waiting(made, rotates=True), _after_waiting(made, rotates=False)
+
+
+def _after_waiting(made: Mesh, *, rotates: bool) -> float:
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    made.broker.stop()
+    load(alice, "bob", _CALLERS, _WAITING)
+    os.kill(alice.pid, signal.SIGSTOP)
+    try:
+        made.broker.start()
+        made.broker.ready()
+        bob.ready()
+        if rotates:
+            status, answer = bob.request("POST", "/v1/keys/rotate")
+            assert (status, answer["status"]) == (200, "rotated"), answer
+        before, started = received(bob), time.perf_counter()
+    finally:
+        os.kill(alice.pid, signal.SIGCONT)
+    messages = _WAITING // _CALLERS * _CALLERS
+    until(lambda: received(bob) >= before + messages, "all of it has arrived", _LONGEST_S)
+    return messages / (time.perf_counter() - started)

@@ -10,7 +10,20 @@ import sys
 from tests.support.processes import REPOSITORY
 
 # All but those beside other brokers, and those that take minutes to prepare.
-_ROWS = ("send", "accept", "postgres", "topic", "end to end", "events", "inbox", "a ", "file", "claudemesh")
+_ROWS = (
+    "send",
+    "accept",
+    "postgres",
+    "topic",
+    "end to end",
+    "posts",
+    "messages",
+    "events",
+    "inbox",
+    "a ",
+    "file",
+    "claudemesh",
+)
 _MORE_ROWS = ("first", "20,000", "idle")
 
 
@@ -21,6 +34,6 @@ def test_every_row_of_the_bench_runs() -> None:
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert len(rows) == 22
+    assert len(rows) == 24
     # A process may happen not to grow.
     assert [row["path"] for row in rows if row["rounds"][0][0] <= 0 and "memory" not in row["path"]] == []
