@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import WAIT_S
+
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"claudemesh", "click", "orjson"}
 HEAVY = {"asyncio", "sqlite3", "multiprocessing", "concurrent.futures", "uvloop", "nacl", "msgspec", "rich"}
@@ -77,7 +79,7 @@ def imported(home: Path, *arguments: str) -> set[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
     )
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0, done.stderr

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.processes import free_port, until
 from tests.support.pyz import REPOSITORY, python_for_nobody
+from tests.support.waiting import WAIT_S
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -115,7 +116,7 @@ def test_what_the_image_runs_starts_is_healthy_and_stops(place: Place) -> None:
         owners = {path.stat().st_uid for path in data.rglob("*")}
         assert owners == {os.geteuid() if place.user is None else place.user}
         broker.send_signal(getattr(signal, argument("STOPSIGNAL")))
-        assert broker.wait(30) == 0
+        assert broker.wait(WAIT_S) == 0
     finally:
         broker.kill()
         broker.wait()

@@ -15,6 +15,7 @@ import claudemesh
 from distributions import packages
 from tests.support.processes import free_port
 from tests.support.pyz import REPOSITORY
+from tests.support.waiting import WAIT_S
 
 CONFIGURATION = 78
 _PINS = REPOSITORY / "build" / "requirements.txt"
@@ -51,7 +52,7 @@ def run(installed: Path, *arguments: str, home: Path, **more: str) -> subprocess
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.processes import until
 from tests.support.pyz import BARE_PYTHON, REPOSITORY, bare_environment, mesh_script
+from tests.support.waiting import WAIT_S
 
 
 @pytest.mark.slow
@@ -53,10 +54,10 @@ def test_a_replaced_file_does_not_disturb_what_runs(pyz: Path, home: Path) -> No
         copy.write_bytes(b"something else")
         url = json.loads((data / "broker.json").read_text())["url"].replace("ws://", "http://")
         for path in ("/healthz", "/readyz", "/metrics"):
-            with urllib.request.urlopen(f"{url}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{url}{path}", timeout=WAIT_S) as answer:
                 assert answer.status == 200
         broker.terminate()
-        assert broker.wait(30) == 0
+        assert broker.wait(WAIT_S) == 0
     finally:
         broker.kill()
         broker.wait()

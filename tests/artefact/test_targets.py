@@ -15,6 +15,7 @@ from natives import is_native, reduced
 from targets import ALL, Target, covered, named, this
 from tests.support.processes import free_port
 from tests.support.pyz import REPOSITORY, bare_environment, build, natives, pythons, trees
+from tests.support.waiting import WAIT_S
 
 PYTHONS = {
     version: path
@@ -140,7 +141,7 @@ class Runner:
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self._start, *arguments], env=self._environment, capture_output=True, text=True, timeout=60
+            [*self._start, *arguments], env=self._environment, capture_output=True, text=True, timeout=WAIT_S
         )
 
 

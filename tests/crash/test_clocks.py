@@ -19,7 +19,8 @@ import pytest
 
 from tests.support.audit import assert_contract, assert_no_orphans, broker_rows
 from tests.support.faketime import FakeClock
-from tests.support.processes import WAIT_S, Mesh, Process, mesh
+from tests.support.processes import Mesh, Process, mesh
+from tests.support.waiting import WAIT_S
 
 JUMPS: dict[str, Callable[[FakeClock], None]] = {
     "a month ahead": lambda clock: clock.shift(days=31),

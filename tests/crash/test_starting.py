@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.audit import rows
 from tests.support.processes import Daemon, Mesh, Process, mesh, until
+from tests.support.waiting import WAIT_S
 
 CANNOT_CREATE, CONFIGURATION, PERMISSION = 73, 78, 77
 
@@ -35,7 +36,7 @@ def exit_code(process: Process) -> int:
     """Start a process that is expected to end by itself."""
     process.start()
     assert process._popen is not None
-    return process._popen.wait(30)
+    return process._popen.wait(WAIT_S)
 
 
 def test_of_many_started_at_once_exactly_one_serves(running: Mesh, alice: Daemon) -> None:

@@ -20,6 +20,7 @@ from tests.support.audit import assert_no_orphans
 from tests.support.copies import Directory
 from tests.support.faketime import FakeClock
 from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 PERMISSION, CONFIGURATION = 77, 78
 _MONTH_DAYS = 30
@@ -47,7 +48,7 @@ class Year:
             env={**kept, **more},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=WAIT_S,
         )
 
     def do(self, host: Daemon, *arguments: str, right_clock: bool = False) -> Any:

@@ -23,6 +23,7 @@ from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.migrations import Migration, load_migrations
 from tests.support.postgres import empty_database, sql
 from tests.support.stores import NOW, world
+from tests.support.waiting import WAIT_S
 
 PACKAGE = "claudemesh.broker.store.postgres.migrations"
 # SHA-256 of each function as it was released.
@@ -71,7 +72,7 @@ def open_at_once(url: str, count: int) -> None:
     arguments = [sys.executable, "-c", _OPEN, url]
     processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(count)]
     for process in processes:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, errors.decode()
 
 

@@ -23,6 +23,7 @@ from tests.security.test_flooding import limits, open_sockets, serves
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.flood import UPGRADE, flooding, frame
 from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import http_request
 
 CAP = Limits().strangers_per_address
@@ -53,7 +54,7 @@ def ask_loopback(alice: Daemon) -> int:
     """The status of a request with the bearer on the daemon's loopback."""
     port = int((alice.root / "http.port").read_text())
     token = (alice.root / "local_token").read_text().strip()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as connection:
         connection.request("GET", "/v1/version", headers={"Authorization": f"Bearer {token}"})
         return connection.getresponse().status
 
@@ -79,7 +80,7 @@ def test_an_event_stream_stays_open_while_strangers_come_and_go(one: Mesh) -> No
     alice = one.daemons["alice"]
     port = int((alice.root / "http.port").read_text())
     token = (alice.root / "local_token").read_text().strip()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as stream:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as stream:
         stream.request("GET", "/v1/events", headers={"Authorization": f"Bearer {token}"})
         response = stream.getresponse()
         assert response.status == 200
@@ -103,7 +104,7 @@ def half_open(port: int, forwarded: list[str], source: str = "127.0.0.1") -> Gen
         links = []
         for name in forwarded:
             link = stack.enter_context(
-                socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+                socket.create_connection(("127.0.0.1", port), timeout=WAIT_S, source_address=(source, 0))
             )
             header = b"\r\nX-Forwarded-For: " + name.encode() + b"\r\n\r\n"
             link.sendall(UPGRADE.removesuffix(b"\r\n\r\n") + header)
@@ -148,7 +149,7 @@ def test_a_proxy_that_reuses_a_connection_keeps_its_clients_apart() -> None:
         made.broker.start()
         made.broker.ready()
         token = (made.broker.data / "admin_token").read_text().strip()
-        with closing(http.client.HTTPConnection("127.0.0.1", made.broker.port, timeout=30)) as reused:
+        with closing(http.client.HTTPConnection("127.0.0.1", made.broker.port, timeout=WAIT_S)) as reused:
 
             def ask(client: str, path: str, bearer: str) -> int:
                 headers = {"X-Forwarded-For": client, "Authorization": f"Bearer {bearer}"}
@@ -270,7 +271,7 @@ async def test_deadlines_of_requests_end_no_websocket() -> None:
             for words in (b"GET / HTTP/1.1\r\n", b"POST /v1/join HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(words)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(WAIT_S):
                     await reader.read()
                 writer.close()
             assert (await link.request(ada.envelope("all")))["status"] in (200, 201)
@@ -280,12 +281,12 @@ async def test_a_stranger_that_reads_no_answer_is_ended() -> None:
     """Its waiting bytes are bounded, and so is the time that it waits."""
     async with running_broker(limits=Limits(unread_s=0.1)) as broker:
         port = int(broker.url.rpartition(":")[2])
-        link = socket.create_connection(("127.0.0.1", port), timeout=10)
+        link = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
         link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with closing(link):
             await asyncio.to_thread(link.sendall, ask * 2000)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 while 'limit="unread"' not in broker.context.metrics.render().decode():  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
 
@@ -308,7 +309,7 @@ async def test_connections_that_have_shown_the_bearer_are_bounded_too() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writers.append(writer)
             writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 200")
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WAIT_S)).startswith(b"HTTP/1.1 200")
             assert room.crowd.members <= 2
             assert room.crowd.strangers <= 3
     finally:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.flood import FLOODS, HOLDS, UPGRADE, flooding
 from tests.support.processes import Broker, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 SENDS = 15
 GROWTH = 96 << 20
@@ -59,14 +60,14 @@ def open_sockets(pid: int) -> int:
 
 def health(broker: Broker) -> int:
     """The status of GET /healthz."""
-    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=WAIT_S)) as connection:
         connection.request("GET", "/healthz")
         return connection.getresponse().status
 
 
 def limits(broker: Broker) -> dict[str, float]:
     """Return how many times each limit of the guard was reached, of those that were."""
-    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=WAIT_S)) as connection:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
     found = {}
@@ -152,7 +153,7 @@ def test_one_address_leaves_room_for_the_others(pair: Mesh) -> None:
     """600 half-open handshakes from one address: another one is answered, and gets its WebSocket."""
     with flooding("half-open", pair.broker.port, 600, "127.0.0.2") as attack:
         serves(pair, "600 half-open")
-        with socket.create_connection(("127.0.0.1", pair.broker.port), timeout=10) as link:
+        with socket.create_connection(("127.0.0.1", pair.broker.port), timeout=WAIT_S) as link:
             link.sendall(UPGRADE)
             assert link.recv(65_536).startswith(b"HTTP/1.1 101")
     assert attack.result["held"] < 600 or attack.result["cut"] > 0
@@ -164,11 +165,11 @@ def test_without_descriptors_connections_wait_until_there_are_some() -> None:
         broker = made.broker
         used = len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
         hard = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)[1]
-        with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=30)) as inside:
+        with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=WAIT_S)) as inside:
             inside.request("GET", "/healthz")
             inside.getresponse().read()
             resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used + 1, hard))
-            waiting = socket.create_connection(("127.0.0.1", broker.port), timeout=30)
+            waiting = socket.create_connection(("127.0.0.1", broker.port), timeout=WAIT_S)
             waiting.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             until(lambda: lines(broker, "limit_reached"), "the shortage is logged")
             inside.request("GET", "/readyz")

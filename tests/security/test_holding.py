@@ -22,7 +22,8 @@ from websockets.typing import Subprotocol
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
 from tests.support.crowd import fill
-from tests.support.processes import WAIT_S, Daemon, Mesh, Process, mesh, until
+from tests.support.processes import Daemon, Mesh, Process, mesh, until
+from tests.support.waiting import WAIT_S
 from tests.support.watched import HELD_FILE, held
 from tests.support.wspeer import Frame, Link, Peer
 

@@ -19,6 +19,7 @@ from claudemesh.runtime.files import FileLock
 from claudemesh.sdk import UnsafeSocket
 from tests.support.cli import run
 from tests.support.processes import REPOSITORY, Daemon, mesh
+from tests.support.waiting import WAIT_S
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -56,7 +57,7 @@ def claudemesh(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
     )
 
 
@@ -207,7 +208,7 @@ def test_the_admin_token_goes_to_no_process_of_another_user(command: list[str], 
 def test_the_admin_token_that_is_found_goes_to_no_broker_elsewhere(tmp_path: Path) -> None:
     """Only a token that was given for it does. The address leads to this machine, but is not known to."""
     with mesh() as made, socket.create_server(("127.0.0.1", 0)) as elsewhere:
-        elsewhere.settimeout(60)
+        elsewhere.settimeout(WAIT_S)
         environment = {"CLAUDEMESH_BROKER_DATA_DIR": str(made.broker.data)}
         there = ["--broker", f"ws://127.1:{elsewhere.getsockname()[1]}", "--insecure", "--json"]
         for command in (["mesh", "create", "team", "--name", "x"], ["broker", "mesh", "list"]):

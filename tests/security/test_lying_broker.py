@@ -15,6 +15,7 @@ import pytest
 
 from tests.security.test_flooding import GROWTH, resident
 from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 ASKS = 15
 NOT_MASKED = {
@@ -107,8 +108,8 @@ def liar(made: Mesh) -> Generator[Liar]:
             lying.stopping.set()
             lying.lie = b""
             with suppress(OSError):
-                socket.create_connection(("127.0.0.1", lying.port), timeout=1).close()
-            thread.join(5)
+                socket.create_connection(("127.0.0.1", lying.port), timeout=WAIT_S).close()
+            thread.join(WAIT_S)
 
 
 @dataclass

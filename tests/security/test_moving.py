@@ -17,6 +17,7 @@ from claudemesh.runtime.exits import CONFIGURATION, OK, PERMISSION
 from tests.support.balancer import balancer
 from tests.support.cli import run
 from tests.support.processes import Daemon, Mesh, free_port, mesh, until
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -67,7 +68,9 @@ def statement_of(daemon: Daemon, to: str, at_ms: int) -> dict[str, Any]:
 def told(made: Mesh, statement: dict[str, Any]) -> tuple[int, str]:
     """Give a statement to the broker; return the status and the code of the refusal."""
     body = {"statement": statement}
-    answer = ask_broker(made.broker.url, "POST", "/v1/meshes/move", body, deadline_s=30, most_bytes=1 << 16)
+    answer = ask_broker(
+        made.broker.url, "POST", "/v1/meshes/move", body, deadline_s=WAIT_S, most_bytes=1 << 16
+    )
     return answer.status, answer.body.get("error", "")
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from tests.support.pid_namespaces import PID_NAMESPACE
-from tests.support.processes import REPOSITORY, WAIT_S, Daemon, mesh
+from tests.support.processes import REPOSITORY, Daemon, mesh
+from tests.support.waiting import WAIT_S
 
 _STRANGER = """
 import json, os, signal, subprocess, sys

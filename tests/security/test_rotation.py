@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.cli import run
-from tests.support.processes import WAIT_S, Daemon, Mesh, mesh, until
+from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_a_long_poll_ends_with_its_token(running: Mesh) -> None:
     alice = running.daemons["alice"]
     port = int((alice.root / "http.port").read_text())
     running.broker.kill()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     body = '{"to":"alice","message":"later","client_message_id":"long-poll"}'
     headers = {"Content-Type": "application/json", **_bearer(token_of(alice))}
     connection.request("POST", "/v1/send?wait_ms=30000", body, headers)

@@ -12,7 +12,8 @@ from claudemesh.broker.settings import Limits
 from tests.security.test_holding import member
 from tests.support.broker import running_broker
 from tests.support.flood import UPGRADE
-from tests.support.processes import WAIT_S, Mesh, mesh
+from tests.support.processes import Mesh, mesh
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import dial, http_request
 
 # Lines of such a log without repetitions, and the lines that each further second of the test may add.

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.processes import Broker, Mesh, mesh
 from tests.support.refused import IN_FLIGHT, KINDS, refused
+from tests.support.waiting import WAIT_S
 
 LOUD = ("carol", "dave", "eve")
 REFUSED = {"bad signature": "400", "unknown destination": "404", "over quota": "507"}
@@ -36,7 +37,7 @@ def made() -> Generator[Mesh]:
 
 def answered(broker: Broker) -> float:
     """Return how many sends the broker has answered."""
-    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", broker.port, timeout=WAIT_S)) as connection:
         connection.request("GET", "/metrics")
         page = connection.getresponse().read().decode()
     return sum(

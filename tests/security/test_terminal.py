@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.audit import wait_received
 from tests.support.processes import REPOSITORY, Mesh, mesh
+from tests.support.waiting import WAIT_S
 
 HOSTILE = "start\x1b]0;title\x07\x1b[2J\x9b31m\x7f\u202egpj.exe\u200bhidden\u2066\rover\tend"
 # Allowed in our own output besides printable text: line ends of the terminal, tabs, colours.
@@ -62,7 +63,7 @@ def on_a_terminal(home: Path, *arguments: str) -> str:
         pass  # The other end has closed.
     finally:
         os.close(ours)
-        process.wait(30)
+        process.wait(WAIT_S)
     return b"".join(parts).decode()
 
 

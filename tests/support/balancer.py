@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 
 from claudemesh.runtime.services import TaskOwner
+from tests.support.waiting import WAIT_S
 
 
 class Balancer:
@@ -68,7 +69,7 @@ def balancer(ports: Sequence[int], port: int) -> Generator[Balancer]:
     stop = asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(made.serve(ready, stop)))
     thread.start()
-    ready.wait(10)
+    ready.wait(WAIT_S)
     try:
         yield made
     finally:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.support.answers import check
 from tests.support.processes import REPOSITORY, Mesh
+from tests.support.waiting import WAIT_S
 
 # A command that should have ended or printed something must not keep the tests for ever.
 LIMIT_S = 120
@@ -44,7 +45,7 @@ def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **e
         env={**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment},
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=WAIT_S,
     )
     ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
     if "--json" in arguments and ran.code == 0:
@@ -61,7 +62,7 @@ def shell(home: Path, line: str, **environment: str) -> Ran:
         env={**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=WAIT_S,
     )
     return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 

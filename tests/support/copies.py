@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.postgres import Server, binaries, sql
 from tests.support.processes import Mesh
+from tests.support.waiting import WAIT_S
 
 
 class Copy:
@@ -149,6 +150,6 @@ def _copy_tree(source: Path, target: Path) -> None:
 
 def _run(program: str, *arguments: str) -> bytes:
     found = binaries() / program
-    done = subprocess.run([str(found), *arguments], capture_output=True, timeout=60)
+    done = subprocess.run([str(found), *arguments], capture_output=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout

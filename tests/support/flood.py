@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.processes import REPOSITORY, WAIT_S, until
+from tests.support.processes import REPOSITORY, until
+from tests.support.waiting import WAIT_S
 
 UPGRADE = (
     b"GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -26,6 +27,8 @@ UPGRADE = (
     b"Sec-WebSocket-Protocol: claudemesh.v1\r\n\r\n"
 )
 CHUNKED = b"POST /v1/join HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+# An attacker that is not let in tries again.
+_PATIENCE_S = 5.0
 SLOW_BODY = b"POST /v1/join HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
 _MASK = bytes(4)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -83,7 +86,7 @@ class _Attack:
     counts: Counter[str] = field(default_factory=Counter)
 
     def connect(self) -> socket.socket:
-        link = socket.create_connection((self.host, self.port), timeout=5, source_address=(self.source, 0))
+        link = socket.create_connection((self.host, self.port), _PATIENCE_S, (self.source, 0))
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.counts["opened"] += 1
         return link if self.tls is None else self.tls.wrap_socket(link)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.processes import REPOSITORY, free_port
 from tests.support.pyz import PYZ
+from tests.support.waiting import WAIT_S
 
 
 class Host:
@@ -53,7 +54,7 @@ class Host:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WAIT_S,
         )
         assert done.returncode == 0, (program, done.stderr)
         return done.stdout

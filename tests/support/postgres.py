@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 
 from tests.support.processes import until
+from tests.support.waiting import WAIT_S
 
 SUPERUSER = "postgres"
 PASSWORD_USER = "locked"
@@ -92,7 +93,7 @@ class Server:
         """Stop: SIGINT in good order, SIGQUIT at once, as after a crash."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
-            self._process.wait(30)
+            self._process.wait(WAIT_S)
 
     def promote(self) -> None:
         """Make a standby that runs the primary; returns when it takes writes."""

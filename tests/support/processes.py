@@ -22,10 +22,10 @@ from typing import Any
 
 from tests.support.nursery import NURSERY, Child, can_fork
 from tests.support.pyz import REPOSITORY as REPOSITORY
+from tests.support.waiting import WAIT_S
 
 _ARMED = [sys.executable, "-m", "tests.support.armed"]
 _PROGRAM = [sys.executable, "-m", "claudemesh"]
-WAIT_S = 30.0
 POLL_S = 0.01
 _FIRST_PORT = 10_000
 _chance = random.SystemRandom()
@@ -172,10 +172,10 @@ class Broker(Process):
     def is_ready(self) -> bool:
         """Whether it answers."""
         if self.tls is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         else:
             context = ssl.create_default_context(cafile=self.tls)
-            connection = http.client.HTTPSConnection("localhost", self.port, timeout=5, context=context)
+            connection = http.client.HTTPSConnection("localhost", self.port, timeout=WAIT_S, context=context)
         with closing(connection):
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

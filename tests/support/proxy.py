@@ -14,6 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from claudemesh.runtime.services import TaskOwner
+from tests.support.waiting import WAIT_S
 
 FORWARD, DROP, DOUBLE, CUT, CUT_AFTER = "forward", "drop", "double", "cut", "cut_after"
 
@@ -114,9 +115,9 @@ def proxy(broker_port: int, rules: Rules, port: int = 0) -> Generator[int]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(WAIT_S)
     try:
         yield state["port"]  # type: ignore[misc]
     finally:
         state["stop"]()  # type: ignore[operator]
-        thread.join(10)
+        thread.join(WAIT_S)

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from tests.support.waiting import WAIT_S
+
 REPOSITORY = Path(__file__).parents[2]
 PYZ = REPOSITORY / "dist" / "claudemesh.pyz"
-LIMIT_S = 60.0
 # Below the virtual environment: it has none of our libraries.
 BARE_PYTHON: str = getattr(sys, "_base_executable", sys.executable)
 
@@ -68,7 +69,7 @@ def start(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=LIMIT_S,
+        timeout=WAIT_S,
         umask=umask,
     )
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.processes import until
+from tests.support.waiting import WAIT_S
 
 
 class RedisServer:
@@ -32,7 +33,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(10)
+            link.settimeout(WAIT_S)
             link.connect(str(self.socket))
             link.sendall(b"PING\r\n")
             return link.recv(7) == b"+PONG\r\n"

@@ -21,7 +21,8 @@ import orjson
 
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
-from tests.support.processes import REPOSITORY, WAIT_S
+from tests.support.processes import REPOSITORY
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, Peer, make_identity
 
 KINDS = ("bad signature", "unknown destination", "over quota")

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.pid_namespaces import enter
-from tests.support.processes import WAIT_S, until
+from tests.support.processes import until
+from tests.support.waiting import WAIT_S
 
 _PROGRAM = "/lib/systemd/systemd"
 _NAMESPACES = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts", "--ipc")

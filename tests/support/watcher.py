@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Link, Peer
-
-WAIT_S = 20.0
 
 
 @dataclass

@@ -21,6 +21,7 @@ from claudemesh.runtime.clock import Clock, SystemClock
 from claudemesh.runtime.exits import ExitWith
 from tests.support.clock import ManualClock
 from tests.support.redis import RedisServer, redis_server
+from tests.support.waiting import WAIT_S
 
 _mesh = UlidFactory(lambda: 1, lambda count: bytes(count)).new
 engines = pytest.mark.parametrize("engine", ["memory", "redis"])
@@ -308,7 +309,7 @@ async def test_a_redis_that_is_away_lets_everybody_through_and_is_asked_again() 
         assert await allowed(made, "mesh", "alice", "y", limit=1) == [True]
         assert made.kind == "open"
         answers: list[bool] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while made.kind == "open":
                 clock.advance(seconds=1.5)
                 answers = await allowed(made, "mesh", "alice", "x", "y", limit=1)

@@ -32,10 +32,10 @@ from claudemesh.runtime.web.heads import DEADLINES, Deadlines
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
+from tests.support.waiting import WAIT_S
 
 T = TypeVar("T")
 
-READ_LIMIT_S = 10.0
 
 _clock = SystemClock()
 new_id = UlidFactory(_clock.wall_ms, os.urandom).new
@@ -113,7 +113,7 @@ class Served:
         received = b""
         try:
             writer.write(data)
-            while chunk := await asyncio.wait_for(reader.read(1 << 16), READ_LIMIT_S):
+            while chunk := await asyncio.wait_for(reader.read(1 << 16), WAIT_S):
                 received += chunk
                 if _is_whole(received):
                     break
@@ -195,7 +195,7 @@ def inbox_row(body: str) -> InboxRow:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop go on until something is so; it is not for ever that a test waits."""
-    async with asyncio.timeout(READ_LIMIT_S):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - what is watched has no event of its own
             await asyncio.sleep(0.001)
 
@@ -295,7 +295,7 @@ class EventReader:
     async def open(cls, daemon: Served, query: str = "", last_event_id: str | None = None) -> EventReader:
         """Ask for the stream; return when it is live."""
         stream = await cls.ask(daemon, query, last_event_id)
-        stream.head = await asyncio.wait_for(stream._reader.readuntil(b"\r\n\r\n"), READ_LIMIT_S)
+        stream.head = await asyncio.wait_for(stream._reader.readuntil(b"\r\n\r\n"), WAIT_S)
         return stream
 
     @classmethod
@@ -353,9 +353,9 @@ class EventReader:
         # A chunk of HTTP holds whole events and comments, one or more.
         if self._blocks:
             return self._blocks.pop(0)
-        size = await asyncio.wait_for(self._reader.readline(), READ_LIMIT_S)
+        size = await asyncio.wait_for(self._reader.readline(), WAIT_S)
         if size.strip() in (b"", b"0"):
             raise EOFError
-        chunk = await asyncio.wait_for(self._reader.readexactly(int(size, 16) + 2), READ_LIMIT_S)
+        chunk = await asyncio.wait_for(self._reader.readexactly(int(size, 16) + 2), WAIT_S)
         self._blocks = chunk.decode().strip().split("\n\n")
         return self._blocks.pop(0)

@@ -18,6 +18,7 @@ from claudemesh.daemon.bus import STREAM_LIMIT, BusEvent
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.paths import DaemonPaths
 from tests.integration.api.served import EventReader, Served, join, parse, served, until
+from tests.support.waiting import WAIT_S
 
 
 def streams(**limits: float) -> Callable[[ApiRoutes], Any]:
@@ -259,7 +260,7 @@ async def test_streams_end_when_the_daemon_stops(tmp_path: Path) -> None:
     await daemon.start()
     stream = await EventReader.open(Served(daemon.routes, paths.sock, build_api(daemon.routes)))
     await stream.until_live()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await daemon.stop()
     assert await stream.ended()
 

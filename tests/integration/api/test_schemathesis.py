@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from claudemesh.daemon.api.app import ROUTES
 from claudemesh.daemon.api.openapi import document
 from tests.integration.api.served import BrokerAnswers, Served, served
+from tests.support.waiting import WAIT_S
 
 # The daemon's thread draws its reconnect jitter from `random` meanwhile; the strategies here do not.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
@@ -61,14 +62,14 @@ class _Background:
 
     def start(self) -> Served:
         self._thread.start()
-        return self._started.result(10)
+        return self._started.result(WAIT_S)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(WAIT_S)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -12,6 +12,7 @@ import pytest
 from claudemesh.runtime.failpoints import install
 from claudemesh.runtime.web.routes import MAX_BODY
 from tests.integration.api.served import Served, served
+from tests.support.waiting import WAIT_S
 
 VALID = {"to": "bob", "message": "hi"}
 ULID = "01J0000000000000000000000Z"
@@ -309,12 +310,12 @@ async def test_sends_on_one_connection_are_answered_in_order(tmp_path: Path) -> 
             writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
         received = b""
         while received.count(b"HTTP/1.1 202") < 3 or not received.endswith(b"}"):
-            received += await asyncio.wait_for(reader.read(65536), 5)
+            received += await asyncio.wait_for(reader.read(65536), WAIT_S)
         writer.close()
         assert received.index(b'"p0"') < received.index(b'"p1"') < received.index(b'"p2"')
 
 
 async def _until_row(daemon: Served, client_message_id: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while await daemon.outbox.find(client_message_id) is None:
             pass

@@ -9,6 +9,7 @@ from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, Link, nothing_else_is_delivered
 
 
@@ -361,5 +362,5 @@ async def test_a_message_whose_commit_nobody_heard_of_is_delivered_all_the_same(
             assert (await sender.request(envelope))["status"] == 503
             again = await sender.request(envelope)
             assert (again["status"], again["duplicate"]) == (200, True)
-            [delivery] = await asyncio.wait_for(receiver.deliveries(1), 10)
+            [delivery] = await asyncio.wait_for(receiver.deliveries(1), WAIT_S)
             assert delivery["broker_message_id"] == again["broker_message_id"]

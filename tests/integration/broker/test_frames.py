@@ -17,6 +17,7 @@ from claudemesh.protocol.frames import encode_frame
 from claudemesh.protocol.session import ANYTIME, TRANSITIONS, State
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.frames import FRAMES
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, Link, Peer, dial
 
 DOCUMENTED = {1000, 1002, 1007, 1009, 4000, 4001, 4003, 4004, 4005, 4006}
@@ -139,7 +140,7 @@ async def finish(link: Link) -> None:
     await link.say({"type": "anybody_there", "id": "end"})
     websocket: ClientConnection = link.websocket
     while True:
-        frame = orjson.loads(await asyncio.wait_for(websocket.recv(), 10))
+        frame = orjson.loads(await asyncio.wait_for(websocket.recv(), WAIT_S))
         assert frame["type"] in ("send_result", "reply", "error", "event", "deliver", "hello_ack")
         if frame["type"] == "send_result":
             assert frame["status"] not in (500, 503)

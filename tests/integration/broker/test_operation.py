@@ -16,6 +16,7 @@ from claudemesh.broker.settings import BrokerSettings
 from claudemesh.runtime.errors import StorageUnavailable
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, http_request, make_identity, owner_body
 
 
@@ -257,4 +258,4 @@ async def test_run_serves_until_it_is_stopped(tmp_path: Path) -> None:
     """`run` returns after `stop`, from wherever that is called."""
     broker = Broker(BrokerSettings(listen="127.0.0.1:0", data_dir=tmp_path / "broker"))
     await broker.start()
-    await asyncio.wait_for(asyncio.gather(broker.run(), broker.stop()), 10)
+    await asyncio.wait_for(asyncio.gather(broker.run(), broker.stop()), WAIT_S)

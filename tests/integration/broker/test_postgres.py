@@ -12,6 +12,7 @@ from claudemesh.runtime.exits import CONFIGURATION, UNAVAILABLE
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.postgres import empty_database, sql
 from tests.support.processes import REPOSITORY
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import http_request
 
 
@@ -92,5 +93,5 @@ def up(root: Path, changes: dict[str, str], *flags: str) -> subprocess.Completed
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
     )

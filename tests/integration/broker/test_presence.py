@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.waiting import WAIT_S
 from tests.support.watcher import watching
 from tests.support.wspeer import new_id
 
@@ -41,7 +42,7 @@ async def test_many_who_come_together_are_told_in_few_events() -> None:
         assert len(watcher.events) < 25, [len(event["online"]) for event in watcher.events]
         assert [frame for frame in watcher.link.waiting("event") if frame["event"] == "peer_join"] == []
         told = set[str]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while len(told) < 51:
                 told.add((await old.event("peer_join"))["member_id"])
         assert told == everybody - {old.ack["member_id"]}
@@ -133,6 +134,6 @@ async def test_the_last_seen_time_is_that_of_the_end_not_of_the_beginning() -> N
                 members = await broker.context.store.members.all(ada.mesh_id)
                 return next(member.last_seen_at or 0 for member in members if member.id == bob.member_id)
 
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 while await kept() < before_ms:
                     pass

@@ -8,6 +8,7 @@ from typing import Any
 
 from claudemesh.broker.messages.work_queues import HELD
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, Link, Peer
 
 
@@ -31,7 +32,7 @@ async def put(sender: Peer, link: Link, count: int) -> list[str]:
 async def take(link: Link, count: int) -> list[Frame]:
     """Take so many and acknowledge them one by one, as a worker does."""
     frames = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         for _ in range(count):
             frames += await link.deliveries(1)
             await link.acknowledge(frames[-1:])
@@ -43,7 +44,7 @@ def ids(frames: list[Frame]) -> list[str]:
 
 
 async def nothing_is_owed(context: Any) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while await context.store.messages.deliveries_pending():  # noqa: ASYNC110 - the database has no event
             await asyncio.sleep(0.01)
 

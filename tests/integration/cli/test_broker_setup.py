@@ -20,6 +20,7 @@ from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, OK, USAGE
 from tests.support.certificates import authority
 from tests.support.cli import Ran, run
 from tests.support.processes import REPOSITORY, free_port, until
+from tests.support.waiting import WAIT_S
 
 
 class Server:
@@ -178,5 +179,5 @@ def on_a_terminal(home: Path, options: list[str], answers: str) -> str:
     except OSError:
         pass  # The last end of the terminal is closed.
     os.close(leader)
-    assert process.wait(60) == OK, shown.decode()
+    assert process.wait(WAIT_S) == OK, shown.decode()
     return shown.decode()

@@ -25,6 +25,7 @@ from tests.support.certificates import authority
 from tests.support.cli import Ran, run
 from tests.support.faketime import FakeClock
 from tests.support.processes import REPOSITORY, Daemon, Mesh, free_port, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE, UNAVAILABLE = 0, 64, 69
 
@@ -214,7 +215,7 @@ def test_a_cache_on_noexec_and_a_python_that_is_a_script_are_found(tmp_path: Pat
         environment = {**os.environ, "CLAUDEMESH_HOME": str(alice.home), "PYTHONPATH": str(REPOSITORY)}
         environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
         command = [sys.executable, str(archive), "doctor", "--json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S)
         assert codes(Ran(done.returncode, done.stdout, done.stderr))["python3"] == "python_shim"
 
 
@@ -308,7 +309,7 @@ def test_fix_asks_on_a_terminal() -> None:
                 env=environment,
                 stdin=terminal,
                 capture_output=True,
-                timeout=60,
+                timeout=WAIT_S,
             )
             os.close(terminal)
             os.close(main)

@@ -11,6 +11,7 @@ import pytest
 from tests.support.audit import wait_received
 from tests.support.cli import begin, homes, run
 from tests.support.processes import Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK = 0
 
@@ -45,7 +46,7 @@ def test_an_interrupted_command_ends_silently_with_130(command: list[str]) -> No
         with begin(alice.home, *command) as process:
             until(lambda: is_connected(process.pid), "the command asks its daemon")
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=WAIT_S)
             assert (process.returncode, out, err) == (130, b"", b"")
 
 
@@ -59,7 +60,7 @@ def test_a_listing_ends_well_when_its_reader_has_gone(pair: Mesh) -> None:
         with begin(bob, *command) as listing:
             assert listing.stdout is not None and listing.stderr is not None
             listing.stdout.close()
-            assert (listing.wait(30), listing.stderr.read()) == (OK, b""), command
+            assert (listing.wait(WAIT_S), listing.stderr.read()) == (OK, b""), command
 
 
 FOLLOWERS = [
@@ -87,9 +88,9 @@ def test_a_follower_that_has_nothing_to_print_ends_with_its_reader_or_by_ctrl_c(
         assert following.stdout is not None and following.stderr is not None
         until(lambda: is_following(following.pid, log.resolve()), "it follows")
         following.stdout.close()
-        assert (following.wait(30), following.stderr.read()) == (OK, b"")
+        assert (following.wait(WAIT_S), following.stderr.read()) == (OK, b"")
     with begin(daemon.home, *command) as following:
         until(lambda: is_following(following.pid, log.resolve()), "it follows")
         following.send_signal(signal.SIGINT)
-        out, err = following.communicate(timeout=30)
+        out, err = following.communicate(timeout=WAIT_S)
         assert (following.returncode, out, err) == (130, b"", b"")

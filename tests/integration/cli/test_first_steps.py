@@ -14,6 +14,7 @@ import pytest
 from tests.support.cli import run
 from tests.support.namespaces import missing, two_namespaces
 from tests.support.processes import REPOSITORY, until
+from tests.support.waiting import WAIT_S
 
 reason = missing()
 
@@ -39,7 +40,7 @@ def test_the_first_three_commands_of_the_help_end_with_a_message() -> None:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=WAIT_S,
             )
             assert done.returncode == 0, (step, done.stderr)
             return done.stdout

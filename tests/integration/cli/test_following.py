@@ -11,6 +11,7 @@ import pytest
 from tests.support.audit import wait_received
 from tests.support.cli import begin, homes, run
 from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE, TEMPORARY = 0, 64, 75
 
@@ -118,4 +119,4 @@ def test_a_follower_ends_when_its_reader_has_gone(pair: Mesh, command: list[str]
         assert follower.stdout is not None and follower.stderr is not None
         assert follower.stdout.readline()
         follower.stdout.close()
-        assert (follower.wait(30), follower.stderr.read()) == (OK, b"")
+        assert (follower.wait(WAIT_S), follower.stderr.read()) == (OK, b"")

@@ -19,6 +19,7 @@ from claudemesh.runtime.own_address import dialled_urls
 from tests.support.balancer import balancer
 from tests.support.cli import run
 from tests.support.processes import REPOSITORY, Mesh, free_port, mesh
+from tests.support.waiting import WAIT_S
 
 # Upper and lower module of a character; light ones are drawn.
 _MODULES = {"\u2588": (0, 0), "\u2580": (0, 1), "\u2584": (1, 0), " ": (1, 1)}
@@ -97,5 +98,5 @@ def on_a_terminal(home: Path, columns: int) -> str:
     except OSError:
         pass  # The last end of the terminal is closed.
     os.close(leader)
-    assert process.wait(60) == OK
+    assert process.wait(WAIT_S) == OK
     return shown.decode()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.integration.hooks.hooked import Host
 from tests.support.pid_namespaces import PID_NAMESPACE, enter
-from tests.support.processes import REPOSITORY, WAIT_S, Process, mesh, until
+from tests.support.processes import REPOSITORY, Process, mesh, until
+from tests.support.waiting import WAIT_S
 
 
 def first(process: Process) -> int:

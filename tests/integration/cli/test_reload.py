@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.cli import run
 from tests.support.processes import Daemon, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, PERMISSION, CONFIGURATION = 0, 77, 78
 ORIGIN = {"Origin": "http://localhost:3000"}
@@ -41,7 +42,7 @@ def configure(daemon: Daemon, text: str) -> None:
 def on_tcp(daemon: Daemon, path: str, token: str | None, **headers: str) -> tuple[int, Any]:
     """One GET on the loopback: status and JSON."""
     port = int((daemon.root / "http.port").read_text())
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     with closing(connection):
         bearer = {} if token is None else {"Authorization": f"Bearer {token}"}
         connection.request("GET", path, headers={**bearer, **headers})
@@ -91,7 +92,7 @@ def test_a_rotated_token_and_the_one_before_both_work(alice: Daemon) -> None:
 def test_a_flood_on_the_loopback_is_slowed_and_leaves_the_socket_usable(alice: Daemon) -> None:
     """1,000 at once, then 100 a second; the socket has limits of its own."""
     port, token = int((alice.root / "http.port").read_text()), token_of(alice)
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     statuses = []
     with closing(connection):
         while 429 not in statuses and len(statuses) < 20_000:

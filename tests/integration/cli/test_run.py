@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.cli import Ran
 from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 SEND = f'"{sys.executable}" -m claudemesh send'
 
@@ -51,7 +52,7 @@ def command(*arguments: str) -> list[str]:
 
 def run(environment: Mapping[str, str], *arguments: str) -> Ran:
     done = subprocess.run(
-        command(*arguments), cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, text=True
+        command(*arguments), cwd=REPOSITORY, env=environment, capture_output=True, timeout=WAIT_S, text=True
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -138,7 +139,7 @@ def test_a_signal_reaches_the_command_and_the_member_leaves(
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
-        assert process.wait(60) == 3
+        assert process.wait(WAIT_S) == 3
     until(lambda: f"stopped by {number.name}" in bodies(team.daemons["alice"]), "the message arrives")
     assert homes(environment) == []
 
@@ -240,18 +241,20 @@ def test_up_in_ci_with_an_invite_is_ephemeral(team: Mesh, environment: dict[str,
         "1h",
         "--json",
     ]
-    done = subprocess.run(up, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        up, cwd=REPOSITORY, env=environment, capture_output=True, timeout=WAIT_S, check=True
+    )
     home = json.loads(done.stdout)["home"]
     assert homes(environment) == [Path(home)]
     until(lambda: not left(team, "ci-up"), "alice sees the member")
     inside = {**environment, "CLAUDEMESH_HOME": home}
     restart = [sys.executable, "-m", "claudemesh", "daemon", "restart", "--json"]
-    refused = subprocess.run(restart, cwd=REPOSITORY, env=inside, capture_output=True, timeout=60)
+    refused = subprocess.run(restart, cwd=REPOSITORY, env=inside, capture_output=True, timeout=WAIT_S)
     assert (refused.returncode, json.loads(refused.stdout)["error"]) == (78, "ephemeral_member")
     log = next(Path(home).glob("daemon/*/daemon.log")).read_text()
     assert "persistent_keypair_in_ci_environment" not in log
     down = [sys.executable, "-m", "claudemesh", "daemon", "down"]
-    subprocess.run(down, cwd=REPOSITORY, env=inside, capture_output=True, timeout=60, check=True)
+    subprocess.run(down, cwd=REPOSITORY, env=inside, capture_output=True, timeout=WAIT_S, check=True)
     until(lambda: left(team, "ci-up"), "the member has left")
     until(lambda: homes(environment) == [], "the private home is removed")
 
@@ -264,7 +267,9 @@ def test_a_persistent_member_in_ci_keeps_its_identity_and_is_warned_of(
     del environment["CLAUDEMESH_INVITE"]
     for words in (["join", link, "--name", "kept"], ["daemon", "up", "-d"], ["daemon", "down"]):
         command = [sys.executable, "-m", "claudemesh", *words]
-        subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=60, check=True)
+        subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=WAIT_S, check=True
+        )
     root = short_path / "home/daemon" / team.slug
     assert "persistent_keypair_in_ci_environment" in (root / "daemon.log").read_text()
     assert (root / "keypair.json").exists()

@@ -7,6 +7,7 @@ from typing import Any
 from tests.support.audit import wait_done, wait_received
 from tests.support.cli import begin, homes, run
 from tests.support.processes import Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE, TEMPORARY = 0, 64, 75
 
@@ -30,7 +31,7 @@ def test_wait_for_a_daemon_that_is_only_starting() -> None:
         daemon = made.daemons["alice"]
         with begin(daemon.home, "wait", "--for", "online", "--timeout", "30s") as waiting:
             daemon.start()
-            assert waiting.wait(30) == OK
+            assert waiting.wait(WAIT_S) == OK
 
 
 def test_the_inbox_shows_the_newest_and_says_that_there_are_earlier_ones() -> None:
@@ -61,7 +62,7 @@ def test_request_waits_for_a_daemon_that_restarts() -> None:
             assert bob.send("alice", "go ahead", **fields)[0] == 202
             wait_done(bob, [item["client_message_id"] for item in bob.outbox().values()])
             alice.start()
-            out, _ = asking.communicate(timeout=60)
+            out, _ = asking.communicate(timeout=WAIT_S)
             assert (asking.returncode, out) == (OK, b"go ahead\n")
 
 
@@ -75,7 +76,7 @@ def test_only_the_one_that_was_asked_can_answer() -> None:
             sent = carol.send("alice", "yes, says carol", **fields)[1]["client_message_id"]
             wait_received(alice, [sent])
             bob.send("alice", "no", **fields)
-            assert asking.communicate(timeout=60)[0] == b"no\n"
+            assert asking.communicate(timeout=WAIT_S)[0] == b"no\n"
 
 
 def test_request_prints_the_reply(pair: Mesh) -> None:
@@ -90,7 +91,7 @@ def test_request_prints_the_reply(pair: Mesh) -> None:
         found = until(question, "the question has arrived")
         run(bob, "send", "alice", "something else")
         assert run(bob, "reply", found["broker_message_id"], "go ahead\n").code == OK
-        out, err = asking.communicate(timeout=30)
+        out, err = asking.communicate(timeout=WAIT_S)
         assert (asking.returncode, out) == (OK, b"go ahead\n"), err
     assert run(bob, "reply", "no-such-id", "x").code == USAGE
     assert run(alice, "request", "bob", "anybody?", "--timeout", "1s").code == TEMPORARY

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cli import begin, homes, run
 from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE, UNAVAILABLE, TEMPORARY, INTERRUPTED = 0, 64, 69, 75, 130
 
@@ -127,7 +128,7 @@ def test_lines_go_on_over_a_restart_of_the_daemon() -> None:
             alice.start()
             alice.ready()
             sending.stdin.close()
-            assert sending.wait(60) == OK
+            assert sending.wait(WAIT_S) == OK
         assert sorted(rows(alice, "over")) == sorted(f"over-{number}" for number in range(1, 71))
 
 
@@ -141,7 +142,7 @@ def test_interrupted_lines_say_how_to_go_on(pair: Mesh) -> None:
         sending.stdin.flush()
         until(lambda: len(alice.outbox()) == before + 1, "it is accepted")
         sending.send_signal(signal.SIGINT)
-        assert sending.wait(30) == INTERRUPTED
+        assert sending.wait(WAIT_S) == INTERRUPTED
         assert sending.stderr is not None
         assert b"claudemesh send bob --lines --id-prefix " in sending.stderr.read()
 

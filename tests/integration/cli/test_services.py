@@ -20,6 +20,7 @@ from claudemesh.cli.service.launchd import broker_plist, daemon_plist
 from claudemesh.cli.service.units import BROKER_UNIT, DAEMON_TEMPLATE, Placement, broker_unit, daemon_unit
 from claudemesh.runtime.exits import ExitWith
 from tests.support.processes import REPOSITORY, Daemon, mesh
+from tests.support.waiting import WAIT_S
 
 PROGRAM = ("/usr/local/bin/claudemesh.pyz",)
 DAEMON_PLACE = Placement(PROGRAM, Path("/var/lib/claudemesh-daemon"), "claudemesh")
@@ -72,7 +73,7 @@ class Cli:
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=WAIT_S,
         )
 
     def enabled(self) -> list[str]:
@@ -89,7 +90,7 @@ def verify(folder: Path, name: str, text: str) -> subprocess.CompletedProcess[st
     # The program of the unit is not on this host.
     path.write_text(text.replace(PROGRAM[0], sys.executable))
     return subprocess.run(
-        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60
+        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=WAIT_S
     )
 
 
@@ -103,7 +104,7 @@ def test_systemd_accepts_the_units_of_the_system_and_rates_them_at_most_3(case: 
         ["systemd-analyze", "security", "--offline=yes", "--threshold=30", str(tmp_path / name)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
     )
     assert rated.returncode == 0, rated.stdout
     assert re.search(r"exposure level for \S+: [0-2]\.\d|3\.0", rated.stdout)
@@ -118,7 +119,7 @@ def test_systemd_accepts_a_path_with_spaces_and_signs(tmp_path: Path) -> None:
     path = tmp_path / BROKER_UNIT
     path.write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60
+        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=WAIT_S
     )
     assert (done.returncode, done.stderr) == (0, "")
     with pytest.raises(ExitWith, match=r"No unit can name /srv/a\\nb"):

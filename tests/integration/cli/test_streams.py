@@ -10,6 +10,7 @@ import pytest
 from tests.support.audit import wait_received
 from tests.support.cli import begin, homes, run, shell
 from tests.support.processes import Mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE, CANNOT_CREATE = 0, 64, 73
 SENDS = ["send bob hi", "send bob hi --json", "send bob hi --meta '{}'", "topic post all hi", "reply 1 hi"]
@@ -111,4 +112,4 @@ def test_a_reply_in_a_file_is_the_body_that_was_sent(pair: Mesh) -> None:
     with begin(alice, "request", "bob", "the makefile?", "--timeout", "60s") as asking:
         found = until(question, "the question has arrived")
         assert run(bob, "reply", str(found["seq"]), stdin=text.encode()).code == OK
-        assert asking.communicate(timeout=60)[0] == text.encode()
+        assert asking.communicate(timeout=WAIT_S)[0] == text.encode()

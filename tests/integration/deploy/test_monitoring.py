@@ -18,6 +18,7 @@ import yaml
 from tests.support.audit import wait_done
 from tests.support.cli import run
 from tests.support.processes import REPOSITORY, Broker, Mesh, mesh
+from tests.support.waiting import WAIT_S
 
 DEPLOY = REPOSITORY / "docs/deploy"
 RULE_TESTS = Path(__file__).with_name("alerts_test.yml")
@@ -47,7 +48,7 @@ def pages(pair: Mesh) -> dict[str, str]:
 
 
 def scraped(broker: Broker) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", broker.port, timeout=WAIT_S)
     with closing(connection):
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()
@@ -60,7 +61,7 @@ def kinds(page: str) -> dict[str, str]:
 
 def promtool(*arguments: str, stdin: str = "") -> None:
     assert PROMTOOL is not None
-    done = subprocess.run([PROMTOOL, *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([PROMTOOL, *arguments], input=stdin, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -153,7 +154,7 @@ def test_scrape_configuration_reads_both_programs(pair: Mesh) -> None:
     token = (alice.root / "local_token").read_text().strip()
     assert "credentials_file" in jobs["claudemesh-daemon"]["authorization"]
     for header, status in ((f"Bearer {token}", 200), ("Bearer wrong", 401)):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
         with closing(connection):
             connection.request(
                 "GET", jobs["claudemesh-daemon"]["metrics_path"], headers={"Authorization": header}

@@ -19,6 +19,7 @@ from tests.support.certificates import Authority, authority
 from tests.support.cli import run
 from tests.support.fronts import DEPLOY, KINDS, front, missing
 from tests.support.processes import Daemon, Mesh, free_port, mesh, until
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture(params=KINDS)
@@ -153,7 +154,7 @@ def exchange(made: Mesh) -> None:
 def status_of(port: int, path: str, signed: Authority, headers: dict[str, str] | None = None) -> int:
     """Return the status of a GET by the proxy."""
     context = ssl.create_default_context(cafile=signed.ca)
-    link = HTTPSConnection("localhost", port, timeout=20, context=context)
+    link = HTTPSConnection("localhost", port, timeout=WAIT_S, context=context)
     link.request("GET", path, headers=headers or {})
     answer = link.getresponse()
     answer.read()

@@ -24,6 +24,7 @@ from tests.integration.postgres.shared import watching
 from tests.support.broker import create_mesh, join_mesh, nothing_else_is_told, running_broker
 from tests.support.postgres import sql
 from tests.support.stores import database
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Peer, dial, http_request, new_id, nothing_else_is_delivered
 
 # No test here waits for the sweep unless it is about the sweep.
@@ -52,14 +53,14 @@ def at(peer: Peer, broker: Broker) -> Peer:
 
 async def eventually(condition: Any) -> None:
     """Wait until a coroutine function says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while not await condition():  # noqa: ASYNC110 - the database has no event to wait for
             await asyncio.sleep(0.01)
 
 
 async def company(*made: Broker) -> None:
     """Wait until each knows of another."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         while not all(broker.context.signals.has_company for broker in made):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -74,7 +75,7 @@ async def test_a_message_accepted_by_one_broker_is_delivered_by_another_at_once(
             await receiving.settle()
             dm, post = ada.envelope(bob, "for bob"), ada.envelope("all", "for all")
             results = [await sending.request(dm), await sending.request(post)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 frames = await receiving.deliveries(2)
             await receiving.acknowledge(frames)
 
@@ -116,7 +117,7 @@ async def test_a_wake_up_that_got_lost_is_found_by_the_sweep(
         async with ada.connect() as sending, bob.connect() as receiving:
             await receiving.settle()
             await sending.request(ada.envelope(bob))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 await receiving.acknowledge(await receiving.deliveries(1))
             _, metrics = await http_request(two.url, "GET", "/metrics")
         assert "cm_broker_wakeups_missed_total 1.0" in metrics
@@ -161,7 +162,7 @@ async def test_changes_of_members_are_heard_at_every_broker(
             await other.call("profile", summary="builds")
             await join_mesh(at(ada, two), "cleo")
             await join_mesh(ada, "dan")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 while len(names) < 3:
                     change = await link.event("members_changed")
                     assert change["since"] == version
@@ -188,7 +189,7 @@ async def test_the_clone_policy_holds_across_brokers(tmp_path: Path, policy: str
                         assert (await older.closed())[0] == 4003
                     await company(one, two)
                     await sending.request(ada.envelope(bob))
-                    async with asyncio.timeout(10):
+                    async with asyncio.timeout(WAIT_S):
                         [frame] = await newer.deliveries(1)
                     if policy == "allow_concurrent":
                         assert await older.deliveries(1) == [frame]
@@ -250,7 +251,7 @@ async def test_revocation_ends_connections_at_every_broker(tmp_path: Path) -> No
                 one.url, "POST", "/v1/admin/members/revoke", body, token=one.admin_token
             )
             assert status == 200
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 assert (await link.closed())[0] == 4002
 
 
@@ -292,7 +293,7 @@ async def test_a_revocation_that_was_not_heard_is_found_by_the_sweep(tmp_path: P
             await sql(
                 url, f"UPDATE mesh.member SET status = 'revoked' WHERE id = '{bob.member_id}'", "SELECT 1"
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 assert (await link.closed())[0] == 4002
 
 
@@ -363,10 +364,10 @@ async def test_signals_are_heard_again_after_the_listening_connection_was_ended(
                        WHERE application_name = 'claudemesh signals'"""
             assert await sql(url, ended) == 2
             await sending.request(ada.envelope(bob, "while nobody listens"))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 await receiving.acknowledge(await receiving.deliveries(1))
             await sending.request(ada.envelope(bob, "and later"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 await receiving.acknowledge(await receiving.deliveries(1))
 
 
@@ -383,7 +384,7 @@ async def test_a_database_that_was_restored_has_another_epoch_and_daemons_hear_o
                 "ALTER TABLE mesh.restored RENAME TO epoch",
                 "SELECT 1",
             )
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 assert (await link.closed())[0] == 4006
         async with ada.connect() as link:
             after = link.ack["epoch"]
@@ -413,7 +414,7 @@ async def test_a_queue_is_served_by_whichever_broker_has_a_subscriber(tmp_path: 
             await company(one, two)
             await queues.make_queue(sending, worker)
             sent = await queues.put(ada, sending, 4)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 held = await worker.deliveries(4)
             assert sorted(queues.ids(held)) == sorted(sent)
             async with cleo.connect() as other:
@@ -459,7 +460,7 @@ async def test_a_storm_of_connections_after_an_outage_is_served(tmp_path: Path) 
                 await link.acknowledge(await link.deliveries(1))
                 await link.settle()
 
-        async with asyncio.timeout(50):
+        async with asyncio.timeout(WAIT_S):
             await asyncio.gather(*map(come, crowd))
 
         async def nothing_is_owed() -> bool:

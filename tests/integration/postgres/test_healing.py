@@ -22,6 +22,7 @@ from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.cli import Ran, run
 from tests.support.postgres import Server, shared_server, sql
 from tests.support.stores import database
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Peer, http_request
 
 _QUICK = Limits(sweep_s=0.2, lease_s=1.0, retry_s=0.2)
@@ -29,7 +30,7 @@ _QUICK = Limits(sweep_s=0.2, lease_s=1.0, retry_s=0.2)
 
 async def eventually(condition: Any) -> None:
     """Wait until a coroutine function says so."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(WAIT_S):
         while not await condition():  # noqa: ASYNC110 - the broker is asked from outside
             await asyncio.sleep(0.05)
 
@@ -110,10 +111,10 @@ async def test_a_table_that_was_missing_for_longer_than_a_lease_leaves_nothing_b
             ):
                 for number in range(3):
                     await accepted(sending, ada.envelope(bob, str(number)))
-                    async with asyncio.timeout(20):
+                    async with asyncio.timeout(WAIT_S):
                         await receiving.acknowledge(await receiving.deliveries(1))
                 await accepted(receiving, bob.envelope(ada, "back"))
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(WAIT_S):
                     await sending.acknowledge(await sending.deliveries(1))
                 await leases_are_renewed(url, {ada.member_id, bob.member_id})
         _, page = await http_request(one.url, "GET", "/metrics")
@@ -297,10 +298,10 @@ async def test_connections_that_swallow_everything_are_given_up_and_replaced(
 
                 await eventually(is_said)
                 way.silent = False
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 assert (await receiving.result(request))["status"] in (200, 201, 503)
                 await accepted(receiving, envelope)
             await eventually(lambda: is_ready(one))
             await accepted(sending, there.envelope(bob, "in"))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 await receiving.acknowledge(await receiving.deliveries(1))

@@ -18,6 +18,7 @@ from claudemesh.runtime.errors import StorageUnavailable
 from tests.integration.postgres.shared import watching
 from tests.support.postgres import Server, empty_database, shared_server
 from tests.support.stores import NOW, World, member, new_mesh
+from tests.support.waiting import WAIT_S
 
 
 async def accept_until_it_fails(w: World, accepted: list[NewSend], asked: list[NewSend]) -> None:
@@ -180,14 +181,14 @@ async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(tmp_path: P
         await store.messages.accept([w.dm(owner, owner)], NOW)
         sends = [w.dm(owner, owner) for _ in range(3)]
         link.silent = True
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             for send in sends:
                 with pytest.raises(StorageUnavailable):
                     await store.messages.accept([send], NOW)
             with pytest.raises(StorageUnavailable):
                 await store.ping()
         link.silent = False
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             outcomes = await store.messages.accept(sends, NOW)
         assert [type(outcome) for outcome in outcomes] == [Accepted] * 3
         await store.close()

@@ -23,8 +23,8 @@ from claudemesh import AsyncDaemon, Daemon
 from claudemesh.sdk import DaemonError
 from tests.support.audit import wait_received
 from tests.support.processes import REPOSITORY, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
-LIMIT_S = 30
 # A follower that misses a message ends, and the test fails.
 FOLLOW_S = 120
 
@@ -123,7 +123,7 @@ def test_close_ends_a_waiting_iterator_of_another_thread(running: bool) -> None:
             if not running:
                 made.daemons["bob"].kill()
             daemon.close()
-            assert waiting.result(LIMIT_S) == []
+            assert waiting.result(WAIT_S) == []
         assert list(daemon.messages()) == []
 
 
@@ -138,7 +138,7 @@ async def test_close_ends_a_waiting_asynchronous_iterator_from_another_thread(pa
     await asyncio.to_thread(lambda: until(lambda: is_followed(pair.daemons["bob"]), "the stream is open"))
     thread = threading.Thread(target=daemon.close)
     thread.start()
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(WAIT_S):
         events = await waiting
     assert "message" not in [event.event for event in events]
     thread.join()
@@ -171,7 +171,7 @@ asyncio.run(main())
     ) as running:
         try:
             until(lambda: is_followed(alice), "the stream is open")
-            _, errors = running.communicate(b"\n", timeout=LIMIT_S)
+            _, errors = running.communicate(b"\n", timeout=WAIT_S)
         finally:
             running.kill()
     assert (running.returncode, errors) == (0, b"")
@@ -188,7 +188,7 @@ async def test_listeners_do_not_keep_a_send_from_the_event_loop(pair: Mesh) -> N
             return (await anext(messages)).body
 
     listening = [asyncio.create_task(first()) for _ in range(12)]
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(WAIT_S):
         while not all(task.done() for task in listening):
             await daemon.send("bob", "to myself")
             await asyncio.wait(listening, timeout=0.1)
@@ -207,7 +207,7 @@ def test_a_send_waits_for_a_daemon_that_restarts() -> None:
         with ThreadPoolExecutor(1) as pool:
             sending = pool.submit(lambda: daemon.send("alice", "in the meantime"))
             bob.start()
-            assert sending.result(LIMIT_S).status in ("queued", "inflight")
+            assert sending.result(WAIT_S).status in ("queued", "inflight")
 
 
 Follower = Callable[[Any, int], list[str]]

@@ -27,6 +27,7 @@ from claudemesh.sdk import (
 )
 from tests.support.audit import wait_received
 from tests.support.processes import REPOSITORY, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_messages_come_once_over_a_kill_and_a_restart(monkeypatch: pytest.Monkey
             bob.ready()
             assert alice.send("bob", "two")[0] == 202
             assert alice.send("bob", "three")[0] == 202
-            assert reading.result(30) == ["one", "two", "three"]
+            assert reading.result(WAIT_S) == ["one", "two", "three"]
             replayed = [message.body for message in islice(daemon.messages(since=0), 4)]
             assert replayed == ["before", "one", "two", "three"]
 
@@ -202,7 +203,7 @@ async def test_the_asynchronous_client_does_the_same(pair: Mesh, monkeypatch: py
     await asyncio.to_thread(lambda: until(lambda: listening(pair.daemons["bob"]), "the stream is open"))
     for text in texts:
         await alice.send("bob", text)
-    found = await asyncio.wait_for(listening_task, 30)
+    found = await asyncio.wait_for(listening_task, WAIT_S)
     assert [message.body for message in found] == texts
     assert ticks > 0
     ticking.cancel()
@@ -225,6 +226,6 @@ def test_the_file_works_alone(pair: Mesh, tmp_path: Path) -> None:
         env={"CLAUDEMESH_HOME": str(pair.daemons["alice"].home)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_S,
     )
     assert done.stdout in ("queued alice\n", "inflight alice\n"), done.stderr

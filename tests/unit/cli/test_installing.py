@@ -12,6 +12,7 @@ import pytest
 
 from claudemesh.cli.installing import SHELLS, Places, install_launcher, install_script, with_block
 from claudemesh.runtime.exits import ExitWith
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_bash_reads_the_script_at_its_next_start(places: Places, tmp_path: Path)
     """A real shell."""
     install_script(places, "bash", "claudemesh_was_read=yes")
     asked = ["bash", "--rcfile", str(tmp_path / ".bashrc"), "-i", "-c", 'echo "<$claudemesh_was_read>"']
-    done = subprocess.run(asked, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)
+    done = subprocess.run(asked, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=WAIT_S)
     assert "<yes>" in done.stdout
 
 
@@ -81,7 +82,9 @@ def test_the_launcher_starts_the_archive_by_the_named_python(places: Places, tmp
     archive.write_text("import sys; print(sys.argv[1:], sys.flags.isolated, sys.executable)")
     path = install_launcher(places, sys.executable, archive)
     environment = {**os.environ, "PATH": "/nonexistent"}
-    done = subprocess.run([path, "a b", "--x"], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [path, "a b", "--x"], env=environment, capture_output=True, text=True, timeout=WAIT_S
+    )
     assert done.stdout == f"['a b', '--x'] 1 {sys.executable}\n"
     assert install_launcher(places, sys.executable, archive) == path
 

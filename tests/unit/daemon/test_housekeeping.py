@@ -21,6 +21,7 @@ from claudemesh.protocol.features import Features
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.lived import LivedClock
 from tests.support.clock import ManualClock
+from tests.support.waiting import WAIT_S
 
 FEATURES = Features("retention_scoped", 7, None, 262_144, 1 << 20, "prefer_newest", None, False)
 MAX_AGE_H = 7 * 24 - 24
@@ -191,7 +192,7 @@ async def test_the_task_keeps_the_clock_and_works_at_once_when_the_broker_is_rea
         made.clock.advance(hours=MAX_AGE_H + 1)
         running = asyncio.create_task(made.housekeeping.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_S):
                 await made.clock_kept.wait()
                 made.reach()
                 await made.died.wait()

@@ -15,6 +15,7 @@ import pytest
 from claudemesh.home.private_home import PrivateHome
 from claudemesh.runtime.files import FileLock
 from tests.support.processes import REPOSITORY
+from tests.support.waiting import WAIT_S
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_a_home_is_removed_when_its_killed_daemon_has_ended() -> None:
 @pytest.mark.parametrize("name", ["private_home.after_mkdir", "private_home.after_lock"])
 def test_a_home_that_was_begun_is_removed_by_the_next_start(name: str) -> None:
     """A kill at each step leaves nothing that stays."""
-    done = subprocess.run([sys.executable, "-c", _MAKE_AND_DIE, name], cwd=REPOSITORY, timeout=60)
+    done = subprocess.run([sys.executable, "-c", _MAKE_AND_DIE, name], cwd=REPOSITORY, timeout=WAIT_S)
     assert done.returncode == -signal.SIGKILL
     home = PrivateHome.make()
     assert [path for path in home.path.parent.iterdir() if path.is_dir()] == [home.path]

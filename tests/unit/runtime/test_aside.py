@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from claudemesh.runtime import aside
+from tests.support.waiting import WAIT_S
 
 HEAVY = aside.LIGHT_VALUES + 1
 
@@ -54,7 +55,7 @@ async def test_a_batch_lets_others_run() -> None:
 
 async def test_items_that_are_shared_are_done_on_both_threads_and_come_back_in_order() -> None:
     """Neither thread gets past its item before the other one has taken one too."""
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=WAIT_S)
 
     def work(item: int) -> tuple[int, int]:
         both.wait()

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from claudemesh.runtime.exchange import exchange
+from tests.support.waiting import WAIT_S
 
 Answer = Callable[[socket.socket, threading.Event], None]
 
@@ -33,7 +34,7 @@ def server(answer: Answer) -> Generator[int]:
             yield listener.getsockname()[1]
         finally:
             done.set()
-            thread.join(10)
+            thread.join(WAIT_S)
 
 
 def ask(port: int, deadline_s: float = 10.0) -> tuple[int, bytes]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claudemesh.runtime.gate import MEMBER, STRANGER, Gate, Pace
+from tests.support.waiting import WAIT_S
 
 _STEP = 64 << 10
 
@@ -23,7 +24,7 @@ def frame(opcode: int, payload: bytes = b"", *, final: bool = True) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - what is watched has no event of its own
             await asyncio.sleep(0)
 

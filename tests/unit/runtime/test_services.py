@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import TaskOwner, repeat, supervise
+from tests.support.waiting import WAIT_S
 
 _AT_ONCE = Backoff(initial_s=0, cap_s=0)
 
@@ -40,7 +41,7 @@ async def test_a_loop_outlives_every_exception_and_its_own_end() -> None:
             raise ending
 
     owner.start(supervise(run, "loop", _AT_ONCE, watcher), "loop")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await over.wait()
     await owner.stop()
     assert watcher.heard == ["loop", "loop: KeyError('a')", "loop", "loop", "loop: OSError('b')", "loop"]
@@ -60,7 +61,7 @@ async def test_work_that_is_repeated_goes_on_after_it_failed() -> None:
         await asyncio.Event().wait()
 
     owner.start(repeat(turn, 0.001, "work", _AT_ONCE, watcher), "work")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         await over.wait()
     await owner.stop()
     assert watcher.heard == ["work: RuntimeError('the first')"]

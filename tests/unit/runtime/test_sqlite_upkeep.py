@@ -16,6 +16,7 @@ from claudemesh.runtime.sqlite_check import check_tables
 from claudemesh.runtime.sqlite_space import Space, space_of
 from claudemesh.runtime.sqlite_upkeep import Upkeep, UpkeepStep, next_step
 from tests.support.clock import ManualClock
+from tests.support.waiting import WAIT_S
 
 SCHEMA = [Migration(1, "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT UNIQUE, c BLOB);")]
 _MIB = 1 << 20
@@ -99,7 +100,7 @@ async def test_a_file_too_large_for_the_check_at_the_start_is_checked_after_it(t
     failures: list[StorageError] = []
     database = await Database.open(path, SCHEMA, failures.append, check_pages=10)
     assert not database.checked
-    await asyncio.wait_for(Upkeep(database, Conditions(ManualClock())).check(), 30)
+    await asyncio.wait_for(Upkeep(database, Conditions(ManualClock())).check(), WAIT_S)
     assert [type(error) for error in failures] == [StorageCorrupt]
     with pytest.raises(StorageCorrupt):
         await database.run(lambda raw: raw.execute("SELECT 1").fetchone())
@@ -118,7 +119,7 @@ async def test_a_sound_large_file_is_found_sound_while_it_is_written(tmp_path: P
     database = await Database.open(path, SCHEMA, check_pages=10)
     check = asyncio.create_task(Upkeep(database, conditions).check())
     await database.transaction(lambda raw: raw.execute("INSERT INTO t (b) VALUES ('meanwhile')"))
-    await asyncio.wait_for(check, 30)
+    await asyncio.wait_for(check, WAIT_S)
     assert database.checked
     assert conditions.items() == []
     await database.close()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Self, cast
 
+from tests.support.waiting import WAIT_S
 from tortures.cluster import Cluster
 from tortures.gate import Gate
 from tortures.plan import Fault
@@ -67,7 +68,7 @@ class Bench:
 
 
 async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -92,7 +93,7 @@ def test_a_fault_waits_until_traffic_passes_its_link() -> None:
             reader, writer = await bench.dial()
             writer.write(_FRAME)
             await reader.readexactly(len(_FRAME))
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, WAIT_S)
             assert began.is_set()
 
     asyncio.run(check())

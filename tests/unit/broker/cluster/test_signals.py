@@ -11,6 +11,7 @@ import pytest
 
 from claudemesh.broker.cluster.signals import IDS_BESIDE_DATA, IDS_PER_SIGNAL, Signal, Signals, chunks
 from tests.support.environment import SignalStore, environment
+from tests.support.waiting import WAIT_S
 
 UUID = "01899e2d-0000-7000-8000-000000000001"
 # The bound of a payload of NOTIFY, in bytes.
@@ -25,7 +26,7 @@ def signals(store: SignalStore | None) -> Signals:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the tasks work until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while not condition():  # noqa: ASYNC110 - the store has no event for a sent signal
             await asyncio.sleep(0)
 

@@ -15,6 +15,7 @@ from claudemesh.broker.store.types import Ack, Member
 from claudemesh.runtime.batching import Batcher
 from tests.support.environment import environment
 from tests.support.stores import NOW, World, world
+from tests.support.waiting import WAIT_S
 from tests.unit.broker.connections.test_hub import Recorder
 
 
@@ -61,7 +62,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the queues work until something is so."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not condition():  # noqa: ASYNC110 - a consumer has no event for a delivery
                 await asyncio.sleep(0.005)
 

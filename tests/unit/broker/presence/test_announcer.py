@@ -17,6 +17,7 @@ from claudemesh.broker.presence.roster import Change
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.types import Lease
 from tests.support.environment import SignalStore, environment
+from tests.support.waiting import WAIT_S
 from tests.unit.broker.connections.test_hub import Recorder
 
 
@@ -50,7 +51,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the announcer work until something is so."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while not condition():  # noqa: ASYNC110 - the announcer has no event for an announcement
                 await asyncio.sleep(0.01)
         assert self.crashes == []

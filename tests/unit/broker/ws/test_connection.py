@@ -12,6 +12,7 @@ import pytest
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.ws.connection import Connection
 from tests.support.broker import running_broker
+from tests.support.waiting import WAIT_S
 
 ARRIVED = ("127.0.0.1", 7900)
 
@@ -56,7 +57,7 @@ async def served(peer: ScriptedPeer, **limits: Any) -> list[str]:
         context: Any = broker.context
         connection = Connection(context, ARRIVED, peer.receive, peer.send, lambda: admitted.append("in"))  # type: ignore[arg-type]
         connection._limits = Limits(**limits)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await connection.run()
         assert context.state.handshakes == 0
         assert len(context.hub) == 0

@@ -15,6 +15,7 @@ from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, HEADER_BYTES, OVERHEAD_BYTES, StreamOpener
 from claudemesh.runtime.failpoints import install
+from tests.support.waiting import WAIT_S
 
 KEY = bytes(range(32))
 LIMITS = SpoolLimits(8 << 20, 16 << 20)
@@ -185,5 +186,5 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     codes: list[str] = []
     thread = threading.Thread(target=lambda: codes.append(refused(tmp_path, tmp_path / "fifo")), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(WAIT_S)
     assert codes == ["not_a_regular_file"]

@@ -16,6 +16,7 @@ from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.services import TaskOwner
 from tests.support.daemon import directory_of, person
+from tests.support.waiting import WAIT_S
 
 ALICE, BOB = person("alice"), person("bob")
 
@@ -54,7 +55,7 @@ async def test_of_many_changes_of_a_profile_the_first_and_the_last_are_told(tmp_
     told = [(event.event, event.data.get("summary")) for event in heard.events]
     assert told == [("member_updated", "step 0"), ("member_updated", "other"), ("member_renamed", None)]
     heard.more.clear()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         await heard.more.wait()
     last = heard.events[-1]
     assert (last.event, last.data["summary"], last.data["name"]) == ("member_updated", "step 19", "alicia")
@@ -73,7 +74,7 @@ async def test_changes_of_the_own_profile_share_a_call_and_the_last_one_wins() -
     profile = ProfileUpdates(ask, TaskOwner())
     await profile.set({"summary": "first"})
     changes = [profile.set({"summary": f"step {number}"}) for number in range(9)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         await asyncio.gather(*changes, profile.set({"status": "working"}))
     assert calls == [{"summary": "first"}, {"summary": "step 8", "status": "working"}]
 
@@ -89,6 +90,6 @@ async def test_a_refused_change_of_the_profile_is_told_to_its_caller() -> None:
     profile = ProfileUpdates(ask, TaskOwner())
     with pytest.raises(ProtocolError, match="away"):
         await profile.set({"summary": "first"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         await profile.set({"summary": "second"})
     assert answers == []

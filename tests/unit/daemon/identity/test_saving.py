@@ -14,6 +14,7 @@ import pytest
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.saving import Saver
+from tests.support.waiting import WAIT_S
 from tests.unit.daemon.identity.test_peersfile import latest
 
 ADA = Peer(
@@ -45,7 +46,7 @@ class Held(PeersFile):
     ) -> None:
         self.begun.set()
         if threading.current_thread() is not threading.main_thread():
-            self.go.wait(60)
+            self.go.wait(WAIT_S)
         if self.fails:
             raise OSError(28, "full")
         super().write(version, changed, everything)

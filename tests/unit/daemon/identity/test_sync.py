@@ -22,6 +22,7 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sidefiles import PacedFile
 from tests.support.daemon import MESH_ID, Person, person
+from tests.support.waiting import WAIT_S
 
 ALICE, BOB, CLEO = person("alice"), person("bob"), person("cleo")
 
@@ -224,7 +225,7 @@ async def test_a_broker_that_lets_everybody_ask_again_is_asked(tmp_path: Path) -
     """Its database is another one than a moment ago."""
     made = host(tmp_path, page(BOB, whole=True, version="3-ff"), version="7-ab", known=[ALICE])
     made.hear(**page(since=None, version="3-ff"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_S):
         while made.directory.version != "3-ff":  # noqa: ASYNC110 - the directory has no event
             await asyncio.sleep(0.01)
     assert made.names() == ["bob"]

@@ -36,6 +36,7 @@ from claudemesh.runtime.exits import PERMISSION, ExitWith
 from tests.support.daemon import keyring_of
 from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
 from tests.support.frames import FRAMES
+from tests.support.waiting import WAIT_S
 from tests.support.wspeer import make_identity
 
 CHALLENGE = Challenge(b"\2" * 32, 1_700_000_000_000, "1.2.3", (1,))
@@ -100,7 +101,7 @@ async def test_an_unforeseen_error_is_one_more_failed_attempt() -> None:
     )
     running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):
-        await asyncio.wait_for(attempts.get(), 5)
+        await asyncio.wait_for(attempts.get(), WAIT_S)
     assert not running.done()
     assert "RuntimeError" in (link.last_error or "")
     running.cancel()
@@ -143,7 +144,7 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
     )
     running = asyncio.create_task(link.run(HANDLERS))
     for _ in range(3):
-        await asyncio.wait_for(attempts.get(), 10)
+        await asyncio.wait_for(attempts.get(), WAIT_S)
     assert not running.done()
     assert (link.last_error or "").startswith(f"cannot reach ws://127.0.0.1:{port}")
     running.cancel()
@@ -194,7 +195,7 @@ async def _close_code_after(broker: _ScriptedBroker) -> int | None:
         )
         running = asyncio.create_task(link.run(HANDLERS))
         try:
-            return await asyncio.wait_for(broker.closed.get(), 5)
+            return await asyncio.wait_for(broker.closed.get(), WAIT_S)
         finally:
             running.cancel()
 

@@ -29,6 +29,7 @@ from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import TaskOwner
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
+from tests.support.waiting import WAIT_S
 
 PAYLOAD = b'{"destination_kind":"topic","destination_ref":"all","priority":"next","reply_to_id":null}'
 
@@ -443,7 +444,7 @@ async def test_a_slow_link_holds_up_no_acceptance(tmp_path: Path) -> None:
         bench.carrier.stuck = asyncio.Event()
         await bench.put(1)
         await bench.carrier.wait_sent(1)
-        await asyncio.wait_for(bench.put(3), 10)
+        await asyncio.wait_for(bench.put(3), WAIT_S)
         bench.carrier.stuck.set()
         await bench.carrier.wait_sent(4)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from claudemesh.runtime.web.asgi import Message
 from claudemesh.runtime.web.replies import Reply, deny_websocket, respond
+from tests.support.waiting import WAIT_S
 from tests.unit.runtime.web.asgi import Exchange
 
 
@@ -90,6 +91,6 @@ class _Cycle:
 async def test_a_client_that_does_not_read_is_disconnected() -> None:
     """The connection is aborted at the deadline, unsent bytes included."""
     cycle: Any = _Cycle()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         await respond(cycle.send, Reply(200, [b"a" * 100_000]), 0.01)
     assert cycle.transport.aborted.is_set()
