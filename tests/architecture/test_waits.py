@@ -18,7 +18,6 @@ POSITIONAL = {"timeout": 1, "settimeout": 1, "wait": 1, "result": 1, "join": 1, 
 PAUSE_S = 1.0
 # Files with short limits that are meant to pass.
 MEANT = {
-    "integration/postgres/test_healing.py": "an answer that comes soon while the database is away",
     "unit/protocol/test_outcomes.py": "results of sends, which are no waits",
 }
 

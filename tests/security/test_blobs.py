@@ -133,7 +133,7 @@ async def test_a_slow_body_ends_its_connection_and_a_growing_one_does_not() -> N
         ada = await create_mesh(broker)
         host, port = broker.url.removeprefix("ws://").split(":")
         async with ada.connect() as link:
-            for piece, is_slow in ((b"x", True), (bytes(5_000), False)):
+            for piece, is_slow in ((b"x", True), (bytes(2_000), False)):
                 data = random.Random(len(piece)).randbytes(400_000)
                 granted = await begin(link, data)
                 reader, writer = await asyncio.open_connection(host, int(port))

@@ -254,7 +254,7 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
             made.daemons["bob"].ready()
             for number in range(10):
                 message = {"to": "bob", "message": f"over tls {number}"}
-                status, body = made.daemons["alice"].request("POST", "/v1/send?wait_ms=20000", message)
+                status, body = made.daemons["alice"].request("POST", "/v1/send?wait_ms=30000", message)
                 assert (status, body["status"]) == (200, "done"), body
             until(lambda: open_sockets(broker.pid) <= before + Limits().strangers + 2, "the caps hold")
         until(lambda: open_sockets(broker.pid) <= before + 2, "nothing is left behind")
@@ -263,7 +263,7 @@ def test_tls_makes_nobody_easier_to_freeze(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_deadlines_of_requests_end_no_websocket() -> None:
     """A member that says nothing for longer than a head or a body may take stays connected."""
-    async with running_broker(limits=Limits(head_s=1, body_s=1)) as broker:
+    async with running_broker(limits=Limits(head_s=2, body_s=2)) as broker:
         ada = await create_mesh(broker)
         port = int(broker.url.rpartition(":")[2])
         async with ada.connect() as link:

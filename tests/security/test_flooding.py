@@ -83,7 +83,7 @@ def serves(made: Mesh, what: str) -> None:
     for number in range(SENDS):
         began = time.perf_counter()
         status, body = alice.request(
-            "POST", "/v1/send?wait_ms=20000", {"to": "bob", "message": f"{what} {number}"}
+            "POST", "/v1/send?wait_ms=30000", {"to": "bob", "message": f"{what} {number}"}
         )
         sends.append(time.perf_counter() - began)
         assert (status, body["status"]) == (200, "done"), body

@@ -51,7 +51,7 @@ def sent_meanwhile(made: Mesh, what: str) -> float:
     for number in range(SENDS):
         began = time.perf_counter()
         message = {"to": "bob", "message": f"{what} {number}"}
-        status, body = alice.request("POST", "/v1/send?wait_ms=20000", message)
+        status, body = alice.request("POST", "/v1/send?wait_ms=30000", message)
         times.append(time.perf_counter() - began)
         assert (status, body["status"]) == (200, "done"), body
     others = (answered(made.broker) - before) / SENDS

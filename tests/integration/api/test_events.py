@@ -205,7 +205,7 @@ async def test_the_33rd_stream_is_one_too_many(tmp_path: Path) -> None:
 
 async def test_a_reader_that_stops_reading_is_cut_off_and_holds_nobody_up(tmp_path: Path) -> None:
     """Others read on at full speed; the slow one resumes by its id and misses nothing."""
-    async with served(tmp_path, wrap=streams(write_deadline_s=1)) as daemon:
+    async with served(tmp_path, wrap=streams(write_deadline_s=3)) as daemon:
         slow = await EventReader.open(daemon)
         await slow.until_live()
         slow.writer.transport.pause_reading()

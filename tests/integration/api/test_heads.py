@@ -98,7 +98,7 @@ async def test_trailers_are_no_headers(tmp_path: Path) -> None:
 
 async def test_empty_lines_do_not_hold_a_connection(tmp_path: Path) -> None:
     """After an answer too, where they end the time that an idle connection has."""
-    async with served(tmp_path, deadlines=Deadlines(head_s=1)) as daemon:
+    async with served(tmp_path, deadlines=Deadlines(head_s=2)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(HEAD + b"\r\n")
         await reader.readuntil(b"\r\n\r\n")

@@ -112,7 +112,7 @@ def talking(walked: Walk) -> None:
     walked.say("alice", "topic", "post", "news", "v42 is out")
     walked.say("alice", "topic", "rekey", "news")
     walked.say("alice", "topic", "delete", "news", "--yes")
-    walked.say("alice", "send", "bob", "one", "--id", "one", "--wait", "9000")
+    walked.say("alice", "send", "bob", "one", "--id", "one", "--wait", "30000")
     walked.say("alice", "send", "bob", "two", "--meta", '{"a": 1}')
     walked.say("bob", "wait", "--for", "message=one")
     walked.say("bob", "reply", "1", "yes")

@@ -68,7 +68,7 @@ def meet(server: Server, made: dict[str, Any], *join: str) -> None:
     joined = run(server.other, "join", made["invite"], "--name", "bob", *join)
     assert joined.code == OK, joined.err
     assert run(server.other, "daemon", "up", "-d").code == OK
-    assert run(server.other, "send", "alice", "hello", "--wait", "20000").code == OK
+    assert run(server.other, "send", "alice", "hello", "--wait", "30000").code == OK
     until(lambda: "hello" in run(server.home, "inbox").out, "the message has arrived")
 
 

@@ -43,7 +43,7 @@ SENDS = [
     (["send", "nobody-here", "x", "--json"], USAGE),
     (["send", "#Bad", "x"], USAGE),
     (["send", "bob", "x", "--mesh", "unknown"], CONFIGURATION),
-    (["send", "bob", "x", "--wait", "5000", "--json"], 0),
+    (["send", "bob", "x", "--wait", "30000", "--json"], 0),
     (["send", "bob", "x", "--id", "with space"], USAGE),
 ]
 
@@ -100,7 +100,7 @@ def test_peers_and_status_as_table_and_json(pair: Mesh) -> None:
 def test_outbox_commands_for_what_is_stuck(pair: Mesh) -> None:
     """List, inspect, requeue and drop; a done row is left alone."""
     alice, _ = homes(pair)
-    client_message_id = run(alice, "send", "bob", "done soon", "--wait", "5000", "--json").json[
+    client_message_id = run(alice, "send", "bob", "done soon", "--wait", "30000", "--json").json[
         "client_message_id"
     ]
     assert run(alice, "daemon", "outbox", "inspect", client_message_id, "--json").json["status"] == "done"
@@ -145,7 +145,7 @@ def test_detached_with_its_own_broker_from_an_empty_home(tmp_path: Path) -> None
     try:
         assert (started.code, started.err) == (OK, "")
         assert "runs already" in run(home, *with_broker).out
-        assert run(home, "send", "#all", "hello", "--wait", "5000").out.startswith("done ")
+        assert run(home, "send", "#all", "hello", "--wait", "30000").out.startswith("done ")
         for path in home.rglob("*"):
             if not path.is_symlink() and path.name not in ("schema_version",):
                 assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path

@@ -92,7 +92,7 @@ def test_json_names_the_commands_that_make_sense_next(talk: Mesh, tmp_path: Path
     sent = run(alice, "send", "bob", "x", "--json")
     (wait,) = sent.json["next"]
     assert run(alice, *wait.split()[1:]).code == 0
-    assert run(alice, "send", "bob", "x", "--wait", "9000", "--json").json["next"] == []
+    assert run(alice, "send", "bob", "x", "--wait", "30000", "--json").json["next"] == []
     invite = run(alice, "invite", "create", "--json").json
     assert invite["next"] == [f"claudemesh join '{invite['invite']}'"] or "?" not in invite["invite"]
     joined = run(tmp_path, "join", invite["invite"], "--name", "carol", "--json").json

@@ -29,7 +29,7 @@ def test_wait_for_a_daemon_that_is_only_starting() -> None:
     """A script may start it and wait at once."""
     with mesh("alice", start=False) as made:
         daemon = made.daemons["alice"]
-        with begin(daemon.home, "wait", "--for", "online", "--timeout", "30s") as waiting:
+        with begin(daemon.home, "wait", "--for", "online", "--timeout", "120s") as waiting:
             daemon.start()
             assert waiting.wait(WAIT_S) == OK
 
@@ -55,7 +55,7 @@ def test_request_waits_for_a_daemon_that_restarts() -> None:
     """It goes on from its position; that no answer came is said only when the time is up."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons["alice"], made.daemons["bob"]
-        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "60s") as asking:
+        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "120s") as asking:
             question = until(lambda: next(iter(bob.inbox()), None), "the question has arrived")
             alice.kill()
             fields = {"reply_to_id": question["broker_message_id"]}
@@ -70,7 +70,7 @@ def test_only_the_one_that_was_asked_can_answer() -> None:
     """Another member that names the question's id does not speak for it."""
     with mesh("alice", "bob", "carol") as made:
         alice, bob, carol = made.daemons.values()
-        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "60s") as asking:
+        with begin(alice.home, "request", "bob", "may I deploy?", "--timeout", "120s") as asking:
             question = until(lambda: next(iter(bob.inbox()), None), "the question has arrived")
             fields = {"reply_to_id": question["broker_message_id"]}
             sent = carol.send("alice", "yes, says carol", **fields)[1]["client_message_id"]
@@ -87,7 +87,7 @@ def test_request_prints_the_reply(pair: Mesh) -> None:
         items = run(bob, "inbox", "--json").json["items"]
         return next((item for item in items if item["body"] == "may I deploy?"), None)
 
-    with begin(alice, "request", "bob", "may I deploy?", "--timeout", "30s") as asking:
+    with begin(alice, "request", "bob", "may I deploy?", "--timeout", "120s") as asking:
         found = until(question, "the question has arrived")
         run(bob, "send", "alice", "something else")
         assert run(bob, "reply", found["broker_message_id"], "go ahead\n").code == OK

@@ -109,7 +109,7 @@ def test_a_reply_in_a_file_is_the_body_that_was_sent(pair: Mesh) -> None:
         items = run(bob, "inbox", "--json").json["items"]
         return next((item for item in items if item["body"] == "the makefile?"), None)
 
-    with begin(alice, "request", "bob", "the makefile?", "--timeout", "60s") as asking:
+    with begin(alice, "request", "bob", "the makefile?", "--timeout", "120s") as asking:
         found = until(question, "the question has arrived")
         assert run(bob, "reply", str(found["seq"]), stdin=text.encode()).code == OK
         assert asking.communicate(timeout=WAIT_S)[0] == text.encode()

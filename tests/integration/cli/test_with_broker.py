@@ -33,7 +33,7 @@ class Home:
         return url
 
     def is_connected(self) -> bool:
-        return run(self.path, "wait", "--for", "online", "--timeout", "20s").code == OK
+        return run(self.path, "wait", "--for", "online", "--timeout", "120s").code == OK
 
 
 @pytest.fixture

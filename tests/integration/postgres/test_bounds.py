@@ -31,8 +31,8 @@ async def test_a_lock_that_is_never_given_up_ends_in_unavailable() -> None:
 
 async def test_a_batch_that_takes_too_long_is_carried_in_parts() -> None:
     """As with too many recipients at once: halves until they fit, every message in its order."""
-    async with shared(DatabaseDeadlines(statement_s=0.4)) as s:
-        await _slow_down(s.connection, "0.05")
+    async with shared(DatabaseDeadlines(statement_s=2.0)) as s:
+        await _slow_down(s.connection, "0.25")
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(12)]
         outcomes = await s.one.store.messages.accept(sends, NOW)
         numbers = [outcome.history_id for outcome in outcomes if isinstance(outcome, Accepted)]
@@ -43,8 +43,8 @@ async def test_a_batch_that_takes_too_long_is_carried_in_parts() -> None:
 
 async def test_a_message_that_takes_too_long_is_transient_and_leaves_nothing() -> None:
     """The server ends it; no part of it stays."""
-    async with shared(DatabaseDeadlines(statement_s=0.05)) as s:
-        await _slow_down(s.connection, "10")
+    async with shared(DatabaseDeadlines(statement_s=2.0)) as s:
+        await _slow_down(s.connection, "600")
         with pytest.raises(StorageUnavailable, match="57014"):
             await s.one.store.messages.accept([s.one.dm(s.one.owner, s.bob)], NOW)
         for table in ("client_message_dedupe", "message_queue", "message_history", "delivery_queue"):
@@ -70,7 +70,7 @@ async def test_a_full_disk_is_said_as_such() -> None:
 
 async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
     """The wait is bounded; readers and senders have pools of their own."""
-    async with shared(DatabaseDeadlines(acquire_s=3.0, lock_s=60, statement_s=60, use_s=60)) as s:
+    async with shared(DatabaseDeadlines(acquire_s=4, lock_s=60, statement_s=60, use_s=60)) as s:
         sends = [s.one.dm(s.one.owner, s.bob) for _ in range(pools._POOL_SIZE)]
         async with s.gate("delivery_queue"):
             calls = [asyncio.ensure_future(s.one.store.messages.accept([send], NOW)) for send in sends]
@@ -84,7 +84,7 @@ async def test_a_pool_without_a_free_connection_is_unavailable() -> None:
 
 async def test_a_transaction_left_open_is_ended_by_the_server() -> None:
     """Its locks go with it, its caller gets the error, and every connection continues."""
-    async with shared(DatabaseDeadlines(idle_s=0.3)) as s:
+    async with shared(DatabaseDeadlines(idle_s=1.0)) as s:
         ended = asyncio.Event()
 
         async def leak(connection: Any) -> None:

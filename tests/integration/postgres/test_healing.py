@@ -37,7 +37,7 @@ async def eventually(condition: Any) -> None:
 
 async def readiness(broker: Broker) -> tuple[int, dict[str, Any]]:
     """Return the answer of /readyz, which comes soon in any state of the database."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_S):
         return await http_request(broker.url, "GET", "/readyz")
 
 
@@ -273,7 +273,7 @@ async def test_connections_that_swallow_everything_are_given_up_and_replaced(
     tmp_path: Path, healing: str
 ) -> None:
     """Sends are answered, /readyz answers all the time, and messages of another broker arrive again."""
-    limits = replace(_QUICK, database=DatabaseDeadlines(use_s=2.0))
+    limits = replace(_QUICK, database=DatabaseDeadlines(use_s=4.0))
     async with (
         database() as url,
         way_to(shared_server(), url) as (way, slow),

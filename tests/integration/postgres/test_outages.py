@@ -170,7 +170,7 @@ async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unkno
 
 async def test_a_server_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     """A host that is gone without a word, as behind a broken network: bounded, unknown, and then healed."""
-    deadlines = DatabaseDeadlines(use_s=1.0, acquire_s=1.0)
+    deadlines = DatabaseDeadlines(use_s=3.0, acquire_s=3.0)
     async with empty_database() as url, link_to(tmp_path) as link:
         store = PostgresStore(url.replace(str(shared_server().folder), str(tmp_path)), deadlines=deadlines)
         await store.open()

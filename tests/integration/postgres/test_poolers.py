@@ -62,7 +62,7 @@ async def test_a_pooler_with_one_connection_is_refused_by_name(tmp_path: Path) -
                 listen="127.0.0.1:0",
                 data_dir=tmp_path / "broker",
                 database_url=through(direct, query),
-                limits=Limits(database=DatabaseDeadlines(connect_s=1.0)),
+                limits=Limits(database=DatabaseDeadlines(connect_s=3.0)),
             )
             with pytest.raises(ExitWith) as caught:
                 await Broker(settings).start()

@@ -75,7 +75,7 @@ def test_a_message_is_sent_received_acknowledged_and_answered(
     pair: Mesh, alice: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ten lines that most programs are."""
-    sent = alice.send("bob", "may I?", meta={"n": 1}, priority="now", wait_ms=10_000)
+    sent = alice.send("bob", "may I?", meta={"n": 1}, priority="now", wait_ms=30_000)
     assert (sent.status, bool(sent.broker_message_id)) == ("done", True)
     bob = of(pair, "bob", monkeypatch)
     wait_received(pair.daemons["bob"], [sent.client_message_id])
