@@ -11,16 +11,14 @@ import re
 import shutil
 import socket
 import sqlite3
-import struct
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,6 +31,7 @@ from tests.support.powerloss import (
     Step,
     Synced,
     files_under,
+    frames,
     read_steps,
     recorder,
     write_image,
@@ -144,44 +143,6 @@ def _send_everything(made: Mesh, alice: Daemon, bob: Daemon) -> None:
 
 
 # Messages of each process to others, with their times.
-
-
-def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The WebSocket frames that were sent, each with the step at which its first write began."""
-    streams: dict[str, bytes] = {}
-    for index, step in enumerate(steps):
-        if not isinstance(step, Said):
-            continue
-        if step.channel not in streams:
-            upgrade = step.data.startswith(b"HTTP/1.1 101") or b"Upgrade: websocket" in step.data
-            if upgrade:
-                streams[step.channel] = step.data.partition(b"\r\n\r\n")[2]
-        else:
-            streams[step.channel] += step.data
-        while frame := _take_frame(streams.get(step.channel, b"")):
-            payload, streams[step.channel] = frame
-            if payload.startswith(b"{"):
-                yield index, json.loads(payload)
-
-
-def _take_frame(stream: bytes) -> tuple[bytes, bytes] | None:
-    if len(stream) < 2:
-        return None
-    size, at = stream[1] & 0x7F, 2
-    if size == 126:
-        size, at = struct.unpack_from(">H", stream, 2)[0], 4
-    elif size == 127:
-        size, at = struct.unpack_from(">Q", stream, 2)[0], 10
-    mask = b""
-    if stream[1] & 0x80:
-        mask, at = stream[at : at + 4], at + 4
-    if len(stream) < at + size:
-        return None
-    payload = stream[at : at + size]
-    if mask:
-        repeated = (mask * (size // 4 + 1))[:size]
-        payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
-    return payload, stream[at + size :]
 
 
 Acks = dict[int, set[str]]

@@ -7,13 +7,15 @@ of its directory; until then each write may be there, be missing, or be torn at 
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import struct
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 SECTOR = 512
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg")
@@ -156,6 +158,44 @@ def _decode(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
 
 
+def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The WebSocket frames that were sent, each with the step at which its first write began."""
+    streams: dict[str, bytes] = {}
+    for index, step in enumerate(steps):
+        if not isinstance(step, Said):
+            continue
+        if step.channel not in streams:
+            upgrade = step.data.startswith(b"HTTP/1.1 101") or b"Upgrade: websocket" in step.data
+            if upgrade:
+                streams[step.channel] = step.data.partition(b"\r\n\r\n")[2]
+        else:
+            streams[step.channel] += step.data
+        while frame := _take_frame(streams.get(step.channel, b"")):
+            payload, streams[step.channel] = frame
+            if payload.startswith(b"{"):
+                yield index, json.loads(payload)
+
+
+def _take_frame(stream: bytes) -> tuple[bytes, bytes] | None:
+    if len(stream) < 2:
+        return None
+    size, at = stream[1] & 0x7F, 2
+    if size == 126:
+        size, at = struct.unpack_from(">H", stream, 2)[0], 4
+    elif size == 127:
+        size, at = struct.unpack_from(">Q", stream, 2)[0], 10
+    mask = b""
+    if stream[1] & 0x80:
+        mask, at = stream[at : at + 4], at + 4
+    if len(stream) < at + size:
+        return None
+    payload = stream[at : at + size]
+    if mask:
+        repeated = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(size, "big")
+    return payload, stream[at + size :]
+
+
 @dataclass(eq=False, slots=True)
 class _File:
     """The durable content of a file, and the writes since: (offset, bytes), or a size."""
@@ -207,6 +247,19 @@ def _survivors(offset: int, written: bytes, choose: random.Random | None) -> Ite
             yield start, written[start - offset : stop - offset]
 
 
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A folder has another name, and with it everything below."""
+
+    source: str
+    path: str
+
+    def of(self, path: str) -> str:
+        """Return the path that a path has after the move."""
+        is_below = path == self.source or path.startswith(self.source + "/")
+        return self.path + path[len(self.source) :] if is_below else path
+
+
 class Disk:
     """One folder of one process, step by step; `image` is what a power loss now may leave of it."""
 
@@ -219,7 +272,7 @@ class Disk:
                 if parent.is_relative_to(root):
                     self._names.setdefault(str(parent), _File(folder=True))
         self._durable_names = dict(self._names)
-        self._pending_names: defaultdict[str, list[dict[str, _File | None]]] = defaultdict(list)
+        self._pending_names: defaultdict[str, list[dict[str, _File | None] | _Move]] = defaultdict(list)
         self._positions: dict[int, int] = {}
 
     def apply(self, step: Step) -> None:
@@ -279,8 +332,23 @@ class Disk:
             self._change({step.path: _File(folder=True)})
         elif step.source is None:
             self._change({step.path: None})
+        elif step.source in self._names and self._names[step.source].folder:
+            self._moved(_Move(step.source, step.path))
         elif step.source in self._names:
             self._change({step.source: None, step.path: self._names[step.source]})
+
+    def _moved(self, move: _Move) -> None:
+        # Changes that wait below the folder wait there under its new name.
+        for folder in [path for path in self._pending_names if move.of(path) != path]:
+            waiting = self._pending_names.pop(folder)
+            self._pending_names[move.of(folder)] = [
+                change
+                if isinstance(change, _Move)
+                else {move.of(path): file for path, file in change.items()}
+                for change in waiting
+            ]
+        _rename(self._names, move)
+        self._pending_names[str(Path(move.source).parent)].append(move)
 
     def _change(self, change: dict[str, _File | None]) -> None:
         _rename(self._names, change)
@@ -297,7 +365,11 @@ class Disk:
             file.sync()
 
 
-def _rename(names: dict[str, _File], change: dict[str, _File | None]) -> None:
+def _rename(names: dict[str, _File], change: dict[str, _File | None] | _Move) -> None:
+    if isinstance(change, _Move):
+        for path in [path for path in names if change.of(path) != path]:
+            names[change.of(path)] = names.pop(path)
+        return
     for path, file in change.items():
         if file is None:
             names.pop(path, None)
