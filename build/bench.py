@@ -22,6 +22,7 @@ from benchmarks import (
     cli,
     directory,
     files,
+    firstpost,
     growth,
     hooks,
     idle,
@@ -113,12 +114,13 @@ ROWS = (
 )
 
 
-# They take minutes to prepare, and the last one some gigabytes.
+# They take long to prepare, and the last one some gigabytes.
 LARGE = (
     Row("2,000 members come back", "s", "30 s", "<=", 1.0, growth.back),
     Row("2,000 members, broker's memory", "MB", "250 MB", "<=", 1.0, growth.memory),
     Row("2,000 members, 100 a minute come and go", "% of a core", "1 %", "<=", 1.0, directory.churn),
     Row("a post to 2,000 members", "s", "1 s", "<=", 1.0, growth.post),
+    Row("first post to 2,000 subscribers", "s", "2 s", "<=", 1.0, firstpost.first),
     Row("ten million messages, postgres", "messages/s", "the same without them", ">=", 0.77, postgres.grown),
 )
 

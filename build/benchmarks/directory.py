@@ -23,8 +23,9 @@ from tests.support.wspeer import Link, Peer, http_request, make_identity, make_i
 
 MEMBERS = size(20_000, 150)
 _CROWD = size(2_000, 150)
-# Members that join and leave in a minute.
+# Members that join and leave: 100 in a minute.
 _COMING = size(100, 1)
+_APART_S = 0.6
 _QUESTIONS = size(400, 3)
 _CHANGES = size(50, 3)
 # A profile of the usual kind.
@@ -72,7 +73,7 @@ async def _churn(made: Mesh) -> float:
     await _come_and_go(owner, 0)
     began, before = time.monotonic(), cpu_s(rosa.pid)
     for number in range(1, _COMING + 1):
-        await asyncio.sleep(began + number * 60 / _COMING - time.monotonic())
+        await asyncio.sleep(began + number * _APART_S - time.monotonic())
         await _come_and_go(owner, number)
     return (cpu_s(rosa.pid) - before) / (time.monotonic() - began) * 100
 

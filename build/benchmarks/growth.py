@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab import HERE, UNLIMITED, Lab
+from benchmarks.size import size
 from claudemesh.protocol.keys import Identity
 from tests.support.crowd import fill
 from tests.support.processes import REPOSITORY, Broker, Mesh, mesh, until
 from tests.support.wspeer import make_identity
 
-MEMBERS = 20_000
-CONNECTED = 2_000
+MEMBERS = size(20_000, 60)
+CONNECTED = size(2_000, 10)
 # Members that are not connected. The others of `MEMBERS` have left.
-AWAY = 2_000
+AWAY = size(2_000, 10)
 _PROCESSES = 2
 _WAIT_S = 400.0
 _CLAUDEMESH = [sys.executable, "-m", "claudemesh"]

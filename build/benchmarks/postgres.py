@@ -32,11 +32,12 @@ _SUBSCRIBERS = (
        SELECT mesh_id, 'hundred', id, now() FROM mesh.member WHERE name ~ '^s[0-9]+$'
        ON CONFLICT DO NOTHING""",
 )
+_OLD = size(10_000_000, 1_000)
 # Ids that grow, as real ones do; delivered long ago.
 _TEN_MILLION = (
-    """CREATE UNLOGGED TABLE old AS
+    f"""CREATE UNLOGGED TABLE old AS
        SELECT lpad(to_hex(n), 32, '0')::uuid AS id, n AS number, 'old-' || lpad(n::text, 22, '0') AS own,
-              m.mesh_id, m.id AS sender FROM mesh.member AS m, generate_series(1, 10000000) AS n""",
+              m.mesh_id, m.id AS sender FROM mesh.member AS m, generate_series(1, {_OLD}) AS n""",  # noqa: S608 - a number
     """INSERT INTO mesh.client_message_dedupe
        SELECT mesh_id, own, id, number, '\\x00', 'dm', '', sender, now(), now() + interval '1 year'
        FROM old""",
