@@ -17,6 +17,14 @@ from claudemesh.client.local import LocalClient
 from claudemesh.runtime.destinations import spell_destination
 
 _SEALED = "(encrypted for a key that is not on this host yet; the text is shown when the key arrives)"
+UNREADABLE = "(not readable: the sender has sealed it with another key than that of the topic)"
+
+
+def text_of(item: Mapping[str, Any]) -> str:
+    """Return the text of a message for display, or the reason for which there is none."""
+    if item["body"] is None:
+        return UNREADABLE if item.get("unreadable") else _SEALED
+    return str(item["body"])
 
 
 class MessageList:
@@ -57,7 +65,7 @@ class MessageList:
             item.get("sent_at"),
             item["received_at"],
             self._threads.mark(item),
-            _SEALED if item["body"] is None else item["body"],
+            text_of(item),
         )
 
 
@@ -67,7 +75,7 @@ def show_message(client: LocalClient, item: Mapping[str, Any]) -> None:
     if not display.quiet:
         output.fields({name: value for name, value in _fields(item, threads).items() if value})
         output.say("")
-    output.body(_SEALED if item["body"] is None else item["body"])
+    output.body(text_of(item))
     if item.get("body_truncated"):
         output.note(
             f"This is the beginning of a text of {item['body_bytes']} bytes. The rest could not be fetched: "

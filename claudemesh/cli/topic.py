@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -153,14 +155,25 @@ def list_topics(mesh: str | None, as_json: bool) -> None:
             "mode",
             "subscribed",
             Column("subscribers", "number"),
-            "sealed",
+            "key",
             "created_at",
         ),
         [
-            [item[name] for name in ("topic", "mode", "subscribed", "subscribers", "sealed", "created_at")]
+            [
+                *(item[name] for name in ("topic", "mode", "subscribed", "subscribers")),
+                _key_state(item),
+                item["created_at"],
+            ]
             for item in items
         ],
     )
+
+
+def _key_state(item: Mapping[str, Any]) -> str:
+    """Return whether this host can read the topic. Before the first post it has no key."""
+    if item["key_epoch"] is None:
+        return "none yet"
+    return "here" if item["have_key"] else "waiting" if item["subscribed"] else "not here"
 
 
 def _change(action: str, body: dict[str, str], mesh: str | None, as_json: bool, word: str) -> int:

@@ -22,6 +22,8 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         bus=base.bus,
         lived=stores.lived,
         room=lambda: stores.monitor.disk.room,
+        sealed=stores.inbox.sealed,
+        topic_keys=parts.broker.topic_keys,
     )
 
     def stop() -> None:
@@ -64,6 +66,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
             reload=base.reload,
             stop=stop,
             unread=stores.inbox.unread,
+            without_text=stores.inbox.sealed.without_text,
             served=api.SERVED,
         ),
     )

@@ -108,6 +108,14 @@ class DaemonMetrics:
             "decrypt_stale_total", "Messages sealed to a key of this member that has left the archive"
         )
 
+        self._without_text = metrics.gauge(
+            "inbox_sealed", "Messages without a text: for want of a key, or set aside", ("state",)
+        )
+        self._keys_wanted = metrics.gauge("topic_keys_wanted", "Topics of which a key is awaited")
+        self._wraps_wrong = metrics.gauge(
+            "topic_wraps_wrong", "Wraps of topic keys that did not open to their epoch, since the start"
+        )
+
     def _add_hooks(self, metrics: Metrics) -> None:
         self._hooks = metrics.counter(
             "hook_invocations_total", "Hooks run, by how they ended", ("hook", "exit")
@@ -225,6 +233,9 @@ class DaemonMetrics:
         streams: int,
         files: Mapping[str, int],
         files_bytes: int,
+        sealed: Mapping[str, int],
+        keys_wanted: int,
+        wraps_wrong: int,
     ) -> bytes:
         """Return all metrics as Prometheus text, with the present values of the gauges."""
         self._connected.set(connected)
@@ -237,6 +248,10 @@ class DaemonMetrics:
         for state, count in files.items():
             self._waiting.labels(state).set(count)
         self._waiting_bytes.set(files_bytes)
+        for state, count in sealed.items():
+            self._without_text.labels(state).set(count)
+        self._keys_wanted.set(keys_wanted)
+        self._wraps_wrong.set(wraps_wrong)
         self._disk.labels("disk").set(room.disk_pct)
         self._disk.labels("queue").set(room.queue_pct)
         return self._metrics.render()

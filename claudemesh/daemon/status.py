@@ -12,11 +12,13 @@ from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.disk import Room
 from claudemesh.daemon.files.store import FilesStore
+from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.link.link import Link
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.runtime.clock import Clock
@@ -124,10 +126,12 @@ class MetricsPage:
     bus: Bus
     lived: LivedClock
     room: Callable[[], Room]
+    sealed: SealedMessages
+    topic_keys: TopicKeys
 
     async def make(self) -> bytes:
         """Return the page in Prometheus text format."""
-        files = await self.files.waiting()
+        files, sealed = await self.files.waiting(), await self.sealed.without_text()
         return self.metrics.render(
             connected=self.link.connected,
             lag_ms=self.link.lag_ms,
@@ -138,6 +142,9 @@ class MetricsPage:
             streams=self.bus.followers,
             files=files.counts,
             files_bytes=files.size,
+            sealed={"waiting": sealed.waiting, "unreadable": sealed.unreadable},
+            keys_wanted=len(self.topic_keys.waiting),
+            wraps_wrong=self.topic_keys.wrong_wraps,
         )
 
     async def _oldest_s(self) -> float:

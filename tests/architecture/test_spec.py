@@ -185,5 +185,8 @@ def test_daemon_lists_every_metric() -> None:
         streams=0,
         files={},
         files_bytes=0,
+        sealed={},
+        keys_wanted=0,
+        wraps_wrong=0,
     )
     assert metric_names("daemon.md") == exposed(page.decode(), "cm_daemon_") | {"degraded"}

@@ -54,6 +54,7 @@ def status(is_all: bool, mesh: str | None, as_json: bool) -> int:
             "link": link,
             "waiting": waiting,
             "unread": _unread(health),
+            **_sealed(health.get("sealed")),
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{output.span(health['uptime_s'])}, {shown_pid(client, health)}",
             "version": _version(health["daemon_version"]),
@@ -71,6 +72,16 @@ def _version(daemon_version: str) -> str:
     """Return the version of the daemon for display, with that of this command when they differ."""
     own = claudemesh.__version__
     return daemon_version if daemon_version == own else f"{daemon_version} (this command: {own})"
+
+
+def _sealed(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the line about messages without a text, if there are any; an older daemon does not tell."""
+    parts = []
+    if found and found["waiting"]:
+        parts.append(f"{found['waiting']} wait for a key since {output.moment(found['since'])}")
+    if found and found["unreadable"]:
+        parts.append(f"{found['unreadable']} unreadable")
+    return {"sealed": ", ".join(parts)} if parts else {}
 
 
 def _unread(health: Mapping[str, Any]) -> str:

@@ -169,6 +169,24 @@ def _listed(state: str, files: Sequence[TroubledFile]) -> str:
     return f"{len(files)} files {state} ({shown})"
 
 
+def sealed(facts: Facts) -> Iterator[Finding]:
+    """Check for messages without a text: their key is missing, or their body does not open under it."""
+    found: Mapping[str, Any] | None = (facts.daemon.health or {}).get("sealed")
+    if found is None:
+        # No daemon runs, or one of an older version.
+        return
+    if found["waiting"]:
+        detail = f"{found['waiting']} messages wait for a key since {found['since']}"
+        remedy = "They are opened when a member that has the key is connected."
+        yield warning("sealed", "key_missing", detail, remedy, "claudemesh topic list")
+    if found["unreadable"]:
+        detail = f"{found['unreadable']} messages were sealed with another key than that of their topic"
+        remedy = "They were set aside. Ask their senders to send them again."
+        yield warning("sealed", "messages_unreadable", detail, remedy, "claudemesh inbox")
+    if not (found["waiting"] or found["unreadable"]):
+        yield ok("sealed", "every message could be opened")
+
+
 def may_requeue(found: DaemonFacts) -> list[DeadSend]:
     """Return the dead sends whose cause is gone: a broker that was away, a recipient that was not there."""
     if found.health is None or not found.health["connected"]:
@@ -228,4 +246,4 @@ def _audience(url: str) -> str:
     return canonical_audience(audience_of(url))
 
 
-CHECKS = (daemon, databases, versions, link, clock, outbox, files, conditions, broker)
+CHECKS = (daemon, databases, versions, link, clock, outbox, sealed, files, conditions, broker)

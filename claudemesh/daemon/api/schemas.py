@@ -149,6 +149,8 @@ class AttachmentItem(Struct):
 class InboxItem(Struct):
     """A received message. `sealed` is true, and `body` null, until the key that opens it has arrived.
 
+    `unreadable` is the reason for which the body does not open under the right key. Such a message is kept as
+    it is, and `sealed` stays true.
     A message that is opened later gets a new `seq` then, and is unread again. `mentioned`: the sender lists
     this member in `mentions`. `from_session` and `to_session` are the sessions that the sender names;
     `for_session` is the session of this host that has the message. `body_truncated`: `body` is the beginning
@@ -181,6 +183,7 @@ class InboxItem(Struct):
     shown_at: Moment | None
     acked_at: Moment | None
     sealed: bool
+    unreadable: str | None
     attachments: list[AttachmentItem]
     body_truncated: bool
     body_bytes: int | None

@@ -41,6 +41,7 @@ class HistoryItem(Struct):
     body_truncated: bool
     body_bytes: int | None
     sealed: bool
+    unreadable: str | None
     attachments: list[AttachmentItem]
     untrusted: list[str]
 

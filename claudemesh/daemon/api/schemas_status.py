@@ -38,10 +38,22 @@ class DegradedBy(Struct):
     message: str
 
 
+class SealedCount(Struct):
+    """Messages without a text: those `waiting` for a key, the first since `since`, and `unreadable` ones.
+
+    The key of the latter is here, and their body does not open under it.
+    """
+
+    waiting: int
+    since: Moment | None
+    unreadable: int
+
+
 class Health(Struct):
     """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works.
 
-    `unread` is the number of messages that are not acknowledged; it counts no further than 10,000.
+    `unread` is the number of messages that are not acknowledged; it counts no further than 10,000. `sealed`
+    is about the messages whose text this host cannot read.
     """
 
     connected: bool
@@ -65,6 +77,7 @@ class Health(Struct):
     with_broker: bool
     clock_offset_ms: int | None
     unread: int
+    sealed: SealedCount
 
 
 class BrokerVersion(Struct):

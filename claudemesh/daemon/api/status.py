@@ -21,6 +21,7 @@ from claudemesh.daemon.api.schemas_status import (
     Version,
     Whoami,
 )
+from claudemesh.daemon.inbox.sealed import WithoutText
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
@@ -75,7 +76,8 @@ class StatusRoutes:
     """Handlers of the routes about the daemon itself.
 
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
-    force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged.
+    force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged, and
+    `without_text` those whose text this host cannot read.
     `served` lists the routes of the local API, each as "METHOD /path".
     """
 
@@ -84,11 +86,15 @@ class StatusRoutes:
     reload: Callable[[], None]
     stop: Callable[[], None]
     unread: Callable[[], Awaitable[int]]
+    without_text: Callable[[], Awaitable[WithoutText]]
     served: tuple[str, ...]
 
     async def get_health(self, request: Request) -> Reply:
         """Return the state of this daemon."""
-        return Reply(200, {**await self.health.make(), "unread": await self.unread()})
+        health, found = await self.health.make(), await self.without_text()
+        since = None if found.since_ms is None else iso_ms(found.since_ms)
+        sealed = {"waiting": found.waiting, "since": since, "unreadable": found.unreadable}
+        return Reply(200, {**health, "unread": await self.unread(), "sealed": sealed})
 
     async def get_version(self, request: Request) -> Reply:
         """Return versions and membership. It reads no disk, so that a command can find its daemon cheaply."""

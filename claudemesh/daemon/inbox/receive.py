@@ -117,9 +117,13 @@ class Receiver:
         ids = {delivery.sender.member_id for _, delivery in known}
         senders = {member_id: self._directory.by_id(member_id) for member_id in ids}
         rows = await self._open_all([delivery for _, delivery in known], now_ms)
-        sealers = [peer for row in rows if row.sealed and (peer := senders[row.sender_member_id])]
+        waiting = [row for row in rows if row.sealed and row.unreadable is None]
+        sealers = [peer for row in waiting if (peer := senders[row.sender_member_id])]
         seqs = await self._store.insert(rows)
         self._publisher.stored(rows, seqs)
+        for row in rows:
+            if row.unreadable is not None:
+                _told.warning("message_unreadable", reason=row.unreadable, sender=row.sender_name)
         if sealers:
             _told.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
             self._sealed.stored(sealers, topic_keys)

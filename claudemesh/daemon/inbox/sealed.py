@@ -2,7 +2,8 @@
 
 Such a message is stored with its envelope. The API lists it as sealed; it is not published and starts no
 hooks. When it is opened, it takes the next seq and counts as unread, like a message that arrives at that
-moment. So each follower gets it once.
+moment. So each follower gets it once. One whose body does not open under the right key is set aside: it stays
+as it is, with the reason.
 
 Crash story: body, new seq and hook jobs are written and the envelope is removed in one transaction, before
 the message is published. A crash before the commit leaves the message sealed, and the next start tries it
@@ -12,9 +13,11 @@ again.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from claudemesh.daemon.inbox.attached import add_files
 from claudemesh.daemon.inbox.hook_jobs import add_message_jobs
@@ -29,11 +32,20 @@ _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A message that is still sealed."""
+    """A message that waits for a key."""
 
-    seq: int
     id: str
+    sender_member_id: str
     envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutText:
+    """The messages without a text: `waiting` for a key, the first received at `since_ms`, and set aside."""
+
+    waiting: int
+    since_ms: int | None
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +72,30 @@ class SealedMessages:
         rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_senders"]).fetchall())
         return [row[0] for row in rows]
 
-    async def of(self, sender_member_id: str, after_seq: int, limit: int) -> list[Sealed]:
-        """Return up to `limit` sealed messages of a sender after a seq, oldest first."""
-        values = (sender_member_id, after_seq, limit)
-        rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_of"], values).fetchall())
+    async def waiting(self, senders: Collection[str]) -> list[str]:
+        """Return the ids of messages of these senders that wait for a key, oldest first."""
+        wanted = (orjson.dumps(list(senders)).decode(),)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_ids"], wanted).fetchall())
+        return [row[0] for row in rows]
+
+    async def of(self, ids: Sequence[str]) -> list[Sealed]:
+        """Return those of these messages that still wait, in the same order."""
+        wanted = (orjson.dumps(ids).decode(),)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["sealed_of"], wanted).fetchall())
         return [Sealed(*row) for row in rows]
 
+    async def without_text(self) -> WithoutText:
+        """Count the messages without a text."""
+        row = await self._db.run(lambda raw: raw.execute(_Q["without_text"]).fetchone())
+        return WithoutText(*row)
+
     async def store(
-        self, opened: Sequence[tuple[str, OpenedBody]], unreadable: Sequence[str]
+        self, opened: Sequence[tuple[str, OpenedBody]], unreadable: Sequence[tuple[str, str]]
     ) -> list[dict[str, Any]]:
         """Write opened bodies in one transaction and return the messages in their new form.
 
-        `unreadable` are messages without a valid body; they are not tried again.
+        `unreadable` are messages whose body does not open under the right key, each with the reason. They are
+        set aside.
         """
         reserved = await self._positions.reserve(len(opened))
 
@@ -88,7 +112,7 @@ class SealedMessages:
                 raw.execute(_Q["note_seq"], (seq,))
                 add_message_jobs(raw, broker_message_id, content.hooks)
             raw.executemany(_Q["remove_sealed"], [(broker_message_id,) for broker_message_id, _ in opened])
-            raw.executemany(_Q["remove_sealed"], [(broker_message_id,) for broker_message_id in unreadable])
+            raw.executemany(_Q["set_aside"], [(reason, message_id) for message_id, reason in unreadable])
             failpoint("unseal.before_commit")
             return items
 

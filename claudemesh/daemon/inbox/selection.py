@@ -30,8 +30,9 @@ class Selection:
     # Whether messages for the host are for the session too.
     with_host: bool = False
     newest_first: bool = False
-    # Whether messages that are still sealed are left out.
+    # Whether messages without a text are left out, or only they are wanted.
     readable: bool = False
+    sealed: bool = False
 
     def statement(self, after: int | None, limit: int) -> tuple[str, dict[str, Any]]:
         """Return the statement, and its values, for up to `limit` messages that follow the seq `after`."""
@@ -52,6 +53,8 @@ class Selection:
             conditions.append(f"({own} OR to_session IS NULL)" if self.with_host else own)
         if self.readable:
             conditions.append("body IS NOT NULL")
+        if self.sealed:
+            conditions.append("body IS NULL")
         if self.since_ms is not None:
             # The unary plus keeps SQLite from using the index by time, after which it would have to sort by
             # seq.

@@ -45,7 +45,10 @@ MOST_UNREAD = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A verified message. `body` is None while the key is missing; `sealed` is the envelope then."""
+    """A verified message. `body` is None while the key is missing; `sealed` is the envelope then.
+
+    `unreadable` is the reason for which a body does not open under the right key.
+    """
 
     id: str
     client_message_id: str
@@ -70,6 +73,7 @@ class InboxRow:
     from_session: str | None = None
     to_session: str | None = None
     sealed: bytes | None = None
+    unreadable: str | None = None
     # Names of the hooks that it starts.
     hooks: tuple[str, ...] = ()
 
@@ -261,6 +265,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "shown_at": None,
         "acked_at": None,
         "sealed": row.body is None,
+        "unreadable": row.unreadable,
         **shown_attachments(row.attachments),
         "untrusted": UNTRUSTED,
     }
@@ -288,6 +293,7 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         row.attachments,
         row.from_session,
         row.to_session,
+        row.unreadable,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:

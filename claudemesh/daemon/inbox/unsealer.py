@@ -7,7 +7,7 @@ sealing key of its sender.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from claudemesh.daemon.identity.directory import Directory
@@ -102,36 +102,38 @@ class Unsealer:
         """Try the messages of every sender whose key has changed since the last attempt."""
         senders = await self._store.senders()
         self._tried = {sender: keys for sender, keys in self._tried.items() if sender in set(senders)}
+        due: dict[str, Peer] = {}
         for member_id in senders:
             peer = self._directory.by_id(member_id)
             if peer is None or self._tried.get(member_id) == (peer.sealing_keys, self._topic_keys):
                 continue
             # Noted before the attempt: a key that comes meanwhile makes the note out of date.
             self._tried[member_id] = (peer.sealing_keys, self._topic_keys)
-            try:
-                await self._open_from(peer)
-            except BaseException:
+            due[member_id] = peer
+        try:
+            await self._open_from(due)
+        except BaseException:
+            for member_id in due:
                 self._tried.pop(member_id, None)
-                raise
+            raise
 
-    async def _open_from(self, peer: Peer) -> None:
-        after = 0
-        while rows := await self._store.of(peer.member_id, after, _PAGE):
-            after = rows[-1].seq
-            slices, tried = Slices(), []
-            for row in rows:
+    async def _open_from(self, peers: Mapping[str, Peer]) -> None:
+        """Try the messages of these senders, in the order in which the broker accepted them."""
+        ids = await self._store.waiting(peers) if peers else []
+        for start in range(0, len(ids), _PAGE):
+            slices = Slices()
+            opened: list[tuple[str, OpenedBody]] = []
+            unreadable: list[tuple[str, str]] = []
+            for row in await self._store.of(ids[start : start + _PAGE]):
                 await slices.rest()
-                tried.append((row.id, await self._verifier.reopen(row.envelope, peer)))
-            opened = [
-                (broker_message_id, found)
-                for broker_message_id, found in tried
-                if isinstance(found, OpenedBody)
-            ]
-            unreadable = [
-                broker_message_id for broker_message_id, found in tried if isinstance(found, Invalid)
-            ]
+                found = await self._verifier.reopen(row.envelope, peers[row.sender_member_id])
+                if isinstance(found, OpenedBody):
+                    opened.append((row.id, found))
+                elif isinstance(found, Invalid):
+                    unreadable.append((row.id, found.reason))
+                    log.warning("message_unreadable", id=row.id, reason=found.reason)
             if not (opened or unreadable):
                 continue
             items = await self._store.store(opened, unreadable)
-            log.info("messages_unsealed", count=len(items), unreadable=len(unreadable), sender=peer.name)
+            log.info("messages_unsealed", count=len(items), unreadable=len(unreadable))
             self._on_opened(items)

@@ -31,6 +31,9 @@ from claudemesh.runtime.logs import get_logger
 
 log = get_logger("inbox")
 
+# The body of a post or job was sealed with another key than that of its epoch.
+_WRONG_KEY = "wrong_topic_key"
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -134,14 +137,16 @@ class Verifier:
         reason = self._forged(envelope, signer, recipient)
         if reason is not None:
             return Invalid(reason)
-        sealed = None
+        sealed, unreadable = None, None
         try:
             text = await self._content(envelope, sender, signer, recipient)
         except ProtocolError as error:
-            if error.code != "cannot_open":
+            if error.code not in ("cannot_open", _WRONG_KEY):
                 return Invalid(error.code)
-            # The signature is valid, so the message is genuine: keep it until its key is on this host.
+            # The signature is valid, so the message is genuine: keep it until its key is on this host, or set
+            # it aside.
             text, sealed = NO_TEXT, orjson.dumps(delivery.envelope)
+            unreadable = _WRONG_KEY if error.code == _WRONG_KEY else None
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -163,6 +168,7 @@ class Verifier:
             from_session=text.from_session,
             to_session=text.to_session,
             sealed=sealed,
+            unreadable=unreadable,
             # No hooks yet: they need the text, so they run after the message has been opened.
             hooks=() if sealed is not None else self._hooks_of(envelope, text.attachments),
         )
@@ -272,7 +278,7 @@ class Verifier:
             return open_secret(envelope.body, envelope.seal.nonce, key.key)
         except ProtocolError as error:
             # The key is right, so no later one opens it.
-            raise ProtocolError("wrong_topic_key", "The body was sealed with another key.") from error
+            raise ProtocolError(_WRONG_KEY, "The body was sealed with another key.") from error
 
     def _compare(self, context: SealedContext | None, envelope: Envelope, sender: Peer) -> None:
         """Raise `ProtocolError` wrong_context for a body that was sealed for another envelope."""

@@ -3,12 +3,14 @@ envelope."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
-from claudemesh.daemon.outbox.request import Target
+from claudemesh.daemon.outbox.mentions import names_in
+from claudemesh.daemon.outbox.request import MAX_MENTIONS, SendRequest, Target
+from claudemesh.protocol.errors import ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,31 @@ class Destinations:
     def references(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """Return the ed25519 keys of mentioned members. Raise the errors of `resolve`."""
         return tuple(self.resolve(target).ref for target in targets)
+
+    def mentions_of(self, request: SendRequest, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the ed25519 keys of `given`, and of the members that the text of a post mentions.
+
+        A name of no member is plain text. The envelope holds at most 64 mentions.
+        """
+        if request.target.kind != "topic" or "@" not in request.message:
+            return given
+        found = dict.fromkeys(given)
+        for spellings in names_in(request.message):
+            if len(found) == MAX_MENTIONS:
+                break
+            found |= dict.fromkeys(self._mentioned(spellings))
+        return tuple(found)
+
+    def _mentioned(self, spellings: Sequence[str]) -> Sequence[str]:
+        for name in spellings:
+            peer = self._directory.by_name(name)
+            if peer is not None:
+                try:
+                    self._directory.check_open(peer, name)
+                except ProtocolError:
+                    return ()
+                return (peer.pubkey,)
+        return ()
 
     def check_open(self, to: Destination, target: Target) -> None:
         """Raise `ProtocolError` when a destination takes no new sends: it has left, or its name is

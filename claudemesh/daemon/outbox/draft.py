@@ -71,6 +71,10 @@ class Drafts:
 
         return Draft(client_message_id, fingerprint(request, to.kind, to.ref), to, mentions, refused, same_as)
 
+    def mentions(self, request: SendRequest, found: Draft) -> tuple[str, ...]:
+        """Return the keys of the members that a send mentions, in its request or in its text."""
+        return self._destinations.mentions_of(request, found.mentions)
+
     def _checked(
         self, request: SendRequest, to: Destination, client_message_id: str
     ) -> tuple[tuple[str, ...], Answer | None]:

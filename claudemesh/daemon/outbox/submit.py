@@ -143,7 +143,8 @@ class Submitter:
         return found.submission(row, None)
 
     def _new_row(self, request: SendRequest, to: Destination, found: Draft) -> NewRow:
-        envelope = self._sealer.seal(request, to, found.mentions, found.client_message_id)
+        mentions = self._drafts.mentions(request, found)
+        envelope = self._sealer.seal(request, to, mentions, found.client_message_id)
         now_ms = self._clock.wall_ms()
         waits = to.ref if envelope.seal.alg == "none" else None
         return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms, waits)

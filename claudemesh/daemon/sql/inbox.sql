@@ -1,8 +1,8 @@
 -- insert: insert a received message, once for each sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
-                   mentioned, attachments, from_session, to_session, for_session)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20
+                   mentioned, attachments, from_session, to_session, for_session, unreadable)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
@@ -10,12 +10,25 @@ RETURNING seq;
 -- insert_sealed: insert the envelope of a body that cannot be opened yet.
 INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
 
--- sealed_senders: members whose messages are still sealed.
-SELECT DISTINCT i.sender_member_id FROM inbox_sealed s JOIN inbox i ON i.id = s.id;
+-- sealed_senders: members whose messages wait for a key.
+SELECT DISTINCT i.sender_member_id FROM inbox_sealed s JOIN inbox i ON i.id = s.id WHERE i.unreadable IS NULL;
 
--- sealed_of: sealed messages of a member behind a seq, oldest first.
-SELECT i.seq, i.id, s.envelope FROM inbox_sealed s JOIN inbox i ON i.id = s.id
-WHERE i.sender_member_id = ?1 AND i.seq > ?2 ORDER BY i.seq LIMIT ?3;
+-- sealed_ids: messages of some members that wait for a key, in the order in which the broker accepted them.
+SELECT i.id FROM inbox_sealed s JOIN inbox i ON i.id = s.id
+WHERE i.unreadable IS NULL AND i.sender_member_id IN (SELECT value FROM json_each(?))
+ORDER BY i.history_id, i.seq;
+
+-- sealed_of: these messages, as far as they still wait.
+SELECT i.id, i.sender_member_id, s.envelope FROM json_each(?) w JOIN inbox_sealed s ON s.id = w.value
+JOIN inbox i ON i.id = s.id WHERE i.unreadable IS NULL ORDER BY w.key;
+
+-- set_aside: write why the body of a message does not open.
+UPDATE inbox SET unreadable = ? WHERE id = ? AND body IS NULL;
+
+-- without_text: how many messages wait for a key, since when, and how many were set aside.
+SELECT count(*) FILTER (WHERE unreadable IS NULL), min(received_at) FILTER (WHERE unreadable IS NULL),
+       count(*) FILTER (WHERE unreadable IS NOT NULL)
+FROM inbox INDEXED BY inbox_without_text WHERE body IS NULL;
 
 -- unseal: write the body of a sealed message, which takes the next seq and becomes unread.
 UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, from_session = ?6,

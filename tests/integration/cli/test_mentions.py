@@ -19,31 +19,31 @@ def test_a_receiver_sees_that_it_was_mentioned_and_can_ask_for_that_alone(
     with mesh("alice", "bob", "eve") as made:
         alice, bob, eve = (made.daemons[name] for name in ("alice", "bob", "eve"))
         ids = [
-            alice.post("all", "for bob", mentions=["bob"])[1]["client_message_id"],
+            alice.post("all", "for @bob")[1]["client_message_id"],
             alice.post("all", "for nobody")[1]["client_message_id"],
             alice.send("bob", "a dm", mentions=["eve"])[1]["client_message_id"],
         ]
         wait_received(bob, ids)
         wait_received(eve, ids[:2])
         marked = {item["body"]: item["mentioned"] for item in bob.inbox()}
-        assert marked == {"for bob": True, "for nobody": False, "a dm": False}
+        assert marked == {"for @bob": True, "for nobody": False, "a dm": False}
         assert {item["mentioned"] for item in eve.inbox()} == {False}
         bob.stop()
         bob.start()
         bob.ready()
         for query in ("mentioned=true", "mentioned=true&order=desc", "mentioned=true&topic=all&unread=true"):
             _, page = bob.request("GET", f"/v1/inbox?{query}")
-            assert [item["body"] for item in page["items"]] == ["for bob"], query
+            assert [item["body"] for item in page["items"]] == ["for @bob"], query
         assert bob.request("GET", "/v1/inbox?mentioned=maybe")[0] == 400
         _, page = eve.request("GET", "/v1/inbox?mentioned=true")
         assert page["items"] == []
         shown = made.cli(bob, "inbox", "--mentions")
-        assert "#all @you" in shown and "for bob" in shown and "for nobody" not in shown
+        assert "#all @you" in shown and "for @bob" in shown and "for nobody" not in shown
         assert "@you" not in made.cli(eve, "inbox")
         listed = json.loads(made.cli(bob, "inbox", "--mentions", "--json"))["items"]
-        assert [item["body"] for item in listed] == ["for bob"]
+        assert [item["body"] for item in listed] == ["for @bob"]
         monkeypatch.setenv("CLAUDEMESH_DAEMON_SOCK", str(bob.sock))
         with Client() as client:
-            assert [message.body for message in client.inbox(mentioned=True)] == ["for bob"]
+            assert [message.body for message in client.inbox(mentioned=True)] == ["for @bob"]
             replayed = {message.body: message.mentioned for message in islice(client.messages(0), 3)}
             assert replayed == marked

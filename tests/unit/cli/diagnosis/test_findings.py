@@ -47,6 +47,7 @@ def health(**changes: Any) -> Mapping[str, Any]:
         "clock_offset_ms": 20,
         "dead": 0,
         "queue_depth": 0,
+        "sealed": {"waiting": 0, "since": None, "unreadable": 0},
         "degraded": [],
         "config": {"error": None, "needs_restart": []},
         **changes,
@@ -224,6 +225,20 @@ CASES: list[tuple[str, str, str, Facts, str | None]] = [
         "dead_sends",
         dead(DeadSend("1", "payload_too_large")),
         "claudemesh daemon outbox list --failed",
+    ),
+    (
+        "sealed",
+        "warning",
+        "key_missing",
+        running(sealed={"waiting": 2, "since": "2026-01-01T00:00:00Z", "unreadable": 0}),
+        "claudemesh topic list",
+    ),
+    (
+        "sealed",
+        "warning",
+        "messages_unreadable",
+        running(sealed={"waiting": 0, "since": None, "unreadable": 1}),
+        "claudemesh inbox",
     ),
     (
         "degraded",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,11 +18,15 @@ from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.sealed import OpenedBody
+from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import Invalid, OpeningNotes, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
+from claudemesh.daemon.outbox.body_limit import BodyLimit
+from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
@@ -31,6 +36,8 @@ from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.sealing import BoxKeys, seal_box
 from claudemesh.protocol.statements import sign_statement
+from claudemesh.protocol.topic_keys import TopicKey
+from claudemesh.runtime.clock import iso_ms
 from tests.support.clock import ManualClock
 from tests.support.daemon import (
     MESH_ID,
@@ -301,7 +308,7 @@ async def test_a_captured_ciphertext_is_nobody_elses_message(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["topic", "queue"])
 async def test_a_post_is_nobody_elses_and_belongs_to_one_topic(tmp_path: Path, kind: str) -> None:
-    """Also while topic bodies travel unsealed."""
+    """In another topic the body does not open under the key, and the message is set aside."""
     async with host(tmp_path) as bob:
         mark = {"topic": "", "queue": "queue:"}[kind]
         good = delivery(ALICE, bob.directory, parse_post({"topic": f"{mark}news", "message": "hi"}))
@@ -309,13 +316,16 @@ async def test_a_post_is_nobody_elses_and_belongs_to_one_topic(tmp_path: Path, k
         for wrong in (
             rewrapped(good, BOB),
             rewrapped(good, ALICE, client_message_id="again"),
-            rewrapped(good, ALICE, destination_ref="other"),
             rewrapped(good, ALICE, destination_kind=other),
         ):
             assert await bob.take(wrong) == []
-        assert bob.receiver.invalid == 4
-        [item] = await bob.take(good)
-        assert item["body"] == "hi"
+        assert bob.receiver.invalid == 3
+        moved = rewrapped(good, ALICE, destination_ref="other", client_message_id="moved")
+        items = await bob.take(good, moved)
+        assert [(item["body"], item["unreadable"]) for item in items] == [
+            ("hi", None),
+            (None, "wrong_topic_key"),
+        ]
 
 
 async def test_a_body_of_an_older_version_is_opened_and_counted(tmp_path: Path) -> None:
@@ -526,6 +536,66 @@ async def test_a_topic_key_that_comes_during_an_attempt_is_not_missed(tmp_path: 
         assert await bob.store.replay(0, 9) == []
         await bob.unsealer.open_all()
         assert [item["body"] for item in await bob.store.replay(0, 9)] == ["post"]
+
+
+async def test_posts_of_several_senders_are_opened_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
+    """The key comes after all of them."""
+    async with host(tmp_path) as bob:
+        bob.topic_keys.is_missing = True
+        for number, sender in ((3, ALICE), (1, BOB), (4, BOB), (2, ALICE)):
+            post = parse_post({"topic": "news", "message": f"post {number}"})
+            one = delivery(sender, bob.directory, post, delivery_id=number)
+            await bob.take(replace(one, history_id=number))
+        bob.topic_keys.is_missing = False
+        bob.unsealer.topic_key_came("news")
+        await bob.unsealer.open_all()
+        bodies = [item["body"] for item in await bob.store.replay(0, 9)]
+        assert bodies == ["post 1", "post 2", "post 3", "post 4"]
+
+
+@pytest.mark.parametrize("comes_later", [False, True])
+async def test_a_body_that_does_not_open_under_the_right_key_is_set_aside(
+    tmp_path: Path, comes_later: bool
+) -> None:
+    """It is kept with its reason, counted, and not tried again."""
+    async with host(tmp_path) as bob:
+        wrong = Sealer(keyring_of(ALICE.identity), MESH_ID, os.urandom, BodyLimit(), OtherKey())
+        request, one = parse_post({"topic": "news", "message": "x"}), new_ulid()
+        envelope = wrong.seal(request, Destinations(bob.directory).resolve(request.target), (), one)
+        good = delivery(ALICE, bob.directory, request)
+        bob.topic_keys.is_missing = comes_later
+        await bob.take(replace(good, envelope=envelope.to_dict()))
+        bob.topic_keys.is_missing = False
+        bob.unsealer.topic_key_came("news")
+        await bob.unsealer.open_all()
+        [item], _ = await bob.store.page(Selection(sealed=True))
+        assert (item["body"], item["sealed"], item["unreadable"]) == (None, True, "wrong_topic_key")
+        assert bob.acked == [1]
+        assert await bob.store.sealed.senders() == []
+        found = await bob.store.sealed.without_text()
+        assert (found.waiting, found.since_ms, found.unreadable) == (0, None, 1)
+        kept = await bob.store._db.run(lambda raw: raw.execute("SELECT id FROM inbox_sealed").fetchall())
+        assert kept == [(item["id"],)]
+
+
+class OtherKey(KeyOfEachTopic):
+    """Has another key of each topic than the other members."""
+
+    def _key(self, topic: str, key_epoch: int) -> TopicKey:
+        return TopicKey(topic, key_epoch, bytes(32))
+
+
+async def test_messages_that_wait_for_a_key_are_counted_and_listed(tmp_path: Path) -> None:
+    """With the time since when."""
+    async with host(tmp_path) as bob:
+        bob.topic_keys.is_missing = True
+        await bob.take(delivery(BOB, bob.directory))
+        await bob.take(delivery(ALICE, bob.directory, parse_post({"topic": "news", "message": "x"})))
+        [item], _ = await bob.store.page(Selection(sealed=True))
+        assert (item["topic"], item["unreadable"]) == ("news", None)
+        found = await bob.store.sealed.without_text()
+        assert (found.waiting, found.unreadable) == (1, 0)
+        assert found.since_ms is not None and iso_ms(found.since_ms) == item["received_at"]
 
 
 def before_commit(bob: Host, act: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.draft import Drafts
-from claudemesh.daemon.outbox.request import SendRequest, Target, parse_send
+from claudemesh.daemon.outbox.request import SendRequest, Target, parse_post, parse_send
 from claudemesh.daemon.outbox.sealer import NONCE_BYTES, Sealer
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.store import OutboxStore
@@ -121,6 +121,43 @@ async def test_a_plain_send_is_sealed_once() -> None:
     async with host() as alice:
         assert (await alice.send()).status == 202
         assert (alice.seals, alice.looked) == (1, [])
+
+
+async def test_a_name_in_the_text_of_a_post_is_a_mention() -> None:
+    """Found in the text that is sealed, after the pre-send hook; a name of no member is text."""
+    async with host() as alice:
+        texts = {
+            "one": ("thanks @Bob, and @nobody", [BOB]),
+            "two": ("@bob. and @alice: look", [BOB, ALICE]),
+            "three": ("mail x@bob, path /@bob, @bobby", []),
+        }
+        for name, (text, mentioned) in texts.items():
+            request = parse_post({"topic": "news", "message": text, "client_message_id": name})
+            assert (await alice.submitter().submit(request)).status == 202
+            found = await alice.store.find(name)
+            assert found is not None
+            keys = tuple(one.identity.ed25519_pubkey for one in mentioned)
+            assert Envelope.decode(found[1]).mentions == keys
+        alice.hook = Hook()
+        alice.hook.message = "see @bob"
+        request = parse_post({"topic": "news", "message": "nothing", "client_message_id": "four"})
+        assert (await alice.submitter().submit(request)).status == 202
+        found = await alice.store.find("four")
+        assert found is not None and Envelope.decode(found[1]).mentions == (BOB.identity.ed25519_pubkey,)
+
+
+async def test_a_text_mentions_no_more_members_than_an_envelope_holds() -> None:
+    """Those that the request names come first."""
+    async with host() as alice:
+        crowd = [person(f"m{number}") for number in range(70)]
+        alice.directory.apply([one.listed() for one in crowd])
+        text = " ".join(f"@{one.name}" for one in crowd)
+        body = {"topic": "news", "message": text, "mentions": ["bob"], "client_message_id": "one"}
+        assert (await alice.submitter().submit(parse_post(body))).status == 202
+        found = await alice.store.find("one")
+        assert found is not None
+        mentions = Envelope.decode(found[1]).mentions
+        assert len(mentions) == 64 and mentions[0] == BOB.identity.ed25519_pubkey
 
 
 async def test_another_session_is_another_request() -> None:
