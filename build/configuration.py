@@ -30,7 +30,8 @@ Four files hold settings. Each is optional, and so is every key. This page is ma
 * `claudemesh config check` checks the files of this host and lists every fault.
 * `claudemesh config show --origin` shows the settings of a daemon, the origin of each, and each value that
   the running daemon does not use yet.
-* `claudemesh broker config check` and `claudemesh broker config show --origin` do the same for a broker.
+* `claudemesh broker config check` and `claudemesh broker config show --origin` do the same for a broker;
+  `show` adds the values of the broker that runs with the data directory, where they differ.
 
 An error names the file and line, the environment variable or the flag; the key; the value; and the allowed
 values. For an unknown name it names the nearest one. At a start the program ends with exit code 78. At a

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -38,13 +38,13 @@ from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Leases
-from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.settings import BrokerSettings, readable
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.types import Ack
-from claudemesh.broker.tls import server_tls
+from claudemesh.broker.tls import own_certificate, server_tls
 from claudemesh.broker.upkeep.audit import Audit
 from claudemesh.broker.upkeep.jobs import Jobs
 from claudemesh.broker.upkeep.pulse import Pulse
@@ -334,18 +334,10 @@ class Broker:
         if scheme == "ws" and not is_loopback(host):
             log.warning("listening_without_tls", listen=self.settings.listen)
         path = self.settings.data_dir / "broker.json"
-        found = _found_by(self.settings, url)
+        found = orjson.dumps(_account(self.settings, url))
         self._files.write(path.name, lambda: write_atomic(path, found))
         stack.callback(remove, path)
         return url
-
-
-def _found_by(settings: BrokerSettings, url: str) -> bytes:
-    """Return broker.json, by which commands on this host find the broker and trust its certificate."""
-    found = {"url": url, "public_urls": settings.public_url, "pid": os.getpid()}
-    if settings.tls_cert is not None:
-        found["tls_cert"] = str(Path(settings.tls_cert).absolute())
-    return orjson.dumps(found)
 
 
 def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
@@ -364,6 +356,17 @@ def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:
     from claudemesh.broker.limiter.redis import RedisLimiter
 
     return RedisLimiter(settings.redis_url, env.clock, env.metrics, settings.limits.redis_s)
+
+
+def _account(settings: BrokerSettings, url: str) -> dict[str, Any]:
+    """Return the content of `broker.json`, by which commands on this host find and trust this broker."""
+    return {
+        "url": url,
+        "public_urls": settings.public_url,
+        "pid": os.getpid(),
+        "certificate": None if settings.tls_cert is None else own_certificate(settings.tls_cert),
+        "settings": readable(settings),
+    }
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext | None:

@@ -43,6 +43,7 @@ from claudemesh.runtime.settings.merge import (
     file_layer,
     flag_layer,
     merge,
+    plain,
 )
 from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, listed
 from claudemesh.runtime.urls import check_broker_url
@@ -281,6 +282,11 @@ def read_settings(
         raise ExitWith(CONFIGURATION, INVALID, f"{toml_path} does not exist.")
     merged = merge_settings(given, document, environment)
     return Merged(merged.given, (*merged.faults, *_certificate_faults(merged)))
+
+
+def readable(settings: BrokerSettings) -> dict[str, Any]:
+    """Return the settings that hold no secret, by their keys, in JSON form."""
+    return {key.label: plain(getattr(settings, key.field)) for key in TABLE.keys if not key.secret}
 
 
 def settings_file(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 _CERT = re.compile(rb"-----BEGIN (TRUSTED )?CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE)
 
 
 def server_tls(cert: str, key: str) -> ssl.SSLContext:
@@ -25,11 +26,31 @@ def server_tls(cert: str, key: str) -> ssl.SSLContext:
     try:
         # An encrypted key has a password that no setting holds; without one it would be asked for.
         made.load_cert_chain(cert, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise ValueError(
-            f"Cannot use {cert} with {key}: {error}. Give a certificate and its key in PEM form."
-        ) from error
+    except ssl.SSLError as error:
+        raise ValueError(_refusal(cert, key, error)) from error
     return made
+
+
+def own_certificate(cert: str) -> str:
+    """Return the certificate of the server itself (PEM): the first one of a chain."""
+    text = _read(cert).decode("ascii", "replace")
+    start, end = (text.find(f"-----{word} CERTIFICATE-----") for word in ("BEGIN", "END"))
+    return f"{text[start:end]}-----END CERTIFICATE-----\n" if 0 <= start < end else ""
+
+
+def _refusal(cert: str, key: str, error: ssl.SSLError) -> str:
+    """Return a sentence for a certificate and a key that the TLS library refuses, and the remedy."""
+    reason = str(error.reason or "").replace("_", " ").lower()
+    if reason == "key values mismatch":
+        return f"{key} is not the private key of the certificate in {cert}. Give the key that belongs to it."
+    if _ENCRYPTED.search(_read(key)):
+        return (
+            f"{key} is encrypted with a password, and a broker has none. Decrypt it "
+            f"(`openssl pkey -in {key} -out KEY`), and keep the result readable by the broker's user alone."
+        )
+    if reason:
+        return f"The TLS library refuses {cert} with {key} ({reason}). Have another certificate made."
+    return f"{cert} or {key} is damaged: a part of it is not in PEM form. Copy both from their source again."
 
 
 def _read(file: str) -> bytes:

@@ -10,7 +10,7 @@ from claudemesh.cli import output
 from claudemesh.cli.output import Column
 from claudemesh.runtime.exits import CONFIGURATION, OK, ExitWith
 from claudemesh.runtime.settings.keys import Key, Table
-from claudemesh.runtime.settings.merge import Fault, Given, Merged, Source, toml
+from claudemesh.runtime.settings.merge import Fault, Given, Merged, Source, plain, toml
 
 # Largest number of faults that are listed for one file; further ones are counted.
 _MOST_FAULTS = 100
@@ -83,7 +83,7 @@ def _row(key: Key, given: Given) -> dict[str, Any]:
     origin = given.origin
     return {
         "key": key.label,
-        "value": None if key.secret else _plain(given.value),
+        "value": None if key.secret else plain(given.value),
         "secret": key.secret,
         "set": origin.source is not Source.DEFAULT,
         "origin": {"source": origin.source.value, "name": origin.name or None, "line": origin.line},
@@ -95,11 +95,4 @@ def _row(key: Key, given: Given) -> dict[str, Any]:
 def _shown(key: Key, given: Given) -> str:
     if given.value is None:
         return f"({key.default_text.replace('`', '')})"
-    return "(set, not shown)" if key.secret else toml(_plain(given.value))
-
-
-def _plain(value: object) -> Any:
-    """Return a value in its JSON form."""
-    if isinstance(value, tuple):
-        return list(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return "(set, not shown)" if key.secret else toml(plain(given.value))

@@ -58,8 +58,12 @@ class BrokerClient:
         insecure: bool = False,
         deadline_s: float = _DEADLINE_S,
         ca_file: Path | None = None,
+        certificate: str | None = None,
     ) -> None:
-        """The authorities of `ca_file` are trusted besides those of the system, for wss://."""
+        """The authorities of `ca_file` are trusted besides those of the system, for wss://.
+
+        `certificate` is that of the broker of this host (PEM): it alone is trusted then.
+        """
         parts = _broker_parts(url)
         host = parts.hostname or ""
         if parts.scheme == "ws" and not insecure and not is_loopback(host):
@@ -72,6 +76,7 @@ class BrokerClient:
         self._port = parts.port or (443 if parts.scheme == "wss" else 80)
         self._deadline_s = deadline_s
         self._ca_file = ca_file
+        self._certificate = certificate
 
     def check_own(self, owner: int, urls: Iterable[str]) -> None:
         """Raise when this is not the owner's broker on this host, which alone may get the token found here.
@@ -177,6 +182,7 @@ class BrokerClient:
                 body,
                 token=token,
                 ca_file=self._ca_file,
+                certificate=self._certificate,
                 deadline_s=self._deadline_s,
                 most_bytes=_MOST_BYTES,
             )

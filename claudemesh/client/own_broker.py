@@ -6,7 +6,8 @@ A broker may run as a user of its own. Root reads the files of such a broker, an
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,12 +34,14 @@ class OwnBroker:
     url: str
     public_urls: tuple[str, ...]
     pid: int
-    # The file of its certificate chain, with TLS.
-    tls_cert: Path | None = None
+    # The certificate that it shows (PEM), None without TLS.
+    certificate: str | None = None
+    # Its settings that hold no secret, by their names in broker.toml.
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def dial_url(self) -> str:
-        """The address to dial on this host.
+        """The address to dial on this host by a client that knows authorities.
 
         With TLS that is a public one: the certificate is made out to it, not to the loopback.
         """
@@ -46,6 +49,11 @@ class OwnBroker:
             for url in self.public_urls:
                 if url.startswith("wss:"):
                     return url
+        return self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """The address to dial on this host by a client that knows the certificate."""
         url = self.url
         for wildcard, loopback in _WILDCARDS.items():
             url = url.replace(wildcard, loopback)
@@ -59,7 +67,7 @@ class OwnBroker:
     @property
     def urls(self) -> tuple[str, ...]:
         """All addresses under which this host reaches it."""
-        return (self.url, self.dial_url, *self.public_urls, *dialled_urls(self.url, ()))
+        return (self.url, self.local_url, self.dial_url, *self.public_urls, *dialled_urls(self.url, ()))
 
 
 def chosen_data_dir(given: Path | None) -> Path:
@@ -77,9 +85,15 @@ def find_broker(data_dir: Path) -> OwnBroker | None:
         if not FileLock(data_dir / "lock").is_held():
             return None
         told = orjson.loads(read_own(data_dir / "broker.json", for_root=True))
-        cert = told.get("tls_cert")
-        tls_cert = Path(cert) if isinstance(cert, str) else None
-        return OwnBroker(data_dir, told["url"], _texts(told.get("public_urls")), int(told["pid"]), tls_cert)
+        public_urls, settings = _texts(told.get("public_urls")), told.get("settings")
+        return OwnBroker(
+            data_dir,
+            told["url"],
+            public_urls,
+            int(told["pid"]),
+            told.get("certificate"),
+            settings if isinstance(settings, dict) else {},
+        )
     except PermissionError as error:
         raise unreadable(data_dir) from error
     except (OSError, ValueError, KeyError, TypeError):

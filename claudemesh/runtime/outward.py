@@ -115,6 +115,18 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return made
 
 
+def tls_context_of(certificate: str) -> ssl.SSLContext:
+    """Return the settings of TLS for a client that trusts one certificate (PEM) and no other.
+
+    It may be made out to any name: only the server has its key.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    made.load_verify_locations(cadata=certificate)
+    return made
+
+
 def read_authorities(path: Path) -> bytes:
     """Return a file of certificates (PEM). `ValueError` has a sentence for one that cannot be used."""
     try:
@@ -134,8 +146,8 @@ def certificate_trouble(error: BaseException) -> str | None:
     if error.verify_code in _UNKNOWN_AUTHORITY:
         return (
             "its certificate is signed by no authority that this host trusts. For an authority of your own, "
-            "give its certificate with --ca-file (`join`, `mesh create`, `daemon set-broker`), or in "
-            "SSL_CERT_FILE"
+            "give its certificate with --ca-file (`join`, `mesh create`, the commands of `broker`, and "
+            "`daemon set-broker` for a mesh of this host), or in SSL_CERT_FILE"
         )
     if error.verify_code in _OTHER_NAME:
         return (

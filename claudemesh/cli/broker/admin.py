@@ -18,7 +18,13 @@ from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import ca_file_option
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
-from claudemesh.client.own_broker import chosen_data_dir, find_broker, owner_of, read_admin_token
+from claudemesh.client.own_broker import (
+    OwnBroker,
+    chosen_data_dir,
+    find_broker,
+    owner_of,
+    read_admin_token,
+)
 from claudemesh.runtime.files import read_private
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,15 +72,12 @@ class AdminClient:
         ca_file: Path | None,
     ) -> None:
         folder = chosen_data_dir(data_dir)
-        is_named = url is not None
-        if url is None:
-            found = find_broker(folder)
-            if found is None:
-                raise no_broker(folder)
-            # The broker of this host is known by its data directory: its own certificate is trusted.
-            url, ca_file = found.dial_url, ca_file or found.tls_cert
-        self._broker = BrokerClient(url, insecure=insecure, ca_file=ca_file)
-        self._token = read_token(admin_token_file, folder, self._broker, is_named=is_named)
+        self._broker = (
+            own_client(_running_at(folder), ca_file)
+            if url is None
+            else BrokerClient(url, insecure=insecure, ca_file=ca_file)
+        )
+        self._token = read_token(admin_token_file, folder, self._broker, is_named=url is not None)
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
         """Return a list below /v1/admin, read page after page. Its items have these columns."""
@@ -136,6 +139,23 @@ def _with_names(error: ApiError, wanted: str, known: Sequence[str], listing: str
     hint = f"Did you mean {' or '.join(near)}?" if near else f"{listing} {shown}." if known else ""
     message = f"{error.message} {hint}".rstrip()
     return ApiError(error.status, {**error.body, "message": message, "near": near, "next": command})
+
+
+def _running_at(folder: Path) -> OwnBroker:
+    found = find_broker(folder)
+    if found is None:
+        raise no_broker(folder)
+    return found
+
+
+def own_client(found: OwnBroker, ca_file: Path | None = None) -> BrokerClient:
+    """Return a client of the broker that runs on this host.
+
+    Its certificate is known here, so that neither an authority nor a public address is needed.
+    """
+    if found.certificate is None or ca_file is not None:
+        return BrokerClient(found.dial_url, insecure=True, ca_file=ca_file)
+    return BrokerClient(found.local_url, certificate=found.certificate)
 
 
 def no_broker(folder: Path) -> ClientError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,9 @@ from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
 from claudemesh.cli.settings_output import check as run_check
 from claudemesh.cli.settings_output import print_checks, print_rows, public, rows
+from claudemesh.client.errors import WrongHome
+from claudemesh.client.own_broker import find_broker
+from claudemesh.runtime.settings.merge import Merged, plain, toml
 
 
 @click.group(cls=CommandGroup)
@@ -55,10 +59,13 @@ def check(as_json: bool, **flags: Any) -> int:
 @settings_options
 @json_option
 @answers.exits({78: "There is a fault."})
-@answers.beside_items(file="string", exists="boolean")
+@answers.beside_items(file="string", exists="boolean", running="object")
 @answers.items(**answers.SETTING)
 def show(origin: bool, as_json: bool, **flags: Any) -> int:
     """Show the settings that a broker would start with. Secrets are not shown.
+
+    A broker that runs with this data directory may have others, by options or variables of its own. Those
+    that differ follow.
 
     \b
     Examples:
@@ -69,10 +76,27 @@ def show(origin: bool, as_json: bool, **flags: Any) -> int:
     merged = read_settings(flags, os.environ)
     if merged.faults:
         return print_checks([run_check(str(path), lambda: merged.faults)], as_json=as_json)
-    items = rows(TABLE, merged)
+    items, other = rows(TABLE, merged), _other_settings(merged)
     if as_json:
         shown = [public(item) for item in items]
-        output.print_items(shown, file=str(path), exists=path.exists())
-    else:
-        print_rows(items, with_origin=origin)
+        output.print_items(shown, file=str(path), exists=path.exists(), running=other)
+        return 0
+    print_rows(items, with_origin=origin)
+    if other:
+        listed = ", ".join(f"{name} = {toml(value)}" for name, value in other.items())
+        output.note(
+            "The broker that runs here was started with other options, variables or an older broker.toml. "
+            f"It has {listed}."
+        )
     return 0
+
+
+def _other_settings(merged: Merged) -> dict[str, Any]:
+    """Return the settings of the broker that runs with the data directory, as far as they differ."""
+    try:
+        found = find_broker(Path(str(merged.given["data_dir"].value)))
+    except WrongHome:
+        return {}
+    shown = {key.label: plain(merged.given[key.field].value) for key in TABLE.keys}
+    running = {} if found is None else found.settings
+    return {name: value for name, value in running.items() if name in shown and shown[name] != value}

@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from claudemesh.cli import answers, output
-from claudemesh.cli.broker.admin import data_dir_option, no_broker
+from claudemesh.cli.broker.admin import data_dir_option, no_broker, own_client
 from claudemesh.cli.broker.background import shown
 from claudemesh.cli.options import json_option
-from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.own_broker import OwnBroker, chosen_data_dir, find_broker
 from claudemesh.runtime.exits import OK, UNAVAILABLE
@@ -76,8 +75,7 @@ def _readiness(found: OwnBroker) -> dict[str, Any]:
     from claudemesh.protocol.http_replies import readiness
 
     try:
-        client = BrokerClient(found.dial_url, insecure=True, ca_file=found.tls_cert)
-        answer = client.ask("GET", "/readyz", None, readiness)
+        answer = own_client(found).ask("GET", "/readyz", None, readiness)
     except ApiError as error:
         return {"ready": False, "degraded": error.body.get("reasons", []), "message": error.message}
     except ClientError as error:

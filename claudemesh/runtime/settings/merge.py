@@ -254,3 +254,10 @@ def _unknown_key(table: Table, origin: Origin, path: tuple[str, ...], section: s
         place = f"[{path[0]}]" if path else table.file
         remedy = f"The keys of {place} are {', '.join(known)}."
     return Fault(origin, label, f"There is no key {label}. {remedy}")
+
+
+def plain(value: object) -> Any:
+    """Return a value in its JSON form."""
+    if isinstance(value, tuple):
+        return list(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.audit import wait_done, wait_received
+from tests.support.certificates import authority
 from tests.support.cli import Ran, run
 from tests.support.crowd import fill
-from tests.support.processes import Mesh, mesh
+from tests.support.processes import Mesh, mesh, until
 
 OK, USAGE, UNAVAILABLE, PERMISSION = 0, 64, 69, 77
 
@@ -165,35 +166,15 @@ def test_a_broker_speaks_tls_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["SSL_CERT_FILE"] == str(cert)
 
 
-def signed_certificate(folder: Path) -> tuple[Path, Path, Path]:
-    """A certificate for localhost, its key, and the authority that has signed it."""
-    authority, authority_key = certificate(folder)
-    authority, authority_key = authority.rename(folder / "ca.pem"), authority_key.rename(folder / "ca.key")
-    _, key = certificate(folder)
-    request = ["openssl", "req", "-new", "-key", str(key), "-subj", "/CN=broker"]
-    asked = subprocess.run(
-        [*request, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True
-    ).stdout
-    by = ["-CA", str(authority), "-CAkey", str(authority_key), "-CAcreateserial", "-days", "2"]
-    signed = subprocess.run(
-        ["openssl", "x509", "-req", *by, "-copy_extensions", "copy"],
-        input=asked,
-        check=True,
-        capture_output=True,
-    ).stdout
-    cert = folder / "cert.pem"
-    cert.write_bytes(signed)
-    return cert, key, authority
-
-
 def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificate() -> None:
     """It is made out to the public address, and signed by an authority that the host does not know."""
     with mesh(start=False) as made:
         made.broker.stop()
-        cert, key, authority = signed_certificate(made.root)
+        signed = authority(made.root, "DNS:localhost")
         public = f"wss://localhost:{made.broker.port}"
-        made.broker.arguments += ["--tls-cert", str(cert), "--tls-key", str(key), "--public-url", public]
-        made.broker.tls = str(authority)
+        made.broker.arguments += ["--tls-cert", str(signed.cert), "--tls-key", str(signed.key)]
+        made.broker.arguments += ["--public-url", public]
+        made.broker.tls = str(signed.ca)
         made.broker.start()
         made.broker.ready()
         assert admin(made, "mesh", "list").code == OK
@@ -201,6 +182,26 @@ def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificat
         assert (status.code, status.json["url"], status.json["ready"]) == (OK, public, True)
         named = admin(made, "mesh", "list", "--broker", public)
         assert (named.code, "signed by no authority that this host trusts" in named.err) == (78, True)
+
+
+def test_commands_beside_a_broker_trust_its_certificate_by_themselves() -> None:
+    """Without the authority that has signed it, and though no name server knows the public address."""
+    with mesh(start=False) as made:
+        made.broker.stop()
+        signed = authority(made.root, "DNS:mesh.invalid")
+        made.broker.arguments += ["--tls-cert", str(signed.cert), "--tls-key", str(signed.key)]
+        made.broker.arguments += ["--public-url", "wss://mesh.invalid"]
+        made.broker.tls = str(signed.ca)
+        made.broker.start()
+        until(lambda: (made.broker.data / "broker.json").exists(), "the broker serves")
+        for command in ("mesh list", "check", "status"):
+            done = admin(made, *command.split())
+            assert (done.code, done.err) == (OK, ""), command
+        state = admin(made, "status", "--json").json
+        assert (state["ready"], state["url"]) == (True, "wss://mesh.invalid")
+        settings = admin(made, "config", "show", "--json").json
+        assert settings["running"]["tls_cert"] == str(signed.cert)
+        assert "wss://mesh.invalid" in admin(made, "config", "show").err
 
 
 @pytest.mark.parametrize(
