@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from claudemesh.cli.main import main
 from claudemesh.daemon.outbox.states import Answer
@@ -10,7 +11,9 @@ from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.types import Submission
 
 
-async def _without_store(self: Submitter, submission: Submission) -> Answer:
+async def _without_store(
+    self: Submitter, submission: Submission, on_queued: Callable[[], None] | None
+) -> Answer:
     return Answer(202, {"status": "queued", "client_message_id": submission.client_message_id})
 
 

@@ -1,8 +1,9 @@
 """`claudemesh send --lines`: each line of standard input is a message.
 
-Up to `_WINDOW` lines are on their way to the daemon at a time, on one connection, so they are accepted in
-their order. Each line has an id of its own. A line whose answer was lost with the connection is sent again
-with it.
+Lines that are there together go as a batch, and the daemon makes a batch durable at once. Up to `_WINDOW`
+batches are on their way at a time, on one connection, so lines are accepted in their order. A line that no
+other follows yet goes alone. Each line has an id of its own. A line whose answer was lost with the connection
+is sent again with it.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
+import orjson
 
 from claudemesh.cli import output
 from claudemesh.cli.follower import RESTART_S
+from claudemesh.cli.line_reader import read_lines
 from claudemesh.client.errors import ApiError, DaemonNotRunning
 from claudemesh.client.local import LocalClient
 from claudemesh.client.pipeline import Pipeline
 from claudemesh.runtime.exits import USAGE
 from claudemesh.sdk import new_id
 
-_WINDOW = 32
+_WINDOW = 2
+_BATCH = 128
+_BATCH_BYTES = 512 << 10
 # The daemon takes no larger request.
 _LONGEST_LINE = 1 << 20
 _LONGEST_PREFIX = 200
@@ -71,15 +76,20 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
-    body: Mapping[str, Any]
+    # The body of a send, as JSON.
+    raw: bytes
 
 
 class _Sender:
-    def __init__(self, client: LocalClient, summary: Summary) -> None:
+    def __init__(self, client: LocalClient, summary: Summary, stops: bool) -> None:
         self._client = client
         self._summary = summary
+        self._stops = stops
         self._pipeline: Pipeline | None = None
-        self._waiting: deque[_Line] = deque()
+        self._gathered: list[_Line] = []
+        self._size = 0
+        # Batches whose answers are on their way.
+        self._waiting: deque[list[_Line]] = deque()
 
     def connect(self) -> None:
         """Connect. `DaemonNotRunning` when no daemon answers; only one that has answered is waited for."""
@@ -88,31 +98,52 @@ class _Sender:
         except OSError as error:
             raise DaemonNotRunning(self._client.slug) from error
 
-    def send(self, line: _Line) -> None:
-        """Send a line, and read the answers that have arrived."""
-        self._waiting.append(line)
-        try:
-            self._open().post("/v1/send", line.body)
-            while self._waiting and (len(self._waiting) >= _WINDOW or self._open().is_answered()):
-                self._answer()
-        except OSError:
-            self._again()
+    def add(self, line: _Line) -> None:
+        """Put a line into the batch, and send the batch before it becomes too large."""
+        if self._gathered and (len(self._gathered) >= _BATCH or self._size + len(line.raw) > _BATCH_BYTES):
+            self._send()
+        self._gathered.append(line)
+        self._size += len(line.raw)
 
     def finish(self) -> None:
-        """Wait for all answers."""
+        """Send what is gathered, and wait for all answers."""
+        self._send()
         while self._waiting:
-            try:
-                self._open()
-                self._answer()
-            except OSError:
-                self._again()
-        self.close()
+            self._settle()
 
     def close(self) -> None:
         """Close the connection."""
         if self._pipeline is not None:
             self._pipeline.__exit__(None, None, None)
             self._pipeline = None
+
+    def _send(self) -> None:
+        batch, self._gathered, self._size = self._gathered, [], 0
+        if not batch:
+            return
+        while len(self._waiting) >= _WINDOW:
+            self._settle()
+        refused = self._summary.refusals
+        if self._stops and refused and refused[0].line < batch[0].number:
+            return
+        self._waiting.append(batch)
+        try:
+            self._post(batch)
+        except OSError:
+            self._again()
+
+    def _post(self, batch: list[_Line]) -> None:
+        if len(batch) == 1:
+            self._open().post("/v1/send", batch[0].raw)
+            return
+        items = b",".join(line.raw for line in batch)
+        self._open().post("/v1/send/batch", b'{"items":[%b]}' % items)
+
+    def _settle(self) -> None:
+        try:
+            self._answer()
+        except OSError:
+            self._again()
 
     def _open(self) -> Pipeline:
         if self._pipeline is None:
@@ -121,7 +152,14 @@ class _Sender:
 
     def _answer(self) -> None:
         status, answer = self._open().answer()
-        line = self._waiting.popleft()
+        batch = self._waiting.popleft()
+        found = answer.get("items")
+        items = found if isinstance(found, list) and len(found) == len(batch) else None
+        for line, item in zip(batch, items or [{"http_status": status, **answer}] * len(batch), strict=True):
+            self._count(line, item)
+
+    def _count(self, line: _Line, answer: Mapping[str, Any]) -> None:
+        status = int(answer["http_status"])
         if status < 400:
             self._summary.accepted += 1
             self._summary.repeated += answer.get("duplicate") is True
@@ -135,9 +173,8 @@ class _Sender:
         while True:
             self.close()
             try:
-                pipeline = self._open()
-                for line in self._waiting:
-                    pipeline.post("/v1/send", line.body)
+                for batch in self._waiting:
+                    self._post(batch)
                 return
             except OSError as error:
                 if time.monotonic() > deadline:
@@ -152,7 +189,7 @@ def send_lines(
     if prefix is not None and (not prefix or len(prefix) > _LONGEST_PREFIX or not _is_visible(prefix)):
         raise click.UsageError(f"--id-prefix takes 1 to {_LONGEST_PREFIX} visible ASCII characters.")
     summary = Summary(prefix or new_id())
-    sender = _Sender(client, summary)
+    sender = _Sender(client, summary, stops)
     sender.connect()
     try:
         _send_all(sender, summary, fields, stops)
@@ -167,28 +204,20 @@ def send_lines(
 
 
 def _send_all(sender: _Sender, summary: Summary, fields: Mapping[str, Any], stops: bool) -> None:
-    for number, raw in _lines(sys.stdin.buffer):
-        summary.lines += 1
-        text = _text(number, raw, summary)
-        if text is not None:
-            own = {"message": text, "client_message_id": f"{summary.id_prefix}-{number}"}
-            sender.send(_Line(number, {**fields, **own}))
+    for read in read_lines(sys.stdin.fileno(), _LONGEST_LINE):
+        if read is None:
+            sender.finish()
+        else:
+            number, raw = read
+            summary.lines += 1
+            text = _text(number, raw, summary)
+            if text is not None:
+                own = {"message": text, "client_message_id": f"{summary.id_prefix}-{number}"}
+                sender.add(_Line(number, orjson.dumps({**fields, **own})))
         if summary.failed and stops:
             break
     sender.finish()
-
-
-def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that are not empty, with their numbers. A line that is too long comes cut."""
-    number = 0
-    while raw := stream.readline(_LONGEST_LINE + 2):
-        number += 1
-        rest = raw
-        while not rest.endswith(b"\n") and len(rest) == _LONGEST_LINE + 2:
-            rest = stream.readline(_LONGEST_LINE + 2)
-        line = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if line:
-            yield number, line
+    sender.close()
 
 
 def _text(number: int, raw: bytes, summary: Summary) -> str | None:

@@ -6,10 +6,8 @@ their order, and answers in it.
 
 from __future__ import annotations
 
-import select
 import socket
 from collections import deque
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -41,18 +39,13 @@ class Pipeline:
     ) -> None:
         self._link.close()
 
-    def post(self, path: str, body: Mapping[str, Any]) -> None:
-        """Write a request."""
-        raw = orjson.dumps(body)
+    def post(self, path: str, raw: bytes) -> None:
+        """Write a request with a body of JSON."""
         head = (
             f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{self._headers}Content-Type: application/json\r\n"
             f"Content-Length: {len(raw)}\r\n\r\n"
         )
         self._link.sendall(head.encode() + raw)
-
-    def is_answered(self) -> bool:
-        """Whether an answer, or the end of the connection, can be read without waiting."""
-        return bool(self._answers or select.select([self._link], [], [], 0)[0])
 
     def answer(self) -> tuple[int, dict[str, Any]]:
         """Wait for the next answer, and return its status and its object."""

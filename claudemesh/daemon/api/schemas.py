@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from claudemesh.daemon.outbox.request import MAX_MENTIONS
 
 MAX_MARKED = 500
+MAX_BATCH = 256
 
 ClientMessageId = Annotated[str, Meta(min_length=1, max_length=255, pattern="^[!-~]+$")]
 Ulid = Annotated[str, Meta(min_length=26, max_length=26, pattern="^[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
@@ -40,6 +41,12 @@ class SendBody(Body):
     mentions: Mentions | None = None
     client_message_id: ClientMessageId | None = None
     from_session: Session | None = None
+
+
+class BatchBody(Body):
+    """Messages that are sent in this order."""
+
+    items: Annotated[list[SendBody], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 class PostBody(Body):
@@ -124,6 +131,25 @@ class Done(Struct):
     duplicate: bool
     broker_message_id: str | None
     history_id: int | None
+
+
+class BatchItem(Struct):
+    """The answer to one send of a batch: the status that /v1/send would have, and the fields of its body."""
+
+    http_status: int
+    client_message_id: str | UnsetType = UNSET
+    status: Literal["queued", "inflight", "done"] | UnsetType = UNSET
+    duplicate: bool | UnsetType = UNSET
+    broker_message_id: str | UnsetType | None = UNSET
+    history_id: int | UnsetType | None = UNSET
+    error: str | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+
+
+class Batch(Struct):
+    """The answers to the sends of a batch, in their order."""
+
+    items: list[BatchItem]
 
 
 class Conflict(Struct):

@@ -1,18 +1,29 @@
-"""POST /v1/send and /v1/topic/post: bare ASGI apps ahead of the other routes, as they are the hot path."""
+"""Routes for sends: bare ASGI apps ahead of the other routes, as they are the hot path."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.hook_auth import GRANT
-from claudemesh.daemon.api.schemas import Accepted, Conflict, Done, PostBody, SendBody
+from claudemesh.daemon.api.schemas import (
+    MAX_BATCH,
+    Accepted,
+    Batch,
+    BatchBody,
+    Conflict,
+    Done,
+    PostBody,
+    SendBody,
+)
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.runtime import aside
+from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
 from claudemesh.runtime.web.bodies import parse_object, read_body
 from claudemesh.runtime.web.dispatch import serve
@@ -32,7 +43,13 @@ _IDEMPOTENCY_KEY = b"idempotency-key"
 class Submit(Protocol):
     """Accepts a send durably, or answers with the state of the row that has its id."""
 
-    async def __call__(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+    async def __call__(
+        self,
+        request: SendRequest,
+        *,
+        wait_ms: int | None = None,
+        on_queued: Callable[[], None] | None = None,
+    ) -> Answer:
         """Return the answer; with `wait_ms`, wait that long for the broker's."""
         ...
 
@@ -73,6 +90,65 @@ class SendRoute:
         return self._parse(parse_object(raw), key)
 
 
+class BatchRoute:
+    """The route that submits several sends, and answers when each is on disk or refused.
+
+    They wait for the disk together, in the order of the list.
+    """
+
+    def __init__(self, submit: Submit, options: ServeOptions) -> None:
+        self._submit = submit
+        self._options = options
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        await serve(self._reply(scope, receive), send, self._options)
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        if scope["method"] != "POST":
+            raise method_not_allowed(["POST"])
+        raw = await read_body(receive, self._options.body_bytes, self._options.body_deadline_s)
+        items = await aside.run(aside.weight_of(raw), _batch, raw)
+        owner, tasks = TaskOwner(), []
+        try:
+            for item in items:
+                queued = asyncio.Event()
+                tasks.append(owner.start(self._one(item, queued.set), "batch"))
+                # The next one begins when this one cannot be overtaken any more.
+                await queued.wait()
+            replies = [await task for task in tasks]
+        finally:
+            await owner.stop()
+        return Reply(200, {"items": [{"http_status": status, **body} for status, body in replies]})
+
+    async def _one(self, item: object, on_queued: Callable[[], None]) -> tuple[int, Mapping[str, Any]]:
+        try:
+            if not isinstance(item, dict):
+                raise InvalidField(
+                    "invalid_field", "items", "An item must be a JSON object, as for /v1/send."
+                )
+            answer = await self._submit(parse_send(item), on_queued=on_queued)
+        except Exception as error:
+            reply = self._options.reply_to(error)
+            return reply.status, reply.body if isinstance(reply.body, Mapping) else {}
+        finally:
+            on_queued()
+        return answer.status, answer.body
+
+
+def _batch(raw: bytes) -> list[object]:
+    """Return the items of a batch, as they came."""
+    body = parse_object(raw)
+    unknown = min(body.keys() - {"items"}, default=None)
+    if unknown is not None:
+        raise InvalidField("unknown_field", unknown[:64], "There is no such field here; the field is items.")
+    items = body.get("items")
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH:
+        text = f"items must be a list of 1 to {MAX_BATCH} sends."
+        raise InvalidField("invalid_field", "items", text)
+    return items
+
+
 def _idempotency_key(headers: list[tuple[bytes, bytes]]) -> str | None:
     """Return the `Idempotency-Key` header, which takes precedence over the body's id.
 
@@ -94,6 +170,10 @@ def _build_send(group: SendRoutes, options: ServeOptions) -> App:
 
 def _build_post(group: SendRoutes, options: ServeOptions) -> App:
     return SendRoute(group.submit, parse_post, options)
+
+
+def _build_batch(group: SendRoutes, options: ServeOptions) -> App:
+    return BatchRoute(group.submit, options)
 
 
 _ANSWERS = {200: Done, 202: Accepted, 409: Conflict}
@@ -118,6 +198,14 @@ ROUTES = (
         body=SendBody,
         errors=_ERRORS,
         for_hooks=True,
+    ),
+    Route(
+        "POST",
+        "/v1/send/batch",
+        "Send messages that wait for the disk together, in their order; each has an answer of its own",
+        {200: Batch},
+        build=_build_batch,
+        body=BatchBody,
     ),
     Route(
         "POST",

@@ -39,7 +39,13 @@ _WAIT_MS = 20_000
 class Submit(Protocol):
     """Accepts a send, or answers with the state of the row that has its id."""
 
-    async def __call__(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+    async def __call__(
+        self,
+        request: SendRequest,
+        *,
+        wait_ms: int | None = None,
+        on_queued: Callable[[], None] | None = None,
+    ) -> Answer:
         """Return the answer."""
         ...
 
@@ -52,7 +58,13 @@ class LongTexts:
         self._sharing = sharing
         self._inline_bytes = inline_bytes
 
-    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+    async def submit(
+        self,
+        request: SendRequest,
+        *,
+        wait_ms: int | None = None,
+        on_queued: Callable[[], None] | None = None,
+    ) -> Answer:
         """Accept a send durably. A long text is answered with 202 without waiting for the broker."""
         known = request.client_message_id
         if known is not None and self._sharing.is_known(known):
@@ -60,7 +72,7 @@ class LongTexts:
             if answer is not None:
                 return _queued(answer)
         if len(request.message) * _SURELY_FITS <= self._inline_bytes():
-            return await self._submit(request, wait_ms=wait_ms)
+            return await self._submit(request, wait_ms=wait_ms, on_queued=on_queued)
         answer = await self._submit(request, wait_ms=wait_ms)
         if answer.body.get("error") != "payload_too_large":
             return answer

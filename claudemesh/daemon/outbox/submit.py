@@ -66,17 +66,24 @@ class Submitter:
         self._pre_send = pre_send
         self._asking: dict[str, asyncio.Lock] = {}
 
-    async def submit(self, request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+    async def submit(
+        self,
+        request: SendRequest,
+        *,
+        wait_ms: int | None = None,
+        on_queued: Callable[[], None] | None = None,
+    ) -> Answer:
         """Accept a send durably, or answer from the row of a known id.
 
-        With `wait_ms`, wait up to that many milliseconds for the broker's result.
+        With `wait_ms`, wait up to that many milliseconds for the broker's result. `on_queued` is called when
+        the send has its place among those that wait for a commit: a later one cannot overtake it.
         """
         client_message_id = request.client_message_id or self._new_id()
         if not wait_ms:
-            return await self._accept(request, client_message_id)
+            return await self._accept(request, client_message_id, on_queued)
         settled = self._callers.add(client_message_id)
         try:
-            answer = await self._accept(request, client_message_id)
+            answer = await self._accept(request, client_message_id, on_queued)
             if answer.status == 202:
                 await asyncio.wait([settled], timeout=wait_ms / 1000)
                 return await self._outcome(client_message_id, answer)
@@ -99,23 +106,25 @@ class Submitter:
         self._sealer.written(submission.row)
         return submission.refusal
 
-    async def _accept(self, request: SendRequest, client_message_id: str) -> Answer:
+    async def _accept(
+        self, request: SendRequest, client_message_id: str, on_queued: Callable[[], None] | None
+    ) -> Answer:
         found = self._drafts.make(request, client_message_id)
-        answer = await self._pass(request, found)
+        answer = await self._pass(request, found, None if found.to is None else on_queued)
         # The id is new and the destination unknown: the destination may be new too.
         if found.to is None and answer is found.refusal:
             await self._drafts.look_again(request.target)
             # Resolve again even if no list came: one may have arrived during the look-up of the id.
             found = self._drafts.make(request, client_message_id)
             if found.to is not None:
-                return await self._pass(request, found)
+                return await self._pass(request, found, on_queued)
         return answer
 
-    async def _pass(self, request: SendRequest, found: Draft) -> Answer:
+    async def _pass(self, request: SendRequest, found: Draft, on_queued: Callable[[], None] | None) -> Answer:
         """Write a send. A new id passes the pre-send hook first, if there is one."""
         hook = self._pre_send
         if hook is None or not hook.guards_sends or found.refusal is not None:
-            return await self._write(self._sealed(request, found))
+            return await self._write(self._sealed(request, found), on_queued)
         client_message_id = found.client_message_id
         # One at a time for an id: a retry that arrives meanwhile finds the row and does not run the hook.
         lock = self._asking.setdefault(client_message_id, asyncio.Lock())
@@ -126,7 +135,7 @@ class Submitter:
                     if isinstance(changed, Answer):
                         return changed
                     request = changed
-                return await self._write(self._sealed(request, found))
+                return await self._write(self._sealed(request, found), on_queued)
         finally:
             if not lock.locked():
                 self._asking.pop(client_message_id, None)
@@ -149,9 +158,12 @@ class Submitter:
         waits = to.ref if envelope.seal.alg == "none" else None
         return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms, waits)
 
-    async def _write(self, submission: Submission) -> Answer:
+    async def _write(self, submission: Submission, on_queued: Callable[[], None] | None) -> Answer:
         try:
-            return await self._enqueue(submission)
+            answer = self._enqueue(submission)
+            if on_queued is not None:
+                on_queued()
+            return await answer
         except Overloaded:
             return _BUSY
         except StorageUnavailable as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ class _Held:
         self.waiting = 0
 
     def wrap(self, routes: ApiRoutes) -> Any:
-        async def submit(request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        async def submit(
+            request: SendRequest, *, wait_ms: int | None = None, on_queued: Callable[[], None] | None = None
+        ) -> Answer:
             self.waiting += 1
             await self.released.wait()
             return await routes.send.submit(request, wait_ms=wait_ms)
@@ -179,7 +181,9 @@ async def test_an_unexpected_error_is_500_without_details(
     """internal_error in the one shape; the log has the rest, and the daemon goes on."""
 
     def broken(routes: ApiRoutes) -> Any:
-        async def submit(request: SendRequest, *, wait_ms: int | None = None) -> Answer:
+        async def submit(
+            request: SendRequest, *, wait_ms: int | None = None, on_queued: Callable[[], None] | None = None
+        ) -> Answer:
             raise RuntimeError("secret detail")
 
         return _with_submit(routes, submit)

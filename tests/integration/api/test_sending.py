@@ -319,3 +319,45 @@ async def _until_row(daemon: Served, client_message_id: str) -> None:
     async with asyncio.timeout(WAIT_S):
         while await daemon.outbox.find(client_message_id) is None:
             pass
+
+
+def batch(*items: dict[str, Any]) -> dict[str, Any]:
+    """A batch of sends to bob."""
+    return {"items": [{"to": "bob", **item} for item in items]}
+
+
+async def test_a_batch_is_accepted_in_its_order_and_each_item_has_its_answer(tmp_path: Path) -> None:
+    """A wrong item, an unknown name and a reused id take nothing from the others."""
+    async with served(tmp_path) as daemon:
+        sends = [{"message": f"{n}", "client_message_id": f"m-{n}"} for n in range(100)]
+        wrong = [
+            {"message": 1},
+            {"message": "x", "to": "bobb"},
+            {"message": "other", "client_message_id": "m-3"},
+        ]
+        body = batch(*sends[:50], *wrong, *sends[50:])
+        answer = await daemon.ask("POST", "/v1/send/batch", body)
+        items = answer.json["items"]
+        assert (answer.status, [item["http_status"] for item in items[50:53]]) == (200, [400, 404, 409])
+        assert [item["error"] for item in items[50:53]] == [
+            "invalid_field",
+            "destination_not_found",
+            "idempotency_key_reused",
+        ]
+        accepted = [(item["http_status"], item["client_message_id"]) for item in items[:50] + items[53:]]
+        assert accepted == [(202, f"m-{n}") for n in range(100)]
+        rows = [row["client_message_id"] for row in await daemon.rows()]
+        assert rows == [f"m-{n}" for n in range(100)]
+        again = (await daemon.ask("POST", "/v1/send/batch", batch(*sends))).json["items"]
+        assert {item["http_status"] for item in again} == {202}
+        assert len(await daemon.rows()) == 100
+
+
+@pytest.mark.parametrize("body", [{}, {"items": []}, {"items": [{}] * 257}, {"items": [VALID], "x": 1}])
+async def test_a_batch_of_another_shape_is_refused_whole(tmp_path: Path, body: dict[str, Any]) -> None:
+    """400, and nothing is written."""
+    async with served(tmp_path) as daemon:
+        assert (await daemon.ask("POST", "/v1/send/batch", body)).status == 400
+        assert await daemon.rows() == []
+        wrong = await daemon.ask("POST", "/v1/send/batch", {"items": [3]})
+        assert [item["http_status"] for item in wrong.json["items"]] == [400]

@@ -111,6 +111,39 @@ def test_lines_stop_at_a_refusal_or_go_on_as_told(pair: Mesh) -> None:
     assert done.json["accepted"] == 1
 
 
+def test_a_line_is_sent_before_the_next_one_comes(pair: Mesh) -> None:
+    """A stream that pauses keeps no line back, and one that ends without a newline has a last line."""
+    alice = pair.daemons["alice"]
+    with begin(alice.home, "send", "bob", "--lines", "--id-prefix", "slow", stdin=True) as sending:
+        assert sending.stdin is not None
+        for number, raw in enumerate((b"one\n", b"two\nthr", b"ee\r\n\nfive\n"), 1):
+            sending.stdin.write(raw)
+            sending.stdin.flush()
+            found = {1: ["slow-1"], 2: ["slow-1", "slow-2"], 3: ["slow-1", "slow-2", "slow-3", "slow-5"]}
+            until(lambda wanted=found[number]: rows(alice, "slow") == wanted, "the whole lines are accepted")
+        sending.stdin.write(b"six")
+        sending.stdin.close()
+        assert sending.wait(WAIT_S) == OK
+    assert rows(alice, "slow")[-1] == "slow-6"
+
+
+def test_lines_after_a_refused_one_are_not_sent(pair: Mesh) -> None:
+    """Except for those of batches that are on their way. The refusal is that of the line itself."""
+    alice = pair.daemons["alice"]
+    run(alice.home, "send", "bob", "another text", "--id", "mid-300")
+    lines = b"".join(b"%d\n" % number for number in range(1, 2001))
+    command = ("send", "bob", "--lines", "--id-prefix", "mid", "--json")
+    stopped = run(alice.home, *command, stdin=lines)
+    assert (stopped.json["error"], stopped.json["failed"]) == ("idempotency_key_reused", 1)
+    assert [item["line"] for item in stopped.json["refusals"]] == [300]
+    assert stopped.json["accepted"] < 1000
+    gone_on = run(alice.home, *command, "--on-error", "continue", stdin=lines).json
+    assert (gone_on["lines"], gone_on["accepted"], gone_on["failed"]) == (2000, 1999, 1)
+    kept = rows(alice, "mid")
+    assert kept[:2] == ["mid-300", "mid-1"]
+    assert sorted(kept[1:], key=lambda one: int(one.partition("-")[2])) == kept[1:]
+
+
 def test_lines_go_on_over_a_restart_of_the_daemon() -> None:
     """Lines without an answer are sent again with their ids."""
     with mesh("alice") as made:

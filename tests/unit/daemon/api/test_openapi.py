@@ -47,6 +47,7 @@ def test_the_routes_are_those_of_the_page() -> None:
     """docs/spec/daemon.md, Local API; one message of the inbox; stopping and reloading."""
     assert {f"{method} {path}" for method, path in _described()} == {
         "POST /v1/send",
+        "POST /v1/send/batch",
         "POST /v1/topic/post",
         "POST /v1/topic/create",
         "POST /v1/topic/subscribe",
