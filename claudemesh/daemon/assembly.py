@@ -35,6 +35,7 @@ from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Restoring, Sending, Stores
 from claudemesh.daemon.restore.readmission import Readmission
+from claudemesh.daemon.restore.restating import Restating
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
 from claudemesh.daemon.sending_side import sending_side
@@ -161,6 +162,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     topics.load()
     base.stack.callback(topics.close)
     own = OwnMember(base.membership, base.paths, directory, base.end)
+    sync.on_other_history(own.history_changed)
     sync.on_change(own.directory_changed)
     keys = topic_keys(base, stores, link, sync.know)
     topics.on_list(keys.listed)
@@ -182,11 +184,14 @@ def _restoring(base: Base, stores: Stores, broker: BrokerSide, config: LiveConfi
     topics = OwnTopics(base.paths.topic_subscriptions, base.clock, base.files.write)
     readmission = Readmission(membership, base.address, base.keyring, topics, base.conditions)
     broker.own.on_change(readmission.membership_changed)
+    restating = Restating(stores.directory, membership.member_id, broker.link.call, base.tasks)
+    broker.sync.on_page(restating.on_page)
     return Restoring(
         state=RestoreState(stores.lived.now_ms, base.conditions, lambda: broker.sync.may_be_behind),
         own_topics=topics,
         rotation=key_rotation(base, stores, broker.link, config),
         vouching=Vouching(stores.directory, membership.member_id, broker.link.call, base.tasks),
+        restating=restating,
         readmission=readmission,
     )
 

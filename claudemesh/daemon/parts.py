@@ -40,6 +40,7 @@ from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.waiting_rows import WaitingRows
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.restore.restating import Restating
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
 from claudemesh.daemon.sessions.service import Sessions
@@ -128,6 +129,7 @@ class Restoring:
     state: RestoreState
     own_topics: OwnTopics
     vouching: Vouching
+    restating: Restating
     readmission: Readmission
     rotation: KeyRotation
 

@@ -212,6 +212,7 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         "member_rename": {"name": "another"},
         "member_revoke": {"statement": stated(owner, bob, REVOCATION, pubkey=bob.pubkey)},
         "member_role": {"statement": stated(owner, bob, ROLE, role="admin")},
+        "member_restate": {"statement": stated(owner, bob, ROLE, role="admin")},
         "members_left": {"member_ids": [bob.member_id]},
         "mesh_moved": {},
         "blob_begin": {"size": 100, "sha256": "ab" * 32, "blob_id": new_id()},

@@ -126,3 +126,40 @@ async def test_a_revoked_admin_acts_no_more() -> None:
         async with ada.connect() as owner:
             stolen = before.to_dict()
             assert await refused(owner, "member_revoke", statement=stolen) == "not_authorized"
+
+
+async def test_a_statement_is_passed_on_by_owners_and_admins_and_counts_by_its_signer() -> None:
+    """A member passes none on. Forged, older and unauthorised ones are refused."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        adam = await join_mesh(ada, "adam", invite=make_invite(ada, role="admin"))
+        bob, carol = await join_mesh(ada, "bob"), await join_mesh(ada, "carol")
+        genuine, forged = (
+            revoking(ada, carol),
+            replace(revoking(bob, carol), signer=ada.identity.ed25519_pubkey),
+        )
+        first, second = giving(ada, bob, "admin", 1), giving(ada, bob, "member", 2)
+        lies = [
+            (forged, "bad_signature"),
+            (revoking(bob, carol), "not_authorized"),
+            (revoking(adam, ada), "not_authorized"),
+            (giving(adam, bob, "owner"), "not_authorized"),
+            (giving(ada, ada, "member"), "last_owner"),
+            (first, "statement_outdated"),
+        ]
+        async with ada.connect() as owner, adam.connect() as admin, bob.connect() as member:
+            for statement in (first, second):
+                assert (await admin.call("member_restate", statement=statement.to_dict()))["ok"]["changed"]
+            assert await refused(member, "member_restate", statement=genuine.to_dict()) == "not_authorized"
+            for lie, code in lies:
+                assert await refused(admin, "member_restate", statement=lie.to_dict()) == code
+            assert await roles(owner) == {
+                "owner": ("owner", "active"),
+                "adam": ("admin", "active"),
+                "bob": ("member", "active"),
+                "carol": ("member", "active"),
+            }
+            for changed in (True, False):
+                answer = await admin.call("member_restate", statement=genuine.to_dict())
+                assert answer["ok"]["changed"] is changed
+            assert (await roles(owner))["carol"] == ("member", "revoked")

@@ -66,11 +66,16 @@ async def leave(caller: Caller, params: Params) -> Answer:
 async def revoke(caller: Caller, params: Params) -> Answer:
     """Revoke the member that a statement names. Its key is refused at once, its messages stay."""
     statement, force = _statement(caller, params, REVOCATION)
+    return await revoked(caller, statement, caller.member_id, force=force)
+
+
+async def revoked(caller: Caller, statement: Statement, by_id: str, *, force: bool, **audited: str) -> Answer:
+    """Put a revocation by the member `by_id` in force, and tell the mesh. `audited` goes to the audit."""
     context = caller.context
-    acted = _done(await context.store.acts.revoke(statement, caller.member_id, force=force))
+    acted = _done(await context.store.acts.revoke(statement, by_id, force=force))
     if acted.has_changed:
         context.audit.record(
-            caller.mesh_id, "member_revoked", acted.member.id, by=caller.member_id, at=statement.at_ms
+            caller.mesh_id, "member_revoked", acted.member.id, by=by_id, at=statement.at_ms, **audited
         )
     if acted.member.id == caller.member_id:
         # The answer is put into the outbound queue before the next turn of the event loop.
@@ -83,16 +88,24 @@ async def revoke(caller: Caller, params: Params) -> Answer:
 async def give_role(caller: Caller, params: Params) -> Answer:
     """Give the member that a statement names another role."""
     statement, force = _statement(caller, params, ROLE)
+    return await gave_role(caller, statement, caller.member_id, force=force)
+
+
+async def gave_role(
+    caller: Caller, statement: Statement, by_id: str, *, force: bool, **audited: str
+) -> Answer:
+    """Put a role that the member `by_id` gives in force, and tell the mesh. `audited` goes to the audit."""
     context = caller.context
-    acted = _done(await context.store.acts.give_role(statement, caller.member_id, force=force))
+    acted = _done(await context.store.acts.give_role(statement, by_id, force=force))
     if acted.has_changed:
         context.audit.record(
             caller.mesh_id,
             "member_role_changed",
             acted.member.id,
-            by=caller.member_id,
+            by=by_id,
             old_role=acted.before.role,
             role=acted.member.role,
+            **audited,
         )
         context.feed.publish(caller.mesh_id)
     return {"member_id": acted.member.id, "name": acted.member.name, "changed": acted.has_changed}
@@ -101,9 +114,16 @@ async def give_role(caller: Caller, params: Params) -> Answer:
 def _statement(caller: Caller, params: Params, kind: str) -> tuple[Statement, bool]:
     """Return a verified statement of the parameters, and `force`. `ProtocolError` for any other one."""
     only(params, "statement", "force")
+    return verified_statement(caller, params, kind), flag(params, "force")
+
+
+def verified_statement(caller: Caller, params: Params, *kinds: str) -> Statement:
+    """Return the statement of the parameters, of one of some kinds. `ProtocolError` for any other one."""
     statement = Statement.parse(params.get("statement"))
-    if statement.kind != kind:
-        raise InvalidField("invalid_statement", "kind", f"This method takes statements of the kind {kind}.")
+    if statement.kind not in kinds:
+        raise InvalidField(
+            "invalid_statement", "kind", f"This method takes statements of the kind {' or '.join(kinds)}."
+        )
     if not statement.verify(caller.mesh_id):
         raise ProtocolError("bad_signature", "The statement is not signed by its signer for this mesh.")
     if statement.at_ms > caller.context.clock.wall_ms() + _AHEAD_MS:
@@ -113,7 +133,7 @@ def _statement(caller: Caller, params: Params, kind: str) -> tuple[Statement, bo
             "The statement is more than a day ahead of the broker's clock. Correct the clock of this host, "
             "or have the broker's corrected.",
         )
-    return statement, flag(params, "force")
+    return statement
 
 
 def _done(outcome: Acted | Refusal) -> Acted:

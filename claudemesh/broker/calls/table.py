@@ -13,6 +13,7 @@ from claudemesh.broker.calls import (
     keys,
     moving,
     peers,
+    restating,
     status,
     topic_keys,
     topics,
@@ -26,6 +27,7 @@ METHODS: dict[str, Method] = (
     topics.METHODS
     | peers.METHODS
     | status.METHODS
+    | restating.METHODS
     | vouching.METHODS
     | keys.METHODS
     | acts.METHODS

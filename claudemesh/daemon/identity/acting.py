@@ -52,6 +52,7 @@ class MemberActs:
         self._sync = sync
         self._call = call
         self._broker_now_ms = broker_now_ms
+        own.on_lost_name(self._want_again)
 
     def want_name(self, name: str) -> None:
         """Ask for another name when the link is up, and once more with each link until that is answered."""
@@ -59,8 +60,13 @@ class MemberActs:
 
     def link_up(self) -> None:
         """Ask for the name that the start wants, if this member has another one."""
-        if self._wanted_name not in (None, self._own.membership.name):
+        wanted = self._wanted_name
+        if wanted is not None and (wanted != self._own.membership.name or self._own.keeps_name):
             self._tasks.start(self._rename_as_wanted(), "rename")
+
+    def _want_again(self, name: str) -> None:
+        self._wanted_name = self._wanted_name or name
+        self._tasks.start(self._rename_as_wanted(), "rename")
 
     async def _rename_as_wanted(self) -> None:
         name = self._wanted_name or ""
@@ -70,6 +76,8 @@ class MemberActs:
             log.warning("not_renamed", name=name, error=error.code, detail=error.message)
             if error.status >= _UNAVAILABLE:
                 return
+            self._own.name_refused()
+        self._own.keeps_name = False
         self._wanted_name = None
 
     async def rename(self, name: str) -> str:

@@ -21,6 +21,7 @@ from claudemesh.daemon.identity.judging import (
     is_key_bound,
     judge,
     longest_chain,
+    missing_statements,
     replacement_of,
     with_statements,
 )
@@ -76,6 +77,8 @@ class Directory(Lookup):
         self._unjudged: dict[str, PeerEntry] = {}
         # Members that the broker lists with a key that they have left.
         self._behind: set[str] = set()
+        # Statements that have counted here and that the broker's list lacks, by their subject.
+        self._missing: dict[str, tuple[Statement, ...]] = {}
         self._news: list[MemberChange] = []
         # Number of earlier keys that the broker listed without a chain of rotations. They are not used.
         self.unproven = 0
@@ -111,8 +114,10 @@ class Directory(Lookup):
 
     @property
     def _kept_version(self) -> str | None:
-        # Refused entries are checked again after the next start, so the broker has to list them again then.
-        return None if self._has_faults or self.refusals.kept() else self._version
+        # Refused entries and missing statements are looked at again after the next start, so the broker has
+        # to list them again then.
+        is_open = self._has_faults or self._missing or self.refusals.kept()
+        return None if is_open else self._version
 
     @property
     def version(self) -> str | None:
@@ -123,6 +128,10 @@ class Directory(Lookup):
     def lists_older_keys(self) -> bool:
         """Whether the broker lists a member with a key that it has left: its database went back."""
         return bool(self._behind)
+
+    def lost_statements(self) -> Sequence[Statement]:
+        """Return the roles and revocations that are in force here and that the broker's list lacks."""
+        return [one for statements in self._missing.values() for one in statements]
 
     def note_version(self, version: str | None) -> None:
         """Note up to which version the broker's list was taken over."""
@@ -186,6 +195,7 @@ class Directory(Lookup):
                 self._behind.add(entry.member_id)
                 continue
             self._behind.discard(entry.member_id)
+            self._note_missing(entry, known)
             peer = self._peer_of(entry, known)
             is_bound = is_key_bound(entry, known)
             valid = self._judged(entry, is_bound=is_bound)
@@ -201,6 +211,11 @@ class Directory(Lookup):
                     continue
             changed |= self._accept(peer, known, valid)
         return changed
+
+    def _note_missing(self, entry: PeerEntry, known: Peer | None) -> None:
+        self._missing.pop(entry.member_id, None)
+        if missing := missing_statements(entry, known):
+            self._missing[entry.member_id] = missing
 
     def _judged(self, entry: PeerEntry, *, is_bound: bool) -> Sequence[Statement]:
         """Return the statements of an entry that count."""

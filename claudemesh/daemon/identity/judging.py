@@ -69,6 +69,17 @@ def with_statements(peer: Peer, known: Peer | None, valid: Iterable[Statement]) 
     return peer
 
 
+def missing_statements(entry: PeerEntry, known: Peer | None) -> tuple[Statement, ...]:
+    """Return the roles and revocations that have counted here and that an entry of the list lacks."""
+    mine = () if known is None else known.statements
+
+    def is_listed(one: Statement) -> bool:
+        given = newest(entry.statements, one.kind, one.subject)
+        return given is not None and given.at_ms >= one.at_ms
+
+    return tuple(one for one in mine if one.kind in (REVOCATION, ROLE) and not is_listed(one))
+
+
 def replacement_of(valid: Iterable[Statement], pinned: str, name: str) -> Statement | None:
     """Return the statement that takes a name over from the pinned member, or None."""
     for one in valid:

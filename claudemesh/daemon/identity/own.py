@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from claudemesh.daemon.identity.directory import Directory
+from claudemesh.daemon.identity.peer import ACTIVE
 from claudemesh.home.ended import Ended, Reason, save_ended
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths
@@ -33,16 +34,36 @@ class OwnMember:
         self._end = end
         self._is_over = False
         self._handlers: list[Callable[[Membership], None]] = []
+        self._ask_for_name: Callable[[str], None] = lambda name: None
+        # Whether the broker is asked for a name that it has lost. The list does not change it meanwhile.
+        self.keeps_name = False
 
     def on_change(self, handler: Callable[[Membership], None]) -> None:
         """Call `handler` with the membership after each change of it."""
         self._handlers.append(handler)
 
+    def on_lost_name(self, ask: Callable[[str], None]) -> None:
+        """Let `ask` ask the broker for a name of this member that a restore has taken from its database."""
+        self._ask_for_name = ask
+
+    def history_changed(self) -> None:
+        """Ask for the name of this member again when a broker with another history lists an earlier one."""
+        peer = self._directory.by_id(self.membership.member_id)
+        if peer is not None and peer.status == ACTIVE and peer.name != self.membership.name:
+            log.warning("name_lost_by_broker", name=self.membership.name, listed=peer.name)
+            self.keeps_name = True
+            self._ask_for_name(self.membership.name)
+
+    def name_refused(self) -> None:
+        """Take over the name that the list gives: the broker does not give the other one again."""
+        self.keeps_name = False
+        self.directory_changed()
+
     def directory_changed(self) -> None:
         """Take over the name and the role that the list gives this member."""
         peer = self._directory.by_id(self.membership.member_id)
         if peer is not None:
-            self.set(peer.name, peer.role)
+            self.set(self.membership.name if self.keeps_name else peer.name, peer.role)
 
     def set(self, name: str, role: str | None = None) -> None:
         """Change name and role, also in membership.json. The address there may have changed meanwhile."""

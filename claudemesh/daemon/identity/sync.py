@@ -73,6 +73,7 @@ class DirectorySync:
         self._conditions = conditions
         self._change_handlers: list[Callable[[], None]] = []
         self._page_handlers: list[Callable[[PeerList], None]] = []
+        self._history_handlers: list[Callable[[], None]] = []
         self._news_handlers: list[Callable[[Sequence[MemberChange]], None]] = []
         self._wanted = False
         self._running = False
@@ -99,6 +100,10 @@ class DirectorySync:
     def on_page(self, handler: Callable[[PeerList], None]) -> None:
         """Call `handler` with each page and change, when its entries have been taken over."""
         self._page_handlers.append(handler)
+
+    def on_other_history(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when a complete list took the place of one that was followed, before `on_change`."""
+        self._history_handlers.append(handler)
 
     async def now(self) -> None:
         """Ask the broker and apply the answer. Raise the broker's `ProtocolError`, or broker_unavailable."""
@@ -144,7 +149,8 @@ class DirectorySync:
     async def _catch_up(self) -> bool:
         """Request and apply page after page; return whether anything changed."""
         directory, changed, listed = self._directory, False, set[str]()
-        position: dict[str, Any] = {} if directory.version is None else {"since": directory.version}
+        followed = directory.version
+        position: dict[str, Any] = {} if followed is None else {"since": followed}
         for _ in range(self._most_pages):
             page = await self._page({"follow": True, "online": self._asks_online, **position})
             changed |= await self._take_slowly(page)
@@ -156,6 +162,9 @@ class DirectorySync:
                     changed = True
                     await self._judge_again()
                 self._note(page.version)
+                if page.is_whole and followed is not None:
+                    for told in self._history_handlers:
+                        told()
                 return changed
             if page.is_whole:
                 position = {"after": page.next}
