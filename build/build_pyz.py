@@ -255,6 +255,7 @@ def _launcher(config: dict[str, Any], targets: list[Target], entries: dict[str, 
         # Named by its content: an older build's modules are never run by mistake.
         "@TREE@": f"claudemesh-{own_version()}-{content.hexdigest()[:16]}",
         "@ENTRY_POINT@": config["entry_point"],
+        "@UNCOMPILED@": " ".join(config["uncompiled"]),
     }
     text: str = (ROOT / config["launcher"]).read_text()
     for mark, value in filled.items():

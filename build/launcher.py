@@ -23,6 +23,9 @@ CANNOT_CREATE = 73
 CONFIGURATION = 78
 INTERRUPTED = 130
 UNUSED_S = 30 * 86_400
+MOST_COMPILERS = 4
+# Packages that most processes never import: they are compiled in memory where one does.
+UNCOMPILED = "@UNCOMPILED@"
 _MARKER = ".complete"
 _DAY_S = 86_400
 # The lock on the tree that this process runs from: held until it ends.
@@ -211,13 +214,59 @@ def extract(tree: str) -> None:
         compiled = json.loads(archive.read("environment.json"))["compile_pyc"]
         extract_site_packages(archive, pathlib.Path(tree))
         site = os.path.join(tree, "site-packages")
+        helpers = start_compilers(site) if compiled else []
         with archive.open(f"native/{target()}.tar.xz") as native:
             extract_native(native, site)
-    if compiled:
-        import compileall
+    for helper in helpers:
+        os.waitpid(helper, 0)
 
-        # One worker: others would be started from this very file.
-        compileall.compile_dir(site, quiet=2, workers=1)
+
+def start_compilers(site: str) -> list[int]:
+    """Compile the modules in processes of their own, one for each core; return their ids.
+
+    They are forked: started from the archive, they would unpack it. They hold the lock on the folder until
+    they end, also when this process is killed.
+    """
+    found: list[tuple[int, str]] = []
+    for folder, _, names in os.walk(site):
+        if os.path.relpath(folder, site).split(os.sep)[0] not in UNCOMPILED.split():
+            paths = (os.path.join(folder, name) for name in names if name.endswith(".py"))
+            found += [(os.path.getsize(path), path) for path in paths]
+    found.sort(reverse=True)
+    helpers: list[int] = []
+    count = min(cores(), MOST_COMPILERS)
+    for number in range(count):
+        share = [path for _, path in found[number::count]]
+        try:
+            helper = os.fork()
+        except OSError:
+            # The user may have no more processes.
+            compile_all(share)
+            continue
+        if helper == 0:
+            try:
+                compile_all(share)
+            finally:
+                # Without a trace: an interrupt reaches this process too, and is told by the first one.
+                os._exit(0)
+        helpers.append(helper)
+    return helpers
+
+
+def compile_all(paths: list[str]) -> None:
+    """Write the byte-code of modules. A module that cannot be compiled is told by its import."""
+    import compileall
+
+    for path in paths:
+        compileall.compile_file(path, quiet=2)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def extract_native(packed: IO[bytes], site: str) -> None:

@@ -222,9 +222,11 @@ def test_five_first_starts_at_once_do_no_harm(pyz: Path, home: Path, cache: Path
 
 
 def assert_whole(pyz: Path, tree: Path) -> None:
-    """Every file of the archive is there, of its size."""
+    """Every file of the archive is there, of its size, and our modules are compiled."""
     site = tree / "site-packages"
     assert {name: (site / name).stat().st_size for name in module_files(pyz)} == module_files(pyz)
+    modules = [path for path in (site / "claudemesh").rglob("*.py") if path.stat().st_size]
+    assert [path for path in modules if not list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))] == []
 
 
 def test_a_start_killed_while_unpacking_is_healed_by_the_next(pyz: Path, home: Path, cache: Path) -> None:
