@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from claudemesh.cli import answers, output
-from claudemesh.cli.broker.admin import read_token
+from claudemesh.cli.broker.admin import data_dir_option, no_broker, read_token
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
 from claudemesh.cli.next_commands import command, needed
@@ -50,6 +50,7 @@ mesh.add_command(use)
     metavar="FILE",
     help="File with the broker's admin token.",
 )
+@data_dir_option
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @ca_file_option
 @json_option
@@ -59,6 +60,7 @@ def create(
     url: str | None,
     name: str | None,
     admin_token_file: Path | None,
+    data_dir: Path | None,
     insecure: bool,
     ca_file: Path | None,
     as_json: bool,
@@ -69,7 +71,7 @@ def create(
     which the first is a letter or a digit.
 
     The broker's admin token is needed. It is read from --admin-token-file, else from
-    CLAUDEMESH_BROKER_ADMIN_TOKEN, else from the data directory of this user's own broker.
+    CLAUDEMESH_BROKER_ADMIN_TOKEN, else from the data directory of this user's own broker (--data-dir).
 
     \b
     Examples:
@@ -82,9 +84,11 @@ def create(
     from claudemesh.protocol.ids import check_slug
 
     check_slug(slug)
-    data_dir = chosen_data_dir(None)
-    broker = BrokerClient(url or _own_broker(data_dir), insecure=insecure, ca_file=ca_file)
-    token = read_token(admin_token_file, data_dir, broker, is_named=url is not None)
+    folder = chosen_data_dir(data_dir)
+    broker = BrokerClient(
+        url or _own_broker(folder, data_dir is not None), insecure=insecure, ca_file=ca_file
+    )
+    token = read_token(admin_token_file, folder, broker, is_named=url is not None)
     membership = create_mesh(broker, token, slug, name or default_name(), ca_file=ca_file)
     text = f"created mesh {slug} with this host as {membership['name']}"
     other = needed(slug)
@@ -118,7 +122,9 @@ def move(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
     return output.print_answer(as_json, moved, text)
 
 
-def _own_broker(data_dir: Path) -> str:
+def _own_broker(folder: Path, is_named: bool) -> str:
     """Return the address of this host's broker: a public one, if it has any, because invites hold it."""
-    found = find_broker(data_dir)
+    found = find_broker(folder)
+    if found is None and is_named:
+        raise no_broker(folder)
     return DEFAULT_BROKER if found is None else found.member_url

@@ -23,7 +23,10 @@ def print_qr(text: str) -> None:
     width, _ = code.symbol_size(border=_BORDER)
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and width > columns:
-        output.note(f"The QR code needs {width} columns, and this terminal has {columns}: widen it.")
+        output.note(
+            f"The QR code needs {width} columns, and this terminal has {columns}. Widen it or "
+            "choose a smaller font, and run this again, or send the link."
+        )
         return
     drawn = StringIO()
     code.terminal(drawn, border=_BORDER, compact=True)

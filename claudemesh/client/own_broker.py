@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,27 @@ def find_broker(data_dir: Path) -> OwnBroker | None:
         raise unreadable(data_dir) from error
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def other_data_dirs(but: Path) -> list[Path]:
+    """Return the data directories of other brokers of this user (for root: of all), as far as /proc shows
+    them."""
+    found: set[Path] = set()
+    for process in Path("/proc").glob("[0-9]*/fd"):
+        with suppress(OSError):
+            for entry in process.iterdir():
+                with suppress(OSError):
+                    opened = entry.readlink()
+                    found |= {opened.parent} if opened.name == "lock" else set()
+    found.discard(but)
+    return sorted(folder for folder in found if _runs(folder))
+
+
+def _runs(folder: Path) -> bool:
+    try:
+        return find_broker(folder) is not None
+    except WrongHome:
+        return False
 
 
 def outward_url(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -22,6 +23,7 @@ from claudemesh.client.own_broker import (
     OwnBroker,
     chosen_data_dir,
     find_broker,
+    other_data_dirs,
     owner_of,
     read_admin_token,
 )
@@ -33,6 +35,7 @@ _MOST_ITEMS = 1_000_000
 _NOT_FOUND = "not_found"
 # Number of names that a sentence lists when none is similar.
 _LISTED = 10
+_LISTED_FOLDERS = 3
 
 
 def data_dir_option(function: F) -> F:
@@ -162,9 +165,20 @@ def no_broker(folder: Path) -> ClientError:
     """Return the error for a data directory without a running broker."""
     return ClientError(
         "no_broker",
-        f"No broker runs with the data directory {folder}. Start one, or name another with --broker.",
+        f"No broker runs with the data directory {folder}. {_elsewhere(folder)}Start one, or name "
+        "another with --broker.",
         next="claudemesh broker up -d",
     )
+
+
+def _elsewhere(folder: Path) -> str:
+    """Return a sentence that names the data directories of other brokers of this host, "" without any."""
+    others = other_data_dirs(folder)
+    if not others:
+        return ""
+    listed = ", ".join(f"--data-dir {shlex.quote(str(other))}" for other in others[:_LISTED_FOLDERS])
+    more = " and others" if len(others) > _LISTED_FOLDERS else ""
+    return f"Another one runs: name it with {listed}{more}. "
 
 
 def read_token(path: Path | None, folder: Path, broker: BrokerClient, *, is_named: bool) -> str:
@@ -198,8 +212,8 @@ def read_token(path: Path | None, folder: Path, broker: BrokerClient, *, is_name
             ) from error
         raise WrongUse(
             "no_admin_token",
-            "The admin token of the broker is needed. Use --admin-token-file, or set "
-            "CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user.",
+            f"There is no admin token in the data directory {folder}. {_elsewhere(folder)}Use "
+            "--admin-token-file, or set CLAUDEMESH_BROKER_ADMIN_TOKEN, or start a broker as this user.",
             next="claudemesh broker up -d",
         ) from error
 

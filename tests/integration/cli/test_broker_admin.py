@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from claudemesh.client.own_broker import other_data_dirs
 from tests.support.audit import wait_done, wait_received
 from tests.support.certificates import authority
 from tests.support.cli import Ran, run
@@ -109,6 +110,21 @@ def test_nobody_without_the_token_gets_in(trio: Mesh) -> None:
     assert (wrong.code, "admin token" in wrong.err) == (PERMISSION, True)
     away = run(nowhere, "broker", "mesh", "list", CLAUDEMESH_BROKER_ADMIN_TOKEN="x" * 32)
     assert (away.code, "broker up" in away.err) == (UNAVAILABLE, True)
+
+
+def test_a_broker_with_another_data_directory_is_named(trio: Mesh) -> None:
+    """By the sentence of a command that looks at the usual place. A mesh is made there with that option."""
+    nowhere = trio.root / "nowhere"
+    assert trio.broker.data in other_data_dirs(nowhere)
+    assert trio.broker.data not in other_data_dirs(trio.broker.data)
+    for command in (["mesh", "create", "more"], ["broker", "mesh", "list"], ["broker", "status"]):
+        done = run(nowhere, *command)
+        assert (done.code != OK, "Another one runs: name it with --data-dir /" in done.err) == (True, True)
+    where = ["--data-dir", str(trio.broker.data)]
+    made = run(nowhere, "mesh", "create", "more", "--name", "me", "--json", *where)
+    assert (made.code, made.json["broker_url"]) == (OK, trio.broker.url)
+    missing = run(nowhere, "mesh", "create", "again", "--data-dir", str(nowhere))
+    assert (missing.code, "No broker runs with the data directory" in missing.err) == (UNAVAILABLE, True)
 
 
 def test_jobs_and_the_check_run_on_demand(trio: Mesh) -> None:
