@@ -27,7 +27,6 @@ from claudemesh.runtime.outward import proxy_for, tls_context
 # Seconds without a byte after which a request ends. The broker syncs a blob before it answers the last part.
 _QUIET_S = 60.0
 _MOST_BYTES = 1 << 16
-_PIECE_BYTES = 1 << 18
 _OFFSET = "offset"
 
 
@@ -131,17 +130,18 @@ class BlobConnection:
         end = part.start + part.length
         return PartAnswer(_offset(body, part.total, end), body.get("complete") is True)
 
-    def get(self, blob_id: str, ticket: str, start: int, length: int) -> Iterator[bytes]:
-        """Yield `length` bytes of a blob from an offset on, in pieces; fewer when the connection ends.
+    def get(self, blob_id: str, ticket: str, start: int, length: int, piece_bytes: int) -> Iterator[bytes]:
+        """Yield `length` bytes of a blob from an offset on; fewer when the connection ends.
 
-        A longer answer is not read further. Raise the broker's `ProtocolError`.
+        Each piece has `piece_bytes`, and only the last one may be shorter. A longer answer is not read
+        further. Raise the broker's `ProtocolError`.
         """
         headers = {"Authorization": f"Bearer {ticket}", "Range": f"bytes={start}-{start + length - 1}"}
         self._connection.request("GET", self._path(blob_id), None, headers)
         response = self._connection.getresponse()
         if response.status not in (200, 206) or (response.status == 200 and start):
             raise _refusal(response.status, _object(response.read(_MOST_BYTES)))
-        while length and (piece := response.read(min(length, _PIECE_BYTES))):
+        while length and (piece := response.read(min(length, piece_bytes))):
             yield piece
             length -= len(piece)
 

@@ -5,7 +5,6 @@ A later attempt continues behind the chunks that are on the disk (`StreamOpener.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import HEADER_BYTES, OVERHEAD_BYTES, StreamOpener, chunks_in, sealed_size
 from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.hashing import HashThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,21 @@ class Download:
         self._descriptor = descriptor
         self._server = server
         self._is_stopped = is_stopped
-        self._plain = hashlib.sha256()
-        self._sealed = hashlib.sha256()
+        self._thread = HashThread()
+        self._plain = self._thread.sha256()
+        self._sealed = self._thread.sha256()
         self.received = 0
 
     def run(self, ticket: Ticket) -> bool:
         """Fetch and verify. False: it was stopped.
 
         Raise `ProtocolError` with the side that is at fault, `OSError` or `HTTPException` when the connection
-        has ended: what is verified stays in the temporary file.
+        has ended: what is verified stays in the temporary file. An attempt runs once.
         """
+        with self._thread:
+            return self._run(ticket)
+
+    def _run(self, ticket: Ticket) -> bool:
         header = self._header(ticket)
         opener = StreamOpener(self._file.key, header)
         self._sealed.update(header)
@@ -74,7 +79,7 @@ class Download:
 
     def _header(self, ticket: Ticket) -> bytes:
         with self._server.connect() as connection:
-            pieces = connection.get(ticket.blob_id, ticket.ticket, 0, HEADER_BYTES)
+            pieces = connection.get(ticket.blob_id, ticket.ticket, 0, HEADER_BYTES, HEADER_BYTES)
             return b"".join(pieces)
 
     def _resume(self, opener: StreamOpener) -> int:
@@ -96,14 +101,14 @@ class Download:
         chunk = self._file.chunk_bytes
         start = HEADER_BYTES + done * (chunk + OVERHEAD_BYTES)
         with self._server.connect() as connection:
-            pieces = connection.get(ticket.blob_id, ticket.ticket, start, ticket.size - start)
+            rest, sealed_bytes = ticket.size - start, chunk + OVERHEAD_BYTES
+            parts = connection.get(ticket.blob_id, ticket.ticket, start, rest, sealed_bytes)
             last = chunks_in(self._file.size, chunk) - 1
-            parts = _cut(pieces, chunk + OVERHEAD_BYTES)
             for number in range(done, last + 1):
                 if self._is_stopped():
                     return False
                 sealed = next(parts, b"")
-                if number < last and len(sealed) < chunk + OVERHEAD_BYTES:
+                if number < last and len(sealed) < sealed_bytes:
                     raise ConnectionError("the connection has ended")
                 self._open(opener, sealed, parts, number)
         return True
@@ -151,18 +156,6 @@ class Download:
 
 class _Unopened(Exception):
     """A chunk does not open."""
-
-
-def _cut(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Join and cut pieces to parts of `size` bytes; the last one may be shorter."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= size:
-            yield bytes(waiting[:size])
-            del waiting[:size]
-    if waiting:
-        yield bytes(waiting)
 
 
 def wrong_by_broker(file: Attachment) -> ProtocolError:

@@ -19,6 +19,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer, sealed_size
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import make_private_dir, sync_dir
+from claudemesh.runtime.hashing import HashThread
 from claudemesh.runtime.oserrors import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -115,7 +116,13 @@ class Spool:
             raise
 
     def _write(self, source: Source | TextSource, file_id: str, key: bytes) -> Spooled:
-        sealer, plain, sealed = StreamSealer(key), hashlib.sha256(), hashlib.sha256()
+        with HashThread() as thread:
+            return self._encrypt(source, file_id, StreamSealer(key), thread)
+
+    def _encrypt(
+        self, source: Source | TextSource, file_id: str, sealer: StreamSealer, thread: HashThread
+    ) -> Spooled:
+        plain, sealed = thread.sha256(), thread.sha256()
         size, blob_size = 0, len(sealer.header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(self.path(file_id), "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as copy:
