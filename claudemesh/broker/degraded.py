@@ -69,6 +69,10 @@ _REASONS: Sequence[tuple[type[BaseException], str]] = (
     (StorageError, "the database did not do it. The broker tries again by itself; see to the database"),
     (BaseException, "the broker failed. It tries again by itself"),
 )
+_ANSWERS_AGAIN = (
+    "The database answers again. Some connections to it may still be dead, so that a send waits for a new "
+    "one. The condition ends by itself within seconds."
+)
 # Conditions that make the broker not ready. Only loops of its own report these, and loops end them: one that
 # ends by traffic alone would keep away the traffic that it waits for.
 _NOT_SERVING = frozenset({"sweep_failing", "presence_renewal_failing"})
@@ -121,6 +125,8 @@ class Degraded:
         for code, at in list(self._failed_at.items()):
             if now - at >= (self._answering_s if code == DATABASE_UNREACHABLE else QUIET_S):
                 self._end(code)
+            elif code == DATABASE_UNREACHABLE:
+                self.conditions.reword(code, _ANSWERS_AGAIN)
 
     def _unreachable(self, error: BaseException) -> None:
         self._failed_at[DATABASE_UNREACHABLE] = self._clock.monotonic()

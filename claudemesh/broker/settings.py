@@ -185,7 +185,10 @@ class BrokerSettings:
         flag=Flag("URL"),
     )
     public_url: tuple[str, ...] = setting(
-        Urls("a URL such as wss://mesh.example.org, or a list of them", accepted(check_broker_url)),
+        Urls(
+            "a URL that begins with wss:// or ws://, such as wss://mesh.example.org, or a list of them",
+            accepted(check_broker_url),
+        ),
         "Address at which daemons dial this broker, besides those it listens at.",
         default=(),
         flag=Flag("URL", repeated=True),

@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from claudemesh.cli import answers, output
+from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.errors import WrongUse
 from claudemesh.client.local import LocalClient
 
 
@@ -15,11 +17,17 @@ from claudemesh.client.local import LocalClient
 @click.option("--summary", metavar="TEXT", help="What this member does, at most 512 characters.")
 @click.option("--status", metavar="TEXT", help="idle, working, away or another word, at most 64 characters.")
 @click.option("--invisible/--visible", default=None, help="Be offline for all others, or not.")
+@click.option("--name", hidden=True, help="Refused: another command changes the name.")
 @mesh_option
 @json_option
 @answers.one("Profile")
 def profile(
-    summary: str | None, status: str | None, invisible: bool | None, mesh: str | None, as_json: bool
+    summary: str | None,
+    status: str | None,
+    invisible: bool | None,
+    name: str | None,
+    mesh: str | None,
+    as_json: bool,
 ) -> int:
     """Show or change the profile of this member.
 
@@ -32,6 +40,9 @@ def profile(
       claudemesh profile --status working --summary 'builds of main'
       claudemesh profile --invisible
     """
+    if name is not None:
+        renaming = command("daemon", "rename", name, mesh=mesh)
+        raise WrongUse("not_a_profile", "The name is not a part of the profile.", next=renaming)
     client = LocalClient(mesh)
     visible = None if invisible is None else not invisible
     given: dict[str, Any] = {"summary": summary, "status": status, "visible": visible}

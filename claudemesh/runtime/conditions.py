@@ -65,6 +65,12 @@ class Conditions:
         if is_logged:
             self._log.warning("degraded", code=code, detail=message, **logged)
 
+    def reword(self, code: str, message: str) -> None:
+        """Change the message of a condition that holds. That is no report of it."""
+        known = self._active.get(code)
+        if known is not None:
+            known.message = message
+
     def end(self, code: str) -> None:
         """End a condition, if it holds. The end is logged with the number of reports and the duration."""
         ended = self._active.pop(code, None)

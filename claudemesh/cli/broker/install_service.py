@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claudemesh.cli import answers, output
-from claudemesh.cli.daemon.install_service import say_removed
+from claudemesh.cli import answers
 from claudemesh.cli.options import json_option
 from claudemesh.cli.service.options import install_options, manager_option
 from claudemesh.home.paths import broker_data_dir
@@ -52,6 +51,7 @@ def install_service(data_dir: Path | None, service_user: str | None, as_json: bo
     """
     # Imported here: the help page needs none of it.
     from claudemesh.cli.service import install
+    from claudemesh.cli.service.outcome import install_unit, print_unit
 
     wish = install.Wish(**options)
     folder = (data_dir or (SYSTEM_DATA if wish.for_system else broker_data_dir())).absolute()
@@ -60,13 +60,8 @@ def install_service(data_dir: Path | None, service_user: str | None, as_json: bo
         _require(folder, wish.for_system)
     text, file, unit = service_file(folder, wish, service_user)
     if wish.only_print:
-        output.say(text.rstrip())
-        return 0
-    outcome = install.install(text, file, unit, wish)
-    for note in outcome.notes:
-        output.note(note)
-    did = "installed and started" if outcome.started else "installed"
-    return output.print_answer(as_json, outcome.as_json(), f"{did} {unit} ({outcome.file})")
+        return print_unit(text, file, wish, _about(folder))
+    return install_unit(text, file, unit, wish, as_json=as_json)
 
 
 @click.command("uninstall-service")
@@ -81,11 +76,12 @@ def uninstall_service(is_system: bool | None, as_json: bool) -> int:
       sudo claudemesh broker uninstall-service --system
     """
     from claudemesh.cli.service import install, launchd, units
+    from claudemesh.cli.service.outcome import remove_unit
 
     wish = install.Wish(is_system)
     unit = launchd.BROKER_LABEL if install.is_macos() else units.BROKER_UNIT
     file = f"{unit}.plist" if install.is_macos() else unit
-    return say_removed(install.uninstall(file, unit, wish), unit, as_json)
+    return remove_unit(file, unit, wish, as_json=as_json)
 
 
 def service_file(folder: Path, wish: Wish, service_user: str | None) -> tuple[str, str, str]:
@@ -98,6 +94,14 @@ def service_file(folder: Path, wish: Wish, service_user: str | None) -> tuple[st
         label = launchd.BROKER_LABEL
         return launchd.broker_plist(place).decode(), f"{label}.plist", label
     return units.broker_unit(place), units.BROKER_UNIT, units.BROKER_UNIT
+
+
+def _about(folder: Path) -> list[str]:
+    """Return a note about a data directory that is not the one of `broker up`."""
+    usual = broker_data_dir().absolute()
+    if folder == usual:
+        return []
+    return [f"Its data directory is {folder}. A broker of `claudemesh broker up` has its data in {usual}."]
 
 
 def _require(folder: Path, is_system: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from claudemesh.cli import answers, output
+from claudemesh.cli import answers
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.service.options import install_options, manager_option
 from claudemesh.client.meshes import choose_mesh
@@ -38,6 +38,7 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
     """
     # Imported here: the help page needs none of it.
     from claudemesh.cli.service import install, launchd, units
+    from claudemesh.cli.service.outcome import install_unit, print_unit
     from claudemesh.home.fleet import share_in
 
     wish = install.Wish(**options)
@@ -55,15 +56,10 @@ def install_service(mesh: str | None, as_json: bool, **options: Any) -> int:
             f"claudemesh@{slug}.service",
         )
     if wish.only_print:
-        output.say(text.rstrip())
-        return 0
+        return print_unit(text, file, wish)
     if wish.now:
         _stop_background(slug)
-    outcome = install.install(text, file, unit, wish)
-    for note in outcome.notes:
-        output.note(note)
-    did = "installed and started" if outcome.started else "installed"
-    return output.print_answer(as_json, outcome.as_json(), f"{did} {unit} ({outcome.file})")
+    return install_unit(text, file, unit, wish, as_json=as_json)
 
 
 @click.command("uninstall-service")
@@ -79,6 +75,7 @@ def uninstall_service(mesh: str | None, is_system: bool | None, as_json: bool) -
       claudemesh daemon uninstall-service
     """
     from claudemesh.cli.service import install, launchd, units
+    from claudemesh.cli.service.outcome import remove_unit
 
     slug = choose_mesh(mesh)
     wish = install.Wish(is_system)
@@ -87,14 +84,7 @@ def uninstall_service(mesh: str | None, is_system: bool | None, as_json: bool) -
         file = f"{unit}.plist"
     else:
         file, unit = units.DAEMON_TEMPLATE, f"claudemesh@{slug}.service"
-    return say_removed(install.uninstall(file, unit, wish), unit, as_json)
-
-
-def say_removed(was_there: bool, unit: str, as_json: bool) -> int:
-    """Print the result of `uninstall-service`, and return exit code 0."""
-    status = "removed" if was_there else "not installed"
-    text = f"removed {unit}" if was_there else f"{unit} is not installed"
-    return output.print_answer(as_json, {"status": status, "unit": unit}, text)
+    return remove_unit(file, unit, wish, as_json=as_json)
 
 
 def _stop_background(slug: str) -> None:

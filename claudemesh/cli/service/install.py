@@ -116,6 +116,11 @@ def install(text: str, file: str, unit: str, wish: Wish) -> Outcome:
     return outcome
 
 
+def unit_path(file: str, wish: Wish) -> Path:
+    """Return the path of a unit's file."""
+    return _manager(wish).units / file
+
+
 def uninstall(file: str, unit: str, wish: Wish) -> bool:
     """Stop and disable a unit, and remove its file unless another instance needs it. False: there is none."""
     manager = _manager(wish)

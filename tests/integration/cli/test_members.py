@@ -182,6 +182,8 @@ def test_a_profile_is_shown_to_others_and_an_invisible_member_is_not() -> None:
         until(lambda: seen() == ("working", "builds", True), "the profile at the other host")
         done(bob.home, "profile", "--invisible")
         until(lambda: seen() == (None, None, False), "the member as invisible")
+        refused = run(bob.home, "profile", "--name", "robert", "--json")
+        assert (refused.code, refused.json["next"]) == (64, "claudemesh daemon rename robert")
         own = run(bob.home, "profile", "--json").json
         assert (own["status"], own["summary"], own["visible"]) == ("working", "builds", False)
         done(bob.home, "profile", "--visible")

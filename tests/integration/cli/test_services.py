@@ -171,7 +171,16 @@ def test_print_shows_the_unit_and_writes_nothing_also_in_ci(cli: Cli, alice: Dae
     [command] = [line for line in done.stdout.splitlines() if line.startswith("ExecStart=")]
     assert shlex.split(command.partition("=")[2])[-4:] == ["daemon", "up", "--mesh", "%i"]
     assert f"ReadWritePaths={alice.home}" in done.stdout
+    assert "This is the unit of this user, for the file " in done.stderr
     assert not cli.units.exists()
+
+
+def test_print_tells_about_a_data_directory_that_the_running_broker_does_not_use(cli: Cli) -> None:
+    """That of a unit of the system is another one, so a broker that runs already would stay behind."""
+    done = cli.run("broker", "install-service", "--print", "--system", CI="true")
+    assert (done.returncode, "/etc/systemd/system/claudemesh-broker.service" in done.stderr) == (0, True)
+    assert "Its data directory is /var/lib/claudemesh." in done.stderr
+    assert "Its data directory" not in cli.run("broker", "install-service", "--print", "--user").stderr
 
 
 @pytest.mark.parametrize("group", ["daemon", "broker"])

@@ -31,8 +31,13 @@ def test_an_unreachable_database_is_one_condition_for_every_operation() -> None:
     for operation in ("accept", "sweep", "audit"):
         found.failed(operation, StorageUnreachable("refused"))
     assert codes(found) == ["database_unreachable"]
+    assert "did not answer" in found.conditions.items()[0]["message"]
     found.answered()
     assert codes(found) == ["database_unreachable"]
+    # A broker that is ready again does not say that it accepts nothing.
+    assert found.conditions.items()[0]["message"].startswith("The database answers again.")
+    found.failed("accept", StorageUnreachable("refused"))
+    assert "did not answer" in found.conditions.items()[0]["message"]
     clock.advance(seconds=Limits().answering_s)
     found.answered()
     assert codes(found) == []
