@@ -20,7 +20,7 @@ import orjson
 
 from claudemesh.broker.admission import signature_of, text_of, verified_invite
 from claudemesh.broker.http.schemas import JoinBody, given
-from claudemesh.daemon.api import schemas
+from claudemesh.daemon.api import schemas, schemas_outbox
 from claudemesh.daemon.api.parameters import member, topic
 from claudemesh.daemon.outbox.request import parse_changes, parse_post, parse_send
 from claudemesh.protocol import events, frames, outcomes, replies
@@ -233,7 +233,7 @@ ROUTES: Final[tuple[Callable[[bytes], None], ...]] = (
     *(
         lambda raw, kind=kind: parse_struct(raw, kind, required=True)
         for kind in (
-            schemas.RequeueBody,
+            schemas_outbox.RequeueBody,
             schemas.AckBody,
             schemas.TopicBody,
             schemas.TopicCreateBody,

@@ -17,6 +17,7 @@ _MODULES = (
     "schemas",
     "schemas_status",
     "schemas_members",
+    "schemas_outbox",
     "schemas_files",
     "schemas_history",
     "schemas_sessions",

@@ -14,6 +14,7 @@ from claudemesh.cli.inbox_view import MessageList, note_empty
 from claudemesh.cli.lazy_group import LazyGroup
 from claudemesh.cli.message_filter import MessageFilter
 from claudemesh.cli.options import Moment, json_option, mesh_option
+from claudemesh.cli.terminal_session import TerminalSession
 from claudemesh.client.local import LocalClient
 
 _PAGE = 500
@@ -73,8 +74,9 @@ def inbox(
 ) -> None:
     """Show the newest received messages.
 
-    The newest message is the last one. Showing a message does not acknowledge it, unless --mark-read is
-    given. The number in front of a message is the ID for `claudemesh reply`, `claudemesh inbox show` and
+    The newest message is the last one. A message that a terminal shows counts as shown, which its sender may
+    have asked to be told; one for a session of this host does not. It is not acknowledged, unless --mark-read
+    is given. The number in front of a message is the ID for `claudemesh reply`, `claudemesh inbox show` and
     `claudemesh inbox ack`. The column RE has the number of the message that a reply answers, or `you` when
     it answers a send of this host. A terminal shows the beginning of each text.
 
@@ -104,11 +106,14 @@ def inbox(
         output.note(f"There are earlier messages than these {len(items)}. Use -n to show more.")
     if items or follow or not is_terminal():
         messages.add(items)
+    session = TerminalSession(client, is_followed=follow)
+    session.saw(items)
     _acknowledge(client, items, mark_read)
     if follow:
         # Both are compared: a message that is decrypted later keeps its id and gets a new seq.
         shown = {(item["id"], item["seq"]) for item in items}
-        _follow(client, newest[0]["seq"] if newest else 0, wanted, shown, messages, mark_read)
+        messages_seen = (messages, session)
+        _follow(client, newest[0]["seq"] if newest else 0, wanted, shown, messages_seen, mark_read)
     elif not items and is_terminal():
         if text is not None or any(query.values()):
             output.note("No message matches.")
@@ -164,9 +169,10 @@ def _follow(
     after: int,
     wanted: MessageFilter,
     shown: Collection[tuple[str, int]],
-    messages: MessageList,
+    seen: tuple[MessageList, TerminalSession],
     mark_read: bool,
 ) -> None:
+    messages, session = seen
     # Imported here: only --follow needs it.
     from claudemesh.cli.follower import following
 
@@ -175,4 +181,5 @@ def _follow(
             item = message.data
             if wanted.holds(item) and (item["id"], item["seq"]) not in shown:
                 messages.add([item])
+                session.saw([item])
                 _acknowledge(client, [item], mark_read)

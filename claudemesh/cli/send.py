@@ -10,7 +10,8 @@ import orjson
 
 from claudemesh.cli import answers
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
-from claudemesh.cli.options import complete_members, json_option, mesh_option
+from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
+from claudemesh.cli.progress import RECEIPTS, WAITED_FOR, print_progress, wait_for_state
 from claudemesh.cli.sent import post_text, print_sent
 from claudemesh.client.local import LocalClient
 
@@ -41,6 +42,18 @@ from claudemesh.client.local import LocalClient
     metavar="MS",
     help="Wait up to this many milliseconds for the broker to accept the message.",
 )
+@click.option(
+    "--wait-for",
+    "state",
+    type=click.Choice(WAITED_FOR),
+    help="Wait until the message has come so far. From delivered on, its recipient is asked for a receipt.",
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    metavar="DURATION",
+    help="With --wait-for: time limit, such as 30s or 10m. Default: 60s.",
+)
 @click.option("--lines", is_flag=True, help="Send each line of standard input as a message.")
 @click.option(
     "--id-prefix",
@@ -55,7 +68,8 @@ from claudemesh.client.local import LocalClient
 @mesh_option
 @json_option
 @answers.others("With --lines: lines, accepted, repeated, failed, refusals and id_prefix instead of the ids.")
-@answers.action(**{**answers.SENT, "client_message_id": "string*"})
+@answers.exits({75: "With --wait-for: the message has not come so far in time."})
+@answers.action(**{**answers.SENT, "client_message_id": "string*", "state": "string*", "detail": "string*"})
 def send(
     to: str | None,
     text: str | None,
@@ -68,6 +82,8 @@ def send(
     mentions: tuple[str, ...],
     client_message_id: str | None,
     wait: int | None,
+    state: str | None,
+    timeout: int | None,
     lines: bool,
     id_prefix: str | None,
     on_error: str | None,
@@ -84,6 +100,11 @@ def send(
     refused, no further line is sent, except for those that were on their way already. With
     `--on-error continue` all others are sent. The exit code is that of the first refusal.
 
+    With --wait-for the command ends when the broker has accepted the message, when it is delivered (on the
+    recipient's disk), shown (a session or a person of the recipient has its text), or acked (they have
+    acknowledged or answered it). After --timeout it says how far the message has come; the message stays
+    on its way. A post to a topic has come as far as at any of its recipients.
+
     \b
     Examples:
       claudemesh send alice 'the build is green'
@@ -93,6 +114,7 @@ def send(
       claudemesh send --to alice --file notes.txt
       claudemesh send alice --lines --id-prefix import-7 <messages.txt
       claudemesh send alice -- -v
+      claudemesh send ci-7 'redeploy?' --wait-for acked --timeout 10m
     """
     to, text = _destination(to, text, recipient)
     fields: dict[str, Any] = {
@@ -106,19 +128,29 @@ def send(
     if lines:
         texts = {"TEXT": text, "--file": file}
         surplus = {name: value for name, value in texts.items() if value is not None and str(value) != "-"}
-        _refuse_beside_lines({**surplus, "--id": client_message_id, "--wait": wait})
+        _refuse_beside_lines({**surplus, "--id": client_message_id, "--wait": wait, "--wait-for": state})
         # Imported here: only --lines needs it.
         from claudemesh.cli.send_lines import send_lines
 
         return send_lines(LocalClient(mesh), given, id_prefix, on_error != "continue", as_json)
     if id_prefix is not None or on_error is not None:
         raise click.UsageError("--id-prefix and --on-error go with --lines.")
+    if timeout is not None and state is None:
+        raise click.UsageError("--timeout goes with --wait-for.")
+    if state in RECEIPTS:
+        given["receipt"] = state
+    elif state == "notified":
+        given["receipt"] = "shown"
     given["message"] = message_text(text, file, allow_empty=allow_empty)
     if client_message_id is not None:
         given["client_message_id"] = client_message_id
     path = "/v1/send" if wait is None else f"/v1/send?wait_ms={wait}"
-    answer = post_text(LocalClient(mesh), path, given)
-    return print_sent(answer, mesh, as_json=as_json)
+    client = LocalClient(mesh)
+    answer = post_text(client, path, given)
+    if state is None:
+        return print_sent(answer, mesh, as_json=as_json)
+    found = wait_for_state(client, answer["client_message_id"], state, 60 if timeout is None else timeout)
+    return print_progress(answer, found, as_json=as_json)
 
 
 def _refuse_beside_lines(given: dict[str, object]) -> None:

@@ -11,6 +11,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.lookup import find_peer, find_received
 from claudemesh.cli.options import Duration, json_option, mesh_option
+from claudemesh.cli.progress import WAITED_FOR, wait_for_state
 from claudemesh.client.errors import ApiError, DaemonNotRunning
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, ExitWith
@@ -23,26 +24,32 @@ _POLL_S = 0.1
     "--for", "condition", required=True, metavar="CONDITION", help="online, peer=NAME or message=ID."
 )
 @click.option(
+    "--state",
+    type=click.Choice(WAITED_FOR),
+    help="With message=ID of a send: wait until it has come so far. Default: accepted.",
+)
+@click.option(
     "--timeout", type=Duration(), default="60s", show_default=True, help="Time limit, such as 30s or 10m."
 )
 @mesh_option
 @json_option
 @answers.exits({75: "The condition does not hold in time."})
 @answers.action(status="string", **{"for": "string"})
-def wait(condition: str, timeout: int, mesh: str | None, as_json: bool) -> int:
+def wait(condition: str, state: str | None, timeout: int, mesh: str | None, as_json: bool) -> int:
     """Wait for the link, a member or a message. The exit code is 75 when the time is up.
 
     \b
     Conditions:
       online        the daemon is connected to the broker
       peer=NAME     the member is online
-      message=ID    a send is accepted by the broker, or a message is received
+      message=ID    a send is accepted by the broker, or has come to --state; or a message is received
 
     \b
     Examples:
       claudemesh wait --for online
       claudemesh wait --for peer=alice --timeout 10m
       claudemesh wait --for message=deploy-42
+      claudemesh wait --for message=deploy-42 --state shown --timeout 10m
     """
     kind, _, name = condition.partition("=")
     client = LocalClient(mesh)
@@ -53,6 +60,11 @@ def wait(condition: str, timeout: int, mesh: str | None, as_json: bool) -> int:
     }
     if kind not in conditions or (kind != "online" and not name):
         raise click.UsageError("--for takes online, peer=NAME or message=ID.")
+    if state is not None:
+        if kind != "message":
+            raise click.UsageError("--state goes with --for message=ID.")
+        row = wait_for_state(client, name, state, timeout)
+        return output.print_answer(as_json, {"status": "ok", "for": condition}, row["detail"])
     deadline = time.monotonic() + timeout
     while not _holds(conditions[kind]):
         if time.monotonic() > deadline:

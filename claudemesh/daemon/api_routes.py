@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from claudemesh.daemon import api
+from claudemesh.daemon.identity.absence import absence
 from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.daemon.identity.verifying import PeerVerification
 from claudemesh.daemon.parts import Parts
 from claudemesh.daemon.status import MetricsPage
+
+
+def _outbox_routes(parts: Parts) -> api.OutboxRoutes:
+    stores, broker = parts.stores, parts.broker
+    return api.OutboxRoutes(
+        store=stores.outbox,
+        recovery=parts.sending.recovery,
+        wall_of=stores.clocks.wall_of,
+        watchers=stores.watchers,
+        absence=partial(absence, stores.directory, broker.presence, lambda: broker.link.connected),
+    )
 
 
 def make_routes(parts: Parts) -> api.ApiRoutes:
@@ -29,7 +43,6 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
     def stop() -> None:
         base.end(None)
 
-    wall_of = stores.clocks.wall_of
     directory, presence, own = stores.directory, parts.broker.presence, parts.broker.own
     profile = ProfileUpdates(link.call, base.tasks)
     verification = PeerVerification(
@@ -47,7 +60,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         inbox=api.InboxRoutes(
             store=stores.inbox, sessions=parts.sessions, clock=clock, whole=parts.files.whole.complete
         ),
-        outbox=api.OutboxRoutes(store=outbox, recovery=sending.recovery, wall_of=wall_of),
+        outbox=_outbox_routes(parts),
         keys=api.KeyRoutes(
             rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification
         ),

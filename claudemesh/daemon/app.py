@@ -139,7 +139,8 @@ class Daemon:
         # Listeners first: a client whose event stream ends connects again at once.
         self._listeners.close_listeners()
         self.parts.base.bus.close()
-        asyncio.get_running_loop().call_later(_WAITERS_S, self.parts.stores.callers.release_all)
+        for waiting in (self.parts.stores.callers, self.parts.stores.watchers):
+            asyncio.get_running_loop().call_later(_WAITERS_S, waiting.release_all)
         await self._listeners.close()
         await assembly.finish(self.parts, receive_s=RECEIVE_GRACE_S, drain_s=DRAIN_GRACE_S)
         await self._stack.aclose()

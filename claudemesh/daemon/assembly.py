@@ -34,6 +34,7 @@ from claudemesh.daemon.notices import Notices
 from claudemesh.daemon.outbox.age import BrokerTime, OutboxClocks
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.parts import Base, BrokerSide, Parts, Receiving, Restoring, Sending, Stores
+from claudemesh.daemon.receipt_parts import receipt_side
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.restating import Restating
 from claudemesh.daemon.restore.state import RestoreState
@@ -67,8 +68,8 @@ async def open_stores(base: Base) -> Stores:
     kept = (lived, base.files.write)
     inbox = await startup.open_inbox(paths.inbox_db, base.clock, base.on_storage_broken, stack, *kept)
     files = await startup.open_files(paths.files_db, base.on_storage_broken, stack)
-    callers = WaitingCallers()
-    notices = Notices(base.bus, base.metrics, callers)
+    callers, watchers = WaitingCallers(), WaitingCallers()
+    notices = Notices(base.bus, base.metrics, callers, watchers)
     watched = (paths, base.settings, outbox, inbox, files)
     return Stores(
         lived=lived,
@@ -79,6 +80,7 @@ async def open_stores(base: Base) -> Stores:
         files=files,
         monitor=StorageMonitor(*watched, base.conditions, lived, notices.pressure_high),
         callers=callers,
+        watchers=watchers,
         notices=notices,
     )
 
@@ -121,6 +123,7 @@ def assemble(base: Base, stores: Stores) -> Parts:
             base.new_id,
             lambda: config.settings.deliver_host_messages,
         ),
+        receipts=receipt_side(base, stores, sending, receiving, lambda: config.settings.publish_sessions),
         housekeeping=housekeeping,
         config=config,
         health=health,
@@ -298,6 +301,7 @@ def start_tasks(parts: Parts) -> None:
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.files.uploads.run(), "uploads")
     tasks.start(parts.sessions.run(), "sessions")
+    tasks.start(parts.receipts.run(), "receipts")
     tasks.start(parts.receiving.unsealer.run(), "unseal")
     tasks.start(parts.base.files.run(), "side_files")
     parts.stores.monitor.start(tasks)

@@ -98,6 +98,11 @@ class DaemonMetrics:
         )
 
     def _add_keys(self, metrics: Metrics) -> None:
+        self._receipts = metrics.counter(
+            "receipts_total",
+            "Receipts told to senders (out), and those that advanced a send (in)",
+            ("direction",),
+        )
         self._force_expired = metrics.counter(
             "archive_force_expired_total", "Archived keys removed before their time to make room for another"
         )
@@ -145,6 +150,14 @@ class DaemonMetrics:
         self._requests.inc(endpoint, str(status), transport)
         if seconds is not None:
             self._durations.observe(seconds, endpoint)
+
+    def receipts_told(self, count: int) -> None:
+        """Count receipts that are in the outbox."""
+        self._receipts.labels("out").inc(count)
+
+    def receipts_taken(self, count: int) -> None:
+        """Count receipts that have advanced a send."""
+        self._receipts.labels("in").inc(count)
 
     def reply_wrong(self, kind: str) -> None:
         """Count a malformed frame, event or reply of the broker, by its kind."""

@@ -38,6 +38,8 @@ from claudemesh.daemon.outbox.recovery import OutboxRecovery
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.waiting_rows import WaitingRows
+from claudemesh.daemon.receipts.replying import Replying
+from claudemesh.daemon.receipts.telling import ReceiptTelling
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.restating import Restating
@@ -104,6 +106,8 @@ class Stores:
     files: FilesStore
     monitor: StorageMonitor
     callers: WaitingCallers
+    # Callers that wait for a state of a send's message.
+    watchers: WaitingCallers
     notices: Notices
 
 
@@ -143,6 +147,8 @@ class Sending:
     hook_runs: HookRuns
     drain: Drain
     submitter: Submitter
+    # Submits sends, and acknowledges the messages that they answer.
+    replying: Replying
     reconciler: Reconciler
     recovery: OutboxRecovery
     waiting: WaitingRows
@@ -169,6 +175,7 @@ class Parts:
     receiving: Receiving
     files: FileSide
     sessions: Sessions
+    receipts: ReceiptTelling
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport

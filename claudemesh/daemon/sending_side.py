@@ -21,6 +21,7 @@ from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.daemon.outbox.submit import Submitter
 from claudemesh.daemon.outbox.waiting_rows import WaitingRows
 from claudemesh.daemon.parts import Base, BrokerSide, Restoring, Sending, Stores
+from claudemesh.daemon.receipts.replying import Replying
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.reconcile import Reconciler
 
@@ -64,7 +65,12 @@ def sending_side(base: Base, stores: Stores, broker: BrokerSide, restoring: Rest
         PreSendHook(hook_runs),
     )
     concurrency = base.settings.hooks_concurrency
-    hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, submitter.submit, concurrency)
+
+    async def note(answered: str, session: str | None) -> None:
+        await stores.inbox.note_reply(answered, base.clock.wall_ms(), session)
+
+    replying = Replying(submitter.submit, note)
+    hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, replying.submit, concurrency)
     parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
     recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
     return Sending(
@@ -73,6 +79,7 @@ def sending_side(base: Base, stores: Stores, broker: BrokerSide, restoring: Rest
         hook_runs=hook_runs,
         drain=drain,
         submitter=submitter,
+        replying=replying,
         reconciler=reconciler,
         recovery=recovery,
         waiting=waiting,

@@ -128,6 +128,14 @@ class DaemonSettings:
         default="one",
         reload=True,
     )
+    publish_sessions: bool = setting(
+        YesNo(),
+        "Tell other members the names of this host's sessions.",
+        section="sessions",
+        name="publish",
+        default=True,
+        reload=True,
+    )
     initial_backoff_ms: int = setting(
         Number(10, 60_000),
         "First delay after a failure.",

@@ -14,6 +14,7 @@ from claudemesh.protocol.attachments import Attachment, parse_attachments
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_key, check_session
+from claudemesh.protocol.receipts import Receipt, ReceiptState, parse_receipts, parse_wish
 
 
 class BoxKeys:
@@ -87,6 +88,17 @@ NO_SESSIONS: Final = SessionNames()
 
 
 @dataclass(frozen=True, slots=True)
+class Receipting:
+    """The receipt that a message asks for, or the receipts that it consists of."""
+
+    wish: ReceiptState | None = None
+    receipts: tuple[Receipt, ...] = ()
+
+
+NO_RECEIPTS: Final = Receipting()
+
+
+@dataclass(frozen=True, slots=True)
 class SealedContent:
     """The content of a body. `context` is None for bodies of versions that sealed none."""
 
@@ -95,6 +107,7 @@ class SealedContent:
     context: SealedContext | None
     attachments: tuple[Attachment, ...] = ()
     sessions: SessionNames = NO_SESSIONS
+    receipting: Receipting = NO_RECEIPTS
 
 
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
@@ -106,6 +119,7 @@ def encode_content(
     context: SealedContext,
     attachments: Sequence[Attachment] = (),
     sessions: SessionNames = NO_SESSIONS,
+    receipting: Receipting = NO_RECEIPTS,
 ) -> bytes:
     """Return the JSON text to seal; an empty `meta_json` means no meta. `ProtocolError` invalid_content."""
     content: dict[str, Any] = {
@@ -123,6 +137,10 @@ def encode_content(
         content["from_session"] = sessions.sender
     if sessions.recipient is not None:
         content["to_session"] = sessions.recipient
+    if receipting.receipts:
+        content["receipts"] = [one.to_dict() for one in receipting.receipts]
+    elif receipting.wish is not None:
+        content["receipt"] = receipting.wish.word
     try:
         return orjson.dumps(content)
     except orjson.JSONEncodeError as error:
@@ -143,7 +161,8 @@ def decode_content(raw: bytes) -> SealedContent:
     if meta is not None and not isinstance(meta, dict):
         raise _invalid("Its meta is not an object.")
     attachments = parse_attachments(value.get("attachments"))
-    return SealedContent(value["message"], meta or None, _context(value), attachments, _sessions(value))
+    sessions, receipting = _sessions(value), _receipting(value)
+    return SealedContent(value["message"], meta or None, _context(value), attachments, sessions, receipting)
 
 
 def _sessions(value: Mapping[str, Any]) -> SessionNames:
@@ -154,6 +173,12 @@ def _sessions(value: Mapping[str, Any]) -> SessionNames:
     except ProtocolError as error:
         raise _invalid("The name of a session is not valid.") from error
     return SessionNames(sender, recipient)
+
+
+def _receipting(value: Mapping[str, Any]) -> Receipting:
+    """Return the part about receipts. Receipts never ask for a receipt."""
+    receipts = parse_receipts(value.get("receipts"))
+    return Receipting(None if receipts else parse_wish(value.get("receipt")), receipts)
 
 
 def _context(value: Mapping[str, Any]) -> SealedContext | None:

@@ -18,27 +18,43 @@ _MOST_COUNTED = 10_000
 
 
 @click.command()
+@click.argument("message", metavar="ID", required=False)
 @all_option("Show a line for each mesh of this host. The exit code is 69 unless all daemons run.")
 @mesh_option
 @json_option
 @answers.exits({69: "No daemon runs."})
-@answers.others("With --all: a list with mesh, state and detail of each mesh, and error where it failed.")
+@answers.others(
+    "With ID: a list with the send, as `outbox inspect` prints it. With --all: a list with mesh, state and "
+    "detail of each mesh, and error where it failed."
+)
 @answers.one("Health")
-def status(is_all: bool, mesh: str | None, as_json: bool) -> int:
-    """Show the state of the daemon. The exit code is 69 when none runs.
+def status(message: str | None, is_all: bool, mesh: str | None, as_json: bool) -> int:
+    """Show the state of the daemon, or with ID how far a send has come. The exit code is 69 when none runs.
+
+    ID is the client_message_id of a send, which `claudemesh send` prints. Each recipient that was asked for a
+    receipt is listed with the times at which the message was delivered, shown and acknowledged there.
 
     \b
     Examples:
       claudemesh daemon status
       claudemesh daemon status --json | jq .connected
+      claudemesh status deploy-42
     """
     if is_all:
         # Imported here: most calls are for one mesh.
         from claudemesh.cli.daemon.fleet import status_all
 
         refuse_mesh_with_all(mesh)
+        if message is not None:
+            raise click.UsageError("Give ID or --all, not both.")
         return status_all(as_json)
     client = LocalClient(mesh)
+    if message is not None:
+        # Imported here: most calls are about the daemon.
+        from claudemesh.cli.progress import show_progress
+
+        show_progress(client, message, as_json=as_json)
+        return 0
     health = client.get("/v1/health")
     if as_json:
         output.print_json(health)

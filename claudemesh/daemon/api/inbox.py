@@ -41,6 +41,7 @@ class InboxRoutes:
             unread=query["unread"],
             mentioned=query["mentioned"],
             sealed=query["sealed"],
+            unseen=query["unseen"],
             session=query["session"],
             with_host=self.sessions.takes_all,
             newest_first=query["order"] == "desc",
@@ -60,9 +61,10 @@ class InboxRoutes:
         return Reply(200, await self.whole(item))
 
     async def acknowledge(self, request: Request) -> Reply:
-        """Mark messages as shown or acked; the time of the first mark is kept."""
+        """Mark messages as notified, shown or acked; the time of the first mark is kept."""
         body: AckBody = request.body
-        return Reply(200, {"marked": await self.store.mark(body.ids, body.as_, self.clock.wall_ms())})
+        marked = await self.store.mark(body.ids, body.as_, self.clock.wall_ms(), body.session)
+        return Reply(200, {"marked": marked})
 
     async def _is_past_the_end(self, after: str | None, order: str) -> bool:
         """Whether a cursor is greater than every seq given so far, so that it comes from another inbox.
@@ -88,6 +90,7 @@ ROUTES = (
             topic("topic"),
             member("from"),
             flag("unread"),
+            flag("unseen"),
             flag("mentioned"),
             flag("sealed"),
             session("session"),
@@ -101,7 +104,7 @@ ROUTES = (
     Route(
         "POST",
         "/v1/inbox/ack",
-        "Mark messages as shown or acked",
+        "Mark messages as notified, shown or acked",
         {200: Marked},
         InboxRoutes.acknowledge,
         body=AckBody,

@@ -1,35 +1,47 @@
-"""Outbox routes for an operator: list sends, get one, requeue it, drop it, prune payloads."""
+"""Outbox routes: list sends, get one with its states, and for an operator requeue, drop, prune payloads."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.parameters import row_key
-from claudemesh.daemon.api.schemas import (
-    Conflict,
+from claudemesh.daemon.api.schemas import Conflict, EmptyBody
+from claudemesh.daemon.api.schemas_outbox import (
     Dropped,
-    EmptyBody,
     OutboxPage,
     OutboxRow,
     Pruned,
     RequeueBody,
     Requeued,
 )
+from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
+from claudemesh.daemon.receipts.progress import (
+    WAITED_FOR,
+    counts_of,
+    has_reached,
+    sentence,
+    state_of,
+)
+from claudemesh.daemon.receipts.taking import states_of
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.paging import page, page_limit
-from claudemesh.runtime.web.query import choice, number_cursor, page_order
+from claudemesh.runtime.web.query import choice, number_cursor, page_order, whole_number
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
 _TIMES = ("enqueued_at", "delivered_at", "aborted_at")
 _OPERATOR = "operator"
 _PRUNE_BATCH = 500
+_LONGEST_WAIT_MS = 30_000
+# Recipients of a send that are listed with their states.
+_RECIPIENTS = 500
 
 
 class Recovery(Protocol):
@@ -48,11 +60,16 @@ class Recovery(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxRoutes:
-    """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display."""
+    """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display.
+
+    `absence` gets the key of a member and returns a clause that says that its host is offline, or None.
+    """
 
     store: OutboxStore
     recovery: Recovery
     wall_of: Callable[[int], int]
+    watchers: WaitingCallers
+    absence: Callable[[str], str | None]
 
     async def list_rows(self, request: Request) -> Reply:
         """Return sends of one status or of all, in the requested order."""
@@ -67,12 +84,42 @@ class OutboxRoutes:
         return await page(request, fetch, None, query["limit"])
 
     async def get_row(self, request: Request) -> Reply:
-        """Return one send by its id or client_message_id, and the chain of sends that replaced it."""
-        row = await self.store.get(row_key(request))
+        """Return one send by its id or client_message_id, its states, and the chain of sends that replaced
+        it. With `wait_ms`, wait for the state `wait_for`, and answer earlier when the state changes."""
+        key, query = row_key(request), request.query
+        found = await self._progress(key)
+        if query["wait_ms"] and not has_reached(found["state"], query["wait_for"] or WAITED_FOR[0]):
+            changed = self.watchers.add(found["client_message_id"])
+            try:
+                # Read again: the state may have changed before the wait began.
+                before, found = found["state"], await self._progress(key)
+                if found["state"] == before:
+                    await asyncio.wait([changed], timeout=query["wait_ms"] / 1000)
+                    found = await self._progress(key)
+            finally:
+                self.watchers.remove(found["client_message_id"], changed)
+        return Reply(200, found)
+
+    async def _progress(self, key: str) -> dict[str, Any]:
+        row = await self.store.get(key)
         if row is None:
             text = "There is no such row; GET /v1/outbox lists them."
             raise HttpRefusal(404, "not_found", text, next="claudemesh daemon outbox list")
-        return Reply(200, {**self._item(row), "chain": [self._item(later) for later in row["chain"]]})
+        told = await self.store.receipts.of(row["id"], _RECIPIENTS)
+        state, item = state_of(row["status"], told), self._item(row)
+        recipient = item.get("destination_ref") if item.get("destination_kind") == "dm" else None
+        absence = None if recipient is None else self.absence(recipient)
+        return {
+            **item,
+            "state": state,
+            "detail": sentence(row, state, told, absence),
+            "counts": counts_of(told),
+            "recipients": [
+                {"member_id": one.member_id, "name": one.name, **states_of(one.receipt)}
+                for one in told.recipients
+            ],
+            "chain": [self._item(later) for later in row["chain"]],
+        }
 
     async def requeue(self, request: Request) -> Reply:
         """Send the message of a dead or pending row again under a new id, as it was or patched."""
@@ -131,9 +178,10 @@ ROUTES = (
     Route(
         "GET",
         "/v1/outbox/{id}",
-        "Get one send, and the chain of sends that replaced it",
+        "Get one send, its states, and the chain of sends that replaced it",
         {200: OutboxRow},
         OutboxRoutes.get_row,
+        query=(choice("wait_for", list(WAITED_FOR)), whole_number("wait_ms", 0, _LONGEST_WAIT_MS)),
         errors=(404,),
     ),
     Route(

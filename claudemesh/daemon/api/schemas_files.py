@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from claudemesh.daemon.api.schemas import Body, ClientMessageId, Mentions, Moment, Priority, Session, Ulid
+from claudemesh.daemon.api.schemas import (
+    Body,
+    ClientMessageId,
+    Mentions,
+    Moment,
+    Priority,
+    Session,
+    Ulid,
+    Wish,
+)
 
 _Path = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -28,6 +37,7 @@ class FileShareBody(Body):
     reply_to_id: Ulid | None = None
     mentions: Mentions | None = None
     from_session: Session | None = None
+    receipt: Wish | None = None
 
 
 class FileGetBody(Body):

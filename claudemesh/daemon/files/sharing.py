@@ -88,6 +88,7 @@ def fields_of(request: SendRequest) -> dict[str, Any]:
         "mentions": [_spelled(target) for target in request.mentions] or None,
         "client_message_id": request.client_message_id,
         "from_session": request.from_session,
+        "receipt": request.receipt and request.receipt.word,
     }
 
 

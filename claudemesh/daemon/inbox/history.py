@@ -110,6 +110,8 @@ class History:
         for one in page.items:
             await slices.rest()
             opened = await self._open(one, wish, now_ms)
+            if isinstance(opened, OwnMessage) and opened.row.receipting.receipts:
+                continue
             if isinstance(opened, Invalid):
                 dropped += 1
                 self._on_dropped()

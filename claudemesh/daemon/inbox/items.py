@@ -10,7 +10,9 @@ from claudemesh.protocol.ids import is_ulid, ulid_time_ms
 from claudemesh.protocol.jsontext import JsonText
 from claudemesh.runtime.clock import iso_ms
 
-_TIMES = ("received_at", "shown_at", "acked_at")
+_TIMES = ("received_at", "notified_at", "shown_at", "acked_at")
+# Columns with a meaning within this daemon only.
+_HIDDEN = ("lived_ms", "receipt", "receipt_due")
 # Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
 UNTRUSTED = ("attachments", "body", "from_session", "meta", "sender_name", "to_session")
 
@@ -23,15 +25,13 @@ def sent_at(broker_message_id: str | None) -> str | None:
 
 
 def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-    """Return the rows of a query over the inbox as mappings by column name; times become ISO 8601.
-
-    The lived time is left out: it has a meaning only within this daemon.
-    """
+    """Return the rows of a query over the inbox as mappings by column name; times become ISO 8601."""
     names = [column[0] for column in cursor.description]
     items = []
     for values in cursor:
         row = dict(zip(names, values, strict=True))
-        row.pop("lived_ms", None)
+        for name in _HIDDEN:
+            row.pop(name, None)
         row["meta"] = None if row["meta"] is None else JsonText(row["meta"])
         for name in _TIMES:
             row[name] = None if row[name] is None else iso_ms(row[name])

@@ -82,6 +82,7 @@ class Receiver:
         self.invalid = 0
         # Reasons and senders of dropped deliveries that were logged. There are few of both.
         self._told: set[tuple[str, str]] = set()
+        self.take_receipts: Callable[[Sequence[InboxRow]], Awaitable[None]] = _take_none
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
@@ -116,7 +117,8 @@ class Receiver:
         topic_keys = self._sealed.topic_keys
         ids = {delivery.sender.member_id for _, delivery in known}
         senders = {member_id: self._directory.by_id(member_id) for member_id in ids}
-        rows = await self._open_all([delivery for _, delivery in known], now_ms)
+        opened = await self._open_all([delivery for _, delivery in known], now_ms)
+        rows = [row for row in opened if not row.receipting.receipts]
         waiting = [row for row in rows if row.sealed and row.unreadable is None]
         sealers = [peer for row in waiting if (peer := senders[row.sender_member_id])]
         seqs = await self._store.insert(rows)
@@ -127,6 +129,8 @@ class Receiver:
         if sealers:
             _told.warning("messages_sealed", count=len(sealers), sender=sealers[0].name)
             self._sealed.stored(sealers, topic_keys)
+        if len(rows) < len(opened):
+            await self.take_receipts([row for row in opened if row.receipting.receipts])
         by_connection: dict[int, list[int]] = {}
         for connection, delivery in known:
             by_connection.setdefault(connection, []).append(delivery.delivery_id)
@@ -186,6 +190,10 @@ class Receiver:
             self._told.add((reason, name))
             broker_message_id = delivery.broker_message_id
             _told.warning("invalid_inbound", reason=reason, sender=name, broker_message_id=broker_message_id)
+
+
+async def _take_none(rows: Sequence[InboxRow]) -> None:
+    """Drop receipts."""
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:

@@ -23,6 +23,7 @@ from claudemesh.daemon.inbox.attached import add_files
 from claudemesh.daemon.inbox.hook_jobs import add_message_jobs
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.daemon.inbox.positions import Positions
+from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sqlite import Database
@@ -58,6 +59,7 @@ class OpenedBody:
     attachments: str | None = None
     from_session: str | None = None
     to_session: str | None = None
+    receipting: Receipting = NO_RECEIPTS
 
 
 class SealedMessages:
@@ -89,6 +91,10 @@ class SealedMessages:
         row = await self._db.run(lambda raw: raw.execute(_Q["without_text"]).fetchone())
         return WithoutText(*row)
 
+    async def drop(self, ids: Sequence[str]) -> None:
+        """Delete messages that consist of receipts, behind the commit of the receipts."""
+        await self._db.transaction(lambda raw: raw.executemany(_Q["drop"], [(one,) for one in ids]))
+
     async def store(
         self, opened: Sequence[tuple[str, OpenedBody]], unreadable: Sequence[tuple[str, str]]
     ) -> list[dict[str, Any]]:
@@ -106,7 +112,8 @@ class SealedMessages:
             for broker_message_id, content in opened:
                 seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
                 text = (content.body, content.meta, broker_message_id, content.attachments)
-                values = (seq, *text, content.from_session, content.to_session)
+                wish = content.receipting.wish
+                values = (seq, *text, content.from_session, content.to_session, wish)
                 items += items_of(raw.execute(_Q["unseal"], values))
                 add_files(raw, broker_message_id, content.attachments)
                 raw.execute(_Q["note_seq"], (seq,))

@@ -25,6 +25,8 @@ class Selection:
     sender: str | None = None
     unread: bool = False
     mentioned: bool = False
+    # Neither shown nor acknowledged.
+    unseen: bool = False
     # The session that the messages are for.
     session: str | None = None
     # Whether messages for the host are for the session too.
@@ -46,6 +48,8 @@ class Selection:
             conditions.append("sender_pubkey = :sender" if is_key else "sender_name = :sender COLLATE NOCASE")
         if self.unread:
             conditions.append("acked_at IS NULL")
+        if self.unseen:
+            conditions.append("shown_at IS NULL AND acked_at IS NULL")
         if self.mentioned:
             conditions.append("mentioned")
         if self.session is not None:

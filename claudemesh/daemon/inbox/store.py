@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from claudemesh.daemon.inbox.attached import ReceivedFiles, add_files, shown_attachments
+from claudemesh.daemon.inbox.due import DueReceipts
 from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
 from claudemesh.daemon.inbox.items import UNTRUSTED, items_of, sent_at
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
 from claudemesh.protocol.jsontext import JsonText
+from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
@@ -41,6 +43,7 @@ _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 _READABLE = Selection(readable=True)
 _SEQ = re.compile(r"[0-9]{1,18}")
 MOST_UNREAD = 10_000
+_MARKS = {"notified": "mark_notified", "shown": "mark_shown", "acked": "mark_acked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class InboxRow:
     # The sender's session, and the session of this host that the message is for.
     from_session: str | None = None
     to_session: str | None = None
+    # The receipt that the sender asks for, or the receipts that the message consists of.
+    receipting: Receipting = NO_RECEIPTS
     sealed: bytes | None = None
     unreadable: str | None = None
     # Names of the hooks that it starts.
@@ -88,6 +93,7 @@ class InboxStore:
         self.jobs = HookJobs(database)
         self.sealed = SealedMessages(database, positions)
         self.files = ReceivedFiles(database)
+        self.receipts = DueReceipts(database)
 
     @classmethod
     async def open(
@@ -144,6 +150,8 @@ class InboxStore:
             return seqs
 
         seqs = await self._db.transaction(work)
+        if any(row.receipting.wish is not None for row in rows):
+            self.receipts.wake()
         self.positions.used(max((seq for seq in seqs if seq is not None), default=0))
         failpoint("receive.after_commit")
         return seqs
@@ -189,15 +197,25 @@ class InboxStore:
         count: int = row[0]
         return count
 
-    async def mark(self, ids: Sequence[str], as_: str, now_ms: int) -> int:
-        """Set the time at which messages were `shown` or `acked`, unless it is set. Return the number of
-        known ids."""
-        query = _Q["mark_acked" if as_ == "acked" else "mark_shown"]
+    async def mark(self, ids: Sequence[str], as_: str, now_ms: int, session: str | None = None) -> int:
+        """Set the time at which messages were `notified`, `shown` or `acked`, unless it is set, and the
+        session that did it. Return the number of known ids."""
+        query = _Q[_MARKS[as_]]
 
         def work(raw: sqlite3.Connection) -> int:
-            return raw.executemany(query, [(now_ms, broker_message_id) for broker_message_id in ids]).rowcount
+            count = raw.executemany(query, [(now_ms, one, session) for one in ids]).rowcount
+            failpoint("mark.before_commit")
+            return count
 
-        return await self._db.transaction(work)
+        count = await self._db.transaction(work)
+        self.receipts.wake()
+        return count
+
+    async def note_reply(self, broker_message_id: str, now_ms: int, session: str | None) -> None:
+        """Acknowledge the message that a reply answers, if this host has it."""
+        found = await self._db.run(lambda raw: raw.execute(_Q["answered"], (broker_message_id,)).fetchall())
+        if found:
+            await self.mark([row[0] for row in found], "acked", now_ms, session)
 
     async def prune(self, kept_ms: int, remembered_ms: int, limit: int) -> int:
         """Delete up to `limit` messages stored at least `kept_ms` of lived time ago; return their number.
@@ -262,8 +280,10 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "to_session": row.to_session,
         "for_session": row.to_session,
         "mentioned": row.mentioned,
+        "notified_at": None,
         "shown_at": None,
         "acked_at": None,
+        "seen_by": None,
         "sealed": row.body is None,
         "unreadable": row.unreadable,
         **shown_attachments(row.attachments),
@@ -294,6 +314,7 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         row.from_session,
         row.to_session,
         row.unreadable,
+        row.receipting.wish,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:

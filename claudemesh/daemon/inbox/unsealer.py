@@ -7,13 +7,14 @@ sealing key of its sender.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
+from claudemesh.protocol.receipts import Receipt
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.errors import StorageBroken, StorageError
 from claudemesh.runtime.logs import get_logger
@@ -25,6 +26,13 @@ _PAGE: Final = 32
 _RETRY_S: Final = 5.0
 # Least time between two requests to the broker for keys that sealed messages may need.
 _REFRESH_EVERY_S: Final = 60.0
+
+
+TakeReceipts: TypeAlias = Callable[[Sequence[tuple[str, tuple[Receipt, ...]]]], Awaitable[None]]
+
+
+async def _take_none(receipts: Sequence[tuple[str, tuple[Receipt, ...]]]) -> None:
+    """Drop receipts."""
 
 
 class Unsealer:
@@ -51,6 +59,7 @@ class Unsealer:
         self._topic_keys = 0
         self._wake = asyncio.Event()
         self._wake.set()
+        self.take_receipts: TakeReceipts = _take_none
         self._refreshed_at = -_REFRESH_EVERY_S
 
     def directory_changed(self) -> None:
@@ -126,8 +135,11 @@ class Unsealer:
             unreadable: list[tuple[str, str]] = []
             for row in await self._store.of(ids[start : start + _PAGE]):
                 await slices.rest()
-                found = await self._verifier.reopen(row.envelope, peers[row.sender_member_id])
-                if isinstance(found, OpenedBody):
+                peer = peers[row.sender_member_id]
+                found = await self._verifier.reopen(row.envelope, peer)
+                if isinstance(found, OpenedBody) and found.receipting.receipts:
+                    await self._take(peer, row.id, found)
+                elif isinstance(found, OpenedBody):
                     opened.append((row.id, found))
                 elif isinstance(found, Invalid):
                     unreadable.append((row.id, found.reason))
@@ -137,3 +149,8 @@ class Unsealer:
             items = await self._store.store(opened, unreadable)
             log.info("messages_unsealed", count=len(items), unreadable=len(unreadable))
             self._on_opened(items)
+
+    async def _take(self, peer: Peer, row_id: str, found: OpenedBody) -> None:
+        """Pass on receipts that could not be opened when they came. They are no message."""
+        await self.take_receipts([(peer.member_id, found.receipting.receipts)])
+        await self._store.drop([row_id])

@@ -23,7 +23,7 @@ from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
-from claudemesh.protocol.sealing import SealedContext, decode_content, open_box
+from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting, SealedContext, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.protocol.topic_keys import TopicKey, open_secret
 from claudemesh.runtime import aside
@@ -44,6 +44,7 @@ class Text:
     attachments: str | None = None
     from_session: str | None = None
     to_session: str | None = None
+    receipting: Receipting = NO_RECEIPTS
 
 
 NO_TEXT = Text()
@@ -147,6 +148,7 @@ class Verifier:
             # it aside.
             text, sealed = NO_TEXT, orjson.dumps(delivery.envelope)
             unreadable = _WRONG_KEY if error.code == _WRONG_KEY else None
+        is_receipt = bool(text.receipting.receipts)
         return InboxRow(
             id=self._new_id(),
             client_message_id=envelope.client_message_id,
@@ -167,10 +169,11 @@ class Verifier:
             attachments=text.attachments,
             from_session=text.from_session,
             to_session=text.to_session,
+            receipting=text.receipting,
             sealed=sealed,
             unreadable=unreadable,
             # No hooks yet: they need the text, so they run after the message has been opened.
-            hooks=() if sealed is not None else self._hooks_of(envelope, text.attachments),
+            hooks=() if sealed is not None or is_receipt else self._hooks_of(envelope, text.attachments),
         )
 
     async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
@@ -182,7 +185,15 @@ class Verifier:
             return None if error.code == "cannot_open" else Invalid(error.code)
         assert text.body is not None
         hooks = self._hooks_of(envelope, text.attachments)
-        return OpenedBody(text.body, text.meta, hooks, text.attachments, text.from_session, text.to_session)
+        return OpenedBody(
+            text.body,
+            text.meta,
+            hooks,
+            text.attachments,
+            text.from_session,
+            text.to_session,
+            text.receipting,
+        )
 
     def _hooks_of(self, envelope: Envelope, files: str | None) -> tuple[str, ...]:
         kind, topic = envelope.destination_kind, _topic(envelope)
@@ -224,6 +235,8 @@ class Verifier:
             content = self._unlocked(envelope)
         context, text = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
+        if text.receipting.receipts and envelope.destination_kind != "dm":
+            raise ProtocolError("wrong_receipts", "Receipts go to the sender of a message, and to no topic.")
         # A session is of one member: a topic has none.
         return text if envelope.destination_kind == "dm" else replace(text, to_session=None)
 
@@ -303,7 +316,8 @@ def _read(content: bytes) -> tuple[SealedContext | None, Text]:
     opened = decode_content(content)
     meta = canonical_meta(opened.meta).decode() or None
     files, sessions = encode_attachments(opened.attachments), opened.sessions
-    return opened.context, Text(opened.message, meta, files, sessions.sender, sessions.recipient)
+    found = Text(opened.message, meta, files, sessions.sender, sessions.recipient, opened.receipting)
+    return opened.context, found
 
 
 def _topic(envelope: Envelope) -> str | None:

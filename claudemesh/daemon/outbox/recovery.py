@@ -21,6 +21,7 @@ from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_client_message_id
+from claudemesh.protocol.receipts import ReceiptState
 from claudemesh.protocol.replies import SendStatuses
 from claudemesh.protocol.wire import PRIORITY_RANK
 from claudemesh.runtime.destinations import spell_destination
@@ -145,7 +146,10 @@ class OutboxRecovery:
             raise _sealed_to_other_keys(error) from error
         now_ms = self._clocks.now().wall_ms
         waits = envelope.destination_ref if fresh.seal.alg == "none" else None
-        new_row = NewRow(self._new_id(), fresh.encode(), PRIORITY_RANK[envelope.priority], now_ms, waits)
+        wish = row["receipt"] and ReceiptState(row["receipt"])
+        recipient = envelope.destination_ref if envelope.destination_kind == "dm" else None
+        rank = PRIORITY_RANK[envelope.priority]
+        new_row = NewRow(self._new_id(), fresh.encode(), rank, now_ms, waits, wish, recipient)
         return Submission(client_message_id, row["request_fingerprint"], new_row)
 
     def _patched(self, envelope: Envelope, patch: Mapping[str, Any]) -> SendRequest:
@@ -185,6 +189,7 @@ class OutboxRecovery:
             "attachments": content.attachments,
             "from_session": content.sessions.sender,
             "to_session": content.sessions.recipient,
+            "receipt": content.receipting.wish and content.receipting.wish.word,
         }
 
 

@@ -19,12 +19,16 @@ from claudemesh.protocol.ids import (
     check_topic,
     check_ulid,
 )
+from claudemesh.protocol.receipts import WISHES, Receipt, ReceiptState
 from claudemesh.protocol.wire import PRIORITY_RANK, DestinationKind, Priority
 from claudemesh.runtime.destinations import QUEUE_MARK, TOPIC_MARK
 
 _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _COMMON = frozenset(
-    {"message", "priority", "meta", "reply_to_id", "mentions", "client_message_id", "from_session"}
+    {
+        *("message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"),
+        *("from_session", "receipt"),
+    }
 )
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
@@ -63,6 +67,10 @@ class SendRequest:
     attachments: tuple[Attachment, ...] = ()
     # The session of this host that sends.
     from_session: str | None = None
+    # The receipt that it asks for.
+    receipt: ReceiptState | None = None
+    # A message of receipts, made by the daemon itself.
+    receipts: tuple[Receipt, ...] = ()
 
     @property
     def meta(self) -> dict[str, Any] | None:
@@ -152,6 +160,7 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
         mentions=_mentions(body.get("mentions")),
         client_message_id=own_id,
         from_session=None if from_session is None else check_session(from_session, "from_session"),
+        receipt=_receipt(body.get("receipt")),
     )
 
 
@@ -182,6 +191,14 @@ def _priority(value: object) -> Priority:
     if not isinstance(value, str) or value not in PRIORITY_RANK:
         raise InvalidField("invalid_field", "priority", "priority must be one of now, next, low.")
     return value
+
+
+def _receipt(value: object) -> ReceiptState | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in WISHES:
+        raise InvalidField("invalid_field", "receipt", f"receipt must be one of {', '.join(WISHES)}.")
+    return WISHES[value]
 
 
 def _mentions(value: object) -> tuple[Target, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from claudemesh.daemon.outbox.states import Status, Step
+from claudemesh.protocol.receipts import ReceiptState
 from claudemesh.runtime.queries import load_queries
 
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
@@ -48,7 +49,10 @@ def page_statement(status: Status | None, *, newest_first: bool, first: bool) ->
 
 
 _HIDDEN = frozenset(
-    {"payload", "cursor", "priority", "lived_ms", "done_lived_ms", "first_sent_broker_ms", "waiting_topic"}
+    {
+        *("payload", "cursor", "priority", "lived_ms", "done_lived_ms", "first_sent_broker_ms"),
+        *("waiting_topic", "recipient"),
+    }
 )
 
 
@@ -57,6 +61,7 @@ def public(row: Mapping[str, Any]) -> dict[str, Any]:
     payload."""
     item = {name: value for name, value in row.items() if name not in _HIDDEN}
     item["request_fingerprint"] = row["request_fingerprint"].hex()
+    item["receipt"] = None if row["receipt"] is None else ReceiptState(row["receipt"]).word
     item["waiting_for"] = None if row["waiting_topic"] is None else "topic_key"
     if row["payload"]:
         envelope = orjson.loads(row["payload"])

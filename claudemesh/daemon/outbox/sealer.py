@@ -17,6 +17,7 @@ from claudemesh.protocol.envelope import MAC_BYTES, Envelope, Seal, build_envelo
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fingerprint import request_fingerprint
 from claudemesh.protocol.sealing import (
+    Receipting,
     SealedContent,
     SealedContext,
     SessionNames,
@@ -100,7 +101,8 @@ class Sealer:
         payload_too_large for a body over the broker's limit.
         """
         sessions = SessionNames(request.from_session, request.target.session)
-        content = (request.message, request.meta_json, request.attachments, sessions)
+        receipting = Receipting(request.receipt, request.receipts)
+        content = (request.message, request.meta_json, request.attachments, sessions, receipting)
         body, seal = self._sealed(content, to, client_message_id, self._topic_key(to))
         limit = self._body_limit.last
         # A body that is sealed later grows by then.
@@ -135,7 +137,7 @@ class Sealer:
     ) -> Envelope:
         content = self.open_own(envelope, to)
         meta_json = orjson.dumps(content.meta) if content.meta else b""
-        parts = (content.message, meta_json, content.attachments, content.sessions)
+        parts = (content.message, meta_json, content.attachments, content.sessions, content.receipting)
         body, seal = self._sealed(parts, to, client_message_id, key)
         return build_envelope(
             identity=self._keyring.current,
@@ -201,16 +203,16 @@ class Sealer:
 
     def _sealed(
         self,
-        parts: tuple[str, bytes, Sequence[Attachment], SessionNames],
+        parts: tuple[str, bytes, Sequence[Attachment], SessionNames, Receipting],
         to: Destination,
         client_message_id: str,
         key: TopicKey | None,
     ) -> tuple[bytes, Seal]:
-        """Seal text, meta, attachments and names of sessions. `key` is that of a topic, if it is here."""
-        message, meta_json, attachments, sessions = parts
+        """Seal the parts of a content. `key` is that of a topic, if it is here."""
+        message, meta_json, attachments, sessions, receipting = parts
         own = self._keyring.current
         context = SealedContext(self._mesh_id, own.ed25519_pubkey, to.ref, client_message_id, to.kind)
-        content = encode_content(message, meta_json, context, attachments, sessions)
+        content = encode_content(message, meta_json, context, attachments, sessions, receipting)
         if to.peer is None:
             if key is None:
                 # The row waits for the key, and is sealed before it leaves.

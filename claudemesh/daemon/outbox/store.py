@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.rows import dicts, get_row, move, page_statement, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, may_move
+from claudemesh.daemon.outbox.told import ToldReceipts
 from claudemesh.daemon.outbox.turn import REFUSE, TAKE, answer_without_space, find, submit, take_turn
 from claudemesh.daemon.outbox.types import (
     Expired,
@@ -45,6 +46,7 @@ class OutboxStore:
     def __init__(self, database: Database) -> None:
         self._db = database
         self.done = DoneSends(database)
+        self.receipts = ToldReceipts(database)
         self._totals = Totals()
         # A write was cancelled while it ran. It may have been committed or not, so the rows must be counted
         # again.

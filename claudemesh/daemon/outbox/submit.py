@@ -123,7 +123,8 @@ class Submitter:
     async def _pass(self, request: SendRequest, found: Draft, on_queued: Callable[[], None] | None) -> Answer:
         """Write a send. A new id passes the pre-send hook first, if there is one."""
         hook = self._pre_send
-        if hook is None or not hook.guards_sends or found.refusal is not None:
+        # Receipts hold no text of a caller.
+        if hook is None or not hook.guards_sends or found.refusal is not None or request.receipts:
             return await self._write(self._sealed(request, found), on_queued)
         client_message_id = found.client_message_id
         # One at a time for an id: a retry that arrives meanwhile finds the row and does not run the hook.
@@ -156,7 +157,9 @@ class Submitter:
         envelope = self._sealer.seal(request, to, mentions, found.client_message_id)
         now_ms = self._clock.wall_ms()
         waits = to.ref if envelope.seal.alg == "none" else None
-        return NewRow(self._new_id(), envelope.encode(), PRIORITY_RANK[request.priority], now_ms, waits)
+        rank, wish = PRIORITY_RANK[request.priority], request.receipt
+        recipient = to.ref if to.peer is not None and wish is not None else None
+        return NewRow(self._new_id(), envelope.encode(), rank, now_ms, waits, wish, recipient)
 
     async def _write(self, submission: Submission, on_queued: Callable[[], None] | None) -> Answer:
         try:

@@ -91,7 +91,8 @@ def submit(
         else:
             row = submission.row
             ids = (row.id, submission.client_message_id, submission.request_fingerprint)
-            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, row.priority, row.waiting_topic))
+            rest = (row.priority, row.waiting_topic, row.receipt, row.recipient)
+            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, *rest))
             size += len(row.payload)
             # A second submission of this id in the same batch must find the first one's row.
             known[submission.client_message_id] = (_pending(submission, row.id), row.payload)

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
+from claudemesh.protocol.receipts import ReceiptState
 
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
     """A send that may be inserted: its envelope, its priority, and the wall time for display.
 
-    The envelope is frozen, unless the row waits for the key of `waiting_topic`: it is sealed then.
+    The envelope is frozen, unless the row waits for the key of `waiting_topic`: it is sealed then. `receipt`
+    is what the send asks for, and `recipient` the key of the member that tells it, None for a topic or queue.
     """
 
     id: str
@@ -21,6 +23,8 @@ class NewRow:
     priority: int
     now_ms: int
     waiting_topic: str | None = None
+    receipt: ReceiptState | None = None
+    recipient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

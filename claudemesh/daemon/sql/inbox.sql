@@ -1,8 +1,9 @@
 -- insert: insert a received message, once for each sender and client_message_id.
 INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
-                   mentioned, attachments, from_session, to_session, for_session, unreadable)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21
+                   mentioned, attachments, from_session, to_session, for_session, unreadable, receipt, receipt_due)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
+       ?22 IS NOT NULL
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
@@ -32,7 +33,8 @@ FROM inbox INDEXED BY inbox_without_text WHERE body IS NULL;
 
 -- unseal: write the body of a sealed message, which takes the next seq and becomes unread.
 UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, from_session = ?6,
-  to_session = ?7, for_session = ?7, shown_at = NULL, acked_at = NULL
+  to_session = ?7, for_session = ?7, receipt = ?8, receipt_due = ?8 IS NOT NULL,
+  shown_at = NULL, acked_at = NULL, notified_at = NULL, seen_by = NULL
 WHERE id = ?4 AND body IS NULL RETURNING *;
 
 -- add_file: insert a file that a message announces.
@@ -87,11 +89,43 @@ SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER
 -- unread_count: the number of messages that are not acknowledged, counted up to a limit.
 SELECT count(*) FROM (SELECT 1 FROM inbox WHERE acked_at IS NULL LIMIT ?1);
 
--- mark_shown: set the time at which a reader has shown a message.
-UPDATE inbox SET shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
+-- mark_notified: set the time at which a session was told that a message waits.
+UPDATE inbox SET notified_at = coalesce(notified_at, ?1),
+  seen_by = iif(shown_at IS NULL AND notified_at IS NULL, coalesce(?3, seen_by), seen_by),
+  receipt_due = iif(receipt > 2 AND shown_at IS NULL AND notified_at IS NULL, max(receipt_due, 2), receipt_due)
+WHERE id = ?2;
 
--- mark_acked: set the time at which a reader has acknowledged a message.
-UPDATE inbox SET acked_at = coalesce(acked_at, ?1), shown_at = coalesce(shown_at, ?1) WHERE id = ?2;
+-- mark_shown: set the time at which a reader has shown a message. A message for the host is the reader's then.
+UPDATE inbox SET shown_at = coalesce(shown_at, ?1),
+  seen_by = iif(shown_at IS NULL, coalesce(?3, seen_by), seen_by),
+  for_session = coalesce(for_session, ?3),
+  receipt_due = iif(receipt > 2 AND shown_at IS NULL, max(receipt_due, 3), receipt_due)
+WHERE id = ?2;
+
+-- mark_acked: set the time at which a reader has acknowledged a message. It is shown then.
+UPDATE inbox SET acked_at = coalesce(acked_at, ?1), shown_at = coalesce(shown_at, ?1),
+  seen_by = iif(acked_at IS NULL AND (shown_at IS NULL OR receipt IS NOT 3), coalesce(?3, seen_by), seen_by),
+  for_session = coalesce(for_session, ?3),
+  receipt_due = CASE WHEN receipt = 4 AND acked_at IS NULL THEN 4
+                     WHEN receipt > 2 AND shown_at IS NULL THEN max(receipt_due, 3)
+                     ELSE receipt_due END
+WHERE id = ?2;
+
+-- answered: ids of the messages that a reply answers and that are not acknowledged.
+SELECT id FROM inbox INDEXED BY inbox_broker_message WHERE broker_message_id = ? AND acked_at IS NULL;
+
+-- receipt_senders: members that are yet to be told a state of their messages.
+SELECT DISTINCT sender_member_id FROM inbox INDEXED BY inbox_receipt_due WHERE receipt_due > 0 LIMIT ?;
+
+-- receipts_due: messages of a member whose state it is yet to be told, oldest first.
+SELECT id, receipt_due, receipt, client_message_id, received_at, notified_at, shown_at, acked_at, seen_by
+FROM inbox INDEXED BY inbox_receipt_due WHERE sender_member_id = ? AND receipt_due > 0 ORDER BY seq LIMIT ?;
+
+-- receipt_told: note that a state was told, unless a further one has followed.
+UPDATE inbox SET receipt_due = 0 WHERE id = ? AND receipt_due = ?;
+
+-- drop: delete a message that turns out to consist of receipts.
+DELETE FROM inbox WHERE id = ?;
 
 -- newest_lived: the newest lived time of any row, NULL when there is none.
 SELECT max(lived_ms) FROM (SELECT max(lived_ms) AS lived_ms FROM inbox UNION ALL SELECT max(lived_ms) FROM inbox_seen);
@@ -151,9 +185,11 @@ INSERT INTO inbox_positions (only, reserved) VALUES (1, ?1) ON CONFLICT (only) D
 -- acked_remember: keep the ids of acknowledged messages that acked_remove deletes.
 INSERT OR IGNORE INTO inbox_seen (sender_member_id, client_message_id, seen_at)
 SELECT sender_member_id, client_message_id, ?1 FROM inbox AS i
-WHERE acked_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id) ORDER BY seq LIMIT ?2;
+WHERE acked_at IS NOT NULL AND receipt_due = 0 AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id)
+ORDER BY seq LIMIT ?2;
 
 -- acked_remove: delete the oldest acknowledged messages without a job of a hook.
 DELETE FROM inbox WHERE seq IN (
   SELECT seq FROM inbox AS i
-  WHERE acked_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id) ORDER BY seq LIMIT ?);
+  WHERE acked_at IS NOT NULL AND receipt_due = 0 AND NOT EXISTS (SELECT 1 FROM hook_jobs WHERE event_id = i.id)
+  ORDER BY seq LIMIT ?);

@@ -8,8 +8,8 @@ FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.val
 
 -- insert: a new send, pending.
 INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, status, priority,
-                    waiting_topic, due_lived_ms)
-VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?8, iif(?8 IS NULL, 0, 4611686018427387904));
+                    waiting_topic, due_lived_ms, receipt, recipient)
+VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?8, iif(?8 IS NULL, 0, 4611686018427387904), ?9, ?10);
 
 -- promote: make rows ready whose wait is over.
 UPDATE outbox SET due_lived_ms = 0 WHERE rowid IN (
@@ -93,6 +93,23 @@ ORDER BY first_sent_broker_ms LIMIT ?2;
 
 -- get: one row by its id or its client_message_id.
 SELECT * FROM outbox WHERE id = ?1 OR client_message_id = ?1 LIMIT 1;
+
+-- receipt_row: the send that a receipt is about, and the receipt that its recipient has told before.
+SELECT o.id, o.receipt, o.recipient, r.delivered_at, r.notified_at, r.shown_at, r.acked_at, r.session
+FROM outbox AS o LEFT JOIN receipt AS r ON r.row_id = o.id AND r.member_id = ?2 WHERE o.client_message_id = ?1;
+
+-- receipt_write: write what a recipient has told of a send.
+INSERT INTO receipt (row_id, member_id, name, state, delivered_at, notified_at, shown_at, acked_at, session)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+ON CONFLICT (row_id, member_id) DO UPDATE SET name = ?3, state = ?4, delivered_at = ?5, notified_at = ?6,
+  shown_at = ?7, acked_at = ?8, session = ?9;
+
+-- receipts_of: what the recipients have told of a send, by name.
+SELECT member_id, name, state, delivered_at, notified_at, shown_at, acked_at, session
+FROM receipt WHERE row_id = ? ORDER BY name, member_id LIMIT ?;
+
+-- receipt_counts: the number of recipients by their furthest state.
+SELECT state, count(*) FROM receipt WHERE row_id = ? GROUP BY state;
 
 -- totals: the number of rows by status, and the payload bytes of pending and inflight rows. Read at the start.
 SELECT (SELECT count(*) FROM outbox WHERE status = 'pending'),

@@ -11,10 +11,10 @@ from claudemesh.daemon.api.schemas import (
     EmptyBody,
     PostBody,
     ProfileBody,
-    RequeueBody,
     SendBody,
     TopicCreateBody,
 )
+from claudemesh.daemon.api.schemas_outbox import RequeueBody
 from claudemesh.daemon.outbox.request import POST_FIELDS, SEND_FIELDS
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.web.bodies import parse_object, parse_struct

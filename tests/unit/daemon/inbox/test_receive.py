@@ -25,19 +25,21 @@ from claudemesh.daemon.inbox.verify import Invalid, OpeningNotes, Verifier
 from claudemesh.daemon.metrics import DaemonMetrics
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destinations
-from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver, DeliverySender
 from claudemesh.protocol.keys import Identity, new_identity
+from claudemesh.protocol.receipts import Receipt
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.sealing import BoxKeys, seal_box
 from claudemesh.protocol.statements import sign_statement
 from claudemesh.protocol.topic_keys import TopicKey
 from claudemesh.runtime.clock import iso_ms
+from claudemesh.runtime.errors import StorageFull
 from tests.support.clock import ManualClock
 from tests.support.daemon import (
     MESH_ID,
@@ -94,6 +96,9 @@ class Host:
         self.unsealer = Unsealer(
             store.sealed, verifier, directory, self.publisher.unsealed, lambda: None, lambda: 0.0
         )
+        self.receipts: list[tuple[str, str]] = []
+        self.disk_is_full = False
+        self.unsealer.take_receipts = self._take_receipts
         self.receiver = Receiver(
             PatientStore(store),
             verifier,
@@ -104,6 +109,15 @@ class Host:
             ManualClock(),
             self.unsealer,
         )
+        self.receiver.take_receipts = self._take_rows
+
+    async def _take_receipts(self, receipts: Sequence[tuple[str, tuple[Receipt, ...]]]) -> None:
+        if self.disk_is_full:
+            raise StorageFull("the disk is full")
+        self.receipts += [(member, one.client_message_id) for member, told in receipts for one in told]
+
+    async def _take_rows(self, rows: Sequence[InboxRow]) -> None:
+        await self._take_receipts([(row.sender_member_id, row.receipting.receipts) for row in rows])
 
     def _hooks_of(self, kind: str, topic: str | None, *, mentioned: bool, has_files: bool) -> tuple[str, ...]:
         return self.hooks
@@ -390,6 +404,61 @@ async def test_a_message_that_a_revoked_member_sent_before_stays_and_a_later_one
         assert [item["body"] for item in await bob.take(before, later)] == ["1"]
         # Neither comes again.
         assert sorted(bob.acked) == [1, 2]
+
+
+def receipts_of(to: str, **changes: Any) -> SendRequest:
+    """A message of receipts."""
+    told = (Receipt(client_message_id="m", shown_at=NOW),)
+    return replace(parse_send({"to": to, "message": ""}), receipts=told, **changes)
+
+
+async def test_receipts_are_taken_and_no_inbox_shows_them(tmp_path: Path) -> None:
+    """They are acknowledged behind their commit, and start no hook."""
+    async with host(tmp_path) as bob:
+        bob.hooks = ("on-dm",)
+        post = replace(parse_post({"topic": "news", "message": ""}), receipts=receipts_of("bob").receipts)
+        items = await bob.take(
+            delivery(ALICE, bob.directory, receipts_of("bob")), delivery(ALICE, bob.directory, post, 2)
+        )
+        assert (items, bob.receipts, bob.woken) == ([], [(ALICE.member_id, "m")], 0)
+        # A topic has no receipts: this one is dropped.
+        assert (sorted(bob.acked), bob.receiver.invalid) == ([1, 2], 1)
+
+
+async def test_receipts_that_cannot_be_written_stay_at_the_broker(tmp_path: Path) -> None:
+    """They come again."""
+    async with host(tmp_path) as bob:
+        bob.disk_is_full = True
+        bob.receiver.handle(1, delivery(ALICE, bob.directory, receipts_of("bob")))
+        await bob.receiver.finish(30)
+        assert (bob.acked, bob.receipts) == ([], [])
+
+
+async def test_receipts_of_a_revoked_member_are_dropped(tmp_path: Path) -> None:
+    """Those of before count."""
+    async with host(tmp_path) as bob:
+        bob.directory.apply([CAROL.listed(role="admin")])
+        of_alice = {"subject": ALICE.member_id, "pubkey": ALICE.identity.ed25519_pubkey}
+        statement = sign_statement(CAROL.identity, "revocation", mesh_id=MESH_ID, at_ms=NOW, **of_alice)
+        assert bob.directory.revoke(statement)
+        before = delivery(ALICE, bob.directory, receipts_of(BOB.identity.ed25519_pubkey))
+        await bob.take(replace(before, accepted_at=NOW + 1))
+        assert bob.receipts == []
+        await bob.take(before)
+        assert bob.receipts == [(ALICE.member_id, "m")]
+
+
+async def test_receipts_that_came_before_their_key_are_taken_when_it_arrives(tmp_path: Path) -> None:
+    """They leave the inbox then."""
+    async with host(tmp_path) as bob:
+        renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
+        full = directory_of(tmp_path / "x", renewed, BOB)
+        [item] = await bob.take(delivery(renewed, full, receipts_of("bob")))
+        assert item["sealed"]
+        bob.directory.apply([renewed.listed()])
+        await bob.unsealer.open_all()
+        assert bob.receipts == [(ALICE.member_id, "m")]
+        assert (await bob.store.page())[0] == []
 
 
 async def test_a_member_that_joined_a_moment_ago_is_looked_up(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ SELECTIONS = st.builds(
     topic=st.sampled_from([None, "all", "builds"]),
     sender=st.sampled_from([None, "ann", "Bob", "bb" * 32]),
     unread=st.booleans(),
+    unseen=st.booleans(),
     newest_first=st.booleans(),
 )
 
@@ -69,7 +70,7 @@ def is_chosen(row: dict[str, Any], chosen: Selection) -> bool:
         (chosen.since_ms is None or row["received_at"] >= chosen.since_ms)
         and chosen.topic in (None, row["topic"])
         and chosen.sender in (None, row["key"], *({chosen.sender} if _same(chosen, row) else ()))
-        and not (chosen.unread and row["acked_at"] is not None)
+        and not ((chosen.unread or chosen.unseen) and row["acked_at"] is not None)
     )
 
 
@@ -104,6 +105,7 @@ def test_pages_bring_each_chosen_message_once_and_in_order(
         ({"sender": "bob"}, "inbox_sender"),
         ({"unread": True}, "inbox_unread"),
         ({"session": "api"}, "inbox_for_session"),
+        ({"session": "api", "unseen": True}, "inbox_unseen"),
     ],
 )
 def test_each_filter_of_the_inbox_finds_its_index(
