@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.answers import check
+from tests.support.nursery import NURSERY, can_fork
 from tests.support.processes import REPOSITORY, Mesh
 from tests.support.waiting import WAIT_S
 
@@ -37,17 +38,21 @@ class Ran:
 def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **environment: str) -> Ran:
     """Run a command, and check JSON against its declaration; `full` takes the way past the fast path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-    program = "from claudemesh.cli.main import main; raise SystemExit(main())"
-    start = ["-c", program] if full else ["-m", "claudemesh"]
-    done = subprocess.run(
-        [sys.executable, *start, *arguments],
-        cwd=REPOSITORY,
-        env={**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment},
-        input=stdin,
-        capture_output=True,
-        timeout=WAIT_S,
-    )
-    ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    variables = {**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment}
+    if not full and can_fork(variables):
+        ran = Ran(*NURSERY.run(arguments, variables, WAIT_S, stdin))
+    else:
+        program = "from claudemesh.cli.main import main; raise SystemExit(main())"
+        start = ["-c", program] if full else ["-m", "claudemesh"]
+        done = subprocess.run(
+            [sys.executable, *start, *arguments],
+            cwd=REPOSITORY,
+            env=variables,
+            input=stdin,
+            capture_output=True,
+            timeout=WAIT_S,
+        )
+        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
     if "--json" in arguments and ran.code == 0:
         check(arguments, ran.out)
     return ran

@@ -19,8 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.support.pyz import REPOSITORY
@@ -87,20 +87,20 @@ class Nursery:
         return Child(self, self._ask(request, streams))
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float
+        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float, stdin: bytes = b""
     ) -> tuple[int, str, str]:
         """Run a command to its end; return its exit code, standard output and standard error."""
-        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-            with Path(os.devnull).open("rb") as nothing:
-                streams = [stream.fileno() for stream in (nothing, out, error)]
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+            with _pipe_of(stdin) as given:
+                streams = [given, out.fileno(), error.fileno()]
                 process = self.spawn("cli", arguments, environment, streams)
-            try:
-                code = process.wait(timeout_s)
-            finally:
-                process.kill()
+                try:
+                    code = process.wait(timeout_s)
+                finally:
+                    process.kill()
             out.seek(0)
             error.seek(0)
-            return code, out.read(), error.read()
+            return code, out.read().decode(), error.read().decode()
 
     def reap(self, pid: int) -> int:
         """Return the exit code of a child that has ended."""
@@ -132,6 +132,25 @@ class Nursery:
 
         atexit.register(end)
         return link
+
+
+@contextmanager
+def _pipe_of(data: bytes) -> Generator[int]:
+    """The reading end of a pipe that holds these bytes, and then its end."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        # The command may end before it has read everything.
+        with suppress(BrokenPipeError), open(writing, "wb") as pipe:
+            pipe.write(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        writer.join()
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
