@@ -7,6 +7,7 @@ import inspect
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,20 @@ ASYNC_TEST_LIMIT_S = 300
 # A shell starts its background jobs with SIGINT ignored, and every process of the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test an id of its own: of several with one id, the workers of xdist run only one.
+
+    A library that makes a test for each route puts the route in the name and leaves it out of the id.
+    """
+    for item in items:
+        _, bracket, route = item.name.partition("[")
+        if bracket and item.id.params is None:
+            item._id = item.id.with_params(route.removesuffix("]"))
+    shared = [name for name, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if shared:
+        raise pytest.UsageError(f"Several tests have one id: {', '.join(shared[:5])}. Give each its own.")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -94,7 +94,7 @@ def test_a_file_arrives_as_it_was(pair: Mesh, tmp_path: Path, size: int) -> None
     assert (out / "build.log").read_bytes() == content
     assert os.listdir(out) == ["build.log"]
     until(lambda: state_of(alice, file_id)["state"] == "shared", "the sender is done")
-    assert not (alice.root / "spool" / file_id).exists()
+    until(lambda: not (alice.root / "spool" / file_id).exists(), "its copy is gone")
     again = get(bob, file_id, out)
     assert (again[0], again[1]["error"]) == (409, "file_exists")
 
