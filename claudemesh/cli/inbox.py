@@ -106,7 +106,7 @@ def inbox(
         output.note(f"There are earlier messages than these {len(items)}. Use -n to show more.")
     if items or follow or not is_terminal():
         messages.add(items)
-    session = TerminalSession(client, is_followed=follow)
+    session = TerminalSession(client)
     session.saw(items)
     _acknowledge(client, items, mark_read)
     if follow:

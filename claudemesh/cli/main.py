@@ -33,6 +33,7 @@ COMMANDS = {
         "peers": ("peers", "peers", "List the members of the mesh."),
         "verify": ("verify", "verify", "Show digits by which two people verify each other's keys."),
         "sessions": ("sessions", "sessions", "List the sessions of this host."),
+        "mcp": ("mcp.command", "mcp", "Serve the tools of the mesh to an agent (MCP)."),
         "profile": ("profile", "profile", "Show or change the profile of this member."),
         "member": ("member", "member", "List members, give roles and revoke members."),
         "ping": ("ping", "ping", "Check whether a member is online."),

@@ -21,9 +21,8 @@ class TerminalSession:
     """The session of this command. It registers when it has shown the first message, and ends with the
     process. Output that goes elsewhere than to a terminal is not seen by a person: nothing is marked."""
 
-    def __init__(self, client: LocalClient, *, is_followed: bool) -> None:
+    def __init__(self, client: LocalClient) -> None:
         self._client = client
-        self._reach = "push" if is_followed else "pull"
         self._is_terminal = is_terminal()
         self._name = ""
         self._renewed_at = -_RENEWED_S
@@ -43,8 +42,11 @@ class TerminalSession:
 
     def _own_name(self) -> str:
         if time.monotonic() - self._renewed_at >= _RENEWED_S:
-            about = {"client": _CLIENT, "name": _CLIENT, "reach": self._reach, "pid": os.getpid()}
-            self._name = str(self._client.post("/v1/sessions", about)["name"])
+            about = {"client": _CLIENT, "name": _CLIENT, "reach": "pull", "pid": os.getpid()}
+            found = self._client.post("/v1/sessions", about)
+            # Messages for the host are given to the sessions of agents.
+            self._client.post(f"/v1/sessions/{found['session_id']}/heartbeat", {"state": "away"})
+            self._name = str(found["name"])
             self._renewed_at = time.monotonic()
         return self._name
 

@@ -86,6 +86,10 @@ class LocalClient:
         """POST an object to a route."""
         return self._request("POST", path, None if body is None else orjson.dumps(body))
 
+    def delete(self, path: str) -> dict[str, Any]:
+        """DELETE a route."""
+        return self._request("DELETE", path, None)
+
     def _request(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         return _parse(self._exchange(method, path, body))
 

@@ -17,10 +17,11 @@ from tests.support.answers import check, command_of
 from tests.support.cli import begin, run
 from tests.support.processes import free_port
 
-# Commands that the walk leaves out: `run` prints what its command prints; the others change this machine, or
-# need a copy of a home, and tests of their own compare their answers.
+# Commands that the walk leaves out: `run` prints what its command prints, `mcp` speaks a protocol of its own;
+# the others change this machine, or need a copy of a home, and tests of their own compare their answers.
 LEFT_OUT = {
     "run",
+    "mcp",
     "daemon install-service",
     "daemon uninstall-service",
     "daemon accept-host",

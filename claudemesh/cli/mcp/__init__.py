@@ -1,0 +1,1 @@
+"""`claudemesh mcp`: the tools of a mesh for an agent, over the Model Context Protocol."""

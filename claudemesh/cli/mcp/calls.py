@@ -1,0 +1,254 @@
+"""The tools of the server, over the local API of the daemon."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import orjson
+
+from claudemesh.cli.mcp import tools
+from claudemesh.cli.mcp.framing import clean, page_of
+from claudemesh.cli.mcp.session import McpSession
+from claudemesh.client.errors import ApiError, ClientError, WrongUse
+
+if TYPE_CHECKING:
+    from claudemesh.client.local import LocalClient
+
+_PAGE: Final = 100
+_SENT_WAIT_MS: Final = 2000
+_POLL_S: Final = 0.25
+_EMPTY: Final = "No new messages."
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The text of a result, and the messages that it showed or told of. They are marked when the result is
+    with the client."""
+
+    text: str
+    ids: Sequence[str] = ()
+    mark: str = "shown"
+    is_error: bool = False
+
+
+class Tools:
+    """The tools of one session."""
+
+    def __init__(self, session: McpSession) -> None:
+        self._session = session
+        # Held from the reading of messages until they are marked: no other call is offered them.
+        self._reading = threading.Lock()
+        self._tools: Mapping[str, Callable[[Mapping[str, Any]], Done]] = {
+            tools.SEND: self._send,
+            tools.INBOX: self._inbox,
+            tools.ACK: self._ack,
+            tools.PEERS: self._peers,
+            tools.WAIT: self._wait,
+            tools.STATUS: self._status,
+            tools.HOOK: self._hook,
+        }
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Done:
+        """Run a tool. Failures are results: the model reads them."""
+        try:
+            return self._checked(tool, arguments)
+        except ClientError as error:
+            if tool == tools.HOOK:
+                return Done("")
+            following = f" Next: {error.next}" if error.next else ""
+            return Done(f"{error.code}: {error.message}{following}", is_error=True)
+
+    def mark(self, done: Done) -> None:
+        """Mark messages whose result the client has. One that cannot be marked is offered again.
+
+        It follows each `call`.
+        """
+        if not done.ids:
+            return
+        try:
+            body = {"ids": list(done.ids), "as": done.mark, "session": self._session.name}
+            self._session.client().post("/v1/inbox/ack", body)
+        except ClientError:
+            return
+        finally:
+            self._reading.release()
+
+    def _exclusively(self, read: Callable[[], Done]) -> Done:
+        """Read messages. The lock is kept for `mark` when there are some."""
+        self._reading.acquire()
+        done = None
+        try:
+            done = read()
+        finally:
+            if done is None or not done.ids:
+                self._reading.release()
+        return done
+
+    def _checked(self, tool: str, arguments: Mapping[str, Any]) -> Done:
+        _check(tool, arguments)
+        try:
+            return self._tools[tool](arguments)
+        except ApiError as error:
+            if error.code != "session_not_found":
+                raise
+        # The session ended, with its lease for instance: it is registered again.
+        self._session.forget()
+        return self._tools[tool](arguments)
+
+    def _send(self, given: Mapping[str, Any]) -> Done:
+        client = self._session.client()
+        body: dict[str, Any] = {"message": given["message"], "receipt": given.get("receipt", "shown")}
+        body["from_session"] = self._session.name
+        to = given.get("to")
+        if "reply_to" in given:
+            item = client.get(f"/v1/inbox/{quote(str(given['reply_to']), safe='')}")
+            body["reply_to_id"] = item["broker_message_id"]
+            to = to or _sender_of(item)
+        if not to:
+            raise WrongUse("missing_field", "Give to or reply_to. Nothing was sent.")
+        body["to"] = to
+        meta = {name: given[name] for name in ("intent", "expects_reply") if name in given}
+        if meta:
+            body["meta"] = meta
+        if "idempotency_key" in given:
+            body["client_message_id"] = given["idempotency_key"]
+        sent = client.post(f"/v1/send?wait_ms={_SENT_WAIT_MS}", body)["client_message_id"]
+        return Done(f"Sent, id {sent}: {_detail(client, sent)}.")
+
+    def _inbox(self, given: Mapping[str, Any]) -> Done:
+        return self._exclusively(lambda: self._listed(given))
+
+    def _listed(self, given: Mapping[str, Any]) -> Done:
+        name = self._session.name
+        seen = {"unread": "true"} if given.get("include_seen") else {"unseen": "true"}
+        page = self._session.client().get(
+            "/v1/inbox", session=name, after=given.get("after"), limit=_PAGE, **seen
+        )
+        return _shown(page["items"], more=page["next"] is not None)
+
+    def _ack(self, given: Mapping[str, Any]) -> Done:
+        client, session = self._session.client(), self._session.name
+        ids = [client.get(f"/v1/inbox/{quote(one, safe='')}")["id"] for one in given["ids"]]
+        marked = client.post("/v1/inbox/ack", {"ids": ids, "as": "acked", "session": session})["marked"]
+        return Done(f"Acknowledged {marked}.")
+
+    def _peers(self, given: Mapping[str, Any]) -> Done:
+        client, own = self._session.client(), self._session.name
+        lines = []
+        for peer in client.items("/v1/peers"):
+            state = "online" if peer["online"] else f"offline, last seen {peer['last_seen_at'] or 'never'}"
+            about = clean(" ".join(filter(None, (peer["status"], peer["summary"]))))
+            said = f". It says: {about}" if about else ""
+            lines.append(f"{peer['name']} ({peer['role']}): {state}{said}")
+        lines.append("Sessions of this host:")
+        for one in client.items("/v1/sessions"):
+            this = ", this session" if one["name"] == own else ""
+            lines.append(f"{one['name']} ({one['client']}): {one['state']}, reach {one['reach']}{this}")
+        return Done("\n".join(lines))
+
+    def _wait(self, given: Mapping[str, Any]) -> Done:
+        deadline = time.monotonic() + given.get("timeout_s", tools.LONGEST_WAIT_S)
+        while True:
+            done = self._exclusively(lambda: _shown(self._arrived(given.get("reply_to")), more=False))
+            if done.ids:
+                return done
+            if time.monotonic() >= deadline:
+                return Done("No message has come in time. It is not lost: mesh_inbox shows it when it comes.")
+            time.sleep(_POLL_S)
+
+    def _arrived(self, reply_to: str | None) -> Sequence[Mapping[str, Any]]:
+        client = self._session.client()
+        page = client.get("/v1/inbox", session=self._session.name, unseen="true", limit=_PAGE)
+        items: Sequence[Mapping[str, Any]] = page["items"]
+        if reply_to is None or not items:
+            return items
+        sent = client.get(f"/v1/outbox/{quote(reply_to, safe='')}")["broker_message_id"]
+        return [one for one in items if sent is not None and one["reply_to_id"] == sent]
+
+    def _status(self, given: Mapping[str, Any]) -> Done:
+        client = self._session.client()
+        if "id" in given:
+            return Done(f"{given['id']}: {_detail(client, given['id'])}.")
+        health, name = client.get("/v1/health"), self._session.name
+        link = "connected" if health["connected"] else "not connected; messages wait on this host"
+        waiting = health["queue_depth"] + health["inflight"]
+        return Done(
+            f"This session is {health['name']}/{name} in mesh {health['mesh']}. The host is {link}. "
+            f"{waiting} sends wait, {health['dead']} were given up."
+        )
+
+    def _hook(self, given: Mapping[str, Any]) -> Done:
+        event = given["event"]
+        self._session.describe(session_id=given.get("session_id"), reach="turn")
+        self._session.be("idle" if event == "Stop" else "working")
+        if event == "Stop" and given.get("stop_hook_active"):
+            return Done("")
+        return self._exclusively(lambda: self._news(event))
+
+    def _news(self, event: str) -> Done:
+        client, name = self._session.client(), self._session.name
+        page = client.get("/v1/inbox", session=name, unseen="true", limit=_PAGE)
+        news = [one for one in page["items"] if one["notified_at"] is None]
+        if not news:
+            return Done("")
+        # Facts of this host alone: no text of another member is in it.
+        senders = ", ".join(sorted({one["sender_name"] for one in news})[:10])
+        count = f"{len(news)} or more" if page["next"] is not None else str(len(news))
+        text = f"{count} new mesh messages wait for you, from {senders}. Read them with {tools.INBOX}."
+        output = {"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}}
+        return Done(orjson.dumps(output).decode(), [one["id"] for one in news], "notified")
+
+
+def _shown(items: Sequence[Mapping[str, Any]], *, more: bool) -> Done:
+    text, shown = page_of(items)
+    if not shown:
+        return Done(_EMPTY)
+    ids = [one["id"] for one in shown if one["body"] is not None]
+    if more or len(shown) < len(items):
+        rest = f"{len(items) - len(shown)}{' or more' if more else ''}"
+        text += f"\n{rest} further messages wait: call {tools.INBOX} again, with after={shown[-1]['seq']}."
+    return Done(text, ids)
+
+
+def _detail(client: LocalClient, sent: str) -> str:
+    try:
+        return str(client.get(f"/v1/outbox/{quote(sent, safe='')}")["detail"])
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return "queued on this host, no row of the outbox yet"
+
+
+def _sender_of(item: Mapping[str, Any]) -> str:
+    if item["kind"] == "topic":
+        return f"#{item['topic']}"
+    session = item.get("from_session")
+    return f"{item['sender_pubkey']}/{session}" if session else str(item["sender_pubkey"])
+
+
+_TYPES: Final = {"string": str, "boolean": bool, "integer": int, "array": list}
+
+
+def _check(tool: str, arguments: Mapping[str, Any]) -> None:
+    """Raise `WrongUse` for arguments that the schema of the tool does not have."""
+    [schema] = [one["inputSchema"] for one in tools.TOOLS if one["name"] == tool]
+    for name in schema.get("required", ()):
+        if name not in arguments:
+            raise WrongUse("missing_field", f"{tool} needs {name}.")
+    for name, value in arguments.items():
+        rule = schema["properties"].get(name)
+        if rule is None:
+            raise WrongUse("unknown_field", f"{tool} has no argument {name[:64]}.")
+        if type(value) is not _TYPES[rule["type"]]:
+            raise WrongUse("invalid_field", f"{name} is of type {rule['type']}.")
+        if isinstance(value, int) and not rule.get("minimum", 0) <= value <= rule.get("maximum", value):
+            raise WrongUse("invalid_field", f"{name} is out of its range.")
+        if isinstance(value, list) and not all(isinstance(one, str) and one for one in value):
+            raise WrongUse("invalid_field", f"{name} is a list of ids.")
+        if "enum" in rule and value not in rule["enum"]:
+            raise WrongUse("invalid_field", f"{name} is one of {', '.join(rule['enum'])}.")
