@@ -48,7 +48,7 @@ def sending_side(base: Base, stores: Stores, broker: BrokerSide, restoring: Rest
     drain = _drain(base, stores, broker, restoring, waiting, body_limit)
     restoring.state.on_asked(drain.wake)
     restoring.state.on_went_back(keys.look_again)
-    reconciler = _reconciler(base, stores, broker, restoring, drain)
+    reconciler = _reconciler(base, stores, broker, restoring, drain, waiting)
     hook_runs = _hook_runs(base, stores)
     submitter = Submitter(
         stores.outbox,
@@ -116,13 +116,21 @@ def _drain(
 
 
 def _reconciler(
-    base: Base, stores: Stores, broker: BrokerSide, restoring: Restoring, drain: Drain
+    base: Base,
+    stores: Stores,
+    broker: BrokerSide,
+    restoring: Restoring,
+    drain: Drain,
+    waiting: WaitingRows,
 ) -> Reconciler:
     sends, state = stores.outbox.done, restoring.state
+    link, show = broker.link, state.show_waiting
+    reoffer = Reoffer(sends, link, base.backoff, lambda: drain.inflight > 0, show, waiting.seal_offer)
+    broker.topic_keys.on_key(lambda topic: reoffer.try_refused_now())
     return Reconciler(
         sends,
         broker.link,
-        Reoffer(sends, broker.link, base.backoff, lambda: drain.inflight > 0, state.show_waiting),
+        reoffer,
         restoring.own_topics,
         BrokerNotes(base.paths.broker_features, base.files.write),
         state,

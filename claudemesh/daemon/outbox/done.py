@@ -141,13 +141,22 @@ class DoneSends:
 
         return await self._db.transaction(work)
 
-    async def settle_offers(self, accepted: Sequence[Reaccepted], refused: Sequence[tuple[str, str]]) -> None:
-        """Write the outcomes of offers: new ids, or (row id, reason) of refusals, which are tried again."""
+    async def settle_offers(
+        self,
+        accepted: Sequence[Reaccepted],
+        refused: Sequence[tuple[str, str]],
+        resealed: Sequence[Offer] = (),
+    ) -> None:
+        """Write the outcomes of offers: new ids, or (row id, reason) of refusals, which are tried again.
+
+        `resealed` are offers with another envelope.
+        """
 
         def work(raw: sqlite3.Connection) -> None:
             for one in accepted:
                 raw.execute(_Q["accepted_anew"], (one.broker_message_id, one.history_id, one.row_id))
                 raw.execute(_Q["reoffer_done"], (one.row_id,))
+            raw.executemany(_Q["done_resealed"], [(offer.payload, offer.id) for offer in resealed])
             for row_id, reason in refused:
                 raw.execute(_Q["reoffer_refused"], (reason, row_id))
                 raw.execute(_Q["done_note"], (f"reoffer_refused: {reason}", row_id))

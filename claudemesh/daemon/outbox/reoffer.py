@@ -2,7 +2,8 @@
 
 A small page of them is in flight at a time, and the next page waits while the drain is busy. A send that
 the broker refuses for now, because its recipient or topic does not exist again yet, stays on the list for a
-later round. A recipient that has the message already recognises it by sender and client_message_id.
+later round. One whose seal the broker takes no more is sealed with the present key of its topic, and offered
+again. A recipient that has the message already recognises it by sender and client_message_id.
 
 Crash story: the list is in outbox.db (`outbox/done.py`). A send whose offer was interrupted by a crash is
 offered again.
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, WaitingOffers
+from claudemesh.daemon.outbox.waiting_rows import NEEDS_SEAL
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, Outcome, classify
 from claudemesh.runtime.backoff import Backoff
@@ -41,12 +44,15 @@ class Reoffer:
         backoff: Backoff,
         busy: Callable[[], bool],
         on_waiting: Callable[[WaitingOffers], None],
+        reseal: Callable[[bytes], bytes | None],
     ) -> None:
+        """`reseal` returns an envelope sealed with the present key of its topic, None without the key."""
         self._store = store
         self._carrier = carrier
         self._backoff = backoff
         self._busy = busy
         self._on_waiting = on_waiting
+        self._reseal = reseal
         self._asked: dict[str, asyncio.Future[SendResult]] = {}
         self._again = asyncio.Event()
 
@@ -106,13 +112,31 @@ class Reoffer:
         while page:
             outcomes = await self._ask(page)
             accepted, refused, again, wait_s = _sorted(page, outcomes)
-            await self._store.settle_offers(accepted, refused)
+            resealed, refused = self._resealed(page, refused)
+            # On the disk before it leaves: an offer whose answer is lost is repeated as it was.
+            await self._store.settle_offers(accepted, refused, resealed)
             taken += len(accepted)
-            page = again
+            page = [*again, *resealed]
             if page:
                 failures += 1
                 await asyncio.sleep(wait_s or self._backoff.delay_s(failures))
         return taken
+
+    def _resealed(
+        self, page: Sequence[Offer], refused: Sequence[tuple[str, str]]
+    ) -> tuple[list[Offer], list[tuple[str, str]]]:
+        """Seal those again that were refused for their seal; return them, and the others."""
+        offers = {offer.id: offer for offer in page}
+        resealed, others = list[Offer](), list[tuple[str, str]]()
+        for row_id, error in refused:
+            offer = offers[row_id]
+            needs_seal = error.partition(":")[0] in NEEDS_SEAL
+            payload = self._reseal(offer.payload) if needs_seal else None
+            if payload is None:
+                others.append((row_id, error))
+            else:
+                resealed.append(replace(offer, payload=payload))
+        return resealed, others
 
     async def _ask(self, page: Sequence[Offer]) -> Sequence[Outcome | None]:
         """Send a page; return the outcome of each send, None for one without an answer in time."""
@@ -144,6 +168,8 @@ def _sorted(
             accepted.append(Reaccepted(offer.id, outcome.broker_message_id, outcome.history_id))
         elif isinstance(outcome, Dead):
             refused.append((offer.id, f"{outcome.error}: {outcome.message}"))
+        elif outcome is not None and outcome.error in NEEDS_SEAL:
+            refused.append((offer.id, f"{outcome.error}: It waits for the present key of its topic."))
         else:
             again.append(offer)
             wait_s = max(wait_s, (outcome.retry_after_ms or 0) / 1000 if outcome is not None else 0.0)

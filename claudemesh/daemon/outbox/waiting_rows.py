@@ -29,7 +29,7 @@ _AT_ONCE: Final = 128
 _RETRY_S: Final = 1.0
 # A row that was refused so often for its seal is left to an operator.
 _MOST_ATTEMPTS: Final = 12
-_NEEDS_SEAL: Final = frozenset({"seal_required", "key_epoch_expired"})
+NEEDS_SEAL: Final = frozenset({"seal_required", "key_epoch_expired"})
 _UNKNOWN: Final = "key_epoch_unknown"
 
 
@@ -129,7 +129,7 @@ class WaitingRows:
 
         `written` follows when the row waits on the disk.
         """
-        if error not in (*_NEEDS_SEAL, _UNKNOWN) or row.attempts >= _MOST_ATTEMPTS:
+        if error not in (*NEEDS_SEAL, _UNKNOWN) or row.attempts >= _MOST_ATTEMPTS:
             return None
         envelope = orjson.loads(row.payload)
         topic: str = envelope["destination_ref"]
@@ -142,6 +142,23 @@ class WaitingRows:
         self._keys.renew(topic)
         self._behind[topic] = self._behind.get(topic, 0) + 1
         return topic
+
+    def seal_offer(self, payload: bytes) -> bytes | None:
+        """Return a done send sealed with the present key, for a broker that has forgotten it.
+
+        None while the key is not here, or the key that it was sealed with is not held any more.
+        """
+        envelope = orjson.loads(payload)
+        topic: str = envelope["destination_ref"]
+        key = self._keys.current(topic)
+        if key is None or key.key_epoch == envelope["seal"].get("epoch"):
+            self._keys.renew(topic)
+            return None
+        try:
+            return self._seal(payload)
+        except ProtocolError as error:
+            log.info("send_not_sealed_again", topic=topic, error=error.code)
+            return None
 
     async def run(self) -> None:
         """Seal rows until cancelled, or until the storage is broken."""

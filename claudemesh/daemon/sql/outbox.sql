@@ -161,6 +161,9 @@ SELECT r.row_id FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id WHERE o.pa
 SELECT r.position, o.id, o.client_message_id, o.payload FROM reoffer AS r JOIN outbox AS o ON o.id = r.row_id
 WHERE (r.position, r.row_id) > (?, ?) AND o.payload <> x'' ORDER BY r.position, r.row_id LIMIT ?;
 
+-- done_resealed: give a done send another envelope, before it is offered again.
+UPDATE outbox SET payload = ? WHERE id = ? AND status = 'done' AND payload <> x'';
+
 -- reoffer_known: those of these rows, given as a JSON array, that are on the list.
 SELECT r.row_id FROM json_each(?) AS wanted JOIN reoffer AS r ON r.row_id = wanted.value;
 

@@ -52,6 +52,10 @@ class Wish:
     is_to_send: bool = False
     has_waited: bool = False
     key_epochs: set[int] = field(default_factory=set)
+    # Whether the members without a key are to be listed, so that this host can wrap it for them.
+    lists_missing: bool = False
+    # Whether a wrap did not open, so that other holders are to be asked.
+    has_wrong_wrap: bool = False
     error: str | None = None
 
 
@@ -126,7 +130,7 @@ class TopicKeys:
     def look_again(self) -> None:
         """Compare every held key with the broker, which may have lost epochs with a restore."""
         for topic in self._held.topics:
-            self._want(topic)
+            self._want(topic).lists_missing = True
             self._start(topic)
 
     def link_up(self) -> None:
@@ -165,7 +169,7 @@ class TopicKeys:
                 self._outdated.add(topic)
         else:
             self._outdated.add(topic)
-            self._want(topic)
+            self._want(topic).lists_missing = True
             self._start(topic)
 
     def listed(self, answer: TopicList) -> None:
@@ -227,13 +231,22 @@ class TopicKeys:
         Return whether every wish is fulfilled; None when the broker is to be asked again.
         """
         asked = sorted(wish.key_epochs)[-replies.MAX_EPOCHS_ASKED :]
-        params: dict[str, Any] = {"topic": topic, "key_epochs": asked}
+        lists = wish.is_to_send or wish.lists_missing
+        params: dict[str, Any] = {"topic": topic, "key_epochs": asked, "missing": lists}
+        if wish.has_wrong_wrap:
+            params["wanted"] = True
         reply = await self._ask("topic_key", params, replies.topic_keys)
         stated = {one.key_epoch: one for one in (*reply.epochs, *((reply.current,) if reply.current else ()))}
-        await self._open_wraps(topic, stated, reply.wraps)
+        if self._is_next_wanted(reply):
+            # Before the key is here: a row that waits for it is not sealed with it.
+            self._outdated.add(topic)
+        wish.has_wrong_wrap = await self._open_wraps(topic, stated, reply.wraps)
         wish.key_epochs = {one for one in wish.key_epochs if self.find(topic, one) is None}
         view = self._view(topic, reply)
         step = next_step(view, is_to_send=wish.is_to_send, has_waited=wish.has_waited)
+        if step in (Step.MAKE, Step.REGISTER) and not lists:
+            wish.lists_missing = True
+            return None
         if step is Step.REGISTER:
             await self._register(topic, view, reply.missing)
             return None
@@ -259,11 +272,19 @@ class TopicKeys:
             for key_epoch in range(max(1, number), number + DEFAULT_KEY_EPOCHS + 1)
             if (one := self._held.find(topic, key_epoch)) is not None
         ]
-        return TopicView(number, commitment, reply.rekey_wanted, held)
+        return TopicView(number, commitment, self._is_next_wanted(reply), held)
+
+    def _is_next_wanted(self, reply: replies.TopicKeys) -> bool:
+        """Whether the next epoch is to be made: the broker says so, or the maker of this one was revoked."""
+        return reply.rekey_wanted or (
+            reply.current is not None and self._wrapping.is_of_revoked(reply.current)
+        )
 
     async def _open_wraps(
         self, topic: str, stated: Mapping[int, EpochStatement], wraps: Iterable[Wrap]
-    ) -> None:
+    ) -> bool:
+        """Keep the keys that open; return whether one is missing whose wrap does not open."""
+        wrong: set[int] = set()
         for wrap in wraps:
             statement = stated[wrap.key_epoch]
             known = self._held.find(topic, wrap.key_epoch)
@@ -276,9 +297,11 @@ class TopicKeys:
                 key = None
             if key is None:
                 self.wrong_wraps += 1
+                wrong.add(wrap.key_epoch)
                 continue
             await self._keep(HeldKey(key, statement))
             self._tell(topic)
+        return any(self._held.find(topic, key_epoch) is None for key_epoch in wrong)
 
     async def _make(self, topic: str, view: TopicView, missing: Sequence[PeerEntry]) -> None:
         """Make the next epoch, or find that another member has made it."""

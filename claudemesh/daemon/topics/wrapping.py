@@ -59,6 +59,11 @@ class Wrapping:
         is_member = self._keyring.is_own(maker) or self._directory.by_key(maker) is not None
         return is_member and verify_epoch(self._mesh_id, statement, (maker,))
 
+    def is_of_revoked(self, statement: EpochStatement) -> bool:
+        """Tell whether the maker of an epoch has been revoked."""
+        maker = self._directory.by_key(statement.created_by)
+        return maker is not None and maker.revocation is not None
+
     def opened(self, wrap: Wrap) -> TopicKey | None:
         """Return the key in a wrap; None when its wrapper is not known. `ProtocolError`: it does not open."""
         if self._keyring.is_own(wrap.wrapped_by):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from claudemesh.home.topic_keyring import parse_keys
+from claudemesh.protocol.envelope import Envelope
+from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.topic_keys import TopicKey, open_secret
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 CANARY = "canary-7f3a-of-this-test"
@@ -42,6 +48,31 @@ def keys_of(daemon: Daemon) -> list[int]:
     """The epochs of which a daemon holds keys on disk."""
     path = daemon.root / "topic_keys.json"
     return [one["key_epoch"] for one in json.loads(path.read_bytes())["keys"]] if path.exists() else []
+
+
+def held_by(folder: Path) -> list[TopicKey]:
+    """The topic keys in the files of a member."""
+    path = folder / "topic_keys.json"
+    mesh_id = json.loads((folder / "membership.json").read_bytes())["mesh_id"]
+    return [one.key for one in parse_keys(path.read_bytes(), mesh_id)]
+
+
+def stored_post(made: Mesh, client_message_id: str) -> Envelope:
+    """The envelope of a post as the broker keeps it."""
+    with closing(sqlite3.connect(made.broker.data / "broker.db")) as raw:
+        rows = raw.execute("SELECT envelope FROM topic_message").fetchall()
+    found = [Envelope.decode(bytes(row[0])) for row in rows]
+    [envelope] = [one for one in found if one.client_message_id == client_message_id]
+    return envelope
+
+
+def opens(envelope: Envelope, keys: list[TopicKey]) -> bool:
+    """Whether one of these keys opens a post, of any epoch."""
+    for one in keys:
+        with suppress(ProtocolError):
+            open_secret(envelope.body, envelope.seal.nonce, one.key)
+            return True
+    return False
 
 
 def disk_of(folder: Path) -> bytes:
@@ -128,3 +159,23 @@ def test_what_is_sent_after_a_member_has_left_a_topic_is_sealed_with_another_key
     until(lambda: bodies(bob)[-1] == "for bob", "bob reads the second")
     assert max(keys_of(bob)) > 1
     assert keys_of(carol) == [1]
+
+
+def test_a_revoked_member_opens_nothing_later_with_its_own_keys(team: Mesh) -> None:
+    """In the middle of a busy topic; what was sent to it before stays open to it."""
+    alice, bob, carol = (team.daemons[name] for name in ("alice", "bob", "carol"))
+    subscribed(team, "news", "alice", "bob", "carol")
+    before = alice.post("news", "for all")[1]["client_message_id"]
+    until(lambda: bodies(bob) == ["for all"] and bodies(carol) == ["for all"], "both read it")
+    posts = [alice.post("news", f"busy {number}")[1]["client_message_id"] for number in range(20)]
+    team.cli(alice, "member", "revoke", "carol", "--yes")
+    until(lambda: not carol.running, "the daemon of carol has ended")
+    until(lambda: max(keys_of(alice)) > max(keys_of(carol)), "alice has the key of the next epoch")
+    after = alice.post("news", CANARY)[1]["client_message_id"]
+    until(lambda: bodies(bob)[-1] == CANARY, "bob reads the last one")
+    until(lambda: done(alice), "every post is done")
+    assert len(bodies(bob)) == len(posts) + 2
+    keys = held_by(carol.root)
+    assert opens(stored_post(team, before), keys)
+    assert opens(stored_post(team, after), held_by(bob.root))
+    assert not opens(stored_post(team, after), keys)

@@ -38,6 +38,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.offered: list[str] = []
+        self.envelopes: list[bytes] = []
         self.answer: Answer = accepted
         self.up = True
         self.reoffer: Reoffer
@@ -51,6 +52,7 @@ class Broker:
             raise ConnectionError("down")
         row_id = request_id.removeprefix("again-")
         self.offered.append(row_id)
+        self.envelopes.append(envelope)
         status, fields = self.answer(row_id)
         loop = asyncio.get_running_loop()
         loop.call_soon(self.reoffer.on_result, SendResult(request_id, status, dict(fields)))
@@ -65,7 +67,10 @@ class Bench:
         self.waiting: list[WaitingOffers] = []
         backoff = Backoff(initial_s=0.001, cap_s=0.001)
         self._round = asyncio.Event()
-        self.reoffer = Reoffer(store.done, self.broker, backoff, lambda: False, self._over)
+        self.sealed: bytes | None = None
+        self.reoffer = Reoffer(
+            store.done, self.broker, backoff, lambda: False, self._over, lambda payload: self.sealed
+        )
         self.broker.reoffer = self.reoffer
 
     def _over(self, waiting: WaitingOffers) -> None:
@@ -117,6 +122,31 @@ async def test_forgotten_sends_are_offered_oldest_first_and_once(tmp_path: Path)
         assert (row["status"], row["history_id"], row["last_error"]) == ("done", 1000, None)
         assert b.waiting[-1].count == 0
         assert await b.reoffer.run() == 0
+
+
+@pytest.mark.parametrize("error", ["key_epoch_expired", "seal_required"])
+async def test_a_send_whose_seal_is_refused_is_sealed_again_and_offered(tmp_path: Path, error: str) -> None:
+    """On the disk before it leaves; without the key it waits until that comes."""
+    async with bench(tmp_path) as b:
+        [only] = await b.add(1)
+        await b.forget()
+
+        def answer(row_id: str) -> tuple[int, Mapping[str, Any]]:
+            if b.broker.envelopes[-1] == PAYLOAD:
+                return 422, {"error": error, "message": "seal it"}
+            return accepted(row_id)
+
+        b.broker.answer = answer
+        run = asyncio.get_running_loop().create_task(b.reoffer.run())
+        await b.one_round()
+        assert b.waiting[0] == WaitingOffers(1, 1, f"{error}: It waits for the present key of its topic.")
+        b.sealed = PAYLOAD.replace(b"next", b"now")
+        b.reoffer.try_refused_now()
+        assert await run == 1
+        assert b.broker.envelopes == [PAYLOAD, PAYLOAD, b.sealed]
+        row = await b.store.raw(only)
+        assert row is not None
+        assert (row["payload"], row["status"], row["last_error"]) == (b.sealed, "done", None)
 
 
 async def test_what_is_refused_stays_on_the_list_until_its_recipient_is_back(tmp_path: Path) -> None:

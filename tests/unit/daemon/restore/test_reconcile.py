@@ -127,7 +127,9 @@ class Host:
         self.reconciler = broker.reconciler = Reconciler(
             store.done,
             broker,
-            Reoffer(store.done, broker, backoff, lambda: False, self.restore.show_waiting),
+            Reoffer(
+                store.done, broker, backoff, lambda: False, self.restore.show_waiting, lambda payload: None
+            ),
             OwnTopics(folder / "topic_subscriptions.json", clock, write),
             BrokerNotes(folder / "broker_features.json", write),
             self.restore,
