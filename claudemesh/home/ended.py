@@ -34,7 +34,8 @@ class Ended:
         if self.reason == LEFT:
             text = f"This host has left mesh {slug}. {remedy} for a new invite."
         else:
-            who = "the operator of the broker" if self.by is None else f"the member with the key {self.by}"
+            unknown = "an owner, an admin or the operator of the broker"
+            who = unknown if self.by is None else f"the member with the key {self.by}"
             text = (
                 f"The membership of this host in mesh {slug} was revoked by {who}, so its daemon does not "
                 f"run any more. {remedy} of the mesh for a new invite."

@@ -15,6 +15,7 @@ from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.statements import keep_statement
 from claudemesh.protocol.authority import Refusal
 from claudemesh.protocol.statements import Statement
+from claudemesh.runtime.failpoints import failpoint
 
 # Of two members that take one name at once the second finds that it is taken.
 _RACED = TRANSIENT | {UNIQUE_VIOLATION}
@@ -39,7 +40,14 @@ class PostgresActs:
         return await self._run(partial(_give_role, statement=statement, by_id=by_id, force=force))
 
     async def _run(self, work: Callable[[Any], Awaitable[Acted | Refusal]]) -> Acted | Refusal:
-        return await self._db.transaction(work, retried=_RACED)
+        async def act(connection: Any) -> Acted | Refusal:
+            outcome = await work(connection)
+            failpoint("act.before_commit")
+            return outcome
+
+        outcome = await self._db.transaction(act, retried=_RACED)
+        failpoint("act.after_commit")
+        return outcome
 
 
 async def _parties(connection: Any, mesh_id: str, by_id: str, subject_id: str) -> Parties:

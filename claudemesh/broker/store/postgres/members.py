@@ -13,6 +13,7 @@ from claudemesh.broker.store.postgres.statements import keep_statements_of
 from claudemesh.broker.store.postgres.values import invite_of, key_bytes, members_of
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
+from claudemesh.runtime.failpoints import failpoint
 
 # A transaction that lost a race for a unique key finds the winner's row when it runs again.
 RACED = TRANSIENT | {UNIQUE_VIOLATION}
@@ -75,12 +76,17 @@ class PostgresMembers:
         return [invite_of(row) for row in rows]
 
     async def join(self, invite: InviteRow, member: Member, now_ms: int) -> Joined | JoinRefused:
+        async def work(connection: Any) -> Joined:
+            outcome = await join_member(connection, invite, member, now_ms)
+            failpoint("act.before_commit")
+            return outcome
+
         try:
-            return await self._db.transaction(
-                lambda connection: join_member(connection, invite, member, now_ms), retried=RACED
-            )
+            joined = await self._db.transaction(work, retried=RACED)
         except _Rejected as rejected:
             return rejected.outcome
+        failpoint("act.after_commit")
+        return joined
 
     async def _read(self, query: str, mesh_id: str, *values: object) -> Sequence[Member]:
         return await self._db.run(lambda connection: read_members(connection, query, mesh_id, *values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 
 from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, role_of
@@ -11,6 +12,7 @@ from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.sqlite.statements import keep_statement
 from claudemesh.protocol.authority import Refusal
 from claudemesh.protocol.statements import Statement
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.sqlite import Database
 
 
@@ -21,16 +23,26 @@ class SqliteActs:
         self._db = database
 
     async def rename(self, mesh_id: str, member_id: str, name: str) -> Acted | Refusal:
-        return await self._db.transaction(lambda raw: _rename(raw, mesh_id, member_id, name))
+        return await self._run(lambda raw: _rename(raw, mesh_id, member_id, name))
 
     async def leave(self, mesh_id: str, member_id: str, *, force: bool) -> Acted | Refusal:
-        return await self._db.transaction(lambda raw: _leave(raw, mesh_id, member_id, force))
+        return await self._run(lambda raw: _leave(raw, mesh_id, member_id, force))
 
     async def revoke(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
-        return await self._db.transaction(lambda raw: _revoke(raw, statement, by_id, force))
+        return await self._run(lambda raw: _revoke(raw, statement, by_id, force))
 
     async def give_role(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
-        return await self._db.transaction(lambda raw: _give_role(raw, statement, by_id, force))
+        return await self._run(lambda raw: _give_role(raw, statement, by_id, force))
+
+    async def _run(self, work: Callable[[sqlite3.Connection], Acted | Refusal]) -> Acted | Refusal:
+        def act(raw: sqlite3.Connection) -> Acted | Refusal:
+            outcome = work(raw)
+            failpoint("act.before_commit")
+            return outcome
+
+        outcome = await self._db.transaction(act)
+        failpoint("act.after_commit")
+        return outcome
 
 
 def _parties(raw: sqlite3.Connection, mesh_id: str, by_id: str, subject_id: str) -> Parties:

@@ -13,6 +13,7 @@ from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.sqlite.statements import keep_statements_of
 from claudemesh.broker.store.types import DEFAULT_TOPIC, InviteRow, Joined, JoinRefused, Member, MemberStatus
 from claudemesh.protocol.ids import HEX_32, MEMBER_NAME, UUID_TEXT
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.sqlite import Database
 
 
@@ -85,12 +86,15 @@ class SqliteMembers:
             outcome = join_member(raw, invite, member, now_ms)
             if isinstance(outcome, JoinRefused):
                 raise _Rejected(outcome)
+            failpoint("act.before_commit")
             return outcome
 
         try:
-            return await self._db.transaction(work)
+            joined = await self._db.transaction(work)
         except _Rejected as rejected:
             return rejected.outcome
+        failpoint("act.after_commit")
+        return joined
 
     async def _read(self, query: str, *values: object) -> Sequence[Member]:
         return await self._db.run(lambda raw: read_members(raw, raw.execute(_Q[query], values)))
