@@ -15,6 +15,7 @@ from claudemesh.runtime.errors import SchemaTooNew
 from claudemesh.runtime.migrations import Migration, load_migrations
 from claudemesh.runtime.sqlite import Database
 from tests.support.envelopes import build, build_topic
+from tests.support.processes import REPOSITORY
 from tests.support.waiting import WAIT_S
 
 PACKAGES = [
@@ -58,7 +59,7 @@ async def test_migrating_again_changes_nothing(tmp_path: Path, package: str) -> 
 def test_two_processes_may_migrate_at_once(tmp_path: Path, package: str) -> None:
     """The second finds the work done."""
     arguments = [sys.executable, "-c", _OPEN, str(tmp_path / "x.db"), package]
-    processes = [subprocess.Popen(arguments, stderr=subprocess.PIPE) for _ in range(4)]
+    processes = [subprocess.Popen(arguments, cwd=REPOSITORY, stderr=subprocess.PIPE) for _ in range(4)]
     for process in processes:
         _, errors = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, errors.decode()

@@ -59,7 +59,9 @@ def refused(folder: Path, path: Path | str) -> str:
     return caught.value.code
 
 
-def test_only_regular_files_outside_of_the_own_directory_are_shared(tmp_path: Path) -> None:
+def test_only_regular_files_outside_of_the_own_directory_are_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Devices, pipes, sockets and directories are refused; so are keys, by any way to them."""
     home = tmp_path / "home" / "daemon" / "demo"
     home.mkdir(parents=True)
@@ -68,7 +70,7 @@ def test_only_regular_files_outside_of_the_own_directory_are_shared(tmp_path: Pa
     (tmp_path / "link").symlink_to(home / "keypair.json")
     (tmp_path / "folder").symlink_to(tmp_path / "home")
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)
         listener.bind("sock")
         for name in ("fifo", "sock", "home", "/dev/null", "/dev/zero", "/dev/tty"):
             if name != "/dev/tty" or Path(name).exists():
