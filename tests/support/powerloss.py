@@ -21,15 +21,16 @@ SECTOR = 512
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg")
 _CALLS = (
     *("open", "openat", "creat", *_WRITES, "ftruncate", "fsync", "fdatasync", "rename", "renameat"),
-    *("renameat2", "unlink", "unlinkat", "mkdir", "mkdirat"),
+    *("renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "linkat", "lseek"),
     # Not used today. When the product begins to use them, `_step` has to handle them.
-    *("pwritev", "pwritev2", "truncate", "fallocate", "link", "linkat", "copy_file_range", "sendfile"),
+    *("pwritev", "pwritev2", "truncate", "fallocate", "link", "copy_file_range", "sendfile"),
 )
 
 _LINE = re.compile(r"(\d+) +(?:<\.\.\. (\w+) resumed>|(\w+)\()(.*)", re.DOTALL)
 _RESULT = re.compile(r"\) += (-?\d+|\?)(?:<([^>]*)>)?")
 _QUOTED = re.compile(r'"([^"]*)"')
 _DESCRIPTOR = re.compile(r"(\d+)<([^>]*)>")
+_FOLDER = re.compile(r"(?:\d+|AT_FDCWD)<([^>]*)>")
 _CUT = "<unfinished ...>\n"
 
 
@@ -69,11 +70,24 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A name changed: `source` came to `path`, a folder was made there, or the name is gone."""
+    """A name changed: `source` came to `path`, a folder was made there, or the name is gone.
+
+    With `linked` the file has both names.
+    """
 
     path: str
     source: str | None = None
     folder: bool = False
+    linked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A descriptor stands at another place of its file."""
+
+    path: str
+    descriptor: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +98,7 @@ class Said:
     data: bytes
 
 
-Step: TypeAlias = Opened | Written | Truncated | Synced | Named | Said
+Step: TypeAlias = Opened | Written | Moved | Truncated | Synced | Named | Said
 
 
 def recorder(log: Path) -> list[str]:
@@ -132,7 +146,10 @@ def _step(name: str, text: str) -> Step | None:
     if name in ("mkdir", "mkdirat"):
         return Named(strings[0].decode(), folder=True)
     if name in ("unlink", "unlinkat"):
-        return Named(strings[0].decode())
+        return Named(_below(arguments, strings)[0])
+    if name == "linkat":
+        source, path = _below(arguments, strings)
+        return Named(path, source=source, linked=True)
     if name in ("rename", "renameat", "renameat2"):
         return Named(strings[1].decode(), source=strings[0].decode())
     target = _DESCRIPTOR.match(arguments)
@@ -140,6 +157,8 @@ def _step(name: str, text: str) -> Step | None:
     path = _decode(target[2]).decode()
     if name in ("fsync", "fdatasync"):
         return Synced(path)
+    if name == "lseek":
+        return Moved(path, int(target[1]), code)
     if name == "ftruncate":
         return Truncated(path, int(arguments.rpartition(",")[2]))
     if name not in _WRITES:
@@ -152,6 +171,15 @@ def _step(name: str, text: str) -> Step | None:
     if name == "pwrite64":
         return Written(path, int(target[1]), int(arguments.rpartition(",")[2]), data)
     return Written(path, int(target[1]), None, data)
+
+
+def _below(arguments: str, strings: list[bytes]) -> list[str]:
+    """Return the paths of a call, each below the directory that it names before it."""
+    names = [text.decode() for text in strings]
+    folders = [_decode(found).decode() for found in _FOLDER.findall(arguments)]
+    if not folders:
+        return names
+    return [str(Path(folder, name)) for folder, name in zip(folders, names, strict=True)]
 
 
 def _decode(text: str) -> bytes:
@@ -286,6 +314,8 @@ class Disk:
                 self._renamed(step)
             case Written():
                 self._written(step)
+            case Moved():
+                self._positions[step.descriptor] = step.offset
             case Truncated():
                 if file := self._names.get(step.path):
                     file.pending.append(step.size)
@@ -332,6 +362,8 @@ class Disk:
             self._change({step.path: _File(folder=True)})
         elif step.source is None:
             self._change({step.path: None})
+        elif step.linked and step.source in self._names:
+            self._change({step.path: self._names[step.source]})
         elif step.source in self._names and self._names[step.source].folder:
             self._moved(_Move(step.source, step.path))
         elif step.source in self._names:
