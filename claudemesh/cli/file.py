@@ -80,7 +80,8 @@ def send(
 ) -> None:
     """Send a file to a member, a topic or a queue.
 
-    PATH is a file, TO a member's name or public key, #TOPIC or queue:NAME. Exit code 0 means that an
+    PATH is a file, TO a member's name or public key, #TOPIC or queue:NAME. A directory is packed first, as
+    with tar. Exit code 0 means that an
     encrypted copy is on this host's disk: the file may change or vanish, and an upload that is interrupted
     resumes by itself. Ctrl-C ends only the display.
 

@@ -70,7 +70,9 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         files=api.FileRoutes(
             sharing=parts.files.sharing, fetching=parts.files.fetching, lists=parts.files.lists
         ),
-        history=api.HistoryRoutes(history=parts.receiving.history, directory=directory, clock=clock),
+        history=api.HistoryRoutes(
+            history=parts.receiving.history, topics=parts.broker.topics, directory=directory, clock=clock
+        ),
         sessions=api.SessionRoutes(sessions=parts.sessions),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(

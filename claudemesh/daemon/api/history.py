@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from claudemesh.daemon.api.parameters import member
 from claudemesh.daemon.api.schemas_history import HistoryAnswer
@@ -12,7 +12,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.history import History, HistoryWish, OwnMessage
 from claudemesh.daemon.inbox.store import item
 from claudemesh.daemon.outbox.request import check_topic_or_queue
-from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.web.paging import page_limit
@@ -25,11 +25,27 @@ _LARGEST = 2**63 - 1
 _NOT_HERE = ("seq", "id", "received_at", "notified_at", "shown_at", "acked_at", "seen_by", "for_session")
 
 
+class Topics(Protocol):
+    """The topics and queues of the broker."""
+
+    def check(self, kind: str, name: str) -> None:
+        """Raise `ProtocolError` topic_not_found for one that is not listed."""
+        ...
+
+    async def after_miss(self) -> bool:
+        """Ask the broker for a newer list."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRoutes:
-    """The handler of /v1/history (docs/spec/daemon.md, Local API)."""
+    """The handler of /v1/history (docs/spec/daemon.md, Local API).
+
+    `topics` tells which topics and queues the broker has.
+    """
 
     history: History
+    topics: Topics
     directory: Directory
     clock: Clock
 
@@ -38,6 +54,8 @@ class HistoryRoutes:
         query = request.query
         wish = HistoryWish(query["limit"], query["after"], query["before"], self._destination(query))
         seen = await self.history.page(wish, self.clock.wall_ms())
+        if query["topic"] is not None and not seen.messages:
+            await self._check_topic(query["topic"])
         return Reply(
             200,
             {
@@ -47,6 +65,19 @@ class HistoryRoutes:
                 "dropped": seen.dropped,
             },
         )
+
+    async def _check_topic(self, spelled: str) -> None:
+        """Raise `ProtocolError` topic_not_found for a topic or queue that the broker does not have.
+
+        Messages of a deleted topic are shown, so only an empty page asks.
+        """
+        kind = "queue" if spelled.startswith("queue:") else "topic"
+        name = spelled.removeprefix("queue:").removeprefix("#")
+        try:
+            self.topics.check(kind, name)
+        except ProtocolError:
+            await self.topics.after_miss()
+            self.topics.check(kind, name)
 
     def _destination(self, query: Mapping[str, Any]) -> str | None:
         topic, name = query["topic"], query["with"]

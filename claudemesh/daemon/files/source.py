@@ -119,7 +119,9 @@ def _check_kind(found: os.stat_result, path: Path) -> None:
         return
     is_dir = stat.S_ISDIR(found.st_mode)
     what = "a directory" if is_dir else "a device, a pipe or a socket"
-    remedy = "Pack it first, as with tar." if is_dir else "Copy what it yields to a file first."
+    remedy = "Copy its content to a file first."
+    if is_dir:
+        remedy = f"Pack it first: `tar czf {path.name}.tar.gz {path.name}`, and send that file."
     raise InvalidField("not_a_regular_file", "path", f"{path} is {what}, and only files are shared. {remedy}")
 
 

@@ -36,3 +36,9 @@ def test_a_member_reads_its_messages_again_from_the_broker(monkeypatch: pytest.M
             assert [one.body for one in client.history(limit=2)] == ["two", "three"]
         assert bob.request("GET", "/v1/history?topic=all&with=alice")[0] == 400
         assert bob.request("GET", "/v1/history?with=stranger")[0] == 404
+        alice.request("POST", "/v1/topic/create", {"topic": "quiet"})
+        status, page = bob.request("GET", "/v1/history?topic=quiet")
+        assert (status, page["items"]) == (200, [])
+        for topic in ("quite", "queue:quiet"):
+            status, answer = bob.request("GET", f"/v1/history?topic={topic}")
+            assert (status, answer["error"]) == (404, "topic_not_found"), answer
