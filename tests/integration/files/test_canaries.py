@@ -75,7 +75,7 @@ def exchange(sender: Daemon, receiver: Daemon, paths: Iterable[Path], out: Path)
             body = {"id": file_id, "out": str(out)}
             return receiver.request("POST", "/v1/file/get", body)[0] == 200
 
-        until(fetched, f"{path.name} is fetched", 90)
+        until(fetched, f"{path.name} is fetched")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         path.name: path.read_bytes() for path in ids.values()
     }
