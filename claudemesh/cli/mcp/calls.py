@@ -12,7 +12,7 @@ from urllib.parse import quote
 import orjson
 
 from claudemesh.cli.mcp import tools
-from claudemesh.cli.mcp.framing import clean, page_of
+from claudemesh.cli.mcp.framing import one_line, page_of
 from claudemesh.cli.mcp.session import McpSession
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
 
@@ -142,7 +142,7 @@ class Tools:
         lines = []
         for peer in client.items("/v1/peers"):
             state = "online" if peer["online"] else f"offline, last seen {peer['last_seen_at'] or 'never'}"
-            about = clean(" ".join(filter(None, (peer["status"], peer["summary"]))))
+            about = one_line(" ".join(filter(None, (peer["status"], peer["summary"]))))
             said = f". It says: {about}" if about else ""
             lines.append(f"{peer['name']} ({peer['role']}): {state}{said}")
         lines.append("Sessions of this host:")
