@@ -47,7 +47,11 @@ COMMANDS = {
         "up": ("daemon.up", "up", "Start the daemon."),
         "down": ("daemon.down", "down", "Stop the daemon."),
         "restart": ("daemon.restart", "restart", "Stop the daemon and start it again in the background."),
-        "status": ("daemon.status", "status", "Show the state of the daemon."),
+        "status": (
+            "daemon.status",
+            "status",
+            "Show the state of the daemon, or with ID how far a send has come.",
+        ),
         "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
         "daemon": ("daemon", "daemon", "Manage the daemon of this host."),
     },

@@ -42,7 +42,8 @@ def wait(condition: str, state: str | None, timeout: int, mesh: str | None, as_j
     Conditions:
       online        the daemon is connected to the broker
       peer=NAME     the member is online
-      message=ID    a send is accepted by the broker, or has come to --state; or a message is received
+      message=ID    a send is accepted by the broker, or has come to --state;
+                    or a message is received
 
     \b
     Examples:

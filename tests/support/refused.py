@@ -62,6 +62,7 @@ async def _flood(member: Peer, kind: str, stopping: asyncio.Event) -> Counter[st
     counts: Counter[str] = Counter()
     free = asyncio.Semaphore(IN_FLIGHT)
     async with member.connect(max_queue=None) as link:
+        await link.have_key("all")
 
         async def read() -> None:
             async for text in link.websocket:

@@ -54,7 +54,11 @@ COMMANDS = {
         "hooks": ("daemon.hooks", "hooks", "List the hooks and check their files."),
     },
     "State": {
-        "status": ("daemon.status", "status", "Show the state of the daemon."),
+        "status": (
+            "daemon.status",
+            "status",
+            "Show the state of the daemon, or with ID how far a send has come.",
+        ),
         "ps": ("daemon.ps", "ps", "List the daemons of this host, running or not."),
         "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
         "metrics": (

@@ -12,7 +12,7 @@ from claudemesh.cli.options import mesh_option
 @mesh_option
 @answers.none("The answers are messages of the Model Context Protocol.")
 def mcp(mesh: str | None) -> None:
-    """Serve the tools of the mesh to an agent, over the Model Context Protocol.
+    """Serve the tools of the mesh to an agent (MCP).
 
     A client such as Claude Code or Codex starts this command and speaks to it by standard input and output.
     The command registers the client as a session of this host, and ends with its input. It outlives a restart

@@ -78,7 +78,7 @@ def test_topics_from_the_shell(pair: Mesh) -> None:
     wait_received(pair.daemons["bob"], ["v42"])
     shown = run(bob, "inbox", "--topic", "deploys").out
     assert re.search("alice\t#deploys\t.*\tv42 is out\n", shown)
-    assert "deploys\ttopic\tyes\t1\tyes\t" in run(bob, "topic", "list").out
+    assert "deploys\ttopic\tyes\t1\there\t" in run(bob, "topic", "list").out
     assert run(bob, "topic", "unsubscribe", "deploys").code == OK
     assert run(bob, "topic", "subscribe", "nowhere").code == USAGE
 

@@ -237,7 +237,7 @@ async def test_a_send_does_not_take_the_id_of_a_file(tmp_path: Path) -> None:
     """The id belongs to the file from its acceptance on, though the outbox does not know it yet."""
     async with bench(tmp_path) as made:
         await made.share("taken")
-        texts = LongTexts(lambda request, wait_ms=None: made._submit(request), made.sharing, lambda: 1 << 10)
+        texts = LongTexts(lambda request, **options: made._submit(request), made.sharing, lambda: 1 << 10)
         send = {"to": "bob", "message": "short", "client_message_id": "taken"}
         refused = await texts.submit(parse_send(send))
         assert (refused.status, refused.body["error"]) == (409, "idempotency_key_reused")

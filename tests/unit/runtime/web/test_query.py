@@ -30,7 +30,9 @@ def test_what_is_not_given_has_its_default() -> None:
         "from": None,
         "session": None,
         "unread": False,
+        "unseen": False,
         "mentioned": False,
+        "sealed": False,
         "order": "asc",
         "limit": 100,
     }
@@ -39,7 +41,7 @@ def test_what_is_not_given_has_its_default() -> None:
 def test_each_parameter_is_read() -> None:
     """Names may have their sigils, times become milliseconds."""
     raw = b"since=2026-01-02T03:04:05.678Z&after=12&topic=%23all&from=@Bob&unread=true&mentioned=true"
-    raw += b"&order=desc&limit=500&session=api"
+    raw += b"&order=desc&limit=500&session=api&sealed=true&unseen=true"
     assert parse_query(raw, INBOX) == {
         "since": 1767323045678,
         "after": "12",
@@ -47,7 +49,9 @@ def test_each_parameter_is_read() -> None:
         "from": "Bob",
         "session": "api",
         "unread": True,
+        "unseen": True,
         "mentioned": True,
+        "sealed": True,
         "order": "desc",
         "limit": 500,
     }
