@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.hook_auth import GRANT
@@ -20,7 +20,7 @@ from claudemesh.daemon.api.schemas import (
     SendBody,
 )
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
-from claudemesh.daemon.outbox.states import Answer
+from claudemesh.daemon.outbox.submitting import Submit
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.runtime import aside
 from claudemesh.runtime.services import TaskOwner
@@ -38,20 +38,6 @@ Parse: TypeAlias = Callable[[Mapping[str, Any], str | None], SendRequest]
 
 _QUERY = (whole_number("wait_ms", 0, _LONGEST_WAIT_MS),)
 _IDEMPOTENCY_KEY = b"idempotency-key"
-
-
-class Submit(Protocol):
-    """Accepts a send durably, or answers with the state of the row that has its id."""
-
-    async def __call__(
-        self,
-        request: SendRequest,
-        *,
-        wait_ms: int | None = None,
-        on_queued: Callable[[], None] | None = None,
-    ) -> Answer:
-        """Return the answer; with `wait_ms`, wait that long for the broker's."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

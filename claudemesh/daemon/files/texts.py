@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from claudemesh.daemon.files.fetching import Fetching
 from claudemesh.daemon.files.sharing import (
@@ -25,6 +25,7 @@ from claudemesh.daemon.files.sharing import (
 from claudemesh.daemon.inbox.attached import ReceivedFiles
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
+from claudemesh.daemon.outbox.submitting import Submit
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.files import make_private_dir
 from claudemesh.runtime.logs import get_logger
@@ -34,20 +35,6 @@ log = get_logger("files")
 # A text below this share of the limit fits always: JSON spells a character with six bytes at most.
 _SURELY_FITS = 8
 _WAIT_MS = 20_000
-
-
-class Submit(Protocol):
-    """Accepts a send, or answers with the state of the row that has its id."""
-
-    async def __call__(
-        self,
-        request: SendRequest,
-        *,
-        wait_ms: int | None = None,
-        on_queued: Callable[[], None] | None = None,
-    ) -> Answer:
-        """Return the answer."""
-        ...
 
 
 class LongTexts:

@@ -7,29 +7,15 @@ message unacknowledged, and the same reply, sent again under its id, acknowledge
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
+from claudemesh.daemon.outbox.submitting import Submit
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("receipts")
-
-
-class Submit(Protocol):
-    """Accepts a send, or answers with the state of the row that has its id."""
-
-    async def __call__(
-        self,
-        request: SendRequest,
-        *,
-        wait_ms: int | None = None,
-        on_queued: Callable[[], None] | None = None,
-    ) -> Answer:
-        """Return the answer."""
-        ...
 
 
 class Replying:
