@@ -19,14 +19,20 @@ from claudemesh.runtime.files import write_atomic
 Reason: TypeAlias = Literal["revoked", "left"]
 REVOKED: Final = "revoked"
 LEFT: Final = "left"
+_WHEN_DAMAGED: Final = "move it away; if the membership has ended, the broker says so at the next start"
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The reason for the end, and the key of the member that has revoked this one, if a member did."""
+    """The reason for the end, and the member that has revoked this one: its key, name and role.
+
+    That member is known when its signed statement was verified on this host.
+    """
 
     reason: Reason
     by: str | None = None
+    by_name: str | None = None
+    by_role: str | None = None
 
     def exit(self, slug: str) -> ExitWith:
         """Return the exit of a daemon that may not run any more."""
@@ -34,24 +40,30 @@ class Ended:
         if self.reason == LEFT:
             text = f"This host has left mesh {slug}. {remedy} for a new invite."
         else:
-            unknown = "an owner, an admin or the operator of the broker"
-            who = unknown if self.by is None else f"the member with the key {self.by}"
             text = (
-                f"The membership of this host in mesh {slug} was revoked by {who}, so its daemon does not "
-                f"run any more. {remedy} of the mesh for a new invite."
+                f"The membership of this host in mesh {slug} was revoked by {self._revoker()}, so its daemon "
+                f"does not run any more. {remedy} of the mesh for a new invite."
             )
         return ExitWith(PERMISSION, self.reason, text, next=f"claudemesh leave --mesh {slug}")
+
+    def _revoker(self) -> str:
+        if self.by is None:
+            return "an owner, an admin or the operator of the broker (the broker has shown no statement)"
+        if self.by_name is None:
+            return f"the member with the key {self.by}"
+        return f"{self.by_name} ({self.by_role}, key {self.by}), whose statement this host has verified"
 
 
 def load_ended(path: Path) -> Ended | None:
     """Return the end of the membership, None while it lasts. `ExitWith` for a damaged file."""
     if not path.exists():
         return None
-    data = read_object(path, "start again")
-    reason, by = data.get("reason"), data.get("by")
+    data = read_object(path, "start again", _WHEN_DAMAGED)
+    reason = data.get("reason")
     if reason == "revoked" or reason == "left":
-        return Ended(reason, by if isinstance(by, str) else None)
-    raise malformed(path, TypeError("reason"))
+        told = (data.get(name) for name in ("by", "by_name", "by_role"))
+        return Ended(reason, *(one if isinstance(one, str) else None for one in told))
+    raise malformed(path, TypeError("reason"), _WHEN_DAMAGED)
 
 
 def save_ended(path: Path, ended: Ended) -> None:

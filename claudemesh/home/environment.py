@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "JENKINS_URL")
+_KUBERNETES, _RUNPOD = "KUBERNETES_SERVICE_HOST", "RUNPOD_POD_ID"
+# All variables that detection reads.
+VARIABLES = ("CI", *_CI, _KUBERNETES, _RUNPOD)
 _CGROUP_WORDS = ("docker", "containerd", "kubepods", "libpod", "lxc")
 
 
@@ -13,9 +16,9 @@ def detect_environment(environ: Mapping[str, str], root: Path = Path("/")) -> st
     """Return `ci`, `kubernetes`, `runpod`, `container` or `machine`: the most particular one that fits."""
     if environ.get("CI", "").lower() in ("true", "1") or any(environ.get(name) for name in _CI):
         return "ci"
-    if environ.get("KUBERNETES_SERVICE_HOST"):
+    if environ.get(_KUBERNETES):
         return "kubernetes"
-    if environ.get("RUNPOD_POD_ID"):
+    if environ.get(_RUNPOD):
         return "runpod"
     return "container" if _in_container(root) else "machine"
 

@@ -14,16 +14,18 @@ from claudemesh.home.json_files import malformed, read_object
 from claudemesh.protocol.ids import HEX_32
 from claudemesh.runtime.files import write_atomic
 
+_WHEN_DAMAGED = "`claudemesh daemon accept-host` writes it again for this host"
+
 
 def load_host(path: Path) -> HostId | None:
     """Return the kept host id, None when none was kept yet. `ExitWith` 78 when the file is damaged."""
     if not path.exists():
         return None
-    data = read_object(path, "start the daemon to make it")
+    data = read_object(path, "start the daemon to make it", _WHEN_DAMAGED)
     fingerprint, source = data.get("fingerprint"), data.get("source")
     is_right = isinstance(fingerprint, str) and HEX_32.fullmatch(fingerprint) is not None
     if not is_right or source not in (HOST, OVERRIDE, RANDOM):
-        raise malformed(path, ValueError("no fingerprint"))
+        raise malformed(path, ValueError("no fingerprint"), _WHEN_DAMAGED)
     return HostId(str(fingerprint), str(source))
 
 

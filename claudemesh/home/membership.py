@@ -17,7 +17,6 @@ import orjson
 from claudemesh.home.json_files import malformed, read_object
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import check_key, check_member_name, check_slug, check_uuid
-from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import write_atomic
 from claudemesh.runtime.urls import split_broker_url
@@ -64,13 +63,6 @@ _KNOWN = {"schema_version", *(one.name for one in fields(Membership))} - {"other
 def load_membership(path: Path) -> Membership:
     """Read membership.json. `ExitWith` says how to join when there is none, or what is wrong with it."""
     data = read_object(path, "join a mesh first: `claudemesh join LINK`, or `claudemesh mesh create SLUG`")
-    version = data.get("schema_version")
-    if isinstance(version, int) and version > _SCHEMA_VERSION:
-        raise ExitWith(
-            CONFIGURATION,
-            "schema_too_new",
-            f"{path} was written by a newer claudemesh. Use that version, or a later one.",
-        )
     try:
         inviter, invite = data.get("inviter_pubkey"), data.get("invite")
         return Membership(

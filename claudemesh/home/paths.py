@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 def home() -> Path:
@@ -36,9 +36,11 @@ def daemon_paths(slug: str) -> DaemonPaths:
     return DaemonPaths(home(), slug)
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonPaths:
-    """The files of the daemon for one mesh, below `<home>/daemon/<slug>/`."""
+class DaemonPaths(NamedTuple):
+    """The files of the daemon for one mesh, below `<home>/daemon/<slug>/`.
+
+    No dataclass: each command reads this, and `dataclasses` imports more than the rest of it.
+    """
 
     home: Path
     slug: str
@@ -67,6 +69,11 @@ class DaemonPaths:
     def http_port(self) -> Path:
         """Number of the loopback port, when one answers."""
         return self.root / "http.port"
+
+    @property
+    def last_port(self) -> Path:
+        """Number of the loopback port that was taken last; the next start takes it again."""
+        return self.root / "http.port.last"
 
     @property
     def local_token(self) -> Path:

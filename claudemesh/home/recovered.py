@@ -1,4 +1,4 @@
-"""Exchange of a damaged database for a recovered one.
+"""Exchange of a damaged database for a recovered one, and the note that an inbox is to be rebuilt.
 
 Crash story: the recovered file gets its name `….recovered` when it is complete and on the disk. Then the
 damaged file is moved aside, which decides the exchange, and the recovered one takes its place. A kill before
@@ -11,10 +11,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.files import remove, sync_dir
+from claudemesh.runtime.files import remove, sync_dir, write_atomic
 
 # Files that belong to a database. A write-ahead log beside another database would be applied to it.
 _SIDES = ("-wal", "-shm", "-journal")
+
+
+def rebuild_path(path: Path) -> Path:
+    """Return the name of the note that an inbox is to be filled from the broker's history."""
+    return path.with_name(f"{path.name}.rebuild")
+
+
+def begin_rebuild(path: Path, now_ms: int) -> Path:
+    """Note that an inbox is to be rebuilt, then move the file aside if it is there; return its new name.
+
+    The note is on the disk before the file is moved.
+    """
+    write_atomic(rebuild_path(path), b"")
+    failpoint("rebuild.after_note")
+    moved = path.with_name(f"{path.name}.corrupt-{now_ms}")
+    for side in ("", *_SIDES):
+        there = path.with_name(path.name + side)
+        if there.exists():
+            there.rename(moved.with_name(moved.name + side))
+    sync_dir(path.parent)
+    failpoint("rebuild.after_aside")
+    return moved
 
 
 def recovered_path(path: Path) -> Path:

@@ -20,13 +20,17 @@ from claudemesh.home.key_archive import move_aside
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_topic
 from claudemesh.protocol.topic_keys import KEY_BYTES, EpochStatement, TopicKey
+from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.files import read_private, write_atomic
 from claudemesh.runtime.logs import get_logger
 
 log = get_logger("keys")
 
-# The newest epochs of a topic that are kept.
+_SCHEMA_VERSION: Final = 1
+
+# The newest epochs of a topic, kept on the disk, and older ones of all topics, kept in memory.
 MAX_EPOCHS: Final = 64
+MAX_OLDER: Final = 4096
 
 
 class HeldKey(NamedTuple):
@@ -43,6 +47,7 @@ class TopicKeyring:
         self._path = path
         self._mesh_id = mesh_id
         self._topics: dict[str, dict[int, HeldKey]] = {}
+        self._older: dict[tuple[str, int], HeldKey] = {}
         for one in held:
             self._topics.setdefault(one.key.topic, {})[one.key.key_epoch] = one
 
@@ -50,7 +55,7 @@ class TopicKeyring:
     def load(cls, path: Path, mesh_id: str, wall_ms: int) -> TopicKeyring:
         """Read the file. A malformed one is moved aside: the keys come again by their wraps.
 
-        `OSError` and `UnsafeFile` for a file that cannot be read.
+        `OSError` and `UnsafeFile` for a file that cannot be read, `ExitWith` for one of a newer version.
         """
         try:
             return cls(path, mesh_id, parse_keys(read_private(path), mesh_id))
@@ -69,7 +74,8 @@ class TopicKeyring:
 
     def find(self, topic: str, key_epoch: int) -> HeldKey | None:
         """Return the key of an epoch."""
-        return self._topics.get(topic, {}).get(key_epoch)
+        found = self._topics.get(topic, {}).get(key_epoch)
+        return self._older.get((topic, key_epoch)) if found is None else found
 
     def newest(self, topic: str) -> HeldKey | None:
         """Return the key of the newest epoch that is held."""
@@ -79,24 +85,43 @@ class TopicKeyring:
     def add(self, held: HeldKey) -> None:
         """Write a key. `OSError` changes nothing. An epoch that is held under another commitment is replaced.
 
-        The oldest epochs of the topic beyond 64 are removed. It takes one caller at a time, in any thread.
+        The oldest epochs of the topic beyond 64 stay in memory: a host that was away for long opens what it
+        is owed, and asks for their wraps again after a crash. It takes one caller at a time, in any thread.
         """
         topic = held.key.topic
         epochs = {**self._topics.get(topic, {}), held.key.key_epoch: held}
         kept = dict(sorted(epochs.items())[-MAX_EPOCHS:])
+        if held.key.key_epoch not in kept:
+            self._keep_older(held)
+            return
         topics = {**self._topics, topic: kept}
         write_atomic(self._path, encode_keys(one for of in topics.values() for one in of.values()))
         self._topics = topics
+        for key_epoch in epochs.keys() - kept.keys():
+            self._keep_older(epochs[key_epoch])
+
+    def _keep_older(self, held: HeldKey) -> None:
+        self._older[held.key.topic, held.key.key_epoch] = held
+        while len(self._older) > MAX_OLDER:
+            del self._older[next(iter(self._older))]
 
 
 def parse_keys(raw: bytes, mesh_id: str) -> tuple[HeldKey, ...]:
     """Return the keys of a file.
 
-    `ValueError`, `KeyError`, `TypeError` or `ProtocolError` when it is malformed.
+    `ValueError`, `KeyError`, `TypeError` or `ProtocolError` when it is malformed. `ExitWith` schema_too_new
+    for the file of a newer version.
     """
     value = orjson.loads(raw)
-    if not isinstance(value, dict) or value.get("schema_version") != 1:
-        raise ValueError("schema_version is not 1")
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if type(version) is int and version > _SCHEMA_VERSION:
+        raise ExitWith(
+            CONFIGURATION,
+            "schema_too_new",
+            "The file topic_keys.json was written by a newer claudemesh. Use that version, or a later one.",
+        )
+    if type(version) is not int or version != _SCHEMA_VERSION:
+        raise ValueError("schema_version is not known")
     return tuple(_parse(item, mesh_id) for item in value["keys"])
 
 
@@ -110,7 +135,7 @@ def encode_keys(held: Iterable[HeldKey]) -> bytes:
         }
         for one in held
     ]
-    return orjson.dumps({"schema_version": 1, "keys": entries})
+    return orjson.dumps({"schema_version": _SCHEMA_VERSION, "keys": entries})
 
 
 def _parse(item: Mapping[str, Any], mesh_id: str) -> HeldKey:

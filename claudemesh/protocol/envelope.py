@@ -196,13 +196,15 @@ def build_envelope(
         cast("Priority", priority),
         _parse_mentions(list(dict.fromkeys(mentions))),
         body,
-        _parse_seal(seal.to_dict()),
+        seal if _is_sound(seal) else _parse_seal(seal.to_dict()),
         b"",
         b"",
     )
     _check(unsigned)
-    claimed = unsigned._replace(request_fingerprint=unsigned.expected_fingerprint())
-    return claimed._replace(signature=sign_envelope(identity, mesh_id, claimed.signed_part()))
+    fields = unsigned[:-2]
+    claimed = Envelope(*fields, unsigned.expected_fingerprint(), b"")
+    signature = sign_envelope(identity, mesh_id, claimed.signed_part())
+    return Envelope(*fields, claimed.request_fingerprint, signature)
 
 
 def _check(envelope: Envelope) -> None:
@@ -260,6 +262,20 @@ def _parse_seal(value: object) -> Seal:
         if type(key_epoch) is not int or not 1 <= key_epoch <= MAX_KEY_EPOCH:
             _bad("seal.epoch", f"be a whole number from 1 to {MAX_KEY_EPOCH}")
     return Seal(cast("SealAlg", alg), nonce, sender_key_id, recipient_key_id, key_epoch)
+
+
+def _is_sound(seal: Seal) -> bool:
+    """Tell whether a seal that was made here passes every check of `_parse_seal`, without its JSON form."""
+    alg, nonce, sender_key_id, recipient_key_id, key_epoch = seal
+    if KEY_ID.fullmatch(sender_key_id) is None or len(nonce) != (0 if alg == "none" else NONCE_BYTES):
+        return False
+    if alg == "box":
+        has_key = recipient_key_id is not None and KEY_ID.fullmatch(recipient_key_id) is not None
+        return has_key and key_epoch is None
+    if alg == "secretbox":
+        has_epoch = type(key_epoch) is int and 1 <= key_epoch <= MAX_KEY_EPOCH
+        return has_epoch and recipient_key_id is None
+    return key_epoch is None and recipient_key_id is None
 
 
 def _signed_seal(seal: Seal) -> str:

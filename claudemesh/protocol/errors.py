@@ -81,6 +81,7 @@ _STATUS: Mapping[str, int] = MappingProxyType(
         "too_many_blobs": 429,
         "too_many_guesses": 429,
         "too_many_epochs": 429,
+        "too_many_rotations": 429,
         "too_many_sessions": 429,
         "internal_error": 500,
         "bad_reply": 503,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from claudemesh.protocol.errors import CLOSE_KINDS, CloseCode, InvalidField
 from claudemesh.protocol.frames import FeatureResponse
 from claudemesh.protocol.wire import (
+    BATCH_ITEMS,
     CONNECTION_POLICIES,
     DEDUPE_MODES,
     DEFAULT_BLOB_BYTES,
@@ -25,9 +26,10 @@ ROTATED_EVENT: Final = "member_keypair_rotated_event"
 KEY_EPOCH: Final = "key_epoch"
 MAX_PAYLOAD: Final = "max_payload"
 PRESENCE: Final = "presence"
+FRAME_BATCHES: Final = "frame_batches"
 
 REQUIRED: Final = (DEDUPE, CONNECTION_POLICY, KEY_EPOCH)
-OPTIONAL: Final = (ROTATED_EVENT, MAX_PAYLOAD, PRESENCE)
+OPTIONAL: Final = (ROTATED_EVENT, MAX_PAYLOAD, PRESENCE, FRAME_BATCHES)
 VERSIONS: Final[Mapping[str, int]] = {
     DEDUPE: 2,
     CONNECTION_POLICY: 1,
@@ -35,6 +37,7 @@ VERSIONS: Final[Mapping[str, int]] = {
     KEY_EPOCH: 1,
     MAX_PAYLOAD: 1,
     PRESENCE: 1,
+    FRAME_BATCHES: 1,
 }
 
 MIN_RETENTION_DAYS: Final = 7
@@ -58,6 +61,8 @@ class Features:
     key_epochs: int | None
     rotated_event: bool
     presence: bool = False
+    # The most sends of one frame; 1 when the broker takes none with several.
+    batch_items: int = 1
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,8 +79,9 @@ class Features:
                 raise _invalid(field.name)
         if (value["dedupe_mode"] == "permanent") != (value["dedupe_retention_days"] is None):
             raise _invalid("dedupe_retention_days")
-        kept = {field.name: value[field.name] for field in fields(cls) if field.name != "presence"}
+        kept = {field.name: value[field.name] for field in fields(cls) if field.name not in _LATER}
         kept["presence"] = value.get("presence") is True
+        kept["batch_items"] = value.get("batch_items") or 1
         return cls(**{**kept, "warnings": tuple(value["warnings"])})
 
 
@@ -133,6 +139,7 @@ def broker_offer(
         ROTATED_EVENT: {},
         MAX_PAYLOAD: {"inline_bytes": inline_bytes, "blob_bytes": blob_bytes},
         PRESENCE: {},
+        FRAME_BATCHES: {"max_items": BATCH_ITEMS},
     }
     if key_epochs is not None:
         params[KEY_EPOCH] = {"max_concurrent_epochs": key_epochs}
@@ -165,6 +172,7 @@ class _Offer:
             "key_epochs": None,
             "rotated_event": False,
             "presence": False,
+            "batch_items": 1,
         }
 
     def judge(self, name: str) -> FeatureFailure | None:
@@ -201,6 +209,8 @@ class _Offer:
             return {"key_epochs": _at_least(params, "max_concurrent_epochs", 1)}
         if name == MAX_PAYLOAD:
             return {key: _at_least(params, key, MIN_PAYLOAD_BYTES) for key in ("inline_bytes", "blob_bytes")}
+        if name == FRAME_BATCHES:
+            return {"batch_items": min(_at_least(params, "max_items", 1), BATCH_ITEMS)}
         return {"presence" if name == PRESENCE else "rotated_event": True}
 
     def _dedupe(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,6 +255,9 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+# Fields that files of earlier versions lack.
+_LATER: Final = ("presence", "batch_items")
+
 _KEPT: Final[Mapping[str, Any]] = {
     "dedupe_mode": lambda value: value in DEDUPE_MODES,
     "dedupe_retention_days": lambda value: value is None or _whole(value, MIN_RETENTION_DAYS),
@@ -256,6 +269,7 @@ _KEPT: Final[Mapping[str, Any]] = {
     "rotated_event": lambda value: isinstance(value, bool),
     # Missing in files of earlier versions.
     "presence": lambda value: value is None or isinstance(value, bool),
+    "batch_items": lambda value: value is None or _whole(value, 1),
     "warnings": _texts,
 }
 

@@ -25,6 +25,8 @@ _PAIRS: Final = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
 _SHIFTS: Final = tuple(range(120, -1, -10))
 _TO_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _RANDOM_BITS: Final = 80
+_RANDOM_BYTES: Final = 10
+_DRAWN_IDS: Final = 64
 _RANDOM_LIMIT: Final = 1 << _RANDOM_BITS
 _TIME_LIMIT_MS: Final = 1 << 48
 
@@ -35,28 +37,37 @@ def has_control(text: str) -> bool:
 
 
 class UlidFactory:
-    """Mints ascending ULIDs, also when the clock stands still or steps back. Not thread-safe."""
+    """Mints ascending ULIDs, also when the clock stands still or steps back. Not thread-safe.
 
-    __slots__ = ("_entropy", "_last", "_now_ms")
+    Random bytes are drawn for many ids at once: each draw is a system call that lets go of the interpreter.
+    """
+
+    __slots__ = ("_at", "_drawn", "_entropy", "_last", "_now_ms")
 
     def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
         self._now_ms = now_ms
         self._entropy = entropy
         self._last = -1
+        self._drawn = b""
+        self._at = 0
 
     def new(self) -> str:
         """Return a ULID greater than all before. `OverflowError` after the year 10889."""
         now_ms = max(self._now_ms(), 0)
         last = self._last
-        if now_ms > last >> _RANDOM_BITS:
-            value = now_ms << _RANDOM_BITS | int.from_bytes(self._entropy(10), "big")
-        else:
-            # After 80 bits the increment carries into the time, and ids still ascend.
-            value = last + 1
+        is_later = now_ms > last >> _RANDOM_BITS
+        # After 80 bits the increment carries into the time, and ids still ascend.
+        value = now_ms << _RANDOM_BITS | self._random() if is_later else last + 1
         if value >= _TIME_LIMIT_MS << _RANDOM_BITS:
             raise OverflowError("The time of a ULID has 48 bits.")
         self._last = value
         return _ulid_text(value)
+
+    def _random(self) -> int:
+        at, self._at = self._at, self._at + _RANDOM_BYTES
+        if at == len(self._drawn):
+            self._drawn, at, self._at = self._entropy(_RANDOM_BYTES * _DRAWN_IDS), 0, _RANDOM_BYTES
+        return int.from_bytes(self._drawn[at : self._at], "big")
 
 
 def _ulid_text(value: int) -> str:
@@ -91,6 +102,11 @@ def ulid_from_bytes(raw: bytes) -> str:
 def uuid_from_ulid(text: str) -> str:
     """Return the 128 bits of a ULID as a UUID, which sorts by time too. `InvalidField` invalid_ulid."""
     return str(UUID(int=_ulid_int(text)))
+
+
+def first_ulid(time_ms: int) -> str:
+    """Return the smallest ULID of a Unix time in milliseconds."""
+    return _ulid_text(time_ms << 80)
 
 
 def ulid_time_ms(text: str) -> int:

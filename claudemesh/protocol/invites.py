@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from claudemesh.protocol import invite_codes
 from claudemesh.protocol.base64 import from_base64, to_base64
 from claudemesh.protocol.broker_urls import check_broker_url
 from claudemesh.protocol.canonical import canonical_json, parse_json
@@ -78,7 +79,7 @@ class Invite:
                 **asdict(self.introduction),
                 "signature": to_base64(self.introduction.signature),
             }
-        return LINK_PREFIX + urlsafe_b64encode(orjson.dumps(fields)).rstrip(b"=").decode()
+        return _link_of(orjson.dumps(fields))
 
     def verify(self) -> bool:
         """Tell whether the signatures are the inviter's. The broker decides whether it may invite."""
@@ -158,16 +159,30 @@ def _introduce(identity: Identity, mesh_id: str, invite_id: str, name: str, memb
     return replace(unsigned, signature=signature)
 
 
+def _link_of(payload: bytes) -> str:
+    return LINK_PREFIX + urlsafe_b64encode(payload).rstrip(b"=").decode()
+
+
+def code_of_link(link: str) -> str:
+    """Return the short spelling of a link: upper-case letters, digits, `:` and `/`. `find_link` reads it."""
+    payload = link.removeprefix(LINK_PREFIX)
+    return LINK_PREFIX.upper() + invite_codes.encode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
 def find_link(text: str) -> str:
     """Return the link in a pasted text, without what mail programs, chats and terminals add to it.
 
-    Line ends, spaces, byte order marks, `<>`, quotation marks, a full stop and other words are left out. A
-    text without a whole link is returned as it is, for `parse_link` to refuse.
+    A short spelling becomes the link that it stands for. Line ends, spaces, byte order marks, `<>`, quotation
+    marks, a full stop and other words are left out. A text without a whole link is returned as it is, for
+    `parse_link` to refuse.
     """
     joined = "".join(filter(_is_visible, text[:MAX_PASTED_CHARACTERS]))
     found = _PASTED.search(joined)
     if found is None:
         return text
+    spelt = invite_codes.decode(found[1], MAX_LINK_CHARACTERS)
+    if spelt is not None:
+        return _link_of(spelt)
     payload = found[1][: _length_of_object(found[1][:MAX_LINK_CHARACTERS])]
     return LINK_PREFIX + payload
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from claudemesh.protocol.fields import MAX_INTEGER
@@ -53,12 +53,13 @@ class Retry:
     """The outcome is unknown, or the send is refused for now.
 
     `retry_after_ms` is the wait that the broker asked for, None if it asked for none. `holds_all`: the limit
-    counts the member or its mesh, so other sends would be refused too.
+    counts the member or its mesh, so other sends would be refused too. `message` is the broker's, for people.
     """
 
     error: str
     retry_after_ms: int | None
     holds_all: bool = False
+    message: str = field(default="", compare=False)
 
 
 Outcome: TypeAlias = Done | Dead | Retry
@@ -74,12 +75,12 @@ def classify(result: SendResult) -> Outcome:
         return Dead(error, _text(fields.get("message")) or "The id belongs to another send. Use a new one.")
     if result.status in PERMANENT_STATUSES and error in PERMANENT_ERRORS:
         return Dead(error, _text(fields.get("message")) or "The broker refused the send and gave no reason.")
-    wait_ms = fields.get("retry_after_ms")
+    wait_ms, message = fields.get("retry_after_ms"), _text(fields.get("message"))
     if type(wait_ms) is not int or wait_ms < 0:
-        return Retry(error, None)
+        return Retry(error, None, message=message)
     # A limit of one destination has that scope. Every other limit counts the member or its mesh.
     holds_all = error == RATE_LIMITED and fields.get("scope") != "destination"
-    return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS), holds_all)
+    return Retry(error, min(wait_ms, MAX_RETRY_AFTER_MS), holds_all, message)
 
 
 def _done(result: SendResult) -> Outcome:

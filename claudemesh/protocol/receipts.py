@@ -7,7 +7,7 @@ the furthest state, so one that comes twice, late or out of order changes nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ class ReceiptState(IntEnum):
         return self.name.lower()
 
 
+# States into which a session brings a message.
+_BY_SESSIONS: Final = tuple(ReceiptState)[1:]
 # States that a sender may ask to be told. It is told the states before as well.
 WISHES: Final[Mapping[str, ReceiptState | None]] = {
     "none": None,
@@ -47,8 +49,8 @@ WISHES: Final[Mapping[str, ReceiptState | None]] = {
 class Receipt:
     """The states of one message at one recipient.
 
-    Times are Unix milliseconds of the recipient's wall clock, for display only. `session` is the session that
-    brought the message into its furthest state.
+    Times are Unix milliseconds of the recipient's wall clock, for display only. Each state but `delivered`
+    may name the session that brought the message into it.
     """
 
     client_message_id: str
@@ -56,7 +58,9 @@ class Receipt:
     notified_at: int | None = None
     shown_at: int | None = None
     acked_at: int | None = None
-    session: str | None = None
+    notified_by: str | None = None
+    shown_by: str | None = None
+    acked_by: str | None = None
 
     @property
     def state(self) -> ReceiptState | None:
@@ -68,25 +72,43 @@ class Receipt:
         found: int | None = getattr(self, f"{state.word}_at")
         return found
 
+    def by(self, state: ReceiptState) -> str | None:
+        """Return the session that brought the message into a state."""
+        found: str | None = getattr(self, f"{state.word}_by", None)
+        return found
+
+    @property
+    def session(self) -> str | None:
+        """The session of the furthest state."""
+        return None if self.state is None else self.by(self.state)
+
+    def without_sessions(self) -> Receipt:
+        """Return the receipt without the names of sessions."""
+        return replace(self, notified_by=None, shown_by=None, acked_by=None)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the receipt as it is sealed."""
+        """Return the receipt as it is sealed. The session of the furthest state has the name `session`."""
         given = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        if self.state is not None:
+            given.pop(f"{self.state.word}_by", None)
+        given["session"] = self.session
         return {"id": self.client_message_id} | {k: v for k, v in given.items() if v is not None}
 
 
 def merge(one: Receipt, other: Receipt) -> Receipt:
-    """Return what both receipts of a message tell: every state that one of them has, at its earliest time."""
+    """Return what both receipts of a message tell: every state that one of them has, at its earliest time.
 
-    def claim(receipt: Receipt) -> tuple[int, str]:
-        return receipt.state or 0, receipt.session or ""
-
-    times = {}
+    The session of a state is the one of that time.
+    """
+    found: dict[str, Any] = {}
     for state in ReceiptState:
-        found = [at for at in (one.at(state), other.at(state)) if at is not None]
-        times[f"{state.word}_at"] = min(found, default=None)
-    return Receipt(
-        client_message_id=one.client_message_id, session=max(one, other, key=claim).session, **times
-    )
+        told = [(at, one_of.by(state)) for one_of in (one, other) if (at := one_of.at(state)) is not None]
+        # Of equal times, one with a session.
+        at, by = min(told, key=lambda entry: (entry[0], entry[1] is None, entry[1]), default=(None, None))
+        found[f"{state.word}_at"] = at
+        if state in _BY_SESSIONS:
+            found[f"{state.word}_by"] = by
+    return Receipt(client_message_id=one.client_message_id, **found)
 
 
 def parse_wish(value: object) -> ReceiptState | None:
@@ -106,19 +128,30 @@ def parse_receipts(value: object) -> tuple[Receipt, ...]:
 def _parse(value: object) -> Receipt:
     if not isinstance(value, dict):
         raise _invalid("A receipt is an object.")
-    message, session = value.get("id"), value.get("session")
+    message = value.get("id")
     if not isinstance(message, str) or CLIENT_MESSAGE_ID.fullmatch(message) is None:
         raise _invalid("A receipt names the client_message_id of a message.")
-    if session is not None:
-        try:
-            check_session(session)
-        except ProtocolError as error:
-            raise _invalid("The name of a session is not valid.") from error
-    times = {f"{state.word}_at": _time(value.get(f"{state.word}_at")) for state in ReceiptState}
-    found = Receipt(client_message_id=message, session=session, **times)
+    times: dict[str, Any] = {
+        f"{state.word}_at": _time(value.get(f"{state.word}_at")) for state in ReceiptState
+    }
+    found = Receipt(client_message_id=message, **times)
     if found.state is None:
         raise _invalid("A receipt has the time of a state.")
-    return found
+    names = {state: _session(value.get(f"{state.word}_by")) for state in _BY_SESSIONS}
+    names[found.state] = _session(value.get("session"))
+    told: dict[str, Any] = {
+        f"{state.word}_by": names[state] for state in _BY_SESSIONS if found.at(state) is not None
+    }
+    return replace(found, **told)
+
+
+def _session(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        return check_session(value)
+    except ProtocolError as error:
+        raise _invalid("The name of a session is not valid.") from error
 
 
 def _time(value: object) -> int | None:

@@ -19,6 +19,7 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, SLUG, ULID, UUID_TEXT
 from claudemesh.protocol.keys import SIGNATURE_BYTES
 from claudemesh.protocol.rotation import Rotation
+from claudemesh.protocol.session_cards import SessionCard, parse_cards
 from claudemesh.protocol.statements import MAX_STATEMENTS, Statement
 from claudemesh.protocol.wire import MEMBER_STATUSES, ROLES, TOPIC_MODES, MemberStatus, Role, TopicMode
 
@@ -74,6 +75,7 @@ class PeerEntry:
     rotations: tuple[Rotation, ...] = ()
     ephemeral: bool = False
     statements: tuple[Statement, ...] = ()
+    sessions: tuple[SessionCard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ def peer_entry(item: Json) -> PeerEntry:
         rotations=_rotations(item) if "rotations" in item else (),
         ephemeral="ephemeral" in item and fields.boolean(item, "ephemeral"),
         statements=_statements(item) if "statements" in item else (),
+        sessions=parse_cards(item, "sessions") if "sessions" in item else (),
     )
 
 

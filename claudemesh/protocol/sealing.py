@@ -15,6 +15,7 @@ from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import check_key, check_session
 from claudemesh.protocol.receipts import Receipt, ReceiptState, parse_receipts, parse_wish
+from claudemesh.protocol.traceparent import TRACEPARENT, valid_traceparent
 
 
 class BoxKeys:
@@ -78,13 +79,20 @@ class SealedContext:
 
 @dataclass(frozen=True, slots=True)
 class SessionNames:
-    """The session that sends a message, and the one that it is for. None: no session is named."""
+    """The session that sends a message, and the one that it is for. None: no session is named.
+
+    `hops` is the number of automatic answers that led to the message, `traceparent` its position in a trace.
+    """
 
     sender: str | None = None
     recipient: str | None = None
+    hops: int = 0
+    traceparent: str | None = None
 
 
 NO_SESSIONS: Final = SessionNames()
+# Larger numbers of automatic answers are not told apart.
+MAX_HOPS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,10 @@ def encode_content(
         content["from_session"] = sessions.sender
     if sessions.recipient is not None:
         content["to_session"] = sessions.recipient
+    if sessions.hops:
+        content["hops"] = min(sessions.hops, MAX_HOPS)
+    if sessions.traceparent is not None:
+        content["traceparent"] = sessions.traceparent
     if receipting.receipts:
         content["receipts"] = [one.to_dict() for one in receipting.receipts]
     elif receipting.wish is not None:
@@ -167,12 +179,16 @@ def decode_content(raw: bytes) -> SealedContent:
 
 def _sessions(value: Mapping[str, Any]) -> SessionNames:
     """Return the names of sessions. A value that is no name of a session is refused."""
-    found = [value.get(name) for name in ("from_session", "to_session")]
+    sender, recipient = value.get("from_session"), value.get("to_session")
     try:
-        sender, recipient = (None if name is None else check_session(name) for name in found)
+        sender = None if sender is None else check_session(sender)
+        recipient = None if recipient is None else check_session(recipient)
     except ProtocolError as error:
         raise _invalid("The name of a session is not valid.") from error
-    return SessionNames(sender, recipient)
+    hops = value.get("hops")
+    # A number without sense counts as the first message of a person does.
+    known = hops if type(hops) is int and hops > 0 else 0
+    return SessionNames(sender, recipient, min(known, MAX_HOPS), valid_traceparent(value.get(TRACEPARENT)))
 
 
 def _receipting(value: Mapping[str, Any]) -> Receipting:
@@ -183,14 +199,19 @@ def _receipting(value: Mapping[str, Any]) -> Receipting:
 
 def _context(value: Mapping[str, Any]) -> SealedContext | None:
     """Return the context, None when no field of it is there. A part of the fields is refused."""
-    if not any(name in value for name in _CONTEXT):
+    mesh_id, sender, ref = value.get("mesh_id"), value.get("from"), value.get("to")
+    client_message_id, kind = value.get("client_message_id"), value.get("kind")
+    if (
+        isinstance(mesh_id, str)
+        and isinstance(sender, str)
+        and isinstance(ref, str)
+        and isinstance(client_message_id, str)
+        and (kind is None or isinstance(kind, str))
+    ):
+        return SealedContext(mesh_id, sender, ref, client_message_id, kind)
+    if value.keys().isdisjoint(_CONTEXT):
         return None
-    kind = value.get("kind")
-    found = [part for name in _CONTEXT if isinstance(part := value.get(name), str)]
-    if len(found) < len(_CONTEXT) or not isinstance(kind, str | None):
-        raise _invalid("Its context is not complete.")
-    mesh_id, sender, ref, client_message_id = found
-    return SealedContext(mesh_id, sender, ref, client_message_id, kind)
+    raise _invalid("Its context is not complete.")
 
 
 def _invalid(reason: str) -> ProtocolError:

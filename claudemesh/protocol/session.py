@@ -19,6 +19,7 @@ from claudemesh.protocol.frames import (
     Challenge,
     Deliver,
     DeliverAck,
+    Delivers,
     ErrorFrame,
     Event,
     FeatureRequest,
@@ -27,8 +28,11 @@ from claudemesh.protocol.frames import (
     Hello,
     HelloAck,
     Reply,
+    Revoked,
     Send,
     SendResult,
+    SendResults,
+    Sends,
     UnknownFrame,
 )
 from claudemesh.protocol.wire import Side
@@ -57,12 +61,14 @@ TRANSITIONS: Final[Mapping[Side, Mapping[State, _Steps]]] = MappingProxyType(
         "broker": {
             State.CONNECTED: {Challenge: State.CHALLENGED},
             State.CHALLENGED: _NOTHING,
-            State.PROVING: {HelloAck: State.AUTHENTICATED},
+            State.PROVING: {HelloAck: State.AUTHENTICATED, Revoked: State.PROVING},
             State.AUTHENTICATED: _NOTHING,
             State.NEGOTIATING: {FeatureResponse: State.OPEN},
             State.OPEN: {
                 SendResult: State.OPEN,
+                SendResults: State.OPEN,
                 Deliver: State.OPEN,
+                Delivers: State.OPEN,
                 Reply: State.OPEN,
                 Event: State.OPEN,
             },
@@ -75,6 +81,7 @@ TRANSITIONS: Final[Mapping[Side, Mapping[State, _Steps]]] = MappingProxyType(
             State.NEGOTIATING: _NOTHING,
             State.OPEN: {
                 Send: State.OPEN,
+                Sends: State.OPEN,
                 DeliverAck: State.OPEN,
                 Call: State.OPEN,
             },

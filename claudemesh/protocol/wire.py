@@ -50,6 +50,13 @@ def broker_frame_bytes(inline_bytes: int) -> int:
 # The largest frame that a daemon reads. It cannot follow the negotiation: the limit is set before it.
 DAEMON_FRAME_BYTES: Final = frame_bytes(MAX_INLINE_BYTES)
 
+# Frames with several sends, results or deliveries (docs/spec/protocol.md, Frames with several items).
+
+# The most items of one frame.
+BATCH_ITEMS: Final = 32
+# The items of a frame have at most so many bytes together; a larger item has a frame of its own.
+BATCH_BYTES: Final = 64 << 10
+
 # The longest life of an ephemeral member that a join may ask for: 30 days.
 MAX_TTL_MS: Final = 30 * 86_400_000
 

@@ -149,6 +149,10 @@ class Guardroom:
         return self._abuses.of(address).spend(0, asyncio.get_running_loop().time())
 
 
+def _nothing() -> None:
+    pass
+
+
 class GatedTransport(JoinedWrites):
     """Transport of a protocol behind a gate. The gate starts and stops reading."""
 
@@ -186,7 +190,7 @@ class Guard(asyncio.Protocol):
         self.address = address
         self._host = host
         # Without a transport yet, the accept loop closes the connection.
-        self.give_up: Callable[[], object] = lambda: None
+        self.give_up: Callable[[], object] = _nothing
         self._make = make
         self._inner: asyncio.Protocol | None = None
         self._transport: GuardedTransport | None = None
@@ -285,6 +289,8 @@ class Guard(asyncio.Protocol):
         """Pass the connection to the library."""
         loop = asyncio.get_running_loop()
         self._transport = GuardedTransport(cast(asyncio.Transport, transport), loop, self)
+        # It would keep the task that has made the connection.
+        self.give_up = _nothing
         self._inner = self._make()
         self.gate.deliver_to(self._inner.data_received)
         self._inner.connection_made(self._transport)  # type: ignore[arg-type]

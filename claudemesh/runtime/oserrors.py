@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 
 from claudemesh.runtime.exits import PERMISSION, TEMPORARY, ExitWith
@@ -24,6 +25,7 @@ _DENIED = LocalCause("access_denied", "access is denied", "give it to this user"
 _LOCAL_TO_A_CONNECTION = frozenset(
     {"disk_full", "read_only_file_system", "too_many_open_files", "out_of_memory"}
 )
+_NUMBERS = re.compile(r"\[Errno -?\d+\] ")
 _CAUSES = {
     errno.ENOSPC: _DISK_FULL,
     errno.EDQUOT: LocalCause("disk_full", "the disk quota is used up", "free some space or raise the quota"),
@@ -101,6 +103,11 @@ def explain(error: OSError) -> str:
     if cause is not None:
         return f"{cause.reason}: {cause.remedy}"
     return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+
+
+def words(error: BaseException) -> str:
+    """Return the text of an error of the network without its numbers, for people."""
+    return _NUMBERS.sub("", str(error)) or type(error).__name__
 
 
 def cannot(verb: str, error: OSError, thing: object = None) -> ExitWith:

@@ -139,11 +139,16 @@ def read_authorities(path: Path) -> bytes:
     return text
 
 
+def is_of_unknown_authority(error: BaseException) -> bool:
+    """Whether a certificate was refused because this host knows no authority that has signed it."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _UNKNOWN_AUTHORITY
+
+
 def certificate_trouble(error: BaseException) -> str | None:
     """Return why a broker's certificate was refused, and the remedy; None for other errors."""
     if not isinstance(error, ssl.SSLCertVerificationError):
         return None
-    if error.verify_code in _UNKNOWN_AUTHORITY:
+    if is_of_unknown_authority(error):
         return (
             "its certificate is signed by no authority that this host trusts. For an authority of your own, "
             "give its certificate with --ca-file (`join`, `mesh create`, the commands of `broker`, and "

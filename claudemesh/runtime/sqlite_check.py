@@ -1,8 +1,9 @@
-"""Background check of a large database for damage, table by table, on a connection of its own.
+"""Checks of a database for damage: before it is opened, and of a large one in the background, table by table.
 
-The file's one writing connection would wait for the whole of a check. A reader does not hold it up, but as
-long as the reader's snapshot lives the write-ahead log cannot start over: the check of a table is given up
-when the log exceeds a bound, and the table is reported as unchecked.
+The background check has a connection of its own: the file's one writing connection would wait for the whole
+of it. A reader does not hold that one up, but as long as the reader's snapshot lives the write-ahead log
+cannot start over. So the check of a table is given up when the log exceeds a bound, and the table is reported
+as unchecked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from claudemesh.runtime.errors import StorageCorrupt
 
 _STEPS = 20_000
 _CACHE_KIB = 8192
@@ -22,6 +25,19 @@ class CheckResult:
 
     damage: str | None
     unchecked: tuple[str, ...] = ()
+
+
+def refuse_emptied(path: Path, mark: Path) -> None:
+    """Raise `StorageCorrupt` for a database without a byte that was used before, as a copy that was cut.
+
+    SQLite would begin a new one in it. `mark` is a file that is there since the database was used first.
+    """
+    try:
+        is_empty = path.stat().st_size == 0
+    except OSError:
+        return
+    if is_empty and mark.exists():
+        raise StorageCorrupt(f"the database {path} is damaged: it has lost its content")
 
 
 def check_tables(path: Path, is_over: Callable[[], bool], max_wal_bytes: int) -> CheckResult:

@@ -93,8 +93,12 @@ def check_broker_url(url: str) -> SplitResult:
 
 def check_host(host: str) -> None:
     """Raise `ValueError` for a text that is neither an address nor a name of a host."""
-    if not is_address(host):
+    if is_address(host):
+        return
+    try:
         split_broker_url(f"ws://{bracketed(host)}")
+    except ValueError as error:
+        raise ValueError("The host is neither an address nor a name.") from error
 
 
 def audience_of(broker_url: str) -> str:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from claudemesh.protocol.frames.batches import (
+    batches_of,
+    encode_delivers,
+    encode_send_results,
+    encode_sends,
+    envelope_of,
+    sends_of,
+)
 from claudemesh.protocol.frames.decode import (
     FRAME_TYPES,
     MAX_ACKED,
@@ -22,6 +30,7 @@ from claudemesh.protocol.frames.types import (
     Challenge,
     Deliver,
     DeliverAck,
+    Delivers,
     DeliverySender,
     ErrorFrame,
     Event,
@@ -30,9 +39,13 @@ from claudemesh.protocol.frames.types import (
     Frame,
     Hello,
     HelloAck,
+    Refusal,
     Reply,
+    Revoked,
     Send,
     SendResult,
+    SendResults,
+    Sends,
     UnknownFrame,
 )
 
@@ -44,6 +57,7 @@ __all__ = [
     "Challenge",
     "Deliver",
     "DeliverAck",
+    "Delivers",
     "DeliverySender",
     "ErrorFrame",
     "Event",
@@ -52,16 +66,26 @@ __all__ = [
     "Frame",
     "Hello",
     "HelloAck",
+    "Refusal",
     "Reply",
+    "Revoked",
     "Send",
     "SendResult",
+    "SendResults",
+    "Sends",
     "UnknownFrame",
     "announced",
+    "batches_of",
     "decode_frame",
     "deliver_tail",
     "encode_deliver",
+    "encode_delivers",
     "encode_event",
     "encode_frame",
     "encode_send",
     "encode_send_result",
+    "encode_send_results",
+    "encode_sends",
+    "envelope_of",
+    "sends_of",
 ]

@@ -11,11 +11,13 @@ from claudemesh.protocol import fields
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fields import INVALID_FRAME, NAME, FrameId, Json
+from claudemesh.protocol.frames.batches import each_of, sends_of
 from claudemesh.protocol.frames.types import (
     Call,
     Challenge,
     Deliver,
     DeliverAck,
+    Delivers,
     DeliverySender,
     ErrorFrame,
     Event,
@@ -25,8 +27,11 @@ from claudemesh.protocol.frames.types import (
     Hello,
     HelloAck,
     Reply,
+    Revoked,
     Send,
     SendResult,
+    SendResults,
+    Sends,
     UnknownFrame,
 )
 from claudemesh.protocol.ids import HEX_32, KEY_ID, MEMBER_NAME, ULID, UUID_TEXT
@@ -43,6 +48,9 @@ _HOST_FINGERPRINT: Final = re.compile(r"(?:[0-9a-f]{64})?")
 
 def decode_frame(raw: str | bytes) -> Frame:
     """Return the frame of a text. `ProtocolError` invalid_frame for every other text."""
+    sends = sends_of(raw)
+    if sends is not None:
+        return sends
     try:
         value = parse_json(raw.encode() if isinstance(raw, str) else raw)
     except ProtocolError as error:
@@ -135,7 +143,8 @@ def _send_result(value: Json) -> SendResult:
     if type(status) is not int or not 100 <= status <= 599:
         fields.refuse("status", "be a status from 100 to 599")
     request_id = fields.frame_id(value)
-    del value["type"], value["id"], value["status"]
+    value.pop("type", None)
+    del value["id"], value["status"]
     return SendResult(request_id, status, value)
 
 
@@ -190,6 +199,10 @@ def _error(value: Json) -> ErrorFrame:
     )
 
 
+def _revoked(value: Json) -> Revoked:
+    return Revoked(fields.object_of(value, "statement"))
+
+
 _PARSERS: Final[Mapping[str, Callable[[Json], Frame]]] = MappingProxyType(
     {
         Challenge.TYPE: _challenge,
@@ -200,11 +213,15 @@ _PARSERS: Final[Mapping[str, Callable[[Json], Frame]]] = MappingProxyType(
         Send.TYPE: _send,
         SendResult.TYPE: _send_result,
         Deliver.TYPE: parse_deliver,
+        Sends.TYPE: lambda value: Sends(*each_of(value, _send)),
+        SendResults.TYPE: lambda value: SendResults(*each_of(value, _send_result)),
+        Delivers.TYPE: lambda value: Delivers(*each_of(value, parse_deliver)),
         DeliverAck.TYPE: _deliver_ack,
         Call.TYPE: _call,
         Reply.TYPE: _reply,
         Event.TYPE: _event,
         ErrorFrame.TYPE: _error,
+        Revoked.TYPE: _revoked,
     }
 )
 FRAME_TYPES: Final = frozenset(_PARSERS)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
+
+import orjson
 
 from claudemesh.protocol.base64 import to_base64
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fields import FrameId, Json
 from claudemesh.protocol.wire import Side
 
@@ -96,14 +99,17 @@ class FeatureResponse(_Fields):
 
 @dataclass(frozen=True, slots=True)
 class Send(_Fields):
-    """An envelope to accept. It is not parsed yet."""
+    """An envelope to accept. Its fields are not checked yet; bytes are a JSON text that is not parsed yet."""
 
     TYPE: ClassVar[str] = "send"
     id: FrameId
-    envelope: Json
+    envelope: Json | bytes
 
     def to_dict(self) -> Json:
-        return {"type": self.TYPE, "id": self.id, "envelope": self.envelope}
+        envelope = self.envelope
+        if isinstance(envelope, bytes):
+            return {"type": self.TYPE, "id": self.id, "envelope": orjson.loads(envelope)}
+        return {"type": self.TYPE, "id": self.id, "envelope": envelope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,57 @@ class Deliver(_Fields):
             "accepted_at": self.accepted_at,
             "envelope": self.envelope,
         }
+
+
+class Refusal(NamedTuple):
+    """An item that is wrong: its error, and its id if it has a valid one. The other items count."""
+
+    id: FrameId | None
+    error: ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Sends(_Fields):
+    """Several sends in one frame. `refused` has the items that are no valid send."""
+
+    TYPE: ClassVar[str] = "sends"
+    items: tuple[Send, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    def to_dict(self) -> Json:
+        return _batch(self.TYPE, self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class SendResults(_Fields):
+    """Several results in one frame. `refused` has the items that are no valid result."""
+
+    TYPE: ClassVar[str] = "send_results"
+    items: tuple[SendResult, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    def to_dict(self) -> Json:
+        return _batch(self.TYPE, self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivers(_Fields):
+    """Several deliveries in one frame. `refused` has the items that are no valid delivery."""
+
+    TYPE: ClassVar[str] = "delivers"
+    items: tuple[Deliver, ...]
+    refused: tuple[Refusal, ...] = ()
+
+    def to_dict(self) -> Json:
+        return _batch(self.TYPE, self.items)
+
+
+def _batch(kind: str, items: tuple[Send | SendResult | Deliver, ...]) -> Json:
+    """Return the JSON object of a frame with several items, each without its type."""
+    fields = [item.to_dict() for item in items]
+    for each in fields:
+        del each["type"]
+    return {"type": kind, "items": fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +263,14 @@ class ErrorFrame(_Fields):
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked(_Fields):
+    """The statement by which a member was revoked, before the broker closes its connection with 4002."""
+
+    TYPE: ClassVar[str] = "revoked"
+    statement: Json
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownFrame:
     """A frame of an unknown type. It is answered with `error` and otherwise ignored."""
 
@@ -231,10 +296,14 @@ Frame: TypeAlias = (
     | Send
     | SendResult
     | Deliver
+    | Sends
+    | SendResults
+    | Delivers
     | DeliverAck
     | Call
     | Reply
     | Event
     | ErrorFrame
+    | Revoked
     | UnknownFrame
 )

@@ -50,8 +50,9 @@ class Key:
 
     @property
     def option(self) -> str:
-        """The name of the flag."""
-        return "--" + self.name.replace("_", "-")
+        """The name of the flag. That of a switch which is on by default turns it off."""
+        is_off = self.flag is not None and self.flag.metavar is None and self.default() is True
+        return ("--no-" if is_off else "--") + self.name.replace("_", "-")
 
 
 def setting(

@@ -109,8 +109,9 @@ def merge(table: Table, *layers: Layer, faults: Iterable[Fault] = (), section: s
             try:
                 given[key.field] = Given(key.rule.check(_read(table, key, chosen)), chosen.origin)
                 continue
-            except ValueError:
-                found.append(_wrong_value(key, chosen, f"[{section}] {key.name}" if section else key.label))
+            except ValueError as error:
+                label = f"[{section}] {key.name}" if section else key.label
+                found.append(_wrong_value(key, chosen, label, str(error)))
         given[key.field] = Given(key.default(), Origin(Source.DEFAULT))
     return Merged(given, tuple(found))
 
@@ -182,10 +183,11 @@ def origin_in(document: Document, *path: str) -> Origin:
     return Origin(Source.FILE, document.path, next(filter(None, lines), None))
 
 
-def _wrong_value(key: Key, given: Given, label: str) -> Fault:
+def _wrong_value(key: Key, given: Given, label: str, reason: str) -> Fault:
     """Return the fault of a value that the rule of its key refuses. A secret is not shown."""
     value = "" if key.secret else f", not {shown(given.value)}"
-    return Fault(given.origin, label, f"{label} must be {key.rule.allowed()}{value}.")
+    sentences = f"{label} must be {key.rule.allowed()}{value}.", reason
+    return Fault(given.origin, label, " ".join(filter(None, sentences)))
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
@@ -260,4 +262,6 @@ def plain(value: object) -> Any:
     """Return a value in its JSON form."""
     if isinstance(value, tuple):
         return list(value)
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -18,7 +18,10 @@ class Rule(Protocol):
     """Rule for a value."""
 
     def check(self, value: object) -> Any:
-        """Return the value in the form that the program uses. Raise `ValueError` when it is not allowed."""
+        """Return the value in the form that the program uses. Raise `ValueError` when it is not allowed.
+
+        The text of the error is a sentence for the user that repeats no part of the value, or is empty.
+        """
         ...
 
     def parse(self, text: str) -> object:
@@ -107,17 +110,31 @@ class OneOf:
         return "one of " + ", ".join(self.choices)
 
 
+def holding(holds: Callable[[str], bool]) -> Callable[[str], object]:
+    """Return the check of a text for which `holds` is true. Its errors have no sentence."""
+
+    def check(text: str) -> None:
+        if not holds(text):
+            raise ValueError
+
+    return check
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text that `holds` accepts, described by `noun`. No text has a NUL, which no path and no host has."""
+    """A text that `check_text` accepts, described by `noun`. It has no NUL, as no path and no host has one.
+
+    `check_text` raises `ValueError` as `Rule.check` does.
+    """
 
     noun: str = "a text"
-    holds: Callable[[str], bool] = lambda text: True
+    check_text: Callable[[str], object] = lambda text: None
 
     def check(self, value: object) -> Any:
         """Return the text."""
-        if not isinstance(value, str) or "\0" in value or not self.holds(value):
+        if not isinstance(value, str) or "\0" in value:
             raise ValueError
+        self.check_text(value)
         return value
 
     def parse(self, text: str) -> object:
@@ -131,21 +148,23 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list of texts that `holds` accepts each; in the environment with commas between them.
+    """A list of texts that `check_text` accepts each; in the environment with commas between them.
 
-    `once`: a text that is repeated counts once.
+    `check_text` raises `ValueError` as `Rule.check` does. `once`: a text that is repeated counts once.
     """
 
     noun: str = "a list of strings"
-    holds: Callable[[str], bool] = lambda text: True
+    check_text: Callable[[str], object] = lambda text: None
     once: bool = False
 
     def check(self, value: object) -> Any:
         """Return the texts as a tuple."""
         if not isinstance(value, list | tuple):
             raise ValueError
-        if not all(isinstance(item, str) and "\0" not in item and self.holds(item) for item in value):
-            raise ValueError
+        for item in value:
+            if not isinstance(item, str) or "\0" in item:
+                raise ValueError
+            self.check_text(item)
         return tuple(dict.fromkeys(value)) if self.once else tuple(value)
 
     def parse(self, text: str) -> object:
@@ -159,4 +178,25 @@ class ListOf:
 
 def some_of(choices: tuple[str, ...]) -> ListOf:
     """Return the rule for a list of any of a few words."""
-    return ListOf("a list of any of " + ", ".join(choices), choices.__contains__)
+    return ListOf("a list of any of " + ", ".join(choices), holding(choices.__contains__))
+
+
+@dataclass(frozen=True, slots=True)
+class WordsByName:
+    """A section of its own with one of a few words for each name. Names are compared in lower case."""
+
+    choices: tuple[str, ...]
+
+    def check(self, value: object) -> Any:
+        """Return the words by name."""
+        if not isinstance(value, dict) or not all(word in self.choices for word in value.values()):
+            raise ValueError
+        return {name.lower(): word for name, word in value.items()}
+
+    def parse(self, text: str) -> object:
+        """Return the text: a file alone has sections."""
+        return text
+
+    def allowed(self) -> str:
+        """Describe the section."""
+        return "a section with lines NAME = WORD, each word one of " + ", ".join(self.choices)

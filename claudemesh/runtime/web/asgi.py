@@ -30,3 +30,9 @@ def hang_up(send: Send) -> None:
     transport = transport_of(send)
     if transport is not None:
         transport.abort()
+
+
+def is_gone(send: Send) -> bool:
+    """Whether the connection has ended. A `send` after its end does nothing, without an error."""
+    transport = transport_of(send)
+    return transport is not None and transport.is_closing()

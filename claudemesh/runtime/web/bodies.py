@@ -12,6 +12,7 @@ from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.web.asgi import Receive
 from claudemesh.runtime.web.errors import HttpRefusal
+from claudemesh.runtime.web.field_errors import wrong_field
 from claudemesh.runtime.web.replies import CLOSE
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -111,4 +112,4 @@ def _invalid(text: str, kind: type[msgspec.Struct]) -> InvalidField:
     missing = _MISSING.fullmatch(reason)
     if missing is not None:
         return InvalidField("missing_field", missing[1], f"Give {missing[1]}.")
-    return InvalidField("invalid_field", path, f"Correct {path}: {reason[:1].lower()}{reason[1:]}.")
+    return InvalidField("invalid_field", path, wrong_field(path, reason))

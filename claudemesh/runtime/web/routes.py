@@ -97,6 +97,8 @@ class Route:
     for_hooks: bool = False
     # Served on TCP without a token when the settings allow it.
     public: bool = False
+    # Served on TCP without a token: a browser needs it to begin a session.
+    for_browsers: bool = False
     # Refused on TCP: only programs that can open the socket's directory may use it.
     socket_only: bool = False
     # Requires the broker's admin token.
@@ -116,6 +118,7 @@ class RouteTable:
         self.uncounted = frozenset(one.path for one in listed if not one.counted)
         self.for_hooks = frozenset(one.path for one in listed if one.for_hooks)
         self.socket_only = frozenset(one.path for one in listed if one.socket_only)
+        self.for_browsers = frozenset(one.path for one in listed if one.for_browsers)
         self.public = frozenset(one.path for one in listed if one.public)
 
     def label(self, path: str) -> str:

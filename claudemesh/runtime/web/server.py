@@ -17,6 +17,7 @@ from claudemesh.runtime.guarded import Guard, Guardroom, MakeProtocol
 from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send, transport_of
 from claudemesh.runtime.web.heads import ADDRESS, DEADLINES, Deadlines, GuardedHttp
+from claudemesh.runtime.web.websocket import LeanWebSocket
 
 _KEEP_ALIVE_S = 60
 _GRACE_S = 1.0
@@ -35,7 +36,7 @@ _OF_BAD_INPUT = (
 
 
 class _QuietServer(uvicorn.Server):
-    """uvicorn without its signal handlers, and with the accept loop of `runtime/accepting.py`."""
+    """uvicorn without signal handlers and timer, and with the accept loop of `runtime/accepting.py`."""
 
     def __init__(
         self, config: uvicorn.Config, deadlines: Deadlines, accept: Callable[[MakeProtocol], Accepting]
@@ -43,6 +44,7 @@ class _QuietServer(uvicorn.Server):
         super().__init__(config)
         self._deadlines = deadlines
         self.accepting = accept(self._protocol)
+        self._over = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -53,6 +55,16 @@ class _QuietServer(uvicorn.Server):
         self.servers = [self.accepting]  # type: ignore[list-item]
         self.accepting.start()
         self.started = True
+
+    async def main_loop(self) -> None:
+        """Wait for `end`. uvicorn's own loop wakes an idle process ten times a second."""
+        await self.on_tick(0)
+        await self._over.wait()
+
+    def end(self) -> None:
+        """End `serve`."""
+        self.should_exit = True
+        self._over.set()
 
     def _protocol(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -128,7 +140,7 @@ class HttpServer:
             self._run,
             interface="asgi3",
             http=GuardedHttp,
-            ws="none" if ws_max_size is None else "websockets-sansio",
+            ws="none" if ws_max_size is None else LeanWebSocket,
             ws_max_size=ws_max_size or 0,
             ws_per_message_deflate=False,
             ws_ping_interval=20.0,
@@ -170,7 +182,7 @@ class HttpServer:
         """
         self._stopping = True
         self.close_listener()
-        self._server.should_exit = True
+        self._server.end()
         cutting = asyncio.get_running_loop().call_later(grace_s, self._cut_off)
         try:
             await self._tasks.join()
