@@ -98,7 +98,7 @@ def life_of(body: Mapping[str, object], invite: Invite) -> tuple[bool, int | Non
         raise InvalidField(
             "invalid_ttl_ms",
             "ttl_ms",
-            f"ttl_ms must be a whole number from 1 to {MAX_TTL_MS}, and belongs to an ephemeral member.",
+            "A lifetime (ttl_ms) is 1 ms to 30 days, and belongs to an ephemeral member.",
         )
     if invite.ephemeral_only and not ephemeral:
         raise refusal("invite_ephemeral_only")

@@ -25,6 +25,7 @@ from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.context import Context
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.feed import Feed
+from claudemesh.broker.directory.profiles import Profiles
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.http.guard import guardroom, with_descriptors
 from claudemesh.broker.http.routes import build_app
@@ -38,6 +39,7 @@ from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Leases
+from claudemesh.broker.rotation_pace import RotationPace
 from claudemesh.broker.settings import BrokerSettings, readable
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import BrokerState
@@ -45,6 +47,7 @@ from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.store.types import Ack
 from claudemesh.broker.tls import own_certificate, server_tls
+from claudemesh.broker.tracing import tracing_of
 from claudemesh.broker.upkeep.audit import Audit
 from claudemesh.broker.upkeep.jobs import Jobs
 from claudemesh.broker.upkeep.pulse import Pulse
@@ -76,9 +79,8 @@ from claudemesh.runtime.web.sockets import bind_tcp
 
 log = get_logger("broker")
 
-# Bounds of a stop: answers to sends that were taken, acknowledgements of what was delivered.
+# Bound of a stop for the answers to sends that were taken.
 _ANSWERS_S = 10.0
-_ACKNOWLEDGEMENTS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ class Broker:
         context.queues.pause()
         if drain:
             await within(_ANSWERS_S, context.acceptor.close)
-            await running.listener.drain(_ACKNOWLEDGEMENTS_S)
+            await running.listener.drain(self.settings.limits.acks_s)
         await running.stack.aclose()
         self._ending.set()
         log.info("broker_stopped")
@@ -242,22 +244,27 @@ class Broker:
         stack.push_async_callback(time.stop)
         return time
 
-    async def _assemble(
-        self, store: Store, time: Timekeeper, metrics: BrokerMetrics, degraded: Degraded
-    ) -> Context:
-        settings, mint = self.settings, UlidFactory(time.wall.wall_ms, os.urandom).new
-        env = Environment(
-            broker_id=kept_id(settings.data_dir, mint()),
-            limits=settings.limits,
+    def _environment(
+        self, time: Timekeeper, new_id: str, metrics: BrokerMetrics, degraded: Degraded
+    ) -> Environment:
+        return Environment(
+            broker_id=kept_id(self.settings.data_dir, new_id),
+            limits=self.settings.limits,
             clock=time.wall,
             lived=time.lived,
             metrics=metrics,
             degraded=degraded,
             on_crash=self._crashed,
+            tracing=tracing_of(self.settings.otel_endpoint, time.wall),
         )
-        state = BrokerState(store_epoch=await store.store_epoch())
-        hub = Hub(settings.limits.connections_per_member)
-        signals, acks = Signals(store.cluster, env), _acknowledging(store, metrics)
+
+    async def _assemble(
+        self, store: Store, time: Timekeeper, metrics: BrokerMetrics, degraded: Degraded
+    ) -> Context:
+        settings, mint = self.settings, UlidFactory(time.wall.wall_ms, os.urandom).new
+        env = self._environment(time, mint(), metrics, degraded)
+        state, hub = BrokerState(await store.store_epoch()), Hub(settings.limits.connections_per_member)
+        signals, acks = Signals(store.cluster, env), _acknowledging(store, env)
         # The announcer comes before the cluster: it notes a replaced connection before that is closed.
         announcer = Announcer(hub, signals, store.cluster, env)
         cluster, leases = Cluster(hub, signals), Leases(store.presence, store.cluster, hub, env)
@@ -294,8 +301,10 @@ class Broker:
             cluster=cluster,
             sweep=sweep,
             feed=feed,
+            profiles=Profiles(store.members, feed, announcer, env),
             queues=queues,
             keys=keys,
+            rotation_pace=RotationPace(env.clock, settings.limits.key_rotations_a_day),
             blobs=Blobs(store, settings, env),
             jobs=Jobs(store, cluster=cluster, feed=feed, audit=audit, keys=upkeep, time=time, env=env),
             audit=audit,
@@ -329,6 +338,9 @@ class Broker:
         tasks.start(listener.watch(), "slow_consumers")
         tasks.start(self._files.run(), "side_files")
         stack.push_async_callback(tasks.stop)
+        if context.env.tracing is not None:
+            tasks.start(context.env.tracing.exporter.run(), "tracing")
+            stack.push_async_callback(context.env.tracing.exporter.close)
         scheme = "ws" if self.settings.tls_cert is None else "wss"
         url = f"{scheme}://{bracketed(host)}:{socket.getsockname()[1]}"
         if scheme == "ws" and not is_loopback(host):
@@ -340,12 +352,13 @@ class Broker:
         return url
 
 
-def _acknowledging(store: Store, metrics: BrokerMetrics) -> Batcher[Ack, None]:
+def _acknowledging(store: Store, env: Environment) -> Batcher[Ack, None]:
     async def acknowledge(acks: Sequence[Ack]) -> Sequence[None]:
-        metrics.acknowledged.inc(await store.messages.acknowledge(acks))
+        env.metrics.acknowledged.inc(await store.messages.acknowledge(acks))
         return [None] * len(acks)
 
-    return Batcher(acknowledge, owner=lambda ack: ack.member_id)
+    work = acknowledge if env.tracing is None else env.tracing.batch("claudemesh acknowledge", acknowledge)
+    return Batcher(work, owner=lambda ack: ack.member_id)
 
 
 def _limiter(settings: BrokerSettings, env: Environment) -> Limiter:

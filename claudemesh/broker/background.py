@@ -32,6 +32,7 @@ async def start_parts(context: Context, stack: AsyncExitStack) -> None:
     stack.push_async_callback(context.keys.stop)
     stack.push_async_callback(context.queues.stop)
     await context.queues.start()
+    stack.push_async_callback(context.profiles.stop)
     context.jobs.start()
     stack.push_async_callback(context.jobs.stop)
 

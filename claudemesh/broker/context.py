@@ -16,6 +16,7 @@ from claudemesh.broker.connections.clone_warnings import CloneWarnings
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.directory.feed import Feed
+from claudemesh.broker.directory.profiles import Profiles
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.key_news import KeyNews
 from claudemesh.broker.limiter.base import Limiter
@@ -24,6 +25,7 @@ from claudemesh.broker.messages.work_queues import WorkQueues
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Leases
+from claudemesh.broker.rotation_pace import RotationPace
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
@@ -55,8 +57,10 @@ class Context:
     cluster: Cluster
     sweep: Sweep
     feed: Feed
+    profiles: Profiles
     queues: WorkQueues
     keys: KeyNews
+    rotation_pace: RotationPace
     blobs: Blobs
     jobs: Jobs
     audit: Audit

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.settings import Limits
+from claudemesh.broker.tracing import BrokerTracing
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import OnCrash
@@ -27,3 +28,5 @@ class Environment:
     metrics: BrokerMetrics
     degraded: Degraded
     on_crash: OnCrash
+    # None without a collector of traces.
+    tracing: BrokerTracing | None = None

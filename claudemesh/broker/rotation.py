@@ -38,6 +38,10 @@ async def rotate(
     older key.
     """
     new = await _verified(context, mesh_id, body)
+    holder = await holder_of(context, mesh_id, body)
+    # A repetition, as after a lost answer, is free.
+    if holder is not None and holder.ed25519_pubkey != new.pubkey:
+        context.rotation_pace.take(holder.id)
     outcome = await context.store.rotations.rotate(mesh_id, new, context.clock.wall_ms())
     failpoint("rotate.after_commit")
     if isinstance(outcome, RotationRefused):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from claudemesh.runtime.digits import whole_number
 from claudemesh.runtime.settings.rules import listed
@@ -42,21 +42,25 @@ def split_listen(listen: str) -> tuple[str, int]:
 def check_networks(text: str) -> None:
     """Check addresses and networks with commas between them."""
     for part in listed(text):
-        ipaddress.ip_network(part, strict=False)
+        try:
+            ipaddress.ip_network(part, strict=False)
+        except ValueError as error:
+            raise ValueError("An entry is neither an address nor a network.") from error
 
 
 def check_token(token: str) -> None:
     """Check an admin token: it is sent in a header, and guesses of it have to be hopeless."""
-    if len(token) < MIN_TOKEN_CHARACTERS or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("The token is too short, or has other characters.")
+    if len(token) < MIN_TOKEN_CHARACTERS:
+        raise ValueError("The token has too few characters.")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("The token has a blank, a control character or one that is not ASCII.")
 
 
 def check_database_url(url: str) -> None:
     """Check the URL of a Postgres database. It may name several servers, and none for the local one."""
     parts = _parts(url, _POSTGRES)
     hosts = _servers(parts.netloc.rpartition("@")[2].split(","))
-    query = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
-    given = {name: values[-1] for name, values in query.items()}
+    given = _parameters(parts.query)
     if "host" in given:
         hosts = _servers(given["host"].split(","))
     if "port" in given:
@@ -72,7 +76,7 @@ def check_database_url(url: str) -> None:
 def check_redis_url(url: str) -> None:
     """Check the URL of a Redis server: `redis://host:6379/0`, `rediss://host` or `unix:///path`."""
     parts = _parts(url, _REDIS)
-    given = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
+    given = _parameters(parts.query)
     if not given.keys() <= {"db", *(_REDIS_TLS if parts.scheme == "rediss" else ())}:
         raise ValueError("The client of Redis knows no such parameter.")
     if "db" in given and whole_number(given["db"], _MAX_REDIS_DATABASE) is None:
@@ -94,14 +98,26 @@ def check_redis_url(url: str) -> None:
 def _parts(url: str, schemes: tuple[str, ...]) -> SplitResult:
     if not url.isprintable():
         raise ValueError("The URL has a control character.")
-    parts = urlsplit(url)
     # Schemes are compared as they are written, as the libraries do.
     if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-        raise ValueError("The URL has another scheme.")
-    if "," not in parts.netloc:
-        # Raises for a port that is no number.
-        _ = parts.port
+        raise ValueError(f"The URL does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
+    try:
+        parts = urlsplit(url)
+        if "," not in parts.netloc:
+            # Raises for a port that is no number.
+            _ = parts.port
+    except ValueError as error:
+        # The text of the library repeats a part of the URL.
+        raise ValueError("The host or the port in the URL is malformed.") from error
     return parts
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Return the parameters of a URL, the last one of each name."""
+    try:
+        return dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError as error:
+        raise ValueError("The parameters after the ? are name=value with & between them.") from error
 
 
 def _servers(hosts: list[str]) -> int:

@@ -7,7 +7,7 @@ a `flag` an option of `claudemesh broker up`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ from claudemesh.runtime.settings.merge import (
     merge,
     plain,
 )
-from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, listed
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, holding, listed
+from claudemesh.runtime.tracing.endpoint import check_endpoint
 from claudemesh.runtime.urls import check_broker_url
 
 INVALID = "invalid_configuration"
@@ -71,6 +72,7 @@ class Limits:
     outgoing_frames: int = 8192  # per connection; one more closes it with 4005
     outgoing_bytes: int = 16 << 20  # likewise
     stall_s: float = 30.0  # a socket without progress for this time is closed with 4005
+    acks_s: float = 5.0  # a stop waits so long for acknowledgements of what was delivered
     close_grace_s: float = 5.0  # after this time a close frame that cannot be sent is given up
     head_s: float = 10.0  # an HTTP head that takes longer ends its connection
     body_s: float = 30.0  # likewise a body
@@ -97,6 +99,8 @@ class Limits:
         5.0  # a topic key that no holder has passed on in this time is asked for from others
     )
     key_epochs_an_hour: int = 120  # of topics, made by one member; one more is too_many_epochs
+    profile_s: float = 1.0  # between two changes of a member's profile; those in between share the next one
+    key_rotations_a_day: int = 24  # of one member's keys; one more is too_many_rotations
     retry_s: float = 1.0  # between attempts to read from a store that does not answer
 
 
@@ -104,19 +108,6 @@ def default_data_dir(environment: Mapping[str, str]) -> Path:
     """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
     home = environment.get("CLAUDEMESH_HOME")
     return (Path(home) if home else Path.home() / ".claudemesh") / "broker"
-
-
-def accepted(check: Callable[[str], object]) -> Callable[[str], bool]:
-    """Return whether a check accepts a text, from a check that raises `ValueError`."""
-
-    def holds(text: str) -> bool:
-        try:
-            check(text)
-        except ValueError:
-            return False
-        return True
-
-    return holds
 
 
 class DirectoryPath(Text):
@@ -150,20 +141,20 @@ class BrokerSettings:
     """
 
     listen: str = setting(
-        Text("host:port, for example 127.0.0.1:7900", accepted(split_listen)),
+        Text("host:port, for example 127.0.0.1:7900", split_listen),
         "Address to listen at. Port 0 takes a free port.",
         default=DEFAULT_LISTEN,
         flag=Flag("HOST:PORT"),
     )
     data_dir: Path = setting(  # noqa: RUF009 - it returns a field
-        DirectoryPath("the path of a directory", bool),
+        DirectoryPath("the path of a directory", holding(bool)),
         "Data directory: lock, id, admin token and `broker.toml`; also the data, without `database_url`.",
         factory=lambda: default_data_dir(os.environ),
         default_text="`~/.claudemesh/broker`",
         flag=Flag("DIR"),
     )
     database_url: str | None = setting(
-        Text("a URL such as postgresql://user@host:5432/database", accepted(check_database_url)),
+        Text("a URL such as postgresql://user@host:5432/database", check_database_url),
         "Postgres database (14 or newer) for the data, instead of SQLite in the data directory.",
         default=None,
         default_text="none",
@@ -177,7 +168,7 @@ class BrokerSettings:
         flag=Flag(),
     )
     redis_url: str | None = setting(
-        Text("a URL such as redis://host:6379/0, rediss://host or unix:///path", accepted(check_redis_url)),
+        Text("a URL such as redis://host:6379/0, rediss://host or unix:///path", check_redis_url),
         "Redis or Valkey for rate limits that several brokers share. While it is away no send is limited.",
         default=None,
         default_text="none",
@@ -187,7 +178,7 @@ class BrokerSettings:
     public_url: tuple[str, ...] = setting(
         Urls(
             "a URL that begins with wss:// or ws://, such as wss://mesh.example.org, or a list of them",
-            accepted(check_broker_url),
+            check_broker_url,
         ),
         "Address at which daemons dial this broker, besides those it listens at.",
         default=(),
@@ -196,15 +187,21 @@ class BrokerSettings:
     admin_token: str | None = setting(
         Text(
             f"a text of at least {MIN_TOKEN_CHARACTERS} ASCII characters without blanks",
-            accepted(check_token),
+            check_token,
         ),
         "Token of the admin API.",
         default=None,
         default_text="made at the first start",
         secret=True,
     )
+    console: bool = setting(
+        YesNo(),
+        "Page for operators at `/console`, behind the admin token. `--no-console` turns it off.",
+        default=True,
+        flag=Flag(),
+    )
     trusted_proxies: str = setting(
-        Text("addresses or networks such as 10.0.0.5,10.1.0.0/16", accepted(check_networks)),
+        Text("addresses or networks such as 10.0.0.5,10.1.0.0/16", check_networks),
         "Proxies (addresses or networks) whose `X-Forwarded-For` is used.",
         default="",
         flag=Flag("LIST"),
@@ -246,6 +243,12 @@ class BrokerSettings:
         "Lowest level of events that are logged.",
         default="info",
         flag=Flag("LEVEL"),
+    )
+    otel_endpoint: str | None = setting(
+        Text("a URL such as http://127.0.0.1:4318", check_endpoint),
+        "Collector of traces (OTLP/HTTP in JSON). Spans have counts, and neither content nor names.",
+        default=None,
+        default_text="none",
     )
     limits: Limits = field(default_factory=Limits)
 

@@ -13,9 +13,17 @@ from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.runtime.extras import require_extra
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_private, write_atomic
+from claudemesh.runtime.files import (
+    FileLock,
+    UnsafeFile,
+    make_private_dir,
+    read_private,
+    remove,
+    write_atomic,
+)
 from claudemesh.runtime.oserrors import cannot, explain, local_cause
 from claudemesh.runtime.sqlite import OnFailure
+from claudemesh.runtime.sqlite_check import refuse_emptied
 
 _TOKEN_BYTES = 32
 
@@ -57,9 +65,16 @@ def cannot_open(settings: BrokerSettings, error: StorageError) -> ExitWith:
 
 
 def make_store(settings: BrokerSettings, on_failure: OnFailure) -> Store:
-    """Return the store that the settings name, not open yet."""
+    """Return the store that the settings name, not open yet. `StorageCorrupt` when it has lost its
+    content."""
     if settings.database_url is None:
-        return SqliteStore(settings.data_dir / "broker.db", on_failure)
+        path = settings.data_dir / "broker.db"
+        if not path.exists():
+            # A kill while the file is made leaves one without a byte, which is no damage. The leases of the
+            # id are gone with the file.
+            remove(_id_file(settings.data_dir))
+        refuse_emptied(path, _id_file(settings.data_dir))
+        return SqliteStore(path, on_failure)
     require_extra("postgres", "asyncpg", "database_url")
     # Imported here: an embedded broker has no use for it.
     from claudemesh.broker.store.postgres import PostgresStore
@@ -90,8 +105,15 @@ def admin_token_of(settings: BrokerSettings) -> bytes:
 
 
 def kept_id(data_dir: Path, fresh: str) -> str:
-    """Return this broker's id, the same after every start, so that its old leases are found."""
-    return _kept(data_dir / "broker_id", fresh).decode("ascii", "replace")
+    """Return this broker's id, the same after every start, so that its old leases are found.
+
+    It is written when the database was opened first.
+    """
+    return _kept(_id_file(data_dir), fresh).decode("ascii", "replace")
+
+
+def _id_file(data_dir: Path) -> Path:
+    return data_dir / "broker_id"
 
 
 def _kept(path: Path, fresh: str) -> bytes:

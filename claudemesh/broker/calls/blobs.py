@@ -35,7 +35,6 @@ def _with_room(call: Callable[[Caller, Params], Coroutine[Any, Any, Answer]]) ->
     return guarded
 
 
-@_with_room
 async def begin(caller: Caller, params: Params) -> Answer:
     """Begin an upload, or go on with an unfinished one.
 
@@ -79,7 +78,6 @@ async def open_blob(caller: Caller, params: Params) -> Answer:
     }
 
 
-@_with_room
 async def attach(caller: Caller, params: Params) -> Answer:
     """Note that an accepted message of the caller announces its blob, so that its recipients are known."""
     only(params, "blob_id", "client_message_id", "persistent")
@@ -91,7 +89,6 @@ async def attach(caller: Caller, params: Params) -> Answer:
     return {"blob_id": blob.id, "attached": True}
 
 
-@_with_room
 async def fetched(caller: Caller, params: Params) -> Answer:
     """Note that the caller has the whole blob."""
     only(params, "blob_id")
@@ -145,9 +142,12 @@ async def _own(caller: Caller, params: Params) -> Blob:
 
 
 METHODS: dict[str, Method] = {
-    "blob_begin": begin,
-    "blob_open": open_blob,
-    "blob_attach": attach,
-    "blob_fetched": fetched,
-    "blob_delete": delete,
+    name: _with_room(call)
+    for name, call in (
+        ("blob_begin", begin),
+        ("blob_open", open_blob),
+        ("blob_attach", attach),
+        ("blob_fetched", fetched),
+        ("blob_delete", delete),
+    )
 }

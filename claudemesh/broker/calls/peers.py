@@ -8,6 +8,7 @@ from claudemesh.broker.store.types import parse_version
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import check_uuid
 from claudemesh.protocol.replies import MEMBERS_ASKED
+from claudemesh.protocol.session_cards import cards_text, check_cards
 
 _SUMMARY_CHARACTERS = 512
 _STATUS_CHARACTERS = 64
@@ -71,23 +72,31 @@ async def members_left(caller: Caller, params: Params) -> Answer:
 
 
 async def profile(caller: Caller, params: Params) -> Answer:
-    """Change what is given of the caller's own summary, status and visibility."""
-    only(params, "summary", "status", "visible")
+    """Change what is given of the caller's profile, at most once a second."""
+    only(params, "summary", "status", "visible", "sessions")
     visible = params.get("visible")
     if visible is not None and not isinstance(visible, bool):
         raise InvalidField("invalid_params", "visible", "visible must be true or false.")
-    context = caller.context
-    await context.store.members.set_profile(
-        caller.mesh_id,
-        caller.member_id,
-        summary=short_text(params, "summary", _SUMMARY_CHARACTERS),
-        status=short_text(params, "status", _STATUS_CHARACTERS),
-        visible=visible,
-    )
-    context.feed.publish(caller.mesh_id)
-    if visible is not None:
-        context.announcer.show(caller.mesh_id, caller.member_id, visible=visible)
+    given = {
+        "summary": short_text(params, "summary", _SUMMARY_CHARACTERS),
+        "status": short_text(params, "status", _STATUS_CHARACTERS),
+        "visible": visible,
+        "sessions": _sessions(params),
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    if changed:
+        await caller.context.profiles.set(caller.mesh_id, caller.member_id, changed)
     return {}
+
+
+def _sessions(params: Params) -> str | None:
+    given = params.get("sessions")
+    if given is None:
+        return None
+    try:
+        return cards_text(check_cards(given, "sessions"))
+    except InvalidField as error:
+        raise InvalidField("invalid_params", "sessions", error.message) from error
 
 
 METHODS: dict[str, Method] = {"peers": peers, "members_left": members_left, "profile": profile}

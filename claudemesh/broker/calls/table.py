@@ -39,6 +39,9 @@ METHODS: dict[str, Method] = (
     | blobs.METHODS
 )
 
+# Calls that may wait for their turn. The connection goes on meanwhile.
+PACED = frozenset({"profile"})
+
 
 async def answer(
     caller: Caller, method: str, params: Params

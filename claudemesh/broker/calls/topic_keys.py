@@ -37,9 +37,10 @@ _MISSING_BYTES: Final = 1 << 20
 async def topic_key(caller: Caller, params: Params) -> Answer:
     """Return the keys of a topic as the caller sees them.
 
-    Connected holders are asked for the wraps that the caller lacks: of the present epoch, and of those asked
-    for under which messages are owed to it. `wanted`: the wraps that are there do not open. Without `missing`
-    the subscribers without a wrap are not listed.
+    Connected holders are asked for the wraps that the caller lacks: of the present epoch, if sends under it
+    are accepted, and of those asked for under which messages are owed to it. `wanted`: the wraps that are
+    there do not open. Without `missing` the subscribers without a wrap are not listed. Of a topic that was
+    deleted the caller gets its wraps of the epochs that it asks for.
     """
     only(params, "topic", "key_epochs", "wanted", "missing")
     topic, asked = check_topic(params.get("topic")), _epochs(params)
@@ -153,7 +154,8 @@ async def _want(
         number = epoch.key_epoch
         if number in there and not (again and (number in asked or not asked)):
             continue
-        if number != state.current and not await caller.context.store.topic_keys.is_owed(
+        is_in_force = number == state.current and number > state.floor
+        if not is_in_force and not await caller.context.store.topic_keys.is_owed(
             caller.mesh_id, topic, caller.member_id, number
         ):
             continue

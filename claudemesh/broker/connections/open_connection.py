@@ -50,6 +50,10 @@ class OpenConnection(Protocol):
         """Whether the mesh's clone policy lets its member be connected more than once."""
         ...
 
+    def account(self) -> dict[str, object]:
+        """Return what operators see of the connection."""
+        ...
+
     def put(self, frame: str) -> None:
         """Append a frame to the outbound queue."""
         ...

@@ -35,6 +35,8 @@ def card(member: Member, *, is_own: bool, is_online: bool = False) -> dict[str, 
         "rotations": [orjson.Fragment(statement) for statement in member.rotations],
         "ephemeral": member.ephemeral,
     }
+    if shown and member.sessions is not None:
+        entry["sessions"] = orjson.Fragment(member.sessions)
     if member.statements:
         entry["statements"] = [orjson.Fragment(body) for body in member.statements]
     return entry

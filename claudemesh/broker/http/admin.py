@@ -31,6 +31,7 @@ from claudemesh.runtime.web.routes import Handler, Request, Route
 
 MAX_AUDIT = 1000
 MAX_PAGE = 1000
+_MOST_OWED = 1000
 # A name of 63 characters, a slash and a member id.
 _LONGEST_CURSOR = 100
 
@@ -80,12 +81,14 @@ class AdminRoutes:
         return Reply(200, await self._mesh_item(changed))
 
     async def list_members(self, request: Request) -> Reply:
-        """Return the members of a mesh by name."""
+        """Return the members of a mesh by name; `owed` counts their deliveries, up to 1000."""
         mesh = await self._mesh(request.query["mesh"])
         after, limit = request.query["after"], request.query["limit"]
         online = await self._online(mesh.id)
         members = await self._context.store.members.page(mesh.id, after, limit + 1)
-        items = [_member_item(member, member.id in online) for member in members[:limit]]
+        shown = members[:limit]
+        owed = await self._context.store.messages.deliveries_owed([one.id for one in shown], _MOST_OWED)
+        items = [_member_item(one, one.id in online, owed[one.id]) for one in shown]
         return _listed(items, _behind(members[limit - 1]) if len(members) > limit else None)
 
     async def revoke_member(self, request: Request) -> Reply:
@@ -177,11 +180,7 @@ class AdminRoutes:
         return Reply(200, {"job": name, "count": outcome.count, "found": outcome.found, "findings": findings})
 
     async def _mesh(self, slug: object) -> Mesh:
-        wanted = check_slug(slug)
-        for mesh in await self._context.store.meshes.all():
-            if mesh.slug == wanted:
-                return mesh
-        raise ProtocolError("not_found", f"This broker has no mesh {wanted}.")
+        return await mesh_named(self._context, slug)
 
     async def _member(self, mesh: Mesh, wanted: object) -> Member:
         if isinstance(wanted, str):
@@ -219,7 +218,16 @@ class AdminRoutes:
         }
 
 
-def _member_item(member: Member, online: bool) -> dict[str, object]:
+async def mesh_named(context: Context, slug: object) -> Mesh:
+    """Return the mesh with a slug. `ProtocolError` not_found."""
+    wanted = check_slug(slug)
+    for mesh in await context.store.meshes.all():
+        if mesh.slug == wanted:
+            return mesh
+    raise ProtocolError("not_found", f"This broker has no mesh {wanted}.")
+
+
+def _member_item(member: Member, online: bool, owed: int) -> dict[str, object]:
     seen = member.last_seen_at
     return {
         "member_id": member.id,
@@ -230,6 +238,7 @@ def _member_item(member: Member, online: bool) -> dict[str, object]:
         "pubkey": member.ed25519_pubkey,
         "ephemeral": member.ephemeral,
         "last_seen_at": None if seen is None else iso_ms(seen),
+        "owed": owed,
     }
 
 

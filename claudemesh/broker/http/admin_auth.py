@@ -12,6 +12,7 @@ import math
 
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.console.admission import CONSOLE_KEY, Admission, cookies_of
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.web.asgi import Scope
 from claudemesh.runtime.web.server import address_of, admit
@@ -24,20 +25,31 @@ EACH_S = 6.0
 _ADDRESSES = 1024
 _CROWD = "others"
 _TOKEN_CHARACTERS = 512
+_READING = frozenset({"GET", "HEAD"})
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 
 
 class AdminAuth:
     """Checks the bearer token of requests to the admin API."""
 
-    def __init__(self, token: bytes, clock: Clock) -> None:
+    def __init__(self, token: bytes, clock: Clock, sessions: Admission | None = None) -> None:
+        """`sessions` are those of browsers with the console, which read and never act."""
         self._token = token
         self._clock = clock
+        self._sessions = sessions
         # Monotonic time in seconds at which the bucket of each address is empty again.
         self._full_at: dict[str, float] = {}
 
     def require(self, scope: Scope) -> None:
-        """Raise `ProtocolError` unless the request has the token: 401, or 429 after too many wrong ones."""
+        """Raise `ProtocolError` unless the request has the token: 401, or 429 after too many wrong ones.
+
+        A request that reads may have a session of a browser instead.
+        """
+        if self._sessions is not None and scope.get("method") in _READING:
+            key = next((value for name, value in scope["headers"] if name == CONSOLE_KEY), b"")
+            if key and self._sessions.is_session(cookies_of(scope["headers"]), key):
+                admit(scope)
+                return
         now = self._clock.monotonic()
         source = self._counted_as(_source(scope), now)
         ahead_s = max(self._full_at.get(source, now) - now, 0.0)

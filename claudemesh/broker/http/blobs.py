@@ -6,6 +6,7 @@ asked.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -23,7 +24,8 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.errors import StorageFull
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
-from claudemesh.runtime.web.asgi import Receive, Scope, Send, hang_up
+from claudemesh.runtime.uncached import Bytes
+from claudemesh.runtime.web.asgi import Receive, Scope, Send, hang_up, is_gone
 from claudemesh.runtime.web.errors import HttpRefusal, method_not_allowed, refused
 from claudemesh.runtime.web.replies import CLOSE, SECURITY_HEADERS, Reply, respond, send_within
 from claudemesh.runtime.web.server import admit, carrying
@@ -100,7 +102,7 @@ class BlobRoutes:
                 raise not_found()
             wanted = wanted_part(_header(scope, b"range"), blob.size)
             part = wanted or Part(0, blob.size)
-            first = await self._blobs.store.read(blob, part.first, min(_READ, part.length))
+            first = await self._read(blob, part.first, part.end)
             if not first:
                 _log.warning("blob_bytes_missing", blob_id=blob_id)
                 raise not_found()
@@ -111,31 +113,44 @@ class BlobRoutes:
                 return
             try:
                 await self._send(ticket, blob, part, first, send)
+            except ClientGone:
+                raise
             except Exception as error:
                 # The head is sent, so that the reply can only end too early.
                 self._context.degraded.failed("blobs", error)
                 hang_up(send)
 
-    async def _send(self, ticket: Ticket, blob: Blob, part: Part, piece: bytes, send: Send) -> None:
-        counted = self._context.metrics.blob_bytes.labels("down")
-        write_s = self._context.settings.limits.unread_s
+    async def _send(self, ticket: Ticket, blob: Blob, part: Part, piece: Bytes, send: Send) -> None:
+        """Send a part whose first piece is given. The next piece is read while one is sent."""
         at, checked = part.first, part.first
         while piece:
-            for begin in range(0, len(piece), _WRITE):
-                body = piece[begin : begin + _WRITE]
-                at += len(body)
-                message = {"type": "http.response.body", "body": body, "more_body": at < part.end}
-                await send_within(send, message, write_s)
-                counted.inc(len(body))
+            at += len(piece)
+            sending = self._send_piece(piece, at < part.end, send)
+            _, piece = await asyncio.gather(sending, self._read(blob, at, part.end))
             if at - checked >= _CHECKED_EVERY:
                 await self._blobs.admitted(ticket)
                 checked = at
-            piece = (
-                await self._blobs.store.read(blob, at, min(_READ, part.end - at)) if at < part.end else b""
-            )
         if at < part.end:
             _log.warning("blob_bytes_missing", blob_id=blob.id)
             hang_up(send)
+
+    async def _send_piece(self, piece: Bytes, has_more: bool, send: Send) -> None:
+        counted = self._context.metrics.blob_bytes.labels("down")
+        write_s = self._context.settings.limits.unread_s
+        for begin in range(0, len(piece), _WRITE):
+            body = memoryview(piece)[begin : begin + _WRITE]
+            is_open = has_more or begin + len(body) < len(piece)
+            await send_within(
+                send, {"type": "http.response.body", "body": body, "more_body": is_open}, write_s
+            )
+            # The server itself ends a connection that is not kept alive, behind the last piece.
+            if is_open and is_gone(send):
+                # Without this the rest of the blob would be read for no client.
+                raise ClientGone
+            counted.inc(len(body))
+
+    async def _read(self, blob: Blob, at: int, end: int) -> Bytes:
+        return await self._blobs.store.read(blob, at, min(_READ, end - at)) if at < end else b""
 
     async def _ticket(self, scope: Scope, blob_id: str, direction: Direction) -> Ticket:
         given = _header(scope, b"authorization")

@@ -110,6 +110,16 @@ class InviteIdBody(Body):
     invite_id: Any = UNSET
 
 
+class NoBody(Body):
+    """A request that acts and has no fields."""
+
+
+class CodeBody(Body):
+    """POST /v1/console/session."""
+
+    code: Any = UNSET
+
+
 class JobBody(Body):
     """POST /v1/admin/jobs/run."""
 

@@ -76,7 +76,7 @@ class Acceptor:
         self._mint = mint
         self._inline_bytes = inline_bytes
         self._batcher: Batcher[SendInProgress, SendAnswer] = Batcher(
-            self._commit,
+            self._commit if env.tracing is None else env.tracing.batch("claudemesh accept", self._commit),
             weigh=lambda submission: submission.size,
             max_weight=_BATCH_BYTES,
             # Sends of one member do not wait for all those of another one.
@@ -87,7 +87,9 @@ class Acceptor:
         # Whether the last batch held a send that was there already: then more of them are to be expected.
         self._repeated = False
 
-    def submit(self, sender: Sender, raw: Mapping[str, object], reply: Callable[[SendAnswer], None]) -> None:
+    def submit(
+        self, sender: Sender, raw: Mapping[str, object] | bytes, reply: Callable[[SendAnswer], None]
+    ) -> None:
         """Take one send; `reply` is called once, perhaps before this returns. Submission order is kept."""
         started = self._clock.monotonic()
         prepared = prepare(sender, raw, inline_bytes=self._inline_bytes, broker_message_id=self._mint())

@@ -17,8 +17,16 @@ from claudemesh.broker.environment import Environment
 from claudemesh.broker.messages.flow import Flow
 from claudemesh.broker.store.facets import MessageStore
 from claudemesh.broker.store.types import Ack, DueDelivery
-from claudemesh.protocol.frames import Deliver, DeliverySender, deliver_tail
+from claudemesh.protocol.frames import (
+    Deliver,
+    Delivers,
+    DeliverySender,
+    batches_of,
+    deliver_tail,
+    encode_delivers,
+)
 from claudemesh.protocol.session import Session
+from claudemesh.protocol.wire import BATCH_BYTES, BATCH_ITEMS
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.batching import Batcher, Overloaded
 from claudemesh.runtime.failpoints import failpoint
@@ -63,18 +71,29 @@ class Delivery:
         self._member_id = member_id
         self._tasks = TaskOwner()
         self._closed = False
+        # Whether the peer takes frames with several items, and whether one of them is about to be written.
+        self._in_batches = self._is_pumping = False
         # Set while paused: called when every sent delivery is acknowledged.
         self._on_settled: Callable[[], None] | None = None
 
-    def open(self) -> None:
-        """Begin with the deliveries that are owed, then push live."""
+    def open(self, *, in_batches: bool = False) -> None:
+        """Begin with the deliveries that are owed, then push live.
+
+        `in_batches`: deliveries that are ready together leave in one frame.
+        """
+        self._in_batches = in_batches
         self.flow.open()
         self.pump()
 
     def push(self, push: Push) -> None:
         """Deliver what has just been committed."""
         self.flow.offer(push)
-        self.pump()
+        if not self._in_batches:
+            self.pump()
+        elif not self._is_pumping:
+            # Behind the other pushes of this turn of the loop.
+            self._is_pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_pushed)
 
     def refresh(self) -> None:
         """Read the deliveries that were committed without a push."""
@@ -87,12 +106,16 @@ class Delivery:
             return
         before = self.flow.unacked
         while self._outbound.has_room:
-            push = self.flow.take()
-            if push is None:
+            pushes = self._next()
+            if not pushes:
                 break
-            failpoint("deliver.before_push")
-            self._session.send(Deliver)
-            self._outbound.put(push.frame())
+            for batch in batches_of(pushes, lambda push: len(push.tail)):
+                if len(batch) == 1:
+                    self._session.send(Deliver)
+                    self._outbound.put(batch[0].frame())
+                else:
+                    self._session.send(Delivers)
+                    self._outbound.put(encode_delivers([(push.delivery_id, push.tail) for push in batch]))
         sent = self.flow.unacked - before
         if sent:
             self._env.metrics.deliveries.inc(sent)
@@ -129,6 +152,22 @@ class Delivery:
         self._closed = True
         self._env.metrics.unacknowledged.dec(self.flow.unacked)
         await self._tasks.stop()
+
+    def _pump_pushed(self) -> None:
+        self._is_pumping = False
+        self.pump()
+
+    def _next(self) -> list[Push]:
+        """Take the deliveries that are written next, to the end of a frame."""
+        pushes, size = list[Push](), 0
+        while len(pushes) < (BATCH_ITEMS if self._in_batches else 1) and size < BATCH_BYTES:
+            push = self.flow.take()
+            if push is None:
+                break
+            failpoint("deliver.before_push")
+            pushes.append(push)
+            size += len(push.tail)
+        return pushes
 
     def _written(self, delivery_ids: tuple[int, ...], done: asyncio.Future[None]) -> None:
         error = done.exception()

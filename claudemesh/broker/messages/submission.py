@@ -17,6 +17,8 @@ from claudemesh.broker.store.types import NewSend, SendKey
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.fingerprint import fingerprint_prefix
+from claudemesh.protocol.frames import envelope_of
+from claudemesh.protocol.frozen import parse_frozen
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID
 from claudemesh.protocol.wire import PRIORITY_RANK
 
@@ -60,16 +62,28 @@ class SendInProgress(NamedTuple):
 
 def prepare(
     sender: Sender,
-    raw: Mapping[str, object],
+    raw: Mapping[str, object] | bytes,
     *,
     inline_bytes: int,
     broker_message_id: str,
 ) -> SendInProgress | ProtocolError:
     """Validate an envelope, all but its signature. A bare error: it has no usable id to look up.
 
-    A send that was accepted before is answered from its row, one of version 0.1.0 without a seal too.
+    Bytes are its JSON text. A send that was accepted before is answered from its row, one of version 0.1.0
+    without a seal too.
     """
-    client_message_id = raw.get("client_message_id")
+    envelope = parse_frozen(raw) if isinstance(raw, bytes) else None
+    if isinstance(raw, bytes) and envelope is not None:
+        client_message_id: object = envelope.client_message_id
+        claimed: bytes | None = envelope.request_fingerprint
+        text = raw
+    else:
+        try:
+            value = envelope_of(raw) if isinstance(raw, bytes) else raw
+        except ProtocolError as error:
+            return error
+        client_message_id = value.get("client_message_id")
+        claimed = _sender_fingerprint(value.get("request_fingerprint"))
     if not isinstance(client_message_id, str) or CLIENT_MESSAGE_ID.fullmatch(client_message_id) is None:
         return InvalidField(
             "invalid_envelope",
@@ -80,24 +94,27 @@ def prepare(
     verdict: NewSend | ProtocolError
     signed = None
     try:
-        envelope = Envelope.parse(raw)
+        if envelope is None:
+            envelope = Envelope.parse(value)
+            # As it came: it has exactly the known fields, each in its one spelling. One that does not parse
+            # may hold a number that orjson does not write.
+            text = orjson.dumps(value)
         if envelope.seal.alg == "none":
             raise ProtocolError(
                 "seal_required",
                 "The body is not sealed, and this broker takes sealed ones only. Upgrade claudemesh at the "
                 "sender.",
             )
-        verdict = _judge(envelope, key, raw, inline_bytes, broker_message_id)
-        size, signed = len(verdict.envelope), Signed(envelope.signed_part(), envelope.signature)
+        verdict = _judge(envelope, key, text, inline_bytes, broker_message_id)
+        size, signed = len(text), Signed(envelope.signed_part(), envelope.signature)
     except ProtocolError as error:
         verdict, size = error, 0
     count = Count(sender.mesh_id, sender.member_id, client_message_id, size, sender.allowance)
-    claimed = _sender_fingerprint(raw.get("request_fingerprint"))
     return SendInProgress(sender, key, claimed, verdict, count, signed)
 
 
 def _judge(
-    envelope: Envelope, key: SendKey, raw: Mapping[str, object], inline_bytes: int, broker_message_id: str
+    envelope: Envelope, key: SendKey, text: bytes, inline_bytes: int, broker_message_id: str
 ) -> NewSend:
     if len(envelope.body) > inline_bytes:
         raise ProtocolError(
@@ -118,9 +135,7 @@ def _judge(
         destination_kind=envelope.destination_kind,
         destination_ref=envelope.destination_ref,
         priority=PRIORITY_RANK[envelope.priority],
-        mentions=envelope.mentions,
-        # As it came: it parsed, so it has exactly the known fields, each in its one spelling.
-        envelope=orjson.dumps(raw),
+        envelope=text,
         key_epoch=envelope.seal.key_epoch,
     )
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.authority import NOT_AUTHORIZED, Refusal, judge_leave, judge_revocation, judge_role
-from claudemesh.protocol.statements import Statement
+from claudemesh.protocol.statements import REVOCATION, Statement
 from claudemesh.protocol.wire import Role
 
 NOT_A_MEMBER = Refusal("not_a_member", "The caller is not an active member of this mesh.")
@@ -94,6 +96,12 @@ class Parties:
         if self.by is None:
             return NOT_A_MEMBER
         return None if statement.signer == self.by.ed25519_pubkey else _OF_ANOTHER
+
+
+def revocation_of(member: Member) -> str | None:
+    """Return the latest revocation among the statements that a member's entry carries, as JSON."""
+    revocations = (one for one in member.statements if orjson.loads(one)["kind"] == REVOCATION)
+    return next(revocations, None)
 
 
 def role_of(statement: Statement) -> Role:

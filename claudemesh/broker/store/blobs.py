@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from claudemesh.runtime.uncached import Bytes
+
 _DAY_MS: Final = 86_400_000
 # Lived time after which a blob is deleted: without progress or after the last recipient has fetched it, and
 # after its completion.
@@ -141,10 +143,18 @@ class BlobStore(Protocol):
         """Prepare an unfinished upload; return the offset of the next byte."""
         ...
 
-    async def append(self, blob_id: str, at: int, data: bytes, lived_ms: int, *, settle: bool) -> bool:
-        """Write bytes at the end of an upload. With `settle` they and all before are on the disk on return.
+    async def append(self, blob_id: str, at: int, pieces: Sequence[Bytes], lived_ms: int) -> bool:
+        """Write bytes at the end of an upload. False: the blob is gone, or another writer came first.
 
-        False: the blob is gone or complete, another writer came first, or the owner is no active member.
+        Where `sync_every` is 0 they count on return, and those for a complete blob and those of an owner that
+        is no active member are refused too.
+        """
+        ...
+
+    async def settle(self, blob_id: str, end: int, lived_ms: int) -> bool:
+        """Sync an upload, and count its bytes before `end`. More of it may be written meanwhile.
+
+        False: the blob is gone or complete, or the owner is no active member.
         """
         ...
 
@@ -153,7 +163,7 @@ class BlobStore(Protocol):
         begins from its first byte."""
         ...
 
-    async def read(self, blob: Blob, at: int, limit: int) -> bytes:
+    async def read(self, blob: Blob, at: int, limit: int) -> Bytes:
         """Return at most `limit` bytes of a complete blob from an offset on; none when they are missing."""
         ...
 

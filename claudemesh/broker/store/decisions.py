@@ -40,7 +40,6 @@ CHECK_STAGES: Final = (
     "check_topic_bodies",
     "check_history",
     "check_deliveries",
-    "check_mentions",
 )
 DEDUPE_FINDINGS: Final = ("dedupe_without_body", "dedupe_without_history", "dedupe_without_tombstone")
 # Every kind of finding of the check.

@@ -84,9 +84,16 @@ class MemberStore(Protocol):
         ...
 
     async def set_profile(
-        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+        self,
+        mesh_id: str,
+        member_id: str,
+        *,
+        summary: str | None = None,
+        status: str | None = None,
+        visible: bool | None = None,
+        sessions: str | None = None,
     ) -> None:
-        """Change the given parts of a profile; None leaves a part as it is."""
+        """Change the given parts of a profile; None leaves a part as it is. `sessions` is JSON."""
         ...
 
     async def set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
@@ -163,8 +170,8 @@ class MessageStore(Protocol):
     async def accept(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
         """Check and write a batch of sends, each with its own outcome (the phases `check` and `write`).
 
-        All effects of one send are committed, or none: its dedupe row, body, history row, deliveries and
-        mentions. A send that cannot be written is `Failed` alone, and the others of its batch are written.
+        All effects of one send are committed, or none: its dedupe row, body, history row and deliveries.
+        A send that cannot be written is `Failed` alone, and the others of its batch are written.
         """
         ...
 
@@ -180,6 +187,10 @@ class MessageStore(Protocol):
 
     async def deliveries_pending(self) -> int:
         """Return how many deliveries are owed in all meshes."""
+        ...
+
+    async def deliveries_owed(self, member_ids: Collection[str], most: int) -> Mapping[str, int]:
+        """Return how many deliveries are owed to each of these members, each counted up to `most`."""
         ...
 
 
@@ -295,7 +306,7 @@ class RetentionStore(Protocol):
     async def sweep_messages(self, lived_ms: int, now_ms: int, after: int) -> Swept:
         """Delete messages past their mesh's retention that are owed to no member, oldest first.
 
-        Body, history row and mentions go together with a tombstone and a mark on the dedupe row.
+        Body and history row go together with a tombstone and a mark on the dedupe row.
         """
         ...
 

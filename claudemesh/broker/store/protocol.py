@@ -40,6 +40,7 @@ from claudemesh.broker.store.topics import TopicStore
 from claudemesh.broker.store.types import (
     Lease,
     Life,
+    Member,
     PresenceRow,
 )
 from claudemesh.protocol.authority import Refusal
@@ -152,6 +153,10 @@ class ActStore(Protocol):
 
     async def give_role(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
         """Give the subject of a verified statement its role, and keep the statement."""
+        ...
+
+    async def revocation(self, member: Member) -> str | None:
+        """Return the statement that has revoked a member, as JSON. None: no member has signed one."""
         ...
 
 

@@ -5,7 +5,7 @@ See docs/spec/broker.md, Topic keys. The broker holds epochs and wraps and never
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Final, NamedTuple, Protocol
@@ -47,13 +47,15 @@ class WrapRow(NamedTuple):
 class KeyState:
     """A topic's keys as one member sees them.
 
-    `current` is 0 before the first epoch. `epochs` are the current one and those that were asked for.
-    `wraps` are for the member, those for its present key first.
+    `current` is 0 before the first epoch, and of a topic that was deleted. `epochs` are the current one and
+    those that were asked for. `wraps` are for the member, those for its present key first. Sends under epochs
+    up to `floor` are refused.
     """
 
     mode: TopicMode
     current: int
     rekey_wanted: bool
+    floor: int
     epochs: tuple[EpochRow, ...]
     wraps: tuple[WrapRow, ...]
 
@@ -116,13 +118,35 @@ def judge_epoch(wish: NewEpoch, facts: EpochFacts) -> EpochRefused | None:
     return EpochRefused("too_many_epochs") if facts.made >= wish.most_made else None
 
 
-def judge_key_epoch(key_epoch: int | None, current: int) -> str | None:
-    """Return why a send under an epoch is refused, None when it is not. A dm has no epoch."""
+def judge_key_epoch(key_epoch: int | None, current: int, floor: int) -> str | None:
+    """Return why a send under an epoch is refused, None when it is not. A dm has no epoch.
+
+    A revoked member may hold the keys of the epochs up to `floor`.
+    """
     if key_epoch is None:
         return None
     if key_epoch > current:
         return "key_epoch_unknown"
-    return "key_epoch_expired" if key_epoch <= current - DEFAULT_KEY_EPOCHS else None
+    return "key_epoch_expired" if key_epoch <= max(current - DEFAULT_KEY_EPOCHS, floor) else None
+
+
+class TopicColumns(NamedTuple):
+    """The columns of a topic about its keys."""
+
+    mode: TopicMode
+    current: int
+    rekey_wanted: bool
+    floor: int
+
+
+def key_state(
+    topic: TopicColumns | None, epochs: Iterable[EpochRow], wraps: Sequence[WrapRow]
+) -> KeyState | None:
+    """Return the keys of a topic, or of one that was deleted while the member has wraps of it."""
+    if topic is None and not wraps:
+        return None
+    columns = TopicColumns("topic", 0, False, 0) if topic is None else topic
+    return KeyState(*columns, tuple(epochs), first_of_each(wraps))
 
 
 def first_of_each(wraps: Sequence[WrapRow]) -> tuple[WrapRow, ...]:
@@ -135,13 +159,17 @@ class TopicKeyStore(Protocol):
     """Epochs and wraps of topics. Triggers mark that the next epoch is wanted, in the transaction of an act.
 
     An epoch is wanted when an active subscriber unsubscribes, and when a subscriber or a member with a wrap
-    is revoked or leaves, or has a key revoked.
+    is revoked or leaves, or has a key revoked. A revocation makes the present epoch the floor of the topic:
+    sends under it and earlier ones are refused.
     """
 
     async def state(
         self, mesh_id: str, topic: str, member_id: str, key_epochs: Collection[int]
     ) -> KeyState | None:
-        """Return the keys of a topic as a member sees them, None when there is no such topic."""
+        """Return the keys of a topic as a member sees them, None when there is no such topic.
+
+        Of one that was deleted it returns the epochs that are asked for, while the member has a wrap of them.
+        """
         ...
 
     async def missing(self, mesh_id: str, topic: str, limit: int) -> Sequence[Member]:
@@ -208,10 +236,11 @@ class TopicKeyStore(Protocol):
         """Mark topics whose current epoch was made before a lived time; returns how many, one batch."""
         ...
 
-    async def sweep(self, window: int, made_before: int) -> int:
-        """Delete what no message needs any more, one batch; returns how many epochs were touched.
+    async def sweep(self, window: int, made_before: int, most: int = BATCH_TOPICS) -> int:
+        """Delete what no message needs any more, of at most `most` epochs; returns how many were touched.
 
-        Of epochs that are not among the last `window` ones, and were made before a lived time: the wraps when
-        no delivery under the epoch is owed, and the epoch when no message under it is stored.
+        Of epochs that are not among the last `window` ones or whose topic was deleted, and were made before a
+        lived time: the wraps when no delivery under the epoch is owed, and the epoch when no message under it
+        is stored. The newest epoch of a deleted topic stays as long as the deletion is known.
         """
         ...

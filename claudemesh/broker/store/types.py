@@ -71,6 +71,7 @@ class Member:
     created_at: int
     summary: str | None = None
     presence_status: str | None = None
+    sessions: str | None = None  # as JSON
     visible: bool = True
     last_seen_at: int | None = None
     last_seen_host_fingerprint: bytes | None = None
@@ -178,7 +179,6 @@ class NewSend(NamedTuple):
     destination_kind: DestinationKind
     destination_ref: str
     priority: int
-    mentions: tuple[str, ...]
     envelope: bytes
     key_epoch: int | None = None  # None for a dm
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 
 from claudemesh.broker.store.protocol import Store
+from claudemesh.runtime.allocator import SpareMemory
 from claudemesh.runtime.clock import Clock, OffsetClock
-from claudemesh.runtime.errors import StorageError
+from claudemesh.runtime.errors import StorageError, StorageUnreachable
 from claudemesh.runtime.lived import LivedClock, Mark, read_boot_id
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import OnCrash, TaskOwner
@@ -41,6 +42,8 @@ class Timekeeper:
         self._known_ms = 0
         self._drift_ms = 0.0
         self._tasks = TaskOwner(on_crash)
+        # Looked at with the same beat, so that an idle broker wakes no more often.
+        self._spare = SpareMemory()
 
     async def start(self) -> None:
         """Read the clock's position from the database, and keep it from then on. Raises `StorageError`."""
@@ -91,9 +94,13 @@ class Timekeeper:
             await asyncio.sleep(every_s)
             self.look_for_jump()
             await self._try_to_note()
+            self._spare.give_back()
 
     async def _try_to_note(self) -> None:
         try:
             await self.note()
+        except StorageUnreachable:
+            # The condition of the broker says so, once for an outage of any length.
+            pass
         except StorageError as error:
             log.warning("lived_clock_not_noted", error=str(error))

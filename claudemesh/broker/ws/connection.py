@@ -9,21 +9,22 @@ from typing import TypeVar
 
 import claudemesh
 from claudemesh.broker.addresses import Arrival
-from claudemesh.broker.calls import table
 from claudemesh.broker.cluster.cluster import REPLACED
 from claudemesh.broker.connections.clone_policy import CloneVerdict
 from claudemesh.broker.connections.hub import Admission
 from claudemesh.broker.connections.open_connection import Push
 from claudemesh.broker.context import Context
-from claudemesh.broker.messages.results import SendAnswer
 from claudemesh.broker.presence.leases import Elsewhere
 from claudemesh.broker.store.types import Member
 from claudemesh.broker.ws import clones, handshake
+from claudemesh.broker.ws.calling import Calling
 from claudemesh.broker.ws.frame_socket import INTERNAL, TOO_BIG, TRY_AGAIN_LATER, Closed, Closing, FrameSocket
+from claudemesh.broker.ws.identify import identify
 from claudemesh.broker.ws.principal import Principal
-from claudemesh.broker.ws.unanswered import Unanswered, decode, is_light
+from claudemesh.broker.ws.sending import Sending
+from claudemesh.broker.ws.unanswered import Unanswered, decode
 from claudemesh.protocol.errors import CloseCode, ProtocolError
-from claudemesh.protocol.features import PRESENCE
+from claudemesh.protocol.features import FRAME_BATCHES, PRESENCE
 from claudemesh.protocol.frames import (
     Call,
     Challenge,
@@ -35,11 +36,9 @@ from claudemesh.protocol.frames import (
     Frame,
     Hello,
     HelloAck,
-    Reply,
     Send,
-    SendResult,
+    Sends,
     UnknownFrame,
-    decode_frame,
     encode_frame,
 )
 from claudemesh.protocol.session import Session, SessionViolation
@@ -78,6 +77,8 @@ class Connection:
         self._unanswered = Unanswered(self._limits.pending_sends, self._limits.pending_bytes)
         self._change = Wake()
         self._session = Session("broker")
+        self._calling = Calling(self._send, self._unanswered, self._change.set)
+        self._sending = Sending(context.acceptor, self._unanswered, self._put, self._change.set)
 
     @property
     def connection_id(self) -> str:
@@ -120,6 +121,10 @@ class Connection:
         """The id of the daemon process at the other end."""
         return self.principal.instance_id
 
+    def account(self) -> dict[str, object]:
+        """Return what operators see of this connection."""
+        return self.principal.account()
+
     def put(self, frame: str) -> None:
         """Append an event to the outbound queue."""
         self._session.send(Event)
@@ -144,6 +149,7 @@ class Connection:
 
     def close(self, code: CloseCode, detail: str = "") -> None:
         """Close after the outbound queue is written, without waiting."""
+        self._sending.flush()
         self._socket.close(code, detail)
 
     def drain(self) -> None:
@@ -230,7 +236,9 @@ class Connection:
             )
         )
         request = await self._expect(FeatureRequest)
-        self._wants_presence = PRESENCE in (*request.require, *request.optional)
+        wanted = (*request.require, *request.optional)
+        self._wants_presence = PRESENCE in wanted
+        self._sending.in_batches = FRAME_BATCHES in wanted
         supported = handshake.offer(principal.mesh, context.settings)
         missing = tuple(bit for bit in request.require if bit not in supported)
         self._send(FeatureResponse(supported, missing))
@@ -254,12 +262,7 @@ class Connection:
 
     async def _identify(self, hello: Hello, nonce: bytes) -> Principal:
         context = self._context
-        handshake.refuse_if(handshake.check_hello(hello, nonce, context.addresses, self._arrived))
-        mesh = await context.store.meshes.get(hello.mesh_id)
-        member = await context.store.members.by_any_key(hello.mesh_id, hello.pubkey)
-        if mesh is None or member is None:
-            raise Closing(*handshake.NOT_A_MEMBER)
-        handshake.refuse_if(handshake.check_member(hello, member))
+        mesh, member = await identify(context, hello, nonce, self._arrived, self._send)
         await context.feed.enter(mesh.id)
         return Principal.of(
             context, self._socket.outbound, self._session, mesh=mesh, member=member, hello=hello
@@ -296,7 +299,7 @@ class Connection:
         if self._suspicion is not None:
             self.put(self._suspicion)
         context.announcer.arrived(self, principal.card(), visible=principal.member.visible)
-        principal.delivery.open()
+        principal.delivery.open(in_batches=self._sending.in_batches)
         context.queues.refresh_member(self.mesh_id, self.member_id)
 
     async def _leave(self) -> None:
@@ -304,6 +307,7 @@ class Connection:
         if principal is None:
             return
         self._withdraw()
+        await self._calling.stop()
         await principal.delivery.close()
         was_open, self._is_open = self._is_open, False
         if was_open:
@@ -328,7 +332,7 @@ class Connection:
         while True:
             text = await self._socket.read()
             try:
-                frame = decode_frame(text) if is_light(text) else await decode(text)
+                frame = await decode(text)
             except ProtocolError as error:
                 self._report_invalid(error)
                 continue
@@ -339,15 +343,13 @@ class Connection:
 
     async def _handle(self, frame: Frame, size: int) -> None:
         if isinstance(frame, Send):
-            self._unanswered.add(size)
-            self._context.acceptor.submit(
-                self.principal.sender, frame.envelope, partial(self._answered, frame.id, size)
-            )
+            self._sending.take(self.principal.sender, frame, size)
+        elif isinstance(frame, Sends):
+            self._sending.take_all(self.principal.sender, frame, size)
         elif isinstance(frame, DeliverAck):
             await self._acknowledge(frame.delivery_ids)
         elif isinstance(frame, Call):
-            ok, error = await table.answer(self.principal.caller, frame.method, frame.params)
-            self._send(Reply(frame.id, ok, error))
+            await self._calling.take(self.principal.caller, frame, size)
         else:
             self._take_aside(frame)
 
@@ -357,12 +359,6 @@ class Connection:
             self._send(frame.refusal("broker"))
         elif isinstance(frame, ErrorFrame):
             _reported.warning("peer_reported_error", code=frame.code)
-
-    def _answered(self, request_id: int | str, size: int, answer: SendAnswer) -> None:
-        self._unanswered.remove(size)
-        self._session.send(SendResult)
-        self._socket.put(answer.frame(request_id))
-        self._change.set()
 
     async def _acknowledge(self, delivery_ids: tuple[int, ...]) -> None:
         delivery = self.principal.delivery
@@ -384,8 +380,11 @@ class Connection:
         self._send(ErrorFrame(error.code, error.message))
 
     def _send(self, frame: Frame) -> None:
-        self._session.send(type(frame))
-        self._socket.put(encode_frame(frame))
+        self._put(type(frame), encode_frame(frame))
+
+    def _put(self, kind: type[Frame], text: str) -> None:
+        self._session.send(kind)
+        self._socket.put(text)
 
     def _changed(self) -> None:
         """React to the socket: the outbound queue has room, or the connection is closing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import partial
 
 from claudemesh.broker.addresses import arrival_of
@@ -12,14 +11,19 @@ from claudemesh.broker.ws.connection import Connection
 from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.wire import SUBPROTOCOL, WEBSOCKET_PATH
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import repeat
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
 from claudemesh.runtime.web.errors import HttpRefusal, refused
 from claudemesh.runtime.web.replies import deny_websocket
 from claudemesh.runtime.web.server import admit
 
+log = get_logger("broker.listener")
+
 _CHECKS_PER_STALL = 4
 _BACKOFF = Backoff(initial_s=1, cap_s=30)
+# Members that a line of the log names at most.
+_MOST_NAMED = 20
 
 
 class Listener:
@@ -68,9 +72,25 @@ class Listener:
         """
         for connection in list(self._connections):
             connection.drain()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
+        except TimeoutError:
+            self._log_unacknowledged(timeout_s)
+
+    def _log_unacknowledged(self, after_s: float) -> None:
+        """Log the connections whose deliveries are not acknowledged; the deliveries stay owed."""
+        opened = [connection for connection in self._connections if connection.is_open]
+        owed = [(one.member_id, one.principal.delivery.flow.unacked) for one in opened]
+        members = sorted({member for member, count in owed if count})
+        log.warning(
+            "acks_missing",
+            reason="The broker stops, and does not wait longer. These deliveries are made again.",
+            deliveries=sum(count for _, count in owed),
+            members=members[:_MOST_NAMED],
+            connections=len(self._connections),
+            after_s=after_s,
+        )
 
     async def close_all(self) -> None:
         """Close every connection with 4006 after its queue is written; return when all have ended."""

@@ -12,7 +12,9 @@ from claudemesh.broker.messages.delivery import Delivery
 from claudemesh.broker.messages.sender import Sender
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol.frames import Hello
+from claudemesh.protocol.ids import ulid_time_ms
 from claudemesh.protocol.session import Session
+from claudemesh.runtime.clock import iso_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,18 @@ class Principal:
         """Return the principal after a rotation of the member's keys."""
         sender = replace(self.sender, pubkey=member.ed25519_pubkey, earlier_pubkeys=member.earlier_pubkeys)
         return replace(self, member=member, sender=sender)
+
+    def account(self) -> dict[str, object]:
+        """Return what operators see of the connection: its member, its age, and deliveries without an ack."""
+        return {
+            "connection_id": self.connection_id,
+            "member_id": self.member.id,
+            "name": self.member.name,
+            "instance_id": self.instance_id,
+            # A connection gets its id when it is admitted.
+            "connected_at": iso_ms(ulid_time_ms(self.connection_id)),
+            "unacknowledged": self.delivery.flow.unacked,
+        }
 
     def card(self) -> dict[str, object]:
         """Return the member's entry in events about it."""

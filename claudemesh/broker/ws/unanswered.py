@@ -6,7 +6,7 @@ from typing import Final
 
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fields import INVALID_FRAME
-from claudemesh.protocol.frames import Frame, decode_frame
+from claudemesh.protocol.frames import Frame, decode_frame, sends_of
 from claudemesh.runtime import aside
 
 # No frame of the protocol holds more values; decoding one that does would only cost time.
@@ -40,14 +40,12 @@ class Unanswered:
         self._bytes -= size
 
 
-def is_light(text: str) -> bool:
-    """Tell whether a frame is decoded at once: most are, and are spared two coroutines."""
-    return aside.weight_of(text) == 0
-
-
 async def decode(text: str) -> Frame:
     """Decode a frame; one with many values is decoded in a thread. `ProtocolError` invalid_frame."""
-    return await aside.run(aside.weight_of(text), _decode, text)
+    weight = aside.weight_of(text)
+    if weight <= aside.LIGHT_VALUES:
+        return sends_of(text, unparsed=True) or decode_frame(text)
+    return await aside.run(weight, _decode, text)
 
 
 def _decode(text: str) -> Frame:

@@ -1,6 +1,6 @@
-"""Arguments and rows of the accept function (store/postgres/functions).
+"""Arguments and rows of the accept function (store/postgres/functions), and of the statement for one message.
 
-Crash story: the call is one statement in a transaction of its own. Before its commit none of the five side
+Crash story: each is one statement in a transaction of its own. Before its commit none of the four side
 effects of any send exists, after it all of them. When the connection ends in between, the outcome is unknown
 and no send is answered.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from claudemesh.broker.store.postgres.values import key_bytes, message_ulid, message_uuid
+from claudemesh.broker.store.postgres.values import message_ulid, message_uuid
 from claudemesh.broker.store.types import (
     Accepted,
     AcceptOutcome,
@@ -26,9 +26,6 @@ from claudemesh.protocol.topic_keys import DEFAULT_KEY_EPOCHS
 
 def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
     """Return the arguments of the accept function. `ValueError`: a value does not fit its column."""
-    mentions = [
-        (number, key_bytes(pubkey)) for number, send in enumerate(sends, 1) for pubkey in send.mentions
-    ]
     return (
         now_ms,
         [send.key.mesh_id for send in sends],
@@ -40,10 +37,26 @@ def arguments(sends: Sequence[NewSend], now_ms: int) -> tuple[object, ...]:
         [send.destination_ref for send in sends],
         [send.priority for send in sends],
         [send.envelope for send in sends],
-        [number for number, _ in mentions],
-        [pubkey for _, pubkey in mentions],
         [send.key_epoch for send in sends],
         DEFAULT_KEY_EPOCHS,
+    )
+
+
+def arguments_of_one(send: NewSend, now_ms: int) -> tuple[object, ...] | None:
+    """Return the arguments of the statement for one direct message; None: the send is another one."""
+    if send.destination_kind != "dm" or send.key_epoch is not None:
+        return None
+    return (
+        now_ms,
+        send.key.mesh_id,
+        send.key.sender_member_id,
+        send.key.client_message_id,
+        message_uuid(send.broker_message_id),
+        send.request_fingerprint,
+        send.destination_kind,
+        send.destination_ref,
+        send.priority,
+        send.envelope,
     )
 
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, role_of
+from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, revocation_of, role_of
 from claudemesh.broker.store.postgres.errors import TRANSIENT, UNIQUE_VIOLATION
 from claudemesh.broker.store.postgres.members import read_members
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
-from claudemesh.broker.store.postgres.statements import keep_statement
+from claudemesh.broker.store.postgres.statements import keep_statement, with_statements
+from claudemesh.broker.store.types import Member
 from claudemesh.protocol.authority import Refusal
 from claudemesh.protocol.statements import Statement
 from claudemesh.runtime.failpoints import failpoint
@@ -38,6 +39,10 @@ class PostgresActs:
 
     async def give_role(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
         return await self._run(partial(_give_role, statement=statement, by_id=by_id, force=force))
+
+    async def revocation(self, member: Member) -> str | None:
+        [found] = await self._db.run(partial(with_statements, members=[member]))
+        return revocation_of(found)
 
     async def _run(self, work: Callable[[Any], Awaitable[Acted | Refusal]]) -> Acted | Refusal:
         async def act(connection: Any) -> Acted | Refusal:

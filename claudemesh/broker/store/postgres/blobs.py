@@ -7,7 +7,7 @@ has writes nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from claudemesh.broker.store.blobs import (
@@ -26,6 +26,7 @@ from claudemesh.broker.store.blobs import (
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import BLOBS as _B
 from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.uncached import Bytes
 
 
 class PostgresBlobs:
@@ -69,7 +70,9 @@ class PostgresBlobs:
     async def resume(self, blob: Blob) -> int:
         return blob.received
 
-    async def append(self, blob_id: str, at: int, data: bytes, lived_ms: int, *, settle: bool) -> bool:
+    async def append(self, blob_id: str, at: int, pieces: Sequence[Bytes], lived_ms: int) -> bool:
+        data = b"".join(pieces)
+
         async def work(connection: Any) -> bool:
             values = (blob_id, at, at + len(data), lived_ms)
             if await connection.fetchval(_B["blob_progress"], *values) is None:
@@ -80,6 +83,10 @@ class PostgresBlobs:
         counted = not data or await self._db.transaction(work)
         failpoint("blob.after_progress")
         return counted
+
+    async def settle(self, blob_id: str, end: int, lived_ms: int) -> bool:
+        """Do nothing: what was appended is on the disk."""
+        return True
 
     async def finish(self, blob: Blob, lived_ms: int) -> bool:
         found, at = hashlib.sha256(), 0

@@ -45,8 +45,10 @@ DELETE FROM mesh.blob_chunk WHERE blob_id = $1;
 -- blob_restart: an upload begins from its first byte.
 UPDATE mesh.blob SET received = 0 WHERE id = $1 AND NOT complete RETURNING id;
 
--- blob_complete: an upload has all its bytes, and their hash is right.
-UPDATE mesh.blob SET complete = true, touched_lived = $2 WHERE id = $1 AND NOT complete AND received = size;
+-- blob_complete: an upload has all its bytes, and their hash is right. Its owner has to be an active member.
+UPDATE mesh.blob AS b SET complete = true, touched_lived = $2
+WHERE b.id = $1 AND NOT b.complete AND b.received = b.size
+  AND EXISTS (SELECT 1 FROM mesh.member AS m WHERE m.id = b.owner_member_id AND m.status = 'active');
 
 -- blob_announcement: where a message of a member went.
 SELECT destination_kind, destination_ref FROM mesh.client_message_dedupe

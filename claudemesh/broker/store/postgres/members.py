@@ -55,9 +55,17 @@ class PostgresMembers:
         return [str(row[0]) for row in await self._db.fetch(_Q["members_privileged"], mesh_id)]
 
     async def set_profile(
-        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+        self,
+        mesh_id: str,
+        member_id: str,
+        *,
+        summary: str | None = None,
+        status: str | None = None,
+        visible: bool | None = None,
+        sessions: str | None = None,
     ) -> None:
-        await self._db.execute(_Q["member_set_profile"], summary, status, visible, mesh_id, member_id)
+        values = (summary, status, visible, sessions, mesh_id, member_id)
+        await self._db.execute(_Q["member_set_profile"], *values)
 
     async def set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:
         return await self._db.execute(_Q["member_set_status"], status, mesh_id, member_id) > 0

@@ -8,7 +8,13 @@ from typing import Any
 
 import asyncpg
 
-from claudemesh.broker.store.postgres.accept import arguments, dedupe_of, follow, outcomes_of
+from claudemesh.broker.store.postgres.accept import (
+    arguments,
+    arguments_of_one,
+    dedupe_of,
+    follow,
+    outcomes_of,
+)
 from claudemesh.broker.store.postgres.errors import QUERY_CANCELED, state_of, text_of
 from claudemesh.broker.store.postgres.known_server import KnownServer
 from claudemesh.broker.store.postgres.pools import Pools, committing_in_full
@@ -86,11 +92,16 @@ class PostgresMessages:
         return outcomes
 
     async def _accept_at_once(self, sends: Sequence[NewSend], now_ms: int) -> Sequence[AcceptOutcome]:
-        values = arguments(sends, now_ms)
+        one = arguments_of_one(sends[0], now_ms) if len(sends) == 1 else None
 
         async def work(connection: Any) -> Sequence[Any]:
+            rows: Sequence[Any] = ()
             with committing_in_full(connection):
-                rows: Sequence[Any] = await connection.fetch(_Q["accept"], *values, self._server.known)
+                if one is not None:
+                    rows = await connection.fetch(_Q["accept_dm"], *one, self._server.known)
+                if not rows:
+                    values = arguments(sends, now_ms)
+                    rows = await connection.fetch(_Q["accept"], *values, self._server.known)
             return rows
 
         rows = await self._db.run(work, accepting=True)
@@ -116,3 +127,7 @@ class PostgresMessages:
     async def deliveries_pending(self) -> int:
         [row] = await self._db.fetch(_Q["deliveries_pending"])
         return int(row[0])
+
+    async def deliveries_owed(self, member_ids: Collection[str], most: int) -> Mapping[str, int]:
+        rows = await self._db.fetch(_Q["deliveries_owed"], list(member_ids), most)
+        return {str(row[0]): row[1] for row in rows}

@@ -97,8 +97,8 @@ ORDER BY k.position, k.created_at;
 
 -- member_set_profile: change the given fields of a profile.
 UPDATE mesh.member SET summary = coalesce($1, summary), presence_status = coalesce($2, presence_status),
-                       visible = coalesce($3, visible)
-WHERE mesh_id = $4 AND id = $5;
+                       visible = coalesce($3, visible), sessions = coalesce($4, sessions)
+WHERE mesh_id = $5 AND id = $6;
 
 -- member_set_status: set the status: active, revoked or left.
 UPDATE mesh.member SET status = $1 WHERE mesh_id = $2 AND id = $3;
@@ -187,12 +187,14 @@ SELECT count(*) FROM found;
 -- topic_unsubscribe: remove a subscription.
 DELETE FROM mesh.topic_subscription WHERE mesh_id = $1 AND topic = $2 AND member_id = $3;
 
--- topic_list: the topics of a mesh as one member sees them.
+-- topic_list: the topics of a mesh as one member sees them, with their active subscribers.
 SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT FROM mesh.topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = $2),
        CASE WHEN $5::boolean THEN
-         (SELECT count(*) FROM mesh.topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END,
+         (SELECT count(*) FROM mesh.topic_subscription AS s
+          CROSS JOIN LATERAL (SELECT e.status FROM mesh.member AS e WHERE e.id = s.member_id LIMIT 1) AS m
+          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active') END,
        t.key_epoch,
        CASE WHEN $5::boolean AND t.key_epoch > 0 THEN
          (SELECT count(*) FROM mesh.topic_subscription AS s
@@ -221,8 +223,50 @@ SELECT a.send, a.outcome, a.error, a.broker_message_id, a.history_id, a.request_
        a.destination_ref, a.first_seen_at, a.history_available, a.delivery_ids, a.recipients
 FROM (
   SELECT $1::timestamptz AS now_at
-  WHERE $15::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $15) AS s
-CROSS JOIN LATERAL mesh.accept_v3(s.now_at, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS a;
+  WHERE $13::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $13) AS s
+CROSS JOIN LATERAL mesh.accept_v4(s.now_at, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS a;
+
+-- accept_dm: one direct message, if nothing stands in its way; otherwise no row, and the accept function decides. It takes
+-- half of the server's time that the function takes for a batch of one. The mesh, the sender and the recipient are read on
+-- the snapshot of the statement, and nothing is written unless the claim wins.
+WITH verdict AS MATERIALIZED (
+  SELECT m.dedupe_retention_mode AS mode, m.dedupe_retention_days AS days, r.id AS recipient
+  FROM (SELECT * FROM mesh.mesh AS e WHERE e.id = $2 LIMIT 1) AS m
+  CROSS JOIN LATERAL (
+    SELECT t.id FROM mesh.member_key AS k JOIN mesh.member AS t ON t.id = k.member_id
+    WHERE k.mesh_id = $2 AND k.ed25519_pubkey = decode($8, 'hex') AND k.state <> 'revoked'
+      AND t.status = 'active' LIMIT 1) AS r
+  WHERE (SELECT s.mesh_id = $2 AND s.status = 'active' FROM mesh.member AS s WHERE s.id = $3)
+    AND ($11::text IS NULL OR extract(epoch FROM pg_postmaster_start_time())::text = $11)
+),
+claim AS (
+  INSERT INTO mesh.client_message_dedupe AS d (
+    mesh_id, client_message_id, broker_message_id, history_id, request_fingerprint, destination_kind,
+    destination_ref, sender_member_id, first_seen_at, expires_at)
+  SELECT $2, $4, $5, nextval('mesh.message_history_history_id_seq'), $6, $7, $8, $3, $1::timestamptz,
+         CASE v.mode WHEN 'permanent' THEN NULL ELSE $1 + v.days * interval '24 hours' END
+  FROM verdict AS v
+  ON CONFLICT (mesh_id, sender_member_id, client_message_id) DO NOTHING
+  RETURNING d.history_id
+),
+body AS (
+  INSERT INTO mesh.message_queue (
+    id, mesh_id, client_message_id, destination_kind, destination_ref, sender_member_id, envelope, created_at)
+  SELECT $5, $2, $4, $7, $8, $3, $10, $1 FROM claim
+),
+history AS (
+  INSERT INTO mesh.message_history (
+    history_id, broker_message_id, mesh_id, destination_kind, destination_ref, sender_member_id, created_at)
+  SELECT c.history_id, $5, $2, $7, $8, $3, $1 FROM claim AS c
+),
+delivery AS (
+  INSERT INTO mesh.delivery_queue AS q (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
+  SELECT $5, $2, v.recipient, $9, $1 FROM claim CROSS JOIN verdict AS v
+  RETURNING q.delivery_id, q.recipient_member_id
+)
+SELECT 1, 'accepted', NULL::text, $5, c.history_id, NULL::bytea, NULL::text, NULL::text, NULL::timestamptz,
+       NULL::boolean, ARRAY[q.delivery_id], ARRAY[q.recipient_member_id]
+FROM claim AS c CROSS JOIN delivery AS q;
 
 -- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except some ids.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
@@ -305,6 +349,10 @@ WHERE delivery_id = ANY ($1::bigint[])
 
 -- deliveries_pending: the number of all deliveries.
 SELECT count(*) FROM mesh.delivery_queue;
+
+-- deliveries_owed: the number of deliveries owed to each of these members, each counted up to a limit.
+SELECT w.id, (SELECT count(*) FROM (SELECT FROM mesh.delivery_queue WHERE recipient_member_id = w.id LIMIT $2) AS d)
+FROM unnest($1::uuid[]) AS w (id);
 
 -- presence_open: insert the leases of connections.
 INSERT INTO mesh.presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
@@ -534,9 +582,6 @@ UPDATE mesh.client_message_dedupe AS d SET history_available = false FROM gone
 WHERE d.mesh_id = gone.mesh_id AND d.sender_member_id = gone.sender_member_id
   AND d.client_message_id = gone.client_message_id;
 
--- sweep_mentions: delete the mentions of these messages.
-DELETE FROM mesh.mention_index WHERE broker_message_id = ANY ($1::uuid[]);
-
 -- sweep_history: delete history rows, and leave a tombstone for each.
 WITH gone AS (
   DELETE FROM mesh.message_history WHERE history_id = ANY ($1::bigint[]) RETURNING broker_message_id, mesh_id
@@ -621,7 +666,7 @@ SELECT b.id, (SELECT 1 FROM mesh.client_message_dedupe AS d WHERE d.mesh_id = b.
   AND d.broker_message_id = b.id LIMIT 1) IS NOT NULL, b.id
 FROM mesh.topic_message AS b WHERE b.id > $1::uuid ORDER BY b.id LIMIT $2;
 
--- check_history: history, deliveries and mentions must have a body; a body has its id.
+-- check_history: history and deliveries must have a body; a body has its id.
 SELECT h.broker_message_id,
   (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = h.broker_message_id LIMIT 1) IS NOT NULL
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = h.broker_message_id LIMIT 1) IS NOT NULL, h.history_id
@@ -632,13 +677,6 @@ SELECT q.broker_message_id,
   (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL
   OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = q.broker_message_id LIMIT 1) IS NOT NULL, q.delivery_id
 FROM mesh.delivery_queue AS q WHERE q.delivery_id > $1::bigint ORDER BY q.delivery_id LIMIT $2;
-
--- check_mentions: the same for mentions.
-SELECT n.broker_message_id,
-  (SELECT 1 FROM mesh.message_queue AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL
-  OR (SELECT 1 FROM mesh.topic_message AS b WHERE b.id = n.broker_message_id LIMIT 1) IS NOT NULL,
-  n.broker_message_id
-FROM mesh.mention_index AS n WHERE n.broker_message_id > $1::uuid ORDER BY n.broker_message_id LIMIT $2;
 
 -- directory_version: the newest version of a mesh's member list.
 SELECT version, token FROM mesh.directory WHERE mesh_id = $1;
@@ -796,8 +834,8 @@ SELECT mesh_id, $1::uuid, kind, subject, at_ms, body FROM mesh.member_statement
 WHERE member_id = $2::uuid AND kind = 'replacement'
 ON CONFLICT DO NOTHING;
 
--- topic_key_state: mode and present epoch of a topic, and whether the next epoch is wanted.
-SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0 FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
+-- topic_key_state: mode and present epoch of a topic, whether the next epoch is wanted, and the floor.
+SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0, key_floor FROM mesh.topic WHERE mesh_id = $1 AND name = $2;
 
 -- topic_key_lock: the present epoch of a topic, locked: of two makers the second finds what the first has made.
 SELECT key_epoch FROM mesh.topic WHERE mesh_id = $1 AND name = $2 FOR UPDATE;
@@ -848,7 +886,9 @@ INSERT INTO mesh.topic_epoch (mesh_id, topic, key_epoch, commitment, previous_co
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- topic_epoch_current: make an epoch the present one of its topic.
-UPDATE mesh.topic SET key_epoch = $3, key_lived_ms = $4, rekey_wanted = false WHERE mesh_id = $1 AND name = $2;
+UPDATE mesh.topic SET key_epoch = $3, key_lived_ms = $4, rekey_wanted = false,
+  key_floor = CASE WHEN $3 > key_epoch + 1 THEN $3 - 1 ELSE key_floor END
+WHERE mesh_id = $1 AND name = $2;
 
 -- topic_wraps_put: write wraps for the present keys of active members, which have to be subscribers or the member $10
 -- where one is given, unless other wrappers have written enough.
@@ -919,21 +959,28 @@ UPDATE mesh.topic SET rekey_wanted = true WHERE (mesh_id, name) IN (
   SELECT mesh_id, name FROM mesh.topic WHERE key_epoch > 0 AND NOT rekey_wanted AND key_lived_ms < $1
   ORDER BY mesh_id, name LIMIT $2 FOR UPDATE SKIP LOCKED);
 
--- topic_epochs_past: epochs that are not accepted any more, with whether a message under them is owed or stored.
-SELECT e.mesh_id, e.topic, e.key_epoch,
-       EXISTS (SELECT FROM mesh.topic_wrap AS w
-               WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch),
-       EXISTS (SELECT FROM mesh.topic_message AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
-               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
-    OR EXISTS (SELECT FROM mesh.message_queue AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
-               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch),
-       EXISTS (SELECT FROM mesh.topic_message AS b
-               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
-    OR EXISTS (SELECT FROM mesh.message_queue AS b
-               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
-FROM mesh.topic AS t JOIN mesh.topic_epoch AS e ON e.mesh_id = t.mesh_id AND e.topic = t.name
-WHERE t.key_epoch > $1 AND e.key_epoch <= t.key_epoch - $1 AND e.made_lived_ms < $2
-ORDER BY e.made_lived_ms LIMIT $3;
+-- topic_epochs_past: epochs that are not accepted any more and have a part that no message needs, with whether a
+-- message under them is stored. The newest epoch of a deleted topic stays as long as the deletion is known.
+SELECT mesh_id, topic, key_epoch, is_stored FROM (
+  SELECT e.mesh_id, e.topic, e.key_epoch, e.made_lived_ms,
+         EXISTS (SELECT FROM mesh.topic_wrap AS w
+                 WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch) AS has_wraps,
+         EXISTS (SELECT FROM mesh.topic_message AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
+                 WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+      OR EXISTS (SELECT FROM mesh.message_queue AS b JOIN mesh.delivery_queue AS d ON d.broker_message_id = b.id
+                 WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch) AS is_owed,
+         EXISTS (SELECT FROM mesh.topic_message AS b
+                 WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+      OR EXISTS (SELECT FROM mesh.message_queue AS b
+                 WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
+      OR t.name IS NULL
+        AND EXISTS (SELECT FROM mesh.topic_deletion AS g WHERE g.mesh_id = e.mesh_id AND g.name = e.topic)
+        AND NOT EXISTS (SELECT FROM mesh.topic_epoch AS n
+                        WHERE n.mesh_id = e.mesh_id AND n.topic = e.topic AND n.key_epoch > e.key_epoch) AS is_stored
+  FROM mesh.topic_epoch AS e LEFT JOIN mesh.topic AS t ON t.mesh_id = e.mesh_id AND t.name = e.topic
+  WHERE e.made_lived_ms < $2 AND (t.name IS NULL OR e.key_epoch <= t.key_epoch - $1)) AS past
+WHERE NOT is_stored OR has_wraps AND NOT is_owed
+ORDER BY made_lived_ms LIMIT $3;
 
 -- topic_wraps_delete: delete the wraps of an epoch.
 DELETE FROM mesh.topic_wrap WHERE mesh_id = $1 AND topic = $2 AND key_epoch = $3;

@@ -2,7 +2,7 @@
 
 A message is as old as the newest `history_horizon` row that knows it: at that lived time it was there.
 
-Crash story: a batch is one transaction. A message's body, history and mentions go together with its
+Crash story: a batch is one transaction. A message's body and history go together with its
 tombstone and the mark on its dedupe row, or all of them stay. A lock of the job's name lets one broker work.
 """
 
@@ -100,7 +100,6 @@ async def _sweep_messages(connection: Any, lived_ms: int, now_ms: int, after: in
     if going:
         ids = [row.message for row in going]
         await connection.execute(_Q["sweep_bodies"], ids)
-        await connection.execute(_Q["sweep_mentions"], ids)
         await connection.execute(_Q["sweep_history"], [row.history_id for row in going], now_ms)
         meshes = [row.mesh for row in going]
         await connection.execute(_Q["history_prune"], meshes, [row.history_id for row in going])

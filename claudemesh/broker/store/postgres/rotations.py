@@ -10,6 +10,7 @@ from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
 from claudemesh.broker.store.postgres.values import key_bytes
 from claudemesh.broker.store.types import KeyStep, Member, NewKeys, Rotated, RotationRefused
+from claudemesh.runtime.failpoints import failpoint
 
 
 class PostgresRotations:
@@ -50,6 +51,7 @@ async def _rotate(connection: Any, mesh_id: str, new: NewKeys, now_ms: int) -> R
     await connection.execute(_Q["member_set_keys"], *keys, mesh_id, holder.id)
     member = await of_key(new.pubkey)
     assert member is not None
+    failpoint("rotate.before_commit")
     return Rotated(member, changed=True)
 
 

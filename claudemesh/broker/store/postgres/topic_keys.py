@@ -24,9 +24,10 @@ from claudemesh.broker.store.topic_keys import (
     EpochRow,
     KeyState,
     NewEpoch,
+    TopicColumns,
     WrapRow,
-    first_of_each,
     judge_epoch,
+    key_state,
 )
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.topic_keys import MAX_WRAPS_A_RECIPIENT
@@ -44,13 +45,13 @@ class PostgresTopicKeys:
     ) -> KeyState | None:
         async def work(connection: Any) -> KeyState | None:
             row = await connection.fetchrow(_Q["topic_key_state"], mesh_id, topic)
-            if row is None:
-                return None
-            numbers = sorted({row[1], *key_epochs})
+            columns = None if row is None else TopicColumns(*row)
+            current = () if columns is None else (columns.current,)
+            numbers = sorted({*current, *key_epochs})
             epochs = await connection.fetch(_Q["topic_epochs"], mesh_id, topic, numbers)
             wraps = await connection.fetch(_Q["topic_wraps"], mesh_id, topic, member_id, numbers)
             found = [WrapRow(one[0], one[1].hex(), one[2].hex(), *one[3:]) for one in wraps]
-            return KeyState(row[0], row[1], row[2], tuple(map(_epoch_of, epochs)), first_of_each(found))
+            return key_state(columns, map(_epoch_of, epochs), found)
 
         return await self._db.run(work)
 
@@ -116,11 +117,11 @@ class PostgresTopicKeys:
     async def want_old(self, made_before: int) -> int:
         return await self._db.execute(_Q["topic_keys_old"], made_before, BATCH_TOPICS)
 
-    async def sweep(self, window: int, made_before: int) -> int:
+    async def sweep(self, window: int, made_before: int, most: int = BATCH_TOPICS) -> int:
         async def work(connection: Any) -> int:
             if not await connection.fetchval(_Q["job_lock"], "topic-keys"):
                 return 0
-            return await _sweep(connection, window, made_before)
+            return await _sweep(connection, window, made_before, most)
 
         return await self._db.transaction(work, patient=True)
 
@@ -181,19 +182,11 @@ async def _put_wraps(
     return list(dict.fromkeys(str(row[0]) for row in found))
 
 
-async def _sweep(connection: Any, window: int, made_before: int) -> int:
-    touched = 0
-    for *place, has_wraps, is_owed, is_stored in await connection.fetch(
-        _Q["topic_epochs_past"], window, made_before, BATCH_TOPICS
-    ):
-        if not is_stored:
-            await connection.execute(_Q["topic_epoch_delete"], *place)
-        elif has_wraps and not is_owed:
-            await connection.execute(_Q["topic_wraps_delete"], *place)
-        else:
-            continue
-        touched += 1
-    return touched
+async def _sweep(connection: Any, window: int, made_before: int, most: int) -> int:
+    rows = await connection.fetch(_Q["topic_epochs_past"], window, made_before, most)
+    for *place, is_stored in rows:
+        await connection.execute(_Q["topic_wraps_delete" if is_stored else "topic_epoch_delete"], *place)
+    return len(rows)
 
 
 def _epoch_of(row: Sequence[Any]) -> EpochRow:

@@ -1,7 +1,7 @@
 """Check and write on SQLite: a batch of sends in one transaction, each with its own outcome.
 
 Crash story: everything below happens between BEGIN IMMEDIATE and COMMIT. A crash before the commit
-leaves none of the five side effects of any send; after it, all of them.
+leaves none of the four side effects of any send; after it, all of them.
 
 | failpoint | stands behind |
 |---|---|
@@ -9,7 +9,6 @@ leaves none of the five side effects of any send; after it, all of them.
 | `accept.after_bodies` | the bodies |
 | `accept.after_history` | the history rows |
 | `accept.after_deliveries` | the delivery rows |
-| `accept.after_mentions` | the mention rows |
 | `accept.before_commit` | everything, right before the commit |
 | `accept.after_commit` | the commit |
 """
@@ -76,7 +75,6 @@ class _Batch:
         self._topic_bodies: list[tuple[Any, ...]] = []
         self._history: list[tuple[Any, ...]] = []
         self._deliveries: list[tuple[Any, ...]] = []
-        self._mentions: list[tuple[Any, ...]] = []
         self._stored: dict[tuple[str, str, str], int] = {}
 
     def add(self, send: NewSend, taken: dict[SendKey, DedupeRow]) -> AcceptOutcome:
@@ -114,7 +112,6 @@ class _Batch:
             ),
             ("accept.after_history", (("accept_history", self._history),)),
             ("accept.after_deliveries", (("accept_delivery", self._deliveries),)),
-            ("accept.after_mentions", (("accept_mention", self._mentions),)),
         )
         for point, statements in steps:
             for name, rows in statements:
@@ -132,7 +129,8 @@ class _Batch:
         topic = self._ask("topic_accepting", mesh_id, ref)
         if not topic or topic[0][0] != send.destination_kind:
             return "destination_not_found"
-        refusal = judge_key_epoch(send.key_epoch, topic[0][1])
+        _, current, floor = topic[0]
+        refusal = judge_key_epoch(send.key_epoch, current, floor)
         if refusal is not None:
             return refusal
         if send.destination_kind == "queue":
@@ -178,7 +176,6 @@ class _Batch:
         self._history.append(
             (self._history_id, broker_message_id, key.mesh_id, kind, ref, key.sender_member_id, now_ms)
         )
-        self._mentions += [(broker_message_id, key.mesh_id, pubkey, now_ms) for pubkey in send.mentions]
 
     def _deliver(self, send: NewSend, recipients: Sequence[str]) -> tuple[NewDelivery, ...]:
         deliveries = []

@@ -6,10 +6,11 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
-from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, role_of
+from claudemesh.broker.store.acts import NAME_TAKEN, NOT_A_MEMBER, Acted, Parties, revocation_of, role_of
 from claudemesh.broker.store.sqlite.members import read_members
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
-from claudemesh.broker.store.sqlite.statements import keep_statement
+from claudemesh.broker.store.sqlite.statements import keep_statement, with_statements
+from claudemesh.broker.store.types import Member
 from claudemesh.protocol.authority import Refusal
 from claudemesh.protocol.statements import Statement
 from claudemesh.runtime.failpoints import failpoint
@@ -33,6 +34,10 @@ class SqliteActs:
 
     async def give_role(self, statement: Statement, by_id: str, *, force: bool) -> Acted | Refusal:
         return await self._run(lambda raw: _give_role(raw, statement, by_id, force))
+
+    async def revocation(self, member: Member) -> str | None:
+        [found] = await self._db.run(lambda raw: with_statements(raw, [member]))
+        return revocation_of(found)
 
     async def _run(self, work: Callable[[sqlite3.Connection], Acted | Refusal]) -> Acted | Refusal:
         def act(raw: sqlite3.Connection) -> Acted | Refusal:

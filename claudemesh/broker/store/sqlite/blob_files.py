@@ -23,6 +23,7 @@ from claudemesh.runtime.errors import StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import make_private_dir, sync_dir
 from claudemesh.runtime.oserrors import explain, local_cause
+from claudemesh.runtime.uncached import Bytes, read_at, write_at
 
 _PART = ".part"
 _PIECE = 1 << 20
@@ -53,52 +54,45 @@ class BlobFiles:
             sync_dir(self._folder)
             return size
 
-    def append(self, blob_id: str, at: int, data: bytes, *, settle: bool) -> bool:
-        """Write bytes at an offset, the end of the part. False: there is no part of this length."""
-        with _storage():
-            try:
-                descriptor = os.open(self._part(blob_id), _WRITE)
-            except FileNotFoundError:
+    def append(self, blob_id: str, at: int, data: memoryview) -> bool:
+        """Write bytes of a `Buffer` at the end of the part. False: there is no part of this length."""
+        with _storage(), self._opened(blob_id) as descriptor:
+            if descriptor is None or os.fstat(descriptor).st_size < at:
                 return False
-            try:
-                if os.fstat(descriptor).st_size < at:
-                    return False
-                view, end = memoryview(data), at
-                while view:
-                    written = os.pwrite(descriptor, view, end)
-                    view, end = view[written:], end + written
-                failpoint("blob.after_write")
-                if settle:
-                    os.fsync(descriptor)
-                    failpoint("blob.after_sync")
-            finally:
-                os.close(descriptor)
-        return True
+            write_at(descriptor, at, data)
+            failpoint("blob.after_write")
+            return True
 
-    def publish(self, blob_id: str, size: int, sha256: bytes) -> bool:
-        """Give a whole part its final name. False: its size or its hash is another one."""
+    def sync(self, blob_id: str) -> bool:
+        """Bring a part to the disk. False: there is none."""
+        with _storage(), self._opened(blob_id) as descriptor:
+            if descriptor is None:
+                return False
+            os.fsync(descriptor)
+            failpoint("blob.after_sync")
+            return True
+
+    def publish(self, blob_id: str, size: int, sha256: bytes, digest: bytes | None) -> bool:
+        """Give a whole part its final name. False: its size or its hash is another one.
+
+        `digest` is the hash of its bytes where they were hashed as they were written. Without it they are
+        read again.
+        """
         part = self._part(blob_id)
         with _storage():
-            try:
-                descriptor = os.open(part, _WRITE)
-            except FileNotFoundError:
-                return False
-            try:
+            with self._opened(blob_id) as descriptor:
+                if descriptor is None or os.fstat(descriptor).st_size != size:
+                    return False
                 os.fsync(descriptor)
-                found, at = hashlib.sha256(), 0
-                while piece := os.pread(descriptor, _PIECE, at):
-                    found.update(piece)
-                    at += len(piece)
-            finally:
-                os.close(descriptor)
-            if at != size or found.digest() != sha256:
-                return False
+                failpoint("blob.after_sync")
+                if (digest or _digest(descriptor)) != sha256:
+                    return False
             part.rename(self._final(blob_id))
             sync_dir(self._folder)
             failpoint("blob.after_rename")
         return True
 
-    def read(self, blob_id: str, at: int, limit: int) -> bytes:
+    def read(self, blob_id: str, at: int, limit: int) -> Bytes:
         """Return bytes of a complete blob; none where there are none."""
         with _storage():
             try:
@@ -106,7 +100,8 @@ class BlobFiles:
             except FileNotFoundError:
                 return b""
             try:
-                return os.pread(descriptor, limit, at)
+                piece = bytearray(limit)
+                return memoryview(piece)[: read_at(descriptor, at, piece)]
             finally:
                 os.close(descriptor)
 
@@ -132,11 +127,34 @@ class BlobFiles:
             except FileNotFoundError:
                 return set()
 
+    @contextmanager
+    def _opened(self, blob_id: str) -> Generator[int | None]:
+        """Open the part of an upload, None where there is none."""
+        try:
+            descriptor = os.open(self._part(blob_id), _WRITE)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _final(self, blob_id: str) -> Path:
         return self._folder / blob_id
 
     def _part(self, blob_id: str) -> Path:
         return self._folder / f"{blob_id}{_PART}"
+
+
+def _digest(descriptor: int) -> bytes:
+    """Return the SHA-256 of a whole file."""
+    found, at = hashlib.sha256(), 0
+    piece = memoryview(bytearray(_PIECE))
+    while size := read_at(descriptor, at, piece):
+        found.update(piece[:size])
+        at += size
+    return found.digest()
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sqlite3
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from claudemesh.broker.store.blobs import (
     BATCH_BLOBS,
@@ -23,8 +25,31 @@ from claudemesh.broker.store.blobs import (
 )
 from claudemesh.broker.store.sqlite.blob_files import BlobFiles
 from claudemesh.broker.store.sqlite.queries import BLOBS as _B
+from claudemesh.runtime import yielding
+from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
+from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sqlite import Database
+from claudemesh.runtime.uncached import BLOCK, Buffer, Bytes
+
+log = get_logger("broker.blobs")
+
+# Uploads whose hash is kept while they arrive. Another one is read again at its end.
+_HASHES: Final = 256
+# Memory for pieces of uploads that is kept for the next ones.
+_BUFFERS: Final = 4
+
+
+class Hash(Protocol):
+    """A SHA-256 that grows."""
+
+    def update(self, data: memoryview, /) -> None:
+        """Add bytes."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the hash of the bytes so far."""
+        ...
 
 
 class SqliteBlobs:
@@ -35,6 +60,9 @@ class SqliteBlobs:
     def __init__(self, database: Database, folder: Path) -> None:
         self._db = database
         self._files = BlobFiles(folder)
+        # By blob, the hash of its first bytes, and their number. All were written here, one behind the other.
+        self._hashes: OrderedDict[str, tuple[int, Hash]] = OrderedDict()
+        self._free: list[Buffer] = []
 
     async def ticket_key(self, fresh: bytes) -> bytes:
         def work(raw: sqlite3.Connection) -> bytes:
@@ -67,14 +95,32 @@ class SqliteBlobs:
         return None if row is None else _blob(row)
 
     async def resume(self, blob: Blob) -> int:
-        return await asyncio.to_thread(self._files.resume, blob.id, blob.received)
+        return await yielding.run(self._files.resume, blob.id, blob.received)
 
-    async def append(self, blob_id: str, at: int, data: bytes, lived_ms: int, *, settle: bool) -> bool:
-        if not await asyncio.to_thread(self._files.append, blob_id, at, data, settle=settle):
+    async def append(self, blob_id: str, at: int, pieces: Sequence[Bytes], lived_ms: int) -> bool:
+        known, running = self._hashes.pop(blob_id, (0, hashlib.sha256()))
+        kept = running if known == at else None
+        size = sum(map(len, pieces))
+        buffer = self._free.pop() if self._free and size <= BLOCK else Buffer(max(size, BLOCK))
+        # One write and one hash, each on its thread: a thread waits for the interpreter behind each call.
+        data = buffer.fill(pieces)
+        steps: list[Awaitable[object]] = [yielding.run(self._files.append, blob_id, at, data)]
+        if kept is not None:
+            steps.append(yielding.run(kept.update, data))
+        # With a failure the hash is dropped, and so is the memory, which a thread may still use.
+        is_written = (await asyncio.gather(*steps))[0] is True
+        if size <= BLOCK and len(self._free) < _BUFFERS:
+            self._free.append(buffer)
+        if is_written and kept is not None:
+            self._hashes[blob_id] = (at + size, kept)
+            while len(self._hashes) > _HASHES:
+                self._hashes.popitem(last=False)
+        return is_written
+
+    async def settle(self, blob_id: str, end: int, lived_ms: int) -> bool:
+        if not await yielding.run(self._files.sync, blob_id):
             return False
-        if not settle:
-            return True
-        values = (blob_id, at + len(data), lived_ms)
+        values = (blob_id, end, lived_ms)
         counted = await self._db.transaction(
             lambda raw: raw.execute(_B["blob_progress"], values).rowcount > 0
         )
@@ -82,7 +128,9 @@ class SqliteBlobs:
         return counted
 
     async def finish(self, blob: Blob, lived_ms: int) -> bool:
-        if not await asyncio.to_thread(self._files.publish, blob.id, blob.size, blob.sha256):
+        known, running = self._hashes.pop(blob.id, (0, hashlib.sha256()))
+        digest = running.digest() if known == blob.size else None
+        if not await yielding.run(self._files.publish, blob.id, blob.size, blob.sha256, digest):
             await self._db.transaction(lambda raw: raw.execute(_B["blob_restart"], (blob.id,)))
             return False
         values = (blob.id, lived_ms)
@@ -90,8 +138,8 @@ class SqliteBlobs:
         failpoint("blob.after_complete")
         return done
 
-    async def read(self, blob: Blob, at: int, limit: int) -> bytes:
-        return await asyncio.to_thread(self._files.read, blob.id, at, limit)
+    async def read(self, blob: Blob, at: int, limit: int) -> Bytes:
+        return await yielding.run(self._files.read, blob.id, at, limit)
 
     async def attach(self, blob: Blob, client_message_id: str, *, persistent: bool) -> bool:
         def work(raw: sqlite3.Connection) -> bool:
@@ -116,7 +164,11 @@ class SqliteBlobs:
 
     async def delete(self, blob_id: str) -> bool:
         gone = await self._db.transaction(lambda raw: raw.execute(_B["blob_delete"], (blob_id,)).rowcount > 0)
-        await asyncio.to_thread(self._files.remove, blob_id)
+        try:
+            await asyncio.to_thread(self._files.remove, blob_id)
+        except StorageError as error:
+            # The row is deleted, and with it the blob. The sweep finds the file.
+            log.warning("blob_file_not_deleted", blob_id=blob_id, error=str(error))
         return gone
 
     async def sweep(self, lived_ms: int) -> int:

@@ -32,8 +32,10 @@ WHERE id = ?1 AND NOT complete
 -- blob_restart: an upload begins from its first byte.
 UPDATE blob SET received = 0 WHERE id = ? AND NOT complete;
 
--- blob_complete: an upload has all its bytes, and their hash is right.
-UPDATE blob SET complete = 1, touched_lived = ?2 WHERE id = ?1 AND NOT complete;
+-- blob_complete: an upload has all its bytes, and their hash is right. Its owner has to be an active member.
+UPDATE blob SET complete = 1, received = size, touched_lived = ?2
+WHERE id = ?1 AND NOT complete
+  AND EXISTS (SELECT 1 FROM member AS m WHERE m.id = blob.owner_member_id AND m.status = 'active');
 
 -- blob_announcement: where a message of a member went.
 SELECT destination_kind, destination_ref FROM client_message_dedupe

@@ -54,9 +54,16 @@ class SqliteMembers:
         return [row[0] for row in rows]
 
     async def set_profile(
-        self, mesh_id: str, member_id: str, *, summary: str | None, status: str | None, visible: bool | None
+        self,
+        mesh_id: str,
+        member_id: str,
+        *,
+        summary: str | None = None,
+        status: str | None = None,
+        visible: bool | None = None,
+        sessions: str | None = None,
     ) -> None:
-        values = (summary, status, visible, mesh_id, member_id)
+        values = (summary, status, visible, sessions, mesh_id, member_id)
         await self._db.transaction(lambda raw: raw.execute(_Q["member_set_profile"], values))
 
     async def set_status(self, mesh_id: str, member_id: str, status: MemberStatus) -> bool:

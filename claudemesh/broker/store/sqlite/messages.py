@@ -73,3 +73,7 @@ class SqliteMessages:
     async def deliveries_pending(self) -> int:
         row = await self._db.run(lambda raw: raw.execute(_Q["deliveries_pending"]).fetchone())
         return int(row[0])
+
+    async def deliveries_owed(self, member_ids: Collection[str], most: int) -> Mapping[str, int]:
+        values = (orjson.dumps(list(member_ids)).decode(), most)
+        return dict(await self._db.run(lambda raw: raw.execute(_Q["deliveries_owed"], values).fetchall()))

@@ -85,7 +85,7 @@ WHERE k.state = 'rotated_out' ORDER BY k.position, k.created_at;
 
 -- member_set_profile: change the given fields of a profile.
 UPDATE member SET summary = coalesce(?, summary), presence_status = coalesce(?, presence_status),
-                  visible = coalesce(?, visible)
+                  visible = coalesce(?, visible), sessions = coalesce(?, sessions)
 WHERE mesh_id = ? AND id = ?;
 
 -- member_set_status: set the status: active, revoked or left.
@@ -176,12 +176,13 @@ ORDER BY id;
 -- topic_unsubscribe: remove a subscription.
 DELETE FROM topic_subscription WHERE mesh_id = ? AND topic = ? AND member_id = ?;
 
--- topic_list: the topics of a mesh as one member sees them.
+-- topic_list: the topics of a mesh as one member sees them, with their active subscribers.
 SELECT t.name, t.mode, t.created_at,
        EXISTS (SELECT 1 FROM topic_subscription AS s
                WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND s.member_id = ?2),
        CASE WHEN ?5 THEN
-         (SELECT count(*) FROM topic_subscription AS s WHERE s.mesh_id = t.mesh_id AND s.topic = t.name) END,
+         (SELECT count(*) FROM topic_subscription AS s CROSS JOIN member AS m ON m.id = s.member_id
+          WHERE s.mesh_id = t.mesh_id AND s.topic = t.name AND m.status = 'active') END,
        t.key_epoch,
        CASE WHEN ?5 AND t.key_epoch > 0 THEN
          (SELECT count(*) FROM topic_subscription AS s CROSS JOIN member AS m ON m.id = s.member_id
@@ -212,7 +213,7 @@ WHERE k.mesh_id = ? AND k.ed25519_pubkey = ? AND k.state <> 'revoked' AND m.stat
 SELECT mode FROM topic WHERE mesh_id = ? AND name = ?;
 
 -- topic_accepting: the mode of a topic, and the number of its present epoch.
-SELECT mode, key_epoch FROM topic WHERE mesh_id = ? AND name = ?;
+SELECT mode, key_epoch, key_floor FROM topic WHERE mesh_id = ? AND name = ?;
 
 -- topic_recipients: active subscribers.
 SELECT s.member_id FROM topic_subscription AS s JOIN member AS m ON m.id = s.member_id
@@ -242,11 +243,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?);
 INSERT INTO delivery_queue (delivery_id, broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at,
   queue)
 VALUES (?, ?, ?, ?, ?, ?, ?);
-
--- accept_mention: a mention of a member.
-INSERT INTO mention_index (broker_message_id, mesh_id, mentioned_member_id, created_at)
-SELECT ?1, ?2, k.member_id, ?4 FROM member_key AS k WHERE k.mesh_id = ?2 AND k.ed25519_pubkey = ?3
-ON CONFLICT DO NOTHING;
 
 -- deliveries_due: the deliveries owed to a member, most urgent first, then oldest, except the ids in a JSON array.
 SELECT d.delivery_id, d.broker_message_id, h.history_id, h.sender_member_id, s.name, s.ed25519_pubkey,
@@ -312,6 +308,10 @@ DELETE FROM delivery_queue WHERE delivery_id = ? AND recipient_member_id = ? AND
 
 -- deliveries_pending: the number of all deliveries.
 SELECT count(*) FROM delivery_queue;
+
+-- deliveries_owed: the number of deliveries owed to each of these members, each counted up to a limit.
+SELECT w.value, (SELECT count(*) FROM (SELECT 1 FROM delivery_queue WHERE recipient_member_id = w.value LIMIT ?2))
+FROM json_each(?1) AS w;
 
 -- presence_open: insert the lease of a connection.
 INSERT OR REPLACE INTO presence (connection_id, member_id, mesh_id, broker_id, connected_at, lease_until, instance_id)
@@ -405,9 +405,6 @@ DELETE FROM message_queue WHERE id IN (SELECT value FROM json_each(?));
 -- sweep_topic_bodies: delete bodies of posts.
 DELETE FROM topic_message WHERE id IN (SELECT value FROM json_each(?));
 
--- sweep_mentions: delete the mentions of these messages.
-DELETE FROM mention_index WHERE broker_message_id IN (SELECT value FROM json_each(?));
-
 -- sweep_history: delete the history rows of these messages.
 DELETE FROM message_history WHERE history_id = ?;
 
@@ -468,7 +465,7 @@ SELECT b.id, EXISTS (SELECT 1 FROM client_message_dedupe AS d WHERE d.mesh_id = 
   AND d.broker_message_id = b.id)
 FROM topic_message AS b WHERE b.id > ? ORDER BY b.id LIMIT ?;
 
--- check_history: history, deliveries and mentions must have a body; a body has its id.
+-- check_history: history and deliveries must have a body; a body has its id.
 SELECT h.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = h.broker_message_id)
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = h.broker_message_id), h.history_id
 FROM message_history AS h WHERE h.history_id > ? ORDER BY h.history_id LIMIT ?;
@@ -477,11 +474,6 @@ FROM message_history AS h WHERE h.history_id > ? ORDER BY h.history_id LIMIT ?;
 SELECT q.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = q.broker_message_id)
   OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = q.broker_message_id), q.delivery_id
 FROM delivery_queue AS q WHERE q.delivery_id > ? ORDER BY q.delivery_id LIMIT ?;
-
--- check_mentions: the same for mentions.
-SELECT n.broker_message_id, EXISTS (SELECT 1 FROM message_queue AS b WHERE b.id = n.broker_message_id)
-  OR EXISTS (SELECT 1 FROM topic_message AS b WHERE b.id = n.broker_message_id)
-FROM mention_index AS n WHERE n.broker_message_id > ? ORDER BY n.broker_message_id LIMIT ?;
 
 -- directory_version: the newest version of a mesh's member list.
 SELECT version, token FROM directory WHERE mesh_id = ?;
@@ -617,8 +609,8 @@ INSERT INTO member_statement (mesh_id, member_id, kind, subject, at_ms, body)
 SELECT mesh_id, ?1, kind, subject, at_ms, body FROM member_statement WHERE member_id = ?2 AND kind = 'replacement'
 ON CONFLICT DO NOTHING;
 
--- topic_key_state: mode and present epoch of a topic, and whether the next epoch is wanted.
-SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0 FROM topic WHERE mesh_id = ? AND name = ?;
+-- topic_key_state: mode and present epoch of a topic, whether the next epoch is wanted, and the floor.
+SELECT mode, key_epoch, rekey_wanted AND key_epoch > 0, key_floor FROM topic WHERE mesh_id = ? AND name = ?;
 
 -- topic_epochs: those epochs of a topic that a JSON array lists, oldest first.
 SELECT key_epoch, commitment, previous_commitment, created_by, signature, created_at FROM topic_epoch
@@ -658,7 +650,9 @@ INSERT INTO topic_epoch (mesh_id, topic, key_epoch, commitment, previous_commitm
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- topic_epoch_current: make an epoch the present one of its topic.
-UPDATE topic SET key_epoch = ?3, key_lived_ms = ?4, rekey_wanted = 0 WHERE mesh_id = ?1 AND name = ?2;
+UPDATE topic SET key_epoch = ?3, key_lived_ms = ?4, rekey_wanted = 0,
+  key_floor = iif(?3 > key_epoch + 1, ?3 - 1, key_floor)
+WHERE mesh_id = ?1 AND name = ?2;
 
 -- topic_wrap_put: write a wrap for the present key of an active member, which has to be a subscriber or the member
 -- ?10 where one is given, unless other wrappers have written enough.
@@ -716,23 +710,29 @@ FROM topic_subscription AS s WHERE s.mesh_id = ?1 AND s.topic = ?2 AND s.member_
 UPDATE topic SET rekey_wanted = 1 WHERE (mesh_id, name) IN (
   SELECT mesh_id, name FROM topic WHERE key_epoch > 0 AND rekey_wanted = 0 AND key_lived_ms < ?1 LIMIT ?2);
 
--- topic_epochs_past: epochs that are not accepted any more, with whether a message under them is owed or stored.
-SELECT e.mesh_id, e.topic, e.key_epoch,
-       EXISTS (SELECT 1 FROM topic_wrap AS w
-               WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch),
-       EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
-               JOIN delivery_queue AS d ON d.broker_message_id = b.id
-               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
-    OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
-               JOIN delivery_queue AS d ON d.broker_message_id = b.id
-               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch),
-       EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
-               WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
-    OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
-               WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
-FROM topic AS t JOIN topic_epoch AS e ON e.mesh_id = t.mesh_id AND e.topic = t.name
-WHERE t.key_epoch > ?1 AND e.key_epoch <= t.key_epoch - ?1 AND e.made_lived_ms < ?2
-ORDER BY e.made_lived_ms LIMIT ?3;
+-- topic_epochs_past: epochs that are not accepted any more and have a part that no message needs, with whether a
+-- message under them is stored. The newest epoch of a deleted topic stays as long as the deletion is known.
+SELECT mesh_id, topic, key_epoch, is_stored FROM (
+  SELECT e.mesh_id, e.topic, e.key_epoch, e.made_lived_ms,
+         EXISTS (SELECT 1 FROM topic_wrap AS w
+                 WHERE w.mesh_id = e.mesh_id AND w.topic = e.topic AND w.key_epoch = e.key_epoch) AS has_wraps,
+         EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
+                 JOIN delivery_queue AS d ON d.broker_message_id = b.id
+                 WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+      OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
+                 JOIN delivery_queue AS d ON d.broker_message_id = b.id
+                 WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch) AS is_owed,
+         EXISTS (SELECT 1 FROM topic_message AS b INDEXED BY topic_message_epoch
+                 WHERE b.mesh_id = e.mesh_id AND b.topic = e.topic AND b.key_epoch = e.key_epoch)
+      OR EXISTS (SELECT 1 FROM message_queue AS b INDEXED BY message_queue_epoch
+                 WHERE b.mesh_id = e.mesh_id AND b.destination_ref = e.topic AND b.key_epoch = e.key_epoch)
+      OR t.name IS NULL AND EXISTS (SELECT 1 FROM topic_deletion AS g WHERE g.mesh_id = e.mesh_id AND g.name = e.topic)
+        AND NOT EXISTS (SELECT 1 FROM topic_epoch AS n
+                        WHERE n.mesh_id = e.mesh_id AND n.topic = e.topic AND n.key_epoch > e.key_epoch) AS is_stored
+  FROM topic_epoch AS e LEFT JOIN topic AS t ON t.mesh_id = e.mesh_id AND t.name = e.topic
+  WHERE e.made_lived_ms < ?2 AND (t.name IS NULL OR e.key_epoch <= t.key_epoch - ?1))
+WHERE NOT is_stored OR has_wraps AND NOT is_owed
+ORDER BY made_lived_ms LIMIT ?3;
 
 -- topic_wraps_delete: delete the wraps of an epoch.
 DELETE FROM topic_wrap WHERE mesh_id = ? AND topic = ? AND key_epoch = ?;

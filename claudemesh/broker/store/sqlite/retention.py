@@ -2,7 +2,7 @@
 
 A message is as old as the newest `history_horizon` row that knows it: at that lived time it was there.
 
-Crash story: a batch is one transaction. A message's body, history and mentions go together with its
+Crash story: a batch is one transaction. A message's body and history go together with its
 tombstone and the mark on its dedupe row, or all of them stay.
 """
 
@@ -78,7 +78,7 @@ def _sweep_messages(raw: sqlite3.Connection, lived_ms: int, now_ms: int, after: 
     going = [row for row in old if row.message not in owed]
     if going:
         ids = (_json([row.message for row in going]),)
-        for name in ("sweep_dedupe_mark", "sweep_queue_bodies", "sweep_topic_bodies", "sweep_mentions"):
+        for name in ("sweep_dedupe_mark", "sweep_queue_bodies", "sweep_topic_bodies"):
             raw.execute(_Q[name], ids)
         raw.executemany(_Q["sweep_history"], [(row.history_id,) for row in going])
         raw.executemany(_Q["tombstone"], [(row.message, row.mesh, now_ms) for row in going])

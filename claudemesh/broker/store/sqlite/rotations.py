@@ -8,6 +8,7 @@ from claudemesh.broker.store.decisions import EARLIER_KEYS, judge_rotation, step
 from claudemesh.broker.store.sqlite.members import read_members
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import KeyStep, Member, NewKeys, Rotated, RotationRefused
+from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.sqlite import Database
 
 
@@ -43,6 +44,7 @@ def _rotate(raw: sqlite3.Connection, mesh_id: str, new: NewKeys, now_ms: int) ->
     raw.execute(_Q["member_set_keys"], (*keys, mesh_id, holder.id))
     member = of_key(new.pubkey)
     assert member is not None
+    failpoint("rotate.before_commit")
     return Rotated(member, changed=True)
 
 

@@ -19,9 +19,10 @@ from claudemesh.broker.store.topic_keys import (
     EpochRow,
     KeyState,
     NewEpoch,
+    TopicColumns,
     WrapRow,
-    first_of_each,
     judge_epoch,
+    key_state,
 )
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.topic_keys import MAX_WRAPS_A_RECIPIENT
@@ -109,21 +110,20 @@ class SqliteTopicKeys:
         values = (made_before, BATCH_TOPICS)
         return await self._db.transaction(lambda raw: raw.execute(_Q["topic_keys_old"], values).rowcount)
 
-    async def sweep(self, window: int, made_before: int) -> int:
-        return await self._db.transaction(lambda raw: _sweep(raw, window, made_before))
+    async def sweep(self, window: int, made_before: int, most: int = BATCH_TOPICS) -> int:
+        return await self._db.transaction(lambda raw: _sweep(raw, window, made_before, most))
 
 
 def _state(
     raw: sqlite3.Connection, mesh_id: str, topic: str, member_id: str, key_epochs: Collection[int]
 ) -> KeyState | None:
     row = raw.execute(_Q["topic_key_state"], (mesh_id, topic)).fetchone()
-    if row is None:
-        return None
-    mode, current, wanted = row
-    numbers = orjson.dumps(sorted({current, *key_epochs})).decode()
+    columns = None if row is None else TopicColumns(row[0], row[1], bool(row[2]), row[3])
+    current = () if columns is None else (columns.current,)
+    numbers = orjson.dumps(sorted({*current, *key_epochs})).decode()
     epochs = [EpochRow(*one) for one in raw.execute(_Q["topic_epochs"], (mesh_id, topic, numbers))]
     wraps = [WrapRow(*one) for one in raw.execute(_Q["topic_wraps"], (mesh_id, topic, member_id, numbers))]
-    return KeyState(mode, current, bool(wanted), tuple(epochs), first_of_each(wraps))
+    return key_state(columns, epochs, wraps)
 
 
 def _create(raw: sqlite3.Connection, wish: NewEpoch) -> EpochMade | EpochRefused:
@@ -178,16 +178,8 @@ def _put_wraps(
     return list(added)
 
 
-def _sweep(raw: sqlite3.Connection, window: int, made_before: int) -> int:
-    touched = 0
-    for *place, has_wraps, is_owed, is_stored in raw.execute(
-        _Q["topic_epochs_past"], (window, made_before, BATCH_TOPICS)
-    ).fetchall():
-        if not is_stored:
-            raw.execute(_Q["topic_epoch_delete"], place)
-        elif has_wraps and not is_owed:
-            raw.execute(_Q["topic_wraps_delete"], place)
-        else:
-            continue
-        touched += 1
-    return touched
+def _sweep(raw: sqlite3.Connection, window: int, made_before: int, most: int) -> int:
+    rows = raw.execute(_Q["topic_epochs_past"], (window, made_before, most)).fetchall()
+    for *place, is_stored in rows:
+        raw.execute(_Q["topic_wraps_delete" if is_stored else "topic_epoch_delete"], place)
+    return len(rows)

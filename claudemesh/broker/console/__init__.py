@@ -1,0 +1,1 @@
+"""The console of a broker: the files of its web page."""
