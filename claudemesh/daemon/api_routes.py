@@ -9,7 +9,19 @@ from claudemesh.daemon.identity.absence import absence
 from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.daemon.identity.verifying import PeerVerification
 from claudemesh.daemon.parts import Parts
+from claudemesh.daemon.sessions.news import SessionNews
+from claudemesh.daemon.settings import origins_in_force, readable_document
 from claudemesh.daemon.status import MetricsPage
+
+
+def _inbox_routes(parts: Parts) -> api.InboxRoutes:
+    return api.InboxRoutes(
+        store=parts.stores.inbox,
+        sessions=parts.sessions,
+        trust=parts.trust,
+        clock=parts.base.clock,
+        whole=parts.files.whole.complete,
+    )
 
 
 def _outbox_routes(parts: Parts) -> api.OutboxRoutes:
@@ -23,22 +35,39 @@ def _outbox_routes(parts: Parts) -> api.OutboxRoutes:
     )
 
 
-def make_routes(parts: Parts) -> api.ApiRoutes:
-    """Return the groups of routes of the local API, each with the parts that it needs."""
-    base, stores, link, sending = parts.base, parts.stores, parts.broker.link, parts.sending
-    clock, outbox, known = base.clock, stores.outbox, parts.broker.topics
-    page = MetricsPage(
+def _metrics_page(parts: Parts) -> MetricsPage:
+    base, stores = parts.base, parts.stores
+    return MetricsPage(
         metrics=base.metrics,
-        link=link,
-        outbox_store=outbox,
+        link=parts.broker.link,
+        outbox_store=stores.outbox,
         files=stores.files,
-        drain=sending.drain,
+        drain=parts.sending.drain,
         bus=base.bus,
         lived=stores.lived,
         room=lambda: stores.monitor.disk.room,
         sealed=stores.inbox.sealed,
         topic_keys=parts.broker.topic_keys,
     )
+
+
+def _activity_routes(parts: Parts) -> api.ActivityRoutes:
+    stores, path = parts.stores, parts.base.paths.config
+    return api.ActivityRoutes(
+        clock=parts.base.clock,
+        config=parts.health.config,
+        received=stores.inbox.activity,
+        sent=stores.outbox.activity,
+        room=lambda: stores.monitor.disk.room,
+        hook_runs=parts.sending.hook_runs.recent.items,
+        origins=lambda settings: origins_in_force(settings, readable_document(path)),
+    )
+
+
+def make_routes(parts: Parts) -> api.ApiRoutes:
+    """Return the groups of routes of the local API, each with the parts that it needs."""
+    base, stores, link = parts.base, parts.stores, parts.broker.link
+    clock, known = base.clock, parts.broker.topics
 
     def stop() -> None:
         base.end(None)
@@ -57,9 +86,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         topics=api.TopicRoutes(
             own=parts.restoring.own_topics, known=known, keys=parts.broker.topic_keys, call=link.call
         ),
-        inbox=api.InboxRoutes(
-            store=stores.inbox, sessions=parts.sessions, clock=clock, whole=parts.files.whole.complete
-        ),
+        inbox=_inbox_routes(parts),
         outbox=_outbox_routes(parts),
         keys=api.KeyRoutes(
             rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification
@@ -73,15 +100,22 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         history=api.HistoryRoutes(
             history=parts.receiving.history, topics=parts.broker.topics, directory=directory, clock=clock
         ),
-        sessions=api.SessionRoutes(sessions=parts.sessions),
+        sessions=api.SessionRoutes(
+            sessions=parts.sessions,
+            pushing=parts.pushing,
+            news=SessionNews(parts.sessions, parts.stores.inbox.untold, parts.trust, parts.base.clock),
+        ),
         events=api.EventRoutes(inbox=stores.inbox, bus=base.bus),
         status=api.StatusRoutes(
             health=parts.health,
-            page=page,
+            page=_metrics_page(parts),
             reload=base.reload,
             stop=stop,
             unread=stores.inbox.unread,
             without_text=stores.inbox.sealed.without_text,
             served=api.SERVED,
+            console_port=lambda: parts.console.port,
         ),
+        activity=_activity_routes(parts),
+        console=api.ConsoleRoutes(admission=parts.console),
     )

@@ -21,6 +21,7 @@ from claudemesh.daemon.parts import Base, Parts
 from claudemesh.daemon.reload import Reload
 from claudemesh.daemon.settings import DaemonSettings, load_settings_in_fleet
 from claudemesh.daemon.status import HealthReport
+from claudemesh.daemon.tracing import tracing_of
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import change_address, load_membership
 from claudemesh.home.paths import DaemonPaths
@@ -153,6 +154,10 @@ class Daemon:
         metrics = DaemonMetrics(conditions)
         host = check_host(self._paths, self._settings, conditions, metrics.clone_suspected)
         self._stack.callback(bus.close)
+        new_id = assembly.make_new_id(self._clock)
+        tracing = tracing_of(self._settings.otel_endpoint, membership.slug, self._clock, new_id)
+        if tracing is not None:
+            self._stack.push_async_callback(tracing.exporter.close)
         return Base(
             paths=self._paths,
             settings=self._settings,
@@ -174,7 +179,8 @@ class Daemon:
             backoff=self._settings.backoff,
             bus=bus,
             metrics=metrics,
-            new_id=assembly.make_new_id(self._clock),
+            tracing=tracing,
+            new_id=new_id,
             on_crash=self._crashed,
             on_storage_broken=self._storage_broken,
             end=self.end,
@@ -186,10 +192,11 @@ class Daemon:
         parts, paths, hooks = self.parts, self._paths, self.parts.sending.hooks
         conditions, files = parts.base.conditions, parts.base.files
         served = (paths, self.routes, parts.config, parts.base.metrics, parts.sending.hook_runs)
-        self._listeners = ApiListeners(*served, files.write, conditions)
+        self._listeners = ApiListeners(*served, files.write, conditions, parts.console)
         await self._listeners.open()
         hooks_file = startup.HooksFile(paths.hooks_manifest, parts.sending.hook_runs)
-        reloaded = (parts.housekeeping, self._listeners, hooks_file, parts.stores.monitor, parts.broker.link)
+        own = (parts.housekeeping, parts.stores.monitor, parts.broker.link, parts.session_news)
+        reloaded = (*own, self._listeners, hooks_file)
         load = partial(load_settings_in_fleet, paths.home)
         self._reload = Reload(paths.config, parts.config, self._clock, conditions, reloaded, load)
         files.write_number(paths.pid, os.getpid())

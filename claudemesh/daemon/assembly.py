@@ -22,6 +22,7 @@ from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.history import History
 from claudemesh.daemon.inbox.patient_store import PatientStore
 from claudemesh.daemon.inbox.publisher import InboxPublisher
+from claudemesh.daemon.inbox.rebuild import InboxRebuild
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.unsealer import Unsealer
 from claudemesh.daemon.inbox.verify import OpeningNotes, Verifier
@@ -40,14 +41,20 @@ from claudemesh.daemon.restore.restating import Restating
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
 from claudemesh.daemon.sending_side import sending_side
+from claudemesh.daemon.sessions.local_inbox import LocalHost, LocalInbox
+from claudemesh.daemon.sessions.publishing import SessionPublishing
+from claudemesh.daemon.sessions.pushing import Pushing
 from claudemesh.daemon.sessions.service import Sessions
 from claudemesh.daemon.sessions.store import SessionStore
+from claudemesh.daemon.sessions.trust import SenderTrust
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.home.recovered import rebuild_path
 from claudemesh.protocol.ids import UlidFactory
 from claudemesh.runtime.clock import Clock
+from claudemesh.runtime.console.admission import Admission
 from claudemesh.runtime.sidefiles import PacedFile
 
 _MAX_BODY = 4 << 20
@@ -63,11 +70,11 @@ async def open_stores(base: Base) -> Stores:
     paths, stack = base.paths, base.stack
     lived = startup.open_lived_clock(paths.lived_clock, base.clock, stack)
     directory = startup.load_directory(paths.peers, base.membership, base.metrics.entry_refused)
-    outbox = await startup.open_outbox(paths.outbox_db, base.on_storage_broken, stack)
+    outbox = await startup.open_outbox(paths, base.on_storage_broken, stack)
     lived.at_least(await outbox.newest_stamp())
     kept = (lived, base.files.write)
     inbox = await startup.open_inbox(paths.inbox_db, base.clock, base.on_storage_broken, stack, *kept)
-    files = await startup.open_files(paths.files_db, base.on_storage_broken, stack)
+    files = await startup.open_files(paths, base.on_storage_broken, stack)
     callers, watchers = WaitingCallers(), WaitingCallers()
     notices = Notices(base.bus, base.metrics, callers, watchers)
     watched = (paths, base.settings, outbox, inbox, files)
@@ -108,6 +115,13 @@ def assemble(base: Base, stores: Stores) -> Parts:
         with_broker=base.with_broker,
     )
     broker.own.on_change(health.membership_changed)
+    sessions = Sessions(
+        SessionStore(stores.inbox.database),
+        base.clock,
+        base.new_id,
+        lambda: config.settings.deliver_host_messages,
+    )
+    trust = SenderTrust(stores.directory, lambda: config.settings.session_trust)
     signing = (base.keyring, stores.directory, broker.sync, broker.link.call, health.broker_wall_ms)
     return Parts(
         base=base,
@@ -117,17 +131,16 @@ def assemble(base: Base, stores: Stores) -> Parts:
         sending=sending,
         receiving=receiving,
         files=file_side(base, stores, broker, sending, restoring, config),
-        sessions=Sessions(
-            SessionStore(stores.inbox.database),
-            base.clock,
-            base.new_id,
-            lambda: config.settings.deliver_host_messages,
-        ),
+        sessions=sessions,
+        trust=trust,
+        session_news=_session_news(base, stores, broker, sessions, config),
+        pushing=Pushing(sessions, stores.inbox, base.bus, base.clock, trust),
         receipts=receipt_side(base, stores, sending, receiving, lambda: config.settings.publish_sessions),
         housekeeping=housekeeping,
         config=config,
         health=health,
         acts=MemberActs(broker.own, *signing, base.tasks),
+        console=Admission(stores.lived.now_ms),
     )
 
 
@@ -169,6 +182,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
     sync.on_change(own.directory_changed)
     keys = topic_keys(base, stores, link, sync.know)
     topics.on_list(keys.listed)
+    sync.on_news(keys.members_changed)
     return BrokerSide(
         link=link,
         replies=replies,
@@ -220,10 +234,12 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         broker.sync.soon,
         base.clock.monotonic,
     )
+    unsealer.on_bodies(sending.loops.opened)
     broker.sync.on_change(unsealer.directory_changed)
     broker.topic_keys.on_key(unsealer.topic_key_came)
+    store = PatientStore(stores.inbox, monitor.disk.check_room_for_messages, monitor.inbox_storage)
     receiver = Receiver(
-        PatientStore(stores.inbox, monitor.disk.check_room_for_messages, monitor.inbox_storage),
+        store,
         verifier,
         stores.directory,
         broker.sync.know,
@@ -232,6 +248,20 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         base.clock,
         unsealer,
     )
+    receiver.on_rows(sending.loops.received)
+    if base.tracing is not None:
+        receiver.trace(base.tracing)
+    here = LocalHost(
+        member_id=membership.member_id,
+        slug=membership.slug,
+        hooks=sending.hook_runs.for_message,
+        mark=sending.loops.received,
+        check_room=monitor.disk.check_room_for_messages,
+        now_ms=base.clock.wall_ms,
+        settled=stores.notices.ended,
+    )
+    local = LocalInbox(stores.inbox, publisher, here)
+    sending.submitter.on_local(local)
     history = History(
         broker.link.call,
         verifier,
@@ -240,7 +270,24 @@ def _receiving(base: Base, stores: Stores, broker: BrokerSide, sending: Sending)
         membership.member_id,
         publisher.dropped,
     )
-    return Receiving(receiver=receiver, unsealer=unsealer, history=history)
+    rebuild = InboxRebuild(
+        rebuild_path(base.paths.inbox_db), history, store.insert, base.clock, base.tasks, base.conditions
+    )
+    return Receiving(receiver=receiver, local=local, unsealer=unsealer, history=history, rebuild=rebuild)
+
+
+def _session_news(
+    base: Base, stores: Stores, broker: BrokerSide, sessions: Sessions, config: LiveConfig
+) -> SessionPublishing:
+    news = SessionPublishing(
+        lambda: sessions.cards() if config.settings.publish_sessions else (),
+        broker.link.call,
+        stores.directory,
+        base.membership.member_id,
+    )
+    sessions.on_change(news.wake)
+    broker.sync.on_change(news.wake)
+    return news
 
 
 def _session(parts: Parts) -> BrokerSession:
@@ -250,6 +297,7 @@ def _session(parts: Parts) -> BrokerSession:
         body_limit=sending.body_limit,
         drain=sending.drain,
         receiver=parts.receiving.receiver,
+        rebuild=parts.receiving.rebuild,
         clocks=parts.stores.clocks,
         housekeeping=parts.housekeeping,
         readmission=restoring.readmission,
@@ -274,6 +322,7 @@ def _session(parts: Parts) -> BrokerSession:
         own=broker.own,
         acts=parts.acts,
         files=parts.files,
+        session_news=parts.session_news,
     )
     return BrokerSession(session, base.end)
 
@@ -292,6 +341,8 @@ def start_tasks(parts: Parts) -> None:
     """Start every task that runs until the daemon stops."""
     tasks, sending = parts.base.tasks, parts.sending
     tasks.start(sending.drain.run(), "drain")
+    if parts.base.tracing is not None:
+        tasks.start(parts.base.tracing.exporter.run(), "tracing")
     tasks.start(sending.drain.carry(), "drain_carry")
     tasks.start(sending.waiting.run(), "waiting_rows")
     tasks.start(_session(parts).run(parts.broker.link), "link")
@@ -301,6 +352,7 @@ def start_tasks(parts: Parts) -> None:
     tasks.start(parts.housekeeping.run(), "housekeeping")
     tasks.start(parts.files.uploads.run(), "uploads")
     tasks.start(parts.sessions.run(), "sessions")
+    tasks.start(parts.session_news.run(), "session_news")
     tasks.start(parts.receipts.run(), "receipts")
     tasks.start(parts.receiving.unsealer.run(), "unseal")
     tasks.start(parts.base.files.run(), "side_files")
@@ -323,3 +375,4 @@ async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
     await parts.broker.link.close()
     await parts.base.tasks.stop()
     await receiver.close()
+    await parts.receiving.local.close()

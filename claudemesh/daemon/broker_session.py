@@ -15,6 +15,7 @@ from claudemesh.daemon.identity.acting import MemberActs
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.rotation import KeyRotation
+from claudemesh.daemon.inbox.rebuild import InboxRebuild
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.link.link import Link, LinkHandlers, Opened
 from claudemesh.daemon.metrics import DaemonMetrics
@@ -24,6 +25,7 @@ from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.drain import Drain
 from claudemesh.daemon.restore.readmission import Readmission
 from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.sessions.publishing import SessionPublishing
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
@@ -54,6 +56,7 @@ class SessionParts:
     body_limit: BodyLimit
     drain: Drain
     receiver: Receiver
+    rebuild: InboxRebuild
     clocks: OutboxClocks
     housekeeping: Housekeeping
     readmission: Readmission
@@ -72,6 +75,7 @@ class SessionParts:
     own: OwnMember
     acts: MemberActs
     files: FileSide
+    session_news: SessionPublishing
 
 
 class BrokerSession:
@@ -95,6 +99,7 @@ class BrokerSession:
             on_event=self.on_event,
             readmit=parts.readmission.ask,
             rotated_out=parts.rotation.rotated_out,
+            on_revoked=parts.own.note_revocation,
         )
         try:
             await link.run(handlers)
@@ -131,7 +136,9 @@ class BrokerSession:
         parts.topic_keys.link_up()
         parts.mover.link_up()
         parts.acts.link_up()
+        parts.session_news.wake()
         parts.files.link_up(features)
+        parts.rebuild.link_up()
         parts.drain.wake()
 
     def link_down(self, reason: str, close_code: int) -> None:

@@ -17,6 +17,7 @@ from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.files.uploads import UploadParts, Uploads
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.daemon.parts import Base, BrokerSide, Restoring, Sending, Stores
+from claudemesh.runtime.yielding import give_way
 
 # An upload and some downloads at a time; each holds a few chunks of 1 MiB. A broker that does not answer
 # holds its threads, so encryption and the other work on files have threads of their own.
@@ -34,7 +35,9 @@ def file_side(
 ) -> FileSide:
     """Return the parts, with the parts of the daemon that they need."""
     spool, call, connections = Spool(base.paths.spool), broker.link.call, OpenConnections()
-    threads = Threads(ThreadPoolExecutor(_TRANSFERS, "transfers"), ThreadPoolExecutor(_LOCAL, "files"))
+    threads = Threads(
+        ThreadPoolExecutor(_TRANSFERS, "transfers", give_way), ThreadPoolExecutor(_LOCAL, "files", give_way)
+    )
 
     def server() -> BlobServer:
         return BlobServer(base.address.url, base.address.ca_file, connections)
@@ -71,7 +74,10 @@ def file_side(
     )
     sharing.on_added = uploads.wake
     fetching = _fetching(base, stores, broker, server, threads)
-    lists = FileLists(store=stores.files, received=stores.inbox.files, spool=spool, uploads=uploads, ask=call)
+    received = stores.inbox.files
+    lists = FileLists(
+        store=stores.files, received=received, spool=spool, uploads=uploads, threads=threads, ask=call
+    )
     side = FileSide(
         sharing=sharing,
         uploads=uploads,

@@ -1,4 +1,4 @@
-"""Housekeeping: makes rows that are too old dead, and deletes old payloads and messages."""
+"""Housekeeping: ends rows that are too old, deletes old payloads and messages, and gives free memory back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import Expired
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.protocol.features import Features
+from claudemesh.runtime.allocator import SpareMemory
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 from claudemesh.runtime.logs import get_logger
@@ -62,6 +63,7 @@ class Housekeeping:
         self._max_age_ms: int | None = None
         self._features: Features | None = None
         self._dedupe_days = _FOREVER_DAYS
+        self._spare = SpareMemory()
 
     def link_up(self, features: Features) -> None:
         """Take the broker's dedupe window. Raise `ExitWith` 78 when the configured age is longer."""
@@ -98,6 +100,7 @@ class Housekeeping:
                 await self.tidy()
             except (StorageError, OSError) as error:
                 log.warning("housekeeping_failed", error=str(error))
+            self._spare.give_back()
             try:
                 async with asyncio.timeout(_EVERY_S):
                     await self._wake.wait()

@@ -10,8 +10,12 @@ import asyncio
 import base64
 import os
 import secrets
+import socket
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.access import AccessControl, AccessRules
@@ -23,6 +27,7 @@ from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.home.environment import detect_environment
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.console.admission import Admission
 from claudemesh.runtime.crowd import Caps
 from claudemesh.runtime.descriptors import raise_descriptors
 from claudemesh.runtime.exits import PERMISSION, ExitWith
@@ -47,6 +52,7 @@ _SOCKET = Caps(members=1024, strangers=1024, strangers_per_address=1024)
 _DESCRIPTORS = 2048
 _CLOSED = "loopback_closed"
 _AGAIN_S = 2.0
+_FIRST_PORT, _LAST_PORT = 1024, 65_535
 
 
 class ApiListeners:
@@ -61,10 +67,12 @@ class ApiListeners:
         hooks: HookAccess,
         write: Callable[[str, Callable[[], None]], bool],
         conditions: Conditions,
+        console: Admission,
     ) -> None:
         """`write` runs the function that writes a side file, now or as soon as the disk allows it."""
         self._write = write
         self._conditions = conditions
+        self._console = console
         self._paths = paths
         self._hooks = hooks
         self._routes = routes
@@ -136,14 +144,15 @@ class ApiListeners:
                 self._forget.cancel()
             loop = asyncio.get_running_loop()
             self._forget = loop.call_later(settings.old_token_s, self._forget_old_token)
+            self._console.rotated(token)
         self._token = token
         tokens = (token,) if self._old_token is None else (token, self._old_token)
-        self._loopback.put_in_force(_rules(settings, *tokens))
+        self._loopback.put_in_force(self._loopback_rules(settings, *tokens))
 
     def _forget_old_token(self) -> None:
         self._old_token = None
         if self._loopback is not None:
-            self._loopback.put_in_force(_rules(self._config.settings, self._token))
+            self._loopback.put_in_force(self._loopback_rules(self._config.settings, self._token))
 
     async def run(self) -> None:
         """Open the loopback later if it could not be opened at the start; return when it is open."""
@@ -167,16 +176,31 @@ class ApiListeners:
     async def _open_loopback(self, settings: DaemonSettings) -> None:
         # Load the token before listening: TCP is never served unauthenticated.
         self._token = load_token(self._paths)
-        listener = bind_tcp(settings.http_bind, settings.http_port)
-        port = listener.getsockname()[1]
+        known = _last_port(self._paths.last_port)
+        listener = _bind(settings.http_bind, settings.http_port, known)
+        port: int = listener.getsockname()[1]
         rate_limit = TokenBucket(_PER_S, _BURST)
-        self._loopback = build_api(self._routes, _rules(settings, self._token), rate_limit=rate_limit)
+        rules = self._loopback_rules(settings, self._token)
+        self._loopback = build_api(self._routes, rules, rate_limit=rate_limit)
         app = self._measured(self._loopback, "tcp")
         room = Guardroom(_LOOPBACK, count=self._count("tcp"))
         await self._serve(HttpServer(app, listener, room=room))
+        self._console.opened(port, self._token)
         path = self._paths.http_port
         self._write(path.name, lambda: write_atomic(path, f"{port}\n".encode()))
+        if port != known:
+            last = self._paths.last_port
+            self._write(last.name, lambda: write_atomic(last, f"{port}\n".encode()))
         log.info("tcp_open", bind=settings.http_bind, port=port)
+
+    def _loopback_rules(self, settings: DaemonSettings, *tokens: bytes) -> AccessRules:
+        return replace(
+            _rules(settings),
+            tokens=tokens,
+            closed_paths=TABLE.socket_only,
+            browser_paths=TABLE.for_browsers,
+            is_session=self._console.is_session,
+        )
 
     def _count(self, transport: str) -> Callable[[str], None]:
         return partial(self._metrics.limit_reached, transport)
@@ -197,11 +221,27 @@ class ApiListeners:
         return settings.tcp_enabled
 
 
-def _rules(settings: DaemonSettings, *tokens: bytes) -> AccessRules:
+def _bind(host: str, port: int, known: int) -> socket.socket:
+    """Bind the configured port. For 0, bind the port of the last start, so that a page that is open finds the
+    daemon again, or a free one if another program has that port now."""
+    if port == 0 and known:
+        with suppress(ExitWith):
+            return bind_tcp(host, known)
+    return bind_tcp(host, port)
+
+
+def _last_port(path: Path) -> int:
+    """Return the port of the last start, 0 if it is not known."""
+    with suppress(OSError, ValueError, UnsafeFile):
+        port = int(read_private(path))
+        return port if _FIRST_PORT <= port <= _LAST_PORT else 0
+    return 0
+
+
+def _rules(settings: DaemonSettings) -> AccessRules:
     origins = frozenset(origin.encode() for origin in settings.allowed_origins)
     public = TABLE.public if settings.public_health_check else frozenset()
-    # A listener with a token is the loopback.
-    return AccessRules(origins, tokens, public, TABLE.socket_only if tokens else frozenset())
+    return AccessRules(origins, public_paths=public)
 
 
 def load_token(paths: DaemonPaths) -> bytes:

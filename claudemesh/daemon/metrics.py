@@ -16,7 +16,14 @@ _HOOK_BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
 # Ends of a link that have a label of their own: a broker may close with any of two thousand codes.
 _LINK_ENDS = frozenset({"lost", *map(str, range(1000, 1016)), *(str(code.value) for code in CloseCode)})
 # Conditions that are shown as 0 from the start. Others appear with their first report.
-_CONDITIONS = ("disk_full", "outbox_unavailable", "inbox_unavailable", "queue_full", "rate_limited")
+_CONDITIONS = (
+    "disk_full",
+    "outbox_unavailable",
+    "inbox_unavailable",
+    "queue_full",
+    "rate_limited",
+    "sends_refused",
+)
 
 
 class DaemonMetrics:
@@ -39,7 +46,7 @@ class DaemonMetrics:
             "invalid_inbound_total", "Deliveries dropped because they were not genuine"
         )
         self._reconnects = metrics.counter("reconnects_total", "Links lost, by close code", ("reason",))
-        self._sent = metrics.counter("send_total", "Sends that ended, by outcome", ("kind", "status"))
+        self._sent = metrics.tally("send_total", "Sends that ended, by outcome", ("kind", "status"))
         self._unanswered = metrics.counter(
             "send_unanswered_total", "Sends that the broker left unanswered until their deadline"
         )
@@ -206,7 +213,7 @@ class DaemonMetrics:
 
     def settled(self, payload: bytes, status: Status, *, duplicate: bool) -> None:
         """Count a send that ended, by the destination kind in its frozen envelope."""
-        self._sent.labels(_kind_of(payload), status.value).inc()
+        self._sent.inc(_kind_of(payload), status.value)
         if duplicate:
             self._dedupe.labels("out").inc()
 

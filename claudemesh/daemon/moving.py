@@ -27,6 +27,7 @@ from claudemesh.runtime.brokerhttp import ask_broker
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import words
 from claudemesh.runtime.outward import by_proxy, certificate_trouble
 from claudemesh.runtime.urls import audience_of, is_loopback, split_broker_url
 
@@ -177,7 +178,7 @@ class Mover:
         except (OSError, http.client.HTTPException, Redirected) as error:
             refused = certificate_trouble(error)
             return (
-                f"no broker answers at {url}{by_proxy(url)} ({error})"
+                f"no broker answers at {url}{by_proxy(url)} ({words(error)})"
                 if refused is None
                 else f"at {url} {refused}"
             )

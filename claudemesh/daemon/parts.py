@@ -22,6 +22,7 @@ from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.rotation import KeyRotation
 from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.daemon.inbox.history import History
+from claudemesh.daemon.inbox.rebuild import InboxRebuild
 from claudemesh.daemon.inbox.receive import Receiver
 from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.inbox.unsealer import Unsealer
@@ -45,19 +46,26 @@ from claudemesh.daemon.restore.reconcile import Reconciler
 from claudemesh.daemon.restore.restating import Restating
 from claudemesh.daemon.restore.state import RestoreState
 from claudemesh.daemon.restore.vouching import Vouching
+from claudemesh.daemon.sessions.local_inbox import LocalInbox
+from claudemesh.daemon.sessions.loops import LoopGuard
+from claudemesh.daemon.sessions.publishing import SessionPublishing
+from claudemesh.daemon.sessions.pushing import Pushing
 from claudemesh.daemon.sessions.service import Sessions
+from claudemesh.daemon.sessions.trust import SenderTrust
 from claudemesh.daemon.settings import DaemonSettings
 from claudemesh.daemon.status import HealthReport
 from claudemesh.daemon.storage_monitor import StorageMonitor
 from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
+from claudemesh.daemon.tracing import DaemonTracing
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.home.paths import DaemonPaths
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.conditions import Conditions
+from claudemesh.runtime.console.admission import Admission
 from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.lived import LivedClock
@@ -87,6 +95,8 @@ class Base:
     backoff: Backoff
     bus: Bus
     metrics: DaemonMetrics
+    # None without a collector of traces.
+    tracing: DaemonTracing | None
     new_id: Callable[[], str]
     on_crash: OnCrash
     on_storage_broken: Callable[[StorageError], None]
@@ -149,6 +159,7 @@ class Sending:
     submitter: Submitter
     # Submits sends, and acknowledges the messages that they answer.
     replying: Replying
+    loops: LoopGuard
     reconciler: Reconciler
     recovery: OutboxRecovery
     waiting: WaitingRows
@@ -159,8 +170,10 @@ class Receiving:
     """The parts on the path of a message, from the link into the inbox."""
 
     receiver: Receiver
+    local: LocalInbox
     unsealer: Unsealer
     history: History
+    rebuild: InboxRebuild
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,8 +188,12 @@ class Parts:
     receiving: Receiving
     files: FileSide
     sessions: Sessions
+    session_news: SessionPublishing
+    pushing: Pushing
+    trust: SenderTrust
     receipts: ReceiptTelling
     housekeeping: Housekeeping
     config: LiveConfig
     health: HealthReport
     acts: MemberActs
+    console: Admission

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.daemon.parts import Base, Receiving, Sending, Stores
 from claudemesh.daemon.receipts.taking import ReceiptTaking
-from claudemesh.daemon.receipts.telling import ReceiptTelling
+from claudemesh.daemon.receipts.telling import OwnReceipts, ReceiptTelling
 
 
 def receipt_side(
@@ -35,4 +35,5 @@ def receipt_side(
         lambda: sending.body_limit.last,
         names_sessions,
         base.metrics.receipts_told,
+        OwnReceipts(base.membership.member_id, taking.take_own),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from functools import partial
 
 from claudemesh.daemon import startup
 from claudemesh.daemon.hooks.presend import PreSendHook
+from claudemesh.daemon.hooks.recent import RecentRuns
 from claudemesh.daemon.hooks.runner import HookPlaces
 from claudemesh.daemon.hooks.runs import HookRuns
 from claudemesh.daemon.hooks.senders import is_sender
@@ -24,6 +26,7 @@ from claudemesh.daemon.parts import Base, BrokerSide, Restoring, Sending, Stores
 from claudemesh.daemon.receipts.replying import Replying
 from claudemesh.daemon.restore.broker_notes import BrokerNotes
 from claudemesh.daemon.restore.reconcile import Reconciler
+from claudemesh.daemon.sessions.loops import LoopGuard
 
 _MAX_BODY = 4 << 20
 
@@ -69,7 +72,9 @@ def sending_side(base: Base, stores: Stores, broker: BrokerSide, restoring: Rest
     async def note(answered: str, session: str | None) -> None:
         await stores.inbox.note_reply(answered, base.clock.wall_ms(), session)
 
-    replying = Replying(submitter.submit, note)
+    loops, tracing = LoopGuard(base.clock.monotonic, stores.directory), base.tracing
+    submit = submitter.submit if tracing is None else tracing.submitting(submitter.submit)
+    replying = Replying(submit, note, loops.sent)
     hooks = Hooks(stores.inbox.jobs, hook_runs, base.new_id, replying.submit, concurrency)
     parts = (stores.outbox, submitter, sealer, destinations, stores.clocks, base.new_id)
     recovery = OutboxRecovery(*parts, reconciler.look_up, drain.wake)
@@ -80,6 +85,7 @@ def sending_side(base: Base, stores: Stores, broker: BrokerSide, restoring: Rest
         drain=drain,
         submitter=submitter,
         replying=replying,
+        loops=loops,
         reconciler=reconciler,
         recovery=recovery,
         waiting=waiting,
@@ -103,6 +109,8 @@ def _drain(
         waiting.refused,
         waiting.written,
     )
+    if base.tracing is not None:
+        handlers = replace(handlers, on_taken=base.tracing.taken, on_outcome=base.tracing.settled)
     return Drain(
         stores.outbox,
         broker.link,
@@ -143,9 +151,10 @@ def _hook_runs(base: Base, stores: Stores) -> HookRuns:
     return HookRuns(
         HookPlaces(base.paths.hooks, base.paths.sock, base.paths.slug),
         base.metrics,
-        base.bus,
+        RecentRuns(base.bus, base.clock.wall_ms),
         partial(is_sender, stores.directory),
         base.clock.monotonic,
         base.settings.hooks_concurrency,
         startup.load_hooks(base.paths.hooks_manifest, base.settings),
+        base.tracing,
     )

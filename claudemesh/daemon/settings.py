@@ -6,19 +6,33 @@ docs/configuration.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from claudemesh.home.fleet import share_in
 from claudemesh.protocol.features import KEY_EPOCH, OPTIONAL, REQUIRED
 from claudemesh.runtime.backoff import Backoff
+from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.settings.document import Document, read_own_document
 from claudemesh.runtime.settings.keys import differing, setting, table_of
 from claudemesh.runtime.settings.merge import Merged, file_layer, merge
-from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Text, YesNo, some_of
+from claudemesh.runtime.settings.rules import (
+    ListOf,
+    Number,
+    OneOf,
+    Text,
+    WordsByName,
+    YesNo,
+    holding,
+    some_of,
+)
+from claudemesh.runtime.tracing.endpoint import check_endpoint
 
 INVALID = "invalid_config"
+# Messages of a member may wake a session, are seen at its next turn, or are in the inbox of the host alone.
+Trust: TypeAlias = Literal["wake", "inbox", "mute"]
 _LONGEST_HOURS = 24 * 3660
 _MOST_BYTES = 1 << 50
 
@@ -43,7 +57,8 @@ class DaemonSettings:
     )
     http_port: int = setting(
         Number(0, 65_535),
-        "TCP port of the API. 0 takes a free port. The file `http.port` holds the port in use.",
+        "TCP port of the API. 0 takes the port of the last start, or a free one. The file `http.port` holds "
+        "the port in use.",
         section="ipc",
         default=0,
     )
@@ -130,10 +145,20 @@ class DaemonSettings:
     )
     publish_sessions: bool = setting(
         YesNo(),
-        "Tell other members the names of this host's sessions.",
+        "Tell other members the names, clients, states and reach of this host's sessions.",
         section="sessions",
         name="publish",
         default=True,
+        reload=True,
+    )
+    session_trust: Mapping[str, Trust] = setting(
+        WordsByName(get_args(Trust)),
+        "Trust in members by name: their messages may wake a session (`wake`), are seen at its next turn "
+        "(`inbox`), or are seen in the inbox of the host alone (`mute`).",
+        section="sessions",
+        name="trust",
+        factory=dict,
+        default_text="`wake` for members, `inbox` for ephemeral ones",
         reload=True,
     )
     initial_backoff_ms: int = setting(
@@ -206,7 +231,7 @@ class DaemonSettings:
         default="refuse",
     )
     clone_id_override: str | None = setting(
-        Text("a text of 1 to 256 characters", lambda text: 0 < len(text) <= 256),
+        Text("a text of 1 to 256 characters", holding(lambda text: 0 < len(text) <= 256)),
         "Id of this host, instead of its machine id and MAC address.",
         section="clone",
         name="id_override",
@@ -242,6 +267,13 @@ class DaemonSettings:
         section="metrics",
         default=True,
         reload=True,
+    )
+    otel_endpoint: str | None = setting(
+        Text("a URL such as http://127.0.0.1:4318", check_endpoint),
+        "Collector of traces (OTLP/HTTP in JSON). Spans are made of sends with a sampled `traceparent`.",
+        section="metrics",
+        default=None,
+        default_text="none",
     )
 
     @property
@@ -283,6 +315,28 @@ def merge_settings(document: Document | None) -> Merged:
     """Return the settings of a config.toml with the origin of each, and all faults."""
     layer, faults = file_layer(TABLE, document)
     return merge(TABLE, layer, faults=faults)
+
+
+def readable_document(path: Path) -> Document | None:
+    """Return config.toml, None for a file that is missing or cannot be read as TOML."""
+    try:
+        return read_own_document(path, INVALID)
+    except ExitWith:
+        return None
+
+
+def origins_in_force(settings: DaemonSettings, document: Document | None) -> dict[str, dict[str, str | None]]:
+    """Return by section and key where each value in force comes from: a line of config.toml, or `default`.
+
+    None: the file, as it is now, gives another value. A reload or a restart applies that one.
+    """
+    given = merge_settings(document).given
+    found: dict[str, dict[str, str | None]] = {section: {} for section in TABLE.sections}
+    for key in TABLE.keys:
+        of_file = given[key.field]
+        is_in_force = of_file.value == getattr(settings, key.field)
+        found[key.section][key.name] = str(of_file.origin) if is_in_force else None
+    return found
 
 
 def in_force(old: DaemonSettings, wanted: DaemonSettings) -> DaemonSettings:

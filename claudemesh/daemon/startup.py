@@ -29,13 +29,14 @@ from claudemesh.protocol.wire import DEFAULT_BLOB_BYTES, DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
-from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own
+from claudemesh.runtime.files import FileLock, UnsafeFile, make_private_dir, read_own, remove
 from claudemesh.runtime.lived import LivedClock, load_lived_clock, save_lived_clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.oserrors import cannot, local_cause
 from claudemesh.runtime.peer import listener_on
 from claudemesh.runtime.sidefiles import WriteFile
 from claudemesh.runtime.sqlite import OnFailure
+from claudemesh.runtime.sqlite_check import refuse_emptied
 
 log = get_logger("daemon")
 
@@ -162,11 +163,23 @@ def keep_lived_clock(path: Path, lived: LivedClock) -> None:
         log.warning("lived_clock_not_saved", path=str(path), error=str(error))
 
 
-async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
+def _check_emptied(path: Path, paths: DaemonPaths) -> None:
+    """Raise `StorageCorrupt` for a database that was used before and has no byte."""
+    if path.exists():
+        refuse_emptied(path, paths.schema_version)
+    else:
+        # A kill while the file is made leaves one without a byte, which is no damage. The number is written
+        # again when the databases are open.
+        remove(paths.schema_version)
+
+
+async def open_outbox(paths: DaemonPaths, on_failure: OnFailure, stack: AsyncExitStack) -> OutboxStore:
     """Open outbox.db. Raise `ExitWith` 78 when it is damaged: unsent messages are never deleted."""
+    path = paths.outbox_db
     try:
         if finish_exchange(path):
             log.info("recovery_finished", path=str(path))
+        _check_emptied(path, paths)
         store = await OutboxStore.open(path, on_failure)
     except StorageCorrupt as error:
         raise ExitWith(
@@ -184,9 +197,11 @@ async def open_outbox(path: Path, on_failure: OnFailure, stack: AsyncExitStack) 
     return store
 
 
-async def open_files(path: Path, on_failure: OnFailure, stack: AsyncExitStack) -> FilesStore:
+async def open_files(paths: DaemonPaths, on_failure: OnFailure, stack: AsyncExitStack) -> FilesStore:
     """Open files.db. Raise `ExitWith` 78 when it is damaged: files that wait are never deleted."""
+    path = paths.files_db
     try:
+        _check_emptied(path, paths)
         store = await FilesStore.open(path, on_failure)
     except StorageCorrupt as error:
         raise ExitWith(

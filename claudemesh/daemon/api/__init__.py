@@ -1,6 +1,8 @@
 """The local HTTP API (docs/spec/daemon.md, Local API)."""
 
+from claudemesh.daemon.api.activity import ActivityRoutes
 from claudemesh.daemon.api.app import SERVED, ApiRoutes, build_api
+from claudemesh.daemon.api.console import ConsoleRoutes
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.files import FileRoutes
 from claudemesh.daemon.api.history import HistoryRoutes
@@ -17,7 +19,9 @@ from claudemesh.daemon.api.topics import TopicRoutes
 
 __all__ = [
     "SERVED",
+    "ActivityRoutes",
     "ApiRoutes",
+    "ConsoleRoutes",
     "EventRoutes",
     "FileRoutes",
     "HistoryRoutes",

@@ -10,12 +10,13 @@ import asyncio
 import hmac
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.console.admission import CONSOLE_KEY
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.rate_limit import TokenBucket
 from claudemesh.runtime.sparse import SparseLog
@@ -39,6 +40,8 @@ _WATCHED: Final = frozenset(
         b"host",
         *BROWSER_HEADERS,
         b"authorization",
+        b"cookie",
+        CONSOLE_KEY,
         b"content-type",
         b"content-encoding",
         b"content-length",
@@ -59,12 +62,18 @@ class AccessRules:
 
     `allowed_origins` are the web origins that are admitted; one of `tokens` is required as bearer token,
     unless there are none; `public_paths` are served without it; `closed_paths` are refused.
+
+    A listener with the console has `is_session`, which gets the header `Cookie` and the key of a browser's
+    session. Such a session is as good as a token. Pages of the listener's own origin are admitted, and
+    `browser_paths` are served to them without a session.
     """
 
     allowed_origins: frozenset[bytes] = frozenset()
     tokens: tuple[bytes, ...] = ()
     public_paths: frozenset[str] = frozenset()
     closed_paths: frozenset[str] = frozenset()
+    browser_paths: frozenset[str] = frozenset()
+    is_session: Callable[[bytes, bytes], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +96,36 @@ def judge(
             seen[name] = value
     if not names_loopback(seen.get(b"host", b"")):
         return _strange_host()
-    if not seen.keys().isdisjoint(BROWSER_HEADERS) and is_foreign_page(seen, rules.allowed_origins):
+    if not seen.keys().isdisjoint(BROWSER_HEADERS) and is_foreign_page(seen, _origins(seen, rules)):
         return _strange_origin()
     if method == "OPTIONS":
         return _preflight()
     if query and _names_token(query):
         return _token_in_query()
-    is_open = not rules.tokens or (method in ("GET", "HEAD") and path in rules.public_paths)
-    if not is_open and not _has_bearer(seen.get(b"authorization", b""), rules.tokens):
+    if not (_is_open(method, path, rules) or _is_known(seen, rules)):
         return _no_bearer()
     if path in rules.closed_paths:
         return _socket_only()
     return _judge_body(method, seen)
+
+
+def _origins(seen: dict[bytes, bytes], rules: AccessRules) -> frozenset[bytes]:
+    if rules.is_session is None:
+        return rules.allowed_origins
+    return rules.allowed_origins | {b"http://" + seen.get(b"host", b"")}
+
+
+def _is_open(method: str, path: str, rules: AccessRules) -> bool:
+    is_public = method in ("GET", "HEAD") and path in rules.public_paths
+    return not rules.tokens or is_public or path in rules.browser_paths
+
+
+def _is_known(seen: dict[bytes, bytes], rules: AccessRules) -> bool:
+    """Whether a request has a token, or both parts of a browser's session."""
+    if _has_bearer(seen.get(b"authorization", b""), rules.tokens):
+        return True
+    cookies, key = seen.get(b"cookie", b""), seen.get(CONSOLE_KEY, b"")
+    return rules.is_session is not None and key != b"" and rules.is_session(cookies, key)
 
 
 def _judge_body(method: str, seen: dict[bytes, bytes]) -> Denial | None:
@@ -250,7 +277,8 @@ class AccessControl:
         elif verdict is None and self._rate_limit is not None:
             wait_s = self._rate_limit.take(asyncio.get_running_loop().time())
             verdict = Denial(_too_fast(wait_s)) if wait_s else None
-        if self._rules.tokens and verdict is None and path not in self._rules.public_paths:
+        open_paths = self._rules.public_paths | self._rules.browser_paths
+        if self._rules.tokens and verdict is None and path not in open_paths:
             admit(scope)
         if verdict is not None:
             _note(verdict, scope)

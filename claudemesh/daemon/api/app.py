@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from claudemesh.daemon.api import (
+    activity,
+    console,
     events,
     files,
     history,
@@ -20,6 +22,8 @@ from claudemesh.daemon.api import (
     topics,
 )
 from claudemesh.daemon.api.access import AccessControl, AccessRules
+from claudemesh.daemon.api.activity import ActivityRoutes
+from claudemesh.daemon.api.console import ConsoleRoutes
 from claudemesh.daemon.api.events import EventRoutes
 from claudemesh.daemon.api.failures import not_found, reply_to
 from claudemesh.daemon.api.files import FileRoutes
@@ -55,10 +59,12 @@ _DESCRIBED = (
     *sessions.ROUTES,
     *events.ROUTES,
     *status.ROUTES,
+    *activity.ROUTES,
+    *console.ROUTES,
 )
 _DESCRIPTION = description_of(_DESCRIBED)
 ROUTES = (*_DESCRIBED, _DESCRIPTION)
-TABLE = RouteTable(ROUTES)
+TABLE = RouteTable((*ROUTES, *console.PAGE_ROUTES))
 # By these names /v1/version tells clients which routes there are.
 SERVED = tuple(f"{route.method} {route.path}" for route in ROUTES)
 OPTIONS = ServeOptions(reply_to=reply_to, not_found=not_found)
@@ -81,9 +87,12 @@ class ApiRoutes:
     sessions: SessionRoutes
     events: EventRoutes
     status: StatusRoutes
+    activity: ActivityRoutes
+    console: ConsoleRoutes
 
-    def groups(self) -> tuple[Group, ...]:
-        """Return each group with its part of the table."""
+    def groups(self, *, with_page: bool) -> tuple[Group, ...]:
+        """Return each group with its part of the table. `with_page` adds the files of the console."""
+        page = console.PAGE_ROUTES if with_page else ()
         return (
             Group(self.send, send.ROUTES),
             Group(self.topics, topics.ROUTES),
@@ -98,6 +107,8 @@ class ApiRoutes:
             Group(self.sessions, sessions.ROUTES),
             Group(self.events, events.ROUTES),
             Group(self.status, status.ROUTES),
+            Group(self.activity, activity.ROUTES),
+            Group(self.console, (*console.ROUTES, *page)),
             Group(None, (_DESCRIPTION,)),
         )
 
@@ -110,8 +121,12 @@ def build_api(
     hooks: HookAccess | None = None,
     options: ServeOptions = OPTIONS,
 ) -> AccessControl:
-    """Return the ASGI app for one listener. Without `hooks` no caller is treated as a hook."""
-    app: App = Dispatcher(routes.groups(), options)
+    """Return the ASGI app for one listener. Without `hooks` no caller is treated as a hook.
+
+    The console is served where a browser can have a session with it.
+    """
+    has_page = rules is not None and rules.is_session is not None
+    app: App = Dispatcher(routes.groups(with_page=has_page), options)
     if hooks is not None:
         app = HookAuth(app, hooks, TABLE.for_hooks)
     return AccessControl(app, rules or AccessRules(), rate_limit=rate_limit, uncounted=TABLE.uncounted)

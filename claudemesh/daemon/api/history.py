@@ -22,7 +22,19 @@ from claudemesh.runtime.web.routes import Request, Route
 
 _LARGEST = 2**63 - 1
 # Fields of an inbox message that a message of the history has not.
-_NOT_HERE = ("seq", "id", "received_at", "notified_at", "shown_at", "acked_at", "seen_by", "for_session")
+_NOT_HERE = (
+    "seq",
+    "id",
+    "received_at",
+    "notified_at",
+    "shown_at",
+    "acked_at",
+    "seen_by",
+    "recovered",
+    "for_session",
+    "hops",
+    "in_loop",
+)
 
 
 class Topics(Protocol):

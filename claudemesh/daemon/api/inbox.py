@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from claudemesh.daemon.api.parameters import member, row_key, session, topic
 from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
-from claudemesh.daemon.inbox.selection import Selection
+from claudemesh.daemon.inbox.selection import HostMessages, Selection
 from claudemesh.daemon.inbox.store import InboxStore
-from claudemesh.daemon.sessions.service import Sessions
+from claudemesh.daemon.sessions.service import Page, Sessions
+from claudemesh.daemon.sessions.trust import SenderTrust
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.paging import page, page_limit
@@ -25,15 +26,14 @@ class InboxRoutes:
 
     store: InboxStore
     sessions: Sessions
+    trust: SenderTrust
     clock: Clock
     # Returns a message with its whole text.
     whole: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 
     async def list_messages(self, request: Request) -> Reply:
         """Return received messages in the requested order."""
-        query = request.query
-        if query["session"] is not None:
-            await self.sessions.asks(query["session"])
+        query, session = request.query, request.query["session"]
         chosen = Selection(
             since_ms=query["since"],
             topic=query["topic"],
@@ -43,12 +43,19 @@ class InboxRoutes:
             sealed=query["sealed"],
             unseen=query["unseen"],
             session=query["session"],
-            with_host=self.sessions.takes_all,
+            without=() if session is None else self.trust.muted(),
             newest_first=query["order"] == "desc",
         )
 
         async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-            return await self.store.page(chosen, after=None if after is None else int(after), limit=limit)
+            seq = None if after is None else int(after)
+            if session is None:
+                return await self.store.page(chosen, after=seq, limit=limit)
+
+            def read(name: str, host: HostMessages) -> Awaitable[Page]:
+                return self.store.page(replace(chosen, host=host), after=seq, limit=limit)
+
+            return await self.sessions.list_for(session, read)
 
         reset = await self._is_past_the_end(query["after"], query["order"])
         return await page(request, fetch, lambda item: str(item["seq"]), query["limit"], reset=reset)
@@ -57,7 +64,7 @@ class InboxRoutes:
         """Return one message by its seq or any of its ids."""
         item = await self.store.get(row_key(request))
         if item is None:
-            raise HttpRefusal(404, "not_found", "There is no such message; GET /v1/inbox lists them.")
+            raise HttpRefusal(404, "not_found", "The inbox holds no message with this id.")
         return Reply(200, await self.whole(item))
 
     async def acknowledge(self, request: Request) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
@@ -22,14 +23,18 @@ _PATH_VALUE = re.compile(r"{(\w+)}")
 
 
 def description_of(routes: Sequence[Route]) -> Route:
-    """Return the route whose reply describes these routes and itself."""
+    """Return the route whose reply describes these routes and itself.
+
+    The description is made at the first request: it takes time at a start, and memory that few daemons need.
+    """
     written: list[bytes] = []
 
     async def openapi(owner: object, request: Request) -> Reply:
+        if not written:
+            written.append(await asyncio.to_thread(lambda: orjson.dumps(document((*routes, own)))))
         return Reply(200, written[0])
 
     own = Route("GET", "/v1/openapi.json", "The OpenAPI description of this API", {200: None}, openapi)
-    written.append(orjson.dumps(document((*routes, own))))
     return own
 
 
@@ -50,8 +55,26 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         },
         "servers": [{"url": "http://localhost"}],
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": {name: _spelled_out(schema) for name, schema in components.items()}},
     }
+
+
+def _spelled_out(schema: Any) -> Any:
+    """Return a schema as generators of clients read it.
+
+    They take a field with a default for one that is always there, and an object without a word on its fields
+    for an empty one.
+    """
+    if isinstance(schema, list):
+        return [_spelled_out(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {
+        name: _spelled_out(each) for name, each in schema.items() if not (name == "default" and each is None)
+    }
+    if found.get("type") == "object" and not found.keys() & {"properties", "additionalProperties"}:
+        found["additionalProperties"] = True
+    return found
 
 
 def _types(routes: Iterable[Route]) -> Iterable[type]:

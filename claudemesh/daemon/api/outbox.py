@@ -62,14 +62,15 @@ class Recovery(Protocol):
 class OutboxRoutes:
     """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display.
 
-    `absence` gets the key of a member and returns a clause that says that its host is offline, or None.
+    `absence` gets the key of a member, and whether a session is to show the message. It returns a clause that
+    says that the host is offline or shows no session, or None.
     """
 
     store: OutboxStore
     recovery: Recovery
     wall_of: Callable[[int], int]
     watchers: WaitingCallers
-    absence: Callable[[str], str | None]
+    absence: Callable[[str, bool], str | None]
 
     async def list_rows(self, request: Request) -> Reply:
         """Return sends of one status or of all, in the requested order."""
@@ -103,12 +104,13 @@ class OutboxRoutes:
     async def _progress(self, key: str) -> dict[str, Any]:
         row = await self.store.get(key)
         if row is None:
-            text = "There is no such row; GET /v1/outbox lists them."
+            text = "The outbox holds no send with this id."
             raise HttpRefusal(404, "not_found", text, next="claudemesh daemon outbox list")
         told = await self.store.receipts.of(row["id"], _RECIPIENTS)
-        state, item = state_of(row["status"], told), self._item(row)
+        state, item = state_of(row, told), self._item(row)
         recipient = item.get("destination_ref") if item.get("destination_kind") == "dm" else None
-        absence = None if recipient is None else self.absence(recipient)
+        needs_session = row["receipt"] in ("shown", "acked")
+        absence = None if recipient is None else self.absence(recipient, needs_session)
         return {
             **item,
             "state": state,

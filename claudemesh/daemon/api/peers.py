@@ -9,6 +9,7 @@ from typing import Any
 from claudemesh.daemon.api.parameters import name_cursor
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
 from claudemesh.daemon.api.schemas_members import Profile
+from claudemesh.daemon.identity.changes import sessions_of
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.daemon.identity.peer import Peer
@@ -82,6 +83,8 @@ class PeerRoutes:
             "online": online,
             "status": peer.presence_status,
             "summary": peer.summary,
+            # Those of a host that is offline are as old as its link.
+            "sessions": sessions_of(peer) if online else [],
             "last_seen_at": None if seen_ms is None else iso_ms(seen_ms),
             "name_is_pinned_to_another": self.directory.has_other_pin(peer),
             "verified": peer.is_verified,

@@ -9,10 +9,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from claudemesh.daemon.api.schemas import (
     Body,
     ClientMessageId,
+    Hops,
     Mentions,
     Moment,
     Priority,
     Session,
+    Traceparent,
     Ulid,
     Wish,
 )
@@ -38,6 +40,8 @@ class FileShareBody(Body):
     mentions: Mentions | None = None
     from_session: Session | None = None
     receipt: Wish | None = None
+    hops: Hops | None = None
+    traceparent: Traceparent | None = None
 
 
 class FileGetBody(Body):

@@ -24,7 +24,7 @@ class OutboxItem(Struct):
 
     `next_attempt_at` is the time of the next retry, null when none is scheduled. `waiting_for` is "topic_key"
     while a post or job waits for the key of its topic. `receipt` is the furthest state that the recipients
-    were asked to tell.
+    were asked to tell. `local`: it went into the inbox of this host, and the broker knows nothing of it.
     """
 
     id: str
@@ -43,6 +43,7 @@ class OutboxItem(Struct):
     superseded_by: str | None
     waiting_for: Literal["topic_key"] | None
     receipt: Literal["delivered", "shown", "acked"] | None
+    local: bool
     destination_kind: Literal["dm", "topic", "queue"] | UnsetType = UNSET
     destination_ref: str | UnsetType = UNSET
     priority: Priority | UnsetType = UNSET
@@ -59,7 +60,8 @@ class OutboxPage(Struct):
 class RecipientItem(Struct):
     """The states of a send at one recipient, as it has told them. The times are those of its clock.
 
-    `session` is the recipient's session that brought the message into its furthest state.
+    `notified_by`, `shown_by` and `acked_by` are the recipient's sessions that brought the message into these
+    states, and `session` the one of the furthest state.
     """
 
     member_id: str
@@ -69,6 +71,9 @@ class RecipientItem(Struct):
     notified_at: Moment | None
     shown_at: Moment | None
     acked_at: Moment | None
+    notified_by: str | None
+    shown_by: str | None
+    acked_by: str | None
     session: str | None
 
 

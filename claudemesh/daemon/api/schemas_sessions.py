@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from claudemesh.daemon.api.schemas import Body, Session
+from claudemesh.daemon.api.schemas import Body, InboxItem, Session
 
 _Reach = Literal["push", "turn", "pull"]
 _Activity = Literal["idle", "working", "away"]
@@ -42,6 +42,43 @@ class SessionRegistered(Struct):
     session_id: str
     name: str
     lease_s: int
+
+
+class SessionPush(Struct):
+    """The push that is due: none, a pointer to messages, or a message with its text.
+
+    `ids` are the messages that it counts, oldest first, and `senders` the verified names of their senders.
+    The client proves that the model saw it by marking them: those of a pointer as notified, that of a text as
+    shown. One that is not proven is due again after a delay. `count` is the number of messages that wait, of
+    which `ids` may hold the oldest only: `through` is then the seq that a proof marks with `/told`.
+    """
+
+    form: Literal["none", "pointer", "text"]
+    reason: str
+    ids: list[str]
+    senders: list[str]
+    message: InboxItem | None
+    count: int
+    more: bool
+    through: int
+
+
+class SessionNewsItem(Struct):
+    """The messages that the session was not told of: their number, and the verified names of their senders.
+
+    `more`: there are further ones. `through` is the seq of the newest of all, 0 without any.
+    """
+
+    count: int
+    more: bool
+    through: int
+    senders: list[str]
+
+
+class SessionToldBody(Body):
+    """The seq of the newest message that the session was told of, as its news has it."""
+
+    through: Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class SessionEnded(Struct):

@@ -53,7 +53,8 @@ class Health(Struct):
     """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works.
 
     `unread` is the number of messages that are not acknowledged; it counts no further than 10,000. `sealed`
-    is about the messages whose text this host cannot read.
+    is about the messages whose text this host cannot read. `console_url` is the address of the console, null
+    while the loopback is closed.
     """
 
     connected: bool
@@ -78,6 +79,7 @@ class Health(Struct):
     clock_offset_ms: int | None
     unread: int
     sealed: SealedCount
+    console_url: str | None
 
 
 class BrokerVersion(Struct):
@@ -118,6 +120,8 @@ class CompatibleSdks(Struct):
     """Versions of the SDKs, by language."""
 
     python: str
+    typescript: str
+    go: str
 
 
 class Compat(Struct):

@@ -22,6 +22,7 @@ from claudemesh.daemon.api.schemas import (
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.daemon.outbox.submitting import Submit
 from claudemesh.protocol.errors import InvalidField
+from claudemesh.protocol.traceparent import TRACEPARENT
 from claudemesh.runtime import aside
 from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.web.asgi import App, Receive, Scope, Send
@@ -34,10 +35,11 @@ from claudemesh.runtime.web.routes import HeaderField, Route, ServeOptions
 
 _LONGEST_WAIT_MS = 30_000
 
-Parse: TypeAlias = Callable[[Mapping[str, Any], str | None], SendRequest]
+Parse: TypeAlias = Callable[[Mapping[str, Any], str | None, str | None], SendRequest]
 
 _QUERY = (whole_number("wait_ms", 0, _LONGEST_WAIT_MS),)
 _IDEMPOTENCY_KEY = b"idempotency-key"
+_TRACEPARENT = TRACEPARENT.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +66,16 @@ class SendRoute:
             raise method_not_allowed(["POST"])
         query = scope["query_string"]
         wait_ms = parse_query(query, _QUERY)["wait_ms"] if query else None
-        key = _idempotency_key(scope["headers"])
+        key, traceparent = _read_headers(scope["headers"])
         raw = await read_body(receive, self._options.body_bytes, self._options.body_deadline_s)
-        request = await aside.run(aside.weight_of(raw), self._request, raw, key)
+        request = await aside.run(aside.weight_of(raw), self._request, raw, key, traceparent)
         grant = scope.get(GRANT)
         if grant is not None:
             request = grant.admit(request)
         return answered(await self._submit(request, wait_ms=wait_ms))
 
-    def _request(self, raw: bytes, key: str | None) -> SendRequest:
-        return self._parse(parse_object(raw), key)
+    def _request(self, raw: bytes, key: str | None, traceparent: str | None) -> SendRequest:
+        return self._parse(parse_object(raw), key, traceparent)
 
 
 class BatchRoute:
@@ -135,19 +137,22 @@ def _batch(raw: bytes) -> list[object]:
     return items
 
 
-def _idempotency_key(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return the `Idempotency-Key` header, which takes precedence over the body's id.
+def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
+    """Return the headers `Idempotency-Key`, which takes precedence over the body's id, and `traceparent`.
 
     See docs/spec/daemon.md, POST /v1/send.
     """
-    found = None
+    found = traceparent = None
     for name, value in headers:
         if name == _IDEMPOTENCY_KEY:
             if found is not None:
                 raise InvalidField("duplicate_header", "Idempotency-Key", "Give Idempotency-Key once.")
             # Characters that are not visible ASCII are kept, so that the check of the id refuses them.
             found = value.decode("latin-1")
-    return found
+        elif name == _TRACEPARENT:
+            # Of several none is valid, as the standard has it.
+            traceparent = value.decode("latin-1") if traceparent is None else ""
+    return found, traceparent
 
 
 def _build_send(group: SendRoutes, options: ServeOptions) -> App:
@@ -169,6 +174,11 @@ _HEADERS = (
         "Idempotency-Key",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         "The client_message_id. It takes precedence over the one in the body.",
+    ),
+    HeaderField(
+        "traceparent",
+        {"type": "string", "maxLength": 255},
+        "The position in a trace (W3C Trace Context). It travels sealed; an invalid one is ignored.",
     ),
 )
 

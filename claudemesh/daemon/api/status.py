@@ -78,7 +78,8 @@ class StatusRoutes:
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
     force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged, and
     `without_text` those whose text this host cannot read.
-    `served` lists the routes of the local API, each as "METHOD /path".
+    `served` lists the routes of the local API, each as "METHOD /path". `console_port` is the port of the
+    console, None while the loopback is closed.
     """
 
     health: DaemonHealth
@@ -88,13 +89,16 @@ class StatusRoutes:
     unread: Callable[[], Awaitable[int]]
     without_text: Callable[[], Awaitable[WithoutText]]
     served: tuple[str, ...]
+    console_port: Callable[[], int | None]
 
     async def get_health(self, request: Request) -> Reply:
         """Return the state of this daemon."""
         health, found = await self.health.make(), await self.without_text()
         since = None if found.since_ms is None else iso_ms(found.since_ms)
         sealed = {"waiting": found.waiting, "since": since, "unreadable": found.unreadable}
-        return Reply(200, {**health, "unread": await self.unread(), "sealed": sealed})
+        port = self.console_port()
+        url = None if port is None else f"http://127.0.0.1:{port}/"
+        return Reply(200, {**health, "unread": await self.unread(), "sealed": sealed, "console_url": url})
 
     async def get_version(self, request: Request) -> Reply:
         """Return versions and membership. It reads no disk, so that a command can find its daemon cheaply."""
@@ -146,7 +150,7 @@ class StatusRoutes:
                 "required_broker_features": list(settings.required_features),
                 "optional_broker_features": list(settings.features_optional),
                 "compatible_clis": COMPATIBLE,
-                "compatible_sdks": {"python": COMPATIBLE},
+                "compatible_sdks": {"python": COMPATIBLE, "typescript": COMPATIBLE, "go": COMPATIBLE},
             },
         )
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from claudemesh.daemon.api.parameters import name_cursor
+from claudemesh.daemon.api.parameters import topic as topic_parameter
 from claudemesh.daemon.api.schemas import (
     TopicBody,
     TopicCreateBody,
     TopicCreated,
     TopicDeleteBody,
     TopicDeleted,
+    TopicKeyless,
     TopicPage,
     TopicRekeyed,
     TopicSubscribed,
@@ -23,7 +25,7 @@ from claudemesh.daemon.topics.keys import TopicKeys
 from claudemesh.daemon.topics.known import KnownTopics
 from claudemesh.daemon.topics.own import OwnTopics
 from claudemesh.protocol import replies, topic_key_replies
-from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.replies import TopicEntry
 from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.destinations import QUEUE_MARK
@@ -103,6 +105,22 @@ class TopicRoutes:
         items = sorted((self._item(topic) for topic in found), key=_cursor)
         return await page(request, listed(items, _cursor), _cursor, limit)
 
+    async def keyless(self, request: Request) -> Reply:
+        """Return the subscribers that do not have the present key of a topic."""
+        topic = request.query["topic"]
+        if topic is None:
+            raise InvalidField("invalid_parameter", "topic", "Name the topic: ?topic=NAME.")
+        try:
+            answer = await self.call("topic_key", {"topic": topic}, topic_key_replies.topic_keys)
+        except ProtocolError as error:
+            if error.code != "topic_not_found":
+                raise
+            raise self.known.missing(topic, is_queue=False) from error
+        # Without a key there is none to lack.
+        missing = answer.missing if answer.current is not None else ()
+        items = sorted(({"member_id": one.member_id, "name": one.name} for one in missing), key=_name)
+        return Reply(200, {"topic": topic, "items": items, "more": answer.missing_more})
+
     def _item(self, entry: TopicEntry) -> dict[str, Any]:
         number = entry.key_epoch
         return {
@@ -134,6 +152,11 @@ class TopicRoutes:
             if answer.next is None or len(found) > limit:
                 return found
             params = {"after": answer.next}
+
+
+def _name(item: Item) -> str:
+    name: str = item["name"]
+    return name
 
 
 def _cursor(item: Item) -> str:
@@ -187,6 +210,15 @@ ROUTES = (
         {200: TopicRekeyed},
         TopicRoutes.rekey,
         body=TopicBody,
+        errors=_ERRORS,
+    ),
+    Route(
+        "GET",
+        "/v1/topic/keyless",
+        "List the subscribers of a topic or a queue that do not have its present key",
+        {200: TopicKeyless},
+        TopicRoutes.keyless,
+        query=(topic_parameter("topic"),),
         errors=_ERRORS,
     ),
     Route(

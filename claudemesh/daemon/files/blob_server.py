@@ -11,7 +11,7 @@ import http.client
 import os
 import socket
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,11 @@ class BlobServer:
         tls = tls_context(self.ca_file) if parts.scheme == "wss" else None
         opened = open_connection(parts.hostname or "", parts.port, tls, proxy_for(self.url), _QUIET_S)
         with self.open.hold(opened):
-            yield BlobConnection(opened, parts.path.rstrip("/"))
+            connection = BlobConnection(opened, parts.path.rstrip("/"))
+            try:
+                yield connection
+            finally:
+                connection.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,14 @@ class BlobConnection:
     def __init__(self, connection: http.client.HTTPConnection, prefix: str) -> None:
         self._connection = connection
         self._prefix = prefix
+        self._answer: http.client.HTTPResponse | None = None
 
-    def put(self, blob_id: str, ticket: str, part: Part, pieces: Iterable[bytes]) -> PartAnswer:
+    def end(self) -> None:
+        """Close the answer that is read. It may hold the connection open for itself."""
+        if self._answer is not None:
+            self._answer.close()
+
+    def put(self, blob_id: str, ticket: str, part: Part, pieces: Iterable[memoryview]) -> PartAnswer:
         """Send a part. Raise the broker's `ProtocolError`; a gap is answered with the offset it wants."""
         headers = {
             "Authorization": f"Bearer {ticket}",
@@ -130,23 +140,36 @@ class BlobConnection:
         end = part.start + part.length
         return PartAnswer(_offset(body, part.total, end), body.get("complete") is True)
 
-    def get(self, blob_id: str, ticket: str, start: int, length: int, piece_bytes: int) -> Iterator[bytes]:
-        """Yield `length` bytes of a blob from an offset on; fewer when the connection ends.
-
-        Each piece has `piece_bytes`, and only the last one may be shorter. A longer answer is not read
-        further. Raise the broker's `ProtocolError`.
-        """
+    def get(self, blob_id: str, ticket: str, start: int, length: int) -> BlobStream:
+        """Return `length` bytes of a blob from an offset on. Raise the broker's `ProtocolError`."""
         headers = {"Authorization": f"Bearer {ticket}", "Range": f"bytes={start}-{start + length - 1}"}
         self._connection.request("GET", self._path(blob_id), None, headers)
-        response = self._connection.getresponse()
+        self._answer = response = self._connection.getresponse()
         if response.status not in (200, 206) or (response.status == 200 and start):
             raise _refusal(response.status, _object(response.read(_MOST_BYTES)))
-        while length and (piece := response.read(min(length, piece_bytes))):
-            yield piece
-            length -= len(piece)
+        return BlobStream(response, length)
 
     def _path(self, blob_id: str) -> str:
         return f"{self._prefix}/v1/blobs/{quote(blob_id, safe='')}"
+
+
+class BlobStream:
+    """The bytes of a blob as they arrive. A longer answer is not read further."""
+
+    def __init__(self, response: http.client.HTTPResponse, length: int) -> None:
+        self._response = response
+        self._left = length
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all bytes of the part have been read."""
+        return self._left == 0
+
+    def read(self, wanted: int) -> bytes:
+        """Return as many bytes, fewer at the end of the part, and when the connection ends before it."""
+        piece = self._response.read(min(self._left, wanted)) if self._left else b""
+        self._left -= len(piece)
+        return piece
 
 
 def _object(raw: bytes) -> dict[str, Any]:

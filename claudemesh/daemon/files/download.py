@@ -1,21 +1,26 @@
 """Download of a blob into a temporary file: each chunk is verified before it is written.
 
-A later attempt continues behind the chunks that are on the disk (`StreamOpener.skip`). The functions block.
+A later attempt continues behind the chunks that are on the disk (`StreamOpener.skip`). A chunk authenticates
+itself, so the blob is not hashed. Only behind one that does not open the next attempt hashes the blob from
+its first byte, to tell whose fault it is. The functions block.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from claudemesh.daemon.files.blob_server import BlobServer
+from claudemesh.daemon.files.blob_server import BlobServer, BlobStream
 from claudemesh.daemon.files.source import read_fully
+from claudemesh.daemon.files.writing import SyncedWriting
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import HEADER_BYTES, OVERHEAD_BYTES, StreamOpener, chunks_in, sealed_size
+from claudemesh.runtime.beside import Beside
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.hashing import HashThread
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,113 +39,179 @@ def check_size(file: Attachment, ticket: Ticket, sha256: str) -> None:
     raise wrong_by_sender(file) if sha256 == file.blob_sha256 else wrong_by_broker(file)
 
 
+# A sender chooses the size of its chunks. Small ones are hashed and written together.
+_TOGETHER = 256 << 10
+
+
+class Unopened(ConnectionError):
+    """A chunk does not open, and it is not known whose fault that is. The download begins again."""
+
+
 class Download:
-    """One attempt to fetch the rest of a blob."""
+    """One attempt to fetch the rest of a blob.
+
+    This thread reads and opens. Others hash, write and sync what is opened. `is_judging`: the blob is hashed
+    too, so that a chunk that does not open has a culprit.
+    """
 
     def __init__(
-        self, file: Attachment, descriptor: int, server: BlobServer, is_stopped: Callable[[], bool]
+        self,
+        file: Attachment,
+        descriptor: int,
+        server: BlobServer,
+        is_stopped: Callable[[], bool],
+        *,
+        is_judging: bool = False,
     ) -> None:
         self._file = file
         self._descriptor = descriptor
         self._server = server
         self._is_stopped = is_stopped
-        self._thread = HashThread()
-        self._plain = self._thread.sha256()
-        self._sealed = self._thread.sha256()
+        self._is_judging = is_judging
+        self._hashing = Beside()
+        self._writing = SyncedWriting(descriptor)
+        self._plain = hashlib.sha256()
+        self._sealed = hashlib.sha256()
+        # The chunks that an earlier attempt has left.
+        self._began_at = 0
         self.received = 0
 
     def run(self, ticket: Ticket) -> bool:
         """Fetch and verify. False: it was stopped.
 
         Raise `ProtocolError` with the side that is at fault, `OSError` or `HTTPException` when the connection
-        has ended: what is verified stays in the temporary file. An attempt runs once.
+        has ended: what is verified stays in the temporary file. Raise `Unopened` for a chunk that does not
+        open, with an empty temporary file. An attempt runs once.
         """
-        with self._thread:
+        # A sync that failed empties the temporary file, behind all else.
+        with self._writing, self._hashing:
             return self._run(ticket)
 
     def _run(self, ticket: Ticket) -> bool:
-        header = self._header(ticket)
-        opener = StreamOpener(self._file.key, header)
-        self._sealed.update(header)
-        done = self._resume(opener)
         try:
-            is_whole = self._pull(opener, ticket, done)
-        except _Unopened:
-            if done:
-                # The chunks on the disk may be the wrong ones.
-                os.ftruncate(self._descriptor, 0)
-                raise ConnectionError(
-                    "the temporary file was changed, so the download begins again"
-                ) from None
-            raise self._judge() from None
+            is_whole = self._pull(ticket)
+            self._hashing.wait()
+            self._writing.wait()
+        except _CannotOpen:
+            if self._is_judging and not self._began_at:
+                raise self._judge() from None
+            # The chunks on the disk may be the wrong ones.
+            self._writing.wait()
+            os.ftruncate(self._descriptor, 0)
+            raise Unopened("a chunk does not open, so the download begins again") from None
         if is_whole:
             self._check()
         return is_whole
 
-    def _header(self, ticket: Ticket) -> bytes:
+    def _pull(self, ticket: Ticket) -> bool:
+        self._began_at = done = self._done()
+        if done:
+            with self._server.connect() as connection:
+                header = connection.get(ticket.blob_id, ticket.ticket, 0, HEADER_BYTES).read(HEADER_BYTES)
+            opener = self._opener(header)
+            self._resume(opener, done)
+            start = HEADER_BYTES + done * self._sealed_bytes
+            with self._server.connect() as connection:
+                stream = connection.get(ticket.blob_id, ticket.ticket, start, ticket.size - start)
+                return self._open_all(opener, stream, done)
         with self._server.connect() as connection:
-            pieces = connection.get(ticket.blob_id, ticket.ticket, 0, HEADER_BYTES, HEADER_BYTES)
-            return b"".join(pieces)
+            stream = connection.get(ticket.blob_id, ticket.ticket, 0, ticket.size)
+            opener = self._opener(stream.read(HEADER_BYTES))
+            return self._open_all(opener, stream, 0)
 
-    def _resume(self, opener: StreamOpener) -> int:
-        """Take up the chunks on the disk, without the last one of the file; return their number."""
+    def _opener(self, header: bytes) -> StreamOpener:
+        if len(header) < HEADER_BYTES:
+            raise _ended()
+        self._sealed.update(header)
+        return StreamOpener(self._file.key, header)
+
+    def _done(self) -> int:
+        """Return the number of chunks on the disk, without the last one of the file, and drop the rest."""
         chunk = self._file.chunk_bytes
-        whole = os.fstat(self._descriptor).st_size // chunk
-        done = min(whole, chunks_in(self._file.size, chunk) - 1)
+        done = min(os.fstat(self._descriptor).st_size // chunk, self._last)
+        os.ftruncate(self._descriptor, done * chunk)
+        return done
+
+    def _resume(self, opener: StreamOpener, done: int) -> None:
+        """Take up the chunks on the disk."""
+        chunk = self._file.chunk_bytes
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         for _ in range(done):
             plain = read_fully(self._descriptor, chunk)
-            self._plain.update(plain)
-            self._sealed.update(opener.skip(plain))
-        os.ftruncate(self._descriptor, done * chunk)
-        os.lseek(self._descriptor, done * chunk, os.SEEK_SET)
+            if self._is_stopped():
+                raise _ended()
+            self._hashing.do(partial(self._plain.update, plain))
+            sealed = opener.skip(plain)
+            if self._is_judging:
+                self._sealed.update(sealed)
         self.received = done * chunk
-        return done
 
-    def _pull(self, opener: StreamOpener, ticket: Ticket, done: int) -> bool:
-        chunk = self._file.chunk_bytes
-        start = HEADER_BYTES + done * (chunk + OVERHEAD_BYTES)
-        with self._server.connect() as connection:
-            rest, sealed_bytes = ticket.size - start, chunk + OVERHEAD_BYTES
-            parts = connection.get(ticket.blob_id, ticket.ticket, start, rest, sealed_bytes)
-            last = chunks_in(self._file.size, chunk) - 1
-            for number in range(done, last + 1):
-                if self._is_stopped():
-                    return False
-                sealed = next(parts, b"")
-                if number < last and len(sealed) < sealed_bytes:
-                    raise ConnectionError("the connection has ended")
-                self._open(opener, sealed, parts, number)
-        return True
-
-    def _open(self, opener: StreamOpener, sealed: bytes, rest: Iterator[bytes], number: int) -> None:
-        is_last = number == chunks_in(self._file.size, self._file.chunk_bytes) - 1
-        if is_last and len(sealed) < self._last_bytes():
-            raise ConnectionError("the connection has ended")
-        self._sealed.update(sealed)
+    def _open_all(self, opener: StreamOpener, stream: BlobStream, done: int) -> bool:
+        os.lseek(self._descriptor, done * self._file.chunk_bytes, os.SEEK_SET)
+        held: list[bytes] = []
+        size, number = 0, done
         try:
-            plain = opener.open(sealed, is_last=is_last)
-        except ProtocolError as error:
-            # The connection is still open here. The hash of the whole blob tells whose fault it is.
-            at = HEADER_BYTES + number * (self._file.chunk_bytes + OVERHEAD_BYTES) + len(sealed)
-            for part in rest:
-                if self._is_stopped():
-                    break
-                self._sealed.update(part)
-                at += len(part)
-            if at < sealed_size(self._file.size, self._file.chunk_bytes):
-                raise ConnectionError("the connection has ended") from error
-            raise _Unopened from error
-        self._plain.update(plain)
-        view = memoryview(plain)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        self.received += len(plain)
+            for plain in self._opened(opener, stream, done):
+                held.append(plain)
+                size += len(plain)
+                number += 1
+                if size >= _TOGETHER:
+                    self._take(b"".join(held))
+                    held, size = [], 0
+        finally:
+            # Also when the connection has ended: what is verified stays.
+            if held:
+                self._take(b"".join(held))
+        return number > self._last
+
+    def _opened(self, opener: StreamOpener, stream: BlobStream, done: int) -> Iterator[bytes]:
+        """Yield the chunks behind those that are done, verified, until a stop."""
+        for number in range(done, self._last + 1):
+            if self._is_stopped():
+                return
+            wanted = self._sealed_bytes if number < self._last else self._last_bytes
+            sealed = stream.read(wanted)
+            if len(sealed) < wanted:
+                raise _ended()
+            if self._is_judging:
+                self._sealed.update(sealed)
+            try:
+                plain = opener.open(sealed, is_last=number == self._last)
+            except ProtocolError as error:
+                self._hash_rest(stream)
+                raise _CannotOpen from error
+            yield plain
+
+    def _take(self, plain: bytes) -> None:
+        self._hashing.do(partial(self._plain.update, plain))
+        self._writing.add(plain, partial(self._count, len(plain)))
+
+    def _hash_rest(self, stream: BlobStream) -> None:
+        """Hash the blob behind a chunk that does not open: the whole hash tells whose fault it is."""
+        if not self._is_judging:
+            return
+        while part := stream.read(self._sealed_bytes):
+            if self._is_stopped():
+                raise _ended()
+            self._sealed.update(part)
+        if not stream.is_whole:
+            raise _ended()
+
+    def _count(self, size: int) -> None:
+        self.received += size
         failpoint("fetch.after_chunk")
 
+    @property
+    def _last(self) -> int:
+        return chunks_in(self._file.size, self._file.chunk_bytes) - 1
+
+    @property
+    def _sealed_bytes(self) -> int:
+        return self._file.chunk_bytes + OVERHEAD_BYTES
+
+    @property
     def _last_bytes(self) -> int:
-        file = self._file
-        return file.size - (chunks_in(file.size, file.chunk_bytes) - 1) * file.chunk_bytes + OVERHEAD_BYTES
+        return self._file.size - self._last * self._file.chunk_bytes + OVERHEAD_BYTES
 
     def _judge(self) -> ProtocolError:
         """Return the error for a chunk that does not open, by the hash of the whole blob."""
@@ -149,13 +220,17 @@ class Download:
 
     def _check(self) -> None:
         """Compare the whole with the announcement. Every chunk opened, so a difference is the sender's."""
-        found = (self.received, self._plain.hexdigest(), self._sealed.hexdigest())
-        if found != (self._file.size, self._file.sha256, self._file.blob_sha256):
+        is_blob = not self._is_judging or self._sealed.hexdigest() == self._file.blob_sha256
+        if not is_blob or (self.received, self._plain.hexdigest()) != (self._file.size, self._file.sha256):
             raise wrong_by_sender(self._file)
 
 
-class _Unopened(Exception):
+class _CannotOpen(Exception):
     """A chunk does not open."""
+
+
+def _ended() -> ConnectionError:
+    return ConnectionError("the connection has ended")
 
 
 def wrong_by_broker(file: Attachment) -> ProtocolError:

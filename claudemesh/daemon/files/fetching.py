@@ -18,7 +18,7 @@ from typing import Any
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.blob_server import BlobServer
-from claudemesh.daemon.files.download import Download, Ticket, check_size
+from claudemesh.daemon.files.download import Download, Ticket, Unopened, check_size
 from claudemesh.daemon.files.target import Target, cannot_write, open_target
 from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.inbox.attached import ReceivedFile, ReceivedFiles
@@ -201,14 +201,17 @@ class Fetching:
     async def _pull(self, job: _Job, target: Target) -> None:
         """Fetch until the whole is verified. Attempts without progress are limited."""
         file, parts = job.found.file, self.parts
-        failures, best = 0, -1
+        failures, best, is_judging = 0, -1, False
         while True:
             error: Exception
             try:
                 opened = await parts.ask("blob_open", {"blob_id": file.blob_id}, blob_opened)
                 ticket = Ticket(file.blob_id, opened.ticket, opened.size)
                 check_size(file, ticket, opened.sha256)
-                job.attempt = Download(file, target.descriptor, parts.server(), self._stop.is_set)
+                is_judging |= opened.sha256 != file.blob_sha256
+                job.attempt = Download(
+                    file, target.descriptor, parts.server(), self._stop.is_set, is_judging=is_judging
+                )
                 job.thread = parts.threads.transfers.submit(job.attempt.run, ticket)
                 if await asyncio.wrap_future(job.thread):
                     return
@@ -219,6 +222,7 @@ class Fetching:
                 error = refused
             except (http.client.HTTPException, ConnectionError, TimeoutError) as lost:
                 error = lost
+                is_judging |= isinstance(lost, Unopened)
             failures = failures + 1 if job.received <= best else 0
             best = max(best, job.received)
             if failures >= _ATTEMPTS:

@@ -10,6 +10,7 @@ from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.spool import Spool
 from claudemesh.daemon.files.states import ShareState
 from claudemesh.daemon.files.store import FilesStore, SharedFile
+from claudemesh.daemon.files.threads import Threads
 from claudemesh.daemon.files.uploads import Uploads
 from claudemesh.daemon.inbox.attached import ReceivedFiles
 from claudemesh.protocol.blob_replies import blob_noted
@@ -26,6 +27,7 @@ class FileLists:
     received: ReceivedFiles
     spool: Spool
     uploads: Uploads
+    threads: Threads
     ask: Ask
 
     async def page(
@@ -61,7 +63,7 @@ class FileLists:
             except BaseException:
                 self.uploads.go_on(file_id)
                 raise
-        self.spool.remove(file_id)
+        await self.threads.run(self.spool.remove, file_id)
         return {"status": "deleted", "file_id": file_id}
 
     async def _delete(self, file: SharedFile) -> None:

@@ -22,6 +22,7 @@ from claudemesh.daemon.files.source import TextSource, open_source
 from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
 from claudemesh.daemon.files.states import ShareState
 from claudemesh.daemon.files.store import FilesStore, SharedFile
+from claudemesh.daemon.outbox.mentions import names_in
 from claudemesh.daemon.outbox.request import SEND_FIELDS, SendRequest, Target, parse_send
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.attachments import KEY_BYTES, MAX_NAME_BYTES, MEDIA_TYPE
@@ -36,7 +37,11 @@ MAX_TEXT_BYTES = 16 << 20
 BEGINNING_BYTES = 4096
 _TEXT_NAME = "message.txt"
 _HASHED = "claudemesh-share-v1"
+# The names that a long text mentions, among the fields of its send in files.db.
+_NAMED = "named"
 _SEND_FIELDS = SEND_FIELDS - {"message"}
+# Fields that another attempt of the same send may have otherwise.
+_NOT_ASKED = {"hops", "traceparent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ class ShareRequest:
     def fingerprint(self) -> bytes:
         """SHA-256 of what the caller asks for. A retry has the same, also when the source has vanished."""
         origin = self.path if self.text is None else hashlib.sha256(self.text).hexdigest()
-        parts = [_HASHED, self.text is not None, origin, self.persistent, dict(self.fields)]
+        fields = {name: value for name, value in self.fields.items() if name not in _NOT_ASKED}
+        parts = [_HASHED, self.text is not None, origin, self.persistent, fields]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -88,6 +94,8 @@ def fields_of(request: SendRequest) -> dict[str, Any]:
         "mentions": [_spelled(target) for target in request.mentions] or None,
         "client_message_id": request.client_message_id,
         "from_session": request.from_session,
+        "hops": request.hops or None,
+        "traceparent": request.traceparent,
         "receipt": request.receipt and request.receipt.word,
     }
 
@@ -180,11 +188,14 @@ class Sharing:
     async def _spooled(self, request: ShareRequest, client_message_id: str) -> SharedFile:
         file_id, key = self._new_id(), os.urandom(KEY_BYTES)
         name, found = await self._in_thread(self._read, request, file_id, key, self._limits())
+        fields = {**request.fields, "client_message_id": client_message_id}
+        if request.text is not None and request.send.target.kind == "topic":
+            fields[_NAMED] = await self._in_thread(_names_in, request.text)
         return SharedFile(
             file_id=file_id,
             client_message_id=client_message_id,
             request_fingerprint=request.fingerprint,
-            request={**request.fields, "client_message_id": client_message_id},
+            request=fields,
             persistent=request.persistent,
             name=name,
             media_type=media_type_of(name),
@@ -235,7 +246,14 @@ class Sharing:
 
 def announcement(file: SharedFile) -> SendRequest:
     """Return the send that announces a file."""
-    return replace(parse_send(dict(file.request)), attachments=(file.attachment(),))
+    fields = dict(file.request)
+    named = fields.pop(_NAMED, None)
+    names = None if named is None else tuple(map(tuple, named))
+    return replace(parse_send(fields), attachments=(file.attachment(),), named=names)
+
+
+def _names_in(text: bytes) -> list[tuple[str, ...]]:
+    return list(names_in(text.decode(errors="replace")))
 
 
 def media_type_of(name: str) -> str | None:

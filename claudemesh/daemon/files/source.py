@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from claudemesh.daemon.files.view import check_shared_view
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.oserrors import explain
 
@@ -97,6 +98,15 @@ def open_source(text: str, home: Path) -> Source:
     return Source(descriptor, path, found.st_size, found.st_mtime_ns)
 
 
+def is_path(text: str) -> bool:
+    """Whether the system takes a text as a path."""
+    try:
+        raw = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in raw and len(raw) <= _MAX_PATH_BYTES
+
+
 def check_outside(path: Path, home: Path, field: str) -> None:
     """Raise `InvalidField` for a path in this program's own directory, where files are its own."""
     if _is_below(path, home):
@@ -105,7 +115,7 @@ def check_outside(path: Path, home: Path, field: str) -> None:
 
 
 def _checked(text: str) -> Path:
-    if "\0" in text or len(os.fsencode(text)) > _MAX_PATH_BYTES:
+    if not is_path(text):
         raise InvalidField("invalid_field", "path", "path must be the path of a file.")
     path = Path(text)
     if not path.is_absolute():
@@ -144,5 +154,6 @@ def _is_below(path: Path, home: Path) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> ProtocolError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        check_shared_view(path, "path")
         return InvalidField("file_not_found", "path", f"There is no file {path}.")
     return InvalidField("file_unreadable", "path", f"{path} cannot be read: {explain(error)}.")

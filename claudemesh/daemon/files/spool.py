@@ -12,14 +12,16 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from claudemesh.daemon.files.source import Source, TextSource
+from claudemesh.daemon.files.writing import SyncedWriting
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, StreamSealer, sealed_size
+from claudemesh.runtime.beside import Beside
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import make_private_dir, sync_dir
-from claudemesh.runtime.hashing import HashThread
 from claudemesh.runtime.oserrors import explain
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -116,46 +118,64 @@ class Spool:
             raise
 
     def _write(self, source: Source | TextSource, file_id: str, key: bytes) -> Spooled:
-        with HashThread() as thread:
-            return self._encrypt(source, file_id, StreamSealer(key), thread)
-
-    def _encrypt(
-        self, source: Source | TextSource, file_id: str, sealer: StreamSealer, thread: HashThread
-    ) -> Spooled:
-        plain, sealed = thread.sha256(), thread.sha256()
-        size, blob_size = 0, len(sealer.header)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(self.path(file_id), "wb", opener=lambda path, _: os.open(path, flags, 0o600)) as copy:
-            copy.write(sealer.header)
-            sealed.update(sealer.header)
-            chunk = source.read(CHUNK_BYTES)
-            while True:
-                following = source.read(CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
-                plain.update(chunk)
-                part = sealer.seal(chunk, is_last=not following)
-                sealed.update(part)
-                copy.write(part)
-                size, blob_size = size + len(chunk), blob_size + len(part)
-                if size > source.size:
-                    break
-                if not following:
-                    break
-                chunk = following
+        # The file is closed behind the end of the threads that write to it.
+        with (
+            open(self.path(file_id), "wb", 0, opener=lambda path, _: os.open(path, flags, 0o600)) as copy,
+            SyncedWriting(copy.fileno()) as writing,
+        ):
+            with Beside() as hashing:
+                taken = _Taken(writing, hashing)
+                _encrypt(source, StreamSealer(key), taken.add)
+                hashing.wait()
+            writing.wait()
             failpoint("share.before_spool_sync")
-            copy.flush()
             os.fsync(copy.fileno())
         sync_dir(self._folder)
-        if not source.is_unchanged(size):
+        if not source.is_unchanged(taken.size):
             raise ProtocolError(
                 "source_changed",
                 "The file was written while it was read, or it is no ordinary file. Nothing was sent. Copy "
                 "it first, and send the copy.",
             )
-        return Spooled(size, plain.hexdigest(), blob_size, sealed.hexdigest())
+        return Spooled(taken.size, taken.plain.hexdigest(), taken.blob_size, taken.sealed.hexdigest())
 
     def _discard(self, file_id: str) -> None:
         with suppress(OSError):
             self.remove(file_id)
+
+
+class _Taken:
+    """The chunks, hashed in both forms on a thread of their own, and written encrypted on another."""
+
+    def __init__(self, writing: SyncedWriting, hashing: Beside) -> None:
+        self._writing = writing
+        self._hashing = hashing
+        self.plain = hashlib.sha256()
+        self.sealed = hashlib.sha256()
+        self.size = self.blob_size = 0
+
+    def add(self, plain: bytes, sealed: bytes) -> None:
+        """Take a chunk."""
+        self._writing.add(sealed)
+        self._hashing.do(partial(self._hash, plain, sealed))
+        self.size, self.blob_size = self.size + len(plain), self.blob_size + len(sealed)
+
+    def _hash(self, plain: bytes, sealed: bytes) -> None:
+        self.plain.update(plain)
+        self.sealed.update(sealed)
+
+
+def _encrypt(source: Source | TextSource, sealer: StreamSealer, take: Callable[[bytes, bytes], None]) -> None:
+    """Pass on each chunk with its encrypted form, the header first. It ends behind a file that has grown."""
+    take(b"", sealer.header)
+    size, chunk = 0, source.read(CHUNK_BYTES)
+    while True:
+        following = source.read(CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
+        take(chunk, sealer.seal(chunk, is_last=not following))
+        size, chunk = size + len(chunk), following
+        if size > source.size or not chunk:
+            return
 
 
 def too_large(size: int, limit: int) -> ProtocolError:

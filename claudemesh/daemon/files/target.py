@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from claudemesh.daemon.files.names import safe_name
-from claudemesh.daemon.files.source import check_outside
+from claudemesh.daemon.files.source import check_outside, is_path
+from claudemesh.daemon.files.view import check_shared_view, read_only_remedy
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.oserrors import explain
@@ -54,7 +55,7 @@ class Target:
     def finish(self) -> None:
         """Sync the file and give it its name. `ProtocolError` file_exists."""
         if not self.is_named:
-            os.fsync(self.descriptor)
+            self._sync()
             failpoint("fetch.before_name")
             self._give_name()
         os.fsync(self._folder)
@@ -64,6 +65,15 @@ class Target:
         """Remove the name of the temporary file, when the end of the download is written down."""
         with suppress(FileNotFoundError):
             os.unlink(self._part, dir_fd=self._folder)
+
+    def _sync(self) -> None:
+        """Sync the file. A failure empties it: the next sync may succeed though its bytes are on no disk."""
+        try:
+            failpoint("files.before_sync")
+            os.fsync(self.descriptor)
+        except OSError:
+            os.ftruncate(self.descriptor, 0)
+            raise
 
     def _give_name(self) -> None:
         folder = self._folder
@@ -139,12 +149,14 @@ def open_target(out: str, offered: str, file_id: str, home: Path) -> Target:
 
     Raise `ProtocolError`.
     """
-    folder, name = _place(out, offered)
+    folder = Path(out)
     try:
+        folder, name = _place(out, offered)
         real = Path(os.path.realpath(folder, strict=True))
         check_outside(real, home, "out")
         return Target(real, name, file_id)
     except (FileNotFoundError, NotADirectoryError) as error:
+        check_shared_view(folder, "out")
         raise InvalidField("directory_not_found", "out", f"There is no directory {folder}.") from error
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -155,12 +167,13 @@ def cannot_write(path: Path, error: OSError) -> ProtocolError:
     if error.errno in _FULL:
         text = f"The disk that holds {path} is full. Free some space: the download continues where it was."
         return ProtocolError("insufficient_storage", text)
-    return InvalidField("file_unwritable", "out", f"{path} cannot be written: {explain(error)}.")
+    reason = read_only_remedy(path) if error.errno == errno.EROFS else explain(error)
+    return InvalidField("file_unwritable", "out", f"{path} cannot be written: {reason}.")
 
 
 def _place(out: str, offered: str) -> tuple[Path, str]:
     path = Path(out)
-    if "\0" in out or not path.is_absolute():
+    if not is_path(out) or not path.is_absolute():
         text = "out must be the absolute path of a directory, or of a file to create in one."
         raise InvalidField("invalid_field", "out", text)
     if path.is_dir() or out.endswith("/"):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
@@ -32,12 +32,13 @@ from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.errors import StorageBroken, StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.uncached import read_at
 
 log = get_logger("files")
 
 # A part is one request, for which one ticket is enough. A piece of it is in memory.
 PART_BYTES = 32 << 20
-_PIECE_BYTES = 256 << 10
+_PIECE_BYTES = 1 << 20
 _IDLE_S = 60.0
 _STALLED = 3
 # Refusals of a blob that no later attempt changes.
@@ -68,6 +69,15 @@ class UploadParts:
     threads: Threads
     backoff: Backoff
     count: Callable[[str, int], None] = lambda status, size: None
+    part_bytes: int = PART_BYTES
+
+
+class _Sent(Enum):
+    """The end of a turn of an upload. After `PAUSED` another file has its turn."""
+
+    WHOLE = auto()
+    PAUSED = auto()
+    STOPPED = auto()
 
 
 class Uploads:
@@ -79,6 +89,8 @@ class Uploads:
         self._failures = 0
         self._watched: dict[str, asyncio.Future[None]] = {}
         self._stop = threading.Event()
+        # The file whose upload had the last turn.
+        self._turn: str | None = None
         self._cancelled: set[str] = set()
         self.sent: dict[str, int] = {}
 
@@ -136,10 +148,17 @@ class Uploads:
                 is_ahead |= await self._alone(self._announce, file)
             elif file.state is ShareState.ATTACHING:
                 is_ahead |= await self._alone(self._attach, file)
-        for file in files:
-            if file.state is ShareState.UPLOADING and await self._alone(self._upload, file):
+        for file in self._in_turn([file for file in files if file.state is ShareState.UPLOADING]):
+            self._turn = file.file_id
+            if await self._alone(self._upload, file):
                 return True
         return is_ahead
+
+    def _in_turn(self, files: Sequence[SharedFile]) -> Sequence[SharedFile]:
+        """Return the files so that each has its turn: those behind the last one first."""
+        ids = [file.file_id for file in files]
+        first = ids.index(self._turn) + 1 if self._turn in ids else 0
+        return [*files[first:], *files[:first]]
 
     async def _alone(self, step: Callable[[SharedFile], Awaitable[bool]], file: SharedFile) -> bool:
         """Do a step of one file. A fault of it holds up no other file."""
@@ -171,9 +190,9 @@ class Uploads:
         try:
             begun = await parts.ask("blob_begin", params, blob_begun)
             file = await parts.store.note(file, blob_id=begun.blob_id, error=None)
-            is_whole = begun.is_complete or await parts.threads.transfer(
-                self._send, file, begun, parts.server()
-            )
+            sent = _Sent.WHOLE
+            if not begun.is_complete:
+                sent = await parts.threads.transfer(self._send, file, begun, parts.server())
         except ProtocolError as error:
             return await self._refused(file, error)
         except FileNotFoundError:
@@ -183,8 +202,8 @@ class Uploads:
         finally:
             self.sent.pop(file.file_id, None)
             await self._drop_deleted(file)
-        if not is_whole:
-            return False
+        if sent is not _Sent.WHOLE:
+            return sent is _Sent.PAUSED
         self._failures = 0
         failpoint("share.after_upload")
         return await parts.store.move(file, ShareState.ANNOUNCING) is not None
@@ -198,8 +217,12 @@ class Uploads:
             with suppress(ProtocolError):
                 await self._parts.ask("blob_delete", {"blob_id": file.blob_id}, blob_noted)
 
-    def _send(self, file: SharedFile, begun: BlobBegun, server: BlobServer) -> bool:
-        """Send parts from the broker's offset on. True: the broker has verified the whole blob."""
+    def _send(self, file: SharedFile, begun: BlobBegun, server: BlobServer) -> _Sent:
+        """Send parts from the broker's offset on, until it has verified the whole blob.
+
+        A round that is due, such as for a new file, pauses it behind a part, so that a large file does not
+        hold up a small one.
+        """
         with self._parts.spool.path(file.file_id).open("rb") as copy, server.connect() as connection:
             # A whole blob whose verification was not answered: its last part is sent again.
             at = min(begun.offset, max(0, file.blob_size - 1))
@@ -208,30 +231,33 @@ class Uploads:
                 answer = self._send_part(copy.fileno(), file, begun, connection, at)
                 failpoint("share.after_part")
                 if answer.is_complete:
-                    return True
+                    return _Sent.WHOLE
                 stalled = stalled + 1 if answer.offset <= at else 0
                 at = self.sent[file.file_id] = min(answer.offset, file.blob_size - 1)
+                if self._wake.is_set() and not stalled:
+                    return _Sent.PAUSED
         if stalled >= _STALLED:
             raise ProtocolError("broker_unavailable", "The broker takes no further part of the file.")
-        return False
+        return _Sent.STOPPED
 
     def _send_part(
         self, copy: int, file: SharedFile, begun: BlobBegun, connection: BlobConnection, at: int
     ) -> PartAnswer:
-        part = Part(at, min(PART_BYTES, file.blob_size - at), file.blob_size)
+        part = Part(at, min(self._parts.part_bytes, file.blob_size - at), file.blob_size)
         return connection.put(begun.blob_id, begun.ticket, part, self._pieces(copy, file, part))
 
-    def _pieces(self, copy: int, file: SharedFile, part: Part) -> Iterator[bytes]:
-        """Yield the bytes of a part, and count what is sent."""
+    def _pieces(self, copy: int, file: SharedFile, part: Part) -> Iterator[memoryview]:
+        """Yield the bytes of a part, each piece until the next one is asked for, and count what is sent."""
         at, end = part.start, part.start + part.length
+        piece = memoryview(bytearray(min(_PIECE_BYTES, part.length)))
         while at < end:
             if self._stop.is_set() or file.file_id in self._cancelled:
                 raise ConnectionError("the upload was ended")
-            piece = os.pread(copy, min(_PIECE_BYTES, end - at), at)
-            if not piece:
+            size = read_at(copy, at, piece[: end - at])
+            if not size:
                 raise FileNotFoundError
-            yield piece
-            at = self.sent[file.file_id] = at + len(piece)
+            yield piece[:size]
+            at = self.sent[file.file_id] = at + size
 
     async def _refused(self, file: SharedFile, error: ProtocolError) -> bool:
         if error.code in _PERMANENT:

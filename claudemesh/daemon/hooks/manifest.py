@@ -23,7 +23,7 @@ from claudemesh.runtime.settings.merge import (
     section_layer,
     shown,
 )
-from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, YesNo
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, YesNo, holding
 
 INVALID = "invalid_hooks"
 
@@ -81,7 +81,7 @@ class Hook:
     redact_payload: tuple[str, ...] = setting(
         ListOf(
             'a list of paths that begin with body or meta, as "body.password" or "meta.keys.*.secret"',
-            is_payload_path,
+            holding(is_payload_path),
         ),
         "Values of the event that are replaced by `[redacted]`, also inside a body that is JSON.",
         default=(),
@@ -94,7 +94,7 @@ class Hook:
         reload=True,
     )
     capability_token_scope: tuple[str, ...] = setting(
-        ListOf(f'a list of any of "{REPLY}", "{DM_SENDER}", "topic:NAME:post"', is_scope, once=True),
+        ListOf(f'a list of any of "{REPLY}", "{DM_SENDER}", "topic:NAME:post"', holding(is_scope), once=True),
         "Sends that the hook may make over the local API.",
         default=(),
         reload=True,

@@ -16,6 +16,8 @@ from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.outbox.request import SendRequest, Target
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.sealing import MAX_HOPS
+from claudemesh.protocol.traceparent import traceparent_in
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.logs import get_logger
 
@@ -72,5 +74,7 @@ class Replies:
             message=text,
             reply_to_id=event["broker_message_id"],
             client_message_id=f"hook:{hook}:{event_id}",
+            hops=min(event.get("hops", 0) + 1, MAX_HOPS),
+            traceparent=traceparent_in(event.get("meta")),
             **self._loop_guard.admit(event),
         )

@@ -16,9 +16,11 @@ from claudemesh.daemon.hooks.payload import encode_event, weight_of
 from claudemesh.daemon.hooks.sandbox import find_bubblewrap, sandboxed
 from claudemesh.daemon.hooks.worker_pool import Command, HookOutcome, WorkerPool
 from claudemesh.daemon.outbox.request import SendRequest
+from claudemesh.protocol.traceparent import traceparent_in
 from claudemesh.runtime import aside
 from claudemesh.runtime.files import UnsafeFile, make_private_dir
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.tracing.spans import Begun
 
 log = get_logger("hooks")
 
@@ -31,6 +33,13 @@ class HookMetrics(Protocol):
     def hook_ran(self, hook: str, exit: str, seconds: float) -> None: ...
     def hook_called(self, hook: str, scope: str) -> None: ...
     def hook_unenforceable(self) -> None: ...
+
+
+class HookTracing(Protocol):
+    """The part of the traces that the runner uses."""
+
+    def hook(self, traceparent: str) -> Begun | None: ...
+    def hook_ended(self, begun: Begun, name: str, word: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class Runner:
         is_sender: Callable[[SendRequest, Mapping[str, Any]], bool],
         now: Callable[[], float],
         concurrency: int,
+        tracing: HookTracing | None = None,
     ) -> None:
         self._places = places
         self._metrics = metrics
@@ -69,6 +79,7 @@ class Runner:
         self._loops = loop_guard
         self._is_sender = is_sender
         self._now = now
+        self._tracing = tracing
         self._denied = WorkerPool("deny", concurrency)
         self._allowed = WorkerPool("allow", concurrency)
         # Bubblewrap creates its own namespaces, and needs a /proc that shows its own processes.
@@ -90,6 +101,11 @@ class Runner:
             "CLAUDEMESH_EVENT_ID": event_id,
             "CLAUDEMESH_DAEMON_SOCK": str(self._places.sock),
         }
+        begun = None
+        traceparent = traceparent_in(event.get("meta"))
+        if traceparent is not None:
+            begun = None if self._tracing is None else self._tracing.hook(traceparent)
+            env["TRACEPARENT"] = traceparent if begun is None else begun.context.traceparent
         grant = self._grant(hook, event)
         token = None
         if grant is not None:
@@ -103,6 +119,8 @@ class Runner:
                 self._capabilities.revoke(token)
         self._keep_stderr(hook.name, outcome)
         self._metrics.hook_ran(hook.name, outcome.word, outcome.duration_ms / 1000)
+        if self._tracing is not None and begun is not None:
+            self._tracing.hook_ended(begun, hook.name, outcome.word)
         return Ran(outcome, tuple(grant.calls) if grant is not None else ())
 
     def close(self) -> None:

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.hooks.callers import descends_from
 from claudemesh.daemon.hooks.capability import Capabilities, Grant
 from claudemesh.daemon.hooks.files import HookNotRunnable
 from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import NO_HOOKS, Hook, Manifest
-from claudemesh.daemon.hooks.runner import HookMetrics, HookPlaces, Ran, Runner
+from claudemesh.daemon.hooks.recent import RecentRuns
+from claudemesh.daemon.hooks.runner import HookMetrics, HookPlaces, HookTracing, Ran, Runner
 from claudemesh.daemon.hooks.worker_pool import ForkServerLost, HookOutcome
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.runtime.backoff import Backoff
@@ -35,21 +35,22 @@ class HookRuns:
         self,
         places: HookPlaces,
         metrics: HookMetrics,
-        bus: Bus,
+        recent: RecentRuns,
         is_sender: Callable[[SendRequest, Mapping[str, Any]], bool],
         now: Callable[[], float],
         concurrency: int,
         manifest: Manifest = NO_HOOKS,
+        tracing: HookTracing | None = None,
     ) -> None:
         """`is_sender` tells whether a send goes to the sender of an event; `now` is monotonic."""
         self._manifest = manifest
         self._metrics = metrics
-        self._bus = bus
+        self.recent = recent
         self._now = now
         self.loop_guard = LoopGuard(now)
         self._capabilities = Capabilities(now)
         parts = (places, metrics, self._capabilities, self.loop_guard, is_sender, now)
-        self._runner, self._guard = Runner(*parts, concurrency), Runner(*parts, concurrency)
+        self._runner, self._guard = Runner(*parts, concurrency, tracing), Runner(*parts, concurrency, tracing)
         self._backoff = Backoff(initial_s=0.2, cap_s=10)
         self._live = 0
         self._last_ended = -_AFTERWARDS_S
@@ -92,7 +93,7 @@ class HookRuns:
         self._guard.close()
 
     def tell_of(self, hook: Hook, event_id: str, ran: Ran, *, replied: bool) -> None:
-        """Write the audit line, and publish the event."""
+        """Write the audit line, keep the run, and publish the event."""
         outcome = ran.outcome
         if hook.audit:
             log.audit(
@@ -119,7 +120,7 @@ class HookRuns:
             "duration_ms": outcome.duration_ms,
             "replied": replied,
         }
-        self._bus.publish([BusEvent("hook_executed", data)])
+        self.recent.ended(data)
 
     async def _run(self, runner: Runner, hook: Hook, event_id: str, event: Mapping[str, Any]) -> Ran | None:
         told = {"event": "message", **event, "hook": hook.name, "event_id": event_id}

@@ -10,9 +10,16 @@ from claudemesh.runtime.clock import iso_ms
 
 
 def absence(
-    directory: Directory, presence: Presence, is_linked: Callable[[], bool], pubkey: str
+    directory: Directory,
+    presence: Presence,
+    is_linked: Callable[[], bool],
+    pubkey: str,
+    needs_session: bool,
 ) -> str | None:
-    """Return a clause that says why a member gets nothing now, None when it is online."""
+    """Return a clause that says why a member comes no further with a message now, None without a reason.
+
+    `needs_session`: a session has to show the message.
+    """
     peer = directory.by_key(pubkey)
     if peer is None:
         return "the recipient is no member of the mesh any more"
@@ -21,6 +28,7 @@ def absence(
     if not is_linked():
         return "this host is not connected to the broker"
     if presence.is_online(peer.member_id):
-        return None
+        without = needs_session and not peer.sessions
+        return f"the host of {peer.name} shows no session" if without else None
     seen = presence.last_seen_ms(peer)
     return f"the host of {peer.name} is offline" + ("" if seen is None else f" since {iso_ms(seen)}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.peer import REVOKED, Peer
 from claudemesh.protocol.statements import Statement
 
@@ -14,7 +15,15 @@ UPDATED: Final = "member_updated"
 ROTATED: Final = "member_keypair_rotated"
 REPLACED: Final = "member_replaced"
 KEYPAIR_REVOKED: Final = "keypair_revoked"
-_PROFILE: Final = ("role", "presence_status", "summary", "visible")
+_PROFILE: Final = ("role", "presence_status", "summary", "visible", "sessions")
+
+# Fields of an event about a member whose text that member, or another one, has chosen.
+_CHOSEN: Final = ("name", "old_name", "sessions", "signer_name", "status", "summary")
+
+
+def member_event(event: str, data: Mapping[str, Any]) -> BusEvent:
+    """Return an event about a member. `untrusted` names the fields that a member has written."""
+    return BusEvent(event, {**data, "untrusted": [name for name in _CHOSEN if name in data]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,13 @@ def profile_of(peer: Peer) -> Mapping[str, Any]:
         "status": peer.presence_status,
         "summary": peer.summary,
         "visible": peer.visible,
+        "sessions": sessions_of(peer),
     }
+
+
+def sessions_of(peer: Peer) -> Sequence[Mapping[str, str]]:
+    """Return the sessions that a member tells of."""
+    return [asdict(one) for one in peer.sessions]
 
 
 def replaced(before: Peer, after: Peer, statement: Statement | None, signer: str | None) -> MemberChange:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.identity.changes import member_event
 from claudemesh.protocol.events import MemberEvent, News
 from claudemesh.runtime.conditions import Conditions
 
@@ -47,7 +48,7 @@ class CloneWatch:
         if not isinstance(news, MemberEvent) or news.event not in _PUBLISHED:
             return
         card = {"name": news.name, "member_id": news.member_id, "pubkey": news.pubkey}
-        self._publish([BusEvent(news.event, card)])
+        self._publish([member_event(news.event, card)])
         if news.event != EVENT:
             return
         self._count()

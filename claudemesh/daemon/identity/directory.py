@@ -35,6 +35,7 @@ from claudemesh.daemon.identity.saving import Saver
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.replies import MAX_MEMBERS, PeerEntry
 from claudemesh.protocol.rotation import proven_chain
+from claudemesh.protocol.session_cards import SessionCard
 from claudemesh.protocol.statements import Statement
 from claudemesh.runtime import aside
 from claudemesh.runtime.conditions import Conditions
@@ -73,7 +74,7 @@ class Directory(Lookup):
         self._by_id = self._members.by_id
         self._saver = Saver(self._file, self._by_id)
         self._names = self._members.names
-        # Entries with statements whose signer is not known yet. They are judged again after a change.
+        # Entries with statements that may count later. They are judged again after a change.
         self._unjudged: dict[str, PeerEntry] = {}
         # Members that the broker lists with a key that they have left.
         self._behind: set[str] = set()
@@ -222,8 +223,8 @@ class Directory(Lookup):
         self._unjudged.pop(entry.member_id, None)
         if not entry.statements or not is_bound:
             return ()
-        judged = judge(entry.statements, self._mesh_id, self.by_key, self.by_id)
-        if judged.has_unknown_signers and len(self._unjudged) < _MAX_NEWS:
+        judged = judge(entry.statements, self._mesh_id, self.by_key, self.by_id, listed_role=entry.role)
+        if judged.has_open and len(self._unjudged) < _MAX_NEWS:
             self._unjudged[entry.member_id] = entry
         return judged.valid
 
@@ -360,6 +361,7 @@ class Directory(Lookup):
         summary: str | None = None,
         status: str | None = None,
         visible: bool | None = None,
+        sessions: tuple[SessionCard, ...] | None = None,
     ) -> None:
         """Note what the broker has taken of this member's profile, before the list brings it."""
         peer = self._by_id.get(member_id)
@@ -371,6 +373,7 @@ class Directory(Lookup):
                 summary=peer.summary if summary is None else summary,
                 presence_status=peer.presence_status if status is None else status,
                 visible=peer.visible if visible is None else visible,
+                sessions=peer.sessions if sessions is None else sessions,
             )
         )
 

@@ -1,8 +1,12 @@
 """Judgement of keys and statements of members, by the roles of their signers on this host. No I/O.
 
 A statement counts when its signature is valid, and its signer is an active owner or admin of this host's
-directory whose role is not below the subject's. A host keeps each statement
-that has counted once: a broker that leaves it out later, or lists the member otherwise, changes nothing.
+directory whose role is not below the subject's. A host keeps each statement that has counted once: a broker
+that leaves it out later, or lists the member otherwise, changes nothing.
+
+A role that the broker's list gives counts by the signature of any known member. The broker has judged it when
+it was given, and this host may have been away: the signer may have got its right and lost it since. Otherwise
+hosts that were there and hosts that were away would differ.
 """
 
 from __future__ import annotations
@@ -22,27 +26,41 @@ FindPeer = Callable[[str], Peer | None]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The statements of an entry that count, and whether some of them may count later.
+    """The statements of an entry that count, and whether others may count later.
 
-    That is so while their signer is not known here.
+    That is so when their signer is not known here yet, or not yet by the role that gives the right.
     """
 
     valid: tuple[Statement, ...]
-    has_unknown_signers: bool
+    has_open: bool
 
 
-def judge(statements: Iterable[Statement], mesh_id: str, by_key: FindPeer, by_id: FindPeer) -> Judged:
-    """Return the statements that count; `by_key` and `by_id` find members of this host's directory."""
-    valid, has_unknown = [], False
+def judge(
+    statements: Iterable[Statement],
+    mesh_id: str,
+    by_key: FindPeer,
+    by_id: FindPeer,
+    *,
+    listed_role: str | None = None,
+) -> Judged:
+    """Return the statements that count; `by_key` and `by_id` find members of this host's directory.
+
+    `listed_role` is the role of their subject in the broker's list.
+    """
+    valid, has_open = [], False
     for one in statements:
         if not one.verify(mesh_id):
             continue
         signer = by_key(one.signer)
-        if signer is None:
-            has_unknown = True
-        elif _counts(one, signer, by_id(one.subject)):
+        if signer is not None and (_is_listed(one, listed_role) or _counts(one, signer, by_id(one.subject))):
             valid.append(one)
-    return Judged(tuple(valid), has_unknown)
+        else:
+            has_open = True
+    return Judged(tuple(valid), has_open)
+
+
+def _is_listed(statement: Statement, listed_role: str | None) -> bool:
+    return statement.kind == ROLE and statement.detail("role") == listed_role
 
 
 def _counts(statement: Statement, signer: Peer, subject: Peer | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from claudemesh.daemon.bus import BusEvent
-from claudemesh.daemon.identity.changes import UPDATED, MemberChange, profile_of
+from claudemesh.daemon.identity.changes import UPDATED, MemberChange, member_event, profile_of
 from claudemesh.daemon.identity.directory import Directory
 
 _EVERY_S: Final = 1.0
@@ -59,5 +59,6 @@ class MemberNews:
             self._send_profile(member_id, profile_of(peer))
 
     def _send(self, event: str, data: Mapping[str, Any]) -> None:
-        self._publish([BusEvent(event, data)])
-        self._tell_hooks(f"on-{event.replace('_', '-')}", data)
+        told = member_event(event, data)
+        self._publish([told])
+        self._tell_hooks(f"on-{event.replace('_', '-')}", told.data)

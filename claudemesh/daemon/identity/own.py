@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.peer import ACTIVE
-from claudemesh.home.ended import Ended, Reason, save_ended
+from claudemesh.daemon.identity.judging import judge
+from claudemesh.daemon.identity.peer import ACTIVE, Peer
+from claudemesh.home.ended import REVOKED, Ended, Reason, save_ended
 from claudemesh.home.membership import Membership, load_membership, save_membership
 from claudemesh.home.paths import DaemonPaths
+from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.events import MEMBER_REVOKED, MemberEvent, News
+from claudemesh.protocol.fields import Json
+from claudemesh.protocol.statements import REVOCATION, Statement
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.logs import get_logger
 
@@ -33,6 +37,8 @@ class OwnMember:
         self._directory = directory
         self._end = end
         self._is_over = False
+        # The member that has revoked this one, as far as its statement has been verified here.
+        self._revoked_by: Peer | None = None
         self._handlers: list[Callable[[Membership], None]] = []
         self._ask_for_name: Callable[[str], None] = lambda name: None
         # Whether the broker is asked for a name that it has lost. The list does not change it meanwhile.
@@ -85,14 +91,35 @@ class OwnMember:
         if not isinstance(news, MemberEvent) or news.event != MEMBER_REVOKED:
             return
         if news.member_id == self.membership.member_id:
-            self.has_ended("revoked", None if news.statement is None else news.statement.signer)
+            self._revoked_by = self._signer_of(news.statement)
+            self.has_ended("revoked")
 
-    def has_ended(self, reason: Reason, by: str | None = None) -> None:
+    def note_revocation(self, value: Json) -> None:
+        """Note the signer of a statement by which the broker refuses this host. The refusal follows."""
+        try:
+            self._revoked_by = self._signer_of(Statement.parse(value))
+        except InvalidField as error:
+            log.warning("revocation_malformed", error=error.message)
+
+    def _signer_of(self, statement: Statement | None) -> Peer | None:
+        """Return the owner or admin that has revoked this member by a genuine statement."""
+        member_id = self.membership.member_id
+        if statement is None or (statement.kind, statement.subject) != (REVOCATION, member_id):
+            return None
+        by_key, by_id = self._directory.by_key, self._directory.by_id
+        own = by_id(member_id)
+        if own is not None and statement.detail("pubkey") not in (own.pubkey, *own.earlier_keys):
+            return None
+        judged = judge([statement], self.membership.mesh_id, by_key, by_id)
+        return by_key(statement.signer) if judged.valid else None
+
+    def has_ended(self, reason: Reason) -> None:
         """Note on disk that the membership has ended, then end the daemon with 77."""
         if self._is_over:
             return
         self._is_over = True
-        ended = Ended(reason, by)
+        by = self._revoked_by if reason == REVOKED else None
+        ended = Ended(reason) if by is None else Ended(reason, by.pubkey, by.name, by.role)
         try:
             if not self.membership.ephemeral:
                 save_ended(self._ended, ended)

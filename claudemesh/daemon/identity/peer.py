@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from claudemesh.protocol.ids import check_key
 from claudemesh.protocol.replies import PeerEntry
 from claudemesh.protocol.rotation import Rotation, proven_chain
+from claudemesh.protocol.session_cards import SessionCard, parse_cards
 from claudemesh.protocol.statements import REVOCATION, Statement
 
 ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
@@ -37,6 +38,7 @@ class Peer:
     visible: bool = True
     last_seen_at: int | None = None
     ephemeral: bool = False
+    sessions: tuple[SessionCard, ...] = ()
     chain: tuple[Rotation, ...] = ()
     statements: tuple[Statement, ...] = ()
     pins: tuple[str, ...] = ()
@@ -78,15 +80,15 @@ class Peer:
 
 
 # Fields with a form of their own on disk.
-_APART: Final = ("chain", "statements", "pins", "verified_keys")
+_APART: Final = ("chain", "statements", "pins", "verified_keys", "sessions")
 # Not kept: computed from the chain, or written by older versions that did not verify them.
-_NOT_OF_PEERS: Final = ("earlier_keys", "rotations", "online", "statements", "pins", "verified_keys")
+_NOT_OF_PEERS: Final = ("earlier_keys", "rotations", "online", *_APART[1:])
 _CARRIED: Final = tuple(field.name for field in fields(Peer) if field.name not in _APART)
 
 
 def peer_of(entry: PeerEntry) -> Peer:
     """Return the member of an entry, with nothing of it verified."""
-    return Peer(**{name: getattr(entry, name) for name in _CARRIED})
+    return Peer(**{name: getattr(entry, name) for name in _CARRIED}, sessions=entry.sessions)
 
 
 def saved(peer: Peer) -> dict[str, Any]:
@@ -95,6 +97,8 @@ def saved(peer: Peer) -> dict[str, Any]:
     item |= {"earlier_keys": peer.earlier_keys, "pins": peer.pins}
     if peer.chain:
         item["rotations"] = [statement.to_dict() for statement in peer.chain]
+    if peer.sessions:
+        item["sessions"] = [asdict(one) for one in peer.sessions]
     if peer.verified_keys is not None:
         item["verified_keys"] = list(peer.verified_keys)
     if peer.statements:
@@ -117,6 +121,7 @@ def loaded(item: Mapping[str, Any], mesh_id: str) -> Peer:
         chain=proven_chain(rotations, mesh_id=mesh_id, **keys) if rotations else (),
         statements=tuple(map(Statement.parse, item.get("statements", ()))),
         verified_keys=_verified_keys(item.get("verified_keys")),
+        sessions=parse_cards(item, "sessions") if "sessions" in item else (),
     )
 
 

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.identity.changes import member_event
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.sync import DirectorySync
@@ -161,7 +162,7 @@ class Presence:
                     self._unnamed[member_id] = True
                 continue
             card = {"name": peer.name, "member_id": member_id, "pubkey": peer.pubkey}
-            events.append(BusEvent("peer_join" if online else "peer_leave", card))
+            events.append(member_event("peer_join" if online else "peer_leave", card))
         self._publish(events)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.protocol import replies
+from claudemesh.runtime.paced import Paced
 from claudemesh.runtime.services import TaskOwner
 
 _EVERY_S: Final = 1.0
@@ -18,31 +18,11 @@ class ProfileUpdates:
 
     def __init__(self, call: Ask, tasks: TaskOwner) -> None:
         self._call = call
-        self._tasks = tasks
-        self._waiting: dict[str, Any] = {}
-        self._sent: asyncio.Future[None] | None = None
-        self._free = asyncio.Event()
-        self._free.set()
+        self._paced = Paced(self._send, tasks, _EVERY_S)
 
     async def set(self, given: Mapping[str, Any]) -> None:
         """Return when the broker has the change, or one that replaces it. Raise its `ProtocolError`."""
-        self._waiting.update(given)
-        if self._sent is None:
-            self._sent = asyncio.get_running_loop().create_future()
-            self._tasks.start(self._send(), "profile")
-        await asyncio.shield(self._sent)
+        await self._paced.set(given)
 
-    async def _send(self) -> None:
-        await self._free.wait()
-        given, self._waiting = self._waiting, {}
-        sent, self._sent = self._sent, None
-        self._free.clear()
-        asyncio.get_running_loop().call_later(_EVERY_S, self._free.set)
-        assert sent is not None
-        try:
-            await self._call("profile", given, replies.nothing)
-        except Exception as error:
-            sent.set_exception(error)
-            sent.exception()
-        else:
-            sent.set_result(None)
+    async def _send(self, given: Mapping[str, Any]) -> None:
+        await self._call("profile", given, replies.nothing)

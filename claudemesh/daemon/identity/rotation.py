@@ -52,6 +52,7 @@ FINAL: Final = frozenset(
         "key_taken",
         "not_a_member",
         "not_authorized",
+        "too_many_rotations",
         "unknown_field",
         "unknown_method",
     }

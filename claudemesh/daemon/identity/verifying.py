@@ -57,4 +57,8 @@ class PeerVerification:
         peer = self.directory.resolve(name=None if is_key else text, key=text if is_key else None)
         if peer.member_id == self.own_id:
             raise ProtocolError("invalid_field", "A member cannot verify itself. Name another one.")
+        if not is_key:
+            # The member that has the name now has other keys, so two people would compare in vain.
+            self.directory.check_name(peer, text)
+        self.directory.check_open(peer, None)
         return peer

@@ -76,7 +76,9 @@ def _due(
     notified_at: int | None,
     shown_at: int | None,
     acked_at: int | None,
-    session: str | None,
+    notified_by: str | None,
+    shown_by: str | None,
+    acked_by: str | None,
 ) -> DueReceipt:
     """Return a receipt with the states up to the one that its sender asks for."""
     receipt = Receipt(
@@ -85,6 +87,8 @@ def _due(
         notified_at=notified_at if wish > ReceiptState.NOTIFIED else None,
         shown_at=shown_at if wish >= ReceiptState.SHOWN else None,
         acked_at=acked_at if wish >= ReceiptState.ACKED else None,
-        session=session if due > ReceiptState.DELIVERED else None,
+        notified_by=notified_by if wish > ReceiptState.NOTIFIED else None,
+        shown_by=shown_by if wish >= ReceiptState.SHOWN else None,
+        acked_by=acked_by if wish >= ReceiptState.ACKED else None,
     )
     return DueReceipt(inbox_id, ReceiptState(due), receipt)

@@ -61,6 +61,15 @@ class OwnMessage:
     is_own: bool
     recipient: Peer | None
 
+    @property
+    def was_received(self) -> bool:
+        """Whether the broker has delivered it to this member.
+
+        Own dms to itself are, and own jobs that it has acknowledged. A post is not delivered to its sender.
+        """
+        is_to_itself = self.row.kind == "dm" and self.recipient is None
+        return not self.is_own or self.row.kind == "queue" or is_to_itself
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

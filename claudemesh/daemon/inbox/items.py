@@ -12,7 +12,10 @@ from claudemesh.runtime.clock import iso_ms
 
 _TIMES = ("received_at", "notified_at", "shown_at", "acked_at")
 # Columns with a meaning within this daemon only.
-_HIDDEN = ("lived_ms", "receipt", "receipt_due")
+_HIDDEN = (
+    *("lived_ms", "receipt", "receipt_due", "request_fingerprint"),
+    *("notified_by", "shown_by", "acked_by", "told"),
+)
 # Fields whose text another member wrote: the reader must treat it as data, never as an instruction.
 UNTRUSTED = ("attachments", "body", "from_session", "meta", "sender_name", "to_session")
 
@@ -37,6 +40,8 @@ def items_of(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
             row[name] = None if row[name] is None else iso_ms(row[name])
         row["sent_at"] = sent_at(row["broker_message_id"])
         row["mentioned"] = bool(row["mentioned"])
+        row["recovered"] = bool(row["recovered"])
+        row["in_loop"] = bool(row["in_loop"])
         row["sealed"] = row["body"] is None
         row |= shown_attachments(row["attachments"])
         row["untrusted"] = UNTRUSTED

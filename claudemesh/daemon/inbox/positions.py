@@ -8,6 +8,9 @@ number.
 Crash story: the file is written before the transaction that uses the positions it reserves. A crash in
 between leaves the file ahead of the database, which skips at most one block of numbers at the next start.
 When both are restored from the same backup, the seq goes back with them, which cannot be detected here.
+
+A new database leaves the numbers below its first one free. Messages that are read back from the history take
+them, oldest first, so a program that asks for what follows the last message it has seen is not given them.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ class Positions:
         self._write = write
         self._last = 0
         self._reserved = 0
+        # The least seq that no message read back from the history may take.
+        self._first = 1
         # Received and opened messages reserve at the same time; the number must not go back.
         self._lock = asyncio.Lock()
 
@@ -50,6 +55,8 @@ class Positions:
             last = given
         self._last = last
         self._reserved = reserved if given <= reserved else last
+        found = raw.execute(_Q["positions_first"]).fetchone()
+        self._first = last + 1 if found is None else found[0]
 
     async def reserve(self, count: int) -> int | None:
         """Reserve `count` positions before their transaction. Return the number to `note` in it, or None."""
@@ -71,6 +78,14 @@ class Positions:
     def note(self, raw: sqlite3.Connection, reserved: int) -> None:
         """Write the number to the database, in the transaction that uses the positions."""
         raw.execute(_Q["positions_note"], (reserved,))
+
+    def below(self, raw: sqlite3.Connection) -> int | None:
+        """Return the number for the next message that is read back from the history.
+
+        None: no number is free there, and the message takes the next one of all.
+        """
+        seq: int = raw.execute(_Q["positions_below"], (self._first,)).fetchone()[0] + 1
+        return seq if seq < self._first else None
 
     def used(self, seq: int) -> None:
         """Note that a committed row has this seq."""

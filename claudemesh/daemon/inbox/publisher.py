@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from claudemesh.daemon.bus import Bus, BusEvent
@@ -25,13 +26,14 @@ class InboxPublisher:
         A message that was stored sealed is published when it has been opened.
         """
         fresh = [(row, seq) for row, seq in zip(rows, seqs, strict=True) if seq is not None]
-        for row, _ in fresh:
-            self._metrics.received(row.kind, 1)
+        for kind, count in Counter(row.kind for row, _ in fresh).items():
+            self._metrics.received(kind, count)
         if len(fresh) < len(rows):
             self._metrics.received_again(len(rows) - len(fresh))
         if any(row.hooks for row, _ in fresh):
             self._on_jobs()
-        self._publish([item(row, seq) for row, seq in fresh if row.sealed is None])
+        # Without a stream no message is spelt.
+        self._publish(item(row, seq) for row, seq in fresh if row.sealed is None)
 
     def dropped(self) -> None:
         """Count a delivery that is not genuine. It is not published."""
@@ -42,7 +44,7 @@ class InboxPublisher:
         self._on_jobs()
         self._publish(items)
 
-    def _publish(self, items: Sequence[Mapping[str, Any]]) -> None:
+    def _publish(self, items: Iterable[Mapping[str, Any]]) -> None:
         self._bus.publish(event for item in items for event in _events(item))
 
 

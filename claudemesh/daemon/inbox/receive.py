@@ -21,6 +21,7 @@ from claudemesh.runtime.errors import StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
+from claudemesh.runtime.tracing.spans import Begun
 
 log = get_logger("receive")
 _told = SparseLog(log)
@@ -49,6 +50,18 @@ class SealedWatch(Protocol):
     def stored(self, senders: Iterable[Peer], topic_keys: int) -> None:
         """Note the senders of messages that were stored sealed, and the count of topic keys, both as they
         were before the messages were tried."""
+        ...
+
+
+class ReceiveTracing(Protocol):
+    """The part of the traces that the receiver uses."""
+
+    def arriving(self) -> Begun:
+        """Begin the reception of a batch."""
+        ...
+
+    def stored(self, rows: Sequence[InboxRow], begun: Begun) -> None:
+        """Note that the messages of a batch are on the disk."""
         ...
 
 
@@ -83,6 +96,16 @@ class Receiver:
         # Reasons and senders of dropped deliveries that were logged. There are few of both.
         self._told: set[tuple[str, str]] = set()
         self.take_receipts: Callable[[Sequence[InboxRow]], Awaitable[None]] = _take_none
+        self._tracing: ReceiveTracing | None = None
+        self._mark: Callable[[Sequence[InboxRow]], Sequence[InboxRow]] = _as_they_are
+
+    def on_rows(self, mark: Callable[[Sequence[InboxRow]], Sequence[InboxRow]]) -> None:
+        """Let `mark` mark messages beyond the automatic turns of two sessions, before they are written."""
+        self._mark = mark
+
+    def trace(self, tracing: ReceiveTracing) -> None:
+        """Tell of what arrives and is stored."""
+        self._tracing = tracing
 
     def handle(self, connection: int, delivery: Deliver) -> None:
         """Take one delivery of a connection. Raises `Overloaded` when the broker ignores its window."""
@@ -111,6 +134,7 @@ class Receiver:
         await self._batcher.close()
 
     async def _take(self, batch: Sequence[tuple[int, Deliver]]) -> Sequence[None]:
+        begun = None if self._tracing is None else self._tracing.arriving()
         known = await self._know_senders(batch)
         now_ms = self._clock.wall_ms()
         # A key that comes from here on may be too late for the attempt and too early for the commit.
@@ -118,11 +142,13 @@ class Receiver:
         ids = {delivery.sender.member_id for _, delivery in known}
         senders = {member_id: self._directory.by_id(member_id) for member_id in ids}
         opened = await self._open_all([delivery for _, delivery in known], now_ms)
-        rows = [row for row in opened if not row.receipting.receipts]
+        rows = self._mark([row for row in opened if not row.receipting.receipts])
         waiting = [row for row in rows if row.sealed and row.unreadable is None]
         sealers = [peer for row in waiting if (peer := senders[row.sender_member_id])]
         seqs = await self._store.insert(rows)
         self._publisher.stored(rows, seqs)
+        if self._tracing is not None and begun is not None:
+            self._tracing.stored([row for row, seq in zip(rows, seqs, strict=True) if seq is not None], begun)
         for row in rows:
             if row.unreadable is not None:
                 _told.warning("message_unreadable", reason=row.unreadable, sender=row.sender_name)
@@ -194,6 +220,10 @@ class Receiver:
 
 async def _take_none(rows: Sequence[InboxRow]) -> None:
     """Drop receipts."""
+
+
+def _as_they_are(rows: Sequence[InboxRow]) -> Sequence[InboxRow]:
+    return rows
 
 
 def _log_failure(future: asyncio.Future[None]) -> None:

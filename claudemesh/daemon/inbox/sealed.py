@@ -60,6 +60,8 @@ class OpenedBody:
     from_session: str | None = None
     to_session: str | None = None
     receipting: Receipting = NO_RECEIPTS
+    hops: int = 0
+    in_loop: bool = False
 
 
 class SealedMessages:
@@ -113,8 +115,10 @@ class SealedMessages:
                 seq = raw.execute(_Q["positions_last"]).fetchone()[0] + 1
                 text = (content.body, content.meta, broker_message_id, content.attachments)
                 wish = content.receipting.wish
-                values = (seq, *text, content.from_session, content.to_session, wish)
+                names = (content.from_session, content.to_session)
+                values = (seq, *text, *names, wish, content.hops, content.in_loop)
                 items += items_of(raw.execute(_Q["unseal"], values))
+                raw.execute(_Q["untell_besides"], (broker_message_id,))
                 add_files(raw, broker_message_id, content.attachments)
                 raw.execute(_Q["note_seq"], (seq,))
                 add_message_jobs(raw, broker_message_id, content.hooks)

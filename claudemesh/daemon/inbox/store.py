@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from claudemesh.daemon.inbox.attached import ReceivedFiles, add_files, shown_attachments
 from claudemesh.daemon.inbox.due import DueReceipts
 from claudemesh.daemon.inbox.hook_jobs import HookJobs, add_message_jobs
@@ -24,18 +26,20 @@ from claudemesh.daemon.inbox.items import UNTRUSTED, items_of, sent_at
 from claudemesh.daemon.inbox.positions import Positions, salvage_last
 from claudemesh.daemon.inbox.sealed import SealedMessages
 from claudemesh.daemon.inbox.selection import ALL, Selection
+from claudemesh.daemon.inbox.untold import UntoldMessages
+from claudemesh.home.recovered import begin_rebuild
 from claudemesh.protocol.jsontext import JsonText
 from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting
 from claudemesh.runtime.clock import Clock, iso_ms
 from claudemesh.runtime.errors import StorageCorrupt
 from claudemesh.runtime.failpoints import failpoint
-from claudemesh.runtime.files import sync_dir
 from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
 from claudemesh.runtime.sidefiles import WriteFile, write_never
 from claudemesh.runtime.sqlite import Database, OnFailure
+from claudemesh.runtime.sqlite_check import refuse_emptied
 
 log = get_logger("inbox")
 
@@ -57,7 +61,8 @@ class InboxRow:
     client_message_id: str
     sender_member_id: str
     broker_message_id: str
-    history_id: int
+    # None for a message that this host has sent to itself.
+    history_id: int | None
     mesh: str
     kind: str
     topic: str | None
@@ -75,12 +80,19 @@ class InboxRow:
     # The sender's session, and the session of this host that the message is for.
     from_session: str | None = None
     to_session: str | None = None
+    # Automatic answers that led to it, and whether it came beyond the automatic turns of its sessions.
+    hops: int = 0
+    in_loop: bool = False
     # The receipt that the sender asks for, or the receipts that the message consists of.
     receipting: Receipting = NO_RECEIPTS
     sealed: bytes | None = None
     unreadable: str | None = None
     # Names of the hooks that it starts.
     hooks: tuple[str, ...] = ()
+    # Whether it was read back from the broker's history (inbox/rebuild.py).
+    recovered: bool = False
+    # The fingerprint of the request of a message that this host has sent to itself.
+    request_fingerprint: bytes | None = None
 
 
 class InboxStore:
@@ -94,6 +106,8 @@ class InboxStore:
         self.sealed = SealedMessages(database, positions)
         self.files = ReceivedFiles(database)
         self.receipts = DueReceipts(database)
+        self.untold = UntoldMessages(database, self.receipts.wake)
+        self._has_recovered = False
 
     @classmethod
     async def open(
@@ -109,18 +123,23 @@ class InboxStore:
         last one given out. `write` writes a side file whose first write has failed."""
         migrations = load_migrations("claudemesh.daemon.sql.inbox")
         salvaged = 0
+        position = path.with_name("inbox_position")
         try:
+            refuse_emptied(path, position)
             database = await Database.open(path, migrations, on_failure)
         except StorageCorrupt as error:
-            moved = _move_aside(path, clock.wall_ms())
+            moved = begin_rebuild(path, clock.wall_ms())
             salvaged = salvage_last(moved)
             log.error("inbox_corruption_recovered", moved_to=moved.name, error=str(error))
             database = await Database.open(path, migrations, on_failure)
-        positions = Positions(path.with_name("inbox_position"), write)
+        positions = Positions(position, write)
         store = cls(database, lived or LivedClock(clock), positions)
         try:
             await database.transaction(lambda raw: positions.open(raw, salvaged))
             await store._take_up_time()
+            [store._has_recovered] = await database.run(
+                lambda raw: raw.execute(_Q["has_recovered"]).fetchone()
+            )
         except BaseException:
             await store.close()
             raise
@@ -140,12 +159,19 @@ class InboxStore:
         before."""
 
         reserved = await self.positions.reserve(len(rows))
+        self._has_recovered |= any(row.recovered for row in rows)
+        has_recovered = self._has_recovered
 
         def work(raw: sqlite3.Connection) -> list[int | None]:
             if reserved is not None:
                 self.positions.note(raw, reserved)
             lived_ms = self._lived.now_ms()
-            seqs = [_insert(raw, row, lived_ms) for row in rows]
+            if has_recovered:
+                delivered = [row for row in rows if not row.recovered]
+                ids = [(row.sender_member_id, row.client_message_id) for row in delivered]
+                raw.executemany(_Q["replace_recovered"], ids)
+            below = self.positions.below
+            seqs = [_insert(raw, row, lived_ms, below(raw) if row.recovered else None) for row in rows]
             failpoint("receive.before_commit")
             return seqs
 
@@ -155,6 +181,16 @@ class InboxStore:
         self.positions.used(max((seq for seq in seqs if seq is not None), default=0))
         failpoint("receive.after_commit")
         return seqs
+
+    async def local_of(
+        self, sender_member_id: str, client_message_id: str
+    ) -> tuple[str, bytes | None] | None:
+        """Return the message id and the fingerprint of a message that this host has sent to itself."""
+        values = (sender_member_id, client_message_id)
+        row: tuple[str, bytes | None] | None = await self._db.run(
+            lambda raw: raw.execute(_Q["local_of"], values).fetchone()
+        )
+        return row
 
     async def page(
         self, chosen: Selection = ALL, *, after: int | None = None, limit: int = 100
@@ -197,6 +233,13 @@ class InboxStore:
         count: int = row[0]
         return count
 
+    async def activity(self, spans: Sequence[tuple[int, int]], most: int) -> list[int]:
+        """Return how many messages that are kept arrived in each span of wall time, each counted up to
+        `most`."""
+        values = (orjson.dumps(spans).decode(), most)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["activity"], values).fetchall())
+        return [row[0] for row in rows]
+
     async def mark(self, ids: Sequence[str], as_: str, now_ms: int, session: str | None = None) -> int:
         """Set the time at which messages were `notified`, `shown` or `acked`, unless it is set, and the
         session that did it. Return the number of known ids."""
@@ -204,6 +247,8 @@ class InboxStore:
 
         def work(raw: sqlite3.Connection) -> int:
             count = raw.executemany(query, [(now_ms, one, session) for one in ids]).rowcount
+            if as_ == "notified" and session is not None:
+                raw.execute(_Q["told_besides"], {"ids": orjson.dumps(ids).decode(), "session": session})
             failpoint("mark.before_commit")
             return count
 
@@ -279,11 +324,14 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         "from_session": row.from_session,
         "to_session": row.to_session,
         "for_session": row.to_session,
+        "hops": row.hops,
+        "in_loop": row.in_loop,
         "mentioned": row.mentioned,
         "notified_at": None,
         "shown_at": None,
         "acked_at": None,
         "seen_by": None,
+        "recovered": row.recovered,
         "sealed": row.body is None,
         "unreadable": row.unreadable,
         **shown_attachments(row.attachments),
@@ -291,7 +339,7 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
     }
 
 
-def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None:
+def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int, seq: int | None) -> int | None:
     values = (
         row.id,
         row.client_message_id,
@@ -315,6 +363,11 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
         row.to_session,
         row.unreadable,
         row.receipting.wish,
+        row.recovered,
+        row.hops,
+        row.in_loop,
+        row.request_fingerprint,
+        seq,
     )
     inserted = raw.execute(_Q["insert"], values).fetchone()
     if inserted is None:
@@ -324,16 +377,5 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int) -> int | None
     add_files(raw, row.id, row.attachments)
     if row.hooks:
         add_message_jobs(raw, row.id, row.hooks)
-    seq: int = inserted[0]
-    return seq
-
-
-def _move_aside(path: Path, now_ms: int) -> Path:
-    moved = path.with_name(f"{path.name}.corrupt-{now_ms}")
-    path.rename(moved)
-    for suffix in ("-wal", "-shm"):
-        companion = path.with_name(path.name + suffix)
-        if companion.exists():
-            companion.rename(moved.with_name(moved.name + suffix))
-    sync_dir(path.parent)
-    return moved
+    given: int = inserted[0]
+    return given

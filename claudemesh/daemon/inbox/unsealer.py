@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
-from claudemesh.daemon.inbox.sealed import OpenedBody, SealedMessages
+from claudemesh.daemon.inbox.sealed import OpenedBody, Sealed, SealedMessages
 from claudemesh.daemon.inbox.verify import Invalid, Verifier
 from claudemesh.protocol.receipts import Receipt
 from claudemesh.runtime.aside import Slices
@@ -31,8 +31,15 @@ _REFRESH_EVERY_S: Final = 60.0
 TakeReceipts: TypeAlias = Callable[[Sequence[tuple[str, tuple[Receipt, ...]]]], Awaitable[None]]
 
 
+MarkOpened: TypeAlias = Callable[[Sealed, OpenedBody], OpenedBody]
+
+
 async def _take_none(receipts: Sequence[tuple[str, tuple[Receipt, ...]]]) -> None:
     """Drop receipts."""
+
+
+def _as_it_is(message: Sealed, body: OpenedBody) -> OpenedBody:
+    return body
 
 
 class Unsealer:
@@ -60,7 +67,12 @@ class Unsealer:
         self._wake = asyncio.Event()
         self._wake.set()
         self.take_receipts: TakeReceipts = _take_none
+        self._mark: MarkOpened = _as_it_is
         self._refreshed_at = -_REFRESH_EVERY_S
+
+    def on_bodies(self, mark: MarkOpened) -> None:
+        """Let `mark` mark messages beyond the automatic turns of two sessions, before they are written."""
+        self._mark = mark
 
     def directory_changed(self) -> None:
         """Try sealed messages again: the keys of their senders may have changed."""
@@ -140,7 +152,7 @@ class Unsealer:
                 if isinstance(found, OpenedBody) and found.receipting.receipts:
                     await self._take(peer, row.id, found)
                 elif isinstance(found, OpenedBody):
-                    opened.append((row.id, found))
+                    opened.append((row.id, self._mark(row, found)))
                 elif isinstance(found, Invalid):
                     unreadable.append((row.id, found.reason))
                     log.warning("message_unreadable", id=row.id, reason=found.reason)

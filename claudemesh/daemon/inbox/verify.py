@@ -26,6 +26,7 @@ from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting, SealedContext, decode_content, open_box
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.protocol.topic_keys import TopicKey, open_secret
+from claudemesh.protocol.traceparent import with_traceparent
 from claudemesh.runtime import aside
 from claudemesh.runtime.logs import get_logger
 
@@ -45,6 +46,7 @@ class Text:
     from_session: str | None = None
     to_session: str | None = None
     receipting: Receipting = NO_RECEIPTS
+    hops: int = 0
 
 
 NO_TEXT = Text()
@@ -169,6 +171,7 @@ class Verifier:
             attachments=text.attachments,
             from_session=text.from_session,
             to_session=text.to_session,
+            hops=text.hops,
             receipting=text.receipting,
             sealed=sealed,
             unreadable=unreadable,
@@ -193,6 +196,7 @@ class Verifier:
             text.from_session,
             text.to_session,
             text.receipting,
+            text.hops,
         )
 
     def _hooks_of(self, envelope: Envelope, files: str | None) -> tuple[str, ...]:
@@ -314,9 +318,10 @@ class Verifier:
 
 def _read(content: bytes) -> tuple[SealedContext | None, Text]:
     opened = decode_content(content)
-    meta = canonical_meta(opened.meta).decode() or None
+    meta = canonical_meta(with_traceparent(opened.meta, opened.sessions.traceparent)).decode() or None
     files, sessions = encode_attachments(opened.attachments), opened.sessions
-    found = Text(opened.message, meta, files, sessions.sender, sessions.recipient, opened.receipting)
+    names = (sessions.sender, sessions.recipient)
+    found = Text(opened.message, meta, files, *names, opened.receipting, sessions.hops)
     return opened.context, found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from claudemesh.runtime.logs import get_logger
-from claudemesh.runtime.oserrors import local_trouble
+from claudemesh.runtime.oserrors import local_trouble, words
 from claudemesh.runtime.outward import by_proxy, certificate_trouble
 
 log = get_logger("link")
@@ -31,7 +31,7 @@ class LinkFaults:
     def reason(self, error: Exception, *, opened: bool) -> str:
         """Return the reason for an error. An unexpected type of error is logged once."""
         url = self._url()
-        text = str(error) or type(error).__name__
+        text = words(error)
         cause = local_trouble(error)
         if cause is not None:
             reason = f"the link to {url} cannot be opened, because {cause.reason}: {cause.remedy}"

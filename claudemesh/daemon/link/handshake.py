@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import Membership
 from claudemesh.protocol.errors import ProtocolError, close_reason
 from claudemesh.protocol.features import OPTIONAL, REQUIRED, FeatureFailure, Features, negotiate
+from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import (
     Challenge,
     ErrorFrame,
@@ -22,6 +23,7 @@ from claudemesh.protocol.frames import (
     Frame,
     Hello,
     HelloAck,
+    Revoked,
     UnknownFrame,
     decode_frame,
     encode_frame,
@@ -76,15 +78,17 @@ class Handshake:
         self._require = tuple(require)
         self._optional = tuple(optional)
 
-    async def shake(self, socket: ClientConnection, session: Session) -> Agreed:
-        """Authenticate and negotiate.
+    async def shake(
+        self, socket: ClientConnection, session: Session, on_revoked: Callable[[Json], None]
+    ) -> Agreed:
+        """Authenticate and negotiate. `on_revoked` gets the statement that a broker gives as it refuses.
 
         `ProtocolError` when the broker refuses or breaks the protocol, `ExitWith` 78 when a required feature
         is missing.
         """
         challenge = await _expect(socket, session, Challenge)
         await say(socket, session, self._hello(challenge))
-        hello_ack = await _expect(socket, session, HelloAck)
+        hello_ack = await _expect(socket, session, HelloAck, on_revoked)
         await say(socket, session, FeatureRequest(self._require, self._optional))
         response = await _expect(socket, session, FeatureResponse)
         features = negotiate(self._require, self._optional, response)
@@ -142,7 +146,12 @@ async def refuse_unknown(socket: ClientConnection, session: Session, frame: Unkn
     await say(socket, session, frame.refusal("daemon"))
 
 
-async def _expect(socket: ClientConnection, session: Session, kind: type[F]) -> F:
+async def _expect(
+    socket: ClientConnection,
+    session: Session,
+    kind: type[F],
+    on_revoked: Callable[[Json], None] = lambda statement: None,
+) -> F:
     """Return the one frame that the session allows now. `ProtocolError` for any other known frame."""
     while True:
         text = await socket.recv()
@@ -152,6 +161,8 @@ async def _expect(socket: ClientConnection, session: Session, kind: type[F]) -> 
             return frame
         if isinstance(frame, ErrorFrame):
             raise ProtocolError(frame.code, frame.message)
+        if isinstance(frame, Revoked):
+            on_revoked(frame.statement)
         if isinstance(frame, UnknownFrame):
             await refuse_unknown(socket, session, frame)
 

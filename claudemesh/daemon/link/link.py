@@ -25,22 +25,27 @@ from claudemesh.protocol.errors import (
     ProtocolError,
     close_reason,
 )
-from claudemesh.protocol.fields import FrameId
+from claudemesh.protocol.fields import FrameId, Json
 from claudemesh.protocol.frames import (
     Call,
     Deliver,
     DeliverAck,
+    Delivers,
     ErrorFrame,
     Event,
     Frame,
     Reply,
     Send,
     SendResult,
+    SendResults,
+    Sends,
     UnknownFrame,
     announced,
+    batches_of,
     decode_frame,
     encode_frame,
     encode_send,
+    encode_sends,
 )
 from claudemesh.protocol.replies import BadReply, Read
 from claudemesh.protocol.session import Session
@@ -80,7 +85,8 @@ class LinkHandlers:
     `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `on_event`
     also takes an upper bound for the number of the event's values. `readmit` asks a broker that has lost this
     member to add it again, and `rotated_out` reacts to a broker that knows a newer key of it. Both return the
-    exit of the daemon, or None when the link has to be tried again.
+    exit of the daemon, or None when the link has to be tried again. `on_revoked` takes the statement that a
+    broker gives before it refuses this member as revoked; it is not verified.
     """
 
     link_up: Callable[[Opened], None]
@@ -90,6 +96,7 @@ class LinkHandlers:
     on_event: Callable[[Event, int], Awaitable[None]]
     readmit: Callable[[], Awaitable[ExitWith | None]]
     rotated_out: Callable[[], ExitWith | None]
+    on_revoked: Callable[[Json], None] = lambda statement: None
 
 
 class Link:
@@ -188,6 +195,15 @@ class Link:
         """Send a frozen envelope unchanged. Raise `ConnectionError` without a link."""
         await self._send(Send, encode_send(request_id, envelope))
 
+    async def send_envelopes(self, envelopes: Sequence[tuple[str, bytes]]) -> None:
+        """Send frozen envelopes unchanged, each with its id, in as few frames as the broker takes."""
+        most = 1 if self.agreed is None else self.agreed.features.batch_items
+        for batch in batches_of(envelopes, lambda one: len(one[1]), most):
+            if len(batch) == 1:
+                await self.send_envelope(*batch[0])
+            else:
+                await self._send(Sends, encode_sends(batch))
+
     async def acknowledge(self, connection: int, delivery_ids: Sequence[int]) -> None:
         """Acknowledge deliveries on the connection that brought them; on another one they are unknown."""
         if connection != self._connection:
@@ -267,7 +283,7 @@ class Link:
         self._broken = False
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
-                agreed = await self._handshake.shake(socket, session)
+                agreed = await self._handshake.shake(socket, session, handlers.on_revoked)
             self._connection += 1
             self._socket, self._session = socket, session
             self._reset_for = None
@@ -320,6 +336,9 @@ class Link:
                 handlers.on_result(frame)
             elif isinstance(frame, Deliver):
                 handlers.on_deliver(connection, frame)
+            elif isinstance(frame, (SendResults, Delivers)):
+                self._take_all(frame, connection, handlers)
+                await slices.rest()
             elif isinstance(frame, Reply):
                 self._calls.answer(frame, weight)
             elif isinstance(frame, Event):
@@ -328,6 +347,15 @@ class Link:
                 _errors.warning("broker_error", code=frame.code, detail=frame.message)
             elif isinstance(frame, UnknownFrame):
                 await refuse_unknown(socket, session, frame)
+
+    def _take_all(self, frame: SendResults | Delivers, connection: int, handlers: LinkHandlers) -> None:
+        for item in frame.items:
+            if isinstance(item, SendResult):
+                handlers.on_result(item)
+            else:
+                handlers.on_deliver(connection, item)
+        for _, error in frame.refused:
+            self._skip(error, frame.TYPE, None)
 
     def _skip(self, error: ProtocolError, kind: str, request_id: FrameId | None) -> None:
         """Skip a malformed frame. The link stays open."""

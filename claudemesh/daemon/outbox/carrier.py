@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 # Deadline for the answer to an envelope. After it, the answer counts as lost.
@@ -18,6 +19,10 @@ class Carrier(Protocol):
 
     async def send_envelope(self, request_id: str, envelope: bytes) -> None:
         """Send a frozen envelope. Raise `ConnectionError` when the link is lost."""
+        ...
+
+    async def send_envelopes(self, envelopes: Sequence[tuple[str, bytes]]) -> None:
+        """Send frozen envelopes with the ids of their rows. Raise `ConnectionError` when the link is lost."""
         ...
 
     def reset(self, reason: str) -> None:

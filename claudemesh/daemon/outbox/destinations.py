@@ -51,12 +51,13 @@ class Destinations:
     def mentions_of(self, request: SendRequest, given: tuple[str, ...]) -> tuple[str, ...]:
         """Return the ed25519 keys of `given`, and of the members that the text of a post mentions.
 
-        A name of no member is plain text. The envelope holds at most 64 mentions.
+        Of a long text the request holds the names, because its message is the beginning. A name of no member
+        is plain text. The envelope holds at most 64 mentions.
         """
-        if request.target.kind != "topic" or "@" not in request.message:
+        if request.target.kind != "topic":
             return given
         found = dict.fromkeys(given)
-        for spellings in names_in(request.message):
+        for spellings in names_in(request.message) if request.named is None else request.named:
             if len(found) == MAX_MENTIONS:
                 break
             found |= dict.fromkeys(self._mentioned(spellings))

@@ -15,7 +15,7 @@ unknown outcome. It becomes pending and is sent again; the broker recognises a d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,15 +23,15 @@ from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.pace import Pace
+from claudemesh.daemon.outbox.refusals import Refusals
 from claudemesh.daemon.outbox.states import Answer, Status
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.submissions import SubmissionQueue, WaitingSend, answer, fail
 from claudemesh.daemon.outbox.types import Settlement, Submission, TakenRow
 from claudemesh.daemon.outbox.window import Window
 from claudemesh.protocol.frames import SendResult
-from claudemesh.protocol.outcomes import RATE_LIMITED, Dead, Done, classify
+from claudemesh.protocol.outcomes import Dead, Done, classify
 from claudemesh.runtime.backoff import Backoff
-from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.errors import StorageBroken, StorageError, StorageFull, StorageUnavailable
 from claudemesh.runtime.failpoints import failpoint
@@ -72,6 +72,9 @@ class DrainHandlers:
     may_leave: Callable[[], bool] = lambda: True
     refused_key: Callable[[TakenRow, str], str | None] = lambda row, error: None
     row_waits: Callable[[str], None] = lambda topic: None
+    # For traces: rows that leave, and what has become of each, also when it waits again.
+    on_taken: Callable[[Sequence[TakenRow]], None] = lambda rows: None
+    on_outcome: Callable[[Settlement], None] = lambda settlement: None
 
 
 class Drain:
@@ -95,7 +98,7 @@ class Drain:
         self._carrier = carrier
         self._clocks = clocks
         self.backoff = backoff
-        self._conditions = conditions
+        self._refusals = Refusals(conditions, clocks.clock)
         self._metrics = metrics
         self._handlers = handlers
         self._waiting = SubmissionQueue()
@@ -179,7 +182,7 @@ class Drain:
                 self._wake.clear()
                 self._give_up_waiting()
                 if self._pace.recover(self._clocks.monotonic()):
-                    self._conditions.end(RATE_LIMITED)
+                    self._refusals.limit_ended()
                 await self._turn(self._waiting.take())
                 if not (self._window or self._results or self._waiting):
                     self._idle.set()
@@ -249,9 +252,12 @@ class Drain:
         if results:
             failpoint("drain.after_settle_commit")
         self._next_due = turn.next_due
+        if free and turn.next_due is None and not (turn.taken or self._window):
+            self._refusals.taken()
         if turn.taken:
             # The callers get their answers first: they have waited for the commit.
             self._window.take(turn.taken)
+            self._handlers.on_taken(turn.taken)
             if losses != self._window.losses:
                 # The link was lost during the commit. The rows in flight on it are older and leave first.
                 self.link_down()
@@ -281,19 +287,19 @@ class Drain:
 
     async def _carry_all(self) -> None:
         """Send every row that may leave now."""
-        sent = 0
-        while (row := self._window.next(self._clocks.monotonic())) is not None:
+        sent = False
+        while leaving := self._window.next_few(self._clocks.monotonic()):
             if not sent:
                 failpoint("drain.before_send")
             try:
-                await self._carrier.send_envelope(row.id, row.payload)
+                await self._carrier.send_envelopes([(row.id, row.payload) for row in leaving])
             except ConnectionError:
                 # The link reports its end by `link_down`, with the close code. If it ended before these
                 # rows were taken, it has done so already.
                 if not self._carrier.connected:
                     self.link_down()
                 return
-            sent += 1
+            sent = True
         if sent:
             failpoint("drain.after_send")
 
@@ -333,6 +339,7 @@ class Drain:
             return
 
     def _report(self, settlement: Settlement) -> None:
+        self._handlers.on_outcome(settlement)
         if settlement.status is Status.PENDING:
             if settlement.waiting_topic is not None:
                 self._handlers.row_waits(settlement.waiting_topic)
@@ -349,6 +356,7 @@ class Drain:
                 return Settlement(row, Status.PENDING, outcome.error, waiting_topic=topic)
         if isinstance(outcome, Done):
             self._pace.accepted()
+            self._refusals.taken()
             return Settlement(
                 row,
                 Status.DONE,
@@ -361,11 +369,12 @@ class Drain:
                 return self._later(row, outcome.error)
             return Settlement(row, Status.DEAD, f"{outcome.error}: {outcome.message}")
         wait_ms = outcome.retry_after_ms
-        if wait_ms is None:
-            return self._later(row, outcome.error)
-        if outcome.holds_all:
+        if outcome.holds_all and wait_ms is not None:
             self._hold(wait_ms)
             return Settlement(row, Status.PENDING, outcome.error)
+        self._refusals.refused(outcome)
+        if wait_ms is None:
+            return self._later(row, outcome.error)
         return Settlement(row, Status.PENDING, outcome.error, self._clocks.lived.now_ms() + wait_ms)
 
     def _later(self, row: TakenRow, reason: str) -> Settlement:
@@ -377,13 +386,7 @@ class Drain:
         """Hold back all sends for as long as the broker asks, and set the condition."""
         self._metrics.rate_limited()
         self._pace.refused(wait_ms, self._clocks.monotonic())
-        until = iso_ms(self._clocks.clock.wall_ms() + round(self.held_s * 1000))
-        self._conditions.begin(
-            RATE_LIMITED,
-            "The broker's rate limit for this mesh or member is reached, and it asked to wait "
-            f"{wait_ms / 1000:.1f} s: the next sends leave at {until}. They are kept and leave by "
-            "themselves; send less, or ask the broker's operator for a higher limit.",
-        )
+        self._refusals.limited(wait_ms, self.held_s)
 
 
 def _frame_refused(row: TakenRow) -> str:

@@ -189,6 +189,7 @@ class OutboxRecovery:
             "attachments": content.attachments,
             "from_session": content.sessions.sender,
             "to_session": content.sessions.recipient,
+            "hops": content.sessions.hops,
             "receipt": content.receipting.wish and content.receipting.wish.word,
         }
 
@@ -206,7 +207,11 @@ def _sealed_to_other_keys(error: ProtocolError) -> ProtocolError:
 
 _NO_ROW = Answer(
     404,
-    {"error": "not_found", "message": "There is no such row; `claudemesh daemon outbox list` shows them."},
+    {
+        "error": "not_found",
+        "message": "The outbox holds no send with this id.",
+        "next": "claudemesh daemon outbox list",
+    },
 )
 
 

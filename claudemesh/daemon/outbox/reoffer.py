@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, WaitingOffers
-from claudemesh.daemon.outbox.waiting_rows import NEEDS_SEAL
+from claudemesh.daemon.outbox.waiting_rows import ABOUT_SEAL
 from claudemesh.protocol.frames import SendResult
 from claudemesh.protocol.outcomes import Dead, Done, Outcome, classify
 from claudemesh.runtime.backoff import Backoff
@@ -130,7 +130,7 @@ class Reoffer:
         resealed, others = list[Offer](), list[tuple[str, str]]()
         for row_id, error in refused:
             offer = offers[row_id]
-            needs_seal = error.partition(":")[0] in NEEDS_SEAL
+            needs_seal = error.partition(":")[0] in ABOUT_SEAL
             payload = self._reseal(offer.payload) if needs_seal else None
             if payload is None:
                 others.append((row_id, error))
@@ -168,7 +168,7 @@ def _sorted(
             accepted.append(Reaccepted(offer.id, outcome.broker_message_id, outcome.history_id))
         elif isinstance(outcome, Dead):
             refused.append((offer.id, f"{outcome.error}: {outcome.message}"))
-        elif outcome is not None and outcome.error in NEEDS_SEAL:
+        elif outcome is not None and outcome.error in ABOUT_SEAL:
             refused.append((offer.id, f"{outcome.error}: It waits for the present key of its topic."))
         else:
             again.append(offer)

@@ -20,6 +20,8 @@ from claudemesh.protocol.ids import (
     check_ulid,
 )
 from claudemesh.protocol.receipts import WISHES, Receipt, ReceiptState
+from claudemesh.protocol.sealing import MAX_HOPS
+from claudemesh.protocol.traceparent import valid_traceparent
 from claudemesh.protocol.wire import PRIORITY_RANK, DestinationKind, Priority
 from claudemesh.runtime.destinations import QUEUE_MARK, TOPIC_MARK
 
@@ -27,13 +29,14 @@ _KEY = re.compile(r"[0-9a-f]{64}\Z")
 _COMMON = frozenset(
     {
         *("message", "priority", "meta", "reply_to_id", "mentions", "client_message_id"),
-        *("from_session", "receipt"),
+        *("from_session", "receipt", "hops", "traceparent"),
     }
 )
 SEND_FIELDS = _COMMON | {"to"}
 POST_FIELDS = _COMMON | {"topic"}
 CHANGE_FIELDS = frozenset({"message", "meta", "priority"})
 MAX_MENTIONS = 64
+MAX_TRACEPARENT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,15 @@ class SendRequest:
     from_session: str | None = None
     # The receipt that it asks for.
     receipt: ReceiptState | None = None
+    # Automatic answers that led to it, 0 for the message of a person.
+    hops: int = 0
+    # The position in a trace that the header or the field `traceparent` gives. It is no part of the
+    # fingerprint: a retry within another trace is the same send.
+    traceparent: str | None = None
     # A message of receipts, made by the daemon itself.
     receipts: tuple[Receipt, ...] = ()
+    # The names that a long text mentions, each in its spellings (mentions.py). None: those in `message`.
+    named: tuple[tuple[str, ...], ...] | None = None
 
     @property
     def meta(self) -> dict[str, Any] | None:
@@ -78,22 +88,26 @@ class SendRequest:
         return orjson.loads(self.meta_json) if self.meta_json else None
 
 
-def parse_send(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
+def parse_send(
+    body: Mapping[str, Any], header_key: str | None = None, traceparent: str | None = None
+) -> SendRequest:
     """Parse the body of `POST /v1/send`. `header_key` is the Idempotency-Key; it has precedence over the
-    body's id.
+    body's id, and so has `traceparent`. An invalid one is ignored.
 
     Raise `InvalidField` with the name of the field and a sentence that states the allowed values.
     """
     _refuse_unknown(body, SEND_FIELDS)
-    return _parse(body, parse_target(_required(body, "to")), header_key)
+    return _parse(body, parse_target(_required(body, "to")), header_key, traceparent)
 
 
-def parse_post(body: Mapping[str, Any], header_key: str | None = None) -> SendRequest:
+def parse_post(
+    body: Mapping[str, Any], header_key: str | None = None, traceparent: str | None = None
+) -> SendRequest:
     """Parse the body of `POST /v1/topic/post`, as `parse_send` does."""
     _refuse_unknown(body, POST_FIELDS)
     topic = _required(body, "topic")
     marked = topic if topic.startswith((QUEUE_MARK, TOPIC_MARK)) else f"{TOPIC_MARK}{topic}"
-    return _parse(body, parse_target(marked, "topic"), header_key)
+    return _parse(body, parse_target(marked, "topic"), header_key, traceparent)
 
 
 def parse_changes(changes: object) -> dict[str, Any]:
@@ -143,7 +157,9 @@ def _parse_member(text: str, field: str) -> Target:
     return Target("dm", name=check_member_name(text.removeprefix("@"), field))
 
 
-def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> SendRequest:
+def _parse(
+    body: Mapping[str, Any], target: Target, header_key: str | None, traceparent: str | None
+) -> SendRequest:
     meta = body.get("meta")
     reply_to_id = body.get("reply_to_id")
     body_id = body.get("client_message_id")
@@ -161,6 +177,8 @@ def _parse(body: Mapping[str, Any], target: Target, header_key: str | None) -> S
         client_message_id=own_id,
         from_session=None if from_session is None else check_session(from_session, "from_session"),
         receipt=_receipt(body.get("receipt")),
+        hops=_hops(body.get("hops")),
+        traceparent=valid_traceparent(_traceparent(body) if traceparent is None else traceparent),
     )
 
 
@@ -199,6 +217,23 @@ def _receipt(value: object) -> ReceiptState | None:
     if not isinstance(value, str) or value not in WISHES:
         raise InvalidField("invalid_field", "receipt", f"receipt must be one of {', '.join(WISHES)}.")
     return WISHES[value]
+
+
+def _hops(value: object) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value <= MAX_HOPS:
+        raise InvalidField("invalid_field", "hops", f"hops must be a whole number from 0 to {MAX_HOPS}.")
+    return value
+
+
+def _traceparent(body: Mapping[str, Any]) -> str | None:
+    """Return the position in a trace, which may not be valid."""
+    value = body.get("traceparent")
+    if not isinstance(value, str | None) or len(value or "") > MAX_TRACEPARENT:
+        text = f"traceparent must be a string of at most {MAX_TRACEPARENT} characters."
+        raise InvalidField("invalid_field", "traceparent", text)
+    return value
 
 
 def _mentions(value: object) -> tuple[Target, ...]:

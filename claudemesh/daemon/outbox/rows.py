@@ -62,6 +62,7 @@ def public(row: Mapping[str, Any]) -> dict[str, Any]:
     item = {name: value for name, value in row.items() if name not in _HIDDEN}
     item["request_fingerprint"] = row["request_fingerprint"].hex()
     item["receipt"] = None if row["receipt"] is None else ReceiptState(row["receipt"]).word
+    item["local"] = bool(row["local"])
     item["waiting_for"] = None if row["waiting_topic"] is None else "topic_key"
     if row["payload"]:
         envelope = orjson.loads(row["payload"])

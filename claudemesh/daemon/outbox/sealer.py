@@ -100,7 +100,9 @@ class Sealer:
         `mentions` are ed25519 keys. Raise `ProtocolError` invalid_key for an unusable key of the recipient,
         payload_too_large for a body over the broker's limit.
         """
-        sessions = SessionNames(request.from_session, request.target.session)
+        sessions = SessionNames(
+            request.from_session, request.target.session, request.hops, request.traceparent
+        )
         receipting = Receipting(request.receipt, request.receipts)
         content = (request.message, request.meta_json, request.attachments, sessions, receipting)
         body, seal = self._sealed(content, to, client_message_id, self._topic_key(to))

@@ -120,6 +120,12 @@ def answer_done(row: KnownRow, *, duplicate: bool) -> Answer:
     )
 
 
+def answer_reused(row_id: str, client_message_id: str, fingerprint: bytes, message_id: str) -> Answer:
+    """Return the answer to a local send whose id belongs to another message in the inbox."""
+    row = KnownRow(row_id, client_message_id, Status.DONE, fingerprint, None, message_id, None)
+    return answer_known(row, match=False)
+
+
 def _conflict(row: KnownRow, conflict: str, text: str) -> Answer:
     body: dict[str, Any] = {
         "error": "idempotency_key_reused",

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
+
 from claudemesh.daemon.outbox.done import DoneSends
 from claudemesh.daemon.outbox.rows import dicts, get_row, move, page_statement, public
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, may_move
@@ -28,6 +30,7 @@ from claudemesh.daemon.outbox.types import (
     Turn,
 )
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.ids import first_ulid
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.queries import load_queries
@@ -221,6 +224,16 @@ class OutboxStore:
         totals = self._totals
         return {"pending": totals.pending, "inflight": totals.inflight, "dead": totals.dead}
 
+    async def activity(self, spans: Sequence[tuple[int, int]], most: int) -> list[int]:
+        """Return how many sends were made in each span of wall time, each counted up to `most`.
+
+        The time of a send is that of its id, so only the index of the ids is read.
+        """
+        ranges = [(first_ulid(start), first_ulid(end)) for start, end in spans]
+        values = (orjson.dumps(ranges).decode(), most)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["activity"], values).fetchall())
+        return [row[0] for row in rows]
+
     async def oldest_pending(self) -> int | None:
         """Return the lived time at which the oldest pending send was accepted, or None."""
 
@@ -246,7 +259,9 @@ class OutboxStore:
             status = Status(row["status"]) if row["attempts"] == attempts else Status.INFLIGHT
             if not may_move(status, Status.ABORTED):
                 return (status, None), Totals()
-            answers, change = submit(raw, [successor], now) if successor is not None else ([], Totals())
+            answers, _, change = (
+                submit(raw, [successor], now) if successor is not None else ([], [], Totals())
+            )
             answer = answers[0] if answers else None
             if answer is not None and answer.status != 202:
                 return (status, answer), Totals()

@@ -7,15 +7,18 @@ disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
 
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destination
 from claudemesh.daemon.outbox.draft import Draft, Drafts, refusal
+from claudemesh.daemon.outbox.id_locks import IdLocks
+from claudemesh.daemon.outbox.local import LocalDelivery, LocalSend, unwritten
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.sealer import Sealer
-from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_known
+from claudemesh.daemon.outbox.states import Answer, Status, answer_done, answer_known, answer_reused
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.types import NewRow, Submission
 from claudemesh.protocol.errors import ProtocolError
@@ -24,9 +27,14 @@ from claudemesh.runtime.batching import Overloaded
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.errors import StorageBroken, StorageUnavailable
 
+# The answer to a probe: the outbox does not know its id.
+_NEW: Final = Answer(0)
 _BUSY = Answer(
     429, {"error": "daemon_busy", "message": "Too many sends wait for the disk: try again shortly."}
 )
+
+
+R = TypeVar("R")
 
 
 class PreSend(Protocol):
@@ -64,7 +72,13 @@ class Submitter:
         self._callers = callers
         self._enqueue = enqueue
         self._pre_send = pre_send
-        self._asking: dict[str, asyncio.Lock] = {}
+        self._asking = IdLocks()
+        # The way into the inbox of this host, for sends to itself; None: they go to the broker.
+        self._local: LocalDelivery | None = None
+
+    def on_local(self, local: LocalDelivery) -> None:
+        """Let `local` take the sends of this host to itself."""
+        self._local = local
 
     async def submit(
         self,
@@ -122,24 +136,53 @@ class Submitter:
 
     async def _pass(self, request: SendRequest, found: Draft, on_queued: Callable[[], None] | None) -> Answer:
         """Write a send. A new id passes the pre-send hook first, if there is one."""
-        hook = self._pre_send
-        # Receipts hold no text of a caller.
-        if hook is None or not hook.guards_sends or found.refusal is not None or request.receipts:
-            return await self._write(self._sealed(request, found), on_queued)
         client_message_id = found.client_message_id
+        # Receipts hold no text of a caller.
+        is_guarded = not request.receipts and self._pre_send is not None and self._pre_send.guards_sends
+        is_local = self._local is not None and self._local.takes(request, found.to)
+        is_plain = not (is_guarded or is_local or client_message_id in self._asking)
+        if is_plain or found.refusal is not None:
+            return await self._write(self._sealed(request, found), on_queued)
         # One at a time for an id: a retry that arrives meanwhile finds the row and does not run the hook.
-        lock = self._asking.setdefault(client_message_id, asyncio.Lock())
-        try:
-            async with lock:
-                if await self._store.find(client_message_id) is None:
-                    changed = await hook.before_send(request, client_message_id)
-                    if isinstance(changed, Answer):
-                        return changed
-                    request = changed
-                return await self._write(self._sealed(request, found), on_queued)
-        finally:
-            if not lock.locked():
-                self._asking.pop(client_message_id, None)
+        async with self._asking.hold(client_message_id):
+            if is_guarded and await self._store.find(client_message_id) is None:
+                assert self._pre_send is not None
+                changed = await self._pre_send.before_send(request, client_message_id)
+                if isinstance(changed, Answer):
+                    return changed
+                request = changed
+            if is_local:
+                return await self._write_local(request, found, on_queued)
+            return await self._write(self._sealed(request, found), on_queued)
+
+    async def _write_local(
+        self, request: SendRequest, found: Draft, on_queued: Callable[[], None] | None
+    ) -> Answer:
+        """Write a send to this host: its message into the inbox, then its row, which is done."""
+        assert self._local is not None and found.to is not None and found.to.peer is not None
+        submission = self._sealed(request, found)
+        if submission.row is None:
+            return await self._write(submission, on_queued)
+        # Every earlier send has its row by the answer. A later one with the same id waits for this one.
+        answer = await self._write(replace(submission, row=None, refusal=_NEW), None)
+        if answer is not _NEW:
+            return answer
+        client_message_id, fingerprint = found.client_message_id, found.request_fingerprint
+        mentions = self._drafts.mentions(request, found)
+        send = LocalSend(request, found.to.peer, client_message_id, fingerprint, self._new_id(), mentions)
+        local = self._local
+        delivered = await self._storing(local.deliver(send, on_queued))
+        if isinstance(delivered, Answer):
+            return delivered
+        message_id, is_same = delivered
+        if not is_same:
+            return answer_reused(submission.row.id, client_message_id, fingerprint, message_id)
+        row = replace(submission.row, local=message_id)
+        answer = await self._write(replace(submission, row=row), None)
+        if answer.status >= 400:
+            return unwritten(answer, client_message_id)
+        local.written(client_message_id, row)
+        return answer
 
     def _sealed(self, request: SendRequest, found: Draft) -> Submission:
         """Seal a draft. The fingerprint covers the caller's request, the envelope the request that the hook
@@ -162,19 +205,28 @@ class Submitter:
         return NewRow(self._new_id(), envelope.encode(), rank, now_ms, waits, wish, recipient)
 
     async def _write(self, submission: Submission, on_queued: Callable[[], None] | None) -> Answer:
-        try:
+        async def write() -> Answer:
             answer = self._enqueue(submission)
             if on_queued is not None:
                 on_queued()
             return await answer
+
+        try:
+            return await self._storing(write())
+        finally:
+            self._sealer.written(submission.row)
+
+    @staticmethod
+    async def _storing(written: Awaitable[R]) -> R | Answer:
+        """Return the result of a write, or the answer that refuses a send that could not be written."""
+        try:
+            return await written
         except Overloaded:
             return _BUSY
         except StorageUnavailable as error:
             return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
         except StorageBroken as error:
             return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
-        finally:
-            self._sealer.written(submission.row)
 
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
         """Return the answer that a retry would get now, without `duplicate` for a send that was just

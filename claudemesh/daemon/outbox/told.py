@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from claudemesh.protocol.receipts import Receipt, ReceiptState, merge
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
@@ -77,6 +79,12 @@ class ToldReceipts:
 
         return await self._db.transaction(work)
 
+    async def known(self, client_message_ids: Sequence[str]) -> frozenset[str]:
+        """Return those of these ids that belong to a send of this host."""
+        wanted = (orjson.dumps(list(client_message_ids)).decode(),)
+        rows = await self._db.run(lambda raw: raw.execute(_Q["known_sends"], wanted).fetchall())
+        return frozenset(row[0] for row in rows)
+
     async def of(self, row_id: str, limit: int) -> Told:
         """Return the states of a send, those of the first `limit` recipients by name."""
 
@@ -105,19 +113,23 @@ def _apply(raw: sqlite3.Connection, teller: Teller, receipt: Receipt) -> Iterato
     if merged == before or merged.state is None:
         return
     times = [merged.at(state) for state in ReceiptState]
-    values = (row_id, teller.member_id, teller.name, merged.state, *times, merged.session)
+    by = (merged.notified_by, merged.shown_by, merged.acked_by)
+    values = (row_id, teller.member_id, teller.name, merged.state, *times, *by)
     raw.execute(_Q["receipt_write"], values)
     if merged.state > (before.state or 0):
         yield Advance(row_id, teller, merged)
 
 
 def _receipt(client_message_id: str, *columns: object) -> Receipt:
-    delivered_at, notified_at, shown_at, acked_at, session = columns
+    delivered_at, notified_at, shown_at, acked_at, *by = columns
+    notified_by, shown_by, acked_by = by
     return Receipt(
         client_message_id=client_message_id,
         delivered_at=delivered_at,  # type: ignore[arg-type]
         notified_at=notified_at,  # type: ignore[arg-type]
         shown_at=shown_at,  # type: ignore[arg-type]
         acked_at=acked_at,  # type: ignore[arg-type]
-        session=session,  # type: ignore[arg-type]
+        notified_by=notified_by,  # type: ignore[arg-type]
+        shown_by=shown_by,  # type: ignore[arg-type]
+        acked_by=acked_by,  # type: ignore[arg-type]
     )

@@ -18,8 +18,16 @@ from typing import Any
 import orjson
 
 from claudemesh.daemon.outbox.rows import move
-from claudemesh.daemon.outbox.states import Answer, KnownRow, Status, Step, answer_known, answer_queued
-from claudemesh.daemon.outbox.types import Now, Settlement, Submission, TakenRow, Totals, Turn
+from claudemesh.daemon.outbox.states import (
+    Answer,
+    KnownRow,
+    Status,
+    Step,
+    answer_done,
+    answer_known,
+    answer_queued,
+)
+from claudemesh.daemon.outbox.types import NewRow, Now, Settlement, Submission, TakenRow, Totals, Turn
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.queries import load_queries
 
@@ -48,14 +56,17 @@ def take_turn(
 ) -> Turn:
     """Run all parts of one turn. Rows whose body has more than `inline_bytes` die instead of being taken."""
     change = settle(raw, settlements, now) if settlements else Totals()
+    if limit > 0:
+        raw.execute(_Q["promote"], (now.lived_ms, _PROMOTED))
     answers: Sequence[Answer] = ()
+    taken: list[TakenRow] = []
     if submissions:
-        answers, added = submit(raw, submissions, now)
+        # With no ready row ahead of it a send is taken as it is written: one write, not two.
+        may_leave = limit > 0 and raw.execute(_Q["ready"], (1,)).fetchone() is None
+        answers, taken, added = submit(raw, submissions, now, limit if may_leave else 0, inline_bytes)
         change = change.plus(added)
     if limit <= 0:
         return Turn(answers, (), change=change)
-    raw.execute(_Q["promote"], (now.lived_ms, _PROMOTED))
-    taken: list[TakenRow] = []
     refused: list[Settlement] = []
     while len(taken) < limit:
         wanted = limit - len(taken)
@@ -73,13 +84,21 @@ def take_turn(
 
 
 def submit(
-    raw: sqlite3.Connection, submissions: Sequence[Submission], now: Now
-) -> tuple[list[Answer], Totals]:
-    """Answer each send in order and insert the new ones."""
+    raw: sqlite3.Connection,
+    submissions: Sequence[Submission],
+    now: Now,
+    room: int = 0,
+    inline_bytes: int | None = None,
+) -> tuple[list[Answer], list[TakenRow], Totals]:
+    """Answer each send in order and insert the new ones, of which up to `room` leave at once.
+
+    Return the answers, the rows that leave, and the change of the totals.
+    """
     failpoint("submit.before_insert")
     known = find(raw, [submission.client_message_id for submission in submissions])
     answers: list[Answer] = []
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Submission] = []
+    local: list[tuple[Any, ...]] = []
     size = 0
     for submission in submissions:
         found = known.get(submission.client_message_id)
@@ -90,17 +109,63 @@ def submit(
             answers.append(submission.refusal)
         else:
             row = submission.row
-            ids = (row.id, submission.client_message_id, submission.request_fingerprint)
-            rest = (row.priority, row.waiting_topic, row.receipt, row.recipient)
-            rows.append((*ids, row.payload, row.now_ms, now.lived_ms, *rest))
+            if row.local is not None:
+                ids = (row.id, submission.client_message_id, submission.request_fingerprint)
+                wish = (row.receipt, row.recipient)
+                local.append((*ids, row.payload, row.now_ms, now.lived_ms, row.priority, *wish, row.local))
+                done = _known(submission, row, Status.DONE)
+                known[submission.client_message_id] = (done, row.payload)
+                answers.append(answer_done(done, duplicate=False))
+                continue
+            rows.append(submission)
             size += len(row.payload)
             # A second submission of this id in the same batch must find the first one's row.
-            known[submission.client_message_id] = (_pending(submission, row.id), row.payload)
+            pending = _known(submission, row, Status.PENDING)
+            known[submission.client_message_id] = (pending, row.payload)
             answers.append(answer_queued(submission.client_message_id))
-    if rows:
-        raw.executemany(_Q["insert"], rows)
+    taken = _insert(raw, rows, now, room, inline_bytes) if rows else []
+    if local:
+        raw.executemany(_Q["insert_local"], local)
     failpoint("submit.before_commit")
-    return answers, Totals(pending=len(rows), queued_bytes=size)
+    change = Totals(pending=len(rows) - len(taken), inflight=len(taken), queued_bytes=size)
+    return answers, taken, change
+
+
+def _insert(
+    raw: sqlite3.Connection, sends: Sequence[Submission], now: Now, room: int, inline_bytes: int | None
+) -> list[TakenRow]:
+    """Insert new rows: in flight the most urgent ones for which there is room, the others pending.
+
+    Return those in flight. A row that waits for a key or is too large for the broker does not leave.
+    """
+    leaving: set[str] = set()
+    taken: list[TakenRow] = []
+    if room > 0:
+        for send in sorted(sends, key=_urgency):
+            row = send.row
+            if row is None or row.waiting_topic is not None:
+                continue
+            if len(taken) < room and (inline_bytes is None or not _is_over(row.payload, inline_bytes)):
+                taken.append(TakenRow(row.id, send.client_message_id, row.payload, 0))
+                leaving.add(row.id)
+    raw.executemany(
+        _Q["insert"],
+        (
+            (
+                *(row.id, send.client_message_id, send.request_fingerprint, row.payload, row.now_ms),
+                *(now.lived_ms, row.priority, row.waiting_topic, row.receipt, row.recipient),
+                *((TAKE.target.value, now.broker_ms) if row.id in leaving else (TAKE.origin.value, None)),
+            )
+            for send in sends
+            if (row := send.row) is not None
+        ),
+    )
+    return taken
+
+
+def _urgency(send: Submission) -> int:
+    assert send.row is not None
+    return send.row.priority
 
 
 def answer_without_space(
@@ -193,7 +258,6 @@ def _answer_found(submission: Submission, row: KnownRow, payload: bytes) -> Answ
     return answer_known(row, match=match)
 
 
-def _pending(submission: Submission, row_id: str) -> KnownRow:
-    return KnownRow(
-        row_id, submission.client_message_id, Status.PENDING, submission.request_fingerprint, None, None, None
-    )
+def _known(submission: Submission, row: NewRow, status: Status) -> KnownRow:
+    fingerprint = submission.request_fingerprint
+    return KnownRow(row.id, submission.client_message_id, status, fingerprint, None, row.local, None)

@@ -25,6 +25,8 @@ class NewRow:
     waiting_topic: str | None = None
     receipt: ReceiptState | None = None
     recipient: str | None = None
+    # The message's id in the inbox of this host, for a local send: it is there already.
+    local: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,11 @@ log = get_logger("outbox")
 # Rows sealed in one commit.
 _AT_ONCE: Final = 128
 _RETRY_S: Final = 1.0
-# A row that was refused so often for its seal is left to an operator.
-_MOST_ATTEMPTS: Final = 12
-NEEDS_SEAL: Final = frozenset({"seal_required", "key_epoch_expired"})
+# From this attempt on a row that is refused for its seal waits for a retry before it is sealed again.
+_AT_ONCE_UNTIL: Final = 12
 _UNKNOWN: Final = "key_epoch_unknown"
+# Refusals for the seal of a row.
+ABOUT_SEAL: Final = frozenset({"seal_required", "key_epoch_expired", _UNKNOWN})
 
 
 class KeysOfTopics(Protocol):
@@ -48,8 +49,11 @@ class KeysOfTopics(Protocol):
         """Get the present key of a topic, or make one."""
         ...
 
-    def renew(self, topic: str) -> None:
-        """Use no held key for further sends before the broker has told of the present one."""
+    def renew(self, topic: str, key_epoch: int | None = None) -> None:
+        """Use no held key for further sends before the broker has told of the present one.
+
+        The broker has refused `key_epoch`, by default the present one.
+        """
         ...
 
 
@@ -127,32 +131,37 @@ class WaitingRows:
     def refused(self, row: TakenRow, error: str) -> str | None:
         """Return the topic whose key a refused row waits for now; None when its seal is not the reason.
 
-        `written` follows when the row waits on the disk.
+        `written` follows when the row waits on the disk. Each refusal is one attempt more, so after many of
+        them every second one is a retry with its backoff: a broker that refuses every seal is not flooded.
         """
-        if error not in (*NEEDS_SEAL, _UNKNOWN) or row.attempts >= _MOST_ATTEMPTS:
+        if error not in ABOUT_SEAL or (row.attempts >= _AT_ONCE_UNTIL and row.attempts % 2):
             return None
         envelope = orjson.loads(row.payload)
         topic: str = envelope["destination_ref"]
         if envelope["destination_kind"] == "dm":
             return None
-        if error == _UNKNOWN:
-            # The broker has lost the epoch: this host registers it again, and the row leaves as it is.
-            self._keys.want_to_send(topic)
+        key = self._keys.current(topic)
+        key_epoch: int | None = envelope["seal"].get("epoch")
+        if error == _UNKNOWN and (key is None or key.key_epoch == key_epoch):
+            # The broker has lost the epoch: this host registers it again, and the row leaves as it is. When
+            # it cannot, another epoch is the present one by the next refusal.
+            self._keys.renew(topic, key_epoch)
             return None
-        self._keys.renew(topic)
+        self._keys.renew(topic, key_epoch)
         self._behind[topic] = self._behind.get(topic, 0) + 1
         return topic
 
     def seal_offer(self, payload: bytes) -> bytes | None:
-        """Return a done send sealed with the present key, for a broker that has forgotten it.
+        """Return a done send sealed with the present key, for a broker that does not take its epoch.
 
         None while the key is not here, or the key that it was sealed with is not held any more.
         """
         envelope = orjson.loads(payload)
         topic: str = envelope["destination_ref"]
         key = self._keys.current(topic)
-        if key is None or key.key_epoch == envelope["seal"].get("epoch"):
-            self._keys.renew(topic)
+        key_epoch: int | None = envelope["seal"].get("epoch")
+        if key is None or key.key_epoch == key_epoch:
+            self._keys.renew(topic, key_epoch)
             return None
         try:
             return self._seal(payload)

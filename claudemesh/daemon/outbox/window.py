@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from claudemesh.daemon.outbox.types import TakenRow
+from claudemesh.protocol.wire import BATCH_BYTES, BATCH_ITEMS
 
 TOO_BIG = 1009
 # A link that is lost this soon after a row was sent may have been lost because of it.
@@ -84,6 +85,22 @@ class Window:
         row = self._queue.popleft()
         self._sent[row.id] = (row, now_s)
         return row
+
+    def next_few(self, now_s: float) -> list[TakenRow]:
+        """Return the rows to send now, up to as many as one frame takes.
+
+        A row behind a large one is not marked as sent until that one has left: its deadline begins then.
+        """
+        rows, size = list[TakenRow](), 0
+        while self._queue and len(rows) < BATCH_ITEMS:
+            size += len(self._queue[0].payload)
+            if rows and size > BATCH_BYTES:
+                break
+            row = self.next(now_s)
+            if row is None:
+                break
+            rows.append(row)
+        return rows
 
     def answered(self, row_id: str) -> TakenRow | None:
         """Remove and return the row that the broker has answered; None when it is not in flight."""

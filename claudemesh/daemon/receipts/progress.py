@@ -18,14 +18,17 @@ ORDER: Final = (QUEUED, ACCEPTED, *(state.word for state in ReceiptState))
 WAITED_FOR: Final = ORDER[1:]
 
 
-def state_of(status: str, told: Told) -> str:
+def state_of(row: Mapping[str, Any], told: Told) -> str:
     """Return the furthest state of a send: at this host, at the broker, or at any recipient.
 
-    A receipt may arrive before the broker's answer. A send that has ended is as its row says, unless a
-    recipient has it all the same.
+    A local send is in the inbox of this host. A receipt may arrive before the broker's answer. A send that
+    has ended is as its row says, unless a recipient has it all the same.
     """
+    status: str = row["status"]
     if told.furthest is not None:
         return told.furthest.word
+    if row["local"]:
+        return ReceiptState.DELIVERED.word
     if status in _ENDED:
         return status
     return ACCEPTED if status == Status.DONE else QUEUED
@@ -51,6 +54,8 @@ def sentence(row: Mapping[str, Any], state: str, told: Told, absence: str | None
         return f"{state}: {row['last_error'] or 'an operator retired it'}"
     if state == QUEUED:
         return "queued on this host; the broker does not have it yet" + _clause(row["last_error"])
+    if row["local"] and not told.recipients:
+        return "delivered on this host"
     if state == ACCEPTED:
         waits = (
             (row["receipt"] is None and "it asked for no receipt") or absence or "no recipient has told more"
@@ -59,6 +64,8 @@ def sentence(row: Mapping[str, Any], state: str, told: Told, absence: str | None
     if len(told.recipients) == 1:
         [one] = told.recipients
         by = f" in session {one.receipt.session}" if one.receipt.session else ""
+        if row["local"]:
+            return f"{state} on this host{by}"
         more = f"; {absence}" if absence and state == ReceiptState.DELIVERED.word else ""
         return f"{state} at {one.name}{by}{more}"
     counts = ", ".join(f"{name} at {count}" for name, count in counts_of(told).items() if count)

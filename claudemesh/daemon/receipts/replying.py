@@ -7,6 +7,7 @@ message unacknowledged, and the same reply, sent again under its id, acknowledge
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
@@ -21,10 +22,17 @@ log = get_logger("receipts")
 class Replying:
     """Submits sends, and acknowledges the messages that they answer."""
 
-    def __init__(self, submit: Submit, note: Callable[[str, str | None], Awaitable[None]]) -> None:
-        """`note` gets the broker's id of an answered message, and the session that answers."""
+    def __init__(
+        self,
+        submit: Submit,
+        note: Callable[[str, str | None], Awaitable[None]],
+        in_loop: Callable[[SendRequest, str], bool],
+    ) -> None:
+        """`note` gets the broker's id of an answered message, and the session that answers. `in_loop` gets a
+        send and its id, and returns whether it wakes no session any more."""
         self._submit = submit
         self._note = note
+        self._in_loop = in_loop
 
     async def submit(
         self,
@@ -42,4 +50,7 @@ class Replying:
             except StorageError as error:
                 # The reply is accepted. Its message stays unacknowledged.
                 log.warning("reply_not_noted", error=str(error))
+        if request.hops and answer.status < 400:
+            is_beyond = self._in_loop(request, str(answer.body["client_message_id"]))
+            return replace(answer, body={**answer.body, "in_loop": is_beyond})
         return answer

@@ -50,6 +50,15 @@ class ReceiptTaking:
         for advance in advances:
             self._release(advance.receipt.client_message_id)
 
+    async def take_own(self, member_id: str, receipts: Sequence[Receipt]) -> frozenset[str]:
+        """Write receipts of messages that this host has sent to itself. Return the ids of known sends.
+
+        A send whose row is not in the outbox yet is told later.
+        """
+        known = await self._told.known([one.client_message_id for one in receipts])
+        await self.take([(member_id, tuple(one for one in receipts if one.client_message_id in known))])
+        return known
+
 
 def _events(advances: Sequence[Advance]) -> Iterator[BusEvent]:
     for _, group in groupby(advances, key=lambda one: one.teller.member_id):
@@ -67,8 +76,9 @@ def _item(receipt: Receipt) -> dict[str, str | None]:
 
 
 def states_of(receipt: Receipt) -> dict[str, str | None]:
-    """Return the furthest state, the time of each state, and the session, as the API shows them."""
+    """Return the furthest state, and time and session of each state, as the API shows them."""
     state = receipt.state
     times = {f"{one.word}_at": receipt.at(one) for one in ReceiptState}
     shown = {name: None if at is None else iso_ms(at) for name, at in times.items()}
-    return {"state": None if state is None else state.word, **shown, "session": receipt.session}
+    by = {f"{one.word}_by": receipt.by(one) for one in ReceiptState if one is not ReceiptState.DELIVERED}
+    return {"state": None if state is None else state.word, **shown, **by, "session": receipt.session}

@@ -29,6 +29,7 @@ from claudemesh.runtime.conditions import Conditions
 from claudemesh.runtime.exchange import Redirected
 from claudemesh.runtime.exits import PERMISSION, ExitWith
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.oserrors import words
 from claudemesh.runtime.urls import audience_of
 
 log = get_logger("restore")
@@ -67,7 +68,7 @@ async def ask_to_be_taken_back(
         ask = partial(ask_broker, ca_file=address.ca_file, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
         answer = await asyncio.to_thread(ask, address.url, "POST", "/v1/rejoin", body)
     except (OSError, http.client.HTTPException, Redirected) as error:
-        return NotYet(f"{address.url} does not know this member, and cannot be asked: {error}.")
+        return NotYet(f"{address.url} does not know this member, and cannot be asked: {words(error)}.")
     return _decide(answer.status, http_replies.refused(answer.body))
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from claudemesh.protocol.ids import SLUG
-
-Reach: TypeAlias = Literal["push", "turn", "pull"]
-Activity: TypeAlias = Literal["idle", "working", "away"]
+from claudemesh.protocol.session_cards import Activity, Reach
 
 LEASE_S: Final = 90.0
 MAX_SESSIONS: Final = 256

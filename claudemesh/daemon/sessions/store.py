@@ -18,7 +18,6 @@ from claudemesh.runtime.sqlite import Database
 
 _Q = load_queries("claudemesh.daemon.sql", "sessions.sql")
 MAX_NAMES = 1000
-_GIVEN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +67,16 @@ class SessionStore:
         def work(raw: sqlite3.Connection) -> None:
             for name in names:
                 raw.execute(_Q["end"], (name,))
+                raw.execute(_Q["untell"], (name,))
+                raw.execute(_Q["untell_besides"], (name,))
                 raw.execute(_Q["give_back"], (name,))
 
         await self._db.transaction(work)
 
-    async def give(self, name: str) -> None:
-        """Give all messages for the host that no session has to one session."""
-
-        def work(raw: sqlite3.Connection) -> int:
-            return raw.execute(_Q["give"], (name, _GIVEN)).rowcount
-
-        while await self._db.transaction(work) == _GIVEN:
-            pass
+    async def give(self, name: str, ids: Sequence[str]) -> None:
+        """Give messages for the host that no session has to one session."""
+        rows = [(name, one) for one in ids]
+        await self._db.transaction(lambda raw: raw.executemany(_Q["give"], rows))
 
 
 def _known(

@@ -1,12 +1,22 @@
--- insert: insert a received message, once for each sender and client_message_id.
-INSERT INTO inbox (id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
+-- insert: insert a received message, once for each sender and client_message_id. A seq of NULL is the next one.
+INSERT INTO inbox (seq, id, client_message_id, sender_member_id, broker_message_id, history_id, mesh, kind, topic,
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
-                   mentioned, attachments, from_session, to_session, for_session, unreadable, receipt, receipt_due)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
-       ?22 IS NOT NULL
+                   mentioned, attachments, from_session, to_session, for_session, unreadable, receipt, receipt_due,
+                   recovered, shown_at, acked_at, hops, in_loop, request_fingerprint)
+SELECT ?27, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
+       ?22 IS NOT NULL, ?23, iif(?23, ?14, NULL), iif(?23, ?14, NULL), ?24, ?25, ?26
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
 RETURNING seq;
+
+-- local_of: the id and the fingerprint of a message that this host has sent to itself.
+SELECT broker_message_id, request_fingerprint FROM inbox WHERE sender_member_id = ? AND client_message_id = ?;
+
+-- has_recovered: whether messages were read back from the history.
+SELECT EXISTS (SELECT 1 FROM inbox INDEXED BY inbox_recovered WHERE recovered);
+
+-- replace_recovered: delete a message that was read back from the history and is delivered after all.
+DELETE FROM inbox WHERE sender_member_id = ? AND client_message_id = ? AND recovered;
 
 -- insert_sealed: insert the envelope of a body that cannot be opened yet.
 INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
@@ -33,9 +43,13 @@ FROM inbox INDEXED BY inbox_without_text WHERE body IS NULL;
 
 -- unseal: write the body of a sealed message, which takes the next seq and becomes unread.
 UPDATE inbox SET seq = ?1, body = ?2, meta = ?3, attachments = ?5, from_session = ?6,
-  to_session = ?7, for_session = ?7, receipt = ?8, receipt_due = ?8 IS NOT NULL,
-  shown_at = NULL, acked_at = NULL, notified_at = NULL, seen_by = NULL
+  to_session = ?7, for_session = ?7, receipt = ?8, receipt_due = ?8 IS NOT NULL, hops = ?9, in_loop = ?10,
+  shown_at = NULL, acked_at = NULL, notified_at = NULL, seen_by = NULL,
+  notified_by = NULL, shown_by = NULL, acked_by = NULL, recovered = 0, told = 0
 WHERE id = ?4 AND body IS NULL RETURNING *;
+
+-- untell_besides: note that no session was told of a message.
+DELETE FROM inbox_told WHERE inbox_id = ?;
 
 -- add_file: insert a file that a message announces.
 INSERT INTO inbox_file (file_id, inbox_id, is_text) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
@@ -89,14 +103,45 @@ SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER
 -- unread_count: the number of messages that are not acknowledged, counted up to a limit.
 SELECT count(*) FROM (SELECT 1 FROM inbox WHERE acked_at IS NULL LIMIT ?1);
 
+-- activity: how many messages arrived in each of these spans of time, each counted up to a limit.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM inbox INDEXED BY inbox_received
+                              WHERE received_at >= json_extract(w.value, '$[0]')
+                              AND received_at < json_extract(w.value, '$[1]') LIMIT ?2))
+FROM json_each(?1) AS w ORDER BY w.key;
+
 -- mark_notified: set the time at which a session was told that a message waits.
-UPDATE inbox SET notified_at = coalesce(notified_at, ?1),
+UPDATE inbox SET notified_at = coalesce(notified_at, ?1), notified_by = iif(notified_at IS NULL, ?3, notified_by),
   seen_by = iif(shown_at IS NULL AND notified_at IS NULL, coalesce(?3, seen_by), seen_by),
-  receipt_due = iif(receipt > 2 AND shown_at IS NULL AND notified_at IS NULL, max(receipt_due, 2), receipt_due)
+  receipt_due = iif(receipt > 2 AND shown_at IS NULL AND notified_at IS NULL, max(receipt_due, 2), receipt_due),
+  told = iif(?3 IS NULL OR for_session IS ?3, 1, told)
 WHERE id = ?2;
 
+-- told_besides: note that a session was told of messages that it does not have.
+INSERT INTO inbox_told (session, inbox_id)
+SELECT :session, id FROM inbox
+WHERE id IN (SELECT value FROM json_each(:ids)) AND for_session IS NOT :session ON CONFLICT DO NOTHING;
+
+-- mark_told: the same as mark_notified for many messages. Those without a session are its own then, if it `gives` them.
+UPDATE inbox SET notified_at = coalesce(notified_at, :now),
+  notified_by = iif(notified_at IS NULL, :session, notified_by),
+  seen_by = iif(notified_at IS NULL, :session, seen_by),
+  receipt_due = iif(receipt > 2 AND notified_at IS NULL, max(receipt_due, 2), receipt_due),
+  told = iif(iif(:gives, coalesce(for_session, :session), for_session) IS :session, 1, told),
+  for_session = iif(:gives, coalesce(for_session, :session), for_session)
+WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- give_oldest: give a session the oldest messages for the host that no session has, as far as a seq.
+UPDATE inbox SET for_session = :session WHERE seq IN (
+  SELECT seq FROM inbox INDEXED BY inbox_for_host
+  WHERE for_session IS NULL AND shown_at IS NULL AND acked_at IS NULL AND body IS NOT NULL AND seq <= :through
+    AND sender_member_id NOT IN (SELECT value FROM json_each(:without))
+  ORDER BY seq LIMIT :limit);
+
+-- newest_seq: the newest message.
+SELECT max(seq) FROM inbox;
+
 -- mark_shown: set the time at which a reader has shown a message. A message for the host is the reader's then.
-UPDATE inbox SET shown_at = coalesce(shown_at, ?1),
+UPDATE inbox SET shown_at = coalesce(shown_at, ?1), shown_by = iif(shown_at IS NULL, ?3, shown_by),
   seen_by = iif(shown_at IS NULL, coalesce(?3, seen_by), seen_by),
   for_session = coalesce(for_session, ?3),
   receipt_due = iif(receipt > 2 AND shown_at IS NULL, max(receipt_due, 3), receipt_due)
@@ -104,7 +149,8 @@ WHERE id = ?2;
 
 -- mark_acked: set the time at which a reader has acknowledged a message. It is shown then.
 UPDATE inbox SET acked_at = coalesce(acked_at, ?1), shown_at = coalesce(shown_at, ?1),
-  seen_by = iif(acked_at IS NULL AND (shown_at IS NULL OR receipt IS NOT 3), coalesce(?3, seen_by), seen_by),
+  acked_by = iif(acked_at IS NULL, ?3, acked_by), shown_by = iif(shown_at IS NULL, ?3, shown_by),
+  seen_by = iif(acked_at IS NULL, coalesce(?3, seen_by), seen_by),
   for_session = coalesce(for_session, ?3),
   receipt_due = CASE WHEN receipt = 4 AND acked_at IS NULL THEN 4
                      WHEN receipt > 2 AND shown_at IS NULL THEN max(receipt_due, 3)
@@ -118,7 +164,8 @@ SELECT id FROM inbox INDEXED BY inbox_broker_message WHERE broker_message_id = ?
 SELECT DISTINCT sender_member_id FROM inbox INDEXED BY inbox_receipt_due WHERE receipt_due > 0 LIMIT ?;
 
 -- receipts_due: messages of a member whose state it is yet to be told, oldest first.
-SELECT id, receipt_due, receipt, client_message_id, received_at, notified_at, shown_at, acked_at, seen_by
+SELECT id, receipt_due, receipt, client_message_id, received_at, notified_at, shown_at, acked_at, notified_by, shown_by,
+       acked_by
 FROM inbox INDEXED BY inbox_receipt_due WHERE sender_member_id = ? AND receipt_due > 0 ORDER BY seq LIMIT ?;
 
 -- receipt_told: note that a state was told, unless a further one has followed.
@@ -172,6 +219,12 @@ SELECT coalesce((SELECT reserved FROM inbox_positions), 0);
 
 -- positions_last: the greatest seq given out, also when its message is deleted.
 SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'inbox'), 0), coalesce((SELECT max(seq) FROM inbox), 0));
+
+-- positions_first: the least seq of a message that was not read back from the history.
+SELECT seq FROM inbox WHERE NOT recovered ORDER BY seq LIMIT 1;
+
+-- positions_below: the greatest seq below this one, 0 if there is none.
+SELECT coalesce(max(seq), 0) FROM inbox WHERE seq < ?;
 
 -- positions_clear: clear the last seq, so that another can be set.
 DELETE FROM sqlite_sequence WHERE name = 'inbox';

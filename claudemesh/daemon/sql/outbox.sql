@@ -6,10 +6,18 @@ SELECT o.id, o.client_message_id, o.status, o.request_fingerprint, o.last_error,
        o.history_id, o.payload
 FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.value;
 
--- insert: a new send, pending.
+-- insert: a new send, pending, or in flight with the broker's time at the first send.
+INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, priority,
+                    waiting_topic, due_lived_ms, receipt, recipient, status, first_sent_broker_ms)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, iif(?8 IS NULL, 0, 4611686018427387904), ?9, ?10, ?11, ?12);
+
+-- insert_local: a send that is in the inbox of this host already, done.
 INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms, status, priority,
-                    waiting_topic, due_lived_ms, receipt, recipient)
-VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?8, iif(?8 IS NULL, 0, 4611686018427387904), ?9, ?10);
+                    due_lived_ms, receipt, recipient, broker_message_id, delivered_at, done_lived_ms, local)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'done', ?7, 0, ?8, ?9, ?10, ?5, ?6, 1);
+
+-- known_sends: those of some client_message_ids, given as a JSON array, that have a row.
+SELECT o.client_message_id FROM json_each(?) AS wanted JOIN outbox AS o ON o.client_message_id = wanted.value;
 
 -- promote: make rows ready whose wait is over.
 UPDATE outbox SET due_lived_ms = 0 WHERE rowid IN (
@@ -95,17 +103,19 @@ ORDER BY first_sent_broker_ms LIMIT ?2;
 SELECT * FROM outbox WHERE id = ?1 OR client_message_id = ?1 LIMIT 1;
 
 -- receipt_row: the send that a receipt is about, and the receipt that its recipient has told before.
-SELECT o.id, o.receipt, o.recipient, r.delivered_at, r.notified_at, r.shown_at, r.acked_at, r.session
+SELECT o.id, o.receipt, o.recipient, r.delivered_at, r.notified_at, r.shown_at, r.acked_at, r.notified_by, r.shown_by,
+       r.acked_by
 FROM outbox AS o LEFT JOIN receipt AS r ON r.row_id = o.id AND r.member_id = ?2 WHERE o.client_message_id = ?1;
 
 -- receipt_write: write what a recipient has told of a send.
-INSERT INTO receipt (row_id, member_id, name, state, delivered_at, notified_at, shown_at, acked_at, session)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+INSERT INTO receipt (row_id, member_id, name, state, delivered_at, notified_at, shown_at, acked_at, notified_by, shown_by,
+                     acked_by)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (row_id, member_id) DO UPDATE SET name = ?3, state = ?4, delivered_at = ?5, notified_at = ?6,
-  shown_at = ?7, acked_at = ?8, session = ?9;
+  shown_at = ?7, acked_at = ?8, notified_by = ?9, shown_by = ?10, acked_by = ?11;
 
 -- receipts_of: what the recipients have told of a send, by name.
-SELECT member_id, name, state, delivered_at, notified_at, shown_at, acked_at, session
+SELECT member_id, name, state, delivered_at, notified_at, shown_at, acked_at, notified_by, shown_by, acked_by
 FROM receipt WHERE row_id = ? ORDER BY name, member_id LIMIT ?;
 
 -- receipt_counts: the number of recipients by their furthest state.
@@ -126,9 +136,10 @@ UPDATE outbox SET payload = x'' WHERE rowid IN (
   SELECT rowid FROM outbox WHERE status = 'done' AND payload <> x'' AND done_lived_ms < ?
   AND id NOT IN (SELECT row_id FROM reoffer) ORDER BY done_lived_ms LIMIT ?);
 
--- done_at: the done send at a distance behind the newest one, in the broker's order.
+-- done_at: the done send at a distance behind the newest one, in the broker's order. A local send has no place in it.
 SELECT rowid, history_id, id, client_message_id, broker_message_id, payload <> x'' FROM outbox
-WHERE status = 'done' AND last_error IS NULL ORDER BY history_id DESC, rowid DESC LIMIT 1 OFFSET ?;
+WHERE status = 'done' AND last_error IS NULL AND history_id IS NOT NULL
+ORDER BY history_id DESC, rowid DESC LIMIT 1 OFFSET ?;
 
 -- done_before: done sends before a place in the broker's order, newest first.
 SELECT rowid, history_id, id, client_message_id, broker_message_id, payload <> x'' FROM outbox
@@ -192,3 +203,8 @@ UPDATE outbox SET payload = x'' WHERE rowid = ?;
 
 -- oldest_pending: the lived time at which the oldest pending send was accepted.
 SELECT lived_ms FROM outbox INDEXED BY outbox_pending WHERE status = 'pending' ORDER BY rowid LIMIT 1;
+
+-- activity: how many sends have an id in each of these ranges, each counted up to a limit.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox
+                              WHERE id >= json_extract(w.value, '$[0]') AND id < json_extract(w.value, '$[1]') LIMIT ?2))
+FROM json_each(?1) AS w ORDER BY w.key;

@@ -14,10 +14,14 @@ UPDATE session SET session_id = NULL WHERE name = ?;
 UPDATE inbox SET for_session = NULL
 WHERE for_session = ? AND to_session IS NULL AND shown_at IS NULL AND acked_at IS NULL;
 
--- give: give the oldest messages for the host to a session.
-UPDATE inbox SET for_session = ?1 WHERE seq IN (
-  SELECT seq FROM inbox
-  WHERE for_session IS NULL AND shown_at IS NULL AND acked_at IS NULL AND body IS NOT NULL ORDER BY seq LIMIT ?2);
+-- untell: the next session of a name was told of none of its messages.
+UPDATE inbox SET told = 0 WHERE for_session = ? AND shown_at IS NULL AND acked_at IS NULL AND told = 1;
+
+-- untell_besides: the same of messages that other sessions have.
+DELETE FROM inbox_told WHERE session = ?;
+
+-- give: give messages for the host to a session.
+UPDATE inbox SET for_session = ? WHERE id = ? AND for_session IS NULL;
 
 -- forget: delete the names that were used longest ago, beyond a number of them.
 DELETE FROM session WHERE session_id IS NULL

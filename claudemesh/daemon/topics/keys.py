@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from claudemesh.daemon.calls import Ask
-from claudemesh.daemon.topics.key_steps import Step, TopicView, lost_epochs, next_step
+from claudemesh.daemon.identity.changes import KEYPAIR_REVOKED, MemberChange
+from claudemesh.daemon.topics.key_steps import (
+    MOST_LEFT_OUT,
+    HeldEpoch,
+    Step,
+    TopicView,
+    Wish,
+    lost_epochs,
+    may_seal_on,
+    next_step,
+)
+from claudemesh.daemon.topics.passing_on import PassingOn
+from claudemesh.daemon.topics.present import PresentEpochs
 from claudemesh.daemon.topics.wrapping import Wrapping
 from claudemesh.home.topic_keyring import HeldKey, TopicKeyring
 from claudemesh.protocol import topic_key_replies as replies
@@ -27,13 +39,7 @@ from claudemesh.protocol.events import (
     TopicKeyEvent,
 )
 from claudemesh.protocol.replies import PeerEntry, TopicList
-from claudemesh.protocol.topic_keys import (
-    DEFAULT_KEY_EPOCHS,
-    MAX_WRAPS,
-    EpochStatement,
-    TopicKey,
-    Wrap,
-)
+from claudemesh.protocol.topic_keys import MAX_WRAPS, EpochStatement, TopicKey, Wrap
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.services import TaskOwner
@@ -43,20 +49,6 @@ log = get_logger("topic_keys")
 # Steps in a row: a race for an epoch that is lost so many times is left to the others for a moment.
 _ROUNDS: Final = 8
 _BACKOFF: Final = Backoff(initial_s=0.5, cap_s=60)
-
-
-@dataclass(slots=True)
-class Wish:
-    """The wanted keys of a topic: its present one, and those of some epochs."""
-
-    is_to_send: bool = False
-    has_waited: bool = False
-    key_epochs: set[int] = field(default_factory=set)
-    # Whether the members without a key are to be listed, so that this host can wrap it for them.
-    lists_missing: bool = False
-    # Whether a wrap did not open, so that other holders are to be asked.
-    has_wrong_wrap: bool = False
-    error: str | None = None
 
 
 def _is_gone(error: Exception) -> bool:
@@ -82,8 +74,8 @@ class TopicKeys:
         self._wishes: dict[str, Wish] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
-        # Topics with an epoch after the newest held one, or with one that is wanted.
-        self._outdated: set[str] = set()
+        self._epochs = PresentEpochs(held)
+        self._passing_on = PassingOn(wrapping, ask)
         self._writing = asyncio.Lock()
         self._is_up = False
         # Wraps that did not open to the commitment, and epochs that no member has signed.
@@ -99,8 +91,7 @@ class TopicKeys:
 
     def current(self, topic: str) -> TopicKey | None:
         """Return the key to seal with; None while there is none, or a newer one is to be used."""
-        newest = None if topic in self._outdated else self._held.newest(topic)
-        return None if newest is None else newest.key
+        return self._epochs.current(topic)
 
     def find(self, topic: str, key_epoch: int) -> TopicKey | None:
         """Return the key of an epoch, if it is held."""
@@ -122,9 +113,17 @@ class TopicKeys:
         self._want(topic).key_epochs.add(key_epoch)
         self._start(topic)
 
-    def renew(self, topic: str) -> None:
-        """Use no held key for further sends of a topic: the broker does not take its epoch any more."""
-        self._outdated.add(topic)
+    def renew(self, topic: str, key_epoch: int | None = None) -> None:
+        """Use no held key for further sends of a topic before the broker has told of the present one.
+
+        The broker has refused `key_epoch`, by default the present one.
+        """
+        present = self._epochs.present(topic)
+        if key_epoch is None and present is not None:
+            key_epoch = present.key.key_epoch
+        self._epochs.outdate(topic)
+        if key_epoch is not None:
+            self._want(topic).refused.add(key_epoch)
         self.want_to_send(topic)
 
     def look_again(self) -> None:
@@ -149,35 +148,43 @@ class TopicKeys:
     def on_event(self, news: News) -> None:
         """React to what the broker says of keys."""
         if isinstance(news, TopicDeleted):
-            self._wishes.pop(news.topic, None)
+            # A topic that is made again under this name has keys of its own.
+            self._epochs.delete(news.topic)
+            if news.topic in self._wishes:
+                # Rows that wait for its key die, and wraps of posts from before are fetched.
+                self._start(news.topic)
             return
         if not isinstance(news, TopicKeyEvent):
             return
         topic, key_epoch = news.topic, news.key_epoch
-        newest = self._held.newest(topic)
+        present = self._epochs.present(topic)
         if news.event == TOPIC_KEY_WANTED:
-            if key_epoch is not None and news.member_id is not None:
-                self._tasks.start(self._wrap_for(topic, key_epoch, news.member_id), "topic_wrap")
+            held = None if key_epoch is None else self._held.find(topic, key_epoch)
+            if held is not None and news.member_id is not None:
+                self._tasks.start(self._passing_on.to_member(held.key, news.member_id), "topic_wrap")
         elif news.event == TOPIC_KEY_ADDED:
             if key_epoch is not None and self.find(topic, key_epoch) is None:
                 self.want(topic, key_epoch)
-        elif newest is None:
+        elif present is None:
             return
         elif news.event == TOPIC_KEY_CHANGED:
             # The key is asked for when it is needed: a member that has left the topic needs none.
-            if key_epoch is not None and newest.key.key_epoch < key_epoch:
-                self._outdated.add(topic)
+            if key_epoch is not None and present.key.key_epoch < key_epoch:
+                self._epochs.outdate(topic)
         else:
-            self._outdated.add(topic)
+            self._epochs.outdate(topic)
             self._want(topic).lists_missing = True
             self._start(topic)
 
+    def members_changed(self, changes: Iterable[MemberChange]) -> None:
+        """Ask the broker before a held key is used again if a member was revoked, which may hold it too."""
+        if any(change.event == KEYPAIR_REVOKED for change in changes):
+            self._epochs.outdate(*self._held.topics)
+
     def listed(self, answer: TopicList) -> None:
-        """Note the topics whose present epoch is newer than the held one."""
+        """Note the topics whose present epoch is another one than the held one."""
         for entry in answer.items:
-            newest = self._held.newest(entry.topic)
-            if newest is not None and (entry.key_epoch or 0) > newest.key.key_epoch:
-                self._outdated.add(entry.topic)
+            self._epochs.stated(entry.topic, entry.key_epoch or 0)
 
     def _want(self, topic: str) -> Wish:
         return self._wishes.setdefault(topic, Wish())
@@ -230,7 +237,7 @@ class TopicKeys:
 
         Return whether every wish is fulfilled; None when the broker is to be asked again.
         """
-        asked = sorted(wish.key_epochs)[-replies.MAX_EPOCHS_ASKED :]
+        asked = wish.next_asked()
         lists = wish.is_to_send or wish.lists_missing
         params: dict[str, Any] = {"topic": topic, "key_epochs": asked, "missing": lists}
         if wish.has_wrong_wrap:
@@ -239,9 +246,12 @@ class TopicKeys:
         stated = {one.key_epoch: one for one in (*reply.epochs, *((reply.current,) if reply.current else ()))}
         if self._is_next_wanted(reply):
             # Before the key is here: a row that waits for it is not sealed with it.
-            self._outdated.add(topic)
+            self._epochs.outdate(topic)
         wish.has_wrong_wrap = await self._open_wraps(topic, stated, reply.wraps)
         wish.key_epochs = {one for one in wish.key_epochs if self.find(topic, one) is None}
+        if len(asked) == replies.MAX_EPOCHS_ASKED and wish.key_epochs.isdisjoint(asked):
+            # Every one of them has come, and more are wanted or may be.
+            return None
         view = self._view(topic, reply)
         step = next_step(view, is_to_send=wish.is_to_send, has_waited=wish.has_waited)
         if step in (Step.MAKE, Step.REGISTER) and not lists:
@@ -249,43 +259,64 @@ class TopicKeys:
             return None
         if step is Step.REGISTER:
             await self._register(topic, view, reply.missing)
+            if view.rekey_wanted:
+                # The registered epochs have ended the mark, and a member that has gone may hold their keys.
+                await self._ask("topic_rekey", {"topic": topic}, replies.rekey_noted)
             return None
+        put_off = None
         if step is Step.MAKE:
-            await self._make(topic, view, reply.missing)
-            # The subscribers without a wrap of the new epoch follow.
-            return None
+            try:
+                await self._make(topic, view, reply.missing)
+            except ProtocolError as error:
+                is_refused = view.current in wish.refused or self._is_of_revoked(reply)
+                if error.code != "too_many_epochs" or not may_seal_on(view, is_refused=is_refused):
+                    raise
+                log.warning("topic_epoch_not_made", topic=topic, error=error.code)
+                put_off = str(error)
+            else:
+                # The subscribers without a wrap of the new epoch follow.
+                return None
         if step is Step.WAIT:
             wish.error, wish.has_waited = None, wish.is_to_send
             return not wish.key_epochs and reply.current is None
-        self._outdated.discard(topic)
+        self._epochs.use(topic, view.current)
         wish.is_to_send = wish.has_waited = False
+        wish.refused.clear()
         self._tell(topic)
-        await self._wrap_missing(topic, reply)
-        return not wish.key_epochs
+        present = self._epochs.present(topic)
+        if present is not None:
+            await self._passing_on.to_missing(present.key, reply)
+        # An epoch that was put off is made when this host may: a member that has left has the present key.
+        wish.error = put_off
+        return put_off is None and not wish.key_epochs
 
     def _view(self, topic: str, reply: replies.TopicKeys) -> TopicView:
         current = reply.current
         number = 0 if current is None else current.key_epoch
         commitment = current.commitment if current is not None and self._wrapping.is_signed(current) else ""
+        # Of a topic that was deleted the keys of before are none of those that the broker has lost.
+        last = number if self._epochs.is_deleted(topic) else number + MOST_LEFT_OUT
         held = [
-            (one.statement.key_epoch, one.statement.commitment)
-            for key_epoch in range(max(1, number), number + DEFAULT_KEY_EPOCHS + 1)
+            HeldEpoch(key_epoch, one.statement.commitment, one.statement.previous_commitment)
+            for key_epoch in range(max(1, number), last + 1)
             if (one := self._held.find(topic, key_epoch)) is not None
         ]
         return TopicView(number, commitment, self._is_next_wanted(reply), held)
 
     def _is_next_wanted(self, reply: replies.TopicKeys) -> bool:
         """Whether the next epoch is to be made: the broker says so, or the maker of this one was revoked."""
-        return reply.rekey_wanted or (
-            reply.current is not None and self._wrapping.is_of_revoked(reply.current)
-        )
+        return reply.rekey_wanted or self._is_of_revoked(reply)
+
+    def _is_of_revoked(self, reply: replies.TopicKeys) -> bool:
+        return reply.current is not None and self._wrapping.is_of_revoked(reply.current)
 
     async def _open_wraps(
         self, topic: str, stated: Mapping[int, EpochStatement], wraps: Iterable[Wrap]
     ) -> bool:
         """Keep the keys that open; return whether one is missing whose wrap does not open."""
         wrong: set[int] = set()
-        for wrap in wraps:
+        is_new = False
+        for wrap in sorted(wraps, key=lambda one: one.key_epoch):
             statement = stated[wrap.key_epoch]
             known = self._held.find(topic, wrap.key_epoch)
             if known is not None and known.statement.commitment == statement.commitment:
@@ -300,12 +331,15 @@ class TopicKeys:
                 wrong.add(wrap.key_epoch)
                 continue
             await self._keep(HeldKey(key, statement))
+            is_new = True
+        if is_new:
+            # At once: what has waited for several of them is opened in the order of its acceptance.
             self._tell(topic)
         return any(self._held.find(topic, key_epoch) is None for key_epoch in wrong)
 
     async def _make(self, topic: str, view: TopicView, missing: Sequence[PeerEntry]) -> None:
         """Make the next epoch, or find that another member has made it."""
-        made = self._wrapping.new_epoch(topic, view.current + 1, view.commitment)
+        made = self._wrapping.new_epoch(topic, view.next_number, view.commitment)
         if await self._create(view.current, made, missing):
             await self._keep(made)
 
@@ -336,36 +370,6 @@ class TopicKeys:
                 raise
             return False
         return True
-
-    async def _wrap_missing(self, topic: str, reply: replies.TopicKeys) -> None:
-        """Wrap the present key for the subscribers that have none, page by page."""
-        newest = self._held.newest(topic)
-        seen: set[str] = set()
-        while newest is not None and reply.current is not None:
-            ids = [entry.member_id for entry in reply.missing if entry.member_id not in seen]
-            if not ids or reply.current.key_epoch != newest.key.key_epoch:
-                return
-            seen.update(ids)
-            await self._add(newest.key, await self._wrapping.for_members(newest.key, ids))
-            if not reply.missing_more:
-                return
-            reply = await self._ask("topic_key", {"topic": topic}, replies.topic_keys)
-
-    async def _wrap_for(self, topic: str, key_epoch: int, member_id: str) -> None:
-        """Wrap a key for one member that the broker has named."""
-        newest, held = self._held.newest(topic), self._held.find(topic, key_epoch)
-        if newest is None or held is None or key_epoch <= newest.key.key_epoch - DEFAULT_KEY_EPOCHS:
-            return
-        try:
-            await self._add(held.key, await self._wrapping.for_members(held.key, [member_id]))
-        except ProtocolError as error:
-            log.info("topic_key_not_passed_on", topic=topic, key_epoch=key_epoch, error=error.code)
-
-    async def _add(self, key: TopicKey, wraps: Sequence[Wrap]) -> None:
-        for start in range(0, len(wraps), MAX_WRAPS):
-            part = [wrap.to_dict() for wrap in wraps[start : start + MAX_WRAPS]]
-            params = {"topic": key.topic, "key_epoch": key.key_epoch, "wraps": part}
-            await self._ask("topic_wrap_add", params, replies.wraps_added)
 
     async def _keep(self, held: HeldKey) -> None:
         async with self._writing:

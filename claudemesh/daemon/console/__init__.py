@@ -1,0 +1,1 @@
+"""The console of a daemon: the files of its web page."""
