@@ -14,7 +14,7 @@ def main() -> int:
 
 
 def _run() -> int:
-    """Run the fast path, or else the full command line."""
+    """Run the fast path, or else the full command line or the server of a session."""
     from claudemesh.cli import fast_send
     from claudemesh.runtime.trust import distrust
 
@@ -22,10 +22,11 @@ def _run() -> int:
     code = fast_send.run(arguments, distrust)
     if code is not None:
         return code
-    from claudemesh.cli.main import main as full
-
     # A send that was tried already has its id among the arguments now, so that nothing is sent twice.
-    return full(arguments)
+    sys.argv[1:] = arguments
+    from claudemesh.cli.entry import main as program
+
+    return program(arguments)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,19 @@
     with Daemon() as daemon:
         daemon.send("alice", "the build is green")
         for message in daemon.messages(ack=True):
-            daemon.send(message.sender_name, "seen", reply_to_id=message.broker_message_id)
+            daemon.reply(message, "seen")
 
-`AsyncDaemon` has the same methods as coroutines and asynchronous iterators, for asyncio. Only the standard
-library is used. The requests and the following of the event stream are written once, as coroutines:
-`AsyncDaemon` awaits them on the event loop, `Daemon` runs them over blocking sockets.
+`AsyncDaemon` has the same methods as coroutines and asynchronous iterators, for asyncio:
+
+    async with AsyncDaemon() as daemon:
+        async for message in daemon.messages(ack=True):
+            await daemon.reply(message, "seen")
+
+Times are texts in ISO 8601, in UTC. Only the standard library is used. The requests and the following of the
+event stream are written once, as coroutines: `AsyncDaemon` awaits them on the event loop, `Daemon` runs them
+over blocking sockets.
+
+The file comes out of the program whose daemon it fits: `claudemesh sdk python --out claudemesh_sdk.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +39,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypedDict, TypeVar, Unpack
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
+
+VERSION = "0.1.0"
 
 log = logging.getLogger("claudemesh")
 
@@ -53,30 +63,75 @@ _PAGE = 100
 _LONGEST_REQUEST = 1 << 20
 _LONG_CHARACTERS = 80_000
 _LONGEST_HEAD = 64 << 10
+# Connections that are kept for the next requests: a burst of sends opens its connections once.
+_KEPT = 64
+# The longest wait for the broker's answer in one request.
+_LONGEST_WAIT_MS = 30_000
+# Until a send that the broker has not accepted is looked at again.
+_UNANSWERED_S = 1.0
+# The system refuses the socket itself, as in a sandbox. A daemon that does not run is no reason for the
+# loopback: its old port may be another program's by now.
+_NO_SOCKET = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.EAFNOSUPPORT,
+    errno.EPROTONOSUPPORT,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+}
 _CAPABILITY = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class DaemonError(Exception):
-    """A failure between this program and its daemon; `code` is stable, the message is one sentence."""
+    """A failure between this program and its daemon; `code` is stable, the message is one sentence.
+
+    `client_message_id` is the id of the send that failed. The same call with it is the same send.
+    """
 
     def __init__(
         self, code: str, message: str, status: int = 0, body: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.status, self.body = code, message, status, dict(body or {})
+        self.client_message_id: str | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.status in (408, 429, 503, 507)
 
 
 class DaemonNotRunning(DaemonError):
     """No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon."""
+
+    retryable = True
 
 
 class UnsafeSocket(DaemonError):
     """Another user could read what is sent, by the socket, a folder above it, or the process behind it."""
 
 
+class ClientClosed(DaemonError):
+    """`close` has ended the call. A send may have been accepted: the same id tells."""
+
+
+class Unsupported(DaemonError):
+    """The daemon lacks the route of this call. The message names both versions."""
+
+
+class NoReply(DaemonError):
+    """No reply, or no answer of the broker, has come in time."""
+
+    retryable = True
+
+
 class InvalidRequest(DaemonError):
     """The daemon does not take this request; `body["field"]` names the field, if it is one."""
+
+
+class Forbidden(DaemonError):
+    """This program may not do that: a token, a capability, a hook, or a route of the socket only."""
 
 
 class DestinationNotFound(DaemonError):
@@ -84,6 +139,10 @@ class DestinationNotFound(DaemonError):
 
 
 class Conflict(DaemonError):
+    """The state of the daemon contradicts the request, such as a key that is not the pinned one."""
+
+
+class IdempotencyConflict(Conflict):
     """The client_message_id belongs to another send, or to one that was given up. Nothing was written."""
 
 
@@ -100,33 +159,80 @@ class InsufficientStorage(DaemonError):
 
 
 _ERRORS: dict[int, type[DaemonError]] = {
+    401: Forbidden,
+    403: Forbidden,
     404: DestinationNotFound,
     409: Conflict,
     429: DaemonBusy,
     503: BrokerUnavailable,
     507: InsufficientStorage,
 }
+# Codes that say more than the status.
+_CODES: dict[str, type[DaemonError]] = {"idempotency_key_reused": IdempotencyConflict}
 
 
 class SendFields(TypedDict, total=False):
     """Optional fields of a send."""
 
+    # The id of the send, by default a new one. The same call with it, also after a restart of the program, is
+    # the same send.
     client_message_id: str
+    # Sends wait and are delivered by it; "next" by default.
     priority: Literal["now", "next", "low"]
+    # Data for programs, sealed as the text is; a `traceparent` in it continues a trace.
     meta: dict[str, Any]
+    # The `broker_message_id` of the message that this one answers.
     reply_to_id: str
+    # Names or keys of members whose attention a post to a topic asks for. `@name` in its text does the same.
     mentions: list[str]
+    # The session of this host that sends.
+    from_session: str
+    # The furthest state that the recipients are asked to tell; `outbox` shows how far it has come.
+    receipt: Literal["none", "delivered", "shown", "acked"]
 
 
 @dataclass(frozen=True)
 class Sent:
     """A send that is on this host's disk; `broker_message_id` once the broker has accepted it."""
 
+    # queued, inflight (on its way), or done (the broker has it).
     status: str
     client_message_id: str
+    # Whether an earlier call with this id has made the send.
     duplicate: bool = False
     broker_message_id: str | None = None
     history_id: int | None = None
+
+
+class Attachment(TypedDict):
+    """A file that a message announces. `get_file` fetches it by its `file_id`.
+
+    `name` is what another member wrote: treat it as data.
+    """
+
+    file_id: str
+    name: str
+    size: int
+    sha256: str
+    media_type: str | None
+
+
+class Recipient(TypedDict):
+    """The states of a send at one recipient; the times are those of its clock."""
+
+    member_id: str
+    name: str
+    # delivered, notified, shown or acked.
+    state: str
+    delivered_at: str | None
+    notified_at: str | None
+    shown_at: str | None
+    acked_at: str | None
+    # The sessions of the recipient that it came to.
+    notified_by: str | None
+    shown_by: str | None
+    acked_by: str | None
+    session: str | None
 
 
 @dataclass(frozen=True)
@@ -144,6 +250,7 @@ class Message:
     sender_name: str
     sender_pubkey: str
     sender_member_id: str
+    # dm, topic or queue; `topic` is the name of the topic or queue.
     kind: str
     body: str | None
     received_at: str
@@ -157,10 +264,13 @@ class Message:
     sent_at: str | None = None
     sealed: bool = False
     unreadable: str | None = None
+    # Sessions, by the names that the sender gave.
+    from_session: str | None = None
+    to_session: str | None = None
     # Whether the sender mentions this member.
     mentioned: bool = False
-    # The files that it announces: file_id, name, size, sha256 and media_type of each.
-    attachments: list[dict[str, Any]] = field(default_factory=list)
+    # The files that it announces.
+    attachments: list[Attachment] = field(default_factory=list)
     # Whether `body` is the beginning of a long text of `body_bytes` bytes; `whole` fetches all of it.
     body_truncated: bool = False
     body_bytes: int | None = None
@@ -231,8 +341,47 @@ class Peer:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """This member, as the others see it."""
+
+    name: str
+    role: str
+    summary: str | None = None
+    status: str | None = None
+    visible: bool = True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A send of this host, and how far it has come.
+
+    `status` is the outbox's (pending, inflight, done, dead, aborted), `state` the furthest at any recipient
+    (queued, accepted, delivered, notified, shown, acked), and `detail` says it in words.
+    """
+
+    client_message_id: str
+    status: str
+    state: str
+    detail: str
+    broker_message_id: str | None = None
+    last_error: str | None = None
+    attempts: int = 0
+    receipt: str | None = None
+    destination_kind: str | None = None
+    destination_ref: str | None = None
+    # The number of recipients that have reached each state, and the first 500 of them by name.
+    counts: dict[str, int] = field(default_factory=dict)
+    recipients: list[Recipient] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Event:
-    """An event of the stream; the data of a `message` event is the message, and `seq` its position."""
+    """An event of the stream; the data of a `message` event is the message, and `seq` its position.
+
+    Other events are `file_shared`, `receipts` (a send has come further), `outbox_dead` (a send was given up),
+    `daemon_disconnect` and `daemon_reconnect` (the link to the broker), `peer_join`, `peer_leave`,
+    `peers_changed`, `hook_executed` and `reset`. Skip those that the program does not know.
+    """
 
     event: str
     data: dict[str, Any]
@@ -269,25 +418,54 @@ def new_id() -> str:
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+# The names of the fields of a class, looked up once.
+_NAMES: dict[Any, frozenset[str]] = {}
+
+
+def _names(kind: Any) -> frozenset[str]:
+    found = _NAMES.get(kind)
+    if found is None:
+        found = _NAMES[kind] = frozenset(each.name for each in fields(kind))
+    return found
+
+
 def _made(kind: type[T], item: Mapping[str, Any]) -> T:
     """Make a value of what the daemon says; what this version does not know is left out."""
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
+    known = _names(kind)
     return kind(**{name: value for name, value in item.items() if name in known})
 
 
-def _message(item: Mapping[str, Any]) -> Message:
-    return _made(Message, {**item, "data": item})
+def _message(item: dict[str, Any]) -> Message:
+    known = _names(Message)
+    return Message(**{**{name: value for name, value in item.items() if name in known}, "data": item})
+
+
+def _parse_object(raw: str | bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a text, None when the text is none."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _malformed(status: int) -> DaemonError:
+    text = (
+        "The answer is not the JSON of a daemon, so another program may serve this socket: "
+        "run `claudemesh doctor`."
+    )
+    return DaemonError("malformed_answer", text, status)
 
 
 def _read_answer(status: int, raw: bytes) -> dict[str, Any]:
-    try:
-        answer = json.loads(raw)
-    except ValueError:
-        answer = {}
+    answer = _parse_object(raw)
     if status < 400:
-        return dict(answer)
-    kind = _ERRORS.get(status, InvalidRequest if status < 500 else DaemonError)
+        if answer is None:
+            raise _malformed(status)
+        return answer
+    answer = answer or {}
     code, message = str(answer.get("error", "error")), str(answer.get("message", f"HTTP {status}"))
+    kind = _CODES.get(code) or _ERRORS.get(status, InvalidRequest if status < 500 else DaemonError)
     raise kind(code, message, status, answer)
 
 
@@ -305,6 +483,17 @@ def _pause_s(failures: int) -> float:
     return min(1.0, 0.1 * 2.0 ** min(failures, 10))
 
 
+def _reply_destination(message: Message) -> str:
+    """Return where a reply goes: to the topic, or to the sender and its session.
+
+    A queue would deliver the reply to any worker.
+    """
+    if message.kind == "topic":
+        return f"#{message.topic}"
+    session = f"/{message.from_session}" if message.from_session else ""
+    return f"{message.sender_pubkey}{session}"
+
+
 def _ack_body(ids: list[str], as_: str) -> dict[str, Any]:
     return {"ids": ids, "as": as_}
 
@@ -314,6 +503,31 @@ def _not_running(path: Path, error: BaseException) -> DaemonNotRunning:
     return DaemonNotRunning("daemon_not_running", text)
 
 
+def _is_system_refusal(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _NO_SOCKET
+
+
+def _closed() -> ClientClosed:
+    return ClientClosed("client_closed", "This client was closed.")
+
+
+def _unsupported(route: str, daemon_version: str) -> Unsupported:
+    text = (
+        f"The daemon ({daemon_version}) lacks {route}, which this SDK ({VERSION}) needs: restart the daemon "
+        "with the version of the SDK, or take the SDK from the daemon's own `claudemesh sdk python`."
+    )
+    return Unsupported("unsupported", text)
+
+
+def _route(method: str, path: str) -> str:
+    """Return a request's route as the daemon lists it: `GET /v1/inbox/{id}`."""
+    plain = path.partition("?")[0]
+    parts = plain.split("/")
+    if len(parts) == 4 and parts[2] in ("inbox", "outbox") and method == "GET":
+        parts[3] = "{id}"
+    return f"{method} {'/'.join(parts)}"
+
+
 class _Over(Exception):
     """An iterator ends: its client was closed, or its time is up."""
 
@@ -321,10 +535,12 @@ class _Over(Exception):
 # HTTP/1.1 and server-sent events, without I/O.
 
 
-def _request(method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+def _request(
+    method: str, path: str, body: Mapping[str, Any] | None = None, bearer: str | None = None
+) -> bytes:
     raw = b"" if body is None else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close"]
-    lines += [f"Authorization: Bearer {_CAPABILITY}"] if _CAPABILITY else []
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+    lines += [f"Authorization: Bearer {bearer}"] if bearer else []
     if method != "GET":
         lines += ["Content-Type: application/json", f"Content-Length: {len(raw)}"]
     return "\r\n".join([*lines, "", ""]).encode() + raw
@@ -336,6 +552,10 @@ class _Response:
     def __init__(self) -> None:
         self.status = 0
         self.complete = False
+        # Whether the connection takes another request behind this answer.
+        self.goes_on = False
+        # Whether anything of the answer has come.
+        self.begun = False
         self.body = bytearray()
         self._raw = bytearray()
         # Bytes that the body still needs; None while chunks or the end of the connection tell.
@@ -345,6 +565,7 @@ class _Response:
     def feed(self, piece: bytes) -> None:
         """Take the next bytes; an empty piece is the end of the connection."""
         self._raw += piece
+        self.begun = self.begun or bool(piece)
         if not self.status and not self._read_head():
             if not piece or len(self._raw) > _LONGEST_HEAD:
                 raise ConnectionResetError("the connection ended before an answer")
@@ -381,6 +602,11 @@ class _Response:
         except (IndexError, ValueError):
             raise ConnectionResetError("the answer is not HTTP") from None
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self.goes_on = (
+            (self._chunked or length is not None)
+            and first.startswith("HTTP/1.1")
+            and headers.get("connection", "").lower() != "close"
+        )
         self._raw = bytearray(rest)
         return True
 
@@ -388,6 +614,10 @@ class _Response:
         self.body += self._raw
         self._raw.clear()
         self.complete = ended if self._needed is None else len(self.body) >= self._needed
+        if self._needed is not None and len(self.body) > self._needed:
+            # Bytes behind the answer belong to none.
+            del self.body[self._needed :]
+            self.goes_on = False
 
     def _read_chunks(self) -> None:
         while not self.complete:
@@ -403,6 +633,7 @@ class _Response:
             self.body += rest[:size]
             self._raw = rest[size + 2 :]
             self.complete = size == 0
+        self.goes_on = self.goes_on and not self._raw
 
 
 class _Blocks:
@@ -452,7 +683,10 @@ class _Place:
             self.since = seq
         if "data" not in block:
             return None
-        return Event(block.get("event", "message"), json.loads(block["data"]), seq)
+        data = _parse_object(block["data"])
+        if data is None:
+            raise _malformed(200)
+        return Event(block.get("event", "message"), data, seq)
 
     def pause_after(self, error: Exception | None, *, patient: bool) -> float:
         """Return the seconds to wait before the next connection; raises an error that is no passing one."""
@@ -561,9 +795,42 @@ def _distrust_peer(link: socket.socket, path: str) -> str | None:
         return None
     raw = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     uid: int = _CREDENTIALS.unpack(raw)[1]
+    if uid == -1:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     if uid == os.geteuid():
         return None
     return f"A process of another user (uid {uid}) answers on {path}: run this as that user"
+
+
+def _distrust_port(port: int, path: str) -> str | None:
+    """Return why a port of the loopback may not get the token; None also where its owner is unknown."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(table) as file:  # noqa: PTH123
+            for line in file:
+                columns = line.split()
+                listens = len(columns) > 7 and columns[3] == "0A"
+                address, _, number = columns[1].partition(":") if listens else ("", "", "")
+                on_loopback = address.strip("0") in ("", "1", "100007F", "7F000001", "FFFF00000100007F")
+                if on_loopback and number == f"{port:04X}" and int(columns[7]) != os.geteuid():
+                    return f"A process of another user (uid {columns[7]}) listens on the port of {path}"
+    return None
+
+
+def _read_own(path: str) -> str:
+    """Read a small file of the daemon. `UnsafeSocket` when another user could have written or read it."""
+    if hasattr(os, "geteuid"):
+        _check(distrust_ancestors(path))
+    with open(path) as file:  # noqa: PTH123
+        found = os.fstat(file.fileno())
+        if hasattr(os, "geteuid") and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
+            _check(f"{path} is not private to this user: run chmod 600 {path} as its owner")
+        return file.read(4096).strip()
+
+
+def _loopback_files(path: Path) -> tuple[str, str]:
+    """Return the files with the port and the bearer token, beside a socket."""
+    folder = Path(_absolute(path)).parent
+    return str(folder / "http.port"), str(folder / "local_token")
 
 
 def _check(reason: str | None) -> None:
@@ -574,18 +841,52 @@ def _check(reason: str | None) -> None:
 # I/O, for asyncio and for blocking sockets.
 
 
-class _Link(Protocol):
-    """One connection."""
+class _Link:
+    """One connection, and the bearer token of its requests."""
 
-    @property
-    def socket(self) -> Any: ...
-    async def send(self, data: bytes) -> None: ...
-    async def receive(self, timeout_s: float) -> bytes: ...
+    def __init__(self, connected: socket.socket, bearer: str | None) -> None:
+        self.socket, self.bearer = connected, bearer
+        # Whether it was kept from an earlier request, and whether it can be kept for a later one.
+        self.was_kept = self.may_stay = False
+
     def stop(self) -> None:
-        """Wake up a call that waits, whose answer is then the end of the connection."""
-        ...
+        """Wake up a call that waits, whose answer is then the end of the connection. From any thread."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.socket.close()
+
+
+class _Pool:
+    """Connections that wait for the next request, each for the process and event loop that opened it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: list[tuple[object, _Link]] = []
+
+    def take(self, owner: object) -> _Link | None:
+        with self._lock:
+            for index, (kept_for, link) in enumerate(self._kept):
+                if kept_for == owner:
+                    del self._kept[index]
+                    return link
+        return None
+
+    def keep(self, owner: object, link: _Link) -> None:
+        with self._lock:
+            self._kept.append((owner, link))
+            gone = self._kept.pop(0)[1] if len(self._kept) > _KEPT else None
+        if gone is not None:
+            gone.close()
+
+    def clear(self) -> None:
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for _, link in kept:
+            link.close()
+
+    __del__ = clear
 
 
 class _IO(Protocol):
@@ -593,7 +894,13 @@ class _IO(Protocol):
 
     @property
     def closed(self) -> bool: ...
-    async def connect(self, path: Path, timeout_s: float) -> _Link: ...
+    def owner(self) -> object:
+        """Return a value that only the users of the same connections share."""
+        ...
+
+    async def connect(self, family: int, address: Any, timeout_s: float) -> socket.socket: ...
+    async def send(self, link: socket.socket, data: bytes, timeout_s: float) -> None: ...
+    async def receive(self, link: socket.socket, timeout_s: float) -> bytes: ...
     def stoppable(self, stop: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
         """Call `stop` at `close`, or at once when that has happened."""
         ...
@@ -609,131 +916,114 @@ class _IO(Protocol):
     def close(self) -> None: ...
 
 
-class _AsyncLink:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        self.socket = writer.get_extra_info("socket")
+class _Stops:
+    """The functions that `close` calls, from any thread."""
 
-    async def send(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def receive(self, timeout_s: float) -> bytes:
-        async with asyncio.timeout(timeout_s):
-            return await self._reader.read(_PIECE)
-
-    def stop(self) -> None:
-        self._writer.transport.abort()
-
-    close = stop
-
-
-class _AsyncIO:
     def __init__(self) -> None:
-        self.closed = False
+        self._closed = threading.Event()
+        # Held while a connection is stopped, so that its number is not another file's by then.
         self._lock = threading.Lock()
-        self._stops: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[], None]]] = {}
+        self._stops: dict[object, Callable[[], None]] = {}
+        self._process = os.getpid()
 
-    async def connect(self, path: Path, timeout_s: float) -> _Link:
-        async with asyncio.timeout(timeout_s):
-            return _AsyncLink(*await asyncio.open_unix_connection(os.fspath(path)))
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
 
     @contextlib.contextmanager
     def stoppable(self, stop: Callable[[], None]) -> Generator[None]:
-        key = object()
-        with self._lock:
-            self._stops[key] = asyncio.get_running_loop(), stop
+        self._begin_process()
+        key, stops, lock = object(), self._stops, self._lock
+        with lock:
+            stops[key] = stop
         try:
             if self.closed:
                 stop()
             yield
         finally:
-            with self._lock:
-                del self._stops[key]
+            with lock:
+                del stops[key]
+
+    def close(self) -> None:
+        self._begin_process()
+        self._closed.set()
+        with self._lock:
+            for stop in self._stops.values():
+                stop()
+
+    def _begin_process(self) -> None:
+        """Forget, in a process that was forked, the calls of its parent: stopping one would end it there."""
+        if self._process != os.getpid():
+            # The parent's lock may have been held by another of its threads.
+            self._lock, self._stops, self._process = threading.Lock(), {}, os.getpid()
+
+
+class _AsyncIO(_Stops):
+    def owner(self) -> object:
+        return os.getpid(), asyncio.get_running_loop()
+
+    async def connect(self, family: int, address: Any, timeout_s: float) -> socket.socket:
+        link = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            link.setblocking(False)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.get_running_loop().sock_connect(link, address)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    async def send(self, link: socket.socket, data: bytes, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().sock_sendall(link, data)
+
+    async def receive(self, link: socket.socket, timeout_s: float) -> bytes:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.get_running_loop().sock_recv(link, _PIECE)
 
     async def pause(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        with self.stoppable(woken.set), contextlib.suppress(TimeoutError):
+        woken, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            # A loop that is closed has ended its iterators.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(woken.set)
+
+        with self.stoppable(wake), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await woken.wait()
 
     async def rest(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    def close(self) -> None:
-        self.closed = True
-        with self._lock:
-            stops = list(self._stops.values())
-        for loop, stop in stops:
-            # A loop that is closed has ended its iterators.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(stop)
 
+class _BlockingIO(_Stops):
+    def owner(self) -> object:
+        return os.getpid()
 
-class _BlockingLink:
-    def __init__(self, link: socket.socket) -> None:
-        self.socket = self._link = link
-
-    async def send(self, data: bytes) -> None:
-        self._link.sendall(data)
-
-    async def receive(self, timeout_s: float) -> bytes:
-        self._link.settimeout(timeout_s)
-        return self._link.recv(_PIECE)
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._link.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._link.close()
-
-
-class _BlockingIO:
-    def __init__(self) -> None:
-        self._closed = threading.Event()
-        # Held while a connection is stopped, so that its number is not another file's by then.
-        self._lock = threading.Lock()
-        self._stops: dict[object, Callable[[], None]] = {}
-
-    @property
-    def closed(self) -> bool:
-        return self._closed.is_set()
-
-    async def connect(self, path: Path, timeout_s: float) -> _Link:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    async def connect(self, family: int, address: Any, timeout_s: float) -> socket.socket:
+        link = socket.socket(family, socket.SOCK_STREAM)
         try:
             link.settimeout(timeout_s)
-            link.connect(os.fspath(path))
+            link.connect(address)
         except BaseException:
             link.close()
             raise
-        return _BlockingLink(link)
+        return link
 
-    @contextlib.contextmanager
-    def stoppable(self, stop: Callable[[], None]) -> Generator[None]:
-        key = object()
-        with self._lock:
-            self._stops[key] = stop
-        try:
-            if self.closed:
-                stop()
-            yield
-        finally:
-            with self._lock:
-                del self._stops[key]
+    async def send(self, link: socket.socket, data: bytes, timeout_s: float) -> None:
+        link.settimeout(timeout_s)
+        link.sendall(data)
+
+    async def receive(self, link: socket.socket, timeout_s: float) -> bytes:
+        link.settimeout(timeout_s)
+        return link.recv(_PIECE)
 
     async def pause(self, seconds: float) -> None:
         self._closed.wait(seconds)
 
     async def rest(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - this one blocks on purpose
-
-    def close(self) -> None:
-        self._closed.set()
-        with self._lock:
-            for stop in self._stops.values():
-                stop()
 
 
 class AsyncDaemon:
@@ -756,17 +1046,101 @@ class AsyncDaemon:
         self._timeout_s = timeout_s
         self._patient = wait_for_daemon
         self._io: _IO = _AsyncIO()
+        self._pool = _Pool()
         # The daemon was there once: when it is not, it is restarting.
         self._known = False
+        # The answer of /v1/version, asked for on the first use; None before.
+        self._version: dict[str, Any] | None = None
 
     async def send(self, to: str, message: str, *, wait_ms: int = 0, **given: Unpack[SendFields]) -> Sent:
-        """Send to a member, a key, `#topic` or `queue:name`; on return it is on the disk."""
+        """Send to a member, a key, `#topic` or `queue:name`; on return it is on the disk.
+
+        It leaves by itself, also when the broker is away now. With `wait_ms` (at most 30,000) the call waits
+        for the broker's answer; a send that has none by then still leaves.
+        """
         # An id of our own makes every retry of ours free.
         body = {"to": to, "message": message, "client_message_id": new_id(), **given}
-        if len(message) > _LONG_CHARACTERS and len(json.dumps(body)) > _LONGEST_REQUEST:
-            return await self._send_long(message, body)
-        path = f"/v1/send?wait_ms={wait_ms}" if wait_ms else "/v1/send"
-        return _made(Sent, await self._ask("POST", path, body))
+        try:
+            if len(message) > _LONG_CHARACTERS and len(json.dumps(body)) > _LONGEST_REQUEST:
+                return await self._send_long(message, body)
+            path = f"/v1/send?wait_ms={wait_ms}" if wait_ms else "/v1/send"
+            return _made(Sent, await self._ask("POST", path, body))
+        except DaemonError as error:
+            error.client_message_id = str(body["client_message_id"])
+            raise
+
+    async def reply(
+        self, message: Message, text: str, *, wait_ms: int = 0, **given: Unpack[SendFields]
+    ) -> Sent:
+        """Answer a message: its topic if it came by one, else its sender and the session that sent it.
+
+        An answer acknowledges the message. With a `client_message_id` made of `message.id` it is one answer,
+        however often the program is restarted meanwhile.
+        """
+        fields: SendFields = {"reply_to_id": message.broker_message_id, **given}
+        return await self.send(_reply_destination(message), text, wait_ms=wait_ms, **fields)
+
+    async def request(
+        self, to: str, message: str, *, timeout_s: float = _TIMEOUT_S, **given: Unpack[SendFields]
+    ) -> Message:
+        """Send a message and return the reply to it. To a member, only that member's reply counts.
+
+        `to` may be a topic or queue too (`queue("jobs").address`): the first reply of any member is returned.
+        `NoReply` when none has come in time. The same call with its `client_message_id`, also after a restart
+        of the program, asks nothing new, and returns a reply that has come meanwhile. The reply is a message
+        of the inbox like others: `ack` it, or `messages(ack=True)` gives it again.
+        """
+        until = time.monotonic() + timeout_s
+        mine = given.get("client_message_id") or new_id()
+        fields: SendFields = {**given, "client_message_id": mine}
+        # The position is read before the send, so that the reply is always behind it.
+        newest = await self._ask("GET", "/v1/inbox?order=desc&limit=1")
+        since = newest["items"][0]["seq"] if newest["items"] else 0
+        # A row may be on its way still, while the reply to an earlier call is there.
+        repeated = given.get("client_message_id") is not None and await self._row(mine) is not None
+        question: str | None = None
+        while question is None and time.monotonic() < until:
+            left_ms = max(1, min(_LONGEST_WAIT_MS, int((until - time.monotonic()) * 1000)))
+            question = (await self.send(to, message, wait_ms=left_ms, **fields)).broker_message_id
+            if question is None and (sending := await self._row(mine)) is not None:
+                # The answer to a long text comes at once, and never has it.
+                question = sending.broker_message_id
+            if question is None:
+                await self._io.pause(max(0.0, min(_UNANSWERED_S, until - time.monotonic())))
+        if question is not None:
+            row = await self.outbox(mine)
+            sender = row.destination_ref if row.destination_kind == "dm" else None
+            newest_first = {"order": "desc", "from": sender}
+            stored = self._items("/v1/inbox", newest_first, following=True, until=until)
+            with contextlib.suppress(_Over):
+                async with aclosing(stored), aclosing(self._arriving(since, until)) as arriving:
+                    # The reply to an earlier call may have come before this one.
+                    if repeated:
+                        async for item in stored:
+                            if item["reply_to_id"] == question:
+                                return _message(item)
+                    async for found in arriving:
+                        if found.reply_to_id == question and sender in (None, found.sender_pubkey):
+                            return found
+            if self._io.closed:
+                raise _closed()
+        late = NoReply("no_reply", f"No reply from {to} has come within {timeout_s:g} s.")
+        late.client_message_id = mine
+        raise late
+
+    async def _row(self, client_message_id: str) -> Progress | None:
+        """Return a send; None without a row, as of a long text whose file the broker does not have yet."""
+        with contextlib.suppress(DestinationNotFound):
+            return await self.outbox(client_message_id)
+        return None
+
+    def topic(self, name: str) -> AsyncTopic:
+        """Return a topic, by its name with or without `#`."""
+        return AsyncTopic(self, "#", name)
+
+    def queue(self, name: str) -> AsyncTopic:
+        """Return a queue: one subscriber gets each message."""
+        return AsyncTopic(self, "queue:", name)
 
     async def inbox(
         self,
@@ -778,7 +1152,10 @@ class AsyncDaemon:
         unread: bool = False,
         mentioned: bool = False,
     ) -> AsyncGenerator[Message]:
-        """Go through messages, oldest first, not consuming any; `after` is a seq, `since` in ISO 8601."""
+        """Go through messages, oldest first, not consuming any; `after` is a seq, `since` in ISO 8601.
+
+        `topic` is the name of a topic or queue, `sender` the name or key of a member.
+        """
         given = {"after": after, "since": since, "topic": topic, "from": sender}
         given |= {"unread": int(unread), "mentioned": int(mentioned)}
         async with aclosing(self._items("/v1/inbox", given)) as items:
@@ -797,7 +1174,7 @@ class AsyncDaemon:
         """Return a message with its whole text, of which the inbox shows the beginning (`body_truncated`)."""
         return _message(await self._ask("GET", f"/v1/inbox/{message.id}"))
 
-    async def send_file(
+    async def share_file(
         self,
         path: str | os.PathLike[str],
         to: str,
@@ -806,17 +1183,25 @@ class AsyncDaemon:
         persistent: bool = False,
         client_message_id: str | None = None,
     ) -> File:
-        """Share a file; on return an encrypted copy is on the disk, and the file may change or vanish."""
-        body = {
+        """Share a file; on return an encrypted copy is on the disk, and the file may change or vanish.
+
+        Its message, with the text `message`, leaves when the broker has the file: `files("out")` tells how
+        far it has come. A `persistent` file stays at the broker until it is deleted.
+        """
+        body: dict[str, Any] = {
             "path": _absolute(path),
             "to": to,
             "message": message,
             "persistent": persistent,
             "client_message_id": client_message_id or new_id(),
         }
-        return _made(File, {**await self._ask("POST", "/v1/file/share", body), "to": to})
+        try:
+            return _made(File, {**await self._ask("POST", "/v1/file/share", body), "to": to})
+        except DaemonError as error:
+            error.client_message_id = body["client_message_id"]
+            raise
 
-    async def fetch_file(self, file_id: str, out: str | os.PathLike[str] = ".") -> Path:
+    async def get_file(self, file_id: str, out: str | os.PathLike[str] = ".") -> Path:
         """Fetch an announced file into a directory, or to a path that nothing has; return where it is.
 
         Everything is verified before the file gets its name. A download that was interrupted resumes.
@@ -827,6 +1212,9 @@ class AsyncDaemon:
             answer = await self._ask("POST", "/v1/file/get", body)
             if answer["status"] == "done":
                 return Path(answer["path"])
+
+    # Their earlier names.
+    send_file, fetch_file = share_file, get_file
 
     async def files(self, direction: Literal["in", "out"] = "in") -> AsyncGenerator[File]:
         """Go through the files that were announced to this host, or that it shares, newest first."""
@@ -863,18 +1251,64 @@ class AsyncDaemon:
         return [_made(Peer, item) async for item in self._items("/v1/peers", {})]
 
     async def subscribe(self, topic: str) -> None:
-        """Receive what is posted to a topic from now on; it is made if there is none."""
+        """Receive what is posted to a topic or `queue:name` from now on; it is made if there is none."""
         await self._ask("POST", "/v1/topic/create", {"topic": topic})
         await self._ask("POST", "/v1/topic/subscribe", {"topic": topic})
 
+    async def unsubscribe(self, topic: str) -> None:
+        """Receive no further post to a topic or `queue:name`."""
+        await self._ask("POST", "/v1/topic/unsubscribe", {"topic": topic})
+
+    async def outbox(
+        self,
+        client_message_id: str,
+        *,
+        wait_for: Literal["accepted", "delivered", "notified", "shown", "acked"] | None = None,
+        wait_ms: int = 0,
+    ) -> Progress:
+        """Return how far a send has come, at once, or as soon as it is in the state of `wait_for`.
+
+        After `wait_ms` (at most 30,000) it returns the state of then. The recipients tell the states behind
+        "accepted", if the send has asked for them by its `receipt`.
+        """
+        path = f"/v1/outbox/{quote(client_message_id, safe='')}"
+        if wait_for is not None:
+            path += f"?wait_for={wait_for}&wait_ms={wait_ms}"
+        return _made(Progress, await self._ask("GET", path))
+
+    async def profile(
+        self, *, summary: str | None = None, status: str | None = None, visible: bool | None = None
+    ) -> Profile:
+        """Set the given fields of this member's profile, and return it as the broker last listed it."""
+        given = {"summary": summary, "status": status, "visible": visible}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if changes:
+            await self._ask("POST", "/v1/profile", changes)
+        return _made(Profile, await self._ask("GET", "/v1/profile"))
+
     async def health(self) -> dict[str, Any]:
-        """Return the daemon's state."""
+        """Return the daemon's state: `connected` (to the broker), `queue_depth` (sends that wait), `unread`,
+        `degraded` (a list of conditions with `code` and `message`), `mesh`, `daemon_version` and others."""
         return await self._ask("GET", "/v1/health")
 
+    async def version(self) -> dict[str, Any]:
+        """Return `daemon_version`, `broker` (`version` and `features`), `ipc_features` (the daemon's routes),
+        and `mesh`, `name` and `member_id` of this host."""
+        return await self._ask("GET", "/v1/version")
+
     async def messages(
-        self, since: Since = None, *, ack: bool = False, timeout_s: float | None = None
+        self,
+        since: Since = None,
+        *,
+        topic: str | None = None,
+        sender: str | None = None,
+        ack: bool = False,
+        timeout_s: float | None = None,
     ) -> AsyncGenerator[Message]:
         """Wait for messages, each once and in order, over restarts of the daemon too.
+
+        With `topic` only the posts to a topic or queue of this name are given, with `sender` only the
+        messages of a member, by its name or key. The others stay as they are.
 
         `since` is the start: "now", the moment of the first step and the default; a seq, behind which
         everything is replayed; or "unread", the oldest message that is not acknowledged, which is the default
@@ -886,6 +1320,10 @@ class AsyncDaemon:
         try:
             async with aclosing(self._arriving(start, until)) as messages:
                 async for message in messages:
+                    if topic is not None and message.topic != _bare(topic):
+                        continue
+                    if sender is not None and sender not in (message.sender_name, message.sender_pubkey):
+                        continue
                     yield message
                     if ack:
                         body = _ack_body([message.id], "acked")
@@ -897,7 +1335,8 @@ class AsyncDaemon:
     async def events(
         self, since: int | None = None, *, timeout_s: float | None = None
     ) -> AsyncGenerator[Event]:
-        """Wait for events. Messages are complete over a lost connection; what else happened then is not.
+        """Wait for events, from now on or behind the seq of a message. Messages are complete over a lost
+        connection; what else happened then is not.
 
         An event `reset` means that the inbox was recreated or restored; all its messages follow.
         """
@@ -911,8 +1350,12 @@ class AsyncDaemon:
             return
 
     def close(self) -> None:
-        """End every iterator over messages and events at once; may be called from any thread."""
+        """End everything at once; may be called from any thread.
+
+        Iterators over messages and events end. Other calls raise `ClientClosed`.
+        """
         self._io.close()
+        self._pool.clear()
 
     async def __aenter__(self) -> AsyncDaemon:
         return self
@@ -926,10 +1369,12 @@ class AsyncDaemon:
         """Yield messages that are stored already, if wanted, and then those that arrive."""
         unread = start == "unread"
         place = _Place(start if isinstance(start, int) else None)
-        if unread:
-            # The newest first: what arrives while the unread ones are gone through is behind it.
+        if place.since is None:
+            # The position comes with an answer, so that a stream that is cut off at its start loses nothing.
+            # Messages that arrive while the unread ones are gone through are behind it.
             page = await self._ask("GET", "/v1/inbox?order=desc&limit=1", following=True, until=until)
             place.since = page["items"][0]["seq"] if page["items"] else 0
+        if unread:
             async with aclosing(
                 self._items("/v1/inbox", {"unread": 1}, following=True, until=until)
             ) as items:
@@ -950,16 +1395,21 @@ class AsyncDaemon:
             self._left_s(until)
             error: Exception | None = None
             try:
-                async with self._connected(stoppable=True) as link:
-                    await link.send(_request("GET", place.path))
+                async with self._connected("GET", place.path, stoppable=True) as link:
+                    await self._io.send(
+                        link.socket, _request("GET", place.path, bearer=link.bearer), self._timeout_s
+                    )
                     response, blocks = _Response(), _Blocks()
                     while not response.complete:
-                        response.feed(await link.receive(self._left_s(until)))
+                        response.feed(await self._io.receive(link.socket, self._left_s(until)))
+                        _check_token(link, response)
                         for block in blocks.feed(response.take()) if response.status == 200 else ():
                             event = place.take(block)
                             if event is not None:
                                 yield event
                     response.answer()
+            except _Stale:
+                continue
             except (DaemonError, OSError) as caught:
                 error = caught
             pause_s = place.pause_after(error, patient=self._patient)
@@ -995,26 +1445,34 @@ class AsyncDaemon:
         while True:
             if following and not is_last:
                 self._left_s(until)
+            elif self._io.closed and not is_last:
+                raise _closed()
             try:
-                async with self._connected(stoppable=following and not is_last) as link:
-                    await link.send(_request(method, path, body))
-                    response = _Response()
-                    while not response.complete:
-                        response.feed(await link.receive(_LAST_S if is_last else self._timeout_s))
-                    return response.answer()
+                timeout_s = _LAST_S if is_last else self._timeout_s
+                async with self._connected(method, path, stoppable=not is_last) as link:
+                    return (await self._exchange(link, method, path, body, timeout_s)).answer()
+            except _Stale:
+                continue
+            except DestinationNotFound as error:
+                # The daemon has been replaced by an older one, perhaps.
+                if error.body.get("unknown") != "route" or self._version is None:
+                    raise
+                self._version = None
             except (DaemonError, OSError) as error:
                 if is_last and time.monotonic() - started > _LAST_S:
                     raise _Over from error
+                if self._io.closed and not is_last:
+                    raise (_Over() if following else _closed()) from error
                 patient = following and (self._known or self._patient)
                 if not self._is_passing(error, failures, time.monotonic() - started, patient):
                     if isinstance(error, DaemonError):
                         raise
                     raise _not_running(self._path, error) from error
             pause_s = _pause_s(failures)
-            if following and not is_last:
-                await self._io.pause(min(pause_s, self._left_s(until)))
-            else:
+            if is_last:
                 await self._io.rest(pause_s)
+            else:
+                await self._io.pause(min(pause_s, self._left_s(until)) if following else pause_s)
             failures += 1
 
     def _is_passing(self, error: Exception, failures: int, waited_s: float, patient: bool) -> bool:
@@ -1032,20 +1490,148 @@ class AsyncDaemon:
         return left_s
 
     @contextlib.asynccontextmanager
-    async def _connected(self, *, stoppable: bool) -> AsyncIterator[_Link]:
+    async def _connected(self, method: str, path: str, *, stoppable: bool) -> AsyncIterator[_Link]:
+        """Take or open a connection for one request. It is kept when an answer has come whole."""
+        owner = self._io.owner()
+        link = self._pool.take(owner)
+        while link is not None and _has_ended(link.socket):
+            link.close()
+            link = self._pool.take(owner)
+        if link is None:
+            link = await self._open()
+        link.was_kept, link.may_stay = link.may_stay, False
+        try:
+            with self._io.stoppable(link.stop) if stoppable else contextlib.nullcontext():
+                await self._check_route(link, method, path)
+                yield link
+        except OSError as error:
+            # The daemon closes a connection that has been idle.
+            if link.was_kept and not self._io.closed and not isinstance(error, TimeoutError):
+                raise _Stale from error
+            raise
+        finally:
+            if link.may_stay and not self._io.closed:
+                self._pool.keep(owner, link)
+            else:
+                link.close()
+
+    async def _open(self) -> _Link:
         path = os.fspath(self._path)
         try:
+            if not hasattr(socket, "AF_UNIX"):
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
             _check(distrust_socket(path))
-            link = await self._io.connect(self._path, self._timeout_s)
+            link = await self._io.connect(socket.AF_UNIX, path, self._timeout_s)
         except OSError as error:
+            # A hook's token is bound to the socket, and the loopback's allows more than the hook may do.
+            if _is_system_refusal(error) and not _CAPABILITY:
+                return await self._open_loopback(error)
             raise _not_running(self._path, error) from error
         try:
-            _check(_distrust_peer(link.socket, path))
-            self._known = True
-            with self._io.stoppable(link.stop) if stoppable else contextlib.nullcontext():
-                yield link
-        finally:
+            _check(_distrust_peer(link, path))
+        except BaseException as error:
             link.close()
+            if isinstance(error, OSError):
+                raise _not_running(self._path, error) from error
+            raise
+        self._known = True
+        return _Link(link, _CAPABILITY)
+
+    async def _open_loopback(self, refusal: OSError) -> _Link:
+        """Connect to the port of the daemon, where the system refuses its socket."""
+        port_file, token_file = _loopback_files(self._path)
+        try:
+            port, token = int(_read_own(port_file)), _read_own(token_file)
+            if hasattr(os, "geteuid"):
+                _check(_distrust_port(port, port_file))
+            try:
+                link = await self._io.connect(socket.AF_INET, ("127.0.0.1", port), self._timeout_s)
+            except ConnectionRefusedError:
+                link = await self._io.connect(socket.AF_INET6, ("::1", port), self._timeout_s)
+        except (OSError, ValueError):
+            raise _not_running(self._path, refusal) from refusal
+        self._known = True
+        return _Link(link, token)
+
+    async def _exchange(
+        self, link: _Link, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float
+    ) -> _Response:
+        await self._io.send(link.socket, _request(method, path, body, link.bearer), timeout_s)
+        response = _Response()
+        while not response.complete:
+            response.feed(await self._io.receive(link.socket, timeout_s))
+        link.may_stay = response.goes_on and response.status != 401
+        _check_token(link, response)
+        return response
+
+    async def _check_route(self, link: _Link, method: str, path: str) -> None:
+        """Ask the daemon once for its routes. `Unsupported` when this one is not among them."""
+        route = _route(method, path)
+        if link.bearer is not None and link.bearer == _CAPABILITY:
+            # A hook may send, and not read.
+            return
+        served = () if self._version is None else self._version["ipc_features"]
+        if route in served or route == "GET /v1/version":
+            return
+        response = await self._exchange(link, "GET", "/v1/version", None, self._timeout_s)
+        if not link.may_stay:
+            raise ConnectionResetError("the connection ended behind an answer")
+        link.may_stay = False
+        self._version = response.answer()
+        if route not in self._version["ipc_features"]:
+            raise _unsupported(route, str(self._version["daemon_version"]))
+
+
+class AsyncTopic:
+    """A topic or queue, of `AsyncDaemon.topic` and `AsyncDaemon.queue`."""
+
+    def __init__(self, daemon: AsyncDaemon, prefix: str, name: str) -> None:
+        self._daemon = daemon
+        self.name = _bare(name)
+        # The destination of its posts.
+        self.address = f"{prefix}{self.name}"
+
+    @property
+    def _wanted(self) -> str:
+        return self.address.removeprefix("#")
+
+    async def post(self, message: str, *, wait_ms: int = 0, **given: Unpack[SendFields]) -> Sent:
+        """Post a message; on return it is on the disk."""
+        return await self._daemon.send(self.address, message, wait_ms=wait_ms, **given)
+
+    async def subscribe(self) -> None:
+        """Receive what is posted from now on; the topic is made if there is none."""
+        await self._daemon.subscribe(self._wanted)
+
+    async def unsubscribe(self) -> None:
+        """Receive no further post."""
+        await self._daemon.unsubscribe(self._wanted)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("#").removeprefix("queue:")
+
+
+class _Stale(Exception):
+    """A kept connection had ended before the request: another one is opened at once."""
+
+
+def _has_ended(link: socket.socket) -> bool:
+    """Tell whether a connection without a request has an end, or bytes that belong to no answer."""
+    link.setblocking(False)
+    try:
+        link.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _check_token(link: _Link, response: _Response) -> None:
+    """Have a request made again, with the token of today, when the one of a kept connection has ended."""
+    if response.status == 401 and link.was_kept:
+        raise _Stale
 
 
 def _run(awaitable: Awaitable[T]) -> T:
@@ -1109,22 +1695,41 @@ class Daemon:
         self._daemon._io = _BlockingIO()
 
     send = _call(AsyncDaemon.send)
+    reply = _call(AsyncDaemon.reply)
+    request = _call(AsyncDaemon.request)
     ack = _call(AsyncDaemon.ack)
     peers = _call(AsyncDaemon.peers)
     history = _call(AsyncDaemon.history)
     subscribe = _call(AsyncDaemon.subscribe)
+    unsubscribe = _call(AsyncDaemon.unsubscribe)
+    outbox = _call(AsyncDaemon.outbox)
+    profile = _call(AsyncDaemon.profile)
     health = _call(AsyncDaemon.health)
+    version = _call(AsyncDaemon.version)
     whole = _call(AsyncDaemon.whole)
-    send_file = _call(AsyncDaemon.send_file)
-    fetch_file = _call(AsyncDaemon.fetch_file)
+    share_file = _call(AsyncDaemon.share_file)
+    get_file = _call(AsyncDaemon.get_file)
+    # Their earlier names.
+    send_file, fetch_file = share_file, get_file
     delete_file = _call(AsyncDaemon.delete_file)
     files = _each(AsyncDaemon.files)
     inbox = _each(AsyncDaemon.inbox)
     messages = _each(AsyncDaemon.messages)
     events = _each(AsyncDaemon.events)
 
+    def topic(self, name: str) -> Topic:
+        """Return a topic, by its name with or without `#`."""
+        return Topic(self._daemon.topic(name))
+
+    def queue(self, name: str) -> Topic:
+        """Return a queue: one subscriber gets each message."""
+        return Topic(self._daemon.queue(name))
+
     def close(self) -> None:
-        """End every iterator over messages and events at once; may be called from any thread."""
+        """End everything at once; may be called from any thread.
+
+        Iterators over messages and events end. Other calls raise `ClientClosed`.
+        """
         self._daemon.close()
 
     def __enter__(self) -> Daemon:
@@ -1134,3 +1739,23 @@ class Daemon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Topic:
+    """A topic or queue, of `Daemon.topic` and `Daemon.queue`."""
+
+    def __init__(self, topic: AsyncTopic) -> None:
+        self._topic = topic
+        self.name, self.address = topic.name, topic.address
+
+    def post(self, message: str, *, wait_ms: int = 0, **given: Unpack[SendFields]) -> Sent:
+        """Post a message; on return it is on the disk."""
+        return _run(self._topic.post(message, wait_ms=wait_ms, **given))
+
+    def subscribe(self) -> None:
+        """Receive what is posted from now on; the topic is made if there is none."""
+        _run(self._topic.subscribe())
+
+    def unsubscribe(self) -> None:
+        """Receive no further post."""
+        _run(self._topic.unsubscribe())

@@ -14,7 +14,8 @@ import orjson
 
 from claudemesh.runtime.exits import INTERNAL, TEMPORARY, ExitWith
 
-_START_S = 30.0
+# A process that ends is found at once: this only ends the wait for one that hangs, also on a slow machine.
+_START_S = 120.0
 # Time for the first attempt to connect.
 _SETTLE_S = 2.0
 _POLL_S = 0.02

@@ -9,7 +9,9 @@ import click
 from claudemesh.cli.display import with_display_options
 
 # Habits of other tools -> the name here.
-ALIASES = {"ls": "list"}
+ALIASES = {"ls": "list", "open": "web"}
+# The command that a group without a command runs, where the group is itself a list.
+_OWN_LIST = "list"
 
 
 class UnknownCommand(click.exceptions.NoSuchCommand):
@@ -22,13 +24,14 @@ class UnknownCommand(click.exceptions.NoSuchCommand):
 
 
 class CommandGroup(click.Group):
-    """A group whose command `list` is also found as `ls`."""
+    """A group whose command `list` is also found as `ls`. A group that lists by itself has both names too."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of a name or of its alias, with the options that every command accepts."""
-        found = self.find(ctx, cmd_name)
-        if found is None and cmd_name in ALIASES:
-            found = self.find(ctx, ALIASES[cmd_name])
+        name = ALIASES.get(cmd_name, cmd_name)
+        found = self.find(ctx, cmd_name) or self.find(ctx, name)
+        if found is None and name == _OWN_LIST and self.invoke_without_command:
+            found = click.Command(cmd_name, callback=self.callback, params=list(self.params), help=self.help)
         return None if found is None else with_display_options(found)
 
     def find(self, ctx: click.Context, name: str) -> click.Command | None:

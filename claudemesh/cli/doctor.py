@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import answers, output
+from claudemesh.cli.confirming import no_terminal
 from claudemesh.cli.diagnosis.examine import Examination, examine
 from claudemesh.cli.diagnosis.findings import Finding
 from claudemesh.cli.diagnosis.repairs import Repair, apply, plan
@@ -36,7 +37,8 @@ _INDENT = 9
 def doctor(fix: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
     """Check this host for common faults. The exit code is 69 when a check has failed.
 
-    Files, settings, disk, hooks, daemon, link, clock, queue and broker are checked. The daemon need not run.
+    Files, settings, disk, hooks, daemon, link, clock, queue, broker and the clients of agents that have the
+    integration are checked. The daemon need not run.
 
     Without --fix nothing is changed. With it the modes of files are corrected, files that a killed daemon has
     left are removed, and dead sends are queued again whose cause is gone.
@@ -50,7 +52,7 @@ def doctor(fix: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
     if yes and not fix:
         raise click.UsageError("--yes goes with --fix.")
     if fix and not yes and not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal to ask on. Add --yes to mend without asking.")
+        raise no_terminal("mend")
     found = examine(mesh)
     if fix and not as_json:
         _show(found.findings)

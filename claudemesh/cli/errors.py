@@ -67,6 +67,9 @@ def _wrong_use(error: click.ClickException) -> Failure:
         message = _sentence(error.message)
     else:
         message = _sentence(error.format_message())
+    if isinstance(error, click.MissingParameter):
+        # The choices stand on lines of their own there.
+        message = " ".join(message.split())
     more: dict[str, Any] = {}
     if near:
         message += f" Did you mean {' or '.join(near)}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,7 @@ def get(file_id: str, out: str, message_id: str | None, mesh: str | None, as_jso
     if out != "-":
         target = str(Path(out).absolute()) + ("/" if out.endswith("/") else "")
         answer = _fetch(client, {**wanted, "out": target}, as_json=as_json)
+        check_seen(answer["path"])
         if not as_json:
             output.say(answer["path"])
         return
@@ -229,6 +231,21 @@ def _fetch(client: LocalClient, wanted: dict[str, str], *, as_json: bool) -> dic
         if answer["status"] == "done":
             progress.end()
             return answer
+
+
+def check_seen(path: str) -> None:
+    """Raise `ExitWith` for a fetched file that is not there for this program."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        text = (
+            f"The daemon has written {path}, but sees another directory there than this program: its service "
+            "has its own /tmp (PrivateTmp=), or it is in a container. Fetch the file into another directory."
+        )
+        raise ExitWith(UNAVAILABLE, "private_directory", text) from None
+    except OSError:
+        # It is there, as far as this user may know.
+        return
 
 
 def _shared(client: LocalClient, file_id: str) -> dict[str, Any]:

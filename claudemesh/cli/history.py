@@ -9,7 +9,7 @@ import click
 
 from claudemesh.cli import answers, output
 from claudemesh.cli.display import is_terminal
-from claudemesh.cli.inbox_view import UNREADABLE
+from claudemesh.cli.inbox_view import UNREADABLE, text_in_list
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.cli.output import Column, Listing
 from claudemesh.client.local import LocalClient
@@ -87,7 +87,6 @@ def _newest(
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:
     member = item["recipient_name"] or "you"
     to = spell_destination(item["kind"], item["topic"]) if item["topic"] else member
-    body = item["body"]
-    if body is None:
-        body = UNREADABLE if item.get("unreadable") else _SEALED
+    missing = UNREADABLE if item.get("unreadable") else _SEALED
+    body = missing if item["body"] is None else text_in_list(item)
     return ("you" if item["own"] else item["sender_name"], to, item["sent_at"], body)

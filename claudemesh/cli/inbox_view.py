@@ -27,6 +27,32 @@ def text_of(item: Mapping[str, Any]) -> str:
     return str(item["body"])
 
 
+def text_in_list(item: Mapping[str, Any]) -> str:
+    """Return the text of a message for a list, and the names of its files.
+
+    That of a long text says that it is the beginning.
+    """
+    # A daemon of an older version does not tell the files.
+    files = ", ".join(file["name"] for file in item.get("attachments", ()))
+    text = f"{text_of(item)} [file: {files}]".lstrip() if files else text_of(item)
+    if not item.get("body_truncated"):
+        return text
+    size = f"cut: the text has {item['body_bytes']} bytes"
+    if item.get("own"):
+        return f"{text} [{size}]"
+    shown = command("inbox", "show", str(item.get("seq") or item["broker_message_id"]))
+    return f"{text} [{size}; `{shown}` prints all of it]"
+
+
+def note_cut(item: Mapping[str, Any]) -> None:
+    """Print that a text is not whole, if it could not be fetched."""
+    if item.get("body_truncated"):
+        output.note(
+            f"This is the beginning of a text of {item['body_bytes']} bytes. The rest could not be fetched: "
+            "show the message again when the daemon is connected (`claudemesh status`)."
+        )
+
+
 class MessageList:
     """A list of messages: a table, or one object a line for --json."""
 
@@ -65,7 +91,7 @@ class MessageList:
             item.get("sent_at"),
             item["received_at"],
             self._threads.mark(item),
-            text_of(item),
+            text_in_list(item),
         )
 
 
@@ -76,11 +102,7 @@ def show_message(client: LocalClient, item: Mapping[str, Any]) -> None:
         output.fields({name: value for name, value in _fields(item, threads).items() if value})
         output.say("")
     output.body(text_of(item))
-    if item.get("body_truncated"):
-        output.note(
-            f"This is the beginning of a text of {item['body_bytes']} bytes. The rest could not be fetched: "
-            "show the message again when the daemon is connected (`claudemesh status`)."
-        )
+    note_cut(item)
 
 
 def note_empty(client: LocalClient) -> None:

@@ -184,6 +184,7 @@ def _loopback_warning(url: str) -> str | None:
         return None
     return (
         f"Only this machine can join by this invite: it holds {url}. Let the broker listen at an address "
-        "that other hosts reach (`broker up --listen 0.0.0.0:7900`, with --public-url behind a proxy), and "
-        "create another invite, with --broker-url when the broker runs on another host."
+        "that other hosts reach (`broker up --listen 0.0.0.0:7900`, with --public-url behind a proxy or "
+        "in several networks), and create another invite, with --broker-url when the broker runs on another "
+        "host."
     )

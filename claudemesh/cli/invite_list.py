@@ -6,6 +6,7 @@ import click
 
 from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.errors import WrongUse
 from claudemesh.client.local import LocalClient
 
 
@@ -76,9 +77,12 @@ def revoke_invite(ids: tuple[str, ...], mesh: str | None, as_json: bool) -> int:
 def _id_of(given: str) -> str:
     """Return the id of an invite, from its link too. `ProtocolError` for anything else."""
     # Imported here: parsers need the protocol, and most commands do not.
-    from claudemesh.protocol.ids import ULID, check_ulid
-    from claudemesh.protocol.invites import parse_link
+    from claudemesh.protocol.ids import ULID
+    from claudemesh.protocol.invites import find_link, parse_link
 
-    if ULID.fullmatch(given) is not None or "://" not in given:
-        return check_ulid(given.upper(), "invite_id")
-    return parse_link(given).invite_id
+    if "://" in given:
+        return parse_link(find_link(given)).invite_id
+    if ULID.fullmatch(given.upper()) is None:
+        text = f"{given!r} is no id of an invite, which has 26 letters and digits."
+        raise WrongUse("invalid_invite_id", text, next="claudemesh invite list")
+    return given.upper()

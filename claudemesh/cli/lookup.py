@@ -31,6 +31,17 @@ def find_peer(client: LocalClient, name: str) -> dict[str, Any] | None:
     return max(found, key=lambda peer: peer["online"], default=None)
 
 
+def find_member(client: LocalClient, wanted: str) -> dict[str, Any]:
+    """Return a member, active or revoked, by its id, key or name. `ApiError` names similar ones."""
+    named = wanted.removeprefix("@").lower()
+    members = list(client.items("/v1/members"))
+    for field in ("member_id", "pubkey", "name"):
+        found = [one for one in members if one[field].lower() == named]
+        if found:
+            return min(found, key=lambda one: str(one["status"]))
+    raise unknown_peer(client, wanted)
+
+
 def unknown_peer(client: LocalClient, name: str) -> ApiError:
     """Return the error for an unknown name of a member, with similar names."""
     # Imported here: only this error needs it.

@@ -13,7 +13,8 @@ from claudemesh.cli import output
 from claudemesh.cli.display import display, display_options, take_colour
 from claudemesh.cli.errors import explain, report
 from claudemesh.cli.lazy_group import LazyGroup
-from claudemesh.cli.streams import discard_stdout, flush_stdout, prepare_streams
+from claudemesh.cli.next_commands import NAMES_NO_AUTHORITY, again
+from claudemesh.cli.streams import discard_stdout, flush_stderr, flush_stdout, prepare_streams
 from claudemesh.runtime.exits import INTERRUPTED, OK, USAGE
 
 COMMANDS = {
@@ -34,6 +35,12 @@ COMMANDS = {
         "verify": ("verify", "verify", "Show digits by which two people verify each other's keys."),
         "sessions": ("sessions", "sessions", "List the sessions of this host."),
         "mcp": ("mcp.command", "mcp", "Serve the tools of the mesh to an agent (MCP)."),
+        "integrate": (
+            "integrate.command",
+            "integrate",
+            "Add the tools of the mesh to an agent's client, or remove them.",
+        ),
+        "hook": ("hook.command", "hook", "Answer a hook of an agent's client with facts of this host."),
         "profile": ("profile", "profile", "Show or change the profile of this member."),
         "member": ("member", "member", "List members, give roles and revoke members."),
         "ping": ("ping", "ping", "Check whether a member is online."),
@@ -52,6 +59,8 @@ COMMANDS = {
             "status",
             "Show the state of the daemon, or with ID how far a send has come.",
         ),
+        "ps": ("daemon.ps", "ps", "List the daemons of this host, running or not."),
+        "web": ("web", "web", "Open the console of the daemon in a browser."),
         "logs": ("daemon.logs", "logs", "Show the log of the daemon."),
         "daemon": ("daemon", "daemon", "Manage the daemon of this host."),
     },
@@ -63,6 +72,7 @@ COMMANDS = {
             "describe",
             "Describe commands for programs: arguments, options, fields of the answers and exit codes.",
         ),
+        "sdk": ("sdk", "sdk", "Print the SDK of a language, one file to copy into a program."),
         "completion": ("completion", "completion", "Print the completion script for a shell."),
     },
     "Diagnosis": {
@@ -133,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = _run(argv)
     failed = flush_stdout()
     if failed is not None and code == OK and not isinstance(failed, BrokenPipeError):
-        return report(explain(output.OutputFailed(failed)), as_json=False)
+        code = report(explain(output.OutputFailed(failed)), as_json=False)
+    flush_stderr()
     return code
 
 
@@ -173,7 +184,12 @@ def _invoke(argv: list[str]) -> Any:
     if "_CLAUDEMESH_COMPLETE" in os.environ:
         return cli.main(argv, prog_name="claudemesh", standalone_mode=False)
     with cli.make_context("claudemesh", argv) as context:
-        return cli.invoke(context)
+        try:
+            return cli.invoke(context)
+        except Exception as error:
+            if getattr(error, "needs_authority", False) and context.meta.get(NAMES_NO_AUTHORITY):
+                error.next = again(argv, "--ca-file", "FILE")  # type: ignore[attr-defined]
+            raise
 
 
 def _check_encoding(argv: Sequence[str]) -> None:

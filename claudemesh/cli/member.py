@@ -7,6 +7,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.confirming import confirm
+from claudemesh.cli.lookup import find_member
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -96,7 +97,12 @@ def revoke(name: str, force: bool, yes: bool, mesh: str | None, as_json: bool) -
       claudemesh member revoke bob
       claudemesh member revoke bob --yes
     """
-    client = LocalClient(mesh)
-    confirm(f"This revokes {output.safe(name)} in mesh {client.slug} for good.", yes=yes)
-    answer = client.post("/v1/members/revoke", {"member": name, "force": force})
+    client, wanted = LocalClient(mesh), name
+    if not yes:
+        found = find_member(client, name)
+        about = f"{output.safe(found['name'])} ({found['role']}, key {found['pubkey']})"
+        confirm(f"This revokes {about} in mesh {client.slug} for good.", yes=yes)
+        # The member that was shown, though another one may have its name by now.
+        wanted = found["member_id"]
+    answer = client.post("/v1/members/revoke", {"member": wanted, "force": force})
     return output.print_answer(as_json, answer, f"revoked {output.safe(answer['name'])}")

@@ -12,9 +12,10 @@ from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.mesh_choice import list_meshes, use
 from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import ca_file_option, default_name, json_option, mesh_option
-from claudemesh.client.broker import BrokerClient
+from claudemesh.client.broker import UNREACHABLE, BrokerClient
+from claudemesh.client.errors import ClientError
 from claudemesh.client.meshes import choose_mesh
-from claudemesh.client.own_broker import chosen_data_dir, find_broker
+from claudemesh.client.own_broker import OwnBroker, chosen_data_dir, find_broker
 
 DEFAULT_BROKER = "ws://127.0.0.1:7900"
 
@@ -85,11 +86,17 @@ def create(
 
     check_slug(slug)
     folder = chosen_data_dir(data_dir)
-    broker = BrokerClient(
-        url or _own_broker(folder, data_dir is not None), insecure=insecure, ca_file=ca_file
-    )
-    token = read_token(admin_token_file, folder, broker, is_named=url is not None)
-    membership = create_mesh(broker, token, slug, name or default_name(), ca_file=ca_file)
+    own = None if url is not None else _own_broker(folder, data_dir is not None)
+    dialled = url or (DEFAULT_BROKER if own is None else own.member_url)
+    broker = BrokerClient(dialled, insecure=insecure, ca_file=ca_file)
+    named = name or default_name()
+    try:
+        token = read_token(admin_token_file, folder, broker, is_named=url is not None)
+        membership = create_mesh(broker, token, slug, named, ca_file=ca_file)
+    except ClientError as error:
+        if error.code == UNREACHABLE and own is not None and error.next is None:
+            error.next = _past_the_public_address(own, slug, named)
+        raise
     text = f"created mesh {slug} with this host as {membership['name']}"
     other = needed(slug)
     following = [command("daemon", "up", "-d", mesh=other), command("invite", "create", mesh=other)]
@@ -122,9 +129,19 @@ def move(url: str, insecure: bool, mesh: str | None, as_json: bool) -> int:
     return output.print_answer(as_json, moved, text)
 
 
-def _own_broker(folder: Path, is_named: bool) -> str:
-    """Return the address of this host's broker: a public one, if it has any, because invites hold it."""
+def _own_broker(folder: Path, is_named: bool) -> OwnBroker | None:
+    """Return this host's broker. Its public address is dialled, if it has any, because invites hold it."""
     found = find_broker(folder)
     if found is None and is_named:
         raise no_broker(folder)
-    return DEFAULT_BROKER if found is None else found.member_url
+    return found
+
+
+def _past_the_public_address(own: OwnBroker, slug: str, name: str) -> str | None:
+    """Return the command that dials this host's broker directly: its proxy, or its name, may come later.
+
+    With TLS there is none, because the certificate is made out to the public address.
+    """
+    if not own.local_url.startswith("ws:"):
+        return None
+    return command("mesh", "create", slug, "--name", name, "--broker", own.local_url)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from claudemesh.cli import output
+from claudemesh.cli.next_commands import advised, again
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,7 +61,8 @@ def message_text(text: str | None, file: Path | None, *, allow_empty: bool) -> s
 
 
 def _is_empty(place: str) -> click.UsageError:
-    return click.UsageError(f"{place} is empty. Nothing was sent. Use --allow-empty to send it.")
+    error = click.UsageError(f"{place} is empty. Nothing was sent. Use --allow-empty to send it.")
+    return advised(error, again(sys.argv[1:], "--allow-empty"))
 
 
 def _read(file: Path) -> bytes:

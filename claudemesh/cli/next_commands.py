@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
+E = TypeVar("E", bound=Exception)
+
+# Set in the context of a command that takes the certificate of an authority, and was given none.
+NAMES_NO_AUTHORITY = "claudemesh.names_no_authority"
 _DONE = "done"
 
 
 def command(*words: str, mesh: str | None = None) -> str:
     """Return a command as it is typed in a shell; `mesh` is the mesh that its predecessor was told."""
     return shlex.join(["claudemesh", *words, *(["--mesh", mesh] if mesh else [])])
+
+
+def again(arguments: Sequence[str], *options: str) -> str:
+    """Return the command of these arguments with more options.
+
+    An invite, which admits its reader, is not repeated.
+    """
+    words = ["LINK" if "claudemesh://" in word else word for word in arguments]
+    at = words.index("--") if "--" in words else len(words)
+    return command(*words[:at], *options, *words[at:])
+
+
+def advised(error: E, hint: str) -> E:
+    """Return an error of click with the command that helps, in place of the help page."""
+    error.next_command = hint  # type: ignore[attr-defined]
+    return error
 
 
 def needed(slug: str) -> str | None:

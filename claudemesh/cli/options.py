@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from claudemesh.cli.next_commands import NAMES_NO_AUTHORITY
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -171,6 +173,7 @@ def ca_file_option(function: F) -> F:
 
 
 def _check_authorities(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    ctx.meta[NAMES_NO_AUTHORITY] = value is None
     if value is None:
         return None
     # Imported here: only a command with this option needs TLS.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from claudemesh.cli import answers, output
@@ -30,8 +33,9 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     if as_json:
         output.print_items(items)
         return
-    columns = ("name", "role", "online", "verified", "last_seen_at", "status", "summary")
-    output.table(columns, [[item[name] for name in columns] for item in items])
+    columns = ("name", "role", "online", "verified", "last_seen_at", "sessions", "status", "summary")
+    rows = [{**item, "sessions": _sessions(item)} for item in items]
+    output.table(columns, [[row[name] for name in columns] for row in rows])
     for item in items:
         if item.get("name_is_pinned_to_another"):
             name = output.safe(item["name"])
@@ -39,6 +43,10 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
                 f"{name} is another member than the one that this host knew by this name. Sends to the name "
                 f"are refused. If it is the right one: claudemesh peers accept {name}"
             )
+
+
+def _sessions(item: Mapping[str, Any]) -> str:
+    return ", ".join(f"{one['name']} ({one['state']})" for one in item.get("sessions", ()))
 
 
 @peers.command()

@@ -21,7 +21,7 @@ _QUEUED = {"state": "queued", "detail": "queued on this host"}
 # The daemon answers earlier, when the state changes.
 _WAIT_MS = 20_000
 _POLL_S = 0.1
-_RECIPIENT = ("recipient", "state", "delivered", "notified", "shown", "acked", "session")
+_RECIPIENT = ("recipient", "state", "delivered", "notified", "shown", "acked")
 
 
 def wait_for_state(client: LocalClient, any_id: str, state: str, timeout_s: float) -> dict[str, Any]:
@@ -86,5 +86,10 @@ def show_progress(client: LocalClient, any_id: str, *, as_json: bool) -> None:
 
 
 def _cells(one: Mapping[str, Any]) -> list[str]:
-    times = [output.moment(one[f"{state}_at"], "") for state in WAITED_FOR[1:]]
-    return [one["name"], one["state"], *times, one["session"] or ""]
+    return [one["name"], one["state"], *(_reached(one, state) for state in WAITED_FOR[1:])]
+
+
+def _reached(one: Mapping[str, Any], state: str) -> str:
+    """Return the time of a state, with the session that brought the message into it."""
+    at, by = output.moment(one[f"{state}_at"], ""), one.get(f"{state}_by")
+    return f"{at} {by}" if by else at

@@ -14,12 +14,17 @@ from claudemesh.cli import output
 _BORDER = 2
 
 
-def print_qr(text: str) -> None:
-    """Print a QR code. A terminal that is too narrow for it gets a note instead."""
+def print_qr(link: str) -> None:
+    """Print the QR code of an invite, in the link's short spelling.
+
+    A terminal that is too narrow for it gets a note instead.
+    """
     # Imported here: only an invite needs it.
     import segno
 
-    code = segno.make(text, error="l", boost_error=False, micro=False)
+    from claudemesh.protocol.invites import code_of_link
+
+    code = segno.make(code_of_link(link), error="l", boost_error=False, micro=False)
     width, _ = code.symbol_size(border=_BORDER)
     columns = shutil.get_terminal_size().columns
     if sys.stdout.isatty() and width > columns:

@@ -11,6 +11,8 @@ import click
 
 from claudemesh.cli import answers, output
 from claudemesh.cli.follower import following, retry_over_restart
+from claudemesh.cli.inbox_view import note_cut
+from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
 from claudemesh.client.errors import ApiError
@@ -19,6 +21,7 @@ from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.sdk import new_id
 
 _LONGEST_WAIT_MS = 30_000
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ def request(
     with following(client) as follow:
         for answer in follow.daemon.messages(since, timeout_s=max(0.001, deadline - time.monotonic())):
             if question.is_answered_by(answer.data):
-                _show(answer.data, as_json)
+                _show(client, answer.data, as_json)
                 return
     if not follow.reader_gone:
         raise ExitWith(TEMPORARY, "timeout", f"No reply from {to} has arrived within {timeout} s.")
@@ -91,6 +94,15 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
     def look() -> dict[str, Any]:
         return client.get(f"/v1/outbox/{client_message_id}")
 
+    def look_for() -> dict[str, Any]:
+        try:
+            return look()
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            # A long text has no row before the broker has its file.
+            return {}
+
     while True:
         try:
             answer = retry_over_restart(send, deadline)
@@ -102,6 +114,9 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
             inspect = f"claudemesh daemon outbox inspect {client_message_id}"
             raise ExitWith(UNAVAILABLE, f"outbox_{row['status']}", text, next=inspect) from error
         question = answer.get("broker_message_id")
+        if question is None:
+            # The answer to a long text comes at once, and never has it.
+            question = retry_over_restart(look_for, deadline).get("broker_message_id")
         if question is not None:
             row = retry_over_restart(look, deadline)
             is_dm = row.get("destination_kind") == "dm"
@@ -113,10 +128,15 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
             )
             drop = f"claudemesh daemon outbox drop {client_message_id}"
             raise ExitWith(TEMPORARY, "not_sent_yet", text, next=drop)
+        time.sleep(max(0.0, min(_PAUSE_S, deadline - time.monotonic())))
 
 
-def _show(item: dict[str, Any], as_json: bool) -> None:
+def _show(client: LocalClient, item: dict[str, Any], as_json: bool) -> None:
+    if item.get("body_truncated"):
+        # The stream has the beginning of a long text.
+        item = find_received(client, item["id"]) or item
     if as_json:
         output.print_json(item)
-    else:
-        output.body(item["body"] or "")
+        return
+    output.body(item["body"] or "")
+    note_cut(item)

@@ -17,6 +17,7 @@ from claudemesh.cli import answers, output
 from claudemesh.cli.invited import join_as_ephemeral, require_invite, take_invite
 from claudemesh.cli.options import Duration, ca_file_option
 from claudemesh.runtime.exits import TEMPORARY
+from claudemesh.runtime.failpoints import failpoint
 
 if TYPE_CHECKING:
     import signal
@@ -83,12 +84,19 @@ def run(
     """
     link = require_invite(take_invite(invite))
     # Imported here: the help needs none of it.
+    from claudemesh.cli.supervising import find_command
     from claudemesh.home.private_home import PrivateHome
 
+    try:
+        # Before the join, which would take a use of the invite.
+        find_command(command[0])
+    except OSError as error:
+        return _not_started(command, error)
     outside = dict(os.environ)
     home = PrivateHome.make()
     try:
         slug = join_as_ephemeral(link, name, home.path, ttl_s=ttl, insecure=insecure, ca_file=ca_file)
+        failpoint("run.after_join")
         return _run_as_member(slug, ttl, command, outside, drain_timeout)
     finally:
         home.close(wait_s=_END_S)
@@ -122,7 +130,7 @@ def _supervise(
     drain_timeout: int,
 ) -> int:
     from claudemesh.cli.daemon.control import stop
-    from claudemesh.cli.supervising import exit_code_of, run_command, wait_for
+    from claudemesh.cli.supervising import run_command, wait_for
     from claudemesh.client.errors import ClientError
     from claudemesh.client.local import LocalClient
 
@@ -132,8 +140,7 @@ def _supervise(
         code = wait_for(lambda: bool(client.get("/v1/health")["connected"]), _LINK_S)
         code = code or run_command(command, environment, mask)
     except OSError as error:
-        output.error(f"The command {command[0]} cannot be started: {error.strerror}.")
-        code = exit_code_of(error)
+        code = _not_started(command, error)
     try:
         stopped_by = _drain(client, drain_timeout)
         stop(client)
@@ -144,6 +151,13 @@ def _supervise(
         )
         stopped_by = TEMPORARY
     return code or stopped_by
+
+
+def _not_started(command: Sequence[str], error: OSError) -> int:
+    from claudemesh.cli.supervising import exit_code_of
+
+    output.error(f"The command {command[0]} cannot be started: {error.strerror}.")
+    return exit_code_of(error)
 
 
 def _drain(client: LocalClient, seconds: int) -> int:

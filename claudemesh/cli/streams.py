@@ -39,6 +39,14 @@ def flush_stdout() -> OSError | None:
     return None
 
 
+def flush_stderr() -> None:
+    """Flush stderr at the end. When that fails, discard the buffer: the exit code shows what went wrong."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        discard_stderr()
+
+
 def discard_stdout() -> None:
     """Redirect stdout to /dev/null, with its buffer.
 

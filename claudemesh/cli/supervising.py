@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 FORWARDED = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
@@ -58,6 +60,14 @@ def run_command(command: Sequence[str], environment: Mapping[str, str], mask: se
 def exit_code_of(error: OSError) -> int:
     """Return the exit code for a command that cannot be started, as shells have it."""
     return NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
+
+
+def find_command(program: str) -> None:
+    """Raise the `OSError` of a start when the program is not found, or cannot be executed."""
+    if shutil.which(program) is None:
+        is_there = Path(program).exists() if os.sep in program else shutil.which(program, os.F_OK)
+        code = errno.EACCES if is_there else errno.ENOENT
+        raise OSError(code, os.strerror(code))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> int | None:

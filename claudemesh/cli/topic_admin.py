@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import answers, output
+from claudemesh.cli.confirming import no_terminal
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
@@ -71,7 +72,7 @@ def delete(name: str, force: bool, yes: bool, mesh: str | None, as_json: bool) -
       claudemesh topic delete queue:builds --force --yes
     """
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError("There is no terminal to ask on. Add --yes to delete without asking.")
+        raise no_terminal("delete")
     if not yes and not click.confirm(f"Delete {output.safe(name)} for every member of the mesh?", err=True):
         raise click.exceptions.Abort
     client = LocalClient(mesh)

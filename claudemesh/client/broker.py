@@ -19,7 +19,8 @@ from claudemesh.client.errors import (
 )
 from claudemesh.runtime.brokerhttp import BrokerAnswer, ask_broker
 from claudemesh.runtime.exchange import Redirected
-from claudemesh.runtime.outward import by_proxy, certificate_trouble
+from claudemesh.runtime.oserrors import words
+from claudemesh.runtime.outward import by_proxy, certificate_trouble, is_of_unknown_authority
 from claudemesh.runtime.peer import owners_of_port
 from claudemesh.runtime.urls import audience_of, canonical_audience, check_broker_url, is_loopback
 
@@ -195,15 +196,19 @@ class BrokerClient:
     def _unreachable(self, error: Exception) -> ClientError:
         refused = certificate_trouble(error)
         if refused is not None:
-            return UntrustedCertificate("untrusted_certificate", f"{self.url} was not used: {refused}.")
+            text = f"{self.url} was not used: {refused}."
+            return UntrustedCertificate(
+                "untrusted_certificate", text, needs_authority=is_of_unknown_authority(error)
+            )
         if is_loopback(self._host):
-            text = f"No broker answers at {self.url} ({error}). Check the address, or start it."
+            text = f"No broker answers at {self.url} ({words(error)}). Check the address, or start it."
             return ClientError(UNREACHABLE, text, next="claudemesh broker up -d")
         way = by_proxy(self.url)
         return ClientError(
             UNREACHABLE,
-            f"No broker answers at {self.url}{way} ({error}). Check the address, whether the broker runs "
-            "there and listens at it (`claudemesh broker status` on its host), and firewalls in between.",
+            f"No broker answers at {self.url}{way} ({words(error)}). Check the address, whether the broker "
+            "runs there and listens at it (`claudemesh broker status` on its host), and firewalls in "
+            "between.",
         )
 
     def bad_answer(self, reason: str) -> ClientError:

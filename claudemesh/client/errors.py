@@ -79,9 +79,13 @@ class WrongAddress(ClientError):
 
 
 class UntrustedCertificate(ClientError):
-    """The certificate of the broker was refused."""
+    """The certificate of the broker was refused. With `needs_authority`, one of your own may be missing."""
 
     exit_code = CONFIGURATION
+
+    def __init__(self, code: str, message: str, *, needs_authority: bool = False) -> None:
+        super().__init__(code, message)
+        self.needs_authority = needs_authority
 
 
 class Unsupported(ClientError):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
+import errno
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -11,16 +12,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
-
 import claudemesh
-from claudemesh.client.errors import ApiError, DaemonNotRunning, Unsupported, WrongHome
+from claudemesh.client.errors import ApiError, ClientError, DaemonNotRunning, Unsupported, WrongHome
 from claudemesh.client.meshes import check_socket, choose_mesh, socket_path
+from claudemesh.client.unix_http import exchange
 from claudemesh.runtime.peer import connect, distrust_peer
 
 _ANSWER_S = 60.0
 _PAGE = 500
 _VERSION = "/v1/version"
+# Variables that the clients of agents set for the commands that they run.
+_SANDBOXES = ("CLAUDECODE", "CODEX_SANDBOX_NETWORK_DISABLED")
 
 
 def connect_trusted(path: Path) -> socket.socket:
@@ -31,16 +33,6 @@ def connect_trusted(path: Path) -> socket.socket:
         link.close()
         raise WrongHome("unsafe_home", f"{reason}; nothing was sent.")
     return link
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = connect_trusted(self._path)
-        self.sock.settimeout(self.timeout)
 
 
 class LocalClient:
@@ -84,7 +76,7 @@ class LocalClient:
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an object to a route."""
-        return self._request("POST", path, None if body is None else orjson.dumps(body))
+        return self._request("POST", path, None if body is None else _written(body))
 
     def delete(self, path: str) -> dict[str, Any]:
         """DELETE a route."""
@@ -95,16 +87,14 @@ class LocalClient:
 
     def _exchange(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = self.headers | ({} if body is None else {"Content-Type": "application/json"})
-        connection = _UnixConnection(self.path, _ANSWER_S)
-        with closing(connection):
-            try:
-                connection.request(method, path, body, headers)
-                response = connection.getresponse()
-                raw = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                raise DaemonNotRunning(self.slug) from error
-        if response.status >= 400:
-            refusal = ApiError(response.status, _parse(raw))
+        try:
+            with closing(connect_trusted(self.path)) as link:
+                link.settimeout(_ANSWER_S)
+                status, raw = exchange(link, method, path, body, headers)
+        except OSError as error:
+            raise no_answer(self.slug, error, os.environ) from error
+        if status >= 400:
+            refusal = ApiError(status, _parse(raw))
             if path != _VERSION and _lacks_route(refusal):
                 self._check_version()
             raise refusal
@@ -117,13 +107,32 @@ class LocalClient:
             raise Unsupported(daemon_version, claudemesh.__version__)
 
 
+def no_answer(slug: str, error: Exception, environment: Mapping[str, str]) -> ClientError:
+    """Return the failure to name when a daemon was not reached: none runs, or a sandbox of a client forbids
+    unix sockets."""
+    is_sandboxed = any(environment.get(name) for name in _SANDBOXES)
+    if isinstance(error, PermissionError) and error.errno == errno.EPERM and is_sandboxed:
+        return ClientError(
+            "sandboxed",
+            "The sandbox of the agent's client forbids unix sockets, so the command cannot reach the daemon. "
+            "Use the tools of the mesh (mesh_send, mesh_inbox), which run outside of the sandbox.",
+            next="claudemesh integrate --help",
+        )
+    return DaemonNotRunning(slug)
+
+
 def _lacks_route(error: ApiError) -> bool:
     return error.status == 405 or error.body.get("unknown") == "route"
 
 
+def _written(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def _parse(raw: bytes) -> dict[str, Any]:
+    # Not by orjson, which imports three times as much as the rest of this module.
     try:
-        answer = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        answer = json.loads(raw)
+    except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

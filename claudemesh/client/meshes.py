@@ -43,7 +43,8 @@ def choose_mesh(slug: str | None) -> str:
     if not known:
         raise WrongHome(
             "no_mesh",
-            "This host is in no mesh yet: `claudemesh join LINK`, or `claudemesh mesh create SLUG`.",
+            "This host is in no mesh yet. Join one by an invite (`claudemesh join LINK`), or start one here.",
+            next="claudemesh up -d --with-broker",
         )
     current = current_mesh.chosen(known)
     if current is not None:

@@ -1,4 +1,4 @@
-"""Check of a daemon's databases while it does not run, and salvage of a damaged outbox.
+"""Check of a daemon's databases while it does not run, and their recovery.
 
 The damaged file is only read. Rows are copied to a new file: from the beginning as far as the first row that
 cannot be read, and from the end likewise. A row keeps its client_message_id and its state: the daemon sends
@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from claudemesh.client.errors import ClientError
 from claudemesh.home.paths import DaemonPaths
-from claudemesh.home.recovered import exchange, finish_exchange, recovered_path
+from claudemesh.home.recovered import begin_rebuild, exchange, finish_exchange, recovered_path
 from claudemesh.runtime.errors import StorageCorrupt, StorageError, StorageFull
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.failpoints import failpoint
@@ -79,8 +79,9 @@ def stopped(paths: DaemonPaths) -> Generator[None]:
 def examine(path: Path, package: str) -> Found:
     """Check every page of a database. `ExitWith` for a file that is another's, newer, or in use."""
     try:
-        with open_own(path):
-            pass
+        with open_own(path) as file:
+            if not file.read(1):
+                return Found("damaged", "it has lost its content")
     except FileNotFoundError:
         return Found("missing")
     except UnsafeFile as error:
@@ -141,6 +142,14 @@ def replace_outbox(path: Path, kept: Salvage, package: str) -> tuple[int, Path]:
         code = "disk_full" if isinstance(error, StorageFull) else "cannot_write"
         raise ExitWith(TEMPORARY, code, f"The outbox was not changed: {error}.") from error
     return count, exchange(path, f"damaged-{time.time_ns() // 1_000_000}")
+
+
+def replace_inbox(path: Path) -> None:
+    """Move a damaged inbox aside. The next start begins a new one and fills it from the history."""
+    try:
+        begin_rebuild(path, time.time_ns() // 1_000_000)
+    except OSError as error:
+        raise cannot("move aside", error, path) from error
 
 
 def _write(draft: Path, kept: Salvage, package: str) -> int:

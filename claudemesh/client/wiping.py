@@ -17,7 +17,7 @@ from pathlib import Path
 from claudemesh.client.errors import ClientError
 from claudemesh.home.ended import Ended, save_ended
 from claudemesh.home.paths import DaemonPaths
-from claudemesh.home.recovered import recovered_path
+from claudemesh.home.recovered import rebuild_path, recovered_path
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import FileLock, remove, sync_dir
 
@@ -59,6 +59,7 @@ def wipe_state(paths: DaemonPaths) -> None:
         files = [path.with_name(path.name + side) for path in databases for side in _SIDES]
         files += [
             recovered_path(paths.outbox_db),
+            rebuild_path(paths.inbox_db),
             paths.peers,
             paths.peers.with_suffix(".changes"),
             paths.topics,

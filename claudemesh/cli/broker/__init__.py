@@ -16,6 +16,7 @@ COMMANDS = {
         "up": ("broker.up", "up", "Start a broker."),
         "down": ("broker.down", "down", "Stop the broker of this host."),
         "status": ("broker.status", "status", "Show the state of the broker of this host."),
+        "web": ("broker.web", "web", "Open the console of a broker in a browser."),
         "logs": ("broker.logs", "logs", "Show the log of the broker of this host."),
         "config": ("broker.config", "config", "Check and show the settings of a broker."),
     },

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -15,8 +16,9 @@ import click
 import orjson
 
 from claudemesh.cli import output
-from claudemesh.cli.next_commands import command
+from claudemesh.cli.next_commands import again
 from claudemesh.cli.options import ca_file_option
+from claudemesh.cli.output import Column
 from claudemesh.client.broker import BrokerClient
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
 from claudemesh.client.own_broker import (
@@ -81,6 +83,11 @@ class AdminClient:
             else BrokerClient(url, insecure=insecure, ca_file=ca_file)
         )
         self._token = read_token(admin_token_file, folder, self._broker, is_named=url is not None)
+
+    @property
+    def url(self) -> str:
+        """The address of the broker."""
+        return self._broker.url
 
     def listed(self, path: str, columns: Sequence[str], **query: Any) -> dict[str, Any]:
         """Return a list below /v1/admin, read page after page. Its items have these columns."""
@@ -194,7 +201,7 @@ def read_token(path: Path | None, folder: Path, broker: BrokerClient, *, is_name
     if given:
         return _checked(given, "CLAUDEMESH_BROKER_ADMIN_TOKEN")
     found = find_broker(folder)
-    with_token = command(*sys.argv[1:], "--admin-token-file", "FILE")
+    with_token = again(sys.argv[1:], "--admin-token-file", "FILE")
     try:
         broker.check_own(owner_of(folder), () if found is None else found.urls)
     except WrongUse as error:
@@ -232,8 +239,18 @@ def _checked(token: str, place: str) -> str:
     return token
 
 
-def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str, ...], **query: Any) -> None:
-    """Print a list of the admin API: as JSON, or as a table of these columns."""
+def print_list(
+    client: AdminClient,
+    as_json: bool,
+    path: str,
+    columns: tuple[str, ...],
+    titles: Mapping[str, Column] = MappingProxyType({}),
+    **query: Any,
+) -> None:
+    """Print a list of the admin API: as JSON, or as a table of these fields.
+
+    `titles` are the columns of fields whose own name does not fit.
+    """
     try:
         answer = client.listed(path, columns, **query)
     except ApiError as error:
@@ -241,7 +258,8 @@ def print_list(client: AdminClient, as_json: bool, path: str, columns: tuple[str
     if as_json:
         output.print_items(answer["items"])
         return
-    output.table(columns, [[_shown(item[name]) for name in columns] for item in answer["items"]])
+    shown = [titles.get(name, name) for name in columns]
+    output.table(shown, [[_shown(item[name]) for name in columns] for item in answer["items"]])
 
 
 def _shown(value: object) -> object:

@@ -29,7 +29,8 @@ def start_in_background(settings: BrokerSettings, flags: Mapping[str, Any], as_j
     if found is None or pid is None:
         return _say_that_it_runs(found, as_json)
     addresses = " and ".join(dialled_urls(found.url, found.public_urls))
-    text = f"started the broker at {addresses} (pid {pid}), data in {data_dir}"
+    place = data_dir if settings.database_url is None else "Postgres"
+    text = f"started the broker at {addresses} (pid {pid}), data in {place}"
     return output.print_answer(as_json, {"status": "running", **shown(found)}, text)
 
 
@@ -59,10 +60,10 @@ def _arguments(flags: Mapping[str, Any]) -> list[str]:
     arguments: list[str] = []
     for key in TABLE.keys:
         value = flags.get(key.field)
-        if key.secret or value in (None, (), False):
+        if key.secret or value is None or value == ():
             continue
-        if value is True:
-            arguments.append(key.option)
+        if isinstance(value, bool):
+            arguments += [key.option] if value != key.default() else []
             continue
         for item in value if isinstance(value, tuple) else (value,):
             arguments += [key.option, str(item)]

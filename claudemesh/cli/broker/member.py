@@ -36,11 +36,13 @@ def member() -> None:
     pubkey="string",
     ephemeral="boolean",
     last_seen_at="time?",
+    owed="integer*",
 )
 def list_members(slug: str, as_json: bool, **which: Any) -> None:
     """List the members of a mesh.
 
-    Members that have left or are revoked are listed too.
+    Members that have left or are revoked are listed too. In JSON, `owed` is the number of deliveries that
+    wait for a member, counted up to 1000.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ from claudemesh.cli import answers, output
 from claudemesh.cli.broker.admin import AdminClient, admin_options, print_list
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import json_option
+from claudemesh.cli.output import Column
 from claudemesh.client.errors import ApiError
 
 _POLICIES = (
@@ -38,6 +39,7 @@ _COLUMNS = (
     "rate_limit_per_minute",
     "stored_bytes",
 )
+_TITLES = {"stored_bytes": Column("stored_quota", "bytes")}
 
 _MESH = {
     "mesh_id": "string",
@@ -71,7 +73,7 @@ def list_meshes(as_json: bool, **which: Any) -> None:
     Examples:
       claudemesh broker mesh list --json
     """
-    print_list(AdminClient(**which), as_json, "meshes", _COLUMNS)
+    print_list(AdminClient(**which), as_json, "meshes", _COLUMNS, _TITLES)
 
 
 @mesh.command("set")

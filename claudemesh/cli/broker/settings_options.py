@@ -34,6 +34,7 @@ def _option(key: Key) -> Callable[[F], F]:
             cls=VariableOption,
             variable=str(TABLE.variable(key)),
             is_flag=True,
+            flag_value=not key.default(),
             default=None,
             help=text,
         )

@@ -15,6 +15,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.broker import setup_plan
 from claudemesh.cli.broker.setup_plan import RUN, TLS, Plan, Tls, broker_toml, compose_file, start_commands
+from claudemesh.cli.next_commands import again
 from claudemesh.cli.options import ca_file_option, default_name, json_option
 from claudemesh.client.errors import ApiError, WrongHome, WrongUse
 from claudemesh.client.own_broker import chosen_data_dir
@@ -88,6 +89,7 @@ def setup(yes: bool, force: bool, as_json: bool, **given: Any) -> int:
         raise WrongUse(
             "no_terminal",
             "The questions of `broker setup` need a terminal. Give the answers as options, with --yes.",
+            next=again(sys.argv[1:], "--yes"),
         )
     slug = None if given["no_mesh"] else given["slug"]
     plan = _plan(_Asker(yes), given)

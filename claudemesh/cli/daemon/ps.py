@@ -13,6 +13,9 @@ from claudemesh.cli.output import Column
 from claudemesh.client.errors import ClientError
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import meshes
+from claudemesh.home.paths import daemon_paths
+from claudemesh.runtime.exits import ExitWith
+from claudemesh.runtime.files import UnsafeFile
 
 _COLUMNS = ("mesh", "state", "name", "pid", "link", "waiting", "dead")
 _TITLES = (*_COLUMNS[:5], Column("waiting", "number"), Column("dead", "number"))
@@ -48,7 +51,8 @@ def _look_at(slug: str) -> dict[str, Any]:
         client = LocalClient(slug)
         health = client.get("/v1/health")
     except ClientError:
-        return dict.fromkeys(("name", "pid", "link", "waiting", "dead")) | {"mesh": slug, "state": "down"}
+        unknown = dict.fromkeys(("pid", "link", "waiting", "dead"))
+        return unknown | {"mesh": slug, "state": "down", "name": _own_name(slug)}
     return {
         "mesh": slug,
         "state": "up",
@@ -58,3 +62,13 @@ def _look_at(slug: str) -> dict[str, Any]:
         "waiting": health["queue_depth"] + health["inflight"],
         "dead": health["dead"],
     }
+
+
+def _own_name(slug: str) -> str | None:
+    # Imported here: a daemon that runs tells the name.
+    from claudemesh.home.membership import load_membership
+
+    try:
+        return load_membership(daemon_paths(slug).membership).name
+    except (ExitWith, UnsafeFile):
+        return None

@@ -9,7 +9,7 @@ from claudemesh.cli.confirming import confirm
 from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.meshes import choose_mesh
-from claudemesh.client.recovering import Salvage, examine, replace_outbox, salvage, stopped
+from claudemesh.client.recovering import Salvage, examine, replace_inbox, replace_outbox, salvage, stopped
 from claudemesh.home.paths import daemon_paths
 
 _OUTBOX = "claudemesh.daemon.sql.outbox"
@@ -31,11 +31,12 @@ _INBOX = "claudemesh.daemon.sql.inbox"
     moved_to="string?",
 )
 def recover(fresh: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
-    """Check the databases of a stopped daemon, and salvage a damaged outbox.
+    """Check the databases of a stopped daemon, salvage a damaged outbox, and rebuild an inbox.
 
     The readable sends of a damaged outbox are copied to a new one, and the damaged file is kept beside it.
     Sends that the broker has accepted are recognised by their id and arrive once. A damaged inbox is moved
-    aside by the next start of the daemon; `claudemesh history` shows the messages that the broker keeps.
+    aside by the next start of the daemon. The new one is filled with the messages that the broker keeps,
+    also when the file is missing; they are marked as recovered and acknowledged.
 
     \b
     Examples:
@@ -55,14 +56,22 @@ def recover(fresh: bool, yes: bool, mesh: str | None, as_json: bool) -> int:
             "unsent": 0,
             "moved_to": None,
         }
-        following = [command("daemon up -d", mesh=needed(slug))]
+        following = [command("daemon", "up", "-d", mesh=needed(slug))]
         if inbox.state == "damaged":
-            output.note(
-                f"The inbox is damaged ({inbox.damage}). The next start moves it aside and begins a new one."
+            confirm(
+                f"The inbox is damaged ({inbox.damage}). The next start begins another and fills it with the "
+                "messages that the broker keeps. Lost are older messages, local ones of this host, "
+                "and the state of each one.",
+                yes=yes,
             )
-            following.append(command("history", mesh=needed(slug)))
+        # A daemon that has run has a position, so an inbox that is missing was lost.
+        if inbox.state == "damaged" or (inbox.state == "missing" and paths.inbox_position.exists()):
+            replace_inbox(paths.inbox_db)
+            answer["status"] = "recovered"
         if outbox.state != "damaged":
             text = f"The outbox of mesh {slug} is {outbox.state}, and the inbox is {inbox.state}."
+            if answer["status"] == "recovered":
+                text += " The next start fills an inbox with the messages that the broker keeps."
             return output.print_answer(as_json, answer, text, next=following)
         kept = Salvage(0, (), ()) if fresh else salvage(paths.outbox_db)
         confirm(

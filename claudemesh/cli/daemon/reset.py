@@ -46,6 +46,6 @@ def reset(yes: bool, mesh: str | None, as_json: bool) -> int:
     with suppress(DaemonNotRunning):
         stop(LocalClient(slug))
     wipe_state(paths)
-    following = [command("daemon up -d", mesh=needed(slug))]
+    following = [command("daemon", "up", "-d", mesh=needed(slug))]
     answer = {"status": "reset", "mesh": slug}
     return output.print_answer(as_json, answer, f"reset the state of mesh {slug}", next=following)

@@ -74,6 +74,7 @@ def status(message: str | None, is_all: bool, mesh: str | None, as_json: bool) -
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{output.span(health['uptime_s'])}, {shown_pid(client, health)}",
             "version": _version(health["daemon_version"]),
+            "console": _console(health),
             "key": health["member_pubkey"],
         }
     )
@@ -88,6 +89,12 @@ def _version(daemon_version: str) -> str:
     """Return the version of the daemon for display, with that of this command when they differ."""
     own = claudemesh.__version__
     return daemon_version if daemon_version == own else f"{daemon_version} (this command: {own})"
+
+
+def _console(health: Mapping[str, Any]) -> str:
+    """Return the address of the console for display; an older daemon does not tell it."""
+    url = health.get("console_url")
+    return f"{url} (claudemesh web opens it)" if url else "off"
 
 
 def _sealed(found: Mapping[str, Any] | None) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from claudemesh.cli.diagnosis import daemon_checks, host_checks
+from claudemesh.cli.diagnosis import client_checks, daemon_checks, host_checks
 from claudemesh.cli.diagnosis.facts import Facts
 from claudemesh.cli.diagnosis.findings import Finding, failed
 from claudemesh.cli.diagnosis.gather import gather
@@ -38,5 +38,5 @@ def examine(mesh: str | None) -> Examination:
 
 def findings_of(facts: Facts) -> tuple[Finding, ...]:
     """Return the findings of all checks, in their order."""
-    checks = (*host_checks.CHECKS, *daemon_checks.CHECKS)
+    checks = (*host_checks.CHECKS, *daemon_checks.CHECKS, *client_checks.CHECKS)
     return tuple(finding for check in checks for finding in check(facts))

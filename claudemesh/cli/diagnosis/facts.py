@@ -72,6 +72,34 @@ class HooksFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientFacts:
+    """A client of agents that has the integration; `name` is its word for `claudemesh integrate`.
+
+    `missing` are the programs that it starts in vain, `missing_hooks` events without a hook, and `others` the
+    further registrations of the server, each with the command that removes it.
+    """
+
+    name: str
+    title: str
+    path: Path
+    # Why its configuration cannot be read.
+    error: str | None = None
+    missing: tuple[str, ...] = ()
+    missing_hooks: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+    # The version of the program, and the first one whose idle sessions can be woken.
+    version: tuple[int, ...] | None = None
+    floor: tuple[int, ...] | None = None
+    # The setting with which the client runs no hooks.
+    hooks_off: str | None = None
+    # The permission mode in which sessions start, and the tools of the mesh that ask before they run.
+    mode: str | None = None
+    asking: tuple[str, ...] = ()
+    # Live sessions of this client, by their reach.
+    sessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DeadSend:
     """A send that was given up. `ref` is the recipient's key or the topic, if the row still has it."""
 
@@ -153,3 +181,4 @@ class Facts:
     daemon: DaemonFacts
     # None when the membership cannot be read.
     broker: BrokerFacts | None
+    clients: tuple[ClientFacts, ...] = ()

@@ -12,6 +12,7 @@ import orjson
 
 import claudemesh
 from claudemesh.cli.daemon.control import shown_pid
+from claudemesh.cli.diagnosis.clients import client_facts, live_sessions
 from claudemesh.cli.diagnosis.facts import (
     BrokerFacts,
     DaemonFacts,
@@ -65,6 +66,7 @@ def gather(slug: str) -> Facts:
         hooks=_hooks(paths),
         daemon=_daemon(client, paths),
         broker=_broker(paths),
+        clients=client_facts(live_sessions(client)),
     )
 
 

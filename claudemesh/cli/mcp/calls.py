@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
-
-import orjson
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from claudemesh.cli.mcp import tools
+from claudemesh.cli.mcp.chain import Chain
 from claudemesh.cli.mcp.framing import one_line, page_of
+from claudemesh.cli.mcp.marks import Marks
+from claudemesh.cli.mcp.news import allowance, as_context, is_attended, news_for
+from claudemesh.cli.mcp.pushes import Pushes
 from claudemesh.cli.mcp.session import McpSession
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
 
@@ -22,25 +22,38 @@ if TYPE_CHECKING:
 _PAGE: Final = 100
 _SENT_WAIT_MS: Final = 2000
 _POLL_S: Final = 0.25
+# A hook holds up a turn of its client: what it cannot tell within this time, the next one tells.
+_HOOK_S: Final = 0.005
 _EMPTY: Final = "No new messages."
+_HELD: Final = (
+    "It wakes no session: both sessions have had six automatic turns within ten minutes. It is seen at the "
+    "next turn there. Ask your user before you go on."
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The text of a result, and the messages that it showed or told of. They are marked when the result is
-    with the client."""
+class Done(NamedTuple):
+    """The text of a result, and the messages that it showed, or the seq of the newest one that it told of.
+    They are marked when the result is with the client."""
 
     text: str
     ids: Sequence[str] = ()
-    mark: str = "shown"
+    through: int = 0
     is_error: bool = False
+
+    @property
+    def marks(self) -> bool:
+        """Whether there is something to mark."""
+        return bool(self.ids or self.through)
 
 
 class Tools:
     """The tools of one session."""
 
-    def __init__(self, session: McpSession) -> None:
+    def __init__(self, session: McpSession, pushes: Pushes, marks: Marks) -> None:
         self._session = session
+        self._pushes = pushes
+        self._marks = marks
+        self._chain = Chain(time.monotonic)
         # Held from the reading of messages until they are marked: no other call is offered them.
         self._reading = threading.Lock()
         self._tools: Mapping[str, Callable[[Mapping[str, Any]], Done]] = {
@@ -64,28 +77,30 @@ class Tools:
             return Done(f"{error.code}: {error.message}{following}", is_error=True)
 
     def mark(self, done: Done) -> None:
-        """Mark messages whose result the client has. One that cannot be marked is offered again.
-
-        It follows each `call`.
-        """
-        if not done.ids:
+        """Mark messages whose result the client has. It follows each `call`."""
+        if not done.marks:
             return
         try:
-            body = {"ids": list(done.ids), "as": done.mark, "session": self._session.name}
-            self._session.client().post("/v1/inbox/ack", body)
+            self._marks.owe(done.ids, "shown", done.through)
+            self._marks.settle()
         except ClientError:
+            # The daemon takes it before it is asked for messages again.
             return
         finally:
             self._reading.release()
 
-    def _exclusively(self, read: Callable[[], Done]) -> Done:
-        """Read messages. The lock is kept for `mark` when there are some."""
-        self._reading.acquire()
+    def _exclusively(self, read: Callable[[], Done], wait_s: float = -1) -> Done:
+        """Read messages. The lock is kept for `mark` when there are some.
+
+        `wait_s` is the longest wait for a call whose messages are not marked yet. Nothing is read then.
+        """
+        if not self._reading.acquire(timeout=wait_s):
+            return Done("")
         done = None
         try:
-            done = read()
+            done = read() if self._marks.settle(wait_s) else Done("")
         finally:
-            if done is None or not done.ids:
+            if done is None or not done.marks:
                 self._reading.release()
         return done
 
@@ -104,21 +119,27 @@ class Tools:
         client = self._session.client()
         body: dict[str, Any] = {"message": given["message"], "receipt": given.get("receipt", "shown")}
         body["from_session"] = self._session.name
-        to = given.get("to")
+        to, item = given.get("to"), None
         if "reply_to" in given:
-            item = client.get(f"/v1/inbox/{quote(str(given['reply_to']), safe='')}")
+            item = client.get(f"/v1/inbox/{_quoted(given['reply_to'])}")
             body["reply_to_id"] = item["broker_message_id"]
             to = to or _sender_of(item)
         if not to:
             raise WrongUse("missing_field", "Give to or reply_to. Nothing was sent.")
         body["to"] = to
+        body["hops"] = self._chain.hops(item)
         meta = {name: given[name] for name in ("intent", "expects_reply") if name in given}
         if meta:
             body["meta"] = meta
         if "idempotency_key" in given:
             body["client_message_id"] = given["idempotency_key"]
-        sent = client.post(f"/v1/send?wait_ms={_SENT_WAIT_MS}", body)["client_message_id"]
-        return Done(f"Sent, id {sent}: {_detail(client, sent)}.")
+        answer = client.post(f"/v1/send?wait_ms={_SENT_WAIT_MS}", body)
+        sent = answer["client_message_id"]
+        held = f" {_HELD}" if answer.get("in_loop") else ""
+        # A local send has no place in the history, and is where it goes.
+        is_local = answer["status"] == "done" and answer.get("history_id") is None
+        detail = "delivered on this host" if is_local else _detail(client, sent)
+        return Done(f"Sent, id {sent}: {detail}.{held}")
 
     def _inbox(self, given: Mapping[str, Any]) -> Done:
         return self._exclusively(lambda: self._listed(given))
@@ -129,11 +150,16 @@ class Tools:
         page = self._session.client().get(
             "/v1/inbox", session=name, after=given.get("after"), limit=_PAGE, **seen
         )
-        return _shown(page["items"], more=page["next"] is not None)
+        return self._shown(page["items"], more=page["next"] is not None)
+
+    def _shown(self, items: Sequence[Mapping[str, Any]], *, more: bool) -> Done:
+        text, shown = page_of(items)
+        self._chain.shown(shown)
+        return _page(text, items, shown, more=more)
 
     def _ack(self, given: Mapping[str, Any]) -> Done:
         client, session = self._session.client(), self._session.name
-        ids = [client.get(f"/v1/inbox/{quote(one, safe='')}")["id"] for one in given["ids"]]
+        ids = [client.get(f"/v1/inbox/{_quoted(one)}")["id"] for one in given["ids"]]
         marked = client.post("/v1/inbox/ack", {"ids": ids, "as": "acked", "session": session})["marked"]
         return Done(f"Acknowledged {marked}.")
 
@@ -145,16 +171,18 @@ class Tools:
             about = one_line(" ".join(filter(None, (peer["status"], peer["summary"]))))
             said = f". It says: {about}" if about else ""
             lines.append(f"{peer['name']} ({peer['role']}): {state}{said}")
+            lines += [_session_line(f"{peer['name']}/{one['name']}", one) for one in peer.get("sessions", ())]
         lines.append("Sessions of this host:")
+        host = client.get("/v1/health")["name"]
         for one in client.items("/v1/sessions"):
             this = ", this session" if one["name"] == own else ""
-            lines.append(f"{one['name']} ({one['client']}): {one['state']}, reach {one['reach']}{this}")
+            lines.append(_session_line(f"{host}/{one['name']}", one) + this)
         return Done("\n".join(lines))
 
     def _wait(self, given: Mapping[str, Any]) -> Done:
         deadline = time.monotonic() + given.get("timeout_s", tools.LONGEST_WAIT_S)
         while True:
-            done = self._exclusively(lambda: _shown(self._arrived(given.get("reply_to")), more=False))
+            done = self._exclusively(lambda: self._shown(self._arrived(given.get("reply_to")), more=False))
             if done.ids:
                 return done
             if time.monotonic() >= deadline:
@@ -167,7 +195,7 @@ class Tools:
         items: Sequence[Mapping[str, Any]] = page["items"]
         if reply_to is None or not items:
             return items
-        sent = client.get(f"/v1/outbox/{quote(reply_to, safe='')}")["broker_message_id"]
+        sent = client.get(f"/v1/outbox/{_quoted(reply_to)}")["broker_message_id"]
         return [one for one in items if sent is not None and one["reply_to_id"] == sent]
 
     def _status(self, given: Mapping[str, Any]) -> Done:
@@ -184,28 +212,37 @@ class Tools:
 
     def _hook(self, given: Mapping[str, Any]) -> Done:
         event = given["event"]
-        self._session.describe(session_id=given.get("session_id"), reach="turn")
+        self._session.describe(session_id=given.get("session_id"))
+        self._session.reaches("turn")
         self._session.be("idle" if event == "Stop" else "working")
-        if event == "Stop" and given.get("stop_hook_active"):
+        if event == "PreToolUse":
+            return Done(allowance(given.get("tool_name", "")))
+        if event == "Stop" and (given.get("stop_hook_active") == "true" or not is_attended()):
             return Done("")
-        return self._exclusively(lambda: self._news(event))
+        if event == "UserPromptSubmit":
+            self._prove(given.get("prompt", ""))
+        return self._exclusively(lambda: self._news(event), _HOOK_S)
+
+    def _prove(self, prompt: str) -> None:
+        """Mark the messages of pushes whose text stands in a prompt: the client gives it to the model now."""
+        for written in self._pushes.proven(prompt):
+            self._marks.owe(written.ids, written.mark, written.through)
+            if written.message is not None:
+                self._chain.shown([written.message])
+        self._marks.settle(_HOOK_S)
 
     def _news(self, event: str) -> Done:
-        client, name = self._session.client(), self._session.name
-        page = client.get("/v1/inbox", session=name, unseen="true", limit=_PAGE)
-        news = [one for one in page["items"] if one["notified_at"] is None]
-        if not news:
-            return Done("")
-        # Facts of this host alone: no text of another member is in it.
-        senders = ", ".join(sorted({one["sender_name"] for one in news})[:10])
-        count = f"{len(news)} or more" if page["next"] is not None else str(len(news))
-        text = f"{count} new mesh messages wait for you, from {senders}. Read them with {tools.INBOX}."
-        output = {"hookSpecificOutput": {"hookEventName": event, "additionalContext": text}}
-        return Done(orjson.dumps(output).decode(), [one["id"] for one in news], "notified")
+        news = news_for(self._session.client(), self._session.id)
+        return Done(as_context(event, news.text), through=news.through)
 
 
-def _shown(items: Sequence[Mapping[str, Any]], *, more: bool) -> Done:
-    text, shown = page_of(items)
+def _session_line(address: str, session: Mapping[str, Any]) -> str:
+    return f"{address} ({one_line(session['client'])}): {session['state']}, reach {session['reach']}"
+
+
+def _page(
+    text: str, items: Sequence[Mapping[str, Any]], shown: Sequence[Mapping[str, Any]], *, more: bool
+) -> Done:
     if not shown:
         return Done(_EMPTY)
     ids = [one["id"] for one in shown if one["body"] is not None]
@@ -217,11 +254,18 @@ def _shown(items: Sequence[Mapping[str, Any]], *, more: bool) -> Done:
 
 def _detail(client: LocalClient, sent: str) -> str:
     try:
-        return str(client.get(f"/v1/outbox/{quote(sent, safe='')}")["detail"])
+        return str(client.get(f"/v1/outbox/{_quoted(sent)}")["detail"])
     except ApiError as error:
         if error.status != 404:
             raise
         return "queued on this host, no row of the outbox yet"
+
+
+def _quoted(part: str) -> str:
+    # Imported here: the first answer needs no address.
+    from urllib.parse import quote
+
+    return quote(part, safe="")
 
 
 def _sender_of(item: Mapping[str, Any]) -> str:

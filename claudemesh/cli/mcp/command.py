@@ -20,7 +20,7 @@ def mcp(mesh: str | None) -> None:
 
     \b
     Examples:
-      claude mcp add claudemesh -- claudemesh mcp
+      claudemesh integrate claude
       codex mcp add claudemesh -- claudemesh mcp
     """
     # Imported here: the help of the command needs no server.

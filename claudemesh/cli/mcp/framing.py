@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 # About 8,000 tokens, and below the size at which clients put a result into a file.
 MOST_CHARACTERS: Final = 32_000
 _MOST_OF_ONE: Final = 8_000
-_KEPT: Final = "\n\t"
-# Characters that are no control characters and reorder or hide text.
-_FORMAT: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
+# Spaces of other widths: beside them, the characters that are not printable control, hide or reorder text.
+_SPACES: Final = map(chr, (0xA0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000))
+_KEPT: Final = frozenset("\n\t").union(_SPACES)
 _MARK: Final = "mesh-message"
 # Begins a mark, in a spelling that a model may read as one.
 _OPENED: Final = re.compile(rf"<(\s*/?\s*{_MARK})", re.IGNORECASE)
@@ -20,7 +19,7 @@ _OPENED: Final = re.compile(rf"<(\s*/?\s*{_MARK})", re.IGNORECASE)
 
 def clean(text: str) -> str:
     """Return a text without control, format and bidi characters, so that it shows as it is read."""
-    return "".join(one for one in text if one in _KEPT or unicodedata.category(one) not in _FORMAT)
+    return "".join(one for one in text if one.isprintable() or one in _KEPT)
 
 
 def one_line(text: str) -> str:
@@ -45,6 +44,8 @@ def framed(item: Mapping[str, Any]) -> str:
     ]
     body = "(encrypted for a key that is not here yet)" if item["body"] is None else clean(item["body"])
     lines.append(_inert(body[:_MOST_OF_ONE]))
+    if item.get("in_loop"):
+        lines.append("[woke no session: both sessions have had six automatic turns within ten minutes]")
     if len(body) > _MOST_OF_ONE or item.get("body_truncated"):
         lines.append(f"[cut; `claudemesh inbox show {item['id']}` has the whole text]")
     lines += [

@@ -7,8 +7,7 @@ names the revision. Both are served at once: no answer depends on an earlier mes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 STATELESS: Final = "2026-07-28"
 HANDSHAKES: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -23,8 +22,7 @@ INTERNAL_ERROR: Final = -32603
 UNSUPPORTED_REVISION: Final = -32022
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A call of a tool, which is answered later by `result`."""
 
     id: str | int
@@ -33,8 +31,7 @@ class Call:
     is_stateless: bool
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """The server as it describes itself."""
 
     name: str
@@ -121,6 +118,11 @@ def client_of(message: Any) -> tuple[str, str | None] | None:
         return None
     version = info.get("version")
     return info["name"], version if isinstance(version, str) else None
+
+
+def knows_tools(message: Any) -> bool:
+    """Whether a request shows that the client knows the tools once it is answered."""
+    return isinstance(message, dict) and message.get("method") in ("tools/list", "tools/call")
 
 
 def _initialized(params: Mapping[str, Any], about: About) -> dict[str, Any]:

@@ -27,6 +27,8 @@ SEND, INBOX, ACK, PEERS, WAIT, STATUS, HOOK = (
     "mesh_status",
     "mesh_hook",
 )
+# Tools that change nothing.
+READS: Final = (INBOX, PEERS, WAIT, STATUS)
 LONGEST_WAIT_S: Final = 90
 
 
@@ -128,9 +130,12 @@ TOOLS: Final = (
         "For hooks",
         "Called by hooks of the client, not by the model: returns the context for an event.",
         {
-            "event": _text("the event", enum=["UserPromptSubmit", "PostToolUse", "Stop"]),
+            "event": _text("the event", enum=["UserPromptSubmit", "PreToolUse", "PostToolUse", "Stop"]),
             "session_id": _text("the client's id of the session"),
-            "stop_hook_active": {"type": "boolean"},
+            "prompt": _text("the prompt, of UserPromptSubmit"),
+            "mode": _text("the permission mode"),
+            "tool_name": _text("the tool, of PreToolUse"),
+            "stop_hook_active": _text("true when a hook of Stop has continued the turn"),
         },
         "event",
         readOnlyHint=True,

@@ -1,0 +1,1 @@
+"""`claudemesh hook`: commands that the hooks of agents' clients run."""

@@ -1,0 +1,1 @@
+"""`claudemesh integrate`: the configuration of agents' clients, written and restored."""

@@ -1,0 +1,3 @@
+module claudemesh
+
+go 1.22
